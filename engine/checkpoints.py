@@ -1,0 +1,78 @@
+"""`Checkpoints`: which finished row groups are written, and which rows came through?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from engine.errors import UserError
+from engine.events import EventStream
+from engine.row_groups import RowGroupSpec
+
+Checkpoint = Callable[[int, frozenset[int]], Awaitable[None]]
+
+
+class Checkpoints:
+    """Writes each row group once, beside the scheduler; `on_written` or `on_failed` follows."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        stream: EventStream,
+        on_written: Callable[[RowGroupSpec], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        self.rows_done = 0
+        self.rows_dropped = 0
+        self._checkpoint = checkpoint
+        self._stream = stream
+        self._on_written = on_written
+        self._on_failed = on_failed
+        self._writing: dict[int, asyncio.Task[None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._writing)
+
+    def __contains__(self, row_group: int) -> bool:
+        return row_group in self._writing
+
+    def start(self, spec: RowGroupSpec, dropped: frozenset[int]) -> None:
+        self._stream.scheduler(
+            "row_group_checkpoint_started", diagnostics={"row_group": spec.index}
+        )
+        task = asyncio.get_running_loop().create_task(self._write(spec.index, dropped))
+        self._writing[spec.index] = task
+        task.add_done_callback(partial(self._written, spec, len(dropped)))
+
+    async def _write(self, row_group: int, dropped: frozenset[int]) -> None:
+        await self._checkpoint(row_group, dropped)
+
+    def _written(self, spec: RowGroupSpec, dropped: int, task: asyncio.Task[None]) -> None:
+        del self._writing[spec.index]
+        if task.cancelled() or task.exception() is not None:
+            cause = "cancelled" if task.cancelled() else _sentence(task.exception())
+            self._on_failed(f"row group {spec.index} could not be written: {cause}")
+            return
+        surviving = spec.rows - dropped
+        self.rows_done += surviving
+        self.rows_dropped += dropped
+        self._stream.scheduler(
+            "row_group_checkpointed",
+            diagnostics={
+                "row_group": spec.index,
+                "rows": spec.rows,
+                "surviving_rows": surviving,
+                "dropped_rows": dropped,
+            },
+        )
+        self._on_written(spec)
+
+
+def _sentence(error: BaseException | None) -> str:
+    """What may be told of an error: our own words, the system's, or only its type."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error).__name__

@@ -1,0 +1,27 @@
+"""Errors that cross module borders. Messages are for people: one sentence, no secrets."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A user's mistake: `str(error)` says in one clear sentence what is wrong and what to do."""
+
+
+class RetryableTaskError(Exception):
+    """A task failed in a way that another execution may mend; it is deferred, not dropped."""
+
+    def __init__(self, error_type: str, message: str, delay_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.error_type = error_type
+        self.message = message
+        self.delay_seconds = delay_seconds
+        """What the cause asks for; None leaves the delay to the retry policy."""
+
+
+class PermanentTaskError(Exception):
+    """A task failed in a way that no other execution can mend; its row is dropped."""
+
+    def __init__(self, error_type: str, message: str) -> None:
+        super().__init__(message)
+        self.error_type = error_type
+        self.message = message

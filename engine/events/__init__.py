@@ -1,0 +1,53 @@
+"""The canonical event stream: types, vocabulary, encoding, and the run folder it is kept in."""
+
+from engine.events.codec import decode_line, encode_lines
+from engine.events.correlation import RuntimeCorrelationProvider
+from engine.events.kinds import (
+    ALL_REQUEST_KINDS,
+    ALL_SCHEDULER_KINDS,
+    REQUEST_ADDITIONS,
+    REQUEST_KINDS,
+    SCHEDULER_ADDITIONS,
+    SCHEDULER_KINDS,
+    stream_of,
+)
+from engine.events.stream import EventSink, EventStream
+from engine.events.types import (
+    SCHEMA_VERSION,
+    ColumnInfo,
+    Event,
+    JournalEnd,
+    JournalHeader,
+    JournalLine,
+    RequestEvent,
+    RequestResource,
+    RunInfo,
+    RuntimeCorrelation,
+    SchedulerEvent,
+)
+
+__all__ = [
+    "ALL_REQUEST_KINDS",
+    "ALL_SCHEDULER_KINDS",
+    "REQUEST_ADDITIONS",
+    "REQUEST_KINDS",
+    "SCHEDULER_ADDITIONS",
+    "SCHEDULER_KINDS",
+    "SCHEMA_VERSION",
+    "ColumnInfo",
+    "Event",
+    "EventSink",
+    "EventStream",
+    "JournalEnd",
+    "JournalHeader",
+    "JournalLine",
+    "RequestEvent",
+    "RequestResource",
+    "RunInfo",
+    "RuntimeCorrelation",
+    "RuntimeCorrelationProvider",
+    "SchedulerEvent",
+    "decode_line",
+    "encode_lines",
+    "stream_of",
+]

@@ -1,0 +1,289 @@
+"""`JournalWriter`: how events reach the disk without slowing a run.
+
+Whole lines, one `os.write` at most every 20 ms, no fsync: a killed producer loses what that
+interval held. The loop's thread owns it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from engine.events.codec import encode_lines
+from engine.events.run_folder import RunFolder
+from engine.events.types import (
+    Event,
+    JournalEnd,
+    JournalHeader,
+    JournalLine,
+    RequestEvent,
+    RunInfo,
+    SchedulerEvent,
+)
+
+KEPT_KINDS: frozenset[str] = frozenset(
+    """
+    task_lease_released task_completed retry_deferred non_retryable_dropped cancelled
+    request_lease_released model_request_completed request_wait_timeout request_wait_cancelled
+    request_acquire_denied scheduler_job_completed recording_gap
+    """.split()
+)
+"""Ends, and the tales of gaps: never shed, so that nothing seems to run for ever. Neither is the
+keyframe that opens a segment."""
+
+_LINES_PER_WRITE = 4096
+_LONGEST_RETRY_SECONDS = 1.0
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class JournalWriter:
+    """An `EventSink` that appends to `journal/NNNNNN.jsonl` of a run's folder.
+
+    A write that the disk refuses never stops the run: what is no end is shed and counted, ends wait
+    for a later try, and `recording_gap` lines tell what is missing. Without a `loop` every call
+    writes at once. Only the constructor raises `OSError`.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        run: RunInfo,
+        *,
+        loop: asyncio.AbstractEventLoop | None,
+        request_keyframe: Callable[[str], None],
+        segment_bytes: int = 64 << 20,
+        interval_seconds: float = 0.02,
+        write: Callable[[int, bytes], int] = os.write,
+    ) -> None:
+        self._folder = folder
+        self._run = run
+        self._loop = loop
+        self._request_keyframe = request_keyframe
+        self._segment_bytes = segment_bytes
+        self._interval = interval_seconds
+        self._os_write = write
+        self._lines: list[JournalLine] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._last_write = float("-inf")
+        self._retry = interval_seconds
+        self._shed_events = 0
+        self._resync_due = False
+        self._keyframe_asked = False
+        self._written_events = 0
+        self._segment = 0
+        self._size = 0
+        self._torn = False
+        folder.journal.mkdir(exist_ok=True)
+        self._fd = -1
+        self._open_segment()
+        self._lines.append(JournalHeader(run, 1, 1))
+        self._write_out()
+
+    @property
+    def shed_events(self) -> int:
+        """How many events are lost for good because they could not be written."""
+        return self._shed_events
+
+    def write_events(self, events: Sequence[Event]) -> None:
+        if self._fd < 0:
+            self._shed_events += len(events)
+            return
+        self._lines.extend(events)
+        if self._timer is not None:
+            return
+        if self._loop is None or self._loop.time() - self._last_write >= self._interval:
+            self._flush()
+        else:
+            due = self._last_write + self._interval
+            self._timer = self._loop.call_at(due, self._flush)
+
+    def close(self, end: JournalEnd) -> bool:
+        """Write what is left and the end line. False if the disk took not all of it."""
+        self._write_out()
+        self._lines.append(msgspec.structs.replace(end, shed_events=self._shed_events))
+        done = self._write_out() or self._write_out()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        os.close(self._fd)
+        self._fd = -1
+        return done
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._loop is not None:
+            self._last_write = self._loop.time()
+        if self._write_out():
+            self._retry = self._interval
+        elif self._loop is not None:
+            self._timer = self._loop.call_later(self._retry, self._flush)
+            self._retry = min(self._retry * 2, _LONGEST_RETRY_SECONDS)
+        self._ask_for_keyframe()
+
+    def _ask_for_keyframe(self) -> None:
+        """A full segment ends with the keyframe that opens the next, and so does a gap."""
+        too_long = self._size >= self._segment_bytes
+        if (too_long or (self._resync_due and not self._lines)) and not self._keyframe_asked:
+            self._keyframe_asked = True
+            self._resync_due = False
+            self._request_keyframe("segment")
+
+    def _write_out(self) -> bool:
+        """Write all lines, normally in one write. False if some must wait for a later try."""
+        while self._lines:
+            chunk = self._next_chunk()
+            data = self._encode(chunk)
+            if data is None:
+                continue
+            try:
+                head = chunk[0]
+                opening = isinstance(head, JournalHeader) and head.segment > 1
+                if isinstance(head, JournalHeader) and head.segment != self._segment:
+                    self._open_segment()
+                done = self._append(data, opening)
+            except OSError as error:
+                cause = "disk_full" if error.errno in _FULL else "write_error"
+                self._shed(lambda line: not _is_kept(line), cause)
+                return False
+            self._forget(done)
+            if done < len(chunk):
+                return False
+        return True
+
+    def _next_chunk(self) -> list[JournalLine]:
+        """The next lines of one segment; a keyframe for a new segment gets its header here."""
+        lines = self._lines
+        if _opens_segment(lines[0]):
+            self._keyframe_asked = False
+            header = JournalHeader(self._run, self._segment + 1, self._written_events + 1)
+            lines.insert(0, header)
+        start = 2 if isinstance(lines[0], JournalHeader) else 1
+        stop = start
+        while stop < min(len(lines), _LINES_PER_WRITE) and not _opens_segment(lines[stop]):
+            stop += 1
+        return lines[:stop]
+
+    def _append(self, data: bytes, opening: bool) -> int:
+        """Append in one write; returns how many of the lines that put on disk, at least one.
+
+        Where the lines are `opening` a segment, its header never stands there without its keyframe.
+        """
+        if self._torn:
+            os.ftruncate(self._fd, self._size)
+            self._torn = False
+        written = self._os_write(self._fd, data)
+        whole = written if written == len(data) else data.rfind(b"\n", 0, written) + 1
+        if opening and data.count(b"\n", 0, whole) < 2:
+            whole = 0
+        self._size += whole
+        if whole != written:
+            self._torn = True
+            os.ftruncate(self._fd, self._size)
+            self._torn = False
+        if whole == 0:
+            raise OSError(errno.ENOSPC, "no room for a whole line")
+        return data.count(b"\n", 0, whole)
+
+    def _forget(self, count: int) -> None:
+        self._written_events += sum(
+            isinstance(line, SchedulerEvent | RequestEvent) for line in self._lines[:count]
+        )
+        del self._lines[:count]
+
+    def _open_segment(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        fd = os.open(self._folder.segment(self._segment + 1), flags, 0o644)
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = fd
+        self._segment += 1
+        self._size = 0
+        self._torn = False
+
+    def _encode(self, chunk: list[JournalLine]) -> bytes | None:
+        """Bytes of the chunk; None after shedding lines that can't be written as JSON."""
+        try:
+            return encode_lines(chunk)
+        except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+            bad = {id(line) for line in chunk if not _encodable(line)}
+            self._shed(lambda line: id(line) in bad, "unencodable")
+            return None
+
+    def _shed(self, lost: Callable[[JournalLine], bool], cause: str) -> None:
+        """Replace what is lost by one gap line for each run of numbers of one stream."""
+        kept: list[JournalLine] = []
+        open_gaps: dict[str, int] = {}
+        for line in self._lines:
+            if not isinstance(line, SchedulerEvent | RequestEvent):
+                kept.append(line)
+                continue
+            stream = "scheduler" if isinstance(line, SchedulerEvent) else "request"
+            if not lost(line):
+                if line.event_kind == "recording_gap":
+                    stream = line.diagnostics["stream"]
+                open_gaps.pop(stream, None)
+                if line.event_kind == "recording_gap" and line.diagnostics["cause"] == cause:
+                    open_gaps[stream] = len(kept)
+                kept.append(line)
+                continue
+            self._shed_events += 1
+            self._resync_due = True
+            if _opens_segment(line) and kept and isinstance(kept[-1], JournalHeader):
+                kept.pop()
+            if stream in open_gaps:
+                index = open_gaps[stream]
+                kept[index] = _gap(line, stream, cause, kept[index])
+            else:
+                open_gaps[stream] = len(kept)
+                kept.append(_gap(line, stream, cause, None))
+        self._lines = kept
+
+
+def _is_kept(line: JournalLine) -> bool:
+    if not isinstance(line, SchedulerEvent | RequestEvent):
+        return True
+    return line.event_kind in KEPT_KINDS or _opens_segment(line)
+
+
+def _opens_segment(line: JournalLine) -> bool:
+    return (
+        isinstance(line, SchedulerEvent)
+        and line.event_kind == "scheduler_health_snapshot"
+        and line.diagnostics.get("reason") == "segment"
+    )
+
+
+def _encodable(line: JournalLine) -> bool:
+    try:
+        encode_lines([line])
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        return False
+    return True
+
+
+def _gap(lost: Event, stream: str, cause: str, before: JournalLine | None) -> SchedulerEvent:
+    """A `recording_gap` for `lost`, widening the gap `before` it if there is one.
+
+    It is a line of the journal's own, outside the numbering of the stream: sequence 0.
+    """
+    first, at = lost.sequence, lost.captured_at_monotonic
+    if isinstance(before, SchedulerEvent):
+        first, at = before.diagnostics["first_lost"], before.captured_at_monotonic
+    return SchedulerEvent(
+        "recording_gap",
+        at,
+        0,
+        reason_or_result=cause,
+        diagnostics={
+            "stream": stream,
+            "first_lost": first,
+            "last_lost": lost.sequence,
+            "cause": cause,
+        },
+    )

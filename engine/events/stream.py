@@ -1,0 +1,135 @@
+"""`EventStream`: numbers the facts of a run and hands them to sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from engine.clock import Clock
+from engine.events.types import (
+    Event,
+    RequestEvent,
+    RequestResource,
+    RuntimeCorrelation,
+    SchedulerEvent,
+)
+
+
+class EventSink(Protocol):
+    """Receives events in order, in batches of one loop tick, never under a critical section."""
+
+    def write_events(self, events: Sequence[Event]) -> None: ...
+
+
+class EventStream:
+    """Builds each event when its fact happens; delivers after the current critical section.
+
+    `defer` schedules a callback for the end of the current loop tick (`loop.call_soon`); without
+    it, delivery waits for `flush()`. A sink that raises is isolated and counted in
+    `failures_by_sink`; it never stops a run. Without sinks no event is built at all, and
+    sequences do not advance. `at` is for a producer that has read the clock for this fact already
+    and keeps that time: its ledger and the fold of its events then agree to the last digit.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        run_id: str,
+        sinks: Sequence[EventSink] = (),
+        defer: Callable[[Callable[[], None]], object] | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.enabled = bool(sinks)
+        self.scheduler_sequence = 0
+        self.request_sequence = 0
+        self.failures_by_sink: dict[str, int] = {}
+        self._clock = clock
+        self._sinks = tuple(sinks)
+        self._defer = defer
+        self._pending: list[Event] = []
+        self._flush_due = False
+
+    def scheduler(
+        self,
+        kind: str,
+        *,
+        correlation: RuntimeCorrelation | None = None,
+        task_id: str | None = None,
+        task_execution_id: str | None = None,
+        task_lease_id: str | None = None,
+        scheduler_resource_key: str | None = None,
+        reason: str | None = None,
+        snapshot: dict[str, Any] | None = None,
+        diagnostics: dict[str, Any] | None = None,
+        at: float | None = None,
+    ) -> None:
+        if not self.enabled:
+            return
+        self.scheduler_sequence += 1
+        self._push(
+            SchedulerEvent(
+                kind,
+                self._clock.monotonic() if at is None else at,
+                self.scheduler_sequence,
+                correlation,
+                task_id,
+                task_execution_id,
+                task_lease_id,
+                scheduler_resource_key,
+                reason,
+                snapshot,
+                diagnostics or {},
+            )
+        )
+
+    def request(
+        self,
+        kind: str,
+        *,
+        resource: RequestResource | None = None,
+        correlation: RuntimeCorrelation | None = None,
+        attempt_id: str | None = None,
+        lease_id: str | None = None,
+        group: str | None = None,
+        outcome: str | None = None,
+        pressure_snapshot: dict[str, Any] | None = None,
+        diagnostics: dict[str, Any] | None = None,
+        at: float | None = None,
+    ) -> None:
+        if not self.enabled:
+            return
+        self.request_sequence += 1
+        self._push(
+            RequestEvent(
+                kind,
+                self._clock.monotonic() if at is None else at,
+                self.request_sequence,
+                correlation,
+                attempt_id,
+                lease_id,
+                resource,
+                group,
+                outcome,
+                pressure_snapshot,
+                diagnostics or {},
+            )
+        )
+
+    def flush(self) -> None:
+        """Deliver what is pending to every sink, in order."""
+        self._flush_due = False
+        events, self._pending = self._pending, []
+        if not events:
+            return
+        for sink in self._sinks:
+            try:
+                sink.write_events(events)
+            except Exception:
+                name = type(sink).__name__
+                self.failures_by_sink[name] = self.failures_by_sink.get(name, 0) + 1
+
+    def _push(self, event: Event) -> None:
+        self._pending.append(event)
+        if not self._flush_due and self._defer is not None:
+            self._flush_due = True
+            self._defer(self.flush)

@@ -1,0 +1,150 @@
+"""Events, the run's description, and the lines of a journal.
+
+One line of a journal is one JSON object; its `stream` field tells which struct it is:
+`header` (first line of a segment), `scheduler`, `request`, or `end` (last line of a clean run).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+SequenceSemantics = Literal["gapless", "per_producer", "none"]
+
+
+class RuntimeCorrelation(msgspec.Struct, frozen=True):
+    """Whose work it is: seven primitives, captured when the fact happens."""
+
+    run_id: str
+    row_group: int | None = None
+    task_column: str | None = None
+    task_type: str | None = None
+    scheduling_group_kind: str | None = None
+    scheduling_group_identity_hash: str | None = None
+    task_execution_id: str | None = None
+
+
+class RequestResource(msgspec.Struct, frozen=True):
+    """Wire form of `engine.identity.RequestResourceKey`."""
+
+    provider_name: str
+    model_id: str
+    domain: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.provider_name}/{self.model_id}/{self.domain}"
+
+
+class SchedulerEvent(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="stream", tag="scheduler"
+):
+    """A fact of the scheduler stream. Times are monotonic seconds of the producing process."""
+
+    event_kind: str
+    captured_at_monotonic: float
+    sequence: int
+    captured_correlation: RuntimeCorrelation | None = None
+    task_id: str | None = None
+    task_execution_id: str | None = None
+    task_lease_id: str | None = None
+    scheduler_resource_key: str | None = None
+    reason_or_result: str | None = None
+    snapshot: dict[str, Any] | None = None
+    diagnostics: dict[str, Any] = {}
+
+
+class RequestEvent(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="stream", tag="request"
+):
+    """A fact of the request stream. Times are monotonic seconds of the producing process."""
+
+    event_kind: str
+    captured_at_monotonic: float
+    sequence: int
+    captured_correlation: RuntimeCorrelation | None = None
+    request_attempt_id: str | None = None
+    request_lease_id: str | None = None
+    request_resource_key: RequestResource | None = None
+    request_group_key: str | None = None
+    reason_or_outcome: str | None = None
+    pressure_snapshot: dict[str, Any] | None = None
+    diagnostics: dict[str, Any] = {}
+
+
+Event = SchedulerEvent | RequestEvent
+
+
+class ColumnInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One column of the workflow, as the scheduler saw it."""
+
+    name: str
+    kind: str
+    """`sampler`, `expression`, `llm_text`, `custom`, or a foreign producer's own word."""
+    task_type: str
+    """`cell` (a task per row) or `batch` (a task per row group)."""
+    depends_on: tuple[str, ...] = ()
+    group: str = ""
+    """Label of the scheduling group."""
+    group_kind: str = ""
+    group_hash: str = ""
+    group_weight: float = 1.0
+    resources: dict[str, int] = {}
+    """Scheduler resource label -> amount a task of this column needs."""
+    request_resource: str | None = None
+    """Label `provider/model/domain` of the resource its first request goes to, if known."""
+
+
+class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a run is: enough to start folding its events, and to tell a person what it was."""
+
+    run_id: str
+    name: str
+    producer: str = "headgate"
+    """`headgate` or `data_designer`."""
+    producer_version: str = ""
+    schema_version: int = SCHEMA_VERSION
+    wall_start: float | None = None
+    """Unix seconds at `monotonic_start`; None where the producer does not tell."""
+    monotonic_start: float = 0.0
+    records: int | None = None
+    row_groups: int | None = None
+    columns: tuple[ColumnInfo, ...] = ()
+    edges_inferred: bool = False
+    resource_limits: dict[str, int] = {}
+    """Scheduler resource label -> configured limit."""
+    scheduler_sequence_semantics: SequenceSemantics = "gapless"
+    request_sequence_semantics: SequenceSemantics = "gapless"
+    lacks: tuple[str, ...] = ()
+    """What this producer's stream does not carry, as short phrases for people."""
+    configuration: dict[str, Any] = {}
+    capacity_plan: dict[str, Any] = {}
+
+
+class JournalHeader(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="stream", tag="header"
+):
+    """First line of every segment."""
+
+    run: RunInfo
+    segment: int
+    first_ordinal: int
+    """Ordinal (1-based, over both streams) of the first event in this segment."""
+
+
+class JournalEnd(msgspec.Struct, frozen=True, tag_field="stream", tag="end"):
+    """Last line of the last segment of a run that ended by itself."""
+
+    outcome: Literal["success", "failed", "cancelled"]
+    captured_at_monotonic: float
+    scheduler_sequence: int
+    """Last sequence number given out on the scheduler stream (0 for none)."""
+    request_sequence: int
+    shed_events: int = 0
+    message: str = ""
+
+
+JournalLine = JournalHeader | SchedulerEvent | RequestEvent | JournalEnd

@@ -1,0 +1,70 @@
+"""`Endpoint`: a model alias resolved for a generator, ready to be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.identity import RequestResourceKey
+from engine.metadata import SchedulingMetadata
+from engine.models.client import ModelRequest
+from engine.workflow.endpoints import chat_resource, endpoint_of, static_caps
+from engine.workflow.model import Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    alias: str
+    resource: RequestResourceKey
+    cap: int
+    """Static cap of provider and model, over all aliases that share them."""
+    temperature: float | None
+    max_tokens: int | None
+    timeout_seconds: float
+
+    def request(self, prompt: str, system: str | None = None) -> ModelRequest:
+        return ModelRequest(
+            self.resource,
+            self.alias,
+            prompt,
+            system,
+            self.temperature,
+            self.max_tokens,
+            self.timeout_seconds,
+        )
+
+
+def endpoints_of(workflow: Workflow) -> dict[str, Endpoint]:
+    """Every alias of the workflow."""
+    caps = static_caps(workflow.models)
+    return {
+        alias: Endpoint(
+            alias,
+            chat_resource(model),
+            caps[endpoint_of(model)].cap,
+            model.temperature,
+            model.max_tokens,
+            workflow.request_timeout(alias),
+        )
+        for alias, model in workflow.models.items()
+    }
+
+
+def shared_metadata(endpoints: Sequence[Endpoint]) -> SchedulingMetadata | None:
+    """One endpoint: `model`. Several: a `custom_model` named after all of them, weighted by the
+    tightest. None: nothing to say."""
+    if not endpoints:
+        return None
+    weight = min(endpoint.cap for endpoint in endpoints)
+    labels = sorted({endpoint.resource.provider_model.label for endpoint in endpoints})
+    if len(labels) == 1:
+        resource = endpoints[0].resource
+        identity: tuple[str, ...] = (
+            "model",
+            resource.provider_name,
+            resource.model_id,
+            resource.domain,
+        )
+        return SchedulingMetadata(kind="model", identity=identity, weight=weight)
+    identity = ("custom_model", "endpoints", "+".join(labels), "1")
+    return SchedulingMetadata(kind="custom_model", identity=identity, weight=weight)

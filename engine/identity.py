@@ -1,0 +1,93 @@
+"""Neutral identity: the keys that resolution, request admission, capacity and events share.
+
+Nothing here knows a queue, a controller or a client. A *label* is the one-string form of a key
+that events and screens use; keys compare and hash by value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal, NamedTuple, Protocol
+
+RequestDomain = Literal["chat", "embedding", "image", "healthcheck"]
+REQUEST_DOMAINS: tuple[RequestDomain, ...] = ("chat", "embedding", "image", "healthcheck")
+
+
+class ProviderModelKey(NamedTuple):
+    """One model of one provider, after alias resolution: the owner of a static cap."""
+
+    provider_name: str
+    model_id: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.provider_name}/{self.model_id}"
+
+
+class RequestResourceKey(NamedTuple):
+    """What one outbound request needs a lease for."""
+
+    provider_name: str
+    model_id: str
+    domain: RequestDomain
+
+    @property
+    def provider_model(self) -> ProviderModelKey:
+        return ProviderModelKey(self.provider_name, self.model_id)
+
+    @property
+    def label(self) -> str:
+        return f"{self.provider_name}/{self.model_id}/{self.domain}"
+
+
+class SchedulerResourceKey(NamedTuple):
+    """A task-stage resource: `submission`, `local:<name>`, `model_stage:<provider>/<model>`.
+
+    Never a request-domain key: it measures scheduler pressure, not request concurrency.
+    """
+
+    kind: str
+    identity: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind}:{self.identity}" if self.identity else self.kind
+
+
+class TaskGroupKey(NamedTuple):
+    """A fair-queueing group: resource identity plus the flow (output columns) it feeds."""
+
+    kind: str
+    identity: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        return "/".join(self.identity)
+
+    @property
+    def identity_hash(self) -> str:
+        """16 hex digits, stable across runs and processes."""
+        return hashlib.sha256("\x1f".join((self.kind, *self.identity)).encode()).hexdigest()[:16]
+
+
+class PressureSnapshot(NamedTuple):
+    """Read-only request pressure of one resource at one instant (seconds are monotonic)."""
+
+    resource: RequestResourceKey
+    captured_at: float
+    effective_max: int
+    current_limit: int
+    in_flight_count: int
+    waiters: int
+    blocked_until_monotonic: float | None
+    rate_limit_ceiling: int | None
+    consecutive_rate_limits: int
+    last_outcome: str | None
+
+
+class RequestPressureSnapshotProvider(Protocol):
+    """The read-only view of request pressure that task admission may look at."""
+
+    def snapshot(self, resource: RequestResourceKey) -> PressureSnapshot | None: ...
+
+    def snapshots(self) -> tuple[PressureSnapshot, ...]: ...

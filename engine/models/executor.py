@@ -1,0 +1,197 @@
+"""`ModelRequestExecutor`: one outbound attempt. `ModelCaller`: one logical request.
+
+The only place that knows both clients and request admission.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from engine.clock import Clock
+from engine.errors import RetryableTaskError
+from engine.events import EventStream, RequestResource, RuntimeCorrelationProvider
+from engine.models.client import ModelClient, ModelRequest, ModelResponse, ProviderError
+from engine.request_admission.controller import AdaptiveRequestAdmissionController
+from engine.request_admission.types import (
+    RequestAdmissionError,
+    RequestAdmissionItem,
+    RequestAdmissionLease,
+    RequestEventContext,
+    RequestOutcomeKind,
+    RequestReleaseOutcome,
+)
+
+_TASK_DENIALS = {
+    "queue_timeout": ("RequestQueueTimeout", "no request lease within the allowed wait"),
+    "shutdown": ("RequestAdmissionShutdown", "request admission has shut down"),
+    "cancellation": ("RequestAdmissionCancelled", "the wait for a request lease was cancelled"),
+}
+
+
+class ModelRequestExecutor:
+    """Acquire, call, classify, release: each attempt under a lease of its own.
+
+    `clients` are by provider name. `queue_wait_timeout` is in seconds; None waits as long as it
+    takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        admission: AdaptiveRequestAdmissionController,
+        clients: Mapping[str, ModelClient],
+        stream: EventStream,
+        clock: Clock,
+        correlation: RuntimeCorrelationProvider,
+        queue_wait_timeout: float | None = None,
+    ) -> None:
+        self._admission = admission
+        self._clients = clients
+        self._stream = stream
+        self._clock = clock
+        self._correlation = correlation
+        self._queue_wait_timeout = queue_wait_timeout
+        self._attempts = 0
+
+    async def execute_attempt(self, request: ModelRequest) -> ModelResponse:
+        """Send the request once. Raises what the client raised, `ProviderError` also where the
+        provider took longer than the request allows, `RequestAdmissionError` without a lease."""
+        client = self._clients[request.resource.provider_name]
+        self._attempts += 1
+        correlation = self._correlation.current()
+        context = RequestEventContext(
+            correlation,
+            correlation.task_execution_id if correlation is not None else None,
+            f"a{self._attempts}",
+        )
+        lease = await self._admission.acquire_async(
+            RequestAdmissionItem(request.resource, None, self._queue_wait_timeout, context)
+        )
+        call = _Call(self._stream, self._clock, self._admission, lease)
+        try:
+            call.started()
+            response = await _send(client, request)
+        except BaseException as error:
+            call.failed(error)
+            raise
+        else:
+            call.succeeded(response)
+            return response
+        finally:
+            self._admission.release(lease, call.outcome)
+
+
+class _Call:
+    """What happens to the call under one lease, told to request admission and the stream."""
+
+    def __init__(
+        self,
+        stream: EventStream,
+        clock: Clock,
+        admission: AdaptiveRequestAdmissionController,
+        lease: RequestAdmissionLease,
+    ) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._admission = admission
+        self._lease = lease
+        self._started_at = 0.0
+        self.outcome = RequestReleaseOutcome("unexpected_exception")
+
+    def started(self) -> None:
+        now = self._started_at = self._clock.monotonic()
+        self._admission.mark_started(self._lease, now)
+        if self._stream.enabled:
+            self._emit("model_request_started", now, None, {})
+
+    def succeeded(self, response: ModelResponse) -> None:
+        self._returned(
+            RequestReleaseOutcome("success"),
+            prompt_tokens=response.prompt_tokens,
+            completion_tokens=response.completion_tokens,
+        )
+
+    def failed(self, error: BaseException) -> None:
+        retry_after: float | None = None
+        kind: RequestOutcomeKind = "unexpected_exception"
+        error_type = type(error).__name__
+        if isinstance(error, ProviderError):
+            kind = error.kind
+            retry_after = error.retry_after_seconds
+            error_type = error.error_type
+        elif isinstance(error, asyncio.CancelledError):
+            kind = "local_cancelled"
+        self._returned(RequestReleaseOutcome(kind, retry_after), error_type=error_type)
+
+    def _returned(self, outcome: RequestReleaseOutcome, **facts: int | str | None) -> None:
+        self.outcome = outcome
+        now = self._clock.monotonic()
+        self._admission.mark_returned(self._lease, now)
+        if self._stream.enabled:
+            diagnostics: dict[str, float | int | str] = {"duration_seconds": now - self._started_at}
+            diagnostics.update((k, value) for k, value in facts.items() if value is not None)
+            self._emit("model_request_completed", now, outcome.kind, diagnostics)
+
+    def _emit(
+        self, kind: str, now: float, outcome: str | None, diagnostics: dict[str, float | int | str]
+    ) -> None:
+        item = self._lease.item
+        context = item.event_context
+        self._stream.request(
+            kind,
+            at=now,
+            resource=RequestResource(*item.resource),
+            correlation=context.captured_correlation if context is not None else None,
+            attempt_id=context.request_attempt_id if context is not None else None,
+            lease_id=self._lease.lease_id,
+            group=item.resource.label,
+            outcome=outcome,
+            diagnostics=diagnostics,
+        )
+
+
+async def _send(client: ModelClient, request: ModelRequest) -> ModelResponse:
+    """The client's answer within the request's time; a time-out of its own is not that one."""
+    deadline = asyncio.timeout(request.timeout_seconds)
+    try:
+        async with deadline:
+            return await client.send(request)
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        raise ProviderError(
+            "provider_timeout",
+            "ProviderTimeout",
+            f"no answer from {request.resource.provider_name} in {request.timeout_seconds:g} s",
+        ) from None
+
+
+class ModelCaller:
+    """What generators call. A rate-limited attempt is made again in place: it waits out the
+    cooldown at admission, while the task keeps its task lease."""
+
+    def __init__(self, executor: ModelRequestExecutor, max_rate_limited_attempts: int = 50) -> None:
+        self._executor = executor
+        self._max_rate_limited_attempts = max_rate_limited_attempts
+
+    async def call(self, request: ModelRequest) -> ModelResponse:
+        """Raises `RetryableTaskError` where another execution may succeed, else `ProviderError`
+        or `RequestAdmissionError` as they come."""
+        rate_limited = 0
+        while True:
+            try:
+                return await self._executor.execute_attempt(request)
+            except ProviderError as error:
+                if not error.retryable:
+                    raise
+                rate_limited += error.kind == "rate_limited"
+                if error.kind != "rate_limited" or rate_limited >= self._max_rate_limited_attempts:
+                    raise RetryableTaskError(
+                        error.error_type, error.message, error.retry_after_seconds
+                    ) from error
+            except RequestAdmissionError as error:
+                known = _TASK_DENIALS.get(error.denial.reason)
+                if known is None:
+                    raise
+                raise RetryableTaskError(*known) from error

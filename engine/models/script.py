@@ -1,0 +1,210 @@
+"""What a scripted provider does: how fast it answers, when it refuses, when it fails.
+
+A script draws nothing from a random source: each number is a hash of the seed and the request, so
+that an answer depends on its prompt alone and a latency on the seed and the request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+HANG_SECONDS = 600.0
+"""How long a request that is never answered stays open where the caller set no time-out."""
+
+_ADJECTIVES = "quiet bright narrow early distant steady plain open curious patient".split()
+_NOUNS = "river gate signal harbour ledger garden engine lantern valley question".split()
+_VERBS = "carries follows answers measures crosses holds returns opens marks meets".split()
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", populate_by_name=True, frozen=True, allow_inf_nan=False
+    )
+
+
+class Latency(_Strict):
+    """Seconds until an answer: `spread` is the standard deviation (lognormal) or half the width
+    (uniform); a constant latency has none."""
+
+    distribution: Literal["lognormal", "uniform", "constant"] = "lognormal"
+    mean: float = Field(0.5, ge=0)
+    spread: float = Field(0.15, ge=0)
+
+    @model_validator(mode="after")
+    def _never_negative(self) -> Latency:
+        if self.distribution == "uniform" and self.spread > self.mean:
+            raise ValueError("a uniform latency needs a spread no larger than its mean")
+        return self
+
+    def seconds(self, fraction: float) -> float:
+        """The value below which `fraction` (0 to 1, exclusive) of all latencies lie."""
+        if self.distribution == "constant" or self.mean == 0 or self.spread == 0:
+            return self.mean
+        if self.distribution == "uniform":
+            return self.mean + self.spread * (2 * fraction - 1)
+        variance = math.log1p((self.spread / self.mean) ** 2)
+        return math.exp(
+            NormalDist(math.log(self.mean) - variance / 2, math.sqrt(variance)).inv_cdf(fraction)
+        )
+
+
+class Window(_Strict):
+    """A span of seconds, counted from the first request; without `to` it never ends."""
+
+    start: float = Field(0.0, alias="from", ge=0)
+    end: float | None = Field(None, alias="to")
+
+    @model_validator(mode="after")
+    def _has_length(self) -> Window:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError("a window must end (to) after it begins (from)")
+        return self
+
+    def covers(self, elapsed: float) -> bool:
+        return self.start <= elapsed and (self.end is None or elapsed < self.end)
+
+
+class RateLimitWindow(Window):
+    """While it lasts, `allow` requests are served at once; the others are answered with 429."""
+
+    retry_after: float | None = Field(None, ge=0)
+    allow: int = Field(0, ge=0)
+
+
+class FailureWindow(Window):
+    """While it lasts, `rate` of the requests fail."""
+
+    rate: float = Field(1.0, gt=0, le=1)
+
+
+class ErrorWindow(FailureWindow):
+    status: int = Field(500, ge=400, le=599)
+
+
+class ProviderScript(_Strict):
+    """The behaviour of one scripted provider."""
+
+    seed: int = 0
+    latency: Latency = Latency()
+    capacity: int | None = Field(None, ge=1)
+    """Requests served at once before others are answered with 429; None for no bound."""
+    capacity_retry_after: float | None = Field(None, ge=0)
+    rejection_seconds: float = Field(0.02, ge=0)
+    """How long a 429 takes."""
+    rate_limits: tuple[RateLimitWindow, ...] = ()
+    error_rate: float = Field(0.0, ge=0, lt=1)
+    errors: tuple[ErrorWindow, ...] = ()
+    timeout_rate: float = Field(0.0, ge=0, lt=1)
+    timeouts: tuple[FailureWindow, ...] = ()
+    completion_tokens: int | None = Field(None, ge=0)
+    """Tokens of every answer; None counts the words of the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the script says to one request, `seconds` after it arrived."""
+
+    outcome: Literal["answer", "rate_limited", "error", "hang"]
+    seconds: float
+    text: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    status: int = 200
+    retry_after: float | None = None
+
+
+class ScriptPlayer:
+    """Plays one script: `arrive` when a request comes in, `leave` when it is over, however."""
+
+    def __init__(self, script: ProviderScript) -> None:
+        self._script = script
+        self._began_at: float | None = None
+        self._failures: dict[bytes, int] = {}
+        self.in_service = 0
+
+    def arrive(self, now: float, model: str, prompt: str, system: str | None = None) -> Reply:
+        script = self._script
+        if self._began_at is None:
+            self._began_at = now
+        elapsed = now - self._began_at
+        refusal = self._refusal(elapsed)
+        if refusal is not None:
+            return refusal
+        self.in_service += 1
+        request = _digest(model, system or "", prompt)
+        # A request that failed before draws anew, so that a retry may succeed.
+        attempt = str(self._failures.get(request, 0))
+        seconds = script.latency.seconds(self._fraction("latency", request, attempt))
+        timeout_rate = max(
+            (w.rate for w in script.timeouts if w.covers(elapsed)), default=script.timeout_rate
+        )
+        if self._fraction("timeout", request, attempt) < timeout_rate:
+            self._failures[request] = self._failures.get(request, 0) + 1
+            return Reply("hang", HANG_SECONDS)
+        window = max(
+            (w for w in script.errors if w.covers(elapsed)), key=lambda w: w.rate, default=None
+        )
+        error_rate = script.error_rate if window is None else max(window.rate, script.error_rate)
+        if self._fraction("error", request, attempt) < error_rate:
+            self._failures[request] = self._failures.get(request, 0) + 1
+            return Reply("error", seconds, status=500 if window is None else window.status)
+        self._failures.pop(request, None)
+        text = scripted_answer(prompt)
+        return Reply(
+            "answer",
+            seconds,
+            text=text,
+            prompt_tokens=len(prompt.split()) + len((system or "").split()),
+            completion_tokens=(
+                len(text.split()) if script.completion_tokens is None else script.completion_tokens
+            ),
+        )
+
+    def leave(self, reply: Reply) -> None:
+        if reply.outcome != "rate_limited":
+            self.in_service -= 1
+
+    def _refusal(self, elapsed: float) -> Reply | None:
+        script = self._script
+        for window in script.rate_limits:
+            if window.covers(elapsed) and self.in_service >= window.allow:
+                return Reply(
+                    "rate_limited",
+                    script.rejection_seconds,
+                    status=429,
+                    retry_after=window.retry_after,
+                )
+        if script.capacity is not None and self.in_service >= script.capacity:
+            return Reply(
+                "rate_limited",
+                script.rejection_seconds,
+                status=429,
+                retry_after=script.capacity_retry_after,
+            )
+        return None
+
+    def _fraction(self, purpose: str, request: bytes, attempt: str) -> float:
+        """Strictly between 0 and 1, the same for the same seed, purpose, request and attempt."""
+        digest = _digest(str(self._script.seed), purpose, request.hex(), attempt)
+        return (int.from_bytes(digest[:6], "big") + 0.5) / 2**48
+
+
+def scripted_answer(prompt: str) -> str:
+    """A short sentence that depends on the prompt alone."""
+    d = _digest(prompt)
+    return (
+        f"The {_ADJECTIVES[d[0] % 10]} {_NOUNS[d[1] % 10]} {_VERBS[d[2] % 10]} "
+        f"the {_ADJECTIVES[d[3] % 10]} {_NOUNS[d[4] % 10]} ({d[5:8].hex()})."
+    )
+
+
+def _digest(*parts: str) -> bytes:
+    """16 bytes; lone surrogates in a prompt are hashed like any other character."""
+    joined = "\x1f".join(parts).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(joined, digest_size=16).digest()

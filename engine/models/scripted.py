@@ -1,0 +1,55 @@
+"""`ScriptedClient`: a provider played inside the process, in real or virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from engine.clock import Clock
+from engine.models.client import ModelRequest, ModelResponse, ProviderError
+from engine.models.script import ProviderScript, Reply, ScriptPlayer
+
+
+class ScriptedClient:
+    """A `ModelClient` that answers from a `ProviderScript`; time is the running loop's."""
+
+    def __init__(self, script: ProviderScript, clock: Clock) -> None:
+        self._player = ScriptPlayer(script)
+        self._clock = clock
+
+    async def send(self, request: ModelRequest) -> ModelResponse:
+        reply = self._player.arrive(
+            self._clock.monotonic(), request.resource.model_id, request.prompt, request.system
+        )
+        try:
+            limit = request.timeout_seconds
+            if reply.outcome == "hang" or (limit is not None and reply.seconds >= limit):
+                seconds = reply.seconds if limit is None else limit
+                await asyncio.sleep(seconds)
+                raise ProviderError(
+                    "provider_timeout", "ProviderTimeout", f"no answer within {seconds:g} s"
+                )
+            await asyncio.sleep(reply.seconds)
+        finally:
+            self._player.leave(reply)
+        return _response(reply)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _response(reply: Reply) -> ModelResponse:
+    if reply.outcome == "rate_limited":
+        raise ProviderError(
+            "rate_limited",
+            "RateLimited",
+            "the provider answered 429 (too many requests)",
+            retry_after_seconds=reply.retry_after,
+        )
+    if reply.outcome == "error":
+        raise ProviderError(
+            "provider_failure",
+            f"HTTP{reply.status}",
+            f"the provider answered {reply.status}",
+            retryable=reply.status >= 500,
+        )
+    return ModelResponse(reply.text, reply.prompt_tokens, reply.completion_tokens)

@@ -1,0 +1,85 @@
+"""`RowGroupWriter`: how finished rows reach Parquet."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_PLAIN = (str, int, float, bool, bytes)
+_JSON = (dict, list, tuple, bool, int, float)
+
+
+class RowGroupWriter:
+    """Writes one file per row group into `folder`, whole or not at all."""
+
+    def __init__(self, folder: Path, columns: list[str]) -> None:
+        """Makes the folder. Raises `UserError` where that, or writing into it, is not allowed."""
+        self._folder = folder
+        self._columns = columns
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UserError(f"can't write into {folder}: no permission")
+
+    def write(self, row_group: int, rows: list[dict[str, Any]]) -> Path:
+        """The file written. A column missing from a row is null. Blocks; raises `UserError`."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.table(
+            {name: arrow_column([row.get(name) for row in rows]) for name in self._columns}
+        )
+        path = self._folder / f"row-group-{row_group:06d}.parquet"
+        unfinished = path.with_suffix(".parquet.tmp")
+        try:
+            pq.write_table(table, unfinished)
+            unfinished.replace(path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise self._unwritable(error) from None
+        return path
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(f"can't write into {self._folder}: {error.strerror or error}")
+
+
+def arrow_column(values: Sequence[Any]) -> pa.Array:
+    """Values of one plain type as that type; anything else as text, nested values as JSON.
+
+    A column of nulls alone is text as well, so that its type does not depend on luck.
+    """
+    import pyarrow as pa
+
+    present = [value for value in values if value is not None]
+    # Arrow would take text among bytes for bytes.
+    alike = len({isinstance(value, bytes) for value in present}) == 1
+    if alike and all(isinstance(value, _PLAIN) for value in present):
+        try:
+            return pa.array(values)
+        except (pa.ArrowException, UnicodeEncodeError, OverflowError):
+            pass  # mixed types, lone surrogates, or integers beyond 64 bits
+    return pa.array([None if value is None else _text(value) for value in values], pa.string())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    text = _json(value) if isinstance(value, _JSON) else str(value)
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):  # keys that JSON has no form for, or a cycle
+        return str(value)

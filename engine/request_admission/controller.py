@@ -1,0 +1,341 @@
+"""`AdaptiveRequestAdmissionController`: may this call go out now?
+
+Confined to the loop's thread, so that no lock is needed; only `acquire_sync` may be called from
+elsewhere. Nothing polls: whatever can let a waiter go (a release, the end of a cooldown, a ramp
+step, a registration) runs `_pump`, which grants leases until no waiter is eligible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from engine.clock import Clock
+from engine.events import EventStream
+from engine.identity import PressureSnapshot, ProviderModelKey, RequestResourceKey
+from engine.request_admission.attempt import Attempt
+from engine.request_admission.config import RequestAdmissionConfig
+from engine.request_admission.handoff import acquire_on_loop
+from engine.request_admission.ledger import RequestLeaseLedger
+from engine.request_admission.queue import RequestQueueSelection
+from engine.request_admission.reporting import RequestReporter
+from engine.request_admission.resources import (
+    ProviderModelState,
+    RequestResources,
+    ResourceState,
+)
+from engine.request_admission.types import (
+    ProviderModelSnapshot,
+    ReleaseResult,
+    RequestAdmissionDecision,
+    RequestAdmissionDenied,
+    RequestAdmissionError,
+    RequestAdmissionItem,
+    RequestAdmissionLease,
+    RequestDenialReason,
+    RequestReleaseOutcome,
+    RequestWaiter,
+    RequestWaitReason,
+)
+
+_DEFAULT_CONFIG = RequestAdmissionConfig()
+_RELEASED = ReleaseResult(True, "released", {})
+_CANCELLED = RequestReleaseOutcome("local_cancelled")
+
+
+class AdaptiveRequestAdmissionController:
+    """Holds every request lease of a run. `clock` must tell the time of `loop`."""
+
+    def __init__(
+        self,
+        *,
+        stream: EventStream,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        config: RequestAdmissionConfig = _DEFAULT_CONFIG,
+    ) -> None:
+        self._clock = clock
+        self._loop = loop
+        self._report = RequestReporter(stream)
+        self._resources = RequestResources(config)
+        self._ledger = RequestLeaseLedger()
+        self._waiting: dict[int, tuple[Attempt, RequestWaiter]] = {}
+        self._attempts_begun = 0
+        self._shut_down = False
+
+    def register(self, resource: RequestResourceKey, static_cap: int, alias: str) -> None:
+        """Make a resource known. Aliases of one provider/model share the lowest of their caps.
+
+        Raises `ValueError` for a cap below 1.
+        """
+        now = self._clock.monotonic()
+        registration = self._resources.register(resource, static_cap, alias, now)
+        self._report.registered(registration, now)
+        self._arm(registration.state, now)
+        self._pump(registration.state.provider_model, now)
+
+    def try_acquire(self, item: RequestAdmissionItem) -> RequestAdmissionDecision:
+        """A lease now or the reason why not; never ahead of a waiter that could go."""
+        now = self._clock.monotonic()
+        state = self._resources.get(item.resource)
+        if state is None or self._shut_down:
+            return self._refuse(item, now)
+        obstacle = state.obstacle(now)
+        if self._next_waiter(state.provider_model, now) is not None:
+            return self._refuse(item, now, "queued_waiters_ahead")
+        if obstacle is not None:
+            return self._refuse(item, now, "cooldown" if obstacle == "cooldown" else "no_capacity")
+        return self._admit(self._begin(item, state, now), now)
+
+    async def acquire_async(self, item: RequestAdmissionItem) -> RequestAdmissionLease:
+        """Wait in fair order. Raises `RequestAdmissionError`; a cancelled wait leaves nothing."""
+        now = self._clock.monotonic()
+        state = self._resources.get(item.resource)
+        if state is None or self._shut_down:
+            raise RequestAdmissionError(self._refuse(item, now))
+        self._pump(state.provider_model, now)
+        attempt = self._begin(item, state, now)
+        obstacle = state.obstacle(now)
+        if obstacle is None:
+            return self._admit(attempt, now)
+        handle = self._enqueue(attempt, obstacle, now)
+        try:
+            decision = await handle
+        except BaseException:
+            self._abandon(attempt)
+            raise
+        if isinstance(decision, RequestAdmissionDenied):
+            raise RequestAdmissionError(decision)
+        return decision
+
+    def acquire_sync(self, item: RequestAdmissionItem) -> RequestAdmissionLease:
+        """`acquire_async` for another thread, which blocks meanwhile.
+
+        Raises `RuntimeError` on the loop's own thread or where the loop does not run. The lease is
+        released on the loop: `loop.call_soon_threadsafe(controller.release, lease, outcome)`.
+        """
+        return acquire_on_loop(
+            self._loop, item, self.acquire_async, lambda lease: self.release(lease, _CANCELLED)
+        )
+
+    def release(
+        self, lease: RequestAdmissionLease, outcome: RequestReleaseOutcome
+    ) -> ReleaseResult:
+        """Give a lease back, exactly once. Never raises: a refusal is a result and an event."""
+        now = self._clock.monotonic()
+        attempt = self._ledger.find(lease)
+        if attempt is None:
+            refusal = self._ledger.refuse(lease)
+            self._report.release_refused(lease, refusal, now)
+            return ReleaseResult(False, refusal, {"lease_id": lease.lease_id})
+        state = attempt.state
+        binding = state.in_flight >= state.limits.limit
+        self._ledger.close(attempt)
+        state.last_outcome = outcome.kind
+        if self._loop.is_closed():
+            return _RELEASED
+        if outcome.kind == "rate_limited":
+            effect = state.limits.on_rate_limited(now, attempt.cascade, outcome.retry_after_seconds)
+            self._report.rate_limited(attempt, effect, outcome.retry_after_seconds, now)
+            self._arm(state, now)
+        elif outcome.kind == "success":
+            changes = state.limits.on_success(now, binding)
+            if changes:
+                self._report.limit_changed(state, changes, attempt, now)
+        self._report.lease_released(attempt, outcome.kind, now)
+        self._pump(state.provider_model, now)
+        return _RELEASED
+
+    def mark_started(self, lease: RequestAdmissionLease, at: float) -> None:
+        """The call under this lease went out at `at`."""
+        attempt = self._ledger.find(lease)
+        if attempt is not None:
+            attempt.phase = "in_provider"
+            attempt.since = attempt.started_at = at
+
+    def mark_returned(self, lease: RequestAdmissionLease, at: float) -> None:
+        """The call under this lease came back, or was given up, at `at`."""
+        attempt = self._ledger.find(lease)
+        if attempt is not None:
+            attempt.phase = "returned"
+            attempt.since = at
+
+    def shutdown(self) -> None:
+        """Deny every waiter and every later request; live leases may still be released."""
+        if self._shut_down:
+            return
+        self._shut_down = True
+        now = self._clock.monotonic()
+        for attempt, waiter in list(self._waiting.values()):
+            if waiter.handle.done():
+                self._stop_waiting(attempt, "cancellation", now)
+            else:
+                self._deny(attempt, waiter, "shutdown", now)
+        for state in self._resources:
+            if state.timer is not None:
+                state.timer.cancel()
+                state.timer = None
+
+    def snapshot(self, resource: RequestResourceKey) -> PressureSnapshot | None:
+        state = self._resources.get(resource)
+        return state.snapshot(self._clock.monotonic()) if state is not None else None
+
+    def snapshots(self) -> tuple[PressureSnapshot, ...]:
+        now = self._clock.monotonic()
+        return tuple(state.snapshot(now) for state in self._resources)
+
+    def global_snapshot(self, provider: str, model: str) -> ProviderModelSnapshot | None:
+        """Pressure over all domains of one provider/model; None where it is not registered."""
+        shared = self._resources.provider_model(ProviderModelKey(provider, model))
+        return shared.snapshot(self._clock.monotonic()) if shared is not None else None
+
+    def global_snapshots(self) -> tuple[ProviderModelSnapshot, ...]:
+        now = self._clock.monotonic()
+        return tuple(shared.snapshot(now) for shared in self._resources.provider_models())
+
+    def keyframe(self, full: bool) -> dict[str, Any]:
+        """`requests` and `aggregates` of a keyframe; with `full` also the live `attempts` by id."""
+        keyframe = self._resources.keyframe()
+        if full:
+            live = [attempt for attempt, _ in self._waiting.values()]
+            live.extend(self._ledger.attempts())
+            rows = [row for attempt in live if (row := attempt.keyframe()) is not None]
+            keyframe["attempts"] = sorted(rows, key=lambda row: str(row["attempt_id"]))
+        return keyframe
+
+    @property
+    def release_diagnostics(self) -> dict[str, int]:
+        """Refused releases by reason."""
+        return dict(self._ledger.refusals)
+
+    def _begin(self, item: RequestAdmissionItem, state: ResourceState, now: float) -> Attempt:
+        self._attempts_begun += 1
+        return Attempt(self._attempts_begun, item, state, now)
+
+    def _admit(self, attempt: Attempt, now: float) -> RequestAdmissionLease:
+        """A lease without a wait."""
+        self._report.wait_started(attempt, None, attempt.state.waiters())
+        self._report.wait_completed(attempt, False, now)
+        lease = self._ledger.issue(attempt, now)
+        self._report.lease_acquired(attempt)
+        return lease
+
+    def _enqueue(
+        self, attempt: Attempt, obstacle: RequestWaitReason, now: float
+    ) -> asyncio.Future[RequestAdmissionDecision]:
+        state = attempt.state
+        item = attempt.item
+        handle: asyncio.Future[RequestAdmissionDecision] = self._loop.create_future()
+        deadline = None if item.queue_wait_timeout is None else now + item.queue_wait_timeout
+        waiter = RequestWaiter(attempt.serial, item, now, deadline, handle)
+        ahead = state.waiters()
+        if state.wait_reason is None:
+            state.wait_reason = obstacle
+        self._report.wait_started(attempt, state.wait_reason, ahead)
+        state.provider_model.queue.enqueue(waiter)
+        self._waiting[waiter.waiter_id] = (attempt, waiter)
+        if deadline is not None:
+            attempt.deadline_timer = self._loop.call_at(deadline, self._on_deadline, attempt)
+        return handle
+
+    def _next_waiter(self, shared: ProviderModelState, now: float) -> RequestQueueSelection | None:
+        """The waiter that could have a lease at this instant."""
+        if not len(shared.queue) or shared.in_flight >= shared.static_cap:
+            return None
+        return shared.queue.select_next(lambda key: self._resources[key].has_room(now))
+
+    def _pump(self, shared: ProviderModelState, now: float) -> None:
+        """Grant leases until no waiter of this provider/model can have one."""
+        if not len(shared.queue):
+            return
+        while (selection := self._next_waiter(shared, now)) is not None:
+            attempt, waiter = self._waiting[selection.waiter.waiter_id]
+            if waiter.handle.done():  # cancelled; its task has not run since
+                self._stop_waiting(attempt, "cancellation", now)
+                continue
+            shared.queue.commit(selection)
+            self._leave_queue(attempt)
+            drained = not attempt.state.waiters()
+            self._report.wait_completed(attempt, drained, now)
+            lease = self._ledger.issue(attempt, now)
+            self._report.lease_acquired(attempt)
+            waiter.handle.set_result(lease)
+        for key in shared.queue.resources():
+            state = self._resources[key]
+            obstacle = state.obstacle(now)
+            if obstacle is not None and obstacle != state.wait_reason:
+                previous, state.wait_reason = state.wait_reason, obstacle
+                self._report.wait_reason_changed(state, previous, obstacle, now)
+
+    def _leave_queue(self, attempt: Attempt) -> None:
+        """After the waiter has left the fair queue: forget what belongs to its wait."""
+        del self._waiting[attempt.serial]
+        if attempt.deadline_timer is not None:
+            attempt.deadline_timer.cancel()
+            attempt.deadline_timer = None
+        if not attempt.state.waiters():
+            attempt.state.wait_reason = None
+
+    def _stop_waiting(self, attempt: Attempt, reason: RequestDenialReason, now: float) -> None:
+        """The wait ends without a lease."""
+        _, waiter = self._waiting[attempt.serial]
+        attempt.state.provider_model.queue.discard(waiter)
+        self._leave_queue(attempt)
+        drained = not attempt.state.waiters()
+        self._report.wait_ended(attempt, reason, drained, now)
+
+    def _deny(
+        self, attempt: Attempt, waiter: RequestWaiter, reason: RequestDenialReason, now: float
+    ) -> None:
+        self._stop_waiting(attempt, reason, now)
+        waiter.handle.set_result(self._denied(attempt.item, reason, now))
+
+    def _abandon(self, attempt: Attempt) -> None:
+        """The acquiring task was cancelled: no waiter and no lease may stay behind."""
+        if attempt.serial in self._waiting:
+            self._stop_waiting(attempt, "cancellation", self._clock.monotonic())
+        elif attempt.lease is not None:
+            self.release(attempt.lease, _CANCELLED)
+
+    def _refuse(
+        self, item: RequestAdmissionItem, now: float, reason: RequestDenialReason | None = None
+    ) -> RequestAdmissionDenied:
+        if reason is None:
+            reason = "shutdown" if self._shut_down else "hard_policy_denial"
+        self._report.refused(item, reason, now)
+        return self._denied(item, reason, now)
+
+    def _denied(
+        self, item: RequestAdmissionItem, reason: RequestDenialReason, now: float
+    ) -> RequestAdmissionDenied:
+        state = self._resources.get(item.resource)
+        if state is None or self._shut_down:
+            return RequestAdmissionDenied(item, reason)
+        available = state.obstacle_ends_at(state.obstacle(now))
+        retry_after = None if available is None else available - now
+        return RequestAdmissionDenied(item, reason, retry_after, available, state.snapshot(now))
+
+    def _on_deadline(self, attempt: Attempt) -> None:
+        entry = self._waiting.get(attempt.serial)
+        if entry is not None and not entry[1].handle.done():
+            self._deny(attempt, entry[1], "queue_timeout", self._clock.monotonic())
+
+    def _arm(self, state: ResourceState, now: float) -> None:
+        """One timer a resource, for the next instant at which it changes by itself."""
+        due = None if self._shut_down else state.limits.next_change_at(now)
+        if due is None:
+            return
+        if state.timer is not None:
+            if state.timer.when() <= due:
+                return
+            state.timer.cancel()
+        state.timer = self._loop.call_at(due, self._on_timer, state)
+
+    def _on_timer(self, state: ResourceState) -> None:
+        state.timer = None
+        now = self._clock.monotonic()
+        changes = state.limits.advance(now)
+        if changes:
+            self._report.limit_changed(state, changes, None, now)
+        self._arm(state, now)
+        self._pump(state.provider_model, now)

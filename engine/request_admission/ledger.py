@@ -1,0 +1,74 @@
+"""`RequestLeaseLedger`: which request leases are live, and may this one be closed?"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+from engine.request_admission.attempt import Attempt
+from engine.request_admission.types import RequestAdmissionLease, RequestReleaseReason
+
+_generations = itertools.count(1)
+
+
+class RequestLeaseLedger:
+    """Counts a lease in flight from `issue` to `close`. Ids are `r1`, `r2` and so on."""
+
+    def __init__(self) -> None:
+        self._generation = next(_generations)
+        self._issued = 0
+        self._live: dict[str, Attempt] = {}
+        self.refusals: dict[str, int] = {}
+        """Refused releases by reason."""
+
+    def attempts(self) -> Iterable[Attempt]:
+        return self._live.values()
+
+    def issue(self, attempt: Attempt, now: float) -> RequestAdmissionLease:
+        state = attempt.state
+        limits = state.limits
+        self._issued += 1
+        lease = RequestAdmissionLease(
+            f"r{self._issued}",
+            attempt.item,
+            now,
+            limits.limit,
+            limits.effective_max,
+            self._generation,
+        )
+        attempt.lease = lease
+        attempt.phase = "leased"
+        attempt.since = attempt.acquired_at = now
+        attempt.cascade = limits.cascade
+        state.in_flight += 1
+        state.provider_model.in_flight += 1
+        self._live[lease.lease_id] = attempt
+        return lease
+
+    def find(self, lease: RequestAdmissionLease) -> Attempt | None:
+        """The live attempt that holds exactly this lease."""
+        attempt = self._live.get(lease.lease_id)
+        return attempt if attempt is not None and attempt.lease is lease else None
+
+    def close(self, attempt: Attempt) -> None:
+        """The attempt must be live, as `find` gave it."""
+        if attempt.lease is not None:
+            del self._live[attempt.lease.lease_id]
+            attempt.state.in_flight -= 1
+            attempt.state.provider_model.in_flight -= 1
+
+    def refuse(self, lease: RequestAdmissionLease) -> RequestReleaseReason:
+        """Why a lease that `find` does not know cannot be released; counted."""
+        reason = self._refusal(lease)
+        self.refusals[reason] = self.refusals.get(reason, 0) + 1
+        return reason
+
+    def _refusal(self, lease: RequestAdmissionLease) -> RequestReleaseReason:
+        if lease.controller_generation != self._generation:
+            return "wrong_controller_generation"
+        if lease.lease_id in self._live:
+            return "stale_lease"
+        number = lease.lease_id[1:]
+        if lease.lease_id[:1] == "r" and number.isdecimal() and 0 < int(number) <= self._issued:
+            return "duplicate"
+        return "unknown_lease"

@@ -1,0 +1,202 @@
+"""`RequestFairQueue`: who waits for one provider/model, and which waiter is next in fair order.
+
+Waiters of one resource stand in a *lane*: a resource that is closed (cooling, at its limit) costs
+one question per selection, however many wait for it. Fairness is start-time fair queueing over
+groups, across lanes; a group that was idle or closed comes back at the current virtual time.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+from engine.identity import RequestResourceKey
+from engine.request_admission.types import RequestWaiter
+
+
+class RequestQueueSelection(NamedTuple):
+    """The next waiter; void as soon as the queue has changed."""
+
+    waiter: RequestWaiter
+    sequence_version: int
+
+
+class RequestQueueView(NamedTuple):
+    """Facts at one instant: waiters in total and by resource that has any."""
+
+    waiting_total: int
+    waiting_by_resource: dict[RequestResourceKey, int]
+
+
+class _Group:
+    """A flow over all lanes; `start` is the virtual time at which its next waiter starts."""
+
+    __slots__ = ("start", "waiting", "weight")
+
+    def __init__(self) -> None:
+        self.start = 0.0
+        self.weight = 1.0
+        self.waiting = 0
+
+
+class _Line:
+    """One group's waiters in one lane, oldest first."""
+
+    __slots__ = ("group", "in_heap", "waiters")
+
+    def __init__(self, group: _Group) -> None:
+        self.group = group
+        self.waiters: OrderedDict[int, RequestWaiter] = OrderedDict()
+        self.in_heap = False
+
+    def head_id(self) -> int:
+        return next(iter(self.waiters))
+
+
+class _Lane:
+    """The lines of one resource. A heap entry's start may lag behind its group's, never lead."""
+
+    __slots__ = ("heap", "lines", "waiting")
+
+    def __init__(self) -> None:
+        self.heap: list[tuple[float, int, Hashable]] = []
+        self.lines: dict[Hashable, _Line] = {}
+        self.waiting = 0
+
+    def push(self, key: Hashable, line: _Line) -> None:
+        heapq.heappush(self.heap, (line.group.start, line.head_id(), key))
+        line.in_heap = True
+
+    def head(self) -> tuple[float, int, Hashable] | None:
+        """The first line's (start, waiter id, group key), after mending entries that lag."""
+        while self.heap:
+            entry = self.heap[0]
+            line = self.lines[entry[2]]
+            if not line.waiters:
+                heapq.heappop(self.heap)
+                line.in_heap = False
+            elif (current := (line.group.start, line.head_id())) != entry[:2]:
+                heapq.heapreplace(self.heap, (*current, entry[2]))
+            else:
+                return entry
+        return None
+
+
+def _group_key(waiter: RequestWaiter) -> Hashable:
+    group = waiter.item.group
+    return waiter.item.resource if group is None else group.key
+
+
+class RequestFairQueue:
+    """Selection changes nothing that can be seen; `commit` and `discard` are the only removals.
+
+    Every operation is O(log n) amortised in the waiters, times the lanes (one per domain).
+    """
+
+    def __init__(self) -> None:
+        self._lanes: dict[RequestResourceKey, _Lane] = {}
+        self._groups: dict[Hashable, _Group] = {}
+        self._virtual_time = 0.0
+        self._waiting = 0
+        self._version = 0
+
+    def __len__(self) -> int:
+        return self._waiting
+
+    def waiting(self, resource: RequestResourceKey) -> int:
+        lane = self._lanes.get(resource)
+        return lane.waiting if lane is not None else 0
+
+    def resources(self) -> list[RequestResourceKey]:
+        """Those that have waiters."""
+        return [resource for resource, lane in self._lanes.items() if lane.waiting]
+
+    def view(self) -> RequestQueueView:
+        by_resource = {key: lane.waiting for key, lane in self._lanes.items() if lane.waiting}
+        return RequestQueueView(self._waiting, by_resource)
+
+    def enqueue(self, waiter: RequestWaiter) -> bool:
+        """False where a waiter of that id is in the queue already. Ids must grow with age."""
+        key = _group_key(waiter)
+        lane = self._lanes.get(waiter.item.resource)
+        if lane is None:
+            lane = self._lanes[waiter.item.resource] = _Lane()
+        line = lane.lines.get(key)
+        if line is not None and waiter.waiter_id in line.waiters:
+            return False
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group()
+        if line is None:
+            line = lane.lines[key] = _Line(group)
+        if waiter.item.group is not None:
+            group.weight = waiter.item.group.weight
+        if group.waiting == 0:
+            group.start = max(group.start, self._virtual_time)
+        line.waiters[waiter.waiter_id] = waiter
+        if not line.in_heap:
+            lane.push(key, line)
+        self._count(lane, group, 1)
+        return True
+
+    def select_next(
+        self, is_eligible: Callable[[RequestResourceKey], bool]
+    ) -> RequestQueueSelection | None:
+        """The first waiter among the resources that are eligible; each is asked about once."""
+        best: tuple[float, int] | None = None
+        chosen: RequestWaiter | None = None
+        for resource, lane in self._lanes.items():
+            if not lane.waiting or not is_eligible(resource):
+                continue
+            entry = lane.head()
+            if entry is None:
+                continue
+            rank = (max(entry[0], self._virtual_time), entry[1])
+            if best is None or rank < best:
+                best = rank
+                chosen = lane.lines[entry[2]].waiters[entry[1]]
+        return None if chosen is None else RequestQueueSelection(chosen, self._version)
+
+    def commit(self, selection: RequestQueueSelection) -> RequestWaiter | None:
+        """Remove the selected waiter and charge its group; None where the queue has changed."""
+        if selection.sequence_version != self._version:
+            return None
+        waiter = selection.waiter
+        group = self._groups[_group_key(waiter)]
+        self._virtual_time = max(self._virtual_time, group.start)
+        group.start = self._virtual_time + 1.0 / group.weight
+        self._remove(waiter)
+        return waiter
+
+    def discard(self, waiter: RequestWaiter) -> bool:
+        """Remove a waiter that gave up, at no charge; False where it is not in the queue."""
+        lane = self._lanes.get(waiter.item.resource)
+        line = lane.lines.get(_group_key(waiter)) if lane is not None else None
+        if line is None or waiter.waiter_id not in line.waiters:
+            return False
+        self._remove(waiter)
+        return True
+
+    def _remove(self, waiter: RequestWaiter) -> None:
+        lane = self._lanes[waiter.item.resource]
+        line = lane.lines[_group_key(waiter)]
+        del line.waiters[waiter.waiter_id]
+        self._count(lane, line.group, -1)
+        if not self._waiting:
+            self._forget()
+
+    def _count(self, lane: _Lane, group: _Group, change: int) -> None:
+        lane.waiting += change
+        group.waiting += change
+        self._waiting += change
+        self._version += 1
+
+    def _forget(self) -> None:
+        """Nobody waits: no group has a claim or a debt."""
+        self._lanes.clear()
+        self._groups.clear()
+        self._virtual_time = 0.0
+        self._waiting = 0
+        self._version += 1

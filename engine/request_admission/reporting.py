@@ -1,0 +1,249 @@
+"""`RequestReporter`: what the request stream says about each fact of request admission.
+
+Nothing is built while the stream is disabled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.events import EventStream, RequestResource
+from engine.request_admission.attempt import Attempt
+from engine.request_admission.limits import LimitTransition, RateLimitEffect
+from engine.request_admission.resources import Registration, ResourceState
+from engine.request_admission.types import (
+    RequestAdmissionItem,
+    RequestAdmissionLease,
+    RequestDenialReason,
+    RequestReleaseReason,
+    RequestWaitReason,
+)
+
+
+class RequestReporter:
+    """One method per fact; `now` is the time the controller read for it."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self._stream = stream
+
+    def registered(self, registration: Registration, now: float) -> None:
+        if not self._stream.enabled:
+            return
+        state = registration.state
+        shared = state.provider_model
+        for change in registration.cap_changes:
+            self._resource_event(
+                "request_effective_cap_changed",
+                change.state,
+                now,
+                previous=change.previous,
+                current=change.state.limits.effective_max,
+            )
+            self.limit_changed(change.state, change.transitions, None, now)
+        if registration.new:
+            self._resource_event(
+                "request_resource_registered",
+                state,
+                now,
+                static_cap=shared.static_cap,
+                effective_max=state.limits.effective_max,
+                limit=state.limits.limit,
+                aliases=shared.aliases(),
+                raw_caps={alias: shared.raw_caps[alias] for alias in shared.aliases()},
+            )
+
+    def wait_started(
+        self, attempt: Attempt, reason: RequestWaitReason | None, waiters: int
+    ) -> None:
+        if not self._stream.enabled:
+            return
+        state = attempt.state
+        self._attempt_event(
+            "request_wait_started",
+            attempt,
+            attempt.since,
+            reason=reason or "none",
+            waiters=waiters,
+            in_flight=state.in_flight,
+            limit=state.limits.limit,
+            aggregate_in_flight=state.provider_model.in_flight,
+        )
+        if reason is not None and waiters == 0:
+            self._resource_event("request_queue_formed", state, attempt.since)
+
+    def wait_completed(self, attempt: Attempt, drained: bool, now: float) -> None:
+        """The attempt stops waiting with a lease; `drained`: it was the last one in the queue."""
+        if not self._stream.enabled:
+            return
+        self._attempt_event(
+            "request_wait_completed", attempt, now, waited_seconds=now - attempt.wait_started_at
+        )
+        if drained:
+            self._resource_event("request_queue_drained", attempt.state, now)
+
+    def wait_ended(
+        self, attempt: Attempt, reason: RequestDenialReason, drained: bool, now: float
+    ) -> None:
+        """The attempt stops waiting without a lease."""
+        if not self._stream.enabled:
+            return
+        kind = {
+            "queue_timeout": "request_wait_timeout",
+            "cancellation": "request_wait_cancelled",
+        }.get(reason, "request_acquire_denied")
+        waited = now - attempt.wait_started_at
+        self._attempt_event(kind, attempt, now, outcome=reason, waited_seconds=waited)
+        if drained:
+            self._resource_event("request_queue_drained", attempt.state, now)
+
+    def refused(self, item: RequestAdmissionItem, reason: RequestDenialReason, now: float) -> None:
+        """An acquisition that did not wait got no lease."""
+        if not self._stream.enabled:
+            return
+        key = item.resource
+        context = item.event_context
+        self._stream.request(
+            "request_acquire_denied",
+            at=now,
+            resource=RequestResource(*key),
+            correlation=context.captured_correlation if context is not None else None,
+            attempt_id=context.request_attempt_id if context is not None else None,
+            group=item.group.key if item.group is not None else key.label,
+            outcome=reason,
+            diagnostics={"waited_seconds": 0.0},
+        )
+
+    def wait_reason_changed(
+        self,
+        state: ResourceState,
+        previous: RequestWaitReason | None,
+        current: RequestWaitReason,
+        now: float,
+    ) -> None:
+        if not self._stream.enabled:
+            return
+        diagnostics: dict[str, Any] = {
+            "from": previous or "none",
+            "to": current,
+            "waiters": state.waiters(),
+            "until": state.obstacle_ends_at(current),
+        }
+        self._resource_event("request_wait_reason_changed", state, now, **diagnostics)
+
+    def lease_acquired(self, attempt: Attempt) -> None:
+        if not self._stream.enabled:
+            return
+        state = attempt.state
+        self._attempt_event(
+            "request_lease_acquired",
+            attempt,
+            attempt.since,
+            limit=state.limits.limit,
+            in_flight=state.in_flight,
+            aggregate_in_flight=state.provider_model.in_flight,
+        )
+
+    def rate_limited(
+        self, attempt: Attempt, effect: RateLimitEffect, retry_after: float | None, now: float
+    ) -> None:
+        if not self._stream.enabled:
+            return
+        self._attempt_event(
+            "request_rate_limited",
+            attempt,
+            now,
+            retry_after=retry_after,
+            blocked_until=effect.blocked_until,
+            cut=effect.cut is not None,
+        )
+        if effect.cut is not None:
+            self.limit_changed(attempt.state, (effect.cut,), attempt, now, retry_after)
+
+    def limit_changed(
+        self,
+        state: ResourceState,
+        transitions: tuple[LimitTransition, ...],
+        attempt: Attempt | None,
+        now: float,
+        retry_after: float | None = None,
+    ) -> None:
+        """`attempt`: whose end changed the limit; None where time or a registration did."""
+        if not self._stream.enabled:
+            return
+        for change in transitions:
+            diagnostics: dict[str, Any] = {"current": change.current}
+            if change.cause is not None:
+                diagnostics["previous"] = change.previous
+            if change.cause == "successes":
+                diagnostics["successes"] = change.successes
+            if change.kind == "request_limit_decreased":
+                diagnostics["soft_ceiling"] = state.limits.soft_ceiling
+                diagnostics["blocked_until"] = state.limits.blocked_until
+                diagnostics["retry_after"] = retry_after
+            if attempt is not None:
+                self._attempt_event(change.kind, attempt, now, outcome=change.cause, **diagnostics)
+            else:
+                self._resource_event(change.kind, state, now, outcome=change.cause, **diagnostics)
+
+    def lease_released(self, attempt: Attempt, outcome: str, now: float) -> None:
+        if not self._stream.enabled:
+            return
+        held = now - attempt.acquired_at
+        self._attempt_event(
+            "request_lease_released", attempt, now, outcome=outcome, held_seconds=held
+        )
+
+    def release_refused(
+        self, lease: RequestAdmissionLease, reason: RequestReleaseReason, now: float
+    ) -> None:
+        if not self._stream.enabled:
+            return
+        context = lease.item.event_context
+        self._stream.request(
+            "request_release_diagnostic",
+            at=now,
+            resource=RequestResource(*lease.item.resource),
+            correlation=context.captured_correlation if context is not None else None,
+            attempt_id=context.request_attempt_id if context is not None else None,
+            lease_id=lease.lease_id,
+            outcome=reason,
+        )
+
+    def _attempt_event(
+        self,
+        kind: str,
+        attempt: Attempt,
+        now: float,
+        outcome: str | None = None,
+        **diagnostics: Any,
+    ) -> None:
+        context = attempt.item.event_context
+        group = attempt.item.group
+        lease = attempt.lease
+        self._stream.request(
+            kind,
+            at=now,
+            resource=attempt.state.wire,
+            correlation=context.captured_correlation if context is not None else None,
+            attempt_id=context.request_attempt_id if context is not None else None,
+            lease_id=lease.lease_id if lease is not None else None,
+            group=group.key if group is not None else attempt.state.label,
+            outcome=outcome,
+            diagnostics=_known(diagnostics),
+        )
+
+    def _resource_event(
+        self,
+        kind: str,
+        state: ResourceState,
+        now: float,
+        outcome: str | None = None,
+        **diagnostics: Any,
+    ) -> None:
+        self._stream.request(
+            kind, at=now, resource=state.wire, outcome=outcome, diagnostics=_known(diagnostics)
+        )
+
+
+def _known(diagnostics: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in diagnostics.items() if value is not None}

@@ -1,0 +1,221 @@
+"""`RequestResources`: the registered resources, their caps and their ledgers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from engine.events import RequestResource
+from engine.identity import PressureSnapshot, ProviderModelKey, RequestResourceKey
+from engine.request_admission.config import RequestAdmissionConfig
+from engine.request_admission.limits import AdaptiveRequestLimitState, LimitTransition
+from engine.request_admission.queue import RequestFairQueue
+from engine.request_admission.types import (
+    ProviderModelSnapshot,
+    RequestOutcomeKind,
+    RequestWaitReason,
+)
+
+
+class ProviderModelState:
+    """What the domains of one provider/model share: the cap, the queue, calls in flight."""
+
+    __slots__ = ("in_flight", "key", "queue", "raw_caps", "resources", "static_cap")
+
+    def __init__(self, key: ProviderModelKey, static_cap: int) -> None:
+        self.key = key
+        self.static_cap = static_cap
+        self.raw_caps: dict[str, int] = {}
+        self.in_flight = 0
+        self.queue = RequestFairQueue()
+        self.resources: list[ResourceState] = []
+
+    def aliases(self) -> list[str]:
+        return sorted(self.raw_caps)
+
+    def snapshot(self, now: float) -> ProviderModelSnapshot:
+        return ProviderModelSnapshot(
+            self.key,
+            now,
+            self.static_cap,
+            self.in_flight,
+            tuple(self.aliases()),
+            MappingProxyType(dict(self.raw_caps)),
+            MappingProxyType({state.key.domain: state.limits.limit for state in self.resources}),
+        )
+
+    def keyframe(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {"static_cap": self.static_cap, "aliases": self.aliases()}
+        if self.in_flight:
+            facts["in_flight"] = self.in_flight
+        return facts
+
+
+class ResourceState:
+    """The ledger of one resource: its limit, calls in flight, and why its waiters wait."""
+
+    __slots__ = (
+        "in_flight",
+        "key",
+        "label",
+        "last_outcome",
+        "limits",
+        "provider_model",
+        "timer",
+        "wait_reason",
+        "wire",
+    )
+
+    def __init__(
+        self,
+        key: RequestResourceKey,
+        provider_model: ProviderModelState,
+        limits: AdaptiveRequestLimitState,
+    ) -> None:
+        self.key = key
+        self.label = key.label
+        self.wire = RequestResource(key.provider_name, key.model_id, key.domain)
+        self.provider_model = provider_model
+        self.limits = limits
+        self.in_flight = 0
+        self.wait_reason: RequestWaitReason | None = None
+        """What keeps the head of its queue waiting; None while nothing waits."""
+        self.last_outcome: RequestOutcomeKind | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def has_room(self, now: float) -> bool:
+        """Its own limit admits one more; the aggregate cap is not looked at."""
+        return self.in_flight < self.limits.limit and not self.limits.cooling(now)
+
+    def obstacle(self, now: float) -> RequestWaitReason | None:
+        """What stops one more call at this instant."""
+        limits = self.limits
+        if limits.cooling(now):
+            return "cooldown"
+        if self.in_flight >= limits.limit:
+            return "ramp" if limits.ramping else "domain_limit"
+        if self.provider_model.in_flight >= self.provider_model.static_cap:
+            return "aggregate_cap"
+        return None
+
+    def obstacle_ends_at(self, obstacle: RequestWaitReason | None) -> float | None:
+        if obstacle == "cooldown":
+            return self.limits.blocked_until
+        if obstacle == "ramp":
+            return self.limits.next_step_at()
+        return None
+
+    def waiters(self) -> int:
+        return self.provider_model.queue.waiting(self.key)
+
+    def snapshot(self, now: float) -> PressureSnapshot:
+        limits = self.limits
+        return PressureSnapshot(
+            self.key,
+            now,
+            limits.effective_max,
+            limits.limit,
+            self.in_flight,
+            self.waiters(),
+            limits.blocked_until,
+            limits.soft_ceiling,
+            limits.consecutive_rate_limits,
+            self.last_outcome,
+        )
+
+    def keyframe(self) -> dict[str, Any]:
+        limits = self.limits
+        facts = {
+            "static_cap": self.provider_model.static_cap,
+            "effective_max": limits.effective_max,
+            "limit": limits.limit,
+            "in_flight": self.in_flight,
+            "waiters": self.waiters(),
+            "wait_reason": self.wait_reason,
+            "blocked_until": limits.blocked_until,
+            "soft_ceiling": limits.soft_ceiling,
+            "consecutive_rate_limits": limits.consecutive_rate_limits,
+            "last_outcome": self.last_outcome,
+        }
+        return {name: value for name, value in facts.items() if value is not None}
+
+
+class CapChange(NamedTuple):
+    """A registration lowered this resource's cap."""
+
+    state: ResourceState
+    previous: int
+    transitions: tuple[LimitTransition, ...]
+
+
+class Registration(NamedTuple):
+    state: ResourceState
+    new: bool
+    """A new resource, or a new alias or cap of a known one."""
+    cap_changes: tuple[CapChange, ...]
+
+
+class RequestResources:
+    """By resource and by provider/model; the only place where caps are merged."""
+
+    def __init__(self, config: RequestAdmissionConfig) -> None:
+        self._config = config
+        self._resources: dict[RequestResourceKey, ResourceState] = {}
+        self._provider_models: dict[ProviderModelKey, ProviderModelState] = {}
+
+    def __iter__(self) -> Iterator[ResourceState]:
+        return iter(self._resources.values())
+
+    def __getitem__(self, key: RequestResourceKey) -> ResourceState:
+        return self._resources[key]
+
+    def get(self, key: RequestResourceKey) -> ResourceState | None:
+        return self._resources.get(key)
+
+    def provider_model(self, key: ProviderModelKey) -> ProviderModelState | None:
+        return self._provider_models.get(key)
+
+    def provider_models(self) -> Iterator[ProviderModelState]:
+        return iter(self._provider_models.values())
+
+    def register(
+        self, key: RequestResourceKey, static_cap: int, alias: str, now: float
+    ) -> Registration:
+        """The cap of a provider/model is the minimum over its aliases, in whatever order."""
+        if static_cap < 1:
+            raise ValueError(f"the cap of {alias} must be at least 1")
+        shared = self._provider_models.get(key.provider_model)
+        if shared is None:
+            shared = ProviderModelState(key.provider_model, static_cap)
+            self._provider_models[key.provider_model] = shared
+        raw_cap = min(static_cap, shared.raw_caps.get(alias, static_cap))
+        new = shared.raw_caps.get(alias) != raw_cap
+        shared.raw_caps[alias] = raw_cap
+        cap_changes = self._lower_cap(shared, raw_cap, now)
+        state = self._resources.get(key)
+        if state is None:
+            new = True
+            limits = AdaptiveRequestLimitState(self._config, shared.static_cap, now)
+            state = self._resources[key] = ResourceState(key, shared, limits)
+            shared.resources.append(state)
+        return Registration(state, new, cap_changes)
+
+    def _lower_cap(self, shared: ProviderModelState, cap: int, now: float) -> tuple[CapChange, ...]:
+        if cap >= shared.static_cap:
+            return ()
+        previous, shared.static_cap = shared.static_cap, cap
+        return tuple(
+            CapChange(state, previous, state.limits.set_effective_max(cap, now))
+            for state in shared.resources
+        )
+
+    def keyframe(self) -> dict[str, Any]:
+        """The `requests` and `aggregates` of a keyframe."""
+        return {
+            "requests": {state.label: state.keyframe() for state in self},
+            "aggregates": {
+                shared.key.label: shared.keyframe() for shared in self._provider_models.values()
+            },
+        }

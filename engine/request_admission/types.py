@@ -1,0 +1,147 @@
+"""What callers of request admission give and get."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from engine.events import RuntimeCorrelation
+from engine.identity import PressureSnapshot, ProviderModelKey, RequestResourceKey
+
+RequestOutcomeKind = Literal[
+    "success",
+    "rate_limited",
+    "provider_failure",
+    "provider_timeout",
+    "local_cancelled",
+    "local_timeout",
+    "unexpected_exception",
+]
+RequestDenialReason = Literal[
+    "no_capacity",
+    "cooldown",
+    "queue_timeout",
+    "queued_waiters_ahead",
+    "cancellation",
+    "shutdown",
+    "hard_policy_denial",
+]
+RequestWaitReason = Literal["cooldown", "domain_limit", "aggregate_cap", "ramp", "waiters_ahead"]
+RequestReleaseReason = Literal[
+    "released", "duplicate", "stale_lease", "wrong_controller_generation", "unknown_lease"
+]
+
+
+class RequestGroupSpec(NamedTuple):
+    """A flow that shares an aggregate cap with others in proportion to its weight (> 0)."""
+
+    key: str
+    weight: float = 1.0
+
+
+class RequestEventContext(NamedTuple):
+    """Whose request it is. Copied into events, never looked at."""
+
+    captured_correlation: RuntimeCorrelation | None
+    task_execution_id: str | None
+    request_attempt_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAdmissionItem:
+    """One concrete call that wants to go out."""
+
+    resource: RequestResourceKey
+    group: RequestGroupSpec | None = None
+    """None: the resource is a group of its own with weight 1."""
+    queue_wait_timeout: float | None = None
+    """Seconds it may wait; None waits as long as it takes."""
+    event_context: RequestEventContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAdmissionLease:
+    """Leave for one call; to be released exactly once."""
+
+    lease_id: str
+    item: RequestAdmissionItem
+    acquired_at: float
+    current_adaptive_limit: int
+    effective_max: int
+    controller_generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAdmissionDenied:
+    """Why there is no lease, and when it may be worth asking again."""
+
+    item: RequestAdmissionItem
+    reason: RequestDenialReason
+    retry_after_seconds: float | None = None
+    available_after_monotonic: float | None = None
+    snapshot: PressureSnapshot | None = None
+
+
+RequestAdmissionDecision = RequestAdmissionLease | RequestAdmissionDenied
+
+
+class RequestAdmissionError(Exception):
+    """A blocking acquisition ended without a lease."""
+
+    def __init__(self, denial: RequestAdmissionDenied) -> None:
+        super().__init__(f"request admission to {denial.item.resource.label}: {denial.reason}")
+        self.denial = denial
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReleaseOutcome:
+    """How the call under a lease ended; only `rate_limited` lowers a limit."""
+
+    kind: RequestOutcomeKind
+    retry_after_seconds: float | None = None
+
+
+class ReleaseResult(NamedTuple):
+    released: bool
+    reason: RequestReleaseReason
+    diagnostics: Mapping[str, str]
+
+
+@dataclass(slots=True, eq=False)
+class RequestWaiter:
+    """An acquisition in the queue; `handle` is resolved exactly once."""
+
+    waiter_id: int
+    item: RequestAdmissionItem
+    enqueued_at: float
+    deadline: float | None
+    handle: asyncio.Future[RequestAdmissionDecision]
+
+
+class ProviderModelSnapshot(NamedTuple):
+    """Request pressure of one provider/model over all its domains at one instant."""
+
+    provider_model: ProviderModelKey
+    captured_at: float
+    static_cap: int
+    in_flight_count: int
+    aliases: tuple[str, ...]
+    raw_caps: Mapping[str, int]
+    limits: Mapping[str, int]
+    """Current limit by domain."""
+
+
+class RequestAdmissionController(Protocol):
+    """May this concrete call go to this provider, model and domain now?"""
+
+    def try_acquire(self, item: RequestAdmissionItem) -> RequestAdmissionDecision: ...
+
+    async def acquire_async(self, item: RequestAdmissionItem) -> RequestAdmissionLease: ...
+
+    def acquire_sync(self, item: RequestAdmissionItem) -> RequestAdmissionLease: ...
+
+    def release(
+        self, lease: RequestAdmissionLease, outcome: RequestReleaseOutcome
+    ) -> ReleaseResult: ...

@@ -1,0 +1,238 @@
+"""`execute_run` puts the parts of one run together; `record_run` keeps it in a run folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+import traceback
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.clock import Clock, LoopClock
+from engine.errors import UserError
+from engine.events import EventStream, JournalEnd, RunInfo, RuntimeCorrelationProvider
+from engine.events.journal import JournalWriter
+from engine.events.run_folder import (
+    ProducerLock,
+    RunFolder,
+    RunRecord,
+    installed_versions,
+    register,
+    write_record,
+)
+from engine.generators.base import BatchContext, CellContext, cell_random
+from engine.identity import RequestResourceKey
+from engine.models.build import build_client
+from engine.models.executor import ModelCaller, ModelRequestExecutor
+from engine.output import RowGroupWriter
+from engine.request_admission.controller import AdaptiveRequestAdmissionController
+from engine.row_groups import RowGroupAdmission
+from engine.row_store import RowStore
+from engine.run_plan import RunPlan, plan_run, pool_limits
+from engine.scheduler import AsyncTaskScheduler, RetryPolicy, RunResult
+from engine.scheduling.admission import TaskAdmissionController
+from engine.scheduling.policy import StrictFairTaskAdmissionPolicy
+from engine.scheduling.queue import FairTaskQueue
+from engine.scheduling.types import TaskPayload
+from engine.workers.local import LocalWorkers
+from engine.workflow.load import LoadedWorkflow
+
+
+class RunControl:
+    """Stops a run from outside: asked once it drains, asked again it aborts."""
+
+    def __init__(self) -> None:
+        self._scheduler: AsyncTaskScheduler | None = None
+        self._stops = 0
+
+    def attach(self, scheduler: AsyncTaskScheduler) -> None:
+        self._scheduler = scheduler
+        if self._stops:
+            scheduler.drain()
+
+    def emit_keyframe(self, reason: str) -> None:
+        if self._scheduler is not None:
+            self._scheduler.emit_keyframe(reason)
+
+    def stop(self) -> None:
+        self._stops += 1
+        if self._scheduler is None:
+            return
+        if self._stops == 1:
+            self._scheduler.drain()
+        else:
+            self._scheduler.abort()
+
+
+async def execute_run(
+    plan: RunPlan,
+    stream: EventStream,
+    clock: Clock,
+    *,
+    dataset: Path | None = None,
+    control: RunControl,
+    inline: bool = False,
+    keyframe_seconds: float = 1.0,
+) -> RunResult:
+    """Run to the end on the running loop. Rows go to Parquet under `dataset`, or nowhere.
+
+    `inline` writes on the loop instead of in a thread, as virtual time demands. Raises `UserError`
+    for what is found wrong only now (a missing key, an unwritable folder), before work starts.
+    """
+    workflow = plan.workflow
+    correlation = RuntimeCorrelationProvider()
+    admission = AdaptiveRequestAdmissionController(
+        stream=stream,
+        clock=clock,
+        loop=asyncio.get_running_loop(),
+        config=plan.request_admission,
+    )
+    connections = pool_limits(workflow, plan.static_caps)
+    clients = {
+        name: build_client(name, provider, clock, max_connections=max(1, connections[name]))
+        for name, provider in workflow.providers.items()
+    }
+    caller = ModelCaller(
+        ModelRequestExecutor(
+            admission=admission,
+            clients=clients,
+            stream=stream,
+            clock=clock,
+            correlation=correlation,
+        )
+    )
+    rows = RowStore()
+    writer = RowGroupWriter(dataset, [c.name for c in plan.workflow.columns]) if dataset else None
+
+    async def execute(payload: TaskPayload) -> None:
+        generator = plan.generators[payload.column]
+        if payload.row is None:
+            group = plan.row_groups[payload.row_group]
+            numbers = group.row_range()
+            batch = BatchContext(payload.row_group, numbers, workflow.seed)
+            values = await generator.generate_batch(batch)
+            for row, value in zip(numbers, values, strict=True):
+                rows.put(row, payload.column, value)
+            return
+        luck = cell_random(workflow.seed, payload.column, payload.row)
+        context = CellContext(payload.row, rows.values(payload.row), luck, caller)
+        rows.put(payload.row, payload.column, await generator.generate(context))
+
+    async def checkpoint(row_group: int, dropped: frozenset[int]) -> None:
+        numbers = plan.row_groups[row_group].row_range()
+        made = zip(numbers, rows.take(numbers), strict=True)
+        survivors = [values for row, values in made if row not in dropped]
+        if writer is None:
+            return
+        if inline:
+            writer.write(row_group, survivors)
+        else:
+            await asyncio.to_thread(writer.write, row_group, survivors)
+
+    scheduler = AsyncTaskScheduler(
+        columns=plan.columns,
+        row_groups=plan.row_groups,
+        queue=FairTaskQueue(),
+        admission=TaskAdmissionController(plan.limits, StrictFairTaskAdmissionPolicy(), clock),
+        row_group_admission=RowGroupAdmission(
+            workflow.run.max_concurrent_row_groups, plan.row_groups
+        ),
+        workers=LocalWorkers(),
+        execute=execute,
+        checkpoint=checkpoint,
+        stream=stream,
+        clock=clock,
+        random=random.Random(workflow.seed),
+        retry=RetryPolicy(max_attempts=workflow.run.max_attempts),
+        request_keyframe=admission.keyframe,
+        keyframe_seconds=keyframe_seconds,
+        heartbeat_seconds=keyframe_seconds,
+        cpu_seconds=None if inline else time.process_time,
+    )
+    for endpoint, cap in plan.static_caps.items():
+        for alias, raw_cap in cap.raw_caps.items():
+            admission.register(RequestResourceKey(*endpoint, "chat"), raw_cap, alias)
+    control.attach(scheduler)
+    try:
+        return await scheduler.run()
+    finally:
+        admission.shutdown()
+        for client in clients.values():
+            await client.close()
+
+
+async def record_run(
+    loaded: LoadedWorkflow, folder: RunFolder, run_id: str, control: RunControl
+) -> RunResult:
+    """Run it with a journal in `folder`, and leave `run.json` saying how it ended.
+
+    Raises `UserError` where it can't start.
+    """
+    loop = asyncio.get_running_loop()
+    clock = LoopClock(loop)
+    plan = plan_run(loaded)
+    with ProducerLock(folder.lock):
+        info = plan.describe(run_id, clock.wall(), clock.monotonic())
+        try:
+            journal = JournalWriter(folder, info, loop=loop, request_keyframe=control.emit_keyframe)
+            record = _record(info)
+            write_record(folder, record)
+        except OSError as error:
+            raise UserError(f"can't write into {folder.path}: {error.strerror}") from None
+        register(folder)
+        stream = EventStream(clock, run_id, [journal], loop.call_soon)
+        result = await _outcome_of(
+            execute_run(plan, stream, clock, dataset=folder.dataset, control=control)
+        )
+        stream.flush()
+        journal.close(
+            JournalEnd(
+                outcome=result.outcome,
+                captured_at_monotonic=clock.monotonic(),
+                scheduler_sequence=stream.scheduler_sequence,
+                request_sequence=stream.request_sequence,
+                message=result.message,
+            )
+        )
+        ended = msgspec.structs.replace(
+            record,
+            state="ended",
+            outcome=result.outcome,
+            message=result.message,
+            wall_end=clock.wall(),
+            rows_done=result.rows_done,
+            rows_dropped=result.rows_dropped,
+        )
+        with contextlib.suppress(OSError):  # a full disk; the journal's end line says the same
+            write_record(folder, ended)
+    return result
+
+
+async def _outcome_of(run: Coroutine[Any, Any, RunResult]) -> RunResult:
+    """Its result; an error that nobody foresaw is a failed run with a journal that ends."""
+    try:
+        return await run
+    except UserError as error:
+        return RunResult("failed", 0, 0, str(error))
+    except Exception as error:
+        traceback.print_exc()
+        return RunResult("failed", 0, 0, f"a bug in headgate: {type(error).__name__}")
+
+
+def _record(info: RunInfo) -> RunRecord:
+    return RunRecord(
+        run_id=info.run_id,
+        name=info.name,
+        state="running",
+        wall_start=info.wall_start,
+        versions=installed_versions(),
+        producer=info.producer,
+        records=info.records,
+        pid=os.getpid(),
+    )

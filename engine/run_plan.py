@@ -1,0 +1,203 @@
+"""`plan_run`: everything about a run that is decided before it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from engine.capacity import (
+    AsyncCapacityPlan,
+    CapacitySource,
+    CapacityValue,
+    ConfiguredCapacity,
+    RowGroupCapacity,
+    StaticCap,
+)
+from engine.events import ColumnInfo, RunInfo
+from engine.generators import build_generators
+from engine.generators.base import ColumnGenerator
+from engine.identity import ProviderModelKey, SchedulerResourceKey
+from engine.request_admission.config import RequestAdmissionConfig
+from engine.row_groups import RowGroupSpec, split_rows
+from engine.scheduler import ColumnPlan
+from engine.scheduling.resolver import SUBMISSION, TaskSchedulingResolver
+from engine.version import VERSION
+from engine.workflow.endpoints import static_caps
+from engine.workflow.load import LoadedWorkflow
+from engine.workflow.model import RunSettings, Workflow
+
+STAGE_LEASES_PER_REQUEST_SLOT = 2
+"""Task leases one model may hold, in multiples of its static cap: enough workers to have the next
+call ready when a slot frees, too few to fill every task slot with waiters on one slow model."""
+
+_TUNING = (
+    "decrease_factor",
+    "increase_step",
+    "successes_until_increase",
+    "cooldown_seconds",
+    "startup_ramp_seconds",
+)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    workflow: Workflow
+    generators: Mapping[str, ColumnGenerator]
+    columns: tuple[ColumnPlan, ...]
+    """In topological order."""
+    row_groups: tuple[RowGroupSpec, ...]
+    limits: Mapping[SchedulerResourceKey, int]
+    static_caps: Mapping[ProviderModelKey, StaticCap]
+    request_admission: RequestAdmissionConfig
+    capacity: AsyncCapacityPlan
+
+    def describe(self, run_id: str, wall_start: float, monotonic_start: float) -> RunInfo:
+        """The run as its journal tells it: names and numbers, no prompts, no keys."""
+        workflow = self.workflow
+        return RunInfo(
+            run_id=run_id,
+            name=workflow.name,
+            producer_version=VERSION,
+            wall_start=wall_start,
+            monotonic_start=monotonic_start,
+            records=workflow.records,
+            row_groups=len(self.row_groups),
+            columns=tuple(_describe(column, workflow) for column in self.columns),
+            resource_limits={key.label: limit for key, limit in self.limits.items()},
+            configuration={
+                "seed": workflow.seed,
+                "run": workflow.run.model_dump(exclude_none=True),
+                "models": {
+                    alias: {
+                        "provider": model.provider,
+                        "model": model.model,
+                        "max_parallel_requests": model.max_parallel_requests,
+                    }
+                    for alias, model in workflow.models.items()
+                },
+                "providers": {name: p.type for name, p in workflow.providers.items()},
+            },
+            capacity_plan=self.capacity.as_dict(),
+        )
+
+
+def plan_run(loaded: LoadedWorkflow, *, inline_functions: bool = False) -> RunPlan:
+    """Raises `UserError` or `SchedulingMetadataError` for what can't be run.
+
+    `inline_functions` runs sync user functions on the loop, as virtual time demands.
+    """
+    workflow = loaded.workflow
+    generators = build_generators(loaded, inline_functions=inline_functions)
+    caps = static_caps(workflow.models)
+    resolver = TaskSchedulingResolver()
+    columns = []
+    limits = {SUBMISSION: workflow.run.max_in_flight_tasks}
+    for name in workflow.graph.order:
+        generator = generators[name]
+        metadata = generator.get_scheduling_metadata()
+        resource = generator.request_resource()
+        scheduling = resolver.resolve(name, metadata, (name,))
+        for key in scheduling.resource_request.amounts:
+            if key.kind == "model_stage":
+                limits[key] = STAGE_LEASES_PER_REQUEST_SLOT * metadata.weight
+        columns.append(
+            ColumnPlan(
+                name=name,
+                task_type=generator.task_type,
+                depends_on=tuple(workflow.column(name).dependencies()),
+                scheduling=scheduling,
+                request_resource=resource.label if resource is not None else None,
+            )
+        )
+    request_admission = request_config(workflow.run)
+    return RunPlan(
+        workflow=workflow,
+        generators=generators,
+        columns=tuple(columns),
+        row_groups=tuple(split_rows(workflow.records, workflow.run.buffer_size)),
+        limits=limits,
+        static_caps=caps,
+        request_admission=request_admission,
+        capacity=_capacity(workflow, limits, caps, request_admission),
+    )
+
+
+def request_config(settings: RunSettings) -> RequestAdmissionConfig:
+    """The engine's policy, with what the workflow tunes."""
+    tuned = {name: getattr(settings, name) for name in _TUNING}
+    given = {name: value for name, value in tuned.items() if value is not None}
+    return dataclasses.replace(RequestAdmissionConfig(), **given)
+
+
+def _describe(column: ColumnPlan, workflow: Workflow) -> ColumnInfo:
+    group = column.scheduling.group
+    return ColumnInfo(
+        name=column.name,
+        kind=workflow.column(column.name).type,
+        task_type=column.task_type,
+        depends_on=column.depends_on,
+        group=group.key.label,
+        group_kind=group.key.kind,
+        group_hash=group.key.identity_hash,
+        group_weight=group.weight,
+        resources=column.scheduling.resource_request.labels,
+        request_resource=column.request_resource,
+    )
+
+
+def _capacity(
+    workflow: Workflow,
+    limits: Mapping[SchedulerResourceKey, int],
+    caps: Mapping[ProviderModelKey, StaticCap],
+    config: RequestAdmissionConfig,
+) -> AsyncCapacityPlan:
+    run = workflow.run
+
+    def setting(name: str) -> CapacitySource:
+        return "run_config" if name in run.model_fields_set else "default"
+
+    concurrency = CapacityValue(run.max_concurrent_row_groups, setting("max_concurrent_row_groups"))
+    tuned = any(getattr(run, name) is not None for name in _TUNING)
+    return AsyncCapacityPlan(
+        ConfiguredCapacity(
+            buffer_size=CapacityValue(run.buffer_size, setting("buffer_size")),
+            row_group_admission=RowGroupCapacity(
+                row_group_concurrency=concurrency,
+                mode=CapacityValue("fixed", "default"),
+                initial_target=concurrency,
+                max_admitted_rows=CapacityValue(
+                    run.max_concurrent_row_groups * run.buffer_size, concurrency.source
+                ),
+            ),
+            submission_capacity=CapacityValue(
+                run.max_in_flight_tasks, setting("max_in_flight_tasks")
+            ),
+            task_resource_limits=CapacityValue(
+                {key.label: limit for key, limit in limits.items()}, "model_metadata"
+            ),
+            request_resources=CapacityValue(
+                tuple(f"{key.label}/chat" for key in caps), "model_metadata"
+            ),
+            provider_model_static_caps=CapacityValue(
+                {key.label: cap for key, cap in caps.items()}, "model_metadata"
+            ),
+            request_domain_initial_limits=CapacityValue(
+                {f"{key.label}/chat": config.initial_limit or cap.cap for key, cap in caps.items()},
+                "default",
+                fallback_from="model_metadata",
+            ),
+            request_admission_config=CapacityValue(
+                dataclasses.asdict(config), "run_config" if tuned else "default"
+            ),
+            transport_pool_limits=CapacityValue(pool_limits(workflow, caps), "adapter_config"),
+        )
+    )
+
+
+def pool_limits(workflow: Workflow, caps: Mapping[ProviderModelKey, StaticCap]) -> dict[str, int]:
+    """Connections per provider: as many as its caps let fly together."""
+    limits = dict.fromkeys(workflow.providers, 0)
+    for endpoint, cap in caps.items():
+        limits[endpoint.provider_name] += cap.cap
+    return limits

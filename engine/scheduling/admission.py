@@ -1,0 +1,295 @@
+"""`TaskAdmissionController`: may this ready task become a running worker?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.clock import Clock
+from engine.identity import SchedulerResourceKey, TaskGroupKey
+from engine.scheduling.policy import PolicyStateDelta, TaskAdmissionPolicy
+from engine.scheduling.types import (
+    ELIGIBLE,
+    DenialReason,
+    Eligibility,
+    QueueView,
+    ReleaseReason,
+    ReleaseResult,
+    SchedulableTask,
+    TaskAdmissionBlockSummary,
+    TaskAdmissionDecision,
+    TaskAdmissionDenied,
+    TaskAdmissionLease,
+    TaskAdmissionView,
+)
+
+# Breaks ties between equally frequent denials.
+DENIAL_ORDER: tuple[DenialReason, ...] = (
+    "no_capacity",
+    "group_cap",
+    "borrow_debt",
+    "policy_denial",
+    "shutdown",
+)
+_LEASE_PREFIX = "t"
+
+
+class TaskAdmissionController:
+    """The ledger of scheduler resources. In flight never exceeds a limit.
+
+    `generation` tells leases of an earlier controller from this one's. Every resource that a task
+    asks for must have a limit. Confined to the loop's thread.
+    """
+
+    def __init__(
+        self,
+        limits: Mapping[SchedulerResourceKey, int],
+        policy: TaskAdmissionPolicy,
+        clock: Clock,
+        generation: int = 1,
+    ) -> None:
+        for key, limit in limits.items():
+            if limit < 1:
+                raise ValueError(f"limit of {key.label} must be at least 1, not {limit}")
+        self.limits: Mapping[SchedulerResourceKey, int] = dict(limits)
+        self.release_diagnostics: dict[ReleaseReason, int] = {}
+        """Refused releases by reason."""
+        self._policy = policy
+        self._clock = clock
+        self._generation = generation
+        self._shut_down = False
+        self._issued = 0
+        self._leases: dict[str, TaskAdmissionLease] = {}
+        self._spawned: set[str] = set()
+        self._available = dict(limits)
+        self._leased = dict.fromkeys(limits, 0)
+        self._units: dict[TaskGroupKey, dict[SchedulerResourceKey, int]] = {}
+        self._running_units: dict[TaskGroupKey, dict[SchedulerResourceKey, int]] = {}
+        self._debt: dict[TaskGroupKey, dict[SchedulerResourceKey, int]] = {}
+        self._running: dict[TaskGroupKey, int] = {}
+        self._lease_counts: dict[TaskGroupKey, int] = {}
+        self._by_group: dict[TaskGroupKey, dict[str, TaskAdmissionLease]] = {}
+        # Over the live ledgers, so that asking the policy costs no copy.
+        self._window = TaskAdmissionView(
+            self.limits,
+            self._available,
+            self._leased,
+            self._units,
+            self._running_units,
+            self._debt,
+            self._lease_counts,
+            self._running,
+        )
+
+    @property
+    def active_leases(self) -> int:
+        return len(self._leases)
+
+    def shutdown(self) -> None:
+        """Deny everything from now on; leases held stay until they are released."""
+        self._shut_down = True
+
+    def is_eligible(self, item: SchedulableTask, view: QueueView) -> Eligibility:
+        obstacle = self._obstacle(item)
+        if obstacle is not None:
+            return obstacle
+        decision = self._policy.evaluate(item, view, self._window)
+        if decision.allowed:
+            return ELIGIBLE
+        return Eligibility(
+            False,
+            decision.reason or "policy_denial",
+            decision.resources,
+            "peers",
+            decision.available_after,
+            decision.until_weight,
+            decision.diagnostics,
+        )
+
+    def try_acquire(self, item: SchedulableTask, view: QueueView) -> TaskAdmissionDecision:
+        obstacle = self._obstacle(item)
+        if obstacle is not None:
+            reason = obstacle.reason or "policy_denial"
+            return TaskAdmissionDenied(item, reason, None, self.view())
+        decision = self._policy.evaluate(item, view, self._window)
+        if not decision.allowed:
+            return TaskAdmissionDenied(
+                item,
+                decision.reason or "policy_denial",
+                decision.available_after,
+                self.view(),
+                decision.diagnostics,
+            )
+        self._issued += 1
+        lease = TaskAdmissionLease(
+            f"{_LEASE_PREFIX}{self._issued}",
+            item,
+            item.resource_request,
+            self._clock.monotonic(),
+            self._generation,
+        )
+        delta = self._policy.on_acquire(lease, decision)
+        self._leases[lease.lease_id] = lease
+        self._by_group.setdefault(item.group.key, {})[lease.lease_id] = lease
+        self._book(lease, 1)
+        if delta.debt_changes:
+            self._book_debt(delta)
+        return lease
+
+    def note_spawned(self, lease: TaskAdmissionLease) -> None:
+        """A worker runs under this lease from now until its release."""
+        if lease.lease_id in self._spawned or self._leases.get(lease.lease_id) is not lease:
+            return
+        self._spawned.add(lease.lease_id)
+        self._count_running(lease, 1)
+
+    def release(self, lease: TaskAdmissionLease) -> ReleaseResult:
+        """Gives back exactly once; any other call is refused with its reason, and never raises."""
+        lease_id = lease.lease_id
+        refusal = self._refusal(lease)
+        if refusal is not None:
+            self.release_diagnostics[refusal] = self.release_diagnostics.get(refusal, 0) + 1
+            return ReleaseResult(False, refusal, {"lease_id": lease_id})
+        if lease_id in self._spawned:
+            self._spawned.discard(lease_id)
+            self._count_running(lease, -1)
+        del self._leases[lease_id]
+        del self._by_group[lease.item.group.key][lease_id]
+        self._book(lease, -1)
+        delta = self._policy.on_release(lease)
+        if delta.debt_changes:
+            self._book_debt(delta)
+        return ReleaseResult(True, "released")
+
+    def view(self) -> TaskAdmissionView:
+        """A copy of the ledger, consistent at this instant. Zero entries are left out by group."""
+        return TaskAdmissionView(
+            dict(self.limits),
+            dict(self._available),
+            dict(self._leased),
+            _copied(self._units),
+            _copied(self._running_units),
+            _copied(self._debt),
+            {key: count for key, count in self._lease_counts.items() if count},
+            {key: count for key, count in self._running.items() if count},
+        )
+
+    def explain_blocked(self, view: QueueView) -> TaskAdmissionBlockSummary:
+        """Why no head may run. Costs O(groups): ask when it is to be told, not to decide."""
+        counts: dict[DenialReason, int] = {}
+        groups: dict[str, str] = {}
+        short: dict[SchedulerResourceKey, int] = {}
+        available_after: float | None = None
+        for head in view.first_candidates():
+            verdict = self.is_eligible(head, view)
+            if verdict.eligible:
+                continue
+            reason = verdict.reason or "policy_denial"
+            counts[reason] = counts.get(reason, 0) + 1
+            groups[head.group.key.label] = reason
+            if verdict.available_after is not None:
+                available_after = min(
+                    verdict.available_after,
+                    verdict.available_after if available_after is None else available_after,
+                )
+            for resource, amount in head.resource_request.amounts.items():
+                if self._available[resource] < amount or (
+                    reason != "no_capacity" and resource in verdict.resources
+                ):
+                    short[resource] = min(amount, short.get(resource, amount))
+        ordered = sorted(counts, key=lambda one: (-counts[one], DENIAL_ORDER.index(one)))
+        return TaskAdmissionBlockSummary(
+            view.queued_total,
+            {reason: counts[reason] for reason in ordered},
+            available_after,
+            {
+                "groups": groups,
+                "resources": {
+                    resource.label: self._shortage(resource, needed)
+                    for resource, needed in short.items()
+                },
+            },
+        )
+
+    def _obstacle(self, item: SchedulableTask) -> Eligibility | None:
+        """What no policy can lift."""
+        if self._shut_down:
+            return Eligibility(False, "shutdown", waits_for="own_release")
+        available = self._available
+        for resource, amount in item.resource_request.amounts.items():
+            if available[resource] < amount:
+                return Eligibility(False, "no_capacity", (resource,), "resource")
+        group = item.group
+        limit = group.admitted_limit
+        if limit is not None and self._lease_counts.get(group.key, 0) >= limit:
+            return Eligibility(
+                False, "group_cap", tuple(item.resource_request.amounts), "own_release"
+            )
+        return None
+
+    def _shortage(self, resource: SchedulerResourceKey, needed: int) -> dict[str, Any]:
+        now = self._clock.monotonic()
+        holders = []
+        for key, leases in self._by_group.items():
+            held = [lease for lease in leases.values() if resource in lease.resources.amounts]
+            if held:
+                holders.append(
+                    {
+                        "group": key.label,
+                        "leases": len(held),
+                        "oldest_age": now - held[0].acquired_at,
+                    }
+                )
+        return {
+            "needed": needed,
+            "limit": self.limits[resource],
+            "free": self._available[resource],
+            "holders": holders,
+        }
+
+    def _refusal(self, lease: TaskAdmissionLease) -> ReleaseReason | None:
+        if lease.controller_generation != self._generation:
+            return "wrong_controller_generation"
+        live = self._leases.get(lease.lease_id)
+        if live is lease:
+            return None
+        if live is not None:
+            return "stale_lease"
+        number = lease.lease_id.removeprefix(_LEASE_PREFIX)
+        if number.isdecimal() and 0 < int(number) <= self._issued:
+            return "duplicate"
+        return "unknown_lease"
+
+    def _book(self, lease: TaskAdmissionLease, sign: int) -> None:
+        group = lease.item.group.key
+        units = self._units.get(group)
+        if units is None:
+            units = self._units[group] = {}
+        self._lease_counts[group] = self._lease_counts.get(group, 0) + sign
+        for resource, amount in lease.resources.amounts.items():
+            amount *= sign
+            self._available[resource] -= amount
+            self._leased[resource] += amount
+            units[resource] = units.get(resource, 0) + amount
+
+    def _count_running(self, lease: TaskAdmissionLease, sign: int) -> None:
+        group = lease.item.group.key
+        self._running[group] = self._running.get(group, 0) + sign
+        units = self._running_units.setdefault(group, {})
+        for resource, amount in lease.resources.amounts.items():
+            units[resource] = units.get(resource, 0) + sign * amount
+
+    def _book_debt(self, delta: PolicyStateDelta) -> None:
+        for (group, resource), change in delta.debt_changes.items():
+            debts = self._debt.setdefault(group, {})
+            debts[resource] = max(0, debts.get(resource, 0) + change)
+
+
+def _copied(
+    ledger: Mapping[TaskGroupKey, Mapping[SchedulerResourceKey, int]],
+) -> dict[TaskGroupKey, dict[SchedulerResourceKey, int]]:
+    copied = {
+        group: {resource: amount for resource, amount in amounts.items() if amount}
+        for group, amounts in ledger.items()
+    }
+    return {group: amounts for group, amounts in copied.items() if amounts}

@@ -1,0 +1,101 @@
+"""`Clockwork`: when is the next keyframe due, and is the loop on time?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from engine.clock import Clock
+from engine.events import EventStream
+
+
+class Clockwork:
+    """Keyframes by time and by count, and a heartbeat that tells how late the loop is.
+
+    A keyframe by time is left out where no event but heartbeats has come since the last one.
+    `cpu_seconds` is the CPU time of the process so far; a heartbeat tells what its period used.
+    """
+
+    def __init__(
+        self,
+        stream: EventStream,
+        clock: Clock,
+        emit_keyframe: Callable[[str], None],
+        *,
+        keyframe_seconds: float,
+        keyframe_events: int,
+        heartbeat_seconds: float,
+        cpu_seconds: Callable[[], float] | None,
+    ) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._emit_keyframe = emit_keyframe
+        self._keyframe_seconds = keyframe_seconds
+        self._keyframe_events = keyframe_events
+        self._heartbeat_seconds = heartbeat_seconds
+        self._cpu_seconds = cpu_seconds
+        self._cpu_before = 0.0
+        self._events_at_keyframe = 0
+        self._quiet_since = 0
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Does nothing where nobody listens."""
+        if not self._stream.enabled:
+            return
+        self._loop = loop
+        if self._cpu_seconds is not None:
+            self._cpu_before = self._cpu_seconds()
+        self._expect_heartbeat()
+        self._expect_keyframe()
+
+    def stop(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._loop = None
+
+    def note_keyframe(self) -> None:
+        """One was written, for whatever reason."""
+        self._events_at_keyframe = self._quiet_since = self._events()
+
+    def check_count(self) -> None:
+        if self._events() - self._events_at_keyframe >= self._keyframe_events:
+            self._emit_keyframe("periodic")
+
+    def _events(self) -> int:
+        return self._stream.scheduler_sequence + self._stream.request_sequence
+
+    def _expect_keyframe(self) -> None:
+        if self._loop is not None:
+            self._timers["keyframe"] = self._loop.call_later(self._keyframe_seconds, self._tick)
+
+    def _tick(self) -> None:
+        if self._events() != self._quiet_since:
+            self._emit_keyframe("periodic")
+        self._expect_keyframe()
+
+    def _expect_heartbeat(self) -> None:
+        if self._loop is not None:
+            due = self._clock.monotonic() + self._heartbeat_seconds
+            self._timers["heartbeat"] = self._loop.call_later(
+                self._heartbeat_seconds, self._beat, due
+            )
+
+    def _beat(self, due: float) -> None:
+        now = self._clock.monotonic()
+        diagnostics: dict[str, Any] = {
+            "period": self._heartbeat_seconds,
+            "drift": max(0.0, now - due),
+        }
+        if self._cpu_seconds is not None:
+            used = self._cpu_seconds()
+            diagnostics["cpu_seconds"] = used - self._cpu_before
+            self._cpu_before = used
+        quiet = self._events() == self._quiet_since
+        self._stream.scheduler("scheduler_loop_heartbeat", diagnostics=diagnostics, at=now)
+        if quiet:
+            self._quiet_since = self._events()
+        self._expect_heartbeat()

@@ -1,0 +1,291 @@
+"""`FairTaskQueue`: which ready task is next in fair order?"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from heapq import heapify, heappop, heappush
+
+from engine.identity import SchedulerResourceKey, TaskGroupKey
+from engine.scheduling.fair_order import FairOrder, Needs, OrderedGroup
+from engine.scheduling.types import Eligibility, QueueSelection, QueueView, SchedulableTask
+
+EligibilityCheck = Callable[[SchedulableTask, QueueView], Eligibility]
+
+
+class _Group(OrderedGroup):
+    """A group with its tasks in FIFO order; an entry counts while it is the one of its id."""
+
+    __slots__ = ("available_after", "demand", "queued", "tasks", "yielded")
+
+    def __init__(self, key: TaskGroupKey, index: int, weight: float) -> None:
+        super().__init__(key, index, weight)
+        self.tasks: deque[tuple[int, SchedulableTask]] = deque()
+        self.queued = 0
+        self.demand: dict[SchedulerResourceKey, int] = {}
+        self.available_after: float | None = None
+        self.yielded = 0
+        """How often it has begun to give way."""
+
+    @property
+    def head(self) -> SchedulableTask:
+        return self.tasks[0][1]
+
+    def gives_way(self, time: int) -> bool:
+        """Still for the n-th time?"""
+        return self.yielded == time and bool(self.tier) and bool(self.tasks)
+
+
+class _Demand:
+    """What the queued tasks need of one resource, and which groups stand back from it.
+
+    `yielding` has (-weight, index, n, group): look at the group again once the queued weight falls
+    below; valid while it gives way for the n-th time.
+    """
+
+    __slots__ = ("groups", "total", "weight", "yielding")
+
+    def __init__(self) -> None:
+        self.groups = 0
+        self.total = 0
+        self.weight = 0.0
+        self.yielding: list[tuple[float, int, int, _Group]] = []
+
+
+class FairTaskQueue:
+    """Confined to the loop's thread. `commit` is the only removal in order.
+
+    A head that is not eligible is dealt with once: it is parked on the resource it lacks; or left
+    out until its group releases something; or it gives way to its peers (tier 1 of the order), and
+    is looked at again when none of them can run, or when its share has grown.
+    """
+
+    def __init__(self) -> None:
+        self._order = FairOrder()
+        self._version = 0
+        self._serial = 0
+        self._queued: dict[str, tuple[int, SchedulableTask]] = {}
+        self._groups: dict[TaskGroupKey, _Group] = {}
+        self._backlogged: dict[_Group, None] = {}
+        self._refused: dict[_Group, None] = {}
+        self._timed: dict[_Group, None] = {}
+        self._demand: dict[SchedulerResourceKey, _Demand] = {}
+        self._view = _Window(self)
+
+    def __len__(self) -> int:
+        return len(self._queued)
+
+    @property
+    def next_deadline(self) -> float | None:
+        """Earliest known time (monotonic seconds) at which a policy lets a head go on."""
+        times = [one.available_after for one in self._timed if one.available_after is not None]
+        return min(times, default=None)
+
+    def view(self) -> QueueView:
+        return self._view
+
+    def enqueue(self, items: Iterable[SchedulableTask]) -> list[str]:
+        """Ids newly accepted; an id that is queued already is left as it is."""
+        accepted = []
+        for item in items:
+            task_id = item.task_id
+            if task_id in self._queued:
+                continue
+            accepted.append(task_id)
+            self._serial += 1
+            entry = (self._serial, item)
+            self._queued[task_id] = entry
+            group = self._groups.get(item.group.key)
+            if group is None:
+                group = _Group(item.group.key, len(self._groups), item.group.weight)
+                self._groups[group.key] = group
+            group.tasks.append(entry)
+            if len(group.tasks) == 1:
+                group.weight = item.group.weight
+                self._backlogged[group] = None
+                self._order.enter(group, _needs(item))
+            self._add_demand(group, item)
+        if accepted:
+            self._version += 1
+        return accepted
+
+    def select_next(self, is_eligible: EligibilityCheck) -> QueueSelection | None:
+        """The first eligible head in fair order, or None. Takes nothing out, moves no time."""
+        view, order = self._view, self._order
+        for refused in self._refused:
+            order.enter(refused, _needs(refused.head), tier=1)
+        self._refused.clear()
+        while (found := order.first()) is not None:
+            group = self._groups[found.key]
+            verdict = is_eligible(group.head, view)
+            if verdict.eligible:
+                return QueueSelection(group.head, view, self._version)
+            self._hold_back(group, verdict)
+        return None
+
+    def commit(self, selection: QueueSelection) -> SchedulableTask | None:
+        """Take the selected task out; None where the queue has changed since the selection."""
+        item = selection.item
+        if selection.sequence_version != self._version:
+            return None
+        group = self._groups[item.group.key]
+        self._order.advance(group)
+        self._remove_head(group)
+        return item
+
+    def discard(self, task_id: str) -> bool:
+        """Take a task out of turn; False where it is not queued."""
+        entry = self._queued.get(task_id)
+        if entry is None:
+            return False
+        group = self._groups[entry[1].group.key]
+        if group.tasks[0] is entry:
+            self._remove_head(group)
+        else:
+            del self._queued[task_id]
+            self._version += 1
+            self._take_demand(group, entry[1])
+        return True
+
+    def unpark(
+        self, resources: Iterable[SchedulerResourceKey], group: TaskGroupKey | None = None
+    ) -> None:
+        """Units of `resources` came free; `group` is whose they were, if anybody's."""
+        for resource in resources:
+            self._order.unpark(resource)
+        owner = None if group is None else self._groups.get(group)
+        if owner is not None and owner.tasks and (owner.tier or not owner.placed):
+            self._version += 1
+            self._re_enter(owner)
+
+    def _hold_back(self, group: _Group, verdict: Eligibility) -> None:
+        if verdict.waits_for == "resource":
+            self._order.park(group, verdict.resources[0])
+        elif verdict.waits_for == "own_release":
+            self._order.leave(group)
+        elif group.tier:
+            # Not even with everybody else blocked: its policy has to change its mind.
+            self._order.leave(group)
+            self._refused[group] = None
+        else:
+            self._order.enter(group, _needs(group.head), tier=1)
+            group.yielded += 1
+            for resource in verdict.resources:
+                demand = self._demand.get(resource)
+                if demand is None:
+                    continue
+                yielding = demand.yielding
+                if len(yielding) > 2 * demand.groups + 16:
+                    yielding[:] = [entry for entry in yielding if entry[3].gives_way(entry[2])]
+                    heapify(yielding)
+                heappush(yielding, (-verdict.until_weight, group.index, group.yielded, group))
+        if verdict.available_after is not None:
+            group.available_after = verdict.available_after
+            self._timed[group] = None
+
+    def _forget_verdict(self, group: _Group) -> None:
+        self._refused.pop(group, None)
+        self._timed.pop(group, None)
+        group.available_after = None
+
+    def _re_enter(self, group: _Group) -> None:
+        self._forget_verdict(group)
+        self._order.enter(group, _needs(group.head))
+
+    def _remove_head(self, group: _Group) -> None:
+        tasks, queued = group.tasks, self._queued
+        item = tasks.popleft()[1]
+        del queued[item.task_id]
+        self._version += 1
+        while tasks and queued.get(tasks[0][1].task_id) is not tasks[0]:
+            tasks.popleft()
+        if not tasks:
+            self._forget_verdict(group)
+            self._order.leave(group)
+            del self._backlogged[group]
+        elif not group.placed or not self._order.has_needs(group, _needs(group.head)):
+            self._re_enter(group)
+        self._take_demand(group, item)
+
+    def _add_demand(self, group: _Group, item: SchedulableTask) -> None:
+        group.queued += 1
+        for resource, amount in item.resource_request.amounts.items():
+            demand = self._demand.get(resource)
+            if demand is None:
+                demand = self._demand[resource] = _Demand()
+            before = group.demand.get(resource, 0)
+            group.demand[resource] = before + amount
+            demand.total += amount
+            if not before:
+                demand.groups += 1
+                demand.weight += group.weight
+
+    def _take_demand(self, group: _Group, item: SchedulableTask) -> None:
+        group.queued -= 1
+        for resource, amount in item.resource_request.amounts.items():
+            demand = self._demand[resource]
+            group.demand[resource] -= amount
+            demand.total -= amount
+            if group.demand[resource]:
+                continue
+            demand.groups -= 1
+            demand.weight = demand.weight - group.weight if demand.groups else 0.0
+            yielding = demand.yielding
+            while yielding and -yielding[0][0] > demand.weight:
+                _, _, time, other = heappop(yielding)
+                if other.gives_way(time):
+                    self._re_enter(other)
+
+
+def _needs(item: SchedulableTask) -> Needs:
+    return tuple(item.resource_request.amounts.items())
+
+
+class _Window:
+    """The `QueueView` of a queue: reads its ledgers, holds nothing itself."""
+
+    __slots__ = ("_queue",)
+
+    def __init__(self, queue: FairTaskQueue) -> None:
+        self._queue = queue
+
+    @property
+    def queued_total(self) -> int:
+        return len(self._queue._queued)
+
+    def queued_by_group(self) -> Mapping[TaskGroupKey, int]:
+        return {group.key: self.queued_in(group.key) for group in self._queue._backlogged}
+
+    def queued_in(self, group: TaskGroupKey) -> int:
+        known = self._queue._groups.get(group)
+        return 0 if known is None else known.queued
+
+    def demand_by_resource(self) -> Mapping[SchedulerResourceKey, int]:
+        return {key: demand.total for key, demand in self._queue._demand.items() if demand.total}
+
+    def demand(self, group: TaskGroupKey, resource: SchedulerResourceKey) -> int:
+        known = self._queue._groups.get(group)
+        return 0 if known is None else known.demand.get(resource, 0)
+
+    def peer_demand(self, group: TaskGroupKey, resource: SchedulerResourceKey) -> int:
+        demand = self._queue._demand.get(resource)
+        return 0 if demand is None else demand.total - self.demand(group, resource)
+
+    def queued_weight(self, resource: SchedulerResourceKey) -> float:
+        demand = self._queue._demand.get(resource)
+        return 0.0 if demand is None else demand.weight
+
+    def first_candidate(self, group: TaskGroupKey) -> SchedulableTask | None:
+        known = self._queue._groups.get(group)
+        return known.head if known is not None and known.tasks else None
+
+    def first_candidates(self) -> Iterator[SchedulableTask]:
+        return (group.head for group in self._queue._backlogged)
+
+    def contenders(
+        self, group: TaskGroupKey, resource: SchedulerResourceKey
+    ) -> Iterator[SchedulableTask]:
+        groups = self._queue._groups
+        for peer in self._queue._order.candidates(resource):
+            if peer.key != group:
+                yield groups[peer.key].head

@@ -1,0 +1,65 @@
+"""`TaskEvents`: the events about one live task, as `plans/event-stream.md` words them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.events import EventStream
+from engine.scheduling.live import LiveTask
+
+
+class TaskEvents:
+    """Each method takes the monotonic time of its fact. Builds nothing where nobody listens."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self._stream = stream
+
+    def tell(
+        self,
+        kind: str,
+        live: LiveTask,
+        at: float,
+        reason: str | None = None,
+        diagnostics: dict[str, Any] | None = None,
+    ) -> None:
+        self._stream.scheduler(
+            kind,
+            correlation=live.correlation,
+            task_id=live.item.task_id,
+            task_execution_id=live.execution_id,
+            task_lease_id=None if live.lease is None else live.lease.lease_id,
+            reason=reason,
+            diagnostics=diagnostics,
+            at=at,
+        )
+
+    def ready(self, live: LiveTask, at: float) -> None:
+        if self._stream.enabled:
+            diagnostics = {"group": live.item.group.key.label, "attempt": live.attempt}
+            self.tell("dependency_ready", live, at, diagnostics=_with_row(live, diagnostics))
+
+    def enqueued(self, live: LiveTask, at: float) -> None:
+        if not self._stream.enabled:
+            return
+        item = live.item
+        diagnostics = {
+            "group": item.group.key.label,
+            "weight": item.group.weight,
+            "resources": item.resource_request.labels,
+            "attempt": live.attempt,
+        }
+        if item.request_resource_key is not None:
+            diagnostics["request_resource"] = item.request_resource_key
+        self.tell("ready_enqueued", live, at, diagnostics=_with_row(live, diagnostics))
+
+    def leased(self, live: LiveTask, at: float) -> None:
+        if self._stream.enabled:
+            resources = live.item.resource_request.labels
+            self.tell("task_lease_acquired", live, at, diagnostics={"resources": resources})
+
+
+def _with_row(live: LiveTask, diagnostics: dict[str, Any]) -> dict[str, Any]:
+    row = live.item.payload.row
+    if row is not None:
+        diagnostics["row"] = row
+    return diagnostics

@@ -1,0 +1,213 @@
+"""`CompletionTracker`: which cells are dependency-ready?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.row_groups import RowGroupSpec
+from engine.scheduling.types import TaskPayload, TaskType
+
+_PENDING, _READY, _HANDED_OUT, _CLOSED = range(4)
+
+
+class TrackedColumn(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def task_type(self) -> TaskType: ...
+    @property
+    def depends_on(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What a drop does: tasks that must not start any more, and tasks it made ready."""
+
+    cancelled: tuple[str, ...]
+    ready: tuple[TaskPayload, ...]
+
+
+class _Cells:
+    """The tasks of one column in one row group: one per row, or one at all for a batch.
+
+    `missing` counts what each task still waits for, `state` what became of it.
+    """
+
+    __slots__ = ("missing", "open", "state")
+
+    def __init__(self, tasks: int, missing: int) -> None:
+        self.missing = [missing] * tasks
+        self.state = bytearray(tasks)
+        self.open = tasks
+
+
+class _RowGroup:
+    __slots__ = ("cells", "dropped", "open", "spec")
+
+    def __init__(self, spec: RowGroupSpec) -> None:
+        self.spec = spec
+        self.cells: dict[str, _Cells] = {}
+        self.dropped: set[int] = set()
+        self.open = 0
+        """Tasks that are neither complete nor cancelled."""
+
+
+class CompletionTracker:
+    """Readiness over the column DAG, by row group; a completion costs O(its dependants).
+
+    A ready task is reported until it is acknowledged with `mark_enqueued`. A batch waits for every
+    surviving cell of its cell columns; a cell waits for the whole batch of its batch columns.
+    Raises `ValueError` for an unknown dependency; the caller has checked for cycles.
+    """
+
+    def __init__(self, columns: Sequence[TrackedColumn]) -> None:
+        self._columns = {column.name: column for column in columns}
+        self._dependants: dict[str, list[TrackedColumn]] = {column.name: [] for column in columns}
+        for column in columns:
+            for name in column.depends_on:
+                if name not in self._columns:
+                    raise ValueError(f"column {column.name!r} depends on unknown {name!r}")
+                self._dependants[name].append(column)
+        self._groups: dict[int, _RowGroup] = {}
+        self._frontier: dict[str, TaskPayload] = {}
+        self._handed_out: dict[str, TaskPayload] = {}
+
+    def add_row_group(self, spec: RowGroupSpec) -> tuple[TaskPayload, ...]:
+        """Start following a row group; returns its tasks that are ready at once."""
+        group = self._groups[spec.index] = _RowGroup(spec)
+        ready: list[TaskPayload] = []
+        for column in self._columns.values():
+            tasks = spec.rows if column.task_type == "cell" else 1
+            missing = 0
+            for name in column.depends_on:
+                fan_in = column.task_type == "batch" and self._columns[name].task_type == "cell"
+                missing += spec.rows if fan_in else 1
+            group.cells[column.name] = _Cells(tasks, missing)
+            group.open += tasks
+            if not missing:
+                ready.extend(self._make_ready(group, column, slot) for slot in range(tasks))
+        return tuple(ready)
+
+    def forget_row_group(self, index: int) -> None:
+        """A finished row group is no longer needed."""
+        del self._groups[index]
+
+    def ready_frontier(self) -> tuple[TaskPayload, ...]:
+        """Ready tasks that are not acknowledged yet, oldest first."""
+        return tuple(self._frontier.values())
+
+    @property
+    def ready_count(self) -> int:
+        return len(self._frontier)
+
+    def mark_enqueued(self, task_ids: Iterable[str]) -> None:
+        for task_id in task_ids:
+            payload = self._frontier.pop(task_id)
+            self._handed_out[task_id] = payload
+            _, cells, slot = self._locate(payload)
+            cells.state[slot] = _HANDED_OUT
+
+    def mark_ready_again(self, task_id: str) -> TaskPayload | None:
+        """Put a task that failed retryably back on the frontier; None where it was cancelled."""
+        payload = self._handed_out.pop(task_id, None)
+        if payload is None:
+            return None
+        _, cells, slot = self._locate(payload)
+        cells.state[slot] = _READY
+        self._frontier[task_id] = payload
+        return payload
+
+    def mark_complete(self, task_id: str) -> tuple[TaskPayload, ...]:
+        """Returns what became ready. A task that was cancelled meanwhile unlocks nothing."""
+        payload = self._handed_out.pop(task_id, None)
+        if payload is None:
+            return ()
+        group, cells, slot = self._locate(payload)
+        self._close(group, cells, slot)
+        ready: list[TaskPayload] = []
+        for dependant in self._dependants[payload.column]:
+            if payload.task_type == "cell":
+                slot_below = slot if dependant.task_type == "cell" else 0
+                self._satisfy(group, dependant, slot_below, ready)
+            else:
+                below = len(group.cells[dependant.name].state)
+                for one in range(below):
+                    self._satisfy(group, dependant, one, ready)
+        return tuple(ready)
+
+    def drop_rows(self, row_group: int, rows: Iterable[int]) -> Dropped:
+        """Give rows up. Their open cells are cancelled; batches go on without them.
+
+        `cancelled` also names tasks that were handed out: the caller knows which of them run and
+        lets those end. Where no row is left, the open batches are cancelled too.
+        """
+        group = self._groups[row_group]
+        cancelled: list[str] = []
+        ready: list[TaskPayload] = []
+        for row in rows:
+            if row in group.dropped:
+                continue
+            group.dropped.add(row)
+            slot = row - group.spec.first_row
+            for column in self._columns.values():
+                if column.task_type != "cell":
+                    continue
+                cells = group.cells[column.name]
+                if cells.state[slot] == _CLOSED:
+                    continue
+                self._cancel(group, column, slot, cancelled)
+                for dependant in self._dependants[column.name]:
+                    if dependant.task_type == "batch":
+                        self._satisfy(group, dependant, 0, ready)
+        if len(group.dropped) < group.spec.rows:
+            return Dropped(tuple(cancelled), tuple(ready))
+        for column in self._columns.values():
+            if column.task_type == "batch" and group.cells[column.name].state[0] != _CLOSED:
+                self._cancel(group, column, 0, cancelled)
+        unseen = {payload.task_id for payload in ready}
+        return Dropped(tuple(one for one in cancelled if one not in unseen), ())
+
+    def dropped_rows(self, row_group: int) -> frozenset[int]:
+        return frozenset(self._groups[row_group].dropped)
+
+    def is_complete(self, row_group: int) -> bool:
+        """True where every task of the row group is complete or cancelled."""
+        return not self._groups[row_group].open
+
+    def _locate(self, payload: TaskPayload) -> tuple[_RowGroup, _Cells, int]:
+        group = self._groups[payload.row_group]
+        slot = 0 if payload.row is None else payload.row - group.spec.first_row
+        return group, group.cells[payload.column], slot
+
+    def _make_ready(self, group: _RowGroup, column: TrackedColumn, slot: int) -> TaskPayload:
+        row = group.spec.first_row + slot if column.task_type == "cell" else None
+        payload = TaskPayload(column.name, group.spec.index, row, column.task_type)
+        group.cells[column.name].state[slot] = _READY
+        self._frontier[payload.task_id] = payload
+        return payload
+
+    def _satisfy(
+        self, group: _RowGroup, column: TrackedColumn, slot: int, ready: list[TaskPayload]
+    ) -> None:
+        cells = group.cells[column.name]
+        cells.missing[slot] -= 1
+        if not cells.missing[slot] and cells.state[slot] == _PENDING:
+            ready.append(self._make_ready(group, column, slot))
+
+    def _cancel(
+        self, group: _RowGroup, column: TrackedColumn, slot: int, cancelled: list[str]
+    ) -> None:
+        cells = group.cells[column.name]
+        if cells.state[slot] != _PENDING:
+            row = group.spec.first_row + slot if column.task_type == "cell" else None
+            task_id = TaskPayload(column.name, group.spec.index, row, column.task_type).task_id
+            self._frontier.pop(task_id, None)
+            self._handed_out.pop(task_id, None)
+            cancelled.append(task_id)
+        self._close(group, cells, slot)
+
+    def _close(self, group: _RowGroup, cells: _Cells, slot: int) -> None:
+        cells.state[slot] = _CLOSED
+        group.open -= 1

@@ -1,0 +1,102 @@
+"""`load_workflow`: how a file becomes a workflow, with one clear sentence for every mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from engine.errors import UserError
+from engine.workflow.mistakes import first_mistake
+from engine.workflow.model import CustomColumn, Workflow
+from engine.workflow.modules import UserModules
+
+
+@dataclass(frozen=True)
+class LoadedWorkflow:
+    """A workflow with its Python functions at hand, by name of the column that uses each."""
+
+    workflow: Workflow
+    path: Path | None
+    """The file it came from; None for one that is built in."""
+    functions: Mapping[str, Callable[..., Any]]
+
+    def override(self, records: int | None = None, seed: int | None = None) -> LoadedWorkflow:
+        """The same workflow with these values where they are given."""
+        given = {"records": records, "seed": seed}
+        changes = {name: value for name, value in given.items() if value is not None}
+        return replace(self, workflow=self.workflow.model_copy(update=changes))
+
+
+def load_workflow(path: Path) -> LoadedWorkflow:
+    """Read `.yaml`, `.yml` or `.py`. Raises `UserError` for whatever is wrong with it."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a workflow file")
+    if not path.exists():
+        raise UserError(f"there is no workflow file {path}")
+    modules = UserModules(path.resolve().parent)
+    if path.suffix in (".yaml", ".yml"):
+        workflow = _validated(_read_yaml(path), path)
+    elif path.suffix == ".py":
+        workflow = _exported(modules, path)
+    else:
+        raise UserError(f"{path} is no workflow file: its name must end in .yaml, .yml or .py")
+    return LoadedWorkflow(workflow, path, _functions(workflow, modules, path))
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file in UTF-8") from None
+    except OSError as error:
+        raise UserError(f"can't read {path}: {error.strerror}") from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{where}: broken YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError:
+        raise UserError(f"{path}: broken YAML: it holds characters that YAML forbids") from None
+    except (RecursionError, ValueError):  # PyYAML lets impossible dates and numbers through
+        raise UserError(f"{path}: broken YAML: it holds values that can't be read") from None
+
+
+def _exported(modules: UserModules, path: Path) -> Workflow:
+    module = modules.load_file(path)
+    if not hasattr(module, "workflow"):
+        raise UserError(
+            f"{path} exports no `workflow`: assign a Workflow (or a dictionary) to that name"
+        )
+    exported = module.workflow
+    return exported if isinstance(exported, Workflow) else _validated(exported, path)
+
+
+def _validated(raw: Any, path: Path) -> Workflow:
+    if raw is None:
+        raise UserError(f"{path} is empty")
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: a workflow is a mapping of settings, not a {type(raw).__name__}")
+    try:
+        return Workflow.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_mistake(error, raw)}") from None
+
+
+def _functions(
+    workflow: Workflow, modules: UserModules, path: Path
+) -> dict[str, Callable[..., Any]]:
+    functions: dict[str, Callable[..., Any]] = {}
+    for column in workflow.columns:
+        if not isinstance(column, CustomColumn):
+            continue
+        if isinstance(column.function, str):
+            functions[column.name] = modules.function(column.function, column.name, path)
+        else:
+            functions[column.name] = column.function
+    return functions

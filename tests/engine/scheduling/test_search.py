@@ -1,0 +1,160 @@
+"""Random workflows, latencies, failures and stops under shuffled virtual time.
+
+The harness checks after each: no lease, task or worker is left, limits held, exactly one release
+per lease, blocked and empty told truly, every keyframe equal to the fold, and that the run was not
+stuck.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import RetryableTaskError
+from engine.scheduler import ColumnPlan, RetryPolicy
+from engine.scheduling.types import TaskPayload
+from tests.engine.scheduling.harness import Execute, Run, Setting, column, run
+
+SEEDS = st.integers(0, 2**32)
+
+
+def random_setting(seed: int) -> Setting:
+    source = random.Random(seed)
+    local = {"x": source.randint(1, 3), "y": source.randint(1, 4)}
+    columns: list[ColumnPlan] = []
+    for number in range(source.randint(1, 6)):
+        above = [one.name for one in columns]
+        needs = {name: 1 for name in local if source.random() < 0.3}
+        if "y" in needs and source.random() < 0.3:
+            needs["y"] = source.randint(1, local["y"])
+        columns.append(
+            column(
+                f"c{number}",
+                tuple(source.sample(above, source.randint(0, len(above)))),
+                source.choice(["cell", "cell", "batch"]),
+                weight=source.choice([0.5, 1.0, 3.0]),
+                needs=needs,
+                limit=source.choice([None, None, None, 1, 2]),
+            )
+        )
+    return Setting(
+        columns,
+        records=source.randint(1, 40),
+        buffer_size=source.randint(1, 12),
+        row_groups=source.randint(1, 3),
+        slots=source.randint(1, 8),
+        local=local,
+        execute=random_work(seed, source.choice([0.0, 0.1, 0.5])),
+        retry=RetryPolicy(3, 0.5, 4.0),
+        seed=seed,
+        keyframe_seconds=source.choice([0.5, 1.0]),
+        keyframe_events=source.choice([50, 5000]),
+    )
+
+
+def random_work(seed: int, trouble: float) -> Execute:
+    """Latency and fate depend on the seed, the task and its attempt, not on the order of tasks."""
+    attempts: dict[str, int] = {}
+
+    async def execute(payload: TaskPayload) -> None:
+        attempt = attempts[payload.task_id] = attempts.get(payload.task_id, 0) + 1
+        fate = random.Random(f"{seed} {payload.task_id} {attempt}")
+        if fate.random() < 0.8:
+            await asyncio.sleep(fate.choice([0.0, 0.1, 0.1, 0.25, fate.random()]))
+        if fate.random() < trouble:
+            if fate.random() < 0.7:
+                delay = fate.choice([None, 0.0, 2.0])
+                raise RetryableTaskError("Hiccup", "again please", delay)
+            raise fate.choice([ValueError, KeyError, asyncio.CancelledError])
+        await asyncio.sleep(0)
+
+    return execute
+
+
+def order_of(seed: int, shuffled: bool) -> random.Random | None:
+    return random.Random(seed + 1) if shuffled else None
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.booleans())
+def test_every_run_ends_with_every_row_done_or_dropped(seed: int, shuffled: bool) -> None:
+    one = run(random_setting(seed), order_of(seed, shuffled))
+    assert one.error is None
+    assert one.result is not None
+    assert one.result.outcome == "success"
+    assert one.result.rows_done + one.result.rows_dropped == one.setting.records
+    assert one.result.rows_dropped == sum(len(rows) for rows in one.checkpoints.values())
+    dropped = {event.task_id for event in one.told("non_retryable_dropped")}
+    assert bool(dropped) == bool(one.result.rows_dropped)
+    _check_work_conservation(one)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.booleans(), st.sampled_from(["drain", "abort", "cancel", "disk"]), st.floats(0, 6))
+def test_every_stop_releases_everything(seed: int, shuffled: bool, how: str, when: float) -> None:
+    setting = random_setting(seed)
+    stops: dict[str, Callable[[Run], object]] = {
+        "drain": lambda one: one.scheduler.drain(),
+        "abort": lambda one: one.scheduler.abort(),
+        "cancel": lambda one: one.task.cancel(),
+    }
+
+    async def full_disk(row_group: int, dropped: frozenset[int]) -> None:
+        await asyncio.sleep(0.2)
+        if row_group == 1:
+            raise OSError(28, "No space left on device")
+
+    if how == "disk":
+        setting.checkpoint = full_disk
+    else:
+        setting.at = {when: stops[how]}
+    one = run(setting, order_of(seed, shuffled))
+    if one.result is None:
+        assert isinstance(one.error, asyncio.CancelledError)
+    else:
+        assert one.result.outcome in ("success", "failed" if how == "disk" else "cancelled")
+        kept = one.result.rows_done + one.result.rows_dropped
+        assert (kept == setting.records) == (one.result.outcome == "success")
+
+
+@settings(max_examples=25, deadline=None)
+@given(SEEDS, st.booleans())
+def test_one_seed_gives_one_stream(seed: int, shuffled: bool) -> None:
+    first, second = (run(random_setting(seed), order_of(seed, shuffled)) for _ in range(2))
+    assert first.lines() == second.lines()
+
+
+def _check_work_conservation(one: Run) -> None:
+    """Wherever time moves on with work queued, no queued head could have been admitted."""
+    limits = {key.label: limit for key, limit in one.admission.limits.items()}
+    caps = {plan.name: plan.scheduling.group.admitted_limit for plan in one.setting.columns}
+    free = dict(limits)
+    queued: dict[str, dict[str, int]] = {}
+    leases: dict[str, tuple[str, dict[str, int]]] = {}
+    before = 0.0
+    for event in one.told():
+        if event.captured_at_monotonic > before:
+            for task_id, needs in queued.items():
+                name = task_id.partition("/")[0]
+                held = sum(1 for owner, _ in leases.values() if owner == name)
+                cap = caps[name]
+                assert (cap is not None and held >= cap) or any(
+                    free[resource] < amount for resource, amount in needs.items()
+                ), f"{task_id} could have run at {before}"
+        before = event.captured_at_monotonic
+        task_id, lease_id = event.task_id or "", event.task_lease_id or ""
+        if event.event_kind == "ready_enqueued":
+            queued[task_id] = event.diagnostics["resources"]
+        elif event.event_kind == "cancelled":
+            queued.pop(task_id, None)
+        elif event.event_kind == "task_lease_acquired":
+            leases[lease_id] = (task_id.partition("/")[0], queued.pop(task_id))
+            for resource, amount in leases[lease_id][1].items():
+                free[resource] -= amount
+        elif event.event_kind == "task_lease_released":
+            for resource, amount in leases.pop(lease_id)[1].items():
+                free[resource] += amount

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.row_groups import RowGroupSpec
+from engine.scheduling.tracker import CompletionTracker
+from engine.scheduling.types import TaskType
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    task_type: TaskType
+    depends_on: tuple[str, ...] = ()
+
+
+def hand_out(tracker: CompletionTracker) -> set[str]:
+    ids = {payload.task_id for payload in tracker.ready_frontier()}
+    tracker.mark_enqueued(ids)
+    return ids
+
+
+def test_a_ready_task_is_reported_until_it_is_acknowledged() -> None:
+    tracker = CompletionTracker([Column("a", "cell")])
+    ready = tracker.add_row_group(RowGroupSpec(0, 10, 2))
+    assert [payload.task_id for payload in ready] == ["a/10", "a/11"]
+    assert tracker.ready_frontier() == ready
+    assert tracker.ready_frontier() == ready
+    tracker.mark_enqueued(["a/10"])
+    assert [payload.task_id for payload in tracker.ready_frontier()] == ["a/11"]
+
+
+@pytest.mark.parametrize(
+    ("upper", "lower", "after_first", "after_all"),
+    [
+        ("cell", "cell", {"b/0"}, {"b/0", "b/1", "b/2"}),
+        ("cell", "batch", set(), {"b/rg0"}),
+        ("batch", "cell", {"b/0", "b/1", "b/2"}, {"b/0", "b/1", "b/2"}),
+        ("batch", "batch", {"b/rg0"}, {"b/rg0"}),
+    ],
+)
+def test_cells_and_batches_unlock_each_other(
+    upper: TaskType, lower: TaskType, after_first: set[str], after_all: set[str]
+) -> None:
+    tracker = CompletionTracker([Column("a", upper), Column("b", lower, ("a",))])
+    tracker.add_row_group(RowGroupSpec(0, 0, 3))
+    above = sorted(hand_out(tracker))
+    unlocked = {payload.task_id for payload in tracker.mark_complete(above[0])}
+    assert unlocked == after_first
+    for task_id in above[1:]:
+        unlocked |= {payload.task_id for payload in tracker.mark_complete(task_id)}
+    assert unlocked == after_all
+    assert not tracker.is_complete(0)
+    for task_id in hand_out(tracker):
+        tracker.mark_complete(task_id)
+    assert tracker.is_complete(0)
+
+
+def test_a_dropped_row_cancels_what_has_not_ended_and_frees_the_batch() -> None:
+    tracker = CompletionTracker(
+        [
+            Column("a", "cell"),
+            Column("side", "cell"),
+            Column("b", "cell", ("a",)),
+            Column("all", "batch", ("a",)),
+            Column("end", "cell", ("all", "b")),
+        ]
+    )
+    tracker.add_row_group(RowGroupSpec(0, 0, 2))
+    tracker.mark_enqueued(["a/0", "a/1"])
+    tracker.mark_complete("a/0")
+    dropped = tracker.drop_rows(0, [1])
+    assert set(dropped.cancelled) == {"a/1", "side/1"}
+    assert [payload.task_id for payload in dropped.ready] == ["all/rg0"]
+    assert tracker.mark_complete("a/1") == ()
+    assert tracker.mark_ready_again("a/1") is None
+    assert {payload.task_id for payload in tracker.ready_frontier()} == {"side/0", "b/0", "all/rg0"}
+    for task_id in hand_out(tracker):
+        tracker.mark_complete(task_id)
+    assert hand_out(tracker) == {"end/0"}
+    tracker.mark_complete("end/0")
+    assert tracker.is_complete(0)
+    assert tracker.dropped_rows(0) == {1}
+
+
+def test_without_any_row_the_batches_end_too() -> None:
+    tracker = CompletionTracker([Column("a", "cell"), Column("all", "batch", ("a",))])
+    tracker.add_row_group(RowGroupSpec(0, 0, 2))
+    hand_out(tracker)
+    assert tracker.drop_rows(0, [0]).ready == ()
+    dropped = tracker.drop_rows(0, [1])
+    assert dropped.ready == ()
+    assert dropped.cancelled == ("a/1",)
+    assert tracker.ready_frontier() == ()
+    assert tracker.is_complete(0)
+
+
+def test_a_batch_that_waits_in_the_queue_is_named_when_the_last_row_goes() -> None:
+    tracker = CompletionTracker([Column("all", "batch"), Column("a", "cell")])
+    tracker.add_row_group(RowGroupSpec(0, 0, 1))
+    hand_out(tracker)
+    assert set(tracker.drop_rows(0, [0]).cancelled) == {"all/rg0", "a/0"}
+    assert tracker.is_complete(0)
+
+
+def test_a_retry_comes_back_through_the_frontier() -> None:
+    tracker = CompletionTracker([Column("a", "cell")])
+    tracker.add_row_group(RowGroupSpec(0, 0, 1))
+    assert hand_out(tracker) == {"a/0"}
+    assert tracker.ready_frontier() == ()
+    assert tracker.mark_ready_again("a/0") is not None
+    assert hand_out(tracker) == {"a/0"}
+    tracker.mark_complete("a/0")
+    assert tracker.is_complete(0)
+
+
+def test_row_groups_do_not_touch_each_other() -> None:
+    tracker = CompletionTracker([Column("a", "cell"), Column("all", "batch", ("a",))])
+    tracker.add_row_group(RowGroupSpec(0, 0, 1))
+    tracker.add_row_group(RowGroupSpec(1, 1, 1))
+    hand_out(tracker)
+    assert [payload.task_id for payload in tracker.mark_complete("a/1")] == ["all/rg1"]
+    tracker.mark_enqueued(["all/rg1"])
+    tracker.mark_complete("all/rg1")
+    assert tracker.is_complete(1)
+    assert not tracker.is_complete(0)
+    tracker.forget_row_group(1)
+
+
+def test_an_unknown_dependency_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown 'x'"):
+        CompletionTracker([Column("a", "cell", ("x",))])
+
+
+@st.composite
+def dags(draw: st.DrawFn) -> list[Column]:
+    columns: list[Column] = []
+    for number in range(draw(st.integers(1, 6))):
+        above = [column.name for column in columns]
+        depends_on = draw(st.lists(st.sampled_from(above), unique=True)) if above else []
+        task_type: TaskType = draw(st.sampled_from(["cell", "batch"]))
+        columns.append(Column(f"c{number}", task_type, tuple(depends_on)))
+    return columns
+
+
+@settings(max_examples=150, deadline=None)
+@given(dags(), st.integers(1, 5), st.integers(0, 2**32), st.floats(0, 0.4))
+def test_readiness_equals_its_definition(
+    columns: list[Column], rows: int, seed: int, drop_share: float
+) -> None:
+    """Against a recount: a task is ready exactly when all that it needs is complete or dropped."""
+    source = random.Random(seed)
+    by_name = {column.name: column for column in columns}
+    tracker = CompletionTracker(columns)
+    tracker.add_row_group(RowGroupSpec(0, 0, rows))
+    complete: set[str] = set()
+    dropped: set[int] = set()
+
+    def tasks_of(column: Column) -> list[tuple[str, int | None]]:
+        if column.task_type == "batch":
+            return [(f"{column.name}/rg0", None)] if len(dropped) < rows else []
+        return [(f"{column.name}/{row}", row) for row in range(rows) if row not in dropped]
+
+    def needed(column: Column, row: int | None) -> list[str]:
+        return [
+            task_id
+            for name in column.depends_on
+            for task_id, other in tasks_of(by_name[name])
+            if row is None or other is None or other == row
+        ]
+
+    while True:
+        expected = {
+            task_id
+            for column in columns
+            for task_id, row in tasks_of(column)
+            if task_id not in complete and all(one in complete for one in needed(column, row))
+        }
+        assert {payload.task_id for payload in tracker.ready_frontier()} == expected
+        if not expected:
+            break
+        chosen = source.choice(sorted(expected))
+        tracker.mark_enqueued([chosen])
+        row = None if "rg" in chosen else int(chosen.partition("/")[2])
+        if source.random() < drop_share:
+            rows_hit = [row] if row is not None else list(range(rows))
+            tracker.drop_rows(0, rows_hit)
+            dropped.update(rows_hit)
+        elif source.random() < 0.2:
+            assert tracker.mark_ready_again(chosen) is not None
+        else:
+            tracker.mark_complete(chosen)
+            complete.add(chosen)
+    assert tracker.is_complete(0)
+    assert tracker.dropped_rows(0) == dropped

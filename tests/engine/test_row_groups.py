@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from engine.row_groups import RowGroupAdmission, RowGroupSpec, split_rows
+
+
+def test_rows_are_cut_into_groups_and_the_last_takes_the_rest() -> None:
+    groups = split_rows(25, 10)
+    assert groups == (RowGroupSpec(0, 0, 10), RowGroupSpec(1, 10, 10), RowGroupSpec(2, 20, 5))
+    assert list(groups[2].row_range()) == [20, 21, 22, 23, 24]
+    assert split_rows(0, 10) == ()
+
+
+def test_at_most_the_target_is_in_flight_and_in_order() -> None:
+    groups = split_rows(50, 10)
+    admission = RowGroupAdmission(2, groups)
+    assert admission.try_admit() == groups[0]
+    assert admission.try_admit() == groups[1]
+    assert admission.try_admit() is None
+    assert admission.next == groups[2]
+    admission.finish(1)
+    assert admission.in_flight == (0,)
+    assert admission.try_admit() == groups[2]
+    assert admission.try_admit() is None
+    assert (admission.admitted, admission.finished) == (3, 1)
+
+
+def test_nothing_is_left_at_the_end_and_nothing_finishes_twice() -> None:
+    admission = RowGroupAdmission(4, split_rows(5, 5))
+    assert admission.try_admit() is not None
+    assert admission.try_admit() is None
+    assert admission.next is None
+    admission.finish(0)
+    with pytest.raises(KeyError):
+        admission.finish(0)
+    assert admission.finished == 1
+
+
+def test_no_row_group_at_all_cannot_be_asked_for() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        RowGroupAdmission(0, ())
