@@ -1,0 +1,135 @@
+"""How the slots of a resource are divided at one instant, and why the unused ones are unused."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from replay.diagnosis.cell import CellLedger, Key
+from replay.diagnosis.population import Population, Wants
+from replay.diagnosis.proof import ceiling_verdict
+from replay.diagnosis.verdicts import WORKING, Blame
+from replay.state import State
+
+NOTHING = Wants()
+_ORDER: Blame = ("queue_order", "")
+_RANK = {"task_capacity": 3, "group_cap": 2, "request_cooldown": 1}
+
+
+class Division(NamedTuple):
+    parts: dict[str, float]
+    """Slots by verdict; empty where the resource has no demand."""
+    rest: Blame | None
+    """Why demand of this resource goes unserved beside unused slots; None if none does."""
+    full: bool
+    """All slots of its effective maximum are in use."""
+
+
+class Standing(msgspec.Struct):
+    """What the divisions of all request resources add up to."""
+
+    demanding: dict[str, None] = {}
+    wanting: dict[str, None] = {}
+    full: dict[str, None] = {}
+    horizon: bool = False
+    """Row-group admission is blocked, row groups are left, and frontier and queue are empty."""
+    checkpointing: dict[str, None] = {}
+    attempts_seen: bool = False
+
+
+def divide(
+    state: State,
+    population: Population,
+    cells: CellLedger,
+    standing: Standing,
+    resource: str,
+    now: float,
+) -> Division:
+    ceiling = state.ceilings.get(resource)
+    if ceiling is None or state.outcome is not None:
+        return Division({}, None, False)
+    slots = ceiling.effective_max or ceiling.static_cap or ceiling.limit
+    wants = population.wants.get(resource, NOTHING)
+    busy = min(max(ceiling.in_flight, 0), slots)
+    ready = ceiling.waiters > 0 or wants.queued > 0 or wants.ready > 0
+    hidden = wants.running > 0 and not standing.attempts_seen
+    if slots <= 0 or not (ready or wants.deferred > 0 or busy > 0 or hidden):
+        return Division({}, None, False)
+    late = min(population.overdue.get(resource, 0), busy)
+    parts = {WORKING: float(busy - late), "provider_latency": float(late)}
+    rest: Blame | None = None
+    if busy < slots:
+        rest = _rest(state, population, cells, resource, ready, wants, now)
+        verdict = rest[0] if rest is not None else _idle(standing)
+        parts[verdict] = parts.get(verdict, 0.0) + float(slots - busy)
+    return Division({v: n for v, n in parts.items() if n > 0.0}, rest, busy >= slots)
+
+
+def _rest(
+    state: State,
+    population: Population,
+    cells: CellLedger,
+    resource: str,
+    ready: bool,
+    wants: Wants,
+    now: float,
+) -> Blame | None:
+    ceiling = state.ceilings[resource]
+    if not ready and wants.deferred == 0:
+        return None
+    verdict = ceiling_verdict(ceiling, state.aggregates.get(ceiling.provider_model), now)
+    if verdict is not None and (ready or verdict == "request_cooldown"):
+        return (verdict, resource)
+    if ceiling.waiters > 0:
+        return ("request_waiters_ahead", resource)
+    if wants.queued > 0:
+        return queued_blame_of(cells, population.queued_for.get(resource, {}))
+    if wants.ready > 0:
+        return _ORDER
+    return ("retry_backoff", resource)
+
+
+def queued_blame_of(cells: CellLedger, groups: dict[str, int]) -> Blame:
+    """What keeps most queued tasks of these groups; a short resource before a share."""
+    heads: dict[Blame, int] = {}
+    for group, queued in groups.items():
+        meter = cells.meters.get(queued_key(group))
+        if meter is not None:
+            heads[meter.blame] = heads.get(meter.blame, 0) + queued
+    return max(heads, key=lambda one: (_RANK.get(one[0], 0), heads[one], one), default=_ORDER)
+
+
+def queued_key(group: str) -> Key:
+    return ("queued", group)
+
+
+def _idle(standing: Standing) -> str:
+    return "row_group_horizon" if standing.horizon else "dependency"
+
+
+def whole(
+    state: State, population: Population, cells: CellLedger, standing: Standing
+) -> Blame | None:
+    """Why the run as a whole does no more than it does; None where some resource tells."""
+    if state.outcome is not None or standing.wanting:
+        return None
+    wants = population.wants.get("", NOTHING)
+    if wants.queued > 0:
+        groups: dict[str, int] = {}
+        for resource, queued in population.queued_for.items():
+            if resource not in standing.demanding:
+                groups.update(queued)
+        # All others are for resources that want nothing: their slots are full.
+        return queued_blame_of(cells, groups) if groups else (WORKING, "")
+    if wants.ready > 0:
+        return _ORDER
+    if wants.running > 0:
+        if len(standing.full) >= len(standing.demanding) and (standing.full or not state.ceilings):
+            return (WORKING, "")
+        return (_idle(standing), "")
+    if wants.deferred > 0:
+        return ("retry_backoff", "")
+    if standing.checkpointing or (state.row_groups.in_flight and state.row_groups.admitted):
+        return ("downstream_completion", "")
+    return (_idle(standing), "")

@@ -1,0 +1,390 @@
+"""`Diagnosis`: blame and verdicts, kept up event by event.
+
+Integration is lazy: an event marks what it may have changed, and what is marked is looked at again
+only once time moves on, so that the many facts of one instant cost one look. Turning points that no
+event announces (a cooldown runs out, a call becomes slow, a second ends) are timers.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+
+import msgspec
+
+from engine.events import Event, RunInfo, SchedulerEvent
+from replay.diagnosis import facts, observe, proof
+from replay.diagnosis.capacity import WHOLE
+from replay.diagnosis.cell import Key
+from replay.diagnosis.division import divide, whole
+from replay.diagnosis.memory import DIAGNOSIS_VERSION, Memory
+from replay.diagnosis.stalls import NORMAL, Slow
+from replay.diagnosis.verdicts import UNKNOWN, WORKING, Blame
+from replay.rows import BlameRow, VerdictRow
+from replay.state import State
+
+__all__ = ["DIAGNOSIS_VERSION", "Diagnosis"]
+
+LONGEST_STEP = 7 * 86_400.0
+"""A longer leap of the clock is no time in which anything was waited for."""
+
+_FIXED: dict[str, str] = {
+    "ready": "queue_order",
+    "deferred": "retry_backoff",
+    "own": WORKING,
+    "provider": WORKING,
+    "overdue": "provider_latency",
+    "lost": UNKNOWN,
+}
+"""Meters whose blame never changes."""
+
+
+class Diagnosis:
+    """Observer of a fold: call `before` and `after` around the reduction of each event."""
+
+    def __init__(self, run: RunInfo) -> None:
+        self._run = run
+        self._memory = Memory()
+        self._memory.standing.attempts_seen = run.producer == "headgate"
+
+    def before(self, state: State, event: Event, ordinal: int) -> None:
+        """Integrate up to the event's time; `state` is as it was just before it."""
+        memory = self._memory
+        self._take_timers()
+        now = event.captured_at_monotonic
+        if memory.time is None:
+            memory.time = now
+            memory.bin = math.floor(now - self._run.monotonic_start)
+        elif now > memory.time:
+            stream = _loss(state, event, self._run)
+            if stream is not None:
+                self._skip_unknown(state, now, stream)
+            elif now - memory.time > LONGEST_STEP:
+                self._leap(state, now)
+            else:
+                self._advance(state, now)
+
+    def after(self, state: State, event: Event, ordinal: int) -> None:
+        """Take over what the event changed; `state` is as it is just after it."""
+        memory = self._memory
+        memory.ordinal = ordinal
+        observe.observe(memory, state, event, ordinal, self._run)
+        if event.event_kind == "scheduler_health_snapshot":
+            observe.follow_cooldowns(memory, state, memory.time or 0.0)
+        while memory.gaps_seen < len(state.gaps):
+            gap = state.gaps[memory.gaps_seen]
+            memory.gaps_seen += 1
+            detail = {
+                "stream": gap.stream,
+                "lost_events": gap.last_lost - gap.first_lost + 1,
+                "cause": gap.cause,
+                "missing": [f"{gap.stream} events {gap.first_lost} to {gap.last_lost}"],
+            }
+            memory.stalls.emit(
+                (UNKNOWN, ""), gap.from_time, gap.to_time, detail, [ordinal - 1, ordinal]
+            )
+
+    def drain(self) -> tuple[list[BlameRow], list[VerdictRow]]:
+        """Rows of bins and verdicts closed since the last drain."""
+        memory = self._memory
+        rows, memory.rows = memory.rows, []
+        closed, memory.stalls.closed = memory.stalls.closed, []
+        return rows, closed
+
+    def finish(self, state: State, time: float) -> tuple[list[BlameRow], list[VerdictRow]]:
+        """Close everything at `time`; without an end of the run, what follows is unknown."""
+        memory = self._memory
+        if memory.time is None:
+            return self.drain()
+        last = memory.time
+        if state.outcome is None:
+            self._settle(state)
+            memory.stalls.end_all(last, memory.ordinal)
+            open_tasks = len(state.tasks)
+            self._skip_unknown(state, max(time, last), "scheduler")
+            memory.stalls.emit(
+                ("producer_gone", ""),
+                last,
+                max(time, last),
+                {"open_tasks": open_tasks},
+                [memory.ordinal],
+            )
+        else:
+            if time > last:
+                self._advance(state, time)
+            self._settle(state)
+            memory.stalls.end_all(memory.time, memory.ordinal)
+        self._close_bin()
+        return self.drain()
+
+    def dump(self) -> bytes:
+        """All that `load` needs to go on as if nothing had happened."""
+        return msgspec.msgpack.encode(self._memory)
+
+    @classmethod
+    def load(cls, run: RunInfo, data: bytes) -> Diagnosis:
+        """Raises `ValueError` for data of another `DIAGNOSIS_VERSION` or none at all."""
+        try:
+            memory = msgspec.msgpack.decode(data, type=Memory)
+        except msgspec.MsgspecError as error:
+            raise ValueError("not a diagnosis") from error
+        if memory.version != DIAGNOSIS_VERSION:
+            raise ValueError(f"diagnosis version {memory.version}, not {DIAGNOSIS_VERSION}")
+        diagnosis = cls(run)
+        diagnosis._memory = memory
+        return diagnosis
+
+    def _advance(self, state: State, until: float) -> None:
+        memory = self._memory
+        self._settle(state)
+        while True:
+            stop = min(until, self._bin_end())
+            if memory.timers and memory.timers[0][0] < stop:
+                stop = memory.timers[0][0]
+            memory.time = max(stop, memory.time or stop)
+            while memory.timers and memory.timers[0][0] <= memory.time:
+                _, kind, subject = heapq.heappop(memory.timers)
+                self._fire(state, kind, subject, memory.time)
+            self._settle(state)
+            self._take_timers()
+            if memory.time >= self._bin_end():
+                self._close_bin()
+            if memory.time >= until:
+                return
+
+    def _take_timers(self) -> None:
+        stalls = self._memory.stalls
+        if stalls.timers:
+            for when, kind, subject in stalls.timers:
+                self._memory.set_timer(when, kind, subject)
+            stalls.timers = []
+
+    def _bin_end(self) -> float:
+        return self._run.monotonic_start + self._memory.bin + 1
+
+    def _close_bin(self) -> None:
+        memory = self._memory
+        now = memory.time or 0.0
+        memory.rows.extend(memory.capacity.close_bin(memory.bin, now))
+        memory.rows.extend(memory.cells.close_bin(memory.bin, now))
+        memory.bin += 1
+
+    def _skip_unknown(self, state: State, until: float, stream: str) -> None:
+        """Events are missing: nothing is proved from the last event to `until`."""
+        memory = self._memory
+        last = memory.time or 0.0
+        self._settle(state)
+        memory.cells.run_to(last)
+        memory.capacity.run_to(last)
+        memory.stalls.end_all(last, memory.ordinal)
+        while until >= self._bin_end():
+            self._cover_unknown(self._bin_end())
+            self._close_bin()
+        self._cover_unknown(until)
+        observe.lose_track(memory, stream, until)
+        memory.doubt_all(state)
+
+    def _cover_unknown(self, until: float) -> None:
+        memory = self._memory
+        memory.cells.cover_unknown(until)
+        memory.capacity.cover_unknown(until)
+        memory.time = until
+
+    def _leap(self, state: State, now: float) -> None:
+        """Close all at the last event and go on at `now`, with the time between uncounted."""
+        memory = self._memory
+        last = memory.time or 0.0
+        self._settle(state)
+        memory.stalls.end_all(last, memory.ordinal)
+        self._close_bin()
+        memory.time = now
+        memory.bin = math.floor(now - self._run.monotonic_start)
+        memory.cells.leap(now)
+        memory.capacity.leap(now)
+        memory.doubt_all(state)
+
+    def _settle(self, state: State) -> None:
+        """Look again at everything that may have changed, as of `memory.time`."""
+        memory = self._memory
+        now = memory.time or 0.0
+        if memory.doubtful_meters:
+            meters, memory.doubtful_meters = memory.doubtful_meters, {}
+            for key in meters:
+                if key in memory.cells.meters:
+                    changed = memory.cells.blame(key, self._blame(state, key, now), now)
+                    if changed and key[0] == "queued":
+                        resource = memory.population.request_of.get(key[1], "")
+                        memory.doubtful_resources[resource] = None
+                        memory.doubtful_resources[WHOLE] = None
+        if not memory.doubtful_resources:
+            return
+        self._look_at_horizon(state)
+        resources, memory.doubtful_resources = memory.doubtful_resources, {}
+        changed = WHOLE in resources
+        for resource in resources:
+            if resource and self._divide(state, resource, now):
+                changed = True
+        if changed:
+            self._divide_whole(state, now)
+
+    def _divide_whole(self, state: State, now: float) -> None:
+        memory = self._memory
+        blame = whole(state, memory.population, memory.cells, memory.standing)
+        if blame is None or memory.standing.demanding:
+            memory.capacity.divide(WHOLE, {}, now)
+        else:
+            slots = sum(ceiling.effective_max for ceiling in state.ceilings.values())
+            memory.capacity.divide(WHOLE, {blame[0]: float(slots or 1)}, now)
+        wants = memory.population.wants.get("")
+        if blame is not None and blame[0] == "dependency" and (wants is None or not wants.running):
+            blame = None  # Nothing is upstream: the run has not begun, or is about to end.
+        self._stand(state, WHOLE, blame, now)
+
+    def _look_at_horizon(self, state: State) -> None:
+        memory = self._memory
+        wants = memory.population.wants.get("")
+        rows = state.row_groups
+        horizon = (
+            rows.blocked_reason is not None
+            and (self._run.row_groups is None or rows.admitted < self._run.row_groups)
+            and (wants is None or wants.ready + wants.queued == 0)
+        )
+        if horizon != memory.standing.horizon:
+            memory.standing.horizon = horizon
+            for resource in memory.standing.demanding:
+                memory.doubtful_resources[resource] = None
+
+    def _divide(self, state: State, resource: str, now: float) -> bool:
+        """Divide the slots of a resource anew. True if that may matter to the run as a whole."""
+        memory = self._memory
+        standing = memory.standing
+        division = divide(state, memory.population, memory.cells, standing, resource, now)
+        memory.capacity.divide(resource, division.parts, now)
+        changed = False
+        for flags, holds in (
+            (standing.demanding, bool(division.parts)),
+            (standing.wanting, division.rest is not None),
+            (standing.full, division.full),
+        ):
+            if holds != (resource in flags):
+                changed = True
+                if holds:
+                    flags[resource] = None
+                else:
+                    del flags[resource]
+        self._stand(state, resource, division.rest, now)
+        self._count_slow(resource, now)
+        return changed
+
+    def _stand(self, state: State, resource: str, blame: Blame | None, now: float) -> None:
+        memory = self._memory
+        if blame is not None and blame[0] in NORMAL:
+            blame = None
+        watch = memory.stalls.stand(resource, blame, now, memory.ordinal)
+        span = watch.span
+        if span is None:
+            return
+        if span.confirmed:
+            self._collect(state, resource, now)
+        elif not watch.timer:
+            watch.timer = True
+            memory.set_timer(span.since + watch.pace.threshold, "stall", resource)
+
+    def _collect(self, state: State, resource: str, now: float) -> None:
+        span = self._memory.stalls.watch(resource).span
+        if span is not None and span.blame not in span.facts:
+            span.facts[span.blame] = facts.collect(
+                state, self._run, self._memory.population, span.blame, resource, now
+            )
+
+    def _count_slow(self, resource: str, now: float) -> None:
+        memory = self._memory
+        number = memory.population.overdue.get(resource, 0)
+        watch = memory.stalls.watch(resource)
+        slow = None
+        if number > 0 and watch.slow is None:
+            for attempt_id in memory.population.requests.get(resource, ()):
+                call = memory.population.calls[attempt_id]
+                if call.overdue and call.started_at is not None:
+                    evidence = [call.started_ordinal, memory.ordinal]
+                    p95 = watch.times.p95
+                    slow = Slow(now, call.started_at, evidence, call.column, p95, number)
+                    break
+        memory.stalls.slow_calls(resource, number, slow, now)
+
+    def _blame(self, state: State, key: Key, now: float) -> Blame:
+        """What the cells of this meter are under, from `now` on."""
+        kind, subject = key
+        fixed = _FIXED.get(kind)
+        if fixed is not None:
+            return (fixed, subject)
+        population = self._memory.population
+        if kind == "queued":
+            needs = population.needs.get(subject, {})
+            request = population.request_of.get(subject, "")
+            return proof.queued_blame(state, subject, needs, request, population.needing, now)
+        ceiling = state.ceilings.get(subject)
+        if ceiling is None:
+            return (UNKNOWN, subject) if kind == "waiting" else (WORKING, subject)
+        aggregate = state.aggregates.get(ceiling.provider_model)
+        verdict = proof.ceiling_verdict(ceiling, aggregate, now)
+        if kind == "waiting":
+            return (verdict or "request_waiters_ahead", subject)
+        if verdict is not None and ceiling.waiters >= max(1, ceiling.in_flight):
+            return (verdict, subject)
+        return (WORKING, subject)
+
+    def _fire(self, state: State, kind: str, subject: str, now: float) -> None:
+        memory = self._memory
+        if kind == "cooldown":
+            observe.doubt_cooling(memory, subject)
+            self._settle(state)
+            blind = not memory.standing.attempts_seen
+            memory.stalls.cooled_down(subject, now, memory.ordinal, blind)
+            memory.doubtful_resources[subject] = None
+            memory.stalls.storm_check(subject, now)
+        elif kind == "storm":
+            memory.stalls.storm_check(subject, now)
+        elif kind == "episode":
+            memory.stalls.episode_check(subject, now)
+        elif kind == "stall":
+            self._check_stall(state, subject, now)
+        elif kind == "overdue":
+            self._turn_slow(state, subject, now)
+
+    def _check_stall(self, state: State, resource: str, now: float) -> None:
+        watch = self._memory.stalls.watch(resource)
+        watch.timer = False
+        span = watch.span
+        if span is None:
+            return
+        when = span.since + watch.pace.threshold
+        if when > now:
+            watch.timer = True
+            self._memory.set_timer(when, "stall", resource)
+        else:
+            span.confirmed = True
+            self._collect(state, resource, now)
+
+    def _turn_slow(self, state: State, attempt_id: str, now: float) -> None:
+        memory = self._memory
+        call = memory.population.calls.get(attempt_id)
+        if call is None or call.due is None or call.due > now or call.phase != "in_provider":
+            return
+        memory.population.count_overdue(call, True)
+        memory.doubtful_resources[call.resource] = None
+        observe.shift(memory, state, call.execution_id, self._run)
+
+
+def _loss(state: State, event: Event, run: RunInfo) -> str | None:
+    """The stream of which events are missing just before this one."""
+    if event.event_kind == "recording_gap":
+        return str(event.diagnostics.get("stream"))
+    if isinstance(event, SchedulerEvent):
+        stream, semantics = "scheduler", run.scheduler_sequence_semantics
+    else:
+        stream, semantics = "request", run.request_sequence_semantics
+    last = state.last_sequence.get(stream)
+    if semantics == "gapless" and last is not None and event.sequence > last + 1:
+        return stream
+    return None

@@ -1,0 +1,207 @@
+"""Facts of one instant of a stall: who holds what is missing, and which events show it.
+
+Taken only when a stall has lasted long enough to be one, so a walk over groups costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.events import RunInfo
+from replay.diagnosis.population import Population
+from replay.diagnosis.verdicts import Blame
+from replay.state import State
+
+HOLDERS_SHOWN = 5
+TASKS_LOOKED_AT = 2000
+
+
+def collect(
+    state: State,
+    run: RunInfo,
+    population: Population,
+    blame: Blame,
+    resource: str,
+    now: float,
+) -> tuple[dict[str, Any], list[int]]:
+    """`VerdictRow.detail` of the instant and the ordinals that show it.
+
+    `resource` is the request resource that stands still, "" for the run as a whole.
+    """
+    verdict, about = blame
+    detail: dict[str, Any] = {}
+    evidence: list[int] = []
+    if verdict in ("task_capacity", "group_cap"):
+        _task_slots(state, population, about, now, detail, evidence)
+        if verdict == "group_cap":
+            detail["group"] = _largest(population.queued_for.get(resource, {}))
+    elif verdict.startswith("request_"):
+        _request_slots(state, population, verdict, about, now, detail, evidence)
+    elif verdict == "retry_backoff":
+        _deferred(state, resource, detail)
+    elif verdict in ("dependency", "row_group_horizon"):
+        _upstream(state, run, population, detail)
+    if "waiting" not in detail:
+        wants = population.wants.get(resource)
+        if wants is not None:
+            detail["waiting"] = wants.queued + wants.ready
+    detail.setdefault("holders", [])
+    if run.lacks:
+        detail["missing"] = list(run.lacks)
+    return detail, evidence
+
+
+def _task_slots(
+    state: State,
+    population: Population,
+    about: str,
+    now: float,
+    detail: dict[str, Any],
+    evidence: list[int],
+) -> None:
+    limit = state.limits.get(about, 0)
+    detail["limit"] = limit
+    detail["free"] = max(0, limit - state.leased.get(about, 0))
+    detail["needed"] = max(
+        (
+            population.needs.get(group, {}).get(about, 0)
+            for group in population.needing.get(about, ())
+        ),
+        default=1,
+    )
+    if state.block is not None and state.block.kind != "queue_empty":
+        evidence.append(state.block.ordinal)
+    holders = []
+    waits: dict[str, int] = {}
+    for group in population.needing.get(about, ()):
+        held = population.leases.get(group)
+        if not held:
+            continue
+        acquired_at, ordinal = next(iter(held.values()))
+        holders.append((now - acquired_at, group, len(held), ordinal))
+        request = population.request_of.get(group, "")
+        ceiling = state.ceilings.get(request)
+        if ceiling is not None and ceiling.waiters > 0:
+            waits[request] = ceiling.waiters
+    holders.sort(key=lambda holder: (-holder[0], holder[1]))
+    detail["holders"] = [
+        {"group": group, "leases": leases, "oldest_age": age}
+        for age, group, leases, _ in holders[:HOLDERS_SHOWN]
+    ]
+    evidence.extend(ordinal for _, _, _, ordinal in holders[:2])
+    if waits:
+        detail["holders_wait_for"] = waits
+
+
+def _request_slots(
+    state: State,
+    population: Population,
+    verdict: str,
+    resource: str,
+    now: float,
+    detail: dict[str, Any],
+    evidence: list[int],
+) -> None:
+    ceiling = state.ceilings[resource]
+    wants = population.wants.get(resource)
+    queued = wants.queued + wants.ready if wants is not None else 0
+    detail["waiting"] = ceiling.waiters + queued
+    detail["needed"] = 1
+    detail["limit"] = ceiling.limit
+    detail["effective_max"] = ceiling.effective_max
+    detail["free"] = max(0, ceiling.limit - ceiling.in_flight)
+    if verdict != "request_aggregate_cap":
+        if ceiling.last_rate_limit_ordinal is not None:
+            evidence.append(ceiling.last_rate_limit_ordinal)
+        if ceiling.last_change is not None:
+            evidence.append(ceiling.last_change.ordinal)
+    if verdict == "request_cooldown":
+        detail["free"] = 0
+        detail["expected_release"] = ceiling.blocked_until
+        return
+    siblings = [resource]
+    if verdict == "request_aggregate_cap":
+        aggregate = state.aggregates.get(ceiling.provider_model)
+        if aggregate is not None and aggregate.static_cap is not None:
+            detail["limit"] = aggregate.static_cap
+            detail["free"] = max(0, aggregate.static_cap - aggregate.in_flight)
+        siblings = [
+            one.resource
+            for one in state.ceilings.values()
+            if one.provider_model == ceiling.provider_model
+        ]
+    holders: list[tuple[int, str, float | None]] = []
+    for sibling in siblings:
+        held = population.requests.get(sibling)
+        in_flight = state.ceilings[sibling].in_flight
+        if held:
+            acquired_at, ordinal = next(iter(held.values()))
+            evidence.append(ordinal)
+            if sibling == resource:
+                holders.extend(_by_column(population, sibling, now))
+            else:
+                holders.append((in_flight, sibling, now - acquired_at))
+        elif in_flight > 0:
+            holders.append((in_flight, sibling, None))
+    holders.sort(key=lambda holder: (-holder[0], holder[1]))
+    detail["holders"] = [
+        {"group": label, "leases": leases, "oldest_age": age}
+        for leases, label, age in holders[:HOLDERS_SHOWN]
+    ]
+
+
+def _by_column(
+    population: Population, resource: str, now: float
+) -> list[tuple[int, str, float | None]]:
+    """The resource's leases by the column whose calls hold them (by itself where none is told)."""
+    counts: dict[str, int] = {}
+    oldest: dict[str, float] = {}
+    for attempt_id, (acquired_at, _) in population.requests.get(resource, {}).items():
+        call = population.calls.get(attempt_id)
+        label = call.column if call is not None and call.column else resource
+        counts[label] = counts.get(label, 0) + 1
+        oldest.setdefault(label, acquired_at)
+    return [(number, label, now - oldest[label]) for label, number in counts.items()]
+
+
+def _deferred(state: State, resource: str, detail: dict[str, Any]) -> None:
+    errors: dict[str, int] = {}
+    earliest: float | None = None
+    number = 0
+    for seen, task in enumerate(state.tasks.values()):
+        if seen >= TASKS_LOOKED_AT:
+            break
+        if task.phase != "deferred" or (resource and task.request_resource != resource):
+            continue
+        number += 1
+        if task.error is not None:
+            errors[task.error] = errors.get(task.error, 0) + 1
+        if task.retry_at is not None and (earliest is None or task.retry_at < earliest):
+            earliest = task.retry_at
+    detail["deferred"] = number
+    detail["errors"] = errors
+    detail["expected_release"] = earliest
+
+
+def _upstream(state: State, run: RunInfo, population: Population, detail: dict[str, Any]) -> None:
+    running = dict(
+        sorted(population.running_by_column.items(), key=lambda item: (-item[1], item[0]))
+    )
+    detail["in_flight"] = running
+    waiting: set[str] = set()
+    frontier = set(running)
+    while frontier:
+        frontier = {
+            column.name
+            for column in run.columns
+            if column.name not in waiting and frontier.intersection(column.depends_on)
+        }
+        waiting |= frontier
+    detail["columns_waiting"] = [c.name for c in run.columns if c.name in waiting]
+    if state.row_groups.target is not None:
+        detail["row_groups_in_flight"] = len(state.row_groups.in_flight)
+        detail["row_group_target"] = state.row_groups.target
+
+
+def _largest(groups: dict[str, int]) -> str:
+    return max(groups, key=lambda group: (groups[group], group), default="")

@@ -1,0 +1,184 @@
+"""The `why` report: what a recording's blame and verdicts say, as data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+from engine.events import RunInfo
+from replay.diagnosis.memory import DIAGNOSIS_VERSION
+from replay.diagnosis.report_text import render_text
+from replay.diagnosis.summary import by_subject, cell_shares, run_shares, subject
+from replay.diagnosis.verdicts import WORKING, advice, phrase
+from replay.diagnosis.why import (
+    REPORT_VERSION,
+    BlameLine,
+    ColumnBlame,
+    RunFacts,
+    VerdictLine,
+    WhyReport,
+)
+from replay.frame import Share
+from replay.rows import BlameRow, VerdictRow
+from replay.sources.base import BrokenLine
+
+__all__ = ["REPORT_VERSION", "WhyReport", "build_report", "render_text"]
+
+
+class Status(Protocol):
+    @property
+    def complete(self) -> bool: ...
+
+    @property
+    def outcome(self) -> str | None: ...
+
+    @property
+    def lost(self) -> bool: ...
+
+
+class Bounds(Protocol):
+    @property
+    def first_ordinal(self) -> int: ...
+
+    @property
+    def last_ordinal(self) -> int: ...
+
+    @property
+    def t0(self) -> float: ...
+
+    @property
+    def t1(self) -> float: ...
+
+
+class Reader(Protocol):
+    """What is asked of a recording; `replay.recording.reader` answers it."""
+
+    def run(self) -> RunInfo: ...
+
+    def status(self) -> Status: ...
+
+    def bounds(self) -> Bounds: ...
+
+    def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]: ...
+
+    def verdicts(self, t0: float | None = None, t1: float | None = None) -> list[VerdictRow]: ...
+
+    def broken_lines(self) -> Sequence[BrokenLine]: ...
+
+
+def build_report(reader: Reader, window: tuple[float, float] | None = None) -> WhyReport:
+    """Why the run did not go faster, over `window` (monotonic seconds) or all of it.
+
+    Blame is kept by the second: a window takes in every second that it touches.
+    """
+    run, status, bounds = reader.run(), reader.status(), reader.bounds()
+    start, end = window if window is not None else (bounds.t0, bounds.t1)
+    bin0 = math.floor(start - run.monotonic_start)
+    bin1 = max(bin0, math.ceil(end - run.monotonic_start) - (window is not None))
+    run_rows = reader.blame(bin0, bin1, "run")
+    cell_rows = reader.blame(bin0, bin1, "cell")
+    verdicts = sorted(reader.verdicts(start, end), key=_urgency)
+    in_demand = run_shares(run_rows)
+    lost = sum(v.detail.get("lost_events", 0) for v in verdicts if v.verdict == "unknown")
+    return WhyReport(
+        version=REPORT_VERSION,
+        diagnosis_version=DIAGNOSIS_VERSION,
+        answer=_answer(in_demand, verdicts, bounds.t0),
+        run=RunFacts(
+            run_id=run.run_id,
+            name=run.name,
+            producer=run.producer,
+            producer_version=run.producer_version,
+            outcome=status.outcome,
+            complete=status.complete,
+            producer_lost=status.lost,
+            records=run.records,
+            events=max(0, bounds.last_ordinal - bounds.first_ordinal + 1)
+            if bounds.last_ordinal
+            else 0,
+            lost_events=lost,
+            broken_lines=len(reader.broken_lines()),
+            seconds=bounds.t1 - bounds.t0,
+        ),
+        start=start - bounds.t0,
+        end=end - bounds.t0,
+        run_blame=_lines(in_demand),
+        cell_blame=_lines(cell_shares(cell_rows)),
+        cell_blame_by_column=_by_column(run, cell_rows),
+        verdicts=tuple(_verdict(row, bounds.t0) for row in verdicts),
+        lacks=run.lacks,
+    )
+
+
+def _lines(shares: Sequence[Share]) -> tuple[BlameLine, ...]:
+    return tuple(
+        BlameLine(
+            share.verdict,
+            phrase(share.verdict),
+            share.resource,
+            share.fraction,
+            advice(share.verdict, share.resource or "") if share.verdict != WORKING else "",
+        )
+        for share in shares
+    )
+
+
+def _by_column(run: RunInfo, rows: list[BlameRow]) -> tuple[ColumnBlame, ...]:
+    by_name: dict[str, list[BlameRow]] = {}
+    for row in rows:
+        by_name.setdefault(row.column, []).append(row)
+    order = {column.name: place for place, column in enumerate(run.columns)}
+    names = sorted(by_name, key=lambda name: (order.get(name, len(order)), name))
+    return tuple(
+        ColumnBlame(
+            name,
+            sum(row.seconds for row in by_name[name]),
+            _lines(cell_shares(by_name[name])),
+        )
+        for name in names
+    )
+
+
+def _verdict(row: VerdictRow, t0: float) -> VerdictLine:
+    detail: dict[str, Any] = dict(row.detail)
+    release = detail.pop("expected_release", None)
+    return VerdictLine(
+        row.verdict,
+        row.tier,
+        row.resource,
+        row.start - t0,
+        row.end - t0,
+        row.end - row.start,
+        row.sentence,
+        str(detail.pop("advice", "")),
+        row.evidence,
+        detail.pop("also", {}),
+        detail.pop("holders", []),
+        release - t0 if release is not None else None,
+        detail,
+    )
+
+
+def _urgency(row: VerdictRow) -> tuple[bool, float, float]:
+    """What must never happen first, then the longest."""
+    return (row.tier not in ("A", "B"), row.start - row.end, row.start)
+
+
+def _answer(shares: Sequence[Share], verdicts: Sequence[VerdictRow], t0: float) -> str:
+    if not shares:
+        return "Nothing ran that could have waited."
+    working = sum(share.fraction for share in shares if share.verdict == WORKING)
+    losses = by_subject(shares)
+    first = f"{100 * working:.0f} % of the capacity that was wanted did work"
+    if not losses or losses[0].fraction < 0.005:
+        return first + "."
+    loss = losses[0]
+    part = f"{first}; most was lost to {subject(loss)} ({100 * loss.fraction:.0f} %)"
+    same = [
+        row
+        for row in verdicts
+        if row.verdict == loss.verdict
+        and loss.resource in (None, row.resource, row.detail.get("request_resource"))
+    ]
+    return f"{part}. {same[0].sentence}" if same else f"{part}."

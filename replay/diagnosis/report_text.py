@@ -1,0 +1,167 @@
+"""The `why` report as plain text: no colour, nothing wider than it is told."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from replay.diagnosis.verdicts import count_text, duration_text, phrase
+from replay.diagnosis.why import BlameLine, VerdictLine, WhyReport
+
+LINES_SHOWN = 12
+VERDICTS_SHOWN = 8
+EVIDENCE_SHOWN = 8
+LEAST_SHOWN = 0.0005
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
+
+def render_text(report: WhyReport, width: int = 80) -> str:
+    """First the answer, then both tables of blame, then the verdicts with what proves them."""
+    width = max(width, 40)
+    lines = [*_head(report, width), "", *_wrap(report.answer, width), ""]
+    lines += _table("Run: where the request slots in demand went", report.run_blame, width)
+    lines += _table("Cells: where their time went, from ready to done", report.cell_blame, width)
+    lines += _columns(report, width)
+    lines += _verdicts(report, width)
+    if report.lacks:
+        lines += _wrap("This stream does not carry: " + ", ".join(report.lacks) + ".", width)
+    return "\n".join(lines).rstrip()
+
+
+def clock(seconds: float) -> str:
+    """Run time as `m:ss.s`, with hours where there are any."""
+    tenths = round(abs(seconds) * 10)
+    sign = "-" if seconds < 0 and tenths else ""
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{sign}{hours}:{minutes:02d}:{rest // 10:02d}.{rest % 10}"
+    return f"{sign}{minutes}:{rest // 10:02d}.{rest % 10}"
+
+
+def _head(report: WhyReport, width: int) -> list[str]:
+    run = report.run
+    if run.producer_lost:
+        end = "its producer is gone without an end"
+    elif run.outcome is None:
+        end = "not ended"
+    else:
+        end = {"success": "ended well", "failed": "failed"}.get(run.outcome, run.outcome)
+    parts = [f"{run.name}: {end} at {clock(run.seconds)}"]
+    if run.records is not None:
+        parts.append(count_text(run.records, "record"))
+    parts.append(count_text(run.events, "event"))
+    if run.lost_events:
+        parts.append(f"{run.lost_events} lost")
+    if run.broken_lines:
+        parts.append(count_text(run.broken_lines, "unreadable line"))
+    lines = _wrap(", ".join(parts), width)
+    if report.start > 0.05 or report.end < run.seconds - 0.05:
+        lines.append(f"from {clock(report.start)} to {clock(report.end)}")
+    return lines
+
+
+def _table(title: str, blame: Sequence[BlameLine], width: int) -> list[str]:
+    if not blame:
+        return [*_wrap(title, width), "  nothing to account for", ""]
+    shown = [line for line in blame if line.fraction >= LEAST_SHOWN][:LINES_SHOWN]
+    rest = sum(line.fraction for line in blame) - sum(line.fraction for line in shown)
+    rows = [(line.phrase, line.resource or "", line.fraction) for line in shown]
+    if rest >= LEAST_SHOWN:
+        rows.append(("everything else", "", rest))
+    bar = 12 if width >= 70 else 0
+    room = width - bar - 14
+    names = min(max(len(name) for name, _, _ in rows), 30, room * 3 // 5)
+    about = min(max(len(label) for _, label, _ in rows), room - names)
+    most = max(fraction for _, _, fraction in rows)
+    lines = _wrap(title, width)
+    for name, label, fraction in rows:
+        filled = "#" * round(fraction / most * bar)
+        line = (
+            f"  {_cut(name, names):<{names}}  {_cut(label, about):<{about}}"
+            f" {100 * fraction:5.1f} %  {filled}"
+        )
+        lines.append(line.rstrip())
+    lines.append("")
+    return lines
+
+
+def _columns(report: WhyReport, width: int) -> list[str]:
+    if not report.cell_blame_by_column:
+        return []
+    total = sum(column.seconds for column in report.cell_blame_by_column)
+    longest = max(len(column.column) for column in report.cell_blame_by_column)
+    name_width = min(longest, width // 4)
+    lines = _wrap("Cells by column (share of all cell time, and what it went to)", width)
+    for column in report.cell_blame_by_column:
+        sums: dict[str, float] = {}
+        for line in column.blame:
+            sums[line.phrase] = sums.get(line.phrase, 0.0) + line.fraction
+        most = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
+        parts = [f"{name} {100 * part:.0f} %" for name, part in most[:4] if part >= 0.005]
+        share = column.seconds / total if total > 0 else 0.0
+        head = f"  {_cut(column.column, name_width):<{name_width}} {100 * share:5.1f} %  "
+        lines += _wrap(", ".join(parts), width, head, " " * len(head))
+    lines.append("")
+    return lines
+
+
+def _verdicts(report: WhyReport, width: int) -> list[str]:
+    if not report.verdicts:
+        text = "Verdicts: none. Nothing stood still for longer than it normally does."
+        return [*_wrap(text, width), ""]
+    lines = [f"Verdicts ({len(report.verdicts)}, longest first)"]
+    for verdict in report.verdicts[:VERDICTS_SHOWN]:
+        lines += _verdict(verdict, width)
+    more = len(report.verdicts) - VERDICTS_SHOWN
+    if more > 0:
+        lines.append(f"  and {more} more")
+    lines.append("")
+    return lines
+
+
+def _verdict(verdict: VerdictLine, width: int) -> list[str]:
+    where = f"  {verdict.resource}" if verdict.resource else ""
+    span = f"{clock(verdict.start)} to {clock(verdict.end)}"
+    lines = [_cut(f"  {span}  {verdict.verdict}{where}", width)]
+    lines += _wrap(verdict.sentence, width, "    ")
+    facts = []
+    if verdict.holders:
+        facts.append("held by: " + "; ".join(_holder(one) for one in verdict.holders[:3]))
+    if verdict.expected_release is not None:
+        facts.append(f"frees itself: at {clock(verdict.expected_release)}")
+    also = {name: share for name, share in verdict.also.items() if share >= 0.005}
+    if also:
+        parts = sorted(also.items(), key=lambda item: -item[1])
+        facts.append("also: " + ", ".join(f"{phrase(n)} {100 * s:.0f} %" for n, s in parts))
+    if verdict.evidence:
+        shown = verdict.evidence[:EVIDENCE_SHOWN]
+        facts.append("proved by events: " + ", ".join(str(one) for one in shown))
+    if verdict.advice:
+        facts.append("what to do: " + verdict.advice)
+    for fact in facts:
+        lines += _wrap(fact, width, "    ", "      ")
+    return lines
+
+
+def _holder(holder: dict[str, object]) -> str:
+    age = holder.get("oldest_age")
+    leases = holder.get("leases")
+    text = f"{holder.get('group')} {leases}"
+    return f"{text} (oldest {duration_text(age)})" if isinstance(age, int | float) else text
+
+
+def _wrap(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
+    """Lines of at most `width`; a percentage stays in one piece."""
+    lines = textwrap.wrap(
+        text.replace(" %", NO_BREAK + "%"),
+        width,
+        initial_indent=first,
+        subsequent_indent=first if rest is None else rest,
+        break_on_hyphens=False,
+    )
+    return [line.replace(NO_BREAK, " ") for line in lines]
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: max(0, length - 1)] + "~"

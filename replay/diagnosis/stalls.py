@@ -1,0 +1,383 @@
+"""`Stalls`: which resource stood still, from when to when, and what was to blame.
+
+A *span* is a stretch in which a resource has demand and unused capacity and admits nothing; it is a
+stall once it is longer than the resource's threshold. The spans between the first 429 and the
+recovery of admission belong to one *storm*, one verdict; its cause is proved by the 429s, so it
+need only be long enough to matter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from replay.diagnosis.sentences import sentence
+from replay.diagnosis.trailing import STALL_LEAST, CallTimes, Pace
+from replay.diagnosis.verdicts import Blame, advice, tier
+from replay.rows import VerdictRow
+
+NORMAL = frozenset({"working", "unknown", "queue_order"})
+"""Blames that are no verdict of a stall by themselves."""
+STORM_GRACE = 1.0
+SAME_COOLDOWN = 0.05
+"""Snapshots give what is left of a cooldown; its end moves by their rounding."""
+
+EPISODE_GAP = 1.0
+EVIDENCE_KEPT = 12
+
+Facts = tuple[dict[str, Any], list[int]]
+
+
+class Span(msgspec.Struct):
+    since: float
+    ordinal: int
+    blame: Blame
+    mark: float
+    losers: dict[Blame, float] = {}
+    facts: dict[Blame, Facts] = {}
+    confirmed: bool = False
+
+    def run_to(self, now: float) -> None:
+        self.losers[self.blame] = self.losers.get(self.blame, 0.0) + now - self.mark
+        self.mark = now
+
+
+class Storm(msgspec.Struct):
+    start: float
+    last_at: float
+    until: float
+    evidence: list[int]
+    """Of the beginning: the first 429, the first cut, the first call that waited."""
+    late_evidence: dict[str, int] = {}
+    """The last of each kind, and the recovery."""
+    rate_limited: int = 0
+    held: float = 0.0
+    longest: float = 0.0
+    losers: dict[Blame, float] = {}
+    facts: Facts | None = None
+    recovered_at: float | None = None
+    success: bool = False
+    """A call that was let out after the last 429 has succeeded."""
+    grace: float = STORM_GRACE
+
+
+class Episode(msgspec.Struct):
+    """Stalls of one resource for one reason that follow each other closely: one verdict."""
+
+    blame: Blame
+    start: float
+    end: float
+    stalled: float
+    losers: dict[Blame, float]
+    detail: dict[str, Any]
+    evidence: list[int]
+    due: float
+    """From here on nothing can be added to it."""
+
+
+class Slow(msgspec.Struct):
+    """A stretch in which calls are overdue."""
+
+    since: float
+    started_at: float
+    evidence: list[int]
+    column: str
+    p95: float
+    calls: int
+
+
+class Watch(msgspec.Struct):
+    """What is followed of one request resource ("" for the run as a whole)."""
+
+    pace: Pace = msgspec.field(default_factory=Pace)
+    times: CallTimes = msgspec.field(default_factory=CallTimes)
+    span: Span | None = None
+    storm: Storm | None = None
+    slow: Slow | None = None
+    episode: Episode | None = None
+    timer: bool = False
+    cooling_until: float | None = None
+    wait_ordinal: int | None = None
+
+
+class Stalls(msgspec.Struct):
+    watches: dict[str, Watch] = {}
+    closed: list[VerdictRow] = []
+    timers: list[tuple[float, str, str]] = []
+    """(when, kind, resource) that are to be set."""
+
+    def watch(self, resource: str) -> Watch:
+        watch = self.watches.get(resource)
+        if watch is None:
+            watch = self.watches[resource] = Watch()
+        return watch
+
+    def stand(self, resource: str, blame: Blame | None, now: float, ordinal: int) -> Watch:
+        """From `now` on `resource` stands still because of `blame` (None: it does not)."""
+        watch = self.watch(resource)
+        span = watch.span
+        if blame is None:
+            if span is not None:
+                self._close(resource, watch, now, ordinal)
+        elif span is None:
+            watch.span = Span(now, ordinal, blame, now)
+        elif span.blame != blame:
+            span.run_to(now)
+            span.blame = blame
+        return watch
+
+    def admitted(self, resource: str, now: float, ordinal: int) -> None:
+        """Something was let out."""
+        watch = self.watch(resource)
+        storm = watch.storm
+        if storm is not None and storm.recovered_at is None and now >= storm.until:
+            self._recover(storm, now, ordinal)
+            self.timers.append((now + storm.grace, "storm", resource))
+        self._close(resource, watch, now, ordinal)
+        watch.pace.admit(now, usual=storm is None)
+
+    def rate_limited(self, resource: str, now: float, ordinal: int, until: float) -> None:
+        watch = self.watch(resource)
+        storm = watch.storm
+        if storm is not None and self._is_over(watch, storm, now):
+            self._end_storm(resource, watch, storm, now)
+            storm = None
+        if storm is None:
+            self._close(resource, watch, now, ordinal)
+            storm = watch.storm = Storm(now, now, until, [ordinal])
+        storm.rate_limited += 1
+        storm.last_at = now
+        storm.until = max(storm.until, until)
+        storm.grace = max(STORM_GRACE, until - now)
+        storm.recovered_at = None
+        storm.success = False
+        storm.late_evidence["rate_limited"] = ordinal
+        storm.late_evidence.pop("recovery", None)
+
+    def cooldown_seen(self, resource: str, now: float, ordinal: int, until: float) -> None:
+        """A snapshot shows a cooldown, in a stream that does not tell of the 429s themselves."""
+        storm = self.watch(resource).storm
+        if storm is None or until > storm.until + SAME_COOLDOWN:
+            self.rate_limited(resource, now, ordinal, until)
+            storm = self.watch(resource).storm
+            if storm is not None:
+                storm.rate_limited = 0
+
+    def limit_cut(self, resource: str, ordinal: int) -> None:
+        storm = self.watch(resource).storm
+        if storm is not None:
+            if "cut" not in storm.late_evidence:
+                storm.evidence.append(ordinal)
+            storm.late_evidence["cut"] = ordinal
+
+    def waiting_began(self, resource: str, ordinal: int) -> None:
+        watch = self.watch(resource)
+        watch.wait_ordinal = ordinal
+        storm = watch.storm
+        if storm is not None and "wait" not in storm.late_evidence:
+            storm.late_evidence["wait"] = ordinal
+
+    def succeeded(self, resource: str, acquired_at: float, now: float) -> None:
+        watch = self.watch(resource)
+        storm = watch.storm
+        if storm is not None and acquired_at >= storm.last_at:
+            storm.success = True
+            if self._is_over(watch, storm, now):
+                self._end_storm(resource, watch, storm, now)
+
+    def cooled_down(self, resource: str, now: float, ordinal: int, blind: bool) -> None:
+        """The cooldown is over. That ends the storm if no call waits to go, or none could be seen.
+
+        With `blind` the stream does not tell of calls.
+        """
+        watch = self.watch(resource)
+        storm, span = watch.storm, watch.span
+        if storm is None or storm.recovered_at is not None or storm.until > now:
+            return
+        if span is None or span.blame[0] == "retry_backoff" or blind:
+            self._recover(storm, now, ordinal)
+            self._close(resource, watch, now, ordinal)
+
+    def storm_check(self, resource: str, now: float) -> None:
+        """End the storm if it is over."""
+        watch = self.watch(resource)
+        storm = watch.storm
+        if storm is None or storm.recovered_at is None:
+            return
+        if self._is_over(watch, storm, now):
+            self._end_storm(resource, watch, storm, now)
+        else:
+            due = storm.recovered_at + storm.grace
+            self.timers.append((due if due > now else now + storm.grace, "storm", resource))
+
+    def slow_calls(self, resource: str, number: int, slow: Slow | None, now: float) -> None:
+        """`number` calls are overdue now; `slow` describes the stretch if it begins."""
+        watch = self.watch(resource)
+        if number > 0:
+            if watch.slow is None:
+                watch.slow = slow
+            elif number > watch.slow.calls:
+                watch.slow.calls = number
+        elif watch.slow is not None:
+            self._end_slow(resource, watch, watch.slow, now)
+
+    def end_all(self, now: float, ordinal: int) -> None:
+        """Nothing can be said beyond `now`: close what is open."""
+        for resource, watch in self.watches.items():
+            self._close(resource, watch, now, ordinal)
+            self._end_episode(watch)
+            if watch.storm is not None:
+                self._end_storm(resource, watch, watch.storm, now)
+            if watch.slow is not None:
+                self._end_slow(resource, watch, watch.slow, now)
+
+    def emit(
+        self,
+        blame: Blame,
+        start: float,
+        end: float,
+        detail: dict[str, Any],
+        evidence: list[int],
+    ) -> None:
+        verdict, about = blame
+        self.closed.append(
+            VerdictRow(
+                verdict,
+                tier(verdict),
+                about or None,
+                start,
+                end,
+                sentence(verdict, about, detail.get("stalled_seconds", end - start), detail),
+                tuple(sorted({one for one in evidence if one > 0})),
+                {"also": {}, "holders": [], **detail, "advice": advice(verdict, about)},
+            )
+        )
+
+    def _recover(self, storm: Storm, now: float, ordinal: int) -> None:
+        storm.recovered_at = now
+        storm.late_evidence["recovery"] = ordinal
+
+    def _is_over(self, watch: Watch, storm: Storm, now: float) -> bool:
+        return (
+            storm.recovered_at is not None
+            and now >= storm.recovered_at + storm.grace
+            and (storm.success or watch.span is None)
+        )
+
+    def _close(self, resource: str, watch: Watch, now: float, ordinal: int) -> None:
+        span = watch.span
+        if span is None:
+            return
+        watch.span = None
+        span.run_to(now)
+        seconds = now - span.since
+        storm = watch.storm
+        if storm is not None and (storm.recovered_at is None or now <= storm.recovered_at):
+            _absorb(storm, span, seconds)
+            return
+        if seconds <= watch.pace.threshold:
+            return
+        blame = max(span.losers, key=lambda one: (span.losers[one], one))
+        if blame[0] in NORMAL:
+            return
+        detail, seen = span.facts.get(blame, ({}, []))
+        evidence = [span.ordinal, *seen, ordinal]
+        if blame[0].startswith("request_") and watch.wait_ordinal is not None:
+            evidence.append(watch.wait_ordinal)
+        if resource and resource != blame[1]:
+            detail = {**detail, "request_resource": resource}
+        due = now + max(EPISODE_GAP, watch.pace.threshold) if resource else now
+        episode = watch.episode
+        if episode is not None and episode.blame == blame and span.since <= episode.due:
+            episode.end, episode.due = now, due
+            episode.stalled += seconds
+            episode.evidence = [*episode.evidence[:EVIDENCE_KEPT], ordinal]
+            _add(episode.losers, span.losers)
+        else:
+            self._end_episode(watch)
+            watch.episode = Episode(
+                blame, span.since, now, seconds, span.losers, detail, evidence, due
+            )
+            self.timers.append((due, "episode", resource))
+
+    def episode_check(self, resource: str, now: float) -> None:
+        """End the episode if nothing can be added to it any more."""
+        watch = self.watch(resource)
+        episode = watch.episode
+        if episode is None:
+            return
+        span = watch.span
+        if now < episode.due:
+            self.timers.append((episode.due, "episode", resource))
+        elif span is not None and span.blame == episode.blame and span.since <= episode.due:
+            self.timers.append((now + EPISODE_GAP, "episode", resource))
+        else:
+            self._end_episode(watch)
+
+    def _end_episode(self, watch: Watch) -> None:
+        episode, watch.episode = watch.episode, None
+        if episode is not None:
+            facts = {
+                **episode.detail,
+                "also": _also(episode.losers, episode.blame),
+                "stalled_seconds": episode.stalled,
+            }
+            self.emit(episode.blame, episode.start, episode.end, facts, episode.evidence)
+
+    def _end_storm(self, resource: str, watch: Watch, storm: Storm, now: float) -> None:
+        watch.storm = None
+        if storm.longest <= STALL_LEAST:
+            return
+        end = storm.recovered_at if storm.recovered_at is not None else now
+        detail, seen = storm.facts if storm.facts is not None else ({}, [])
+        blame = ("request_cooldown", resource)
+        facts = {
+            **detail,
+            "also": _also(storm.losers, blame),
+            "rate_limited": storm.rate_limited,
+            "held_seconds": storm.held,
+            "limited_seconds": storm.last_at - storm.start,
+            "expected_release": storm.until,
+        }
+        evidence = [*storm.evidence, *seen, *storm.late_evidence.values()]
+        self.emit(blame, storm.start, end, facts, evidence)
+
+    def _end_slow(self, resource: str, watch: Watch, slow: Slow, now: float) -> None:
+        watch.slow = None
+        if now - slow.since <= STALL_LEAST:
+            return
+        age = now - slow.started_at
+        facts = {
+            "calls": slow.calls,
+            "p95": slow.p95,
+            "oldest_age": age,
+            "holders": [{"group": slow.column, "leases": slow.calls, "oldest_age": age}],
+        }
+        self.emit(("provider_latency", resource), slow.since, now, facts, slow.evidence)
+
+
+def _absorb(storm: Storm, span: Span, seconds: float) -> None:
+    storm.held += seconds
+    storm.longest = max(storm.longest, seconds)
+    _add(storm.losers, span.losers)
+    if storm.facts is None:
+        for blame, facts in span.facts.items():
+            if blame[0] == "request_cooldown":
+                storm.facts = facts
+
+
+def _add(losers: dict[Blame, float], more: dict[Blame, float]) -> None:
+    for blame, seconds in more.items():
+        losers[blame] = losers.get(blame, 0.0) + seconds
+
+
+def _also(losers: dict[Blame, float], winner: Blame) -> dict[str, float]:
+    total = sum(losers.values())
+    if total <= 0.0:
+        return {}
+    shares: dict[str, float] = {}
+    for blame, seconds in losers.items():
+        if blame != winner and seconds > 0.0:
+            shares[blame[0]] = shares.get(blame[0], 0.0) + seconds / total
+    return shares

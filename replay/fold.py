@@ -1,0 +1,122 @@
+"""`Fold`: a run's events into its state and the rows derived from them, as far as they are known.
+
+The recorder and a live console run the same one. It can be put aside at any event and taken up
+again without a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from engine.events import Event, RunInfo
+from replay.diagnosis.engine import Diagnosis
+from replay.metrics import Rollup
+from replay.reducer import begin, reduce
+from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow, VerdictRow
+from replay.state import State
+from replay.timeline import Intervals
+
+
+class Observer(Protocol):
+    """Sees the state on both sides of every event; never changes it."""
+
+    def before(self, state: State, event: Event, ordinal: int) -> None: ...
+
+    def after(self, state: State, event: Event, ordinal: int) -> None: ...
+
+
+class FoldOutput(msgspec.Struct):
+    """Derived rows, each given out once."""
+
+    leases: list[LeaseRow]
+    attempts: list[AttemptRow]
+    rollup: list[RollupRow]
+    blame: list[BlameRow]
+    verdicts: list[VerdictRow]
+
+
+class _Dump(msgspec.Struct):
+    state: State
+    rollup: bytes
+    diagnosis: bytes
+    pending: FoldOutput
+
+
+class Fold:
+    """Folds events in order of their ordinals. `state` is only to be read, and never kept."""
+
+    def __init__(self, run: RunInfo) -> None:
+        self.run = run
+        self.state = begin(run)
+        self._intervals = Intervals(run)
+        self._rollup = Rollup(run)
+        self._diagnosis = Diagnosis(run)
+        self._pending = FoldOutput([], [], [], [], [])
+
+    def apply(self, events: Sequence[Event], first_ordinal: int) -> None:
+        """Fold events; the first has the ordinal `first_ordinal`, the others follow."""
+        state, run = self.state, self.run
+        observers: tuple[Observer, ...] = (self._intervals, self._rollup, self._diagnosis)
+        before = [observer.before for observer in observers]
+        after = [observer.after for observer in observers]
+        for ordinal, event in enumerate(events, first_ordinal):
+            for look in before:
+                look(state, event, ordinal)
+            reduce(state, event, ordinal, run)
+            for look in after:
+                look(state, event, ordinal)
+
+    def drain(self) -> FoldOutput:
+        """Rows that have become certain since the last time."""
+        self._collect()
+        output, self._pending = self._pending, FoldOutput([], [], [], [], [])
+        return output
+
+    def finish(self, outcome: str | None, lost: bool) -> FoldOutput:
+        """No event will follow: what is open gets its row, with an open end.
+
+        `outcome` is the source's word on how the run ended, where no event told.
+        """
+        if not lost and self.state.outcome is None:
+            self.state.outcome = outcome
+        self._intervals.finish(self.state)
+        self._rollup.finish(self.state)
+        self._collect()
+        blame, verdicts = self._diagnosis.finish(self.state, self.state.time)
+        self._pending.blame += blame
+        self._pending.verdicts += verdicts
+        return self.drain()
+
+    def dump(self) -> bytes:
+        """All that `load` needs to go on as if nothing had happened."""
+        self._collect()
+        return msgspec.msgpack.encode(
+            _Dump(self.state, self._rollup.dump(), self._diagnosis.dump(), self._pending)
+        )
+
+    @classmethod
+    def load(cls, run: RunInfo, data: bytes) -> Fold:
+        """Raises `ValueError` for what is no dump of this version."""
+        try:
+            dump = msgspec.msgpack.decode(data, type=_Dump)
+        except msgspec.MsgspecError as error:
+            raise ValueError("not a fold") from error
+        fold = cls(run)
+        fold.state = dump.state
+        fold._rollup = Rollup.load(run, dump.rollup)
+        fold._diagnosis = Diagnosis.load(run, dump.diagnosis)
+        fold._pending = dump.pending
+        return fold
+
+    def _collect(self) -> None:
+        pending, intervals, rollup = self._pending, self._intervals, self._rollup
+        pending.leases += intervals.leases
+        pending.attempts += intervals.attempts
+        pending.rollup += rollup.rows
+        intervals.leases, intervals.attempts, rollup.rows = [], [], []
+        blame, verdicts = self._diagnosis.drain()
+        pending.blame += blame
+        pending.verdicts += verdicts

@@ -1,0 +1,334 @@
+"""Numbers over time: the series of a run in bins of one second, and the waits of one task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from engine.events import Event, RequestEvent, RunInfo
+from replay.rows import AttemptRow, LeaseRow, RollupRow
+from replay.state import Ceiling, State, Task
+
+LONGEST_LEAP = 3 * 3600
+"""Bins. Over a longer silence no series is written: nobody was there to watch it."""
+FARTHEST_BIN = 2**40
+
+TASK_KINDS = frozenset(
+    """
+    dependency_ready ready_enqueued selected task_lease_acquired worker_spawned
+    worker_spawn_failed retry_deferred non_retryable_dropped cancelled task_lease_released
+    """.split()
+)
+BLOCK_KINDS = frozenset(
+    "queue_empty admission_blocked group_capped task_lease_acquired scheduler_job_completed".split()
+)
+QUIET_REQUEST_KINDS = frozenset(
+    """
+    request_queue_formed request_queue_drained request_wait_completed model_request_started
+    """.split()
+)
+
+
+class Series(msgspec.Struct, array_like=True):
+    """One piecewise-constant value inside the current bin."""
+
+    at: float
+    value: float = 0.0
+    integral: float = 0.0
+    peak: float = 0.0
+    changed: bool = False
+
+
+class Cooldown(msgspec.Struct, array_like=True):
+    at: float
+    until: float | None = None
+    seconds: float = 0.0
+
+
+class Memory(msgspec.Struct):
+    """All that a `Rollup` keeps. `counted` holds totals as last seen, by series and key."""
+
+    bin: int | None = None
+    at: float = 0.0
+    series: dict[str, dict[str, Series]] = {}
+    cooldowns: dict[str, Cooldown] = {}
+    counts: dict[str, dict[str, float]] = {}
+    counted: dict[str, dict[str, int]] = {}
+    blocked_by: str | None = None
+    events: int = 0
+
+
+class Rollup:
+    """Observer of a fold: a row for each series and bin in which it changed or is not zero.
+
+    `mean` times the second is the exact integral; time before the first and after the last event
+    counts as zero. Counts have the same number as mean, last and peak.
+    """
+
+    def __init__(self, run: RunInfo) -> None:
+        self.rows: list[RollupRow] = []
+        self._start = run.monotonic_start
+        self._memory = Memory()
+        self._bin_end = -math.inf
+        self._task: Task | None = None
+
+    def before(self, state: State, event: Event, ordinal: int) -> None:
+        now = event.captured_at_monotonic
+        memory = self._memory
+        if memory.bin is None:
+            memory.bin = self._bin_of(now)
+            memory.at = now
+            self._bin_end = self._start + memory.bin + 1
+        elif now > memory.at:
+            if now >= self._bin_end:
+                self._reach(now)
+            memory.at = now
+        if event.event_kind in TASK_KINDS:
+            self._task = state.tasks.get(event.task_id or "")  # type: ignore[union-attr]
+
+    def after(self, state: State, event: Event, ordinal: int) -> None:
+        memory = self._memory
+        memory.events += 1
+        kind = event.event_kind
+        if isinstance(event, RequestEvent):
+            if kind not in QUIET_REQUEST_KINDS or event.pressure_snapshot is not None:
+                resource = event.request_resource_key
+                ceiling = None if resource is None else state.ceilings.get(resource.label)
+                if ceiling is not None:
+                    self._see_ceiling(ceiling)
+                if kind == "model_request_completed":
+                    self._see_tokens(state)
+            return
+        if kind in TASK_KINDS:
+            task, self._task = self._task, None
+            if kind != "dependency_ready" or task is not None:
+                task = task or state.tasks.get(event.task_id or "")
+                if task is not None:
+                    self._see_task(state, task)
+        if kind in BLOCK_KINDS:
+            self._see_block(state)
+        elif kind == "task_completed" or kind == "retry_deferred":
+            correlation = event.captured_correlation
+            column = None if correlation is None else correlation.task_column
+            if column is not None:
+                self._count("tasks_done", column, state.progress.completed_by_column.get(column, 0))
+        elif kind == "row_group_checkpointed":
+            self._count("rows_done", "", state.progress.rows_done)
+        elif kind == "scheduler_health_snapshot":
+            self._see_all(state)
+
+    def finish(self, state: State) -> None:
+        """Close the bin of the last event."""
+        memory = self._memory
+        if memory.bin is not None:
+            self._close_bin(memory.at)
+            memory.bin = None
+
+    def dump(self) -> bytes:
+        return msgspec.msgpack.encode(self._memory)
+
+    @classmethod
+    def load(cls, run: RunInfo, data: bytes) -> Rollup:
+        rollup = cls(run)
+        memory = rollup._memory = msgspec.msgpack.decode(data, type=Memory)
+        if memory.bin is not None:
+            rollup._bin_end = rollup._start + memory.bin + 1
+        return rollup
+
+    def _bin_of(self, now: float) -> int:
+        return math.floor(max(-FARTHEST_BIN, min(now - self._start, FARTHEST_BIN)))
+
+    def _reach(self, now: float) -> None:
+        """Close bins until the current one holds `now`."""
+        memory = self._memory
+        assert memory.bin is not None
+        target = self._bin_of(now)
+        if target - memory.bin > LONGEST_LEAP:
+            self._close_bin(memory.at)
+            memory.bin = target
+            for series in memory.series.values():
+                for one in series.values():
+                    one.at = now
+            for cooldown in memory.cooldowns.values():
+                cooldown.at = now
+        while memory.bin < target:
+            self._close_bin(self._start + memory.bin + 1)
+            memory.bin += 1
+        self._bin_end = self._start + memory.bin + 1
+
+    def _close_bin(self, end: float) -> None:
+        """Write the rows of the current bin, with every value held until `end`."""
+        memory, rows = self._memory, self.rows
+        number = memory.bin
+        assert number is not None
+        for name, series in memory.series.items():
+            for key, one in series.items():
+                value = one.value
+                if value or one.changed:
+                    integral = one.integral + value * max(0.0, end - one.at)
+                    rows.append(RollupRow(number, name, key, integral, value, one.peak))
+                    one.integral = 0.0
+                    one.changed = False
+                one.at = end
+                one.peak = value
+        for key, cooldown in memory.cooldowns.items():
+            self._cool(cooldown, end)
+            if cooldown.seconds > 0:
+                last = float(cooldown.until is not None and cooldown.until >= end)
+                rows.append(RollupRow(number, "cooling", key, cooldown.seconds, last, 1.0))
+                cooldown.seconds = 0.0
+        if memory.events:
+            amount = float(memory.events)
+            rows.append(RollupRow(number, "events", "", amount, amount, amount))
+            memory.events = 0
+        for name, counts in memory.counts.items():
+            for key, amount in counts.items():
+                rows.append(RollupRow(number, name, key, amount, amount, amount))
+        memory.counts = {}
+
+    def _set(self, name: str, key: str, value: float) -> None:
+        memory = self._memory
+        series = memory.series.get(name)
+        if series is None:
+            series = memory.series[name] = {}
+        one = series.get(key)
+        if one is None:
+            if not value:
+                return
+            one = series[key] = Series(memory.at)
+        if one.value != value:
+            now = memory.at
+            one.integral += one.value * (now - one.at)
+            one.at = now
+            one.value = value
+            one.changed = True
+            if value > one.peak:
+                one.peak = value
+
+    def _count(self, name: str, key: str, total: int) -> None:
+        """Count what a running total has gained."""
+        counted = self._memory.counted.setdefault(name, {})
+        gained = total - counted.get(key, 0)
+        if gained:
+            counted[key] = total
+            counts = self._memory.counts.setdefault(name, {})
+            counts[key] = counts.get(key, 0.0) + gained
+
+    def _cool(self, cooldown: Cooldown, now: float) -> None:
+        if cooldown.until is not None:
+            cooldown.seconds += max(0.0, min(now, cooldown.until) - cooldown.at)
+        cooldown.at = now
+
+    def _see_task(self, state: State, task: Task) -> None:
+        group = state.groups.get(task.group)
+        if group is not None:
+            self._set("queue_depth", group.key, group.queued)
+        for resource in task.resources:
+            self._set("leased", resource, state.leased.get(resource, 0))
+
+    def _see_ceiling(self, ceiling: Ceiling) -> None:
+        key = ceiling.resource
+        self._set("limit", key, ceiling.limit)
+        self._set("in_flight", key, ceiling.in_flight)
+        self._set("waiters", key, ceiling.waiters)
+        self._set("effective_max", key, ceiling.effective_max)
+        self._count("completed", key, ceiling.completed)
+        self._count("rate_limited", key, ceiling.rate_limited)
+        cooldown = self._memory.cooldowns.get(key)
+        until = ceiling.blocked_until
+        if cooldown is None:
+            if until is None:
+                return
+            cooldown = self._memory.cooldowns[key] = Cooldown(self._memory.at)
+        if cooldown.until != until:
+            self._cool(cooldown, self._memory.at)
+            cooldown.until = until
+
+    def _see_tokens(self, state: State) -> None:
+        progress = state.progress
+        self._count("tokens", "", progress.prompt_tokens + progress.completion_tokens)
+
+    def _see_block(self, state: State) -> None:
+        block = state.block
+        reason = None if block is None else block.reason or block.kind
+        held = self._memory.blocked_by
+        if reason != held:
+            if held is not None:
+                self._set("blocked", held, 0.0)
+            if reason is not None:
+                self._set("blocked", reason, 1.0)
+            self._memory.blocked_by = reason
+
+    def _see_all(self, state: State) -> None:
+        """After a keyframe, which may have corrected anything."""
+        for group in state.groups.values():
+            self._set("queue_depth", group.key, group.queued)
+        for resource in self._memory.series.get("leased", {}).keys() | state.leased.keys():
+            self._set("leased", resource, state.leased.get(resource, 0))
+        for ceiling in state.ceilings.values():
+            self._see_ceiling(ceiling)
+        for column, done in state.progress.completed_by_column.items():
+            self._count("tasks_done", column, done)
+        self._count("rows_done", "", state.progress.rows_done)
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Where the time of one task lease went, in seconds; None where the stream does not tell."""
+
+    ready_queue_wait: float | None
+    task_admission_wait: float | None
+    ready_to_lease_gap: float | None
+    request_wait: float
+    provider_time: float
+    own_time: float | None
+
+
+def waits(lease: LeaseRow, attempts: Sequence[AttemptRow], now: float) -> Waits:
+    """The waits of a lease with its request attempts; what is open counts until `now`.
+
+    `own_time` is the time of the worker in which none of its attempts was under way.
+    """
+    request_wait = provider_time = 0.0
+    under_way: list[tuple[float, float]] = []
+    for attempt in attempts:
+        ended = now if attempt.released_at is None else attempt.released_at
+        if attempt.wait_started_at is not None:
+            until = ended if attempt.acquired_at is None else attempt.acquired_at
+            request_wait += max(0.0, until - attempt.wait_started_at)
+        if attempt.started_at is not None:
+            until = ended if attempt.completed_at is None else attempt.completed_at
+            provider_time += max(0.0, until - attempt.started_at)
+        begun = (attempt.wait_started_at, attempt.acquired_at, attempt.started_at)
+        known = [at for at in begun if at is not None]
+        if known:
+            last = ended if attempt.completed_at is None else max(ended, attempt.completed_at)
+            under_way.append((known[0], last))
+    own_time = None
+    if lease.spawned_at is not None:
+        released = now if lease.released_at is None else lease.released_at
+        own_time = max(0.0, released - lease.spawned_at - _covered(under_way))
+    return Waits(
+        _between(lease.enqueued_at, lease.selected_at),
+        _between(lease.selected_at, lease.acquired_at),
+        _between(lease.enqueued_at, lease.acquired_at),
+        request_wait,
+        provider_time,
+        own_time,
+    )
+
+
+def _between(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else max(0.0, end - start)
+
+
+def _covered(intervals: list[tuple[float, float]]) -> float:
+    """Length of the union."""
+    total, reached = 0.0, -math.inf
+    for start, end in sorted(intervals):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total

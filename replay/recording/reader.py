@@ -1,0 +1,286 @@
+"""`RecordingReader`: what a recording can be asked. Also on the recording of a live console."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import duckdb
+import msgspec
+
+from engine.events import Event, RunInfo
+from replay import reducer
+from replay.recording.rows import event_of, verdict_of
+from replay.recording.schema import Ending, check_version, column_list
+from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow, VerdictRow
+from replay.sources.base import BrokenLine, SourceError
+from replay.state import State
+
+ATTEMPTS_PER_BAR = 16
+"""`bars` brings at most so many attempts for each lease it was asked for."""
+
+_T = TypeVar("_T")
+_MAGIC = b"DUCK"
+_MAGIC_OFFSET = 8
+
+
+class RecordingStatus(msgspec.Struct, frozen=True):
+    complete: bool
+    """All is imported: nothing more will come."""
+    outcome: str | None
+    lost: bool
+    """The producer died without an end; what is open in the recording ended unknown."""
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """First and last event. Ordinals are 0 and times the run's start where there is none."""
+
+    first_ordinal: int
+    last_ordinal: int
+    t0: float
+    t1: float
+
+
+class RecordingReader:
+    """Queries on a connection; each thread gets a cursor of its own.
+
+    Every method raises `SourceError` (exit code 4) where the recording turns out to be damaged.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        name: str = "the recording",
+        owned: bool = False,
+    ) -> None:
+        self._connection = connection
+        self._name = name
+        self._owned = owned
+        self._local = threading.local()
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
+        self._lock = threading.Lock()
+
+    def run(self) -> RunInfo:
+        """Raises `SourceError` where the recording has no run (yet)."""
+        stored = self._meta("run")
+        if stored is None:
+            raise SourceError(f"{self._name} holds no run.")
+        return self._decode(stored, RunInfo)
+
+    def status(self) -> RecordingStatus:
+        stored = self._meta("ending")
+        if stored is None:
+            return RecordingStatus(False, None, False)
+        ending = self._decode(stored, Ending)
+        return RecordingStatus(True, ending.outcome, ending.lost)
+
+    def bounds(self) -> Bounds:
+        row = self._rows("SELECT min(ordinal), max(ordinal), min(t), max(t) FROM events")[0]
+        if row[0] is None:
+            start = self.run().monotonic_start
+            return Bounds(0, 0, start, start)
+        return Bounds(*row)
+
+    def events(self, first: int, last: int) -> list[tuple[int, Event]]:
+        """Events with `first` <= ordinal <= `last`, in order, with their ordinals."""
+        rows = self._rows(
+            f"SELECT {column_list('events')} FROM events WHERE ordinal BETWEEN ? AND ?"
+            " ORDER BY ordinal",
+            first,
+            last,
+        )
+        try:
+            return [event_of(row) for row in rows]
+        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            raise self._damaged(error) from error
+
+    def ordinal_at(self, t: float) -> int:
+        """Ordinal of the last event whose time is at most `t`; 0 if there is none."""
+        before = self._rows("SELECT coalesce(max(ordinal), 0) FROM keyframes WHERE t <= ?", t)
+        row = self._rows(
+            "SELECT max(ordinal) FROM events WHERE ordinal >= ? AND t <= ?", before[0][0], t
+        )[0]
+        return row[0] or 0
+
+    def state_at(self, ordinal: int) -> State:
+        """The state after the event `ordinal`: the keyframe before it, and what followed."""
+        keyframes = self._rows(
+            "SELECT ordinal, state FROM keyframes WHERE ordinal ="
+            " (SELECT max(ordinal) FROM keyframes WHERE ordinal <= ?)",
+            ordinal,
+        )
+        run = self.run()
+        if keyframes:
+            done, packed = keyframes[0]
+            try:
+                state = msgspec.msgpack.decode(zlib.decompress(packed), type=State)
+            except (zlib.error, msgspec.MsgspecError) as error:
+                raise self._damaged(error) from error
+        else:
+            done, state = 0, reducer.begin(run)
+        for number, event in self.events(done + 1, ordinal):
+            reducer.reduce(state, event, number, run)
+        return state
+
+    def bars(self, t0: float, t1: float, limit: int) -> tuple[list[LeaseRow], list[AttemptRow]]:
+        """What overlaps the window from `t0` to `t1`: the newest `limit` leases, and attempts.
+
+        Oldest first. At most `ATTEMPTS_PER_BAR * limit` attempts, the newest.
+        """
+        leases = self._rows(
+            f"SELECT {column_list('leases')} FROM leases WHERE acquired_at <= ?"
+            " AND (released_at >= ? OR released_at IS NULL)"
+            " ORDER BY acquired_at DESC, acquired_ordinal DESC LIMIT ?",
+            t1,
+            t0,
+            limit,
+        )
+        attempts = self._rows(
+            f"SELECT {column_list('attempts')} FROM attempts"
+            " WHERE coalesce(wait_started_at, acquired_at, started_at, completed_at) <= ?"
+            " AND (released_at >= ? OR released_at IS NULL)"
+            " ORDER BY first_ordinal DESC LIMIT ?",
+            t1,
+            t0,
+            limit * ATTEMPTS_PER_BAR,
+        )
+        return (
+            [LeaseRow(*row) for row in reversed(leases)],
+            [AttemptRow(*row) for row in reversed(attempts)],
+        )
+
+    def rollup(self, bin0: int, bin1: int) -> list[RollupRow]:
+        """Series in the bins `bin0` to `bin1`, both included, by bin."""
+        rows = self._rows(
+            f"SELECT {column_list('rollup')} FROM rollup WHERE bin BETWEEN ? AND ? ORDER BY bin",
+            bin0,
+            bin1,
+        )
+        return [RollupRow(*row) for row in rows]
+
+    def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]:
+        """Blame in the bins `bin0` to `bin1`, both included, by bin."""
+        rows = self._rows(
+            f"SELECT {column_list('blame')} FROM blame WHERE bin BETWEEN ? AND ? AND scope = ?"
+            " ORDER BY bin",
+            bin0,
+            bin1,
+            scope,
+        )
+        return [BlameRow(*row) for row in rows]
+
+    def verdicts(self, t0: float | None = None, t1: float | None = None) -> list[VerdictRow]:
+        """Verdicts that overlap the window (open where None), by start."""
+        rows = self._rows(
+            f"SELECT {column_list('verdicts')} FROM verdicts"
+            ' WHERE "end" >= ? AND "start" <= ? ORDER BY "start", "end"',
+            float("-inf") if t0 is None else t0,
+            float("inf") if t1 is None else t1,
+        )
+        try:
+            return [verdict_of(row) for row in rows]
+        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            raise self._damaged(error) from error
+
+    def broken_lines(self) -> list[BrokenLine]:
+        rows = self._rows(f"SELECT {column_list('broken_lines')} FROM broken_lines")
+        return [BrokenLine(*row) for row in rows]
+
+    def counts_by_kind(self) -> dict[str, int]:
+        return dict(self._rows("SELECT kind, count(*) FROM events GROUP BY kind ORDER BY kind"))
+
+    def keyframe_bounds(self) -> tuple[int, int]:
+        """Ordinals of the first and the last keyframe; 0 where there is none."""
+        row = self._rows("SELECT min(ordinal), max(ordinal) FROM keyframes")[0]
+        return row[0] or 0, row[1] or 0
+
+    def interrupt(self) -> None:
+        """Stop queries that run in other threads; they raise `SourceError`."""
+        with self._lock:
+            for cursor in self._cursors:
+                cursor.interrupt()
+
+    def close(self) -> None:
+        with self._lock:
+            for cursor in self._cursors:
+                cursor.close()
+            self._cursors.clear()
+        if self._owned:
+            self._connection.close()
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        cursor: duckdb.DuckDBPyConnection | None = getattr(self._local, "cursor", None)
+        if cursor is None:
+            cursor = self._connection.cursor()
+            self._local.cursor = cursor
+            with self._lock:
+                self._cursors.append(cursor)
+        return cursor
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        try:
+            return self._cursor().execute(query, list(values)).fetchall()
+        except duckdb.InterruptException as error:
+            raise SourceError(f"A query on {self._name} was interrupted.") from error
+        except duckdb.Error as error:
+            raise self._damaged(error) from error
+
+    def _meta(self, key: str) -> str | None:
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", key)
+        return rows[0][0] if rows else None
+
+    def _decode(self, stored: str, kind: type[_T]) -> _T:
+        try:
+            return msgspec.json.decode(stored, type=kind)
+        except msgspec.MsgspecError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> SourceError:
+        detail = (str(error).splitlines() or [type(error).__name__])[0]
+        return SourceError(f"{self._name} is damaged: {detail}", exit_code=4)
+
+
+def open_recording(path: Path) -> RecordingReader:
+    """Open a finished recording, read-only. Raises `SourceError` with one sentence for people."""
+    if not path.exists():
+        raise SourceError(f"There is no file {path}.")
+    if path.is_dir():
+        raise SourceError(f"{path} is a folder, not a recording.")
+    try:
+        with path.open("rb") as file:
+            head = file.read(_MAGIC_OFFSET + len(_MAGIC))
+    except OSError as error:
+        raise SourceError(f"{path} can't be read: {error.strerror}.") from error
+    if head[_MAGIC_OFFSET:] != _MAGIC:
+        raise SourceError(f"{path} is not a recording of headgate (no DuckDB file).")
+    try:
+        connection = duckdb.connect(
+            str(path), read_only=True, config={"enable_external_access": "false"}
+        )
+    except duckdb.Error as error:
+        raise _open_error(path, str(error)) from error
+    try:
+        version = check_version(connection, str(path))
+    except duckdb.Error as error:
+        connection.close()
+        raise _open_error(path, str(error)) from error
+    except SourceError:
+        connection.close()
+        raise
+    if version is None:
+        connection.close()
+        raise SourceError(f"{path} is a DuckDB file, but not a recording of headgate.")
+    return RecordingReader(connection, str(path), owned=True)
+
+
+def _open_error(path: Path, problem: str) -> SourceError:
+    first = (problem.splitlines() or [""])[0]
+    if "Could not set lock" in problem:
+        return SourceError(
+            f"{path} is being written by a recorder; open its folder with headgate watch."
+        )
+    if "version number" in problem:
+        return SourceError(f"{path} was written by a newer DuckDB than this one: {first}")
+    return SourceError(f"{path} is damaged: {first}", exit_code=4)

@@ -1,0 +1,175 @@
+"""What a recording looks like inside: its tables, its version, and how it is opened for writing.
+
+Rows are written in order of their ordinal (derived rows in order of their end), so that DuckDB's
+zone maps answer ranges; there is no index. The format is readable by every DuckDB from 1.5 on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import msgspec
+
+from engine.events import SCHEMA_VERSION
+from replay.sources.base import SourceError
+
+EVENT_COLUMNS: tuple[tuple[str, str], ...] = (
+    ("ordinal", "BIGINT"),
+    ("stream", "VARCHAR"),
+    ("kind", "VARCHAR"),
+    ("t", "DOUBLE"),
+    ("seq", "BIGINT"),
+    ("run_id", "VARCHAR"),
+    ("row_group", "BIGINT"),
+    ("task_column", "VARCHAR"),
+    ("task_type", "VARCHAR"),
+    ("group_kind", "VARCHAR"),
+    ("group_hash", "VARCHAR"),
+    ("correlated_execution_id", "VARCHAR"),
+    ("task_id", "VARCHAR"),
+    ("execution_id", "VARCHAR"),
+    ("attempt_id", "VARCHAR"),
+    ("lease_id", "VARCHAR"),
+    ("scheduler_resource", "VARCHAR"),
+    ("provider_name", "VARCHAR"),
+    ("model_id", "VARCHAR"),
+    ("domain", "VARCHAR"),
+    ("request_group", "VARCHAR"),
+    ("reason", "VARCHAR"),
+    ("snapshot", "VARCHAR"),
+    ("diagnostics", "VARCHAR"),
+)
+"""Columns of `events`. `run_id` is null without a correlation, `provider_name` without a request
+resource; `snapshot` and `diagnostics` are JSON, the latter null where it is empty."""
+
+TABLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "meta": (("key", "VARCHAR"), ("value", "VARCHAR")),
+    "events": EVENT_COLUMNS,
+    "keyframes": (("ordinal", "BIGINT"), ("t", "DOUBLE"), ("state", "BLOB")),
+    "resume": (
+        ("position", "VARCHAR"),
+        ("ordinal", "BIGINT"),
+        ("fold_ordinal", "BIGINT"),
+        ("fold", "BLOB"),
+    ),
+    "leases": (
+        ("lease_id", "VARCHAR"),
+        ("task_id", "VARCHAR"),
+        ("column", "VARCHAR"),
+        ("group", "VARCHAR"),
+        ("row_group", "BIGINT"),
+        ("row", "BIGINT"),
+        ("attempt", "BIGINT"),
+        ("execution_id", "VARCHAR"),
+        ("ready_at", "DOUBLE"),
+        ("enqueued_at", "DOUBLE"),
+        ("selected_at", "DOUBLE"),
+        ("acquired_at", "DOUBLE"),
+        ("spawned_at", "DOUBLE"),
+        ("released_at", "DOUBLE"),
+        ("result", "VARCHAR"),
+        ("error", "VARCHAR"),
+        ("acquired_ordinal", "BIGINT"),
+        ("released_ordinal", "BIGINT"),
+    ),
+    "attempts": (
+        ("attempt_id", "VARCHAR"),
+        ("resource", "VARCHAR"),
+        ("execution_id", "VARCHAR"),
+        ("column", "VARCHAR"),
+        ("lease_id", "VARCHAR"),
+        ("wait_started_at", "DOUBLE"),
+        ("acquired_at", "DOUBLE"),
+        ("started_at", "DOUBLE"),
+        ("completed_at", "DOUBLE"),
+        ("released_at", "DOUBLE"),
+        ("outcome", "VARCHAR"),
+        ("first_ordinal", "BIGINT"),
+        ("last_ordinal", "BIGINT"),
+    ),
+    "rollup": (
+        ("bin", "BIGINT"),
+        ("series", "VARCHAR"),
+        ("key", "VARCHAR"),
+        ("mean", "DOUBLE"),
+        ("last", "DOUBLE"),
+        ("peak", "DOUBLE"),
+    ),
+    "blame": (
+        ("bin", "BIGINT"),
+        ("scope", "VARCHAR"),
+        ("column", "VARCHAR"),
+        ("row_group", "BIGINT"),
+        ("resource", "VARCHAR"),
+        ("verdict", "VARCHAR"),
+        ("seconds", "DOUBLE"),
+    ),
+    "verdicts": (
+        ("verdict", "VARCHAR"),
+        ("tier", "VARCHAR"),
+        ("resource", "VARCHAR"),
+        ("start", "DOUBLE"),
+        ("end", "DOUBLE"),
+        ("sentence", "VARCHAR"),
+        ("evidence", "BIGINT[]"),
+        ("detail", "VARCHAR"),
+    ),
+    "broken_lines": (("line_number", "BIGINT"), ("problem", "VARCHAR")),
+}
+"""Table -> (column, type)s. Those named like a struct in `replay.rows` hold exactly its fields."""
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """How the import of a run ended, under the key `ending` of `meta`."""
+
+    outcome: str | None
+    lost: bool
+
+
+_STORAGE = {"storage_compatibility_version": "v1.5.0"}
+
+
+def column_list(table: str) -> str:
+    """The columns of `table` for a SELECT, in order, quoted (some are SQL words)."""
+    return ", ".join(f'"{name}"' for name, _ in TABLES[table])
+
+
+def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make what is missing. Raises `SourceError` if a newer headgate made the recording."""
+    check_version(connection, "the recording")
+    for table, columns in TABLES.items():
+        declared = ", ".join(f'"{name}" {kind}' for name, kind in columns)
+        connection.execute(f'CREATE TABLE IF NOT EXISTS "{table}" ({declared})')
+
+
+def check_version(connection: duckdb.DuckDBPyConnection, name: str) -> int | None:
+    """The schema version, None where the database holds none. `SourceError` if it is newer."""
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'meta' AND NOT internal"
+        " AND database_name = current_catalog()"
+    ).fetchone()
+    if not found or not found[0]:
+        return None
+    row = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+    if row is None:
+        return None
+    written = int(row[0])
+    if written > SCHEMA_VERSION:
+        raise SourceError(
+            f"{name} was written by a newer headgate (schema {written}; this one reads up to "
+            f"{SCHEMA_VERSION})."
+        )
+    return written
+
+
+def connect_for_writing(path: Path | str) -> duckdb.DuckDBPyConnection:
+    """Open or create a recording. Raises `duckdb.Error`, above all where another has it open."""
+    connection = duckdb.connect(str(path), config=dict(_STORAGE))
+    tune_for_writing(connection)
+    return connection
+
+
+def tune_for_writing(connection: duckdb.DuckDBPyConnection) -> None:
+    """Checkpoint only when told to: the default threshold stalls single commits."""
+    connection.execute("SET checkpoint_threshold = '1GB'")

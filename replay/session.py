@@ -1,0 +1,369 @@
+"""`Session`: one open run with a cursor, and the frame of what is true there."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+
+from engine.events import Event, RunInfo
+from replay import framing
+from replay.diagnosis.summary import bottleneck, run_shares
+from replay.frame import Bottleneck, EventRow, Frame, LeaseBar, Share, Want
+from replay.recording.ingest import Ingest
+from replay.recording.reader import open_recording
+from replay.reducer import begin, reduce
+from replay.rows import BlameRow
+from replay.sampling import Sampler
+from replay.sources.base import Feed, Liveness, SourceError
+from replay.sources.journal import JournalFeed
+from replay.sources.json_lines import JsonLinesFeed
+from replay.sources.open import open_source
+from replay.state import State
+
+FORWARD = 2_000
+"""Events that are rather folded one by one than reached from a keyframe."""
+BACK = 32
+"""How many earlier states a step back brings at once."""
+STATES_KEPT = 256
+READ_AHEAD = 256
+KEYFRAME_EVERY = 5_000
+"""Events in memory from which a seek has to fold at most."""
+SMALLEST_STEP = 200
+LARGEST_STEP = 10_000
+
+
+class Session:
+    """Reads, folds and remembers; one thread at a time. Ordinals and times are the recording's.
+
+    A live run and a file being loaded are folded into a private recording in memory; a finished one
+    is asked where it lies. Either way the state at an instant is the fold of the stream up to it.
+    """
+
+    def __init__(
+        self, feed: Feed | None, recording: Path | None, title: str, place: Path | None = None
+    ) -> None:
+        self._title = title
+        self._place = place
+        self._feed = feed
+        self._ingest: Ingest | None = None
+        self._liveness: Liveness = "waiting"
+        self._outcome: str | None = None
+        self._complete = True
+        self._broken = 0
+        self._run: RunInfo | None = None
+        self._first = self._last = 0
+        self._t0 = self._t1 = 0.0
+        self._following = True
+        self._state = State()
+        self._at = 0.0
+        self._states: dict[int, bytes] = {}
+        self._ahead: list[tuple[int, Event]] = []
+        self._step_size = 500
+        self._behind = feed is not None
+        self._sampler = Sampler(0.0)
+        self._blame_of: tuple[int, int] | None = None
+        self._blame_rows: list[BlameRow] = []
+        if feed is not None:
+            self._ingest = Ingest(feed, ":memory:", KEYFRAME_EVERY)
+            self.reader = self._ingest.reader
+        elif recording is not None:
+            self.reader = open_recording(recording)
+            self._take_recording()
+        else:
+            raise SourceError(f"{title} is neither a recording nor a stream of events.")
+
+    @classmethod
+    def open(cls, target: str | Path, *, growing: bool | None = None) -> Session:
+        """A run folder (live or finished), a recording, `.jsonl[.gz]`, or a run id.
+
+        Raises `SourceError`. `growing` is for JSON Lines: may more be added? None finds out.
+        """
+        opened = open_source(target, growing=growing)
+        return cls(opened.feed, opened.recording, opened.title, Path(target))
+
+    @property
+    def finished(self) -> bool:
+        """Nothing more will come."""
+        return self._ingest is None or self._ingest.finished
+
+    @property
+    def behind(self) -> bool:
+        """There may be more to read at once: the last refresh only ran out of its budget."""
+        return self._behind
+
+    def close(self) -> None:
+        if self._ingest is not None:
+            self._ingest.close()
+        else:
+            self.reader.close()
+        if self._feed is not None:
+            self._feed.close()
+
+    # Reading
+
+    def refresh(self, budget_seconds: float = 0.1) -> bool:
+        """Read, fold and keep what has come, within about the budget. True if anything changed.
+
+        False means: all is read that is there now. Raises `SourceError`.
+        """
+        ingest, feed = self._ingest, self._feed
+        if ingest is None or feed is None or ingest.finished:
+            return False
+        began = time.monotonic()
+        liveness, events = self._liveness, ingest.last_ordinal
+        while True:
+            start = time.monotonic()
+            taken = ingest.step(self._step_size)
+            now = time.monotonic()
+            if taken == 0 or now - began >= budget_seconds:
+                break
+            self._pace(now - start, budget_seconds)
+        self._behind = taken > 0
+        self._liveness = feed.liveness
+        self._outcome = feed.outcome
+        if taken == 0 and self._liveness in ("ended", "lost"):
+            if isinstance(feed, JournalFeed) and feed.completed and self._switch(feed):
+                return True
+            ingest.finish()
+        changed = self._liveness != liveness or ingest.last_ordinal != events or ingest.finished
+        if changed:
+            self._broken = len(self.reader.broken_lines())
+            self._take_news(ingest)
+        return changed
+
+    def _pace(self, seconds: float, budget: float) -> None:
+        """As many events at a time as a quarter of the budget allows."""
+        if seconds < budget / 8:
+            self._step_size = min(LARGEST_STEP, self._step_size * 2)
+        elif seconds > budget / 2:
+            self._step_size = max(SMALLEST_STEP, self._step_size // 2)
+
+    def _take_news(self, ingest: Ingest) -> None:
+        if ingest.fold is None:
+            return
+        if self._run is None:
+            self._sampler = Sampler(ingest.fold.run.monotonic_start)
+        self._run = ingest.run
+        self._last = ingest.last_ordinal
+        self._t1 = ingest.fold.state.time
+        if self._first == 0 and self._last > 0:
+            bounds = self.reader.bounds()
+            self._first, self._t0 = bounds.first_ordinal, bounds.t0
+        if self._following:
+            self._glue()
+
+    def _take_recording(self) -> None:
+        status, bounds = self.reader.status(), self.reader.bounds()
+        self._complete = status.complete
+        self._liveness = "lost" if status.lost or not status.complete else "ended"
+        self._outcome = status.outcome
+        self._run = self.reader.run()
+        self._sampler = Sampler(self._run.monotonic_start)
+        self._blame_of = None
+        self._broken = len(self.reader.broken_lines())
+        self._first, self._last = bounds.first_ordinal, bounds.last_ordinal
+        self._t0, self._t1 = bounds.t0, bounds.t1
+        if self._following:
+            self._glue()
+
+    def _switch(self, feed: JournalFeed) -> bool:
+        """The recorder has it all, and the journal is gone: go on in its recording."""
+        ingest, place = self._ingest, self._place
+        if ingest is None or place is None:
+            return False
+        opened = open_source(place)
+        if opened.recording is None:
+            return False
+        reader = open_recording(opened.recording)
+        if not self._following:
+            self._state = self._own_state()
+        ingest.close()
+        feed.close()
+        self._ingest = self._feed = None
+        self.reader = reader
+        self._take_recording()
+        return True
+
+    # The cursor
+
+    def follow(self) -> None:
+        """Stay at the newest event."""
+        self._following = True
+        self._glue()
+
+    def hold(self) -> None:
+        """Stay here."""
+        if self._following:
+            self._state = self._own_state()
+            self._following = False
+
+    def step(self, delta: int) -> None:
+        """So many events forward, or back."""
+        self.seek_ordinal(self._state.ordinal + delta)
+
+    def seek_ordinal(self, n: int) -> None:
+        """To the event `n`, or the nearest there is."""
+        self.hold()
+        if self._last == 0:
+            return
+        n = max(self._first, min(n, self._last))
+        self._move(n)
+        self._at = self._event_time(n)
+
+    def seek_time(self, t: float) -> None:
+        """To the instant `t`, within the run."""
+        self.hold()
+        if self._last == 0:
+            return
+        self._at = max(self._t0, min(t, self._t1))
+        n = self._last if t >= self._t1 else self.reader.ordinal_at(self._at)
+        self._move(max(self._first, n))
+
+    def advance(self, seconds: float) -> None:
+        """On by so much of the run's time."""
+        if seconds != 0:
+            self.seek_time(self._at + seconds)
+
+    def _glue(self) -> None:
+        if self._ingest is not None and self._ingest.fold is not None:
+            self._state = self._ingest.fold.state
+        elif self._last > 0:
+            self._move(self._last)
+        elif self._run is not None:
+            self._state = begin(self._run)
+        self._at = self._t1
+
+    def _own_state(self) -> State:
+        """The state here as one that the fold does not change."""
+        return msgspec.msgpack.decode(msgspec.msgpack.encode(self._state), type=State)
+
+    def _move(self, n: int) -> None:
+        """Make `_state` the one after event `n`."""
+        here = self._state.ordinal
+        if n == here:
+            return
+        if 0 < n - here <= FORWARD and here >= self._first:
+            self._fold_forward(n)
+        elif n in self._states:
+            self._state = msgspec.msgpack.decode(self._states[n], type=State)
+        elif here - BACK < n < here:
+            self._state = self._state_back(n)
+        else:
+            self._state = self.reader.state_at(n)
+
+    def _fold_forward(self, n: int) -> None:
+        assert self._run is not None
+        state = self._state
+        while state.ordinal < n:
+            following = state.ordinal + 1
+            if not self._ahead or not self._ahead[0][0] <= following <= self._ahead[-1][0]:
+                amount = max(READ_AHEAD, n - following)
+                self._ahead = self.reader.events(following, following + amount)
+                if not self._ahead:
+                    return
+            for ordinal, event in self._ahead[following - self._ahead[0][0] :]:
+                reduce(state, event, ordinal, self._run)
+                if ordinal >= n:
+                    return
+
+    def _state_back(self, n: int) -> State:
+        """The state after `n`; those before it are kept, as the next step back may want them."""
+        assert self._run is not None
+        base = max(self._first, n - BACK)
+        state = self.reader.state_at(base)
+        if len(self._states) > STATES_KEPT:
+            self._states.clear()
+        self._states[base] = msgspec.msgpack.encode(state)
+        for ordinal, event in self.reader.events(base + 1, n):
+            reduce(state, event, ordinal, self._run)
+            self._states[ordinal] = msgspec.msgpack.encode(state)
+        return state
+
+    def _event_time(self, n: int) -> float:
+        """Times of a foreign stream may go back; the cursor is at the latest seen so far."""
+        return self._t1 if n == self._last else self._state.time
+
+    # The frame
+
+    def frame(self, want: Want) -> Frame:
+        """What is true at the cursor, as far as `want` asks."""
+        state, at = self._state, self._at
+        run = self._run or RunInfo(run_id="", name=self._title)
+        at_end = state.ordinal == self._last
+        shares, limiting = self._blame(run, at, want.span)
+        read = self.reader.rollup
+        past = self._sampler.past(read, at, self._t0, want.samples - 1, want.span)
+        groups = framing.group_rows(run, state, at)
+        speed = framing.rates(run, state, past)
+        late = self._feed.late_events if isinstance(self._feed, JsonLinesFeed) else 0
+        return Frame(
+            run=run,
+            liveness=self._liveness,
+            recorded=self.finished,
+            following=self._following,
+            ordinal=state.ordinal,
+            at=at,
+            t0=self._t0,
+            t1=self._t1,
+            last_ordinal=self._last,
+            outcome=state.outcome or (self._outcome if at_end else None),
+            lost_events=state.lost_events,
+            gaps=tuple(msgspec.structs.replace(gap) for gap in state.gaps),
+            broken_lines=self._broken,
+            late_events=late,
+            progress=framing.progress_copy(state.progress),
+            rows_total=run.records,
+            rows_per_second=speed.rows_per_second,
+            tokens_per_second=speed.tokens_per_second,
+            eta_seconds=speed.eta_seconds,
+            row_groups=framing.row_groups_copy(state.row_groups),
+            bottleneck=limiting,
+            blame=shares,
+            groups=groups,
+            block=state.block,
+            limits=framing.limits(state),
+            ceilings=framing.ceiling_rows(state, past, at),
+            sample_times=(*past.times, at),
+            queue_depth=framing.queue_series(groups, past),
+            block_reasons=framing.block_series(state, past),
+            bars=self._bars(want, at_end),
+            events=self._events(want),
+            notes=(
+                *framing.notes(run, state, self._liveness, self._complete, self._broken, late),
+                *(self._feed.notes if isinstance(self._feed, JsonLinesFeed) else ()),
+            ),
+        )
+
+    def _blame(
+        self, run: RunInfo, at: float, span: float
+    ) -> tuple[tuple[Share, ...], Bottleneck | None]:
+        """From the bins that lie wholly before the cursor, or all of them at the very end."""
+        if self._last == 0:
+            return (), None
+        over = self.finished and at >= self._t1
+        last = int((at - run.monotonic_start) // 1) - (0 if over else 1)
+        first = max(int((self._t0 - run.monotonic_start) // 1), last + 1 - max(1, round(span)))
+        if (first, last) != self._blame_of:
+            self._blame_rows = self.reader.blame(first, last, "run") if last >= first else []
+            self._blame_of = (first, last)
+        window = min(span, max(at - self._t0, 0.0))
+        return run_shares(self._blame_rows), bottleneck(self._blame_rows, run, window)
+
+    def _bars(self, want: Want, at_end: bool) -> tuple[LeaseBar, ...]:
+        if want.bars <= 0 or self._last == 0:
+            return ()
+        window = (self._at - want.span, self._at)
+        leases, attempts = self.reader.bars(*window, want.bars)
+        over = at_end and self.finished
+        return framing.lease_bars(
+            self._state, leases, attempts, self._state.ordinal, over, window, want.bars
+        )
+
+    def _events(self, want: Want) -> tuple[EventRow, ...]:
+        if self._last == 0 or want.events + want.events_after <= 0:
+            return ()
+        here = self._state.ordinal
+        rows = self.reader.events(here - want.events + 1, here + want.events_after)
+        return tuple(EventRow(ordinal, event) for ordinal, event in rows)

@@ -1,0 +1,259 @@
+"""What lines mean, by producer: headgate's own, or Data Designer's put in order and mapped."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from operator import attrgetter
+from pathlib import Path
+from typing import Literal, Protocol
+
+import msgspec
+
+from engine.events import (
+    SCHEMA_VERSION,
+    Event,
+    JournalEnd,
+    JournalHeader,
+    RunInfo,
+    SchedulerEvent,
+    decode_line,
+)
+from replay.sources.base import SourceError
+from replay.sources.data_designer import EventMapper
+from replay.sources.data_designer_run import STARTED, RunFacts
+from replay.sources.data_designer_wire import Line, decode
+from replay.sources.lines import LineReader, count_in_file
+
+BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+HORIZON = 60.0
+WINDOW = 50_000
+SCHEDULER_WINDOW = 1_000
+"""Of a file that is read as a whole, the lines of so many seconds, but at most so many, are put in
+order of time together. A scheduler stream alone is written in order; waits come when they end."""
+WATERMARK = 0.5
+"""Seconds for which a growing file's events wait for earlier ones."""
+START_PATIENCE = 5.0
+"""Seconds of silence after which a run is shown whose start was not seen."""
+MAX_SECONDS = 1e10
+MAX_SEQUENCE = 2**53
+MAX_ROW_GROUP = 2**31 - 1
+_COMPLETED = "scheduler_job_completed"
+
+Producer = Literal["headgate", "data_designer"]
+
+
+class Dialect(Protocol):
+    """What a producer's lines mean. `accept` raises one of `BROKEN` for what is no line."""
+
+    outcome: str | None
+
+    @property
+    def patience(self) -> float:
+        """Seconds of silence after which what is held goes out."""
+
+    @property
+    def run(self) -> RunInfo | None: ...
+
+    @property
+    def held(self) -> list[int]:
+        """Numbers of the lines that were accepted and not released yet."""
+
+    @property
+    def late(self) -> int: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+    @property
+    def followed(self) -> bool:
+        """Another run began in the same file: nothing more will come of this one."""
+
+    def accept(self, number: int, line: bytes) -> None: ...
+
+    def release(self, *, everything: bool, live: bool) -> list[tuple[int, Event]]: ...
+
+
+class CanonicalLines:
+    """headgate's own lines, already in order. A header is optional."""
+
+    patience = 0.0
+    late = 0
+    followed = False
+    held: list[int] = []  # noqa: RUF012
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, name: str) -> None:
+        self.run: RunInfo | None = None
+        self.outcome: str | None = None
+        self._name = name
+        self._ready: list[tuple[int, Event]] = []
+
+    def accept(self, number: int, line: bytes) -> None:
+        decoded = decode_line(line)
+        if isinstance(decoded, JournalHeader):
+            if decoded.run.schema_version > SCHEMA_VERSION:
+                raise SourceError(
+                    f"The events are of schema {decoded.run.schema_version}, newer than this "
+                    f"headgate's {SCHEMA_VERSION}: update headgate."
+                )
+            self.run = decoded.run
+        elif isinstance(decoded, JournalEnd):
+            self.outcome = decoded.outcome
+        else:
+            _check(decoded)
+            if self.run is None:
+                correlation = decoded.captured_correlation
+                self.run = RunInfo(
+                    run_id=correlation.run_id if correlation is not None else self._name,
+                    name=self._name,
+                    monotonic_start=decoded.captured_at_monotonic,
+                    lacks=("header (columns, limits)", "wall clock"),
+                )
+            if isinstance(decoded, SchedulerEvent) and decoded.event_kind == _COMPLETED:
+                self.outcome = decoded.reason_or_result or "success"
+            self._ready.append((number, decoded))
+
+    def release(self, *, everything: bool, live: bool) -> list[tuple[int, Event]]:
+        ready, self._ready = self._ready, []
+        return ready
+
+
+class DataDesignerLines:
+    """Data Designer's lines: put in order of time, then mapped."""
+
+    def __init__(self, name: str, run_id: str | None) -> None:
+        self.outcome: str | None = None
+        self.late = 0
+        self._facts = RunFacts(name, run_id)
+        self._mapper = EventMapper(self._facts.rows)
+        self._waiting: list[_Waiting] = []
+        self._newest = float("-inf")
+        self._released = float("-inf")
+
+    @property
+    def patience(self) -> float:
+        return WATERMARK if self._facts.started else START_PATIENCE
+
+    @property
+    def run(self) -> RunInfo | None:
+        known = self._facts.started or self._released > float("-inf")
+        return self._facts.run if known else None
+
+    @property
+    def held(self) -> list[int]:
+        return [waiting.number for waiting in self._waiting]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        others = self._facts.other_runs
+        if not others:
+            return ()
+        if self._facts.followed:
+            return ("Another run has begun in this file: open it again to see that one.",)
+        return (f"The file holds {len(others) + 1} runs: this is the last one.",)
+
+    @property
+    def followed(self) -> bool:
+        return self._facts.followed
+
+    def accept(self, number: int, line: bytes) -> None:
+        decoded = decode(line)
+        _check(decoded)
+        if not self._facts.learn(decoded):
+            return
+        at = decoded.captured_at_monotonic
+        if at > self._newest:
+            self._newest = at
+        order = (at, decoded.is_request, decoded.sequence)
+        self._waiting.append(_Waiting(order, number, decoded))
+
+    def release(self, *, everything: bool, live: bool) -> list[tuple[int, Event]]:
+        waiting = self._waiting
+        live = live and self._facts.started
+        window = WINDOW if self._facts.has_requests else SCHEDULER_WINDOW
+        before = self._newest - (WATERMARK if live else HORIZON)
+        overdue = bool(waiting) and waiting[0].order[0] <= before
+        if not waiting or not (everything or live or overdue or len(waiting) > window):
+            return []
+        waiting.sort(key=attrgetter("order"))
+        if everything:
+            due = len(waiting)
+        else:
+            due = bisect_right(waiting, before, key=lambda one: one.order[0])
+            due = due if live else max(due, len(waiting) - window)
+        released = []
+        for one in waiting[:due]:
+            if one.order[0] < self._released:
+                self.late += 1
+            else:
+                self._released = one.order[0]
+            event = self._mapper.map(one.line)
+            if isinstance(event, SchedulerEvent) and event.event_kind == _COMPLETED:
+                self.outcome = event.reason_or_result
+            released.append((one.number, event))
+        del waiting[:due]
+        return released
+
+
+class _Waiting(msgspec.Struct):
+    order: tuple[float, bool, int]
+    number: int
+    line: Line
+
+
+def _check(line: Event | Line) -> None:
+    """Raises `msgspec.ValidationError` for numbers that no real run has and no store takes."""
+    correlation = line.captured_correlation
+    row_group = None if correlation is None else correlation.row_group
+    if not 0 <= line.captured_at_monotonic < MAX_SECONDS:
+        raise msgspec.ValidationError("no usable time")
+    if not 0 <= line.sequence <= MAX_SEQUENCE or not 0 <= (row_group or 0) <= MAX_ROW_GROUP:
+        raise msgspec.ValidationError("a number out of range")
+
+
+class _Peek(msgspec.Struct):
+    stream: str | None = None
+    event_kind: str | None = None
+
+
+def producer_of(line: bytes) -> Producer | None:
+    """Whose line this is, by its fields; None where it is no line of a recording."""
+    try:
+        peek = msgspec.json.decode(line, type=_Peek)
+    except BROKEN:
+        return None
+    if peek.stream is not None:
+        return "headgate"
+    return "data_designer" if peek.event_kind is not None else None
+
+
+def last_run_id(path: Path) -> str | None:
+    """The id of the last run in a file of several of Data Designer; None for one or none."""
+    needle = f'"{STARTED}"'.encode()
+    if count_in_file(path, needle, 2) < 2:
+        return None
+    found = None
+    reader = LineReader(path, growing=False, on_restart=lambda: None)
+    while not reader.at_end:
+        for _, line in reader.read(1_000):
+            if needle in line:
+                try:
+                    correlation = decode(line).captured_correlation
+                except BROKEN:
+                    continue
+                found = correlation.run_id if correlation is not None else found
+    reader.close()
+    return found
+
+
+def dialect_of(line: bytes, path: Path, name: str) -> Dialect:
+    """The dialect of a file by its first good line; `name` is for a run that has none.
+
+    Raises `msgspec.ValidationError` where the line is of no recording.
+    """
+    producer = producer_of(line)
+    if producer is None:
+        raise msgspec.ValidationError("neither an event of headgate nor of Data Designer")
+    if producer == "headgate":
+        return CanonicalLines(name)
+    return DataDesignerLines(name, last_run_id(path))

@@ -1,0 +1,235 @@
+"""`JsonLinesFeed`: a JSON Lines file as ordered events, headgate's own or Data Designer's."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from engine.events import Event, RunInfo
+from replay.sources.base import Batch, BrokenLine, Liveness
+from replay.sources.dialects import BROKEN, WATERMARK, Dialect, dialect_of
+from replay.sources.lines import LineReader, is_written
+from replay.sources.text import clean_line
+
+SILENCE = 30.0
+WRITER_CHECK = 2.0
+PROBLEM_LENGTH = 160
+
+
+class JsonLinesFeed:
+    """A `Feed` of a `.jsonl` or `.jsonl.gz` file.
+
+    `growing`: lines may still be added, by a writer that may not have begun. A file that is not
+    growing is read to its end, and is `lost` where no end of the run stands in it.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        growing: bool | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = Path(path)
+        self.growing = growing is not False and self.path.suffix != ".gz"
+        self.late_events = 0
+        """Events that came too late to be put where their time belongs."""
+        self._clock = clock
+        self._reader = LineReader(self.path, self.growing, self._restart)
+        self._name = _name_of(self.path)
+        self._dialect: Dialect | None = None
+        self._ready: deque[tuple[int, Event]] = deque()
+        self._next_ordinal = 1
+        self._broken: list[BrokenLine] = []
+        self._notes: list[str] = []
+        self._read_to = 0
+        self._head = 0
+        self._delivered: dict[str, int] | None = None
+        self._caught_up = False
+        self._quiet_since = clock()
+        self._writer_seen = False
+        self._writer_gone = False
+        self._next_writer_check = float("-inf")
+
+    @property
+    def run(self) -> RunInfo | None:
+        return None if self._dialect is None else self._dialect.run
+
+    @property
+    def outcome(self) -> str | None:
+        if self._dialect is None or self._ready:
+            return None
+        return self._dialect.outcome
+
+    @property
+    def liveness(self) -> Liveness:
+        if not self._read_to and (self.growing or not self._settled):
+            return "waiting"
+        if not self._settled:
+            return "live"
+        if self.outcome is not None:
+            return "ended"
+        followed = self._dialect is not None and self._dialect.followed
+        return "lost" if not self.growing or self._writer_gone or followed else "live"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Plain sentences about the file, for people."""
+        dialect = self._dialect.notes if self._dialect is not None else ()
+        silence: tuple[str, ...] = ()
+        if self.growing and self._settled and self.outcome is None and self._dialect is not None:
+            quiet = self._clock() - self._quiet_since
+            if self._writer_gone:
+                silence = ("The process that wrote the file is gone.",)
+            elif quiet >= SILENCE:
+                silence = (f"Nothing was written for {quiet:.0f} s.",)
+        return (*self._notes, *dialect, *silence)
+
+    def poll(self, limit: int = 10_000) -> Batch:
+        while len(self._ready) < limit:
+            lines = self._reader.read(limit)
+            for number, line in lines:
+                self._accept(number, line)
+            if lines:
+                self._quiet_since = self._clock()
+            self._caught_up = self._caught_up or self._reader.at_end
+            self._release()
+            if self._caught_up or self._ready:
+                break
+        self._look_for_writer()
+        events: list[Event] = []
+        first = self._next_ordinal
+        while self._ready and len(events) < limit:
+            events.append(self._ready.popleft()[1])
+        self._next_ordinal += len(events)
+        found = [*self._reader.problems, *self._broken]
+        self._reader.problems.clear()
+        self._broken.clear()
+        broken = [problem for problem in found if not self._was_read(problem.line_number)]
+        return Batch(events, first, self._position(), broken)
+
+    def resume(self, position: dict[str, int], next_ordinal: int) -> None:
+        """Read from the beginning again, and leave out what was delivered."""
+        self._delivered = position
+        self._next_ordinal = next_ordinal
+
+    def close(self) -> None:
+        self._reader.close()
+
+    @property
+    def _settled(self) -> bool:
+        """Everything there is has been handed out."""
+        if self._ready or not self._caught_up:
+            return False
+        if self._dialect is not None and self._dialect.held:
+            return False
+        return self._complete
+
+    @property
+    def _complete(self) -> bool:
+        """No line is under way: the file ends here, or has been quiet for long enough."""
+        if not self._reader.at_end:
+            return False
+        patience = self._dialect.patience if self._dialect is not None else WATERMARK
+        return not self.growing or self._clock() - self._quiet_since >= patience
+
+    def _accept(self, number: int, line: bytes) -> None:
+        if not self._read_to:
+            self._head = zlib.crc32(line)
+            if self._delivered is not None and self._delivered.get("head") != self._head:
+                self._delivered = None
+                self._notes.append("The file is another one than before: it is read anew.")
+        self._read_to = number
+        try:
+            cleaned = clean_line(line)
+            if self._dialect is None:
+                self._dialect = dialect_of(cleaned, self.path, self._name)
+            self._dialect.accept(number, cleaned)
+        except BROKEN as error:
+            self._broken.append(BrokenLine(number, _problem(error)))
+
+    def _release(self) -> None:
+        dialect = self._dialect
+        if dialect is None:
+            return
+        live = self.growing and self._caught_up
+        for number, event in dialect.release(everything=self._complete, live=live):
+            if not self._was_delivered(number):
+                self._ready.append((number, event))
+        self.late_events = dialect.late
+
+    def _restart(self) -> None:
+        """The file begins anew: what is held of its old content goes out first."""
+        if self._dialect is not None:
+            self._ready.extend(self._dialect.release(everything=True, live=True))
+        self._delivered = None
+        self._read_to = 0
+
+    def _position(self) -> dict[str, int]:
+        """The lines read, and as ranges those of them that were not delivered."""
+        held = [number for number, _ in self._ready]
+        if self._dialect is not None:
+            held.extend(self._dialect.held)
+        held.sort()
+        position = {"head": self._head, "read": self._read_to}
+        for nth, (first, last) in enumerate(_ranges(held), start=1):
+            position[f"from{nth}"], position[f"to{nth}"] = first, last
+        return position
+
+    def _was_read(self, number: int) -> bool:
+        return self._delivered is not None and number <= self._delivered.get("read", 0)
+
+    def _was_delivered(self, number: int) -> bool:
+        position = self._delivered
+        if position is None or not self._was_read(number):
+            return False
+        nth = 1
+        while f"from{nth}" in position:
+            if position[f"from{nth}"] <= number <= position[f"to{nth}"]:
+                return False
+            nth += 1
+        return True
+
+    def _look_for_writer(self) -> None:
+        """A writer that was seen and is gone proves the end; one never seen proves nothing."""
+        now = self._clock()
+        if not self.growing or now < self._next_writer_check or not self._reader.opened:
+            return
+        self._next_writer_check = now + WRITER_CHECK
+        status = self._reader.status
+        quiet = now - self._quiet_since >= WRITER_CHECK
+        if status is None or (self._writer_seen and not quiet):
+            return
+        if is_written(status):
+            self._writer_seen, self._writer_gone = True, False
+        else:
+            self._writer_gone = self._writer_seen and quiet
+
+
+def _name_of(path: Path) -> str:
+    """A dataset folder lends its name to the file that always has the same one."""
+    if path.name.startswith("scheduler_events.jsonl"):
+        return path.resolve().parent.name
+    return path.name.removesuffix(".gz").removesuffix(".jsonl")
+
+
+def _ranges(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """Ascending numbers as ranges, each with its last number."""
+    start = 0
+    while start < len(numbers):
+        first = numbers[start]
+        end = bisect_right(range(start, len(numbers)), first - start, key=lambda n: numbers[n] - n)
+        start += end
+        yield first, numbers[start - 1]
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    return str(error)[:PROBLEM_LENGTH]

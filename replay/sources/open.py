@@ -1,0 +1,204 @@
+"""`open_source`: what kind of thing did the user name?"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import UserError
+from engine.events.run_folder import ProducerLock, RunFolder, list_runs, read_record
+from replay.sources.base import Feed, SourceError
+from replay.sources.dialects import producer_of
+from replay.sources.journal import JournalFeed
+from replay.sources.json_lines import SILENCE, JsonLinesFeed
+from replay.sources.lines import LineReader, is_written
+from replay.sources.text import clean_text
+
+FOREIGN_NAME = "scheduler_events.jsonl"
+_DEPTH = 4
+_FOLDERS = 2_000
+_LINES = 20
+_SHORTEST_ID = 4
+_MAGIC = (
+    (b"PAR1", "a Parquet file"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"SQLite format 3", "an SQLite database"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"%PDF", "a PDF"),
+    (b"\x89PNG", "an image"),
+)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Either events to be read (`feed`) or a finished recording in DuckDB (`recording`)."""
+
+    feed: Feed | None
+    recording: Path | None
+    title: str
+
+
+def open_source(target: str | Path, *, growing: bool | None = None) -> Opened:
+    """Open a run folder, a recording, JSON Lines, a Data Designer dataset folder, or a run id.
+
+    `growing`: whether lines may still be added to JSON Lines (a file that is not there yet is then
+    waited for); None finds out. Raises `SourceError`.
+    """
+    path = Path(target)
+    try:
+        if path.is_dir():
+            return _open_folder(path, growing)
+        if path.exists():
+            return _open_file(path, growing)
+    except PermissionError as error:
+        raise SourceError(f"No permission to read {_shown(error.filename or path)}.") from error
+    except OSError as error:
+        raise SourceError(f"{_shown(path)} can't be read: {error.strerror}.") from error
+    if growing and path.name.endswith(".jsonl"):
+        return Opened(JsonLinesFeed(path, True), None, path.name)
+    return _open_run_id(str(target))
+
+
+def _open_folder(path: Path, growing: bool | None) -> Opened:
+    folder = RunFolder(path)
+    if folder.run_json.exists() or folder.journal.is_dir():
+        return _open_run(folder)
+    if folder.recording.exists():
+        return _open_file(folder.recording, growing)
+    found = sorted(_foreign_files(path))
+    if len(found) == 1:
+        return _open_file(found[0], growing)
+    if found:
+        names = ", ".join(_shown(one.relative_to(path)) for one in found[:3])
+        more = ", …" if len(found) > 3 else ""
+        raise SourceError(
+            f"{_shown(path)} holds {len(found)} recordings; name one of them: {names}{more}."
+        )
+    if growing:
+        return Opened(JsonLinesFeed(path / FOREIGN_NAME, True), None, path.resolve().name)
+    what = "is an empty folder" if not any(path.iterdir()) else "holds no recording"
+    raise SourceError(
+        f"{_shown(path)} {what}: neither a run of headgate nor a {FOREIGN_NAME} of Data Designer."
+    )
+
+
+def _open_run(folder: RunFolder) -> Opened:
+    record = read_record(folder)
+    title = record.name if record is not None else folder.path.resolve().name
+    if ProducerLock.held(folder.lock) or ProducerLock.held(folder.recorder_lock):
+        return Opened(JournalFeed(folder), None, title)
+    imported = record is not None and record.state in ("complete", "lost")
+    if imported and folder.recording.exists():
+        return Opened(None, folder.recording, title)
+    if not folder.segment_numbers():
+        if folder.recording.exists():
+            return Opened(None, folder.recording, title)
+        raise SourceError(
+            f"{_shown(folder.path)} is the folder of a run that left neither a journal nor a "
+            "recording."
+        )
+    from replay.recording.recorder import finish_import
+
+    try:
+        finish_import(folder)
+    except (SourceError, UserError, OSError):
+        # It can't be written there: the journal tells the same.
+        return Opened(JournalFeed(folder), None, title)
+    record = read_record(folder)
+    if record is not None and record.state in ("complete", "lost") and folder.recording.exists():
+        return Opened(None, folder.recording, title)
+    return Opened(JournalFeed(folder), None, title)
+
+
+def _open_file(path: Path, growing: bool | None) -> Opened:
+    title = path.name
+    if not path.is_file():
+        raise SourceError(f"{_shown(path)} is neither a file nor a folder.")
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head[8:12] == b"DUCK":
+        folder = RunFolder(path.parent)
+        if path.name == folder.recording.name and folder.run_json.exists():
+            return _open_run(folder)
+        return Opened(None, path, title)
+    if path.suffix == ".duckdb":
+        raise SourceError(f"{_shown(path)} is not a recording: it is {_looks_like(head)}.")
+    compressed = path.suffix == ".gz"
+    if compressed and head[:2] != b"\x1f\x8b":
+        raise SourceError(f"{_shown(path)} is not a gzip file: it is {_looks_like(head)}.")
+    if growing is None:
+        status = path.stat()
+        growing = time.time() - status.st_mtime < SILENCE or is_written(status)
+    growing = growing and not compressed
+    if not (growing and not head.strip()):
+        _check_lines(path, head)
+    if path.name.startswith(FOREIGN_NAME):
+        title = path.resolve().parent.name
+    return Opened(JsonLinesFeed(path, growing), None, title)
+
+
+def _check_lines(path: Path, head: bytes) -> None:
+    """Raises `SourceError` unless one of the first lines is one of a recording."""
+    reader = LineReader(path, growing=False, on_restart=lambda: None)
+    try:
+        lines = reader.read(_LINES)
+    finally:
+        reader.close()
+    if any(producer_of(line) is not None for _, line in lines):
+        return
+    if reader.problems and not lines:
+        problem = reader.problems[0].problem
+        raise SourceError(f"{_shown(path)} can't be read: {problem}.", exit_code=4)
+    looks = (
+        _looks_like(head) if path.suffix != ".gz" else _looks_like(lines[0][1] if lines else b"")
+    )
+    raise SourceError(f"{_shown(path)} is not a recording: it is {looks}.")
+
+
+def _open_run_id(target: str) -> Opened:
+    exact: list[Path] = []
+    begun: list[Path] = []
+    for path, record in list_runs():
+        if record is not None and record.run_id == target:
+            exact.append(path)
+        elif record is not None and record.run_id.startswith(target):
+            begun.append(path)
+    found = exact or (begun if len(target) >= _SHORTEST_ID else [])
+    if len(found) > 1 and not exact:
+        raise SourceError(f"{len(found)} runs begin with {_shown(target)}; give more of the id.")
+    if not found:
+        raise SourceError(f"There is no file, folder or run {_shown(target)}.")
+    return _open_folder(found[0], None)
+
+
+def _foreign_files(root: Path) -> Iterator[Path]:
+    """The event files of Data Designer in and below a folder, a few levels deep."""
+    for folder, folders, files in itertools.islice(os.walk(root), _FOLDERS):
+        here = Path(folder)
+        if len(here.relative_to(root).parts) >= _DEPTH:
+            folders.clear()
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names = [name for name in (FOREIGN_NAME, f"{FOREIGN_NAME}.gz") if name in files]
+        if names:
+            yield here / names[0]
+
+
+def _looks_like(head: bytes) -> str:
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    if not head.strip():
+        return "an empty file"
+    if b"\0" in head:
+        return "a binary file"
+    if head.lstrip()[:1] in (b"{", b"["):
+        return "JSON without events of headgate or Data Designer"
+    return "a text file"
+
+
+def _shown(name: object) -> str:
+    return clean_text(str(name))

@@ -1,0 +1,43 @@
+"""Foreign text made safe to show: no control character, escape code or direction override."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+_unsafe = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def clean_text(text: str) -> str:
+    """`text` with a space for each line break or tab, and U+FFFD for each unsafe character."""
+    return _unsafe.sub(_replacement, text)
+
+
+def clean_line(line: bytes) -> bytes:
+    """The JSON of `line` with all its strings cleaned; mostly the very same bytes.
+
+    Raises `msgspec.DecodeError`, `UnicodeDecodeError` or `RecursionError` for broken JSON.
+    """
+    if b"\\" not in line and b"\x7f" not in line and (line.isascii() or not _has_unsafe(line)):
+        return line  # an ASCII control character can only be in JSON as an escape
+    return msgspec.json.encode(_clean(msgspec.json.decode(line)))
+
+
+def _has_unsafe(line: bytes) -> bool:
+    return _unsafe.search(line.decode().rstrip("\r\n")) is not None
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_text(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    return value
+
+
+def _replacement(match: re.Match[str]) -> str:
+    return " " if match[0] in "\n\r\t" else "\ufffd"

@@ -1,0 +1,210 @@
+"""Shares, the bottleneck line, and the report as data and as text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+import pytest
+
+from engine.events import RunInfo
+from replay.diagnosis.report import WhyReport, build_report, render_text
+from replay.diagnosis.report_text import clock
+from replay.diagnosis.summary import bottleneck, cell_shares, run_shares
+from replay.rows import BlameRow, VerdictRow
+from replay.sources.base import BrokenLine
+from tests.replay.diagnosis.stream import ALPHA, BETA, QUESTION, VERDICT, Result, Stream
+
+RUN = RunInfo("run-1", "a run")
+
+
+@dataclass(frozen=True)
+class Status:
+    complete: bool = True
+    outcome: str | None = "success"
+    lost: bool = False
+
+
+@dataclass(frozen=True)
+class Bounds:
+    first_ordinal: int
+    last_ordinal: int
+    t0: float
+    t1: float
+
+
+class Reader:
+    """A recording in memory."""
+
+    def __init__(self, stream: Stream, result: Result) -> None:
+        self._run, self._result = stream.run, result
+        times = [event.captured_at_monotonic for event in stream.events]
+        self._bounds = Bounds(1, len(times), times[0], times[-1])
+
+    def run(self) -> RunInfo:
+        return self._run
+
+    def status(self) -> Status:
+        return Status()
+
+    def bounds(self) -> Bounds:
+        return self._bounds
+
+    def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]:
+        return [r for r in self._result.rows if r.scope == scope and bin0 <= r.bin <= bin1]
+
+    def verdicts(self, t0: float | None = None, t1: float | None = None) -> list[VerdictRow]:
+        first = float("-inf") if t0 is None else t0
+        last = float("inf") if t1 is None else t1
+        return [row for row in self._result.verdicts if row.end >= first and row.start <= last]
+
+    def broken_lines(self) -> list[BrokenLine]:
+        return []
+
+
+def stormy() -> Reader:
+    """20 s: alpha's 2 slots always full; beta's 2 cool down from 4 to 12 s, then are full."""
+    stream = Stream(records=4)
+    stream.register(ALPHA, 2)
+    stream.register(BETA, 2)
+    questions = [stream.call(stream.begin(QUESTION, row)) for row in range(2)]
+    verdicts = [stream.call(stream.begin(VERDICT, row)) for row in range(2)]
+    stream.at(4.0)
+    for work in verdicts:
+        stream.answer(work, "rate_limited", blocked_until=112.0, retry_after=8.0)
+        stream.wait(work, "cooldown")
+    stream.at(12.0)
+    for work in verdicts:
+        stream.send(work)
+    stream.at(20.0)
+    for work in (*questions, *verdicts):
+        stream.complete(work)
+    return Reader(stream, stream.end())
+
+
+def row(verdict: str, resource: str, seconds: float) -> BlameRow:
+    return BlameRow(0, "run", "", None, resource, verdict, seconds)
+
+
+def test_shares_are_sorted_and_sum_to_one() -> None:
+    rows = [
+        row("working", "a/m/chat", 2.0),
+        row("request_cooldown", "b/m/chat", 5.0),
+        row("working", "a/m/chat", 2.0),
+        BlameRow(0, "cell", "q", 0, "", "queue_order", 9.0),
+    ]
+    shares = run_shares(rows)
+    assert [(s.verdict, s.resource) for s in shares] == [
+        ("request_cooldown", "b/m/chat"),
+        ("working", "a/m/chat"),
+    ]
+    assert sum(s.fraction for s in shares) == pytest.approx(1.0)
+    (cell,) = cell_shares(rows)
+    assert (cell.verdict, cell.resource, cell.fraction) == ("queue_order", None, 1.0)
+    assert run_shares([]) == ()
+
+
+def test_the_bottleneck_line_names_the_resource() -> None:
+    rows = [row("working", "a/m/chat", 29.0), row("request_cooldown", "beta/judge/chat", 71.0)]
+    found = bottleneck(rows, RUN, 60.0)
+    assert found is not None
+    assert found.sentence == "limited by beta/judge: cooldown after 429s, 71 % of the last 60 s"
+    assert (found.verdict, found.resource) == ("request_cooldown", "beta/judge/chat")
+    assert found.fraction == pytest.approx(0.71)
+
+
+def test_mostly_working_is_no_limit() -> None:
+    rows = [row("working", "a/m/chat", 92.0), row("dependency", "b/m/chat", 8.0)]
+    found = bottleneck(rows, RUN, 60.0)
+    assert found is not None
+    assert found.sentence == "working at capacity, 92 % of the last 60 s"
+    assert bottleneck([], RUN, 60.0) is None
+
+
+def test_what_is_about_the_run_is_added_up_over_resources() -> None:
+    rows = [
+        row("working", "a/m/chat", 40.0),
+        row("dependency", "a/m/chat", 20.0),
+        row("dependency", "b/m/chat", 15.0),
+        row("request_cooldown", "b/m/chat", 25.0),
+    ]
+    found = bottleneck(rows, RUN, 60.0)
+    assert found is not None
+    assert (found.verdict, found.resource) == ("dependency", None)
+    assert found.fraction == pytest.approx(0.35)
+
+
+def test_report_of_a_storm() -> None:
+    report = build_report(stormy())
+    shares = {(line.verdict, line.resource): line.fraction for line in report.run_blame}
+    assert shares["request_cooldown", BETA.label] == pytest.approx(0.2)
+    assert shares["working", ALPHA.label] == pytest.approx(0.5)
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert sum(line.fraction for line in report.cell_blame) == pytest.approx(1.0)
+    columns = {column.column: column for column in report.cell_blame_by_column}
+    assert list(columns) == ["question", "verdict"]
+    assert columns["verdict"].seconds == pytest.approx(40.0)
+    assert sum(line.fraction for line in columns["verdict"].blame) == pytest.approx(1.0)
+    (verdict,) = report.verdicts
+    assert (verdict.start, verdict.end) == (4.0, 12.0)
+    assert verdict.expected_release == pytest.approx(12.0)
+    assert "beta/judge: cooldown after 429s (20 %)" in report.answer
+    assert report.run.events > 0
+
+
+def test_report_of_a_window_takes_only_its_seconds() -> None:
+    reader = stormy()
+    storm = build_report(reader, (104.0, 112.0))
+    shares = {(line.verdict, line.resource): line.fraction for line in storm.run_blame}
+    assert shares["request_cooldown", BETA.label] == pytest.approx(0.5)
+    after = build_report(reader, (113.0, 120.0))
+    assert {line.verdict for line in after.run_blame} == {"working"}
+    assert after.verdicts == ()
+
+
+def test_report_goes_through_json() -> None:
+    report = build_report(stormy())
+    assert msgspec.json.decode(msgspec.json.encode(report), type=WhyReport) == report
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_text_fits_its_width_and_leads_with_the_answer(width: int) -> None:
+    report = build_report(stormy())
+    text = render_text(report, width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "\x1b" not in text
+    flat = " ".join(text.split())
+    assert " ".join(report.answer.split()) in flat
+    answer, run, cells, verdicts = (
+        flat.index(part)
+        for part in ("of the capacity", "Run: where", "Cells: where", "Verdicts (1")
+    )
+    assert answer < run < cells < verdicts
+    assert "0:04.0 to 0:12.0 request_cooldown" in flat
+    assert "proved by events:" in flat
+    assert "what to do: Lower max_parallel_requests" in flat
+
+
+def test_an_empty_recording_has_a_report_too() -> None:
+    stream = Stream()
+    stream.events.clear()
+    result = stream.fold()
+    stream.scheduler("scheduler_job_started")
+    report = build_report(Reader(stream, result))
+    assert report.run_blame == ()
+    assert "Nothing ran" in render_text(report)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0:00.0"),
+        (83.44, "1:23.4"),
+        (59.96, "1:00.0"),
+        (3723.5, "1:02:03.5"),
+        (-1.2, "-0:01.2"),
+    ],
+)
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text

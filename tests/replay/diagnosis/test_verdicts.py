@@ -1,0 +1,442 @@
+"""Each verdict from a stream that has exactly this cause: its name, share, interval, evidence."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.replay.diagnosis.stream import (
+    ALPHA,
+    BETA,
+    BETA_EMBED,
+    QUESTION,
+    TOPIC,
+    VECTOR,
+    VERDICT,
+    Stream,
+    Work,
+    model_column,
+)
+
+BETA_STAGE = "model_stage:beta/judge"
+TOLERANCE = 0.02
+
+
+def test_slots_that_are_all_in_use_are_work_and_no_stall() -> None:
+    stream = Stream()
+    stream.register(BETA, 4)
+    for second in range(10):
+        works = [stream.call(stream.begin(VERDICT, row)) for row in range(4)]
+        stream.at(second + 1.0)
+        for work in works:
+            stream.complete(work)
+    result = stream.end()
+    assert result.share("run", "working") == pytest.approx(1.0)
+    assert result.share("cell", "working") == pytest.approx(1.0)
+    assert result.verdicts == []
+
+
+def test_a_full_resource_is_no_stall_for_those_who_queue_for_it() -> None:
+    """Both slots in use for 5 s; two tasks wait for a call, three more for a task slot."""
+    stream = Stream(limits={"submission": 64, BETA_STAGE: 4})
+    stream.register(BETA, 2)
+    queued = [stream.queue(VERDICT, row) for row in range(7)]
+    running = [stream.run_task(work) for work in queued[:4]]
+    for work in running[:2]:
+        stream.call(work)
+    for work in running[2:]:
+        stream.wait(work, "aggregate_cap")
+    stream.at(5.0)
+    for work in running[:2]:
+        stream.complete(work)
+    result = stream.fold()
+    assert [row.verdict for row in result.verdicts] == ["producer_gone"]
+    assert result.share("run", "working") == pytest.approx(1.0)
+    shares = [
+        result.share("cell", verdict)
+        for verdict in ("working", "request_aggregate_cap", "task_capacity")
+    ]
+    assert shares == [pytest.approx(2 / 7), pytest.approx(2 / 7), pytest.approx(3 / 7)]
+
+
+def test_task_capacity_names_the_stage_its_holders_and_its_share() -> None:
+    """2 task slots of a stage with 8 calls: 6 of 8 call slots idle for 10 s, and 8 of 10 cells."""
+    stream = Stream(limits={"submission": 64, BETA_STAGE: 2})
+    stream.register(BETA, 8)
+    queued = [stream.queue(VERDICT, row) for row in range(10)]
+    holders = [stream.call(stream.run_task(work)) for work in queued[:2]]
+    stream.scheduler("admission_blocked", reason="no_capacity", queued_count=8)
+    blocked = len(stream.events)
+    stream.at(10.0)
+    for work in holders:
+        stream.complete(work)
+    rest = [stream.run_task(work) for work in queued[2:4]]
+    result = stream.fold()
+    assert result.seconds("run", "task_capacity", resource=BETA.label) == pytest.approx(60.0)
+    assert result.share("run", "task_capacity") == pytest.approx(0.75, abs=TOLERANCE)
+    assert result.share("cell", "task_capacity", resource=BETA_STAGE) == pytest.approx(0.8)
+    verdict = result.only("task_capacity")
+    assert (verdict.resource, verdict.tier) == (BETA_STAGE, "C")
+    assert (verdict.start, verdict.end) == (100.0, 110.0)
+    assert verdict.detail["limit"] == 2
+    assert verdict.detail["free"] == 0
+    assert verdict.detail["needed"] == 1
+    (holder,) = verdict.detail["holders"]
+    assert (holder["group"], holder["leases"]) == (VERDICT.group, 2)
+    assert holder["oldest_age"] == pytest.approx(0.25)
+    assert blocked in verdict.evidence
+    assert "2 task slots of beta/judge" in verdict.sentence
+    assert "max_parallel_requests" in verdict.detail["advice"]
+    assert len(rest) == 2
+
+
+def test_task_capacity_tells_what_its_holders_wait_for() -> None:
+    stream = Stream(limits={"submission": 2})
+    stream.register(ALPHA, 4)
+    stream.register(BETA, 4)
+    first = stream.call(stream.begin(VERDICT, 0))
+    stream.answer(first, "rate_limited", blocked_until=stream.now + 3.0, retry_after=3.0)
+    stream.wait(first, "cooldown")
+    second = stream.wait(stream.begin(VERDICT, 1), "cooldown")
+    question = stream.queue(QUESTION, 0)
+    stream.at(3.0)
+    stream.send(first)
+    stream.send(second)
+    stream.at(4.0)
+    for work in (first, second):
+        stream.complete(work)
+    stream.run_task(question)
+    result = stream.fold()
+    verdict = result.only("task_capacity")
+    assert verdict.resource == "submission"
+    assert verdict.detail["request_resource"] == ALPHA.label
+    assert verdict.detail["holders_wait_for"] == {BETA.label: 2}
+    assert "2 of the tasks that hold them wait for a call to beta/judge" in verdict.sentence
+
+
+def test_group_cap_is_proved_by_shares_not_by_the_reason() -> None:
+    """Two equal groups on 4 slots; one holds its 2, the other presses and holds 1."""
+    other = model_column("rating", BETA)
+    stream = Stream((VERDICT, other), {"submission": 64, BETA_STAGE: 4})
+    stream.register(BETA, 4)
+    for row in range(2):
+        stream.call(stream.begin(VERDICT, row))
+    stream.call(stream.begin(other, 0))
+    capped = stream.queue(VERDICT, 2)
+    pressing = stream.queue(other, 1)
+    stream.at(8.0)
+    stream.run_task(pressing)
+    stream.at(8.1)
+    result = stream.fold()
+    capped_seconds = result.seconds("cell", "group_cap", column="verdict", resource=BETA_STAGE)
+    assert capped_seconds == pytest.approx(8.0)
+    assert result.share("run", "group_cap") == pytest.approx(0.25, abs=TOLERANCE)
+    verdict = result.only("group_cap")
+    assert verdict.resource == BETA_STAGE
+    assert verdict.detail["group"] in (VERDICT.group, other.group)
+    assert capped.lease == ""
+
+
+def test_alone_a_group_may_hold_more_than_its_share() -> None:
+    stream = Stream((VERDICT,), {"submission": 64, BETA_STAGE: 4})
+    stream.register(BETA, 4)
+    for row in range(3):
+        stream.call(stream.begin(VERDICT, row))
+    stream.queue(VERDICT, 3)
+    stream.at(1.0)
+    stream.scheduler("scheduler_loop_heartbeat", period=1.0, drift=0.0)
+    result = stream.fold()
+    assert result.seconds("cell", "group_cap") == 0.0
+    assert result.seconds("cell", "queue_order") == pytest.approx(1.0)
+
+
+def test_cooldown_cites_the_429_and_says_when_it_ends() -> None:
+    """10 s; from 2.0 to 5.2 beta cools down while its 4 tasks wait."""
+    stream = Stream()
+    stream.register(BETA, 4)
+    works = [stream.call(stream.begin(VERDICT, row)) for row in range(4)]
+    stream.at(2.0)
+    stream.answer(works[0], "rate_limited", blocked_until=105.2, retry_after=3.2, limit=(4, 3))
+    limited = next(n for n in range(1, 99) if stream.kind_of(n) == "request_rate_limited")
+    for work in works[1:]:
+        stream.answer(work, "rate_limited", blocked_until=105.2, retry_after=3.2)
+    for work in works:
+        stream.wait(work, "cooldown")
+    stream.at(5.2)
+    for work in works[:3]:
+        stream.send(work)
+    stream.at(6.2)
+    stream.complete(works[0])
+    stream.send(works[3])
+    stream.at(10.0)
+    for work in works[1:]:
+        stream.complete(work)
+    result = stream.end()
+    verdict = result.only("request_cooldown")
+    assert verdict.resource == BETA.label
+    assert verdict.tier == "D"
+    assert verdict.start == pytest.approx(102.0)
+    assert verdict.end == pytest.approx(105.2)
+    assert limited in verdict.evidence
+    kinds = {stream.kind_of(ordinal) for ordinal in verdict.evidence}
+    assert {"request_limit_decreased", "request_wait_started", "request_lease_acquired"} <= kinds
+    assert verdict.detail["expected_release"] == pytest.approx(105.2)
+    assert verdict.detail["rate_limited"] == 4
+    assert "beta asked to slow down (429" in verdict.sentence
+    assert "3.2 s" in verdict.sentence
+    assert "startup_ramp_seconds" in verdict.detail["advice"]
+    assert result.share("run", "request_cooldown") == pytest.approx(0.32, abs=TOLERANCE)
+    assert result.seconds("cell", "request_cooldown", resource=BETA.label) == pytest.approx(12.8)
+
+
+def storm(stream: Stream, work: Work, times: list[float], recovers: float) -> None:
+    """429s on probes at `times`, each with 1 s to wait; a success after the last."""
+    for at in times:
+        stream.at(at)
+        stream.send(work)
+        stream.at(at + 0.1)
+        stream.answer(work, "rate_limited", blocked_until=stream.now + 0.9, retry_after=0.9)
+        stream.wait(work, "cooldown")
+    stream.at(recovers)
+    stream.send(work)
+    stream.at(recovers + 0.5)
+    stream.answer(work)
+
+
+def test_probes_that_meet_another_429_do_not_end_a_storm() -> None:
+    stream = Stream()
+    stream.register(BETA, 2)
+    work = stream.wait(stream.begin(VERDICT, 0))
+    storm(stream, work, [0.0, 1.0, 2.0, 3.0], 4.0)
+    stream.wait(work)
+    storm(stream, work, [20.0, 21.0], 22.0)
+    stream.finish(work)
+    result = stream.end()
+    first, second = result.named("request_cooldown")
+    assert first.start == pytest.approx(100.1)
+    assert first.end == pytest.approx(104.0)
+    assert second.start == pytest.approx(120.1)
+    assert second.end == pytest.approx(122.0)
+    assert [r.detail["rate_limited"] for r in result.named("request_cooldown")] == [4, 2]
+
+
+def test_a_cooldown_that_nobody_waits_for_is_no_stall() -> None:
+    stream = Stream()
+    stream.register(BETA, 2)
+    work = stream.call(stream.begin(VERDICT, 0))
+    stream.at(1.0)
+    stream.answer(work, "rate_limited", blocked_until=stream.now + 5, retry_after=5.0)
+    stream.finish(work, "non_retryable_dropped", "gave_up")
+    stream.at(9.0)
+    result = stream.end()
+    assert result.named("request_cooldown") == []
+
+
+def test_domain_limit_below_the_maximum() -> None:
+    """Limit 1 of 4 and calls of 8 s: 3 of 4 slots idle for the limit's sake."""
+    stream = Stream()
+    stream.register(BETA, 4)
+    first = stream.call(stream.begin(VERDICT, 0))
+    stream.answer(first, "rate_limited", blocked_until=stream.now, limit=(4, 1))
+    cut = next(n for n in range(1, 99) if stream.kind_of(n) == "request_limit_decreased")
+    stream.call(first)
+    waiting = stream.wait(stream.begin(VERDICT, 1), "domain_limit")
+    stream.at(8.0)
+    stream.complete(first)
+    stream.send(waiting)
+    stream.at(10.0)
+    stream.complete(waiting)
+    result = stream.end()
+    assert result.seconds("run", "request_domain_limit") == pytest.approx(24.0)
+    assert result.seconds("cell", "request_domain_limit") == pytest.approx(8.0)
+    assert result.share("run", "request_domain_limit") == pytest.approx(0.6, abs=TOLERANCE)
+    verdict = result.only("request_domain_limit")
+    assert (verdict.start, verdict.end) == (100.0, 108.0)
+    assert cut in verdict.evidence
+    assert verdict.detail["limit"] == 1
+    assert verdict.detail["effective_max"] == 4
+    assert verdict.detail["waiting"] == 1
+
+
+def test_aggregate_cap_names_the_domain_that_holds_it() -> None:
+    """4 calls of embeddings fill the model's cap for 6 s; a chat call waits."""
+    stream = Stream((VERDICT, VECTOR))
+    stream.register(BETA, 4)
+    stream.register(BETA_EMBED, 4)
+    embeds = [stream.call(stream.begin(VECTOR, row)) for row in range(4)]
+    chat = stream.wait(stream.begin(VERDICT, 0), "aggregate_cap")
+    stream.at(6.0)
+    for work in embeds:
+        stream.complete(work)
+    stream.send(chat)
+    stream.at(6.1)
+    stream.complete(chat)
+    result = stream.end()
+    assert result.seconds("cell", "request_aggregate_cap") == pytest.approx(6.0)
+    assert result.share("run", "request_aggregate_cap") == pytest.approx(0.5, abs=TOLERANCE)
+    verdict = result.only("request_aggregate_cap")
+    assert verdict.resource == BETA.label
+    (holder,) = verdict.detail["holders"]
+    assert (holder["group"], holder["leases"]) == (BETA_EMBED.label, 4)
+    assert verdict.detail["limit"] == 4
+    assert "embedding" in verdict.sentence
+    assert "max_parallel_requests" in verdict.detail["advice"]
+
+
+def test_provider_latency_from_the_exact_turning_point() -> None:
+    """20 calls of 1 s, then one that takes 10 s: slow from its 3rd second on."""
+    stream = Stream()
+    stream.register(BETA, 1)
+    for second in range(20):
+        work = stream.call(stream.begin(VERDICT, second))
+        stream.at(second + 1.0)
+        stream.complete(work)
+    slow = stream.call(stream.begin(VERDICT, 20))
+    started = len(stream.events)
+    stream.at(30.0)
+    stream.complete(slow)
+    result = stream.end()
+    assert result.seconds("run", "provider_latency", resource=BETA.label) == pytest.approx(7.0)
+    assert result.seconds("cell", "provider_latency", resource=BETA.label) == pytest.approx(7.0)
+    verdict = result.only("provider_latency")
+    assert verdict.start == pytest.approx(123.0)
+    assert verdict.end == pytest.approx(130.0)
+    assert verdict.tier == "E"
+    assert started in verdict.evidence
+    assert "took 10.0 s" in verdict.sentence
+    assert "1.0 s" in verdict.sentence
+
+
+def test_a_hung_call_is_slow_as_soon_as_there_are_samples_enough() -> None:
+    stream = Stream()
+    stream.register(BETA, 2)
+    hung = stream.call(stream.begin(VERDICT, 99))
+    for second in range(20):
+        work = stream.call(stream.begin(VERDICT, second))
+        stream.at(second + 1.0)
+        stream.complete(work)
+    stream.at(25.0)
+    stream.complete(hung)
+    result = stream.end()
+    verdict = result.only("provider_latency")
+    assert verdict.start == pytest.approx(120.0)
+    assert verdict.end == pytest.approx(125.0)
+
+
+def test_retry_backoff_while_only_failed_tasks_are_left() -> None:
+    stream = Stream()
+    stream.register(BETA, 2)
+    work = stream.call(stream.begin(VERDICT, 0))
+    stream.at(1.0)
+    stream.answer(work, "provider_failure")
+    stream.defer(work, "ServerError", 4.0)
+    stream.at(5.0)
+    stream.call(stream.run_task(stream.again(work)))
+    stream.at(6.0)
+    stream.complete(work)
+    result = stream.end()
+    assert result.seconds("cell", "retry_backoff", resource=BETA.label) == pytest.approx(4.0)
+    assert result.share("cell", "retry_backoff") == pytest.approx(4 / 6, abs=TOLERANCE)
+    assert result.share("run", "retry_backoff") == pytest.approx(4 / 6, abs=TOLERANCE)
+    verdict = result.only("retry_backoff")
+    assert (verdict.start, verdict.end) == (101.0, 105.0)
+    assert verdict.detail["errors"] == {"ServerError": 1}
+    assert verdict.detail["expected_release"] == pytest.approx(105.0)
+    assert "ServerError" in verdict.sentence
+
+
+def test_dependency_names_the_column_that_others_need() -> None:
+    """One question takes 6 s; its verdict can't begin before."""
+    stream = Stream()
+    stream.register(ALPHA, 4)
+    stream.register(BETA, 4)
+    question = stream.call(stream.begin(QUESTION, 0))
+    stream.at(6.0)
+    stream.complete(question)
+    verdict_task = stream.call(stream.begin(VERDICT, 0))
+    stream.at(6.2)
+    stream.complete(verdict_task)
+    result = stream.end()
+    assert result.share("run", "dependency") == pytest.approx(0.75, abs=TOLERANCE)
+    assert result.share("cell", "working") == pytest.approx(1.0)
+    verdict = result.only("dependency")
+    assert (verdict.start, verdict.end) == (100.0, 106.0)
+    assert verdict.detail["in_flight"] == {"question": 1}
+    assert verdict.detail["columns_waiting"] == ["verdict"]
+    assert "1 task of question was still at work, which verdict needs" in verdict.sentence
+
+
+def test_row_group_horizon_where_more_row_groups_would_fill_the_gap() -> None:
+    stream = Stream(row_groups=4)
+    stream.register(ALPHA, 4)
+    stream.scheduler("row_group_admitted", row_group=0, rows=10, in_flight=1, target=1)
+    question = stream.call(stream.begin(QUESTION, 0))
+    stream.scheduler(
+        "row_group_admission_blocked",
+        reason="target_reached",
+        next_row_group=1,
+        in_flight=1,
+        target=1,
+    )
+    stream.at(4.0)
+    stream.complete(question)
+    result = stream.end()
+    assert result.share("run", "row_group_horizon") == pytest.approx(0.75, abs=TOLERANCE)
+    assert "max_concurrent_row_groups" in result.only("row_group_horizon").detail["advice"]
+
+
+def test_a_local_column_alone_is_work() -> None:
+    stream = Stream((TOPIC,))
+    topic = stream.begin(TOPIC, 0)
+    stream.at(5.0)
+    stream.finish(topic)
+    result = stream.end()
+    assert result.share("run", "working") == pytest.approx(1.0)
+    assert result.verdicts == []
+
+
+def test_a_storm_on_one_of_two_providers_shows_as_its_share() -> None:
+    """alpha keeps its 2 slots full for 10 s; beta's 2 slots cool down for 5 of them."""
+    stream = Stream()
+    stream.register(ALPHA, 2)
+    stream.register(BETA, 2)
+    questions = [stream.call(stream.begin(QUESTION, row)) for row in range(2)]
+    verdicts = [stream.call(stream.begin(VERDICT, row)) for row in range(2)]
+    stream.at(2.0)
+    for work in verdicts:
+        stream.answer(work, "rate_limited", blocked_until=107.0, retry_after=5.0)
+        stream.wait(work, "cooldown")
+    stream.at(7.0)
+    for work in verdicts:
+        stream.send(work)
+    stream.at(10.0)
+    for work in (*questions, *verdicts):
+        stream.complete(work)
+    result = stream.end()
+    assert result.share("run", "request_cooldown", resource=BETA.label) == pytest.approx(0.25)
+    assert result.share("run", "working", resource=ALPHA.label) == pytest.approx(0.5)
+    assert result.share("cell", "request_cooldown") == pytest.approx(0.25)
+
+
+def test_stalls_that_follow_each_other_are_one_verdict() -> None:
+    """Limit 1 of 4 and calls of 2 s, with a median gap too short to make that usual."""
+    stream = Stream()
+    stream.register(BETA, 4)
+    for row in range(30):
+        stream.at(row * 0.01)
+        stream.complete(stream.call(stream.begin(VERDICT, row)))
+    works = [stream.begin(VERDICT, 40 + n) for n in range(4)]
+    stream.call(works[0])
+    stream.answer(works[0], "rate_limited", blocked_until=stream.now, limit=(4, 1))
+    for work in works:
+        stream.wait(work, "domain_limit")
+    start = stream.now - stream.run.monotonic_start
+    stream.at(start + 1.5)  # The 429 is over; its storm does not swallow what follows.
+    for number, work in enumerate(works):
+        stream.send(work)
+        stream.at(start + 1.5 + 2.0 * (number + 1))
+        stream.complete(work)
+    result = stream.end()
+    verdict = result.only("request_domain_limit")
+    assert verdict.end - verdict.start == pytest.approx(6.0)
+    assert verdict.detail["stalled_seconds"] == pytest.approx(6.0)
+    assert "all were in use for 6.0 s" in verdict.sentence

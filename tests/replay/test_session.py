@@ -1,0 +1,385 @@
+"""One run under a cursor: the same instant however it is reached, live or recorded."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.events import Event, JournalEnd, JournalHeader, JournalLine, RunInfo, encode_lines
+from engine.events.run_folder import ProducerLock, RunFolder, RunRecord, write_record
+from replay import framing
+from replay.frame import Frame, Want
+from replay.recording.recorder import finish_import
+from replay.reducer import begin, reduce
+from replay.sampling import Sample, Samples
+from replay.session import Session
+from replay.sources.base import SourceError
+from replay.state import State
+
+Play = Callable[..., tuple[RunInfo, list[Event]]]
+WANT = Want(samples=12, span=3.0, bars=200, events=5, events_after=3)
+LITTLE = Want(samples=12, span=3.0)
+
+
+class Producer:
+    """Writes a run folder's journal the way an engine does, holding its lock."""
+
+    def __init__(self, path: Path, run: RunInfo) -> None:
+        self.run = run
+        self.folder = RunFolder.create(path / "run")
+        self.lock = ProducerLock(self.folder.lock)
+        self.lock.acquire()
+        self.written = 0
+        self.segment = 0
+        self.record = RunRecord(run.run_id, run.name, "running", wall_start=run.wall_start)
+        write_record(self.folder, self.record)
+
+    def begin_segment(self) -> None:
+        self.segment += 1
+        self.append([JournalHeader(self.run, self.segment, self.written + 1)])
+
+    def write(self, events: list[Event]) -> None:
+        if self.segment == 0:
+            self.begin_segment()
+        self.append(list(events))
+        self.written += len(events)
+
+    def append(self, lines: list[JournalLine]) -> None:
+        with self.folder.segment(self.segment).open("ab") as file:
+            file.write(encode_lines(lines))
+
+    def end(self, at: float) -> None:
+        self.append([JournalEnd("success", at, 0, 0)])
+        write_record(self.folder, RunRecord(self.run.run_id, self.run.name, "ended"))
+        self.lock.release()
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[Path], Session]]:
+    """Opens sessions and closes them after the test."""
+    sessions: list[Session] = []
+
+    def open_one(path: Path) -> Session:
+        sessions.append(Session.open(path))
+        return sessions[-1]
+
+    yield open_one
+    for session in sessions:
+        session.close()
+
+
+Open = Callable[[Path], Session]
+
+
+def read_all(session: Session) -> Frame:
+    while session.refresh():
+        pass
+    return session.frame(WANT)
+
+
+def states(run: RunInfo, events: list[Event]) -> Iterator[tuple[int, State]]:
+    state = begin(run)
+    for ordinal, event in enumerate(events, 1):
+        reduce(state, event, ordinal, run)
+        yield ordinal, state
+
+
+def lines_file(path: Path, run: RunInfo, events: list[Event]) -> Path:
+    file = path / "events.jsonl"
+    end = JournalEnd("success", events[-1].captured_at_monotonic, 0, 0)
+    file.write_bytes(encode_lines([JournalHeader(run, 1, 1), *events, end]))
+    return file
+
+
+def recorded(path: Path, run: RunInfo, events: list[Event]) -> Path:
+    producer = Producer(path, run)
+    producer.write(events)
+    producer.end(events[-1].captured_at_monotonic)
+    finish_import(producer.folder)
+    return producer.folder.recording
+
+
+@pytest.fixture(params=["recording", "loaded"])
+def finished(
+    request: pytest.FixtureRequest, tmp_path: Path, play: Play, opened: Open
+) -> tuple[Session, RunInfo, list[Event]]:
+    """A finished run, asked where it lies or folded into memory."""
+    run, events = play(17, row_groups=1)
+    make = recorded if request.param == "recording" else lines_file
+    session = opened(make(tmp_path, run, events))
+    read_all(session)
+    return session, run, events
+
+
+Finished = tuple[Session, RunInfo, list[Event]]
+
+
+def test_every_instant_is_the_fold_however_it_is_reached(finished: Finished) -> None:
+    session, run, events = finished
+    forward: dict[int, Frame] = {}
+    session.seek_ordinal(1)
+    for ordinal, state in states(run, events):
+        frame = forward[ordinal] = session.frame(WANT)
+        assert (frame.ordinal, frame.at) == (ordinal, state.time)
+        assert frame.groups == framing.group_rows(run, state, state.time)
+        assert frame.limits == framing.limits(state)
+        assert [row.ceiling for row in frame.ceilings] == [
+            state.ceilings[key] for key in sorted(state.ceilings)
+        ]
+        assert frame.progress == state.progress
+        assert frame.row_groups == state.row_groups
+        assert frame.block == state.block
+        session.step(1)
+    for ordinal in range(len(events), 0, -1):
+        assert session.frame(WANT) == forward[ordinal]
+        session.step(-1)
+    order = list(forward)
+    random.Random(1).shuffle(order)
+    for ordinal in order:
+        session.seek_ordinal(ordinal)
+        there = forward[ordinal]
+        assert session.frame(LITTLE) == replace(there, bars=(), events=())
+
+
+def test_bars_end_only_where_the_cursor_has_seen_them_end(finished: Finished) -> None:
+    session, run, events = finished
+    everything = Want(samples=2, span=1e6, bars=10_000)
+    for ordinal, state in states(run, events):
+        session.seek_ordinal(ordinal)
+        bars = session.frame(everything).bars
+        held = {task.lease_id for task in state.tasks.values() if task.lease_id is not None}
+        assert {bar.lease_id for bar in bars if bar.end is None} == held
+        acquired = [e for e in events[:ordinal] if e.event_kind == "task_lease_acquired"]
+        assert len(bars) == len(acquired)
+        waiting = [
+            segment.attempt_id for bar in bars for segment in bar.segments if segment.end is None
+        ]
+        assert sorted(waiting) == sorted(state.attempts)
+        assert all(bar.result != "unknown" for bar in bars)
+
+
+def test_a_bar_tells_where_its_time_went(finished: Finished) -> None:
+    session, _, _ = finished
+    bars = session.frame(Want(samples=2, span=1e6, bars=10_000)).bars
+    bar = next(bar for bar in bars if bar.column == "question" and bar.result == "completed")
+    assert [segment.kind for segment in bar.segments][-1] in ("in_provider", "leased", "waiting")
+    assert all(bar.start <= segment.start for segment in bar.segments)
+    assert bar.enqueued_at is not None
+    assert bar.selected_at is not None
+    assert bar.ready_at is not None
+    assert bar.ready_at <= bar.enqueued_at <= bar.selected_at <= bar.start
+    newest = session.frame(Want(samples=2, span=1e6, bars=3)).bars
+    assert newest == bars[-3:]
+
+
+def test_events_around_the_cursor(finished: Finished) -> None:
+    session, _, events = finished
+    session.seek_ordinal(10)
+    rows = session.frame(Want(events=4, events_after=2)).events
+    assert [row.ordinal for row in rows] == [7, 8, 9, 10, 11, 12]
+    assert [row.event for row in rows] == events[6:12]
+    assert session.frame(Want()).events == ()
+
+
+def test_the_cursor_stays_within_the_run(finished: Finished) -> None:
+    session, _, events = finished
+    session.seek_ordinal(10_000_000)
+    assert session.frame(WANT).ordinal == len(events)
+    session.step(5)
+    assert session.frame(WANT).ordinal == len(events)
+    session.seek_ordinal(-3)
+    session.step(-1)
+    assert session.frame(WANT).ordinal == 1
+    session.seek_time(1e9)
+    frame = session.frame(WANT)
+    assert (frame.ordinal, frame.at) == (len(events), frame.t1)
+    session.seek_time(-1e9)
+    assert session.frame(WANT).at == frame.t0
+
+
+def test_playing_goes_by_the_time_of_the_run(finished: Finished) -> None:
+    session, _, events = finished
+    session.seek_ordinal(1)
+    t0 = session.frame(WANT).t0
+    for _ in range(40):
+        session.advance(0.13)
+        frame = session.frame(WANT)
+        if frame.at == frame.t1:
+            break
+        passed = [n for n, e in enumerate(events, 1) if e.captured_at_monotonic <= frame.at]
+        assert frame.ordinal == passed[-1]
+    session.seek_time(t0 + 1.5)
+    assert session.frame(WANT).at == t0 + 1.5
+
+
+def test_series_have_as_many_samples_as_wanted_and_end_in_the_present(finished: Finished) -> None:
+    session, _, events = finished
+    for ordinal in range(1, len(events) + 1, 9):
+        session.seek_ordinal(ordinal)
+        for samples, span in ((12, 3.0), (1, 60.0), (40, 4.0), (7, 600.0)):
+            frame = session.frame(Want(samples=samples, span=span))
+            assert len(frame.sample_times) == samples
+            assert frame.sample_times[-1] == frame.at
+            assert list(frame.sample_times) == sorted(frame.sample_times)
+            assert frame.at - frame.sample_times[0] <= span
+            assert [depth[-1] for depth in frame.queue_depth] == [g.queued for g in frame.groups]
+            assert all(len(depth) == samples for depth in frame.queue_depth)
+            for row in frame.ceilings:
+                assert len(row.limits) == len(row.waiters) == len(row.cooling) == samples
+                assert row.limits[-1] == row.ceiling.limit
+                assert row.in_flight[-1] == row.ceiling.in_flight
+            for _, held in frame.block_reasons:
+                assert len(held) == samples
+                assert all(0.0 <= fraction <= 1.0 + 1e-9 for fraction in held)
+
+
+def test_samples_of_whole_seconds_are_the_rollup_itself(finished: Finished) -> None:
+    session, run, _ = finished
+    session.seek_time(run.monotonic_start + 4.5)
+    frame = session.frame(Want(samples=5, span=5.0))
+    assert frame.sample_times[:-1] == tuple(run.monotonic_start + n for n in (1, 2, 3, 4))
+    rows = {(row.bin, row.series, row.key): row for row in session.reader.rollup(0, 3)}
+    for group, depth in zip(frame.groups, frame.queue_depth, strict=True):
+        expected = [
+            rows[n, "queue_depth", group.key].mean if (n, "queue_depth", group.key) in rows else 0
+            for n in range(4)
+        ]
+        assert list(depth[:-1]) == pytest.approx(expected)
+
+
+def test_the_blame_adds_up_to_one(finished: Finished) -> None:
+    session, _, _ = finished
+    session.follow()
+    frame = session.frame(Want(span=1e4))
+    assert sum(share.fraction for share in frame.blame) == pytest.approx(1.0)
+    assert frame.bottleneck is not None
+    assert (frame.outcome, frame.liveness, frame.recorded) == ("success", "ended", True)
+    assert frame.rows_total == frame.progress.rows_done + frame.progress.rows_dropped
+    assert frame.eta_seconds is None
+
+
+def test_a_live_run_is_followed_held_and_followed_again(
+    tmp_path: Path, play: Play, opened: Open
+) -> None:
+    run, events = play(23)
+    producer = Producer(tmp_path, run)
+    session = opened(producer.folder.path)
+    session.refresh()
+    waiting = session.frame(WANT)
+    assert (waiting.liveness, waiting.ordinal, waiting.events) == ("waiting", 0, ())
+    producer.write(events[:40])
+    assert session.refresh()
+    frame = session.frame(WANT)
+    assert (frame.liveness, frame.ordinal, frame.last_ordinal) == ("live", 40, 40)
+    assert (frame.following, frame.recorded) == (True, False)
+    assert not session.refresh()
+    before = repr(frame)
+    session.hold()
+    producer.write(events[40:90])
+    assert session.refresh()
+    held = session.frame(WANT)
+    assert (held.ordinal, held.last_ordinal, held.following) == (40, 90, False)
+    assert replace(held, following=True, t1=frame.t1, last_ordinal=40, events=()) == replace(
+        frame, events=()
+    )
+    assert held.t1 == events[89].captured_at_monotonic
+    session.follow()
+    newest = session.frame(WANT)
+    assert (newest.ordinal, newest.at) == (90, held.t1)
+    assert repr(frame) == before
+    producer.write(events[90:])
+    producer.end(events[-1].captured_at_monotonic)
+    last = read_all(session)
+    assert (last.liveness, last.outcome, last.recorded) == ("ended", "success", True)
+    assert last.ordinal == len(events)
+    assert not session.refresh()
+
+
+def test_a_dead_producer_leaves_what_is_open_unknown(
+    tmp_path: Path, play: Play, opened: Open
+) -> None:
+    run, events = play(4)
+    cut = next(i for i, e in enumerate(events) if e.event_kind == "model_request_started") + 1
+    producer = Producer(tmp_path, run)
+    session = opened(producer.folder.path)
+    producer.write(events[:cut])
+    live = read_all(session)
+    assert {bar.result for bar in live.bars if bar.end is None} == {None}
+    producer.lock.release()
+    frame = read_all(session)
+    assert (frame.liveness, frame.outcome, frame.recorded) == ("lost", None, True)
+    unknown = [bar for bar in frame.bars if bar.result == "unknown"]
+    assert len(unknown) == sum(g.leased for g in frame.groups) > 0
+    assert all(bar.end is None for bar in unknown)
+    assert "The producer is gone: no end was written. What was open then is unknown." in frame.notes
+    session.seek_ordinal(cut - 1)
+    assert all(bar.result != "unknown" for bar in session.frame(WANT).bars)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_the_recorder_may_finish_and_remove_the_journal_under_an_open_session(
+    tmp_path: Path, play: Play, opened: Open, held: bool
+) -> None:
+    run, events = play(31)
+    producer = Producer(tmp_path, run)
+    session = opened(producer.folder.path)
+    producer.write(events[:60])
+    read_all(session)
+    if held:
+        session.seek_ordinal(33)
+    at = session.frame(WANT)
+    producer.begin_segment()
+    producer.write(events[60:])
+    producer.end(events[-1].captured_at_monotonic)
+    finish_import(producer.folder)
+    assert not producer.folder.journal.exists()
+    frame = read_all(session)
+    assert (frame.liveness, frame.last_ordinal, frame.recorded) == ("ended", len(events), True)
+    if held:
+        assert (frame.ordinal, frame.at, frame.groups) == (33, at.at, at.groups)
+        session.follow()
+    assert session.frame(WANT).ordinal == len(events)
+    session.step(-40)
+    there = session.frame(WANT)
+    state = next(s for n, s in states(run, events) if n == len(events) - 40)
+    assert there.groups == framing.group_rows(run, state, state.time)
+
+
+def test_damage_is_said_in_the_frame(tmp_path: Path, play: Play, opened: Open) -> None:
+    run, events = play(8)
+    del events[30:37]
+    file = lines_file(tmp_path, run, events)
+    lines = file.read_bytes().splitlines(keepends=True)
+    lines.insert(20, b"{torn\n")
+    file.write_bytes(b"".join(lines))
+    frame = read_all(opened(file))
+    assert frame.broken_lines == 1
+    assert frame.lost_events == 7
+    assert any(note.startswith("7 events are missing") for note in frame.notes)
+    assert "1 line could not be read and left out." in frame.notes
+
+
+def test_what_is_no_source_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"nowhere"):
+        Session.open(tmp_path / "nowhere")
+
+
+def test_rates_follow_tasks_where_rows_come_in_jumps(play: Play) -> None:
+    run, _ = play(1)
+    run_of_100 = RunInfo("r", "n", records=100, row_groups=2, columns=run.columns)
+    state = State()
+    state.progress.completed_by_column = {"topic": 2, "question": 60, "verdict": 20}
+    sample = Sample(sums={("tasks_done", "question"): 20.0, ("tasks_done", "verdict"): 10.0})
+    found = framing.rates(run_of_100, state, Samples((1.0,), (sample,), 5.0))
+    assert found.rows_per_second == pytest.approx((0.20 + 0.10) / 2 * 100 / 5)
+    assert found.eta_seconds == pytest.approx(60 / 3.0)
+    assert found.tokens_per_second is None
+    unsized = framing.rates(
+        RunInfo("r", "n"), state, Samples((1.0,), (Sample(sums={("rows_done", ""): 10.0}),), 5.0)
+    )
+    assert (unsized.rows_per_second, unsized.eta_seconds) == (2.0, None)
+    assert framing.rates(run_of_100, state, Samples((), (), 0.0)).rows_per_second is None
