@@ -1,0 +1,327 @@
+"""`ConsoleApp`: one session, its screens, and the cursor's keys."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, ClassVar, Literal
+
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
+from textual.screen import Screen
+
+from console.keys import GENERAL, SCREENS, TIME, bindings
+from console.pump import Command, Pump, SessionLike
+from console.screens.base import FrameScreen
+from console.screens.dialogs import GoToDialog, QuitAnswer, QuitDialog, Target
+from console.screens.events import EventsScreen
+from console.screens.help import HelpScreen
+from console.screens.leases import LeasesScreen
+from console.screens.overview import OverviewScreen
+from console.theme import Look, prefers_dark, textual_theme
+from console.view import SPEEDS, View, mode_of
+from replay.frame import Frame
+from replay.sources.base import SourceError
+
+Outcome = Literal["quit", "stop"]
+TICK_SECONDS = 0.25
+
+
+class ConsoleApp(App[Outcome]):
+    """Watches one session; `run()` gives `quit`, or `stop` where the user wants the run stopped.
+
+    `on_quit="ask"` is for a run that this command started. `follow=False` plays from
+    the first event instead of following the newest. The session belongs to a thread of the app
+    while it runs, and to the caller before and after; the caller closes it.
+    """
+
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings(SCREENS),
+        *bindings(TIME),
+        *bindings(GENERAL),
+    ]
+
+    def __init__(
+        self,
+        session: SessionLike,
+        *,
+        title: str = "",
+        on_quit: Literal["leave", "ask"] = "leave",
+        ascii_only: bool = False,
+        follow: bool = True,
+        tick_seconds: float | None = TICK_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        colour = not os.environ.get("NO_COLOR")
+        super().__init__(ansi_color=None if colour else True)
+        dark = prefers_dark(os.environ)
+        self.look = Look(dark=dark, colour=colour, ascii_only=ascii_only)
+        for each in (True, False):
+            self.register_theme(textual_theme(dark=each))
+        if colour:
+            self.theme = textual_theme(dark=dark).name
+        self.title = title
+        self.failure: BaseException | None = None
+        """What ended the app, if it was neither a key nor a broken source."""
+        self._dark = dark
+        self._on_quit = on_quit
+        self._tick_seconds = tick_seconds
+        self._clock = clock
+        self._pump = Pump(session)
+        self._frame: Frame | None = None
+        self._frame_at = 0.0
+        self._event_at = 0.0
+        self._playing = not follow
+        self._speed = 1.0
+        self._resume_follows = False
+        self._problem = ""
+        self._wake = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._header_state: tuple[Any, ...] = ()
+        self._pages: dict[str, FrameScreen] = {
+            "overview": OverviewScreen(self.look, title),
+            "leases": LeasesScreen(self.look, title),
+            "events": EventsScreen(self.look, title),
+        }
+        if follow:
+            self._pump.push(lambda session: session.follow())
+        else:
+            self._pump.push(lambda session: session.seek_ordinal(1))
+
+    # -- frames --------------------------------------------------------------------------------
+
+    def on_mount(self) -> None:
+        for name, page in self._pages.items():
+            self.install_screen(page, name)  # kept, not removed, while another is on view
+        self.push_screen(self._pages["overview"])
+        self.run_worker(self._feed(), name="frames", exit_on_error=False)
+
+    def on_unmount(self) -> None:
+        self._pump.stop()
+
+    def ask_frame(self) -> None:
+        """Ask for a frame now instead of at the next tick."""
+        self._settled.clear()
+        self._wake.set()
+
+    async def settle(self) -> None:
+        """Wait until everything asked for so far is on the screen."""
+        await self._settled.wait()
+
+    async def _feed(self) -> None:
+        """One turn each tick, or at once when something was asked for or is left to read."""
+        last = self._clock()
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), self._tick_seconds)
+                self._wake.clear()
+                now = self._clock()
+                await self._turn(now - last)
+                last = now
+                if self._pump.behind:
+                    self._wake.set()
+                if not self._wake.is_set() and not self._pump.pending:
+                    self._settled.set()
+        except SourceError as error:
+            self._problem = str(error)
+            self._show_header()
+        except Exception as error:
+            self.failure = error
+            self.exit()
+        finally:
+            self._settled.set()
+
+    async def _turn(self, elapsed: float) -> None:
+        page = self.page
+        if page is None or not page.is_mounted:
+            return
+        speed = self._speed if self._playing else None
+        frame = await self._pump.turn(page.want(), speed, elapsed)
+        if frame is None:
+            self._show_header()
+            return
+        now = self._clock()
+        if self._frame is None or frame.last_ordinal != self._frame.last_ordinal:
+            self._event_at = now
+        self._frame, self._frame_at = frame, now
+        at_end = frame.ordinal >= frame.last_ordinal
+        if self._playing and at_end and not self._pump.behind:
+            self._playing = False
+            if frame.liveness == "live":
+                self._command(lambda session: session.follow())
+        current = self.page
+        if current is not None and current.is_mounted:
+            view = self._view(frame)
+            self._header_state = (view, current)
+            current.show(frame, view)
+
+    def _show_header(self) -> None:
+        """A live run's clock goes on while nothing happens; nothing else is drawn again."""
+        frame, page = self._frame, self.page
+        if frame is None or page is None or not page.is_mounted:
+            return
+        view = self._view(frame)
+        if self._header_state != (view, page):
+            self._header_state = (view, page)
+            page.show_view(frame, view)
+
+    def _view(self, frame: Frame) -> View:
+        mode = mode_of(frame, self._playing)
+        now = self._clock()
+        clock, quiet = frame.at - frame.t0, 0.0
+        if mode == "LIVE":
+            clock = float(int(clock + max(0.0, now - self._frame_at)))
+            quiet = float(int(max(0.0, now - self._event_at)))
+        return View(mode, self._speed if self._playing else None, clock, quiet, self._problem)
+
+    @property
+    def page(self) -> FrameScreen | None:
+        """The page on view, also below a dialog."""
+        for screen in reversed(self.screen_stack if self._screen_stacks else []):
+            if isinstance(screen, FrameScreen):
+                return screen
+        return None
+
+    # -- the cursor ----------------------------------------------------------------------------
+
+    def _command(self, command: Command) -> None:
+        self._pump.push(command)
+        self.ask_frame()
+
+    def _move(self, command: Command) -> None:
+        """A move of the cursor holds it there."""
+        self._playing = False
+        self._resume_follows = False
+
+        def held(session: SessionLike) -> None:
+            session.hold()
+            command(session)
+
+        self._command(held)
+
+    def seek_time(self, time: float) -> None:
+        self._move(lambda session: session.seek_time(time))
+
+    def seek_ordinal(self, ordinal: int) -> None:
+        self._move(lambda session: session.seek_ordinal(ordinal))
+
+    def action_step(self, delta: int) -> None:
+        self._move(lambda session: session.step(delta))
+
+    def action_start(self) -> None:
+        self.seek_ordinal(1)
+
+    def action_end(self) -> None:
+        self.action_follow()
+
+    def action_follow(self) -> None:
+        self._playing = False
+        self._resume_follows = False
+        self._command(lambda session: session.follow())
+
+    def action_toggle_play(self) -> None:
+        """Pause; or go on: with the live run if it was paused where it was, else from here."""
+        frame = self._frame
+        if frame is None:
+            return
+        if self._playing:
+            self._playing = False
+            self._command(lambda session: session.hold())
+        elif self._resume_follows:
+            self.action_follow()
+        elif frame.following and frame.liveness == "live":
+            self._resume_follows = True
+            self._command(lambda session: session.hold())
+        else:
+            at_end = frame.ordinal >= frame.last_ordinal
+            self._playing = True
+
+            def play(session: SessionLike) -> None:
+                session.hold()
+                if at_end:
+                    session.seek_ordinal(1)
+
+            self._command(play)
+
+    def action_slower(self) -> None:
+        self._change_speed(-1)
+
+    def action_faster(self) -> None:
+        self._change_speed(1)
+
+    def _change_speed(self, by: int) -> None:
+        index = SPEEDS.index(self._speed) + by
+        self._speed = SPEEDS[max(0, min(index, len(SPEEDS) - 1))]
+        self._show_header()
+
+    def action_ask_time(self) -> None:
+        self.push_screen(GoToDialog(self.look), self._go_to)
+
+    def _go_to(self, target: Target | None) -> None:
+        frame = self._frame
+        if target is None or frame is None:
+            return
+        if target.ordinal is not None:
+            self.seek_ordinal(max(1, min(target.ordinal, frame.last_ordinal)))
+        elif target.offset is not None:
+            self.seek_time(frame.at + target.offset)
+        elif target.run_time is not None:
+            self.seek_time(frame.t0 + target.run_time)
+
+    # -- the console ---------------------------------------------------------------------------
+
+    def action_go(self, page: str) -> None:
+        if self.page is not self._pages[page] and self.screen is self.page:
+            self.switch_screen(self._pages[page])
+
+    def action_help(self) -> None:
+        page = self.page
+        if page is not None and self.screen is page:
+            self.push_screen(HelpScreen(self.look, page.name_shown, page.controls))
+
+    def action_toggle_dark(self) -> None:
+        self._dark = not self._dark
+        self.look.use(dark=self._dark)
+        if self.look.palette.colour:
+            self.theme = textual_theme(dark=self._dark).name
+        for page in self._pages.values():
+            if page.is_mounted:
+                page.redraw_all()
+
+    def action_leave(self) -> None:
+        live = self._frame is None or self._frame.liveness in ("live", "waiting")
+        if self._on_quit == "ask" and live:
+            self.push_screen(QuitDialog(self.look), self._answered)
+        else:
+            self.exit("quit")
+
+    def _answered(self, answer: QuitAnswer | None) -> None:
+        if answer == "leave":
+            self.exit("quit")
+        elif answer == "stop":
+            self.exit("stop")
+
+    async def action_quit(self) -> None:
+        """Ctrl+Q asks as `q` does."""
+        self.action_leave()
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The palette offers the same controls as the keys."""
+        page = self.page
+        own = page.controls if page is not None else ()
+        for control in (*SCREENS, *TIME, *GENERAL, *own):
+            if control.command:
+                yield SystemCommand(
+                    control.help, f"Key: {control.shown}", self._runner(control.action)
+                )
+
+    def _runner(self, action: str) -> Callable[[], Any]:
+        async def run() -> None:
+            await self.run_action(action, self)
+
+        return run

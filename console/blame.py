@@ -1,0 +1,24 @@
+"""Blame as people read it: one share a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from replay.frame import Share
+
+SEEN = 0.005
+"""A smaller share rounds to nothing and is not named."""
+
+
+def by_verdict(shares: Sequence[Share]) -> list[Share]:
+    """One share a verdict, `working` first, then the largest; a resource where there is but one."""
+    sums: dict[str, float] = {}
+    resources: dict[str, set[str | None]] = {}
+    for share in shares:
+        sums[share.verdict] = sums.get(share.verdict, 0.0) + share.fraction
+        resources.setdefault(share.verdict, set()).add(share.resource)
+    merged = [
+        Share(verdict, fraction, next(iter(named)) if len(named) == 1 else None)
+        for (verdict, fraction), named in zip(sums.items(), resources.values(), strict=True)
+    ]
+    return sorted(merged, key=lambda share: (share.verdict != "working", -share.fraction))

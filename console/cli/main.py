@@ -1,0 +1,93 @@
+"""`headgate`: the command line. Each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+
+import click
+
+from console.cli import exits
+from engine.errors import UserError
+from engine.version import VERSION
+from replay.sources.base import SourceError
+
+# Command name -> module that defines it under the same name, and its one-line help.
+COMMANDS = {
+    "demo": (
+        "console.cli.run",
+        "A live run on scripted providers with a 429 storm: no key, no network.",
+    ),
+    "run": ("console.cli.run", "Run a workflow (Python file or YAML) and watch it."),
+    "watch": ("console.cli.view", "Watch a live run, or a scheduler_events.jsonl that grows."),
+    "replay": ("console.cli.view", "Replay a recording: run folder, .duckdb, .jsonl or .jsonl.gz."),
+    "why": ("console.cli.why", "Say why a recorded run stood still, with proof."),
+    "runs": ("console.cli.runs", "List the runs of this user."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and help; imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{cmd_name} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 fine, 1 found something or rows dropped, 2 misuse, 3 the run failed, "
+    "4 the recording is damaged, 70 a bug, 130 interrupted.",
+)
+@click.version_option(VERSION, prog_name="headgate")
+def cli() -> None:
+    """Watch LLM dataset generation live, replay it, and prove why it stalls.
+
+    Start with `headgate demo`.
+    """
+
+
+def main() -> None:
+    """Entry point: turns every outcome into a documented exit code."""
+    sys.exit(run_cli(sys.argv[1:]))
+
+
+def run_cli(arguments: list[str]) -> int:
+    try:
+        result = cli.main(arguments, prog_name="headgate", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return exits.MISUSE
+    except (click.Abort, KeyboardInterrupt):
+        return exits.INTERRUPTED
+    except UserError as error:
+        return complain(str(error), exits.MISUSE)
+    except SourceError as error:
+        return complain(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output left; nothing may be flushed into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.OK
+    except Exception:
+        traceback.print_exc()
+        return complain("that is a bug in headgate; please report the lines above", exits.BUG)
+    return result if isinstance(result, int) else exits.OK
+
+
+def complain(sentence: str, exit_code: int) -> int:
+    click.echo(f"headgate: {sentence}", err=True)
+    return exit_code

@@ -1,0 +1,118 @@
+"""Shows an open run: in the console, or as lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from console.cli.launch import Launched, exit_code_of
+from console.headless import status_line, summary
+from engine.events.run_folder import RunFolder
+from replay.frame import Frame, Want
+from replay.session import Session
+
+LINE_SECONDS = 2.0
+POLL_SECONDS = 0.1
+
+
+def show_terminal(
+    target: str | Path,
+    *,
+    launched: Launched | None = None,
+    ascii_only: bool,
+    growing: bool | None = None,
+) -> Literal["quit", "stop"]:
+    """Open the console on `target` until the user leaves it.
+
+    What is watched (`growing`) is followed, a replay begins at its first event. Raises SourceError.
+    """
+    session = Session.open(target, growing=growing)
+    from console.app import ConsoleApp
+
+    app = ConsoleApp(
+        session,
+        title=str(target),
+        on_quit="ask" if launched is not None else "leave",
+        ascii_only=ascii_only,
+        follow=growing is not False,
+    )
+    try:
+        outcome = app.run() or "quit"
+        if app.failure is not None:
+            raise app.failure
+        return outcome
+    finally:
+        session.close()
+
+
+def show_headless(launched: Launched) -> int:
+    """Lines on stderr while the run goes on, the summary on stdout, the run's exit code."""
+    interrupts = 0
+    session = Session.open(launched.folder.path)
+    try:
+        next_line = time.monotonic() + LINE_SECONDS
+        while launched.engine.poll() is None:
+            try:
+                session.refresh()
+                if time.monotonic() >= next_line:
+                    next_line += LINE_SECONDS
+                    click.echo(status_line(session.frame(Want())), err=True)
+                time.sleep(POLL_SECONDS)
+            except KeyboardInterrupt:
+                interrupts += 1
+                launched.stop()
+                click.echo(
+                    "Stopping: running tasks may finish; Ctrl+C again aborts them."
+                    if interrupts == 1
+                    else "Aborting.",
+                    err=True,
+                )
+    finally:
+        session.close()
+    launched.wait_for_recorder()
+    show_summary(launched.folder)
+    return exit_code_of(launched.folder)
+
+
+def show_summary(folder: RunFolder) -> None:
+    """The finished run in a few lines, on stdout."""
+    click.echo(summary(_last_frame(folder.path)))
+    click.echo(f"Recording  {folder.path}\nReplay     headgate replay {folder.path}")
+    click.echo(f"Diagnosis  headgate why {folder.path}")
+
+
+def show_once(target: str | Path, *, growing: bool, once: bool) -> None:
+    """`watch` and `replay` without a terminal: one summary, or lines while the run lives."""
+    session = Session.open(target, growing=growing)
+    try:
+        frame = _read_all(session)
+        while growing and not once and frame.liveness in ("live", "waiting"):
+            click.echo(status_line(frame), err=True)
+            time.sleep(LINE_SECONDS)
+            frame = _read_all(session)
+        click.echo(summary(frame))
+    finally:
+        session.close()
+
+
+def _last_frame(target: Path) -> Frame:
+    session = Session.open(target)
+    try:
+        return _read_all(session)
+    finally:
+        session.close()
+
+
+def _read_all(session: Session) -> Frame:
+    read_all(session)
+    return session.frame(Want())
+
+
+def read_all(session: Session) -> None:
+    """Everything that is there now."""
+    session.refresh(budget_seconds=1.0)
+    while session.behind:
+        session.refresh(budget_seconds=1.0)

@@ -1,0 +1,26 @@
+"""What the terminal can do, asked before the console opens."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from engine.errors import UserError
+
+MIN_COLUMNS = 40
+MIN_ROWS = 10
+
+
+def is_interactive() -> bool:
+    """True where a full-screen console can be drawn and keys can be read."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def require_size() -> None:
+    """Raises UserError where the terminal is too small to show anything true."""
+    columns, rows = os.get_terminal_size(sys.stdout.fileno())
+    if columns < MIN_COLUMNS or rows < MIN_ROWS:
+        raise UserError(
+            f"the terminal is {columns}×{rows}; the console needs at least "
+            f"{MIN_COLUMNS}×{MIN_ROWS}: enlarge it, or use --headless"
+        )

@@ -1,0 +1,93 @@
+"""A frame as plain text, for where there is no terminal: no escape codes, no Textual."""
+
+from __future__ import annotations
+
+from console.blame import SEEN, by_verdict
+from console.text import ceiling_facts, clock, cooldown_left, count, duration, percent, short, words
+from replay.frame import Frame
+
+
+def status_line(frame: Frame) -> str:
+    """One line: state, run time, progress, what waits, the bottleneck."""
+    parts = [f"{clock(frame.at - frame.t0, tenths=True)} {_state(frame)}", _progress(frame)]
+    queued = sum(group.queued for group in frame.groups)
+    running = sum(group.running for group in frame.groups)
+    parts.append(f"queued {queued}, running {running}")
+    for row in frame.ceilings:
+        ceiling = row.ceiling
+        if ceiling.limit < ceiling.effective_max or ceiling.waiters:
+            facts = [words for what, words in ceiling_facts(ceiling, frame.at) if what != "reason"]
+            parts.append(f"{ceiling.resource}: {', '.join(facts)}")
+    if frame.lost_events:
+        parts.append(f"{count(frame.lost_events)} events lost")
+    if frame.bottleneck is not None:
+        parts.append(frame.bottleneck.sentence)
+    return _plain(" | ".join(parts))
+
+
+def summary(frame: Frame) -> str:
+    """Several lines: what the run came to."""
+    lines = [
+        f"{frame.run.name}: {_state(frame)} after {clock(frame.at - frame.t0, tenths=True)}",
+        f"  rows      {_progress(frame)}",
+    ]
+    progress = frame.progress
+    lines.append(
+        f"  requests  {count(progress.requests_completed)} completed, "
+        f"{count(progress.rate_limited)} rate-limited, {count(progress.retries)} task retries"
+    )
+    if progress.prompt_tokens or progress.completion_tokens:
+        lines.append(
+            f"  tokens    {count(progress.prompt_tokens)} in, "
+            f"{count(progress.completion_tokens)} out"
+        )
+    for kind, times in sorted(progress.errors.items()):
+        lines.append(f"  error     {kind}: {count(times)}")
+    for index, row in enumerate(frame.ceilings):
+        head = "ceilings" if index == 0 else ""
+        ceiling = row.ceiling
+        facts = ", ".join(text for _, text in ceiling_facts(ceiling, frame.at))
+        lines.append(
+            f"  {head:<9} {ceiling.resource}: {facts}, {count(ceiling.rate_limited)} rate-limited"
+        )
+    named = [share for share in by_verdict(frame.blame) if share.fraction >= SEEN]
+    for index, share in enumerate(named):
+        head = "blame" if index == 0 else ""
+        where = f" ({share.resource})" if share.resource else ""
+        lines.append(f"  {head:<9} {percent(share.fraction):>4} {words(share.verdict)}{where}")
+    if frame.bottleneck is not None:
+        lines.append(f"  limited   {frame.bottleneck.sentence}")
+    lost = f", {count(frame.lost_events)} lost" if frame.lost_events else ""
+    lines.append(f"  events    {count(frame.last_ordinal)}{lost}")
+    lines.extend(f"  note      {note}" for note in frame.notes)
+    return "\n".join(_plain(line) for line in lines)
+
+
+def _state(frame: Frame) -> str:
+    if frame.liveness == "ended":
+        return frame.outcome or "ended"
+    if frame.liveness == "lost":
+        return "LOST"
+    return frame.liveness
+
+
+def _progress(frame: Frame) -> str:
+    done = count(frame.progress.rows_done)
+    parts = [f"{done}/{count(frame.rows_total)} rows" if frame.rows_total else f"{done} rows"]
+    if frame.progress.rows_dropped:
+        parts.append(f"{count(frame.progress.rows_dropped)} dropped")
+    if frame.rows_per_second is not None:
+        parts.append(f"{short(frame.rows_per_second)} rows/s")
+    if frame.tokens_per_second:
+        parts.append(f"{short(frame.tokens_per_second)} tokens/s")
+    if frame.eta_seconds is not None and frame.liveness == "live":
+        parts.append(f"{duration(frame.eta_seconds)} left")
+    cooling = [row for row in frame.ceilings if cooldown_left(row.ceiling, frame.at) > 0]
+    if cooling:
+        parts.append(f"{len(cooling)} cooling")
+    return ", ".join(parts)
+
+
+def _plain(line: str) -> str:
+    """Names and messages come from outside: nothing of them may steer a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in line)

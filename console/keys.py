@@ -1,0 +1,58 @@
+"""One declaration of each control: its binding, its help and its place in the footer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from textual.binding import Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A key (or several) that does one thing."""
+
+    keys: str
+    """Textual's names, separated by commas."""
+    shown: str
+    """The keys as a person reads them."""
+    action: str
+    help: str
+    brief: str = ""
+    """One or two words for the footer; empty: not shown there."""
+    command: bool = False
+    """Also offered by the command palette."""
+
+
+def bindings(controls: Iterable[Control], *, priority: bool = False) -> list[Binding]:
+    return [
+        Binding(key, control.action, control.help, show=False, priority=priority)
+        for control in controls
+        for key in control.keys.split(",")
+    ]
+
+
+SCREENS = (
+    Control("1", "1", "app.go('overview')", "Overview: what limits the run now", "Overview", True),
+    Control("4", "4", "app.go('leases')", "Leases: who holds what, on a timeline", "Leases", True),
+    Control("6", "6", "app.go('events')", "Events: the stream, one by one", "Events", True),
+)
+
+TIME = (
+    Control("space", "space", "app.toggle_play", "Pause, or play from here", "pause/play", True),
+    Control("left_square_bracket", "[", "app.step(-1)", "One event back"),
+    Control("right_square_bracket", "]", "app.step(1)", "One event forward"),
+    Control("less_than_sign", "<", "app.slower", "Play slower, down to ¼×"),
+    Control("greater_than_sign", ">", "app.faster", "Play faster, up to 64× and max"),
+    Control("g", "g", "app.ask_time", "Go to a time: 1:23.5, +5, -5, or #1234", "go to", True),
+    Control("home", "Home", "app.start", "Go to the first event", command=True),
+    Control("end", "End", "app.end", "Go to the newest event; a live run is followed again"),
+    Control("f", "f", "app.follow", "Follow the newest event", "follow", True),
+)
+
+GENERAL = (
+    Control("question_mark", "?", "app.help", "This help", "help", True),
+    Control("ctrl+p", "Ctrl+P", "app.command_palette", "All commands by name"),
+    Control("t", "t", "app.toggle_dark", "Dark or light", command=True),
+    Control("q", "q", "app.leave", "Quit the console", "quit", True),
+)

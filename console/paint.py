@@ -1,0 +1,177 @@
+"""From words to cells: the one place where strings become segments.
+
+Names, messages and payloads come from outside. Here every character that could steer a terminal is
+replaced, nothing is ever read as markup, and every line gets exactly the width it was asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from textual.strip import Strip
+
+from console.theme import Palette
+
+Runs = tuple[tuple[str, str], ...]
+"""One line: (text, style name) from left to right."""
+
+_REPLACED = "\N{REPLACEMENT CHARACTER}"
+_VARIATION = re.compile("[\ufe00-\ufe0f]")
+_style_of = itemgetter(1)
+_TO_ASCII = str.maketrans(
+    {
+        "·": "|",
+        "×": "x",
+        "…": "~",
+        "–": "-",
+        "—": "-",
+        "→": ">",
+        "←": "<",
+        "↑": "^",
+        "↓": "v",
+        "¼": "0.25",
+        "½": "0.5",
+        "░": ":",
+        "█": "#",
+        "─": "-",
+        "│": "|",
+        "‘": "'",
+        "’": "'",
+        "“": '"',
+        "”": '"',
+    }
+)
+
+
+@lru_cache(8192)
+def measured(text: str) -> tuple[str, int]:
+    """`text` without control, format, private and unassigned characters; its width in cells."""
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else _REPLACED for char in text)
+    if text.isascii():
+        return text, len(text)
+    text = _VARIATION.sub("", text)
+    return text, cell_len(text)
+
+
+def clean(text: str) -> str:
+    return measured(text)[0]
+
+
+def to_ascii(text: str) -> str:
+    """`text` in ASCII, as many cells wide as before where its characters have no ASCII form."""
+    if text.isascii():
+        return text
+    text = text.translate(_TO_ASCII)
+    return "".join(char if char.isascii() else "?" * cell_len(char) for char in text)
+
+
+def width_of(text: str) -> int:
+    return len(text) if text.isascii() else measured(text)[1]
+
+
+def fit(text: str, width: int, align: str = "<") -> str:
+    """`text` in exactly `width` cells: cut with `…`, or padded on the side `align` leaves free."""
+    if width <= 0:
+        return ""
+    text, length = measured(text)
+    if length > width:
+        return set_cell_size(text, width - 1) + "…" if width > 1 else "…"
+    if align == ">":
+        return " " * (width - length) + text
+    return text + " " * (width - length)
+
+
+def fit_tail(text: str, width: int) -> str:
+    """As `fit`, but keeps the end: what tells two long names apart is mostly there."""
+    text = clean(text)
+    if width_of(text) <= width or not text.isascii():
+        return fit(text, width)
+    return "…" + text[len(text) - width + 1 :] if width > 1 else fit(text, width)
+
+
+class Row:
+    """One line being put together."""
+
+    __slots__ = ("_runs", "used")
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[str, str]] = []
+        self.used = 0
+
+    def put(
+        self, text: str, style: str = "text", width: int | None = None, align: str = "<"
+    ) -> Row:
+        if width is None:
+            text, width = measured(text)
+        else:
+            text = fit(text, width, align)
+        if text:
+            self._runs.append((text, style))
+            self.used += width
+        return self
+
+    def to(self, column: int, style: str = "text", fill: str = " ") -> Row:
+        """Fill up to `column`."""
+        if column > self.used:
+            self._runs.append((fill * (column - self.used), style))
+            self.used = column
+        return self
+
+    def runs(self) -> Runs:
+        return tuple(self._runs)
+
+
+def cells_to_runs(cells: Sequence[tuple[str, str]]) -> Runs:
+    """Single cells joined where the style stays the same."""
+    return tuple(
+        ("".join([text for text, _ in group]), style) for style, group in groupby(cells, _style_of)
+    )
+
+
+def wrap(text: str, width: int, lines: int) -> list[str]:
+    """`text` in at most `lines` lines of `width` cells, the last one cut with `…`."""
+    if width <= 0 or lines <= 0:
+        return []
+    done: list[str] = []
+    rest = clean(text).split()
+    while rest and len(done) < lines - 1:
+        line = rest.pop(0)
+        while rest and width_of(line) + 1 + width_of(rest[0]) <= width:
+            line += " " + rest.pop(0)
+        if width_of(line) > width:
+            head = set_cell_size(line, width).rstrip() or line[0]
+            rest.insert(0, line[len(head) :])
+            line = head
+        done.append(line)
+    if rest:
+        last = " ".join(rest)
+        done.append(last if width_of(last) <= width else fit(last, width))
+    return done
+
+
+def to_strip(runs: Runs, width: int, palette: Palette, ascii_only: bool, ground: str) -> Strip:
+    """A line of exactly `width` cells; what is free is filled in the style `ground`."""
+    segments: list[Segment] = []
+    used = 0
+    for raw, style in runs:
+        text, length = measured(raw)
+        if ascii_only:
+            text = to_ascii(text)
+        if used + length > width:
+            text = set_cell_size(text, width - used)
+            length = width - used
+        if length:
+            segments.append(Segment(text, palette[style]))
+            used += length
+        if used >= width:
+            break
+    if used < width:
+        segments.append(Segment(" " * (width - used), palette[ground]))
+    return Strip(segments, width)

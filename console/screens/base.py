@@ -1,0 +1,123 @@
+"""What every page of the console has: header, notes, footer, a wish for facts, its own keys."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.events import Resize
+from textual.screen import Screen
+from textual.widget import Widget
+
+from console.keys import GENERAL, SCREENS, TIME, Control
+from console.paint import Row, Runs
+from console.theme import MIN_SIZE, Look
+from console.view import View
+from console.widgets.drawn import Drawn
+from console.widgets.header import Footer, Header, Notes
+from replay.frame import Frame, Want
+
+if TYPE_CHECKING:
+    from console.app import ConsoleApp
+
+_GROWTH = 5.0
+
+
+class TooSmall(Drawn):
+    """Stands in for everything while the terminal is too small."""
+
+    DEFAULT_CSS = "TooSmall { height: 1fr; display: none; }"
+
+    def draw(self, width: int, height: int) -> list[Runs]:
+        columns, rows = MIN_SIZE
+        said = f"needs {columns}×{rows}, has {self.app.size.width}×{self.app.size.height}"
+        return [Row().put(said, "bold bright", width).runs()]
+
+
+class FrameScreen(Screen[None]):
+    """A page that draws frames. `controls` are its own keys, in bindings and help alike."""
+
+    DEFAULT_CSS = """
+    FrameScreen { background: $background; layout: vertical; overflow: hidden hidden; }
+    FrameScreen #page { height: 1fr; overflow: hidden hidden; }
+    FrameScreen.small #page, FrameScreen.small Header, FrameScreen.small Footer,
+    FrameScreen.small Notes { display: none; }
+    FrameScreen.small TooSmall { display: block; }
+    """
+    name_shown: ClassVar[str] = ""
+    controls: ClassVar[tuple[Control, ...]] = ()
+
+    def __init__(self, look: Look, run_title: str) -> None:
+        super().__init__()
+        self.look = look
+        self._header = Header(look, run_title)
+        self._notes = Notes(look)
+        self._footer = Footer(look, SCREENS, self.name_shown)
+        self._too_small = TooSmall(look)
+        self.frame: Frame | None = None
+
+    @property
+    def console_app(self) -> ConsoleApp:
+        return cast("ConsoleApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield self._header
+        yield self._notes
+        with Vertical(id="page"):
+            yield from self.compose_page()
+        yield self._too_small
+        yield self._footer
+
+    def compose_page(self) -> ComposeResult:
+        raise NotImplementedError
+
+    def on_mount(self) -> None:
+        self._footer.show(self.controls + TIME + GENERAL)
+
+    def want(self) -> Want:
+        """What the next frame must hold for this page at its present size."""
+        raise NotImplementedError
+
+    def show(self, frame: Frame, view: View) -> None:
+        """Draw a frame. Cheap where little changed: each widget repaints its changed lines."""
+        self.frame = frame
+        self.show_view(frame, view)
+        self.show_page(frame)
+
+    def show_view(self, frame: Frame, view: View) -> None:
+        """Only the header: a clock that goes on while nothing else happens."""
+        self._header.show(frame, view)
+        self._notes.show(frame, view.problem)
+
+    def show_page(self, frame: Frame) -> None:
+        raise NotImplementedError
+
+    def redraw_all(self) -> None:
+        """After a change of colours."""
+        for widget in self.query(Drawn):
+            widget.redraw()
+
+    def on_resize(self, event: Resize) -> None:
+        columns, rows = MIN_SIZE
+        self.set_class(event.size.width < columns or event.size.height < rows, "small")
+        self.call_after_refresh(self.console_app.ask_frame)
+
+    def on_screen_resume(self) -> None:
+        for widget in self.query(Drawn):  # another page was on the terminal meanwhile
+            widget.refresh()
+        self.console_app.ask_frame()
+
+
+def set_height(widget: Widget, height: int) -> None:
+    """A fixed height; 0 hides the widget."""
+    widget.display = height > 0
+    if height > 0 and (widget.styles.height is None or widget.styles.height.value != height):
+        widget.styles.height = height
+
+
+def growing_span(frame: Frame, span: float) -> float:
+    """A run younger than `span` fills its charts, in steps that keep them from creeping."""
+    past = ceil((frame.at - frame.t0) / _GROWTH) * _GROWTH
+    return min(span, max(_GROWTH, past))

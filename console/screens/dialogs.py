@@ -1,0 +1,142 @@
+"""Two small questions: which time to go to, and whether the run goes on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.events import Click
+from textual.screen import ModalScreen
+from textual.widgets import Input
+
+from console.keys import Control, bindings
+from console.paint import Row, Runs
+from console.theme import Look
+from console.widgets.drawn import Drawn
+
+QuitAnswer = Literal["leave", "stop", "cancel"]
+_RAISED = " on raised"
+_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to go: exactly one of the three."""
+
+    ordinal: int | None = None
+    run_time: float | None = None
+    offset: float | None = None
+
+
+def parse_target(text: str) -> Target | None:
+    """`#1234`, `+5`, `-5.5`, `83.5`, `1:23.5`, `1:02:03`; None if it is none of these."""
+    text = text.strip()
+    if text.startswith("#"):
+        number = text[1:].replace(",", "")
+        return Target(ordinal=int(number)) if number.isascii() and number.isdigit() else None
+    sign = text[:1] if text[:1] in ("+", "-") else ""
+    found = _CLOCK.fullmatch(text[len(sign) :].strip())
+    if found is None:
+        return None
+    hours, minutes, seconds = found.groups()
+    value = int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
+    if sign:
+        return Target(offset=-value if sign == "-" else value)
+    return Target(run_time=value)
+
+
+class Lines(Drawn):
+    """A few fixed lines in a window; a click on one that does something does it."""
+
+    ground = f"text{_RAISED}"
+
+    def __init__(self, look: Look, lines: list[tuple[Runs, str]]) -> None:
+        super().__init__(look)
+        self._fixed = lines
+        self.styles.height = len(lines)
+
+    def say(self, index: int, line: Runs) -> None:
+        self._fixed[index] = (line, self._fixed[index][1])
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Runs]:
+        return [runs for runs, _ in self._fixed]
+
+    async def on_click(self, event: Click) -> None:
+        if event.y < len(self._fixed) and self._fixed[event.y][1]:
+            await self.screen.run_action(self._fixed[event.y][1])
+
+
+_DIALOG_CSS = """
+{name} {{ align: center middle; background: $background 60%; }}
+{name} > Vertical {{
+    width: 64; max-width: 96%; height: auto; background: $surface; padding: 1 2;
+}}
+{name} Input, {name} Input:focus {{
+    border: none; height: 1; padding: 0; background: $panel; margin: 1 0;
+}}
+"""
+
+
+class GoToDialog(ModalScreen[Target | None]):
+    controls: ClassVar[tuple[Control, ...]] = (Control("escape", "Esc", "cancel", "Back"),)
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
+    DEFAULT_CSS = _DIALOG_CSS.format(name="GoToDialog")
+
+    def __init__(self, look: Look) -> None:
+        super().__init__()
+        self._head = Lines(look, [(Row().put("Go to", f"bold bright{_RAISED}").runs(), "")])
+        hint = "1:23.5 run time   +5 -5 seconds from here   #1234 event"
+        self._hint = Lines(look, [(Row().put(hint, f"dim{_RAISED}").runs(), "")])
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield self._head
+            target = Input(select_on_focus=False)
+            target.cursor_blink = False
+            yield target
+            yield self._hint
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        if not message.value.strip():
+            self.dismiss(None)
+            return
+        target = parse_target(message.value)
+        if target is None:
+            said = "That is no time and no event. Try 1:23.5, +5, -5 or #1234."
+            self._hint.say(0, Row().put(said, f"bold vermillion{_RAISED}").runs())
+        else:
+            self.dismiss(target)
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)
+
+
+class QuitDialog(ModalScreen[QuitAnswer]):
+    controls: ClassVar[tuple[Control, ...]] = (
+        Control("enter,l", "Enter", "answer('leave')", "Leave it running"),
+        Control("s", "s", "answer('stop')", "Stop it: work in flight is drained"),
+        Control("escape,c", "Esc", "answer('cancel')", "Stay in the console"),
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
+    DEFAULT_CSS = _DIALOG_CSS.format(name="QuitDialog")
+
+    def __init__(self, look: Look) -> None:
+        super().__init__()
+        head = Row().put("The run is still going. What about it?", f"bold bright{_RAISED}").runs()
+        lines: list[tuple[Runs, str]] = [(head, ""), ((), "")]
+        for control in self.controls:
+            row = Row().put(control.shown, f"bold sky{_RAISED}", 8)
+            lines.append((row.put(control.help, f"text{_RAISED}").runs(), control.action))
+        self._lines = Lines(look, lines)
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield self._lines
+
+    def action_answer(self, answer: QuitAnswer) -> None:
+        self.dismiss(answer)

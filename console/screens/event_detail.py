@@ -1,0 +1,88 @@
+"""One event in full, as JSON to scroll through."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+import msgspec
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+
+from console.keys import Control, bindings
+from console.paint import Row, Runs
+from console.text import clock, count
+from console.theme import Look
+from console.widgets.pages import Pages
+from console.widgets.panel import title
+from replay.frame import EventRow
+
+READING = (
+    Control("escape,enter,q", "Esc", "dismiss", "Back"),
+    Control("down,j", "↓", "scroll(1)", "A line down"),
+    Control("up,k", "↑", "scroll(-1)", "A line up"),
+    Control("pagedown,space", "PgDn", "scroll_page(1)", "A page down"),
+    Control("pageup", "PgUp", "scroll_page(-1)", "A page up"),
+)
+_KEY = re.compile(r'^(\s*)("(?:[^"\\]|\\.)*":)(.*)$')
+_RAISED = " on raised"
+
+
+class ReadingScreen(ModalScreen[None]):
+    """A window of lines over the page below it."""
+
+    DEFAULT_CSS = """
+    ReadingScreen { align: center middle; background: $background 60%; }
+    ReadingScreen > Vertical {
+        width: 90%; max-width: 100; height: 86%; background: $surface; padding: 0 1;
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(READING)]
+
+    def __init__(self, look: Look, lines: list[Runs]) -> None:
+        super().__init__()
+        self._pages = Pages(look, lines)
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield self._pages
+
+    def action_scroll(self, by: int) -> None:
+        self._pages.scroll_lines(by)
+
+    def action_scroll_page(self, by: int) -> None:
+        self._pages.scroll_lines(by * self._pages.page)
+
+
+class EventDetail(ReadingScreen):
+    def __init__(self, look: Look, row: EventRow, t0: float) -> None:
+        self.event_row = row
+        super().__init__(look, event_lines(look, row, t0))
+
+
+def event_lines(look: Look, row: EventRow, t0: float) -> list[Runs]:
+    """A head line, then the event as indented JSON; keys stand out."""
+    event = row.event
+    at = clock(event.captured_at_monotonic - t0, tenths=True)
+    head = Row().put(f" {event.event_kind}", f"bold bright{_RAISED}")
+    head.put(f"   event {count(row.ordinal)} at {at}   Esc back", f"dim{_RAISED}")
+    lines: list[Runs] = [head.runs(), ()]
+    text = msgspec.json.format(msgspec.json.encode(event), indent=2).decode()
+    for line in text.splitlines():
+        found = _KEY.match(line)
+        drawn = Row().put(" ", f"text{_RAISED}")
+        if found:
+            indent, key, rest = found.groups()
+            drawn.put(indent, f"text{_RAISED}").put(key, f"sky{_RAISED}")
+            drawn.put(rest, f"text{_RAISED}")
+        else:
+            drawn.put(line, f"text{_RAISED}")
+        lines.append(drawn.runs())
+    return lines
+
+
+def section(look: Look, name: str, width: int) -> Runs:
+    """A title line for a window of lines."""
+    return tuple((text, f"{style}{_RAISED}") for text, style in title(look, name, width))

@@ -1,0 +1,51 @@
+"""Help: every key, from the same declarations that bind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from console.keys import GENERAL, SCREENS, TIME, Control
+from console.paint import Row, Runs
+from console.screens.event_detail import READING, ReadingScreen, section
+from console.theme import Look
+
+_RAISED = " on raised"
+
+
+class HelpScreen(ReadingScreen):
+    def __init__(self, look: Look, page: str, controls: Sequence[Control]) -> None:
+        super().__init__(look, help_lines(look, page, controls))
+
+
+def help_lines(look: Look, page: str, controls: Sequence[Control]) -> list[Runs]:
+    lines: list[Runs] = []
+    for name, table in (
+        (page, controls),
+        ("Screens", SCREENS),
+        ("Time", TIME),
+        ("Console", GENERAL),
+        ("In a window like this one", READING),
+    ):
+        if not table:
+            continue
+        lines.append(section(look, name, 76))
+        for control in table:
+            row = Row().put(f"  {control.shown}", f"bold sky{_RAISED}", 10)
+            lines.append(row.put(control.help, f"text{_RAISED}").runs())
+        lines.append(())
+    glyphs = look.glyphs
+    lines.append(section(look, "Marks", 76))
+    for mark, colour, said in (
+        (glyphs.waiting * 2, "orange", "a request waits for admission"),
+        (glyphs.in_provider * 2, "sky", "a request is in the provider"),
+        (glyphs.failed * 2, "vermillion", "a request in the provider that did not succeed"),
+        (glyphs.own * 2, "green", "the task's own time"),
+        (glyphs.open_end, "bright", "still open"),
+        (glyphs.unknown_end, "vermillion", "end unknown: the producer is gone"),
+        (glyphs.rate_limited, "vermillion", "a provider answered 429"),
+        (glyphs.cooling * 2, "dim", "a ceiling cools down"),
+        (glyphs.limit_mid * 2, "orange", "the adaptive limit; the area below is in flight"),
+    ):
+        row = Row().put(f"  {mark}", f"{colour}{_RAISED}", 10)
+        lines.append(row.put(said, f"text{_RAISED}").runs())
+    return lines

@@ -1,0 +1,131 @@
+"""Leases: who held what when, with the request attempts inside."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+
+from console.keys import Control, bindings
+from console.screens.base import FrameScreen, growing_span
+from console.theme import Look
+from console.widgets.lease_detail import LeaseDetail
+from console.widgets.timeline import MODES, Timeline
+from replay.frame import Frame, Want
+
+_MOST_BARS = 1500
+_SAMPLES = 20
+"""For the rates in the header."""
+_SPAN = 30.0
+"""Seconds in view until someone zooms."""
+_SHORTEST, _LONGEST = 0.05, 7 * 86400.0
+
+
+class LeasesScreen(FrameScreen):
+    name_shown = "Leases"
+    controls: ClassVar[tuple[Control, ...]] = (
+        Control("down", "↓", "pick(1)", "Select a lease one lane further down", "select"),
+        Control("up", "↑", "pick(-1)", "Select a lease one lane further up"),
+        Control("full_stop", ".", "along(1)", "Next lease in the same lane"),
+        Control("comma", ",", "along(-1)", "Previous lease in the same lane"),
+        Control("plus,equals_sign", "+", "zoom(0.5)", "Zoom in", "zoom"),
+        Control("minus", "-", "zoom(2.0)", "Zoom out"),
+        Control("left", "←", "pan(-0.25)", "Earlier"),
+        Control("right", "→", "pan(0.25)", "Later, up to now"),
+        Control("0", "0", "fit", "Fit the run up to now", "fit"),
+        Control("l", "l", "lanes", "Lanes by column, packed, or one for each lease", "lanes"),
+        Control("pagedown", "PgDn", "scroll_lanes(10)", "Further lanes"),
+        Control("pageup", "PgUp", "scroll_lanes(-10)", "Back up the lanes"),
+        Control("enter", "Enter", "to_start", "Go to the moment the selected lease was acquired"),
+        Control("escape", "Esc", "unpick", "Nothing selected, follow the cursor"),
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
+
+    def __init__(self, look: Look, run_title: str) -> None:
+        super().__init__(look, run_title)
+        self._timeline = Timeline(look)
+        self._detail = LeaseDetail(look)
+        self._zoomed = False
+
+    DEFAULT_CSS = """
+    LeasesScreen Timeline { height: 1fr; margin: 1 0 0 0; }
+    """
+
+    def compose_page(self) -> ComposeResult:
+        yield self._timeline
+        yield self._detail
+
+    def want(self) -> Want:
+        timeline = self._timeline
+        at = self.frame.at if self.frame else 0.0
+        span = max(timeline.span, at - timeline.left(at)) if self.frame else timeline.span
+        return Want(samples=_SAMPLES, span=span, bars=_MOST_BARS)
+
+    def show_page(self, frame: Frame) -> None:
+        if not self._zoomed:
+            self._timeline.span = growing_span(frame, _SPAN)
+        self._timeline.show(frame)
+        self._show_detail()
+
+    def _show_detail(self) -> None:
+        if self.frame is not None:
+            self._detail.show(self.frame, self._timeline.bar(self._timeline.selected))
+
+    def _again(self) -> None:
+        self._timeline.redraw()
+        self._show_detail()
+        self.console_app.ask_frame()
+
+    def action_pick(self, lanes: int) -> None:
+        self._timeline.move(lanes)
+        self._show_detail()
+
+    def action_along(self, bars: int) -> None:
+        self._timeline.along(bars)
+        self._show_detail()
+
+    def action_unpick(self) -> None:
+        self._timeline.selected = None
+        self._timeline.right = None
+        self._again()
+
+    def action_zoom(self, factor: float) -> None:
+        self._zoomed = True
+        span = self._timeline.span * factor
+        self._timeline.span = max(_SHORTEST, min(_LONGEST, span))
+        self._again()
+
+    def action_pan(self, part: float) -> None:
+        if self.frame is None:
+            return
+        timeline, at = self._timeline, self.frame.at
+        right = (at if timeline.right is None else timeline.right) + part * timeline.span
+        right = max(right, self.frame.t0 + timeline.span * 0.25)
+        timeline.right = None if right >= at else right
+        self._again()
+
+    def action_fit(self) -> None:
+        if self.frame is not None:
+            self._zoomed = True
+            self._timeline.span = max(1.0, (self.frame.at - self.frame.t0) * 1.05)
+            self._timeline.right = None
+            self._again()
+
+    def action_lanes(self) -> None:
+        index = MODES.index(self._timeline.mode)
+        self._timeline.mode = MODES[(index + 1) % len(MODES)]
+        self._again()
+
+    def action_scroll_lanes(self, by: int) -> None:
+        self._timeline.scroll_lanes(by)
+
+    def action_to_start(self) -> None:
+        bar = self._timeline.bar(self._timeline.selected)
+        if bar is not None:
+            self.console_app.seek_time(bar.start)
+
+    def on_timeline_picked(self, message: Timeline.Picked) -> None:
+        self._timeline.selected = message.lease_id
+        self._timeline.redraw()
+        self._show_detail()

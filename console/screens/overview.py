@@ -1,0 +1,154 @@
+"""Overview: what limits the run now, and what it looked like over the last while."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.events import Resize
+
+from console.keys import Control, bindings
+from console.screens.base import FrameScreen, growing_span, set_height
+from console.text import duration
+from console.theme import Look
+from console.widgets.blame_bar import BlameBar
+from console.widgets.ceilings import CeilingPanel
+from console.widgets.group_table import GroupTable
+from console.widgets.header import BottleneckLine
+from console.widgets.slots import Slots
+from console.widgets.stacked import BlockReasons, QueueDepth
+from replay.frame import Frame, Want
+
+_SPANS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 43200.0, 86400.0)
+
+
+class OverviewScreen(FrameScreen):
+    """Two columns from 110×30 on, one below the other before that."""
+
+    DEFAULT_CSS = """
+    OverviewScreen #body { height: 1fr; layout: vertical; }
+    OverviewScreen #left, OverviewScreen #right { width: 1fr; height: auto; }
+    OverviewScreen.wide #body { layout: horizontal; }
+    OverviewScreen.wide #left, OverviewScreen.wide #right { height: 1fr; }
+    OverviewScreen.wide #right { width: 4fr; }
+    OverviewScreen.wide #left { width: 5fr; }
+    """
+    name_shown = "Overview"
+    controls: ClassVar[tuple[Control, ...]] = (
+        Control("plus,equals_sign", "+", "shorter", "Look at a shorter past"),
+        Control("minus", "-", "longer", "Look at a longer past"),
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
+
+    def __init__(self, look: Look, run_title: str) -> None:
+        super().__init__(look, run_title)
+        self._bottleneck = BottleneckLine(look)
+        self._groups = GroupTable(look)
+        self._blocks = BlockReasons(look)
+        self._slots = Slots(look)
+        self._depth = QueueDepth(look)
+        self._ceilings = CeilingPanel(look)
+        self._blame = BlameBar(look)
+        self._span = 60.0
+        self._arranged: tuple[int, ...] | None = None
+
+    def compose_page(self) -> ComposeResult:
+        yield self._bottleneck
+        with Horizontal(id="body"):
+            with Vertical(id="right"):
+                yield self._ceilings
+            with Vertical(id="left"):
+                yield self._groups
+                yield self._depth
+                yield self._blocks
+                yield self._slots
+        yield self._blame
+
+    def want(self) -> Want:
+        width = self.size.width // 2 if self.has_class("wide") else self.size.width
+        return Want(samples=max(20, width), span=self._shown_span(self.frame))
+
+    def _shown_span(self, frame: Frame | None) -> float:
+        return self._span if frame is None else growing_span(frame, self._span)
+
+    def show_page(self, frame: Frame) -> None:
+        self._arrange(frame)
+        over = f"last {duration(self._shown_span(frame))}"
+        self._bottleneck.show(frame)
+        self._groups.show(frame)
+        self._ceilings.show(frame, over)
+        self._blocks.show(frame, over)
+        self._slots.show(frame)
+        self._depth.show(frame, over)
+        self._blame.show(frame.blame, over)
+
+    def on_resize(self, event: Resize) -> None:
+        super().on_resize(event)
+        if self.frame is not None:
+            self._arrange(self.frame)
+
+    def _arrange(self, frame: Frame) -> None:
+        """Give each panel its lines, by what there is to show and how much room there is."""
+        width, height = self.size
+        groups, ceilings = max(1, len(frame.groups)), max(1, len(frame.ceilings))
+        slots, notes = len(frame.limits), self._notes.lines_for(width)
+        said = 1 if height < 16 else self._bottleneck.lines_for(frame, width)
+        legend = self._blame.legend_lines(frame.blame, width) if frame.blame else 1
+        key = (width, height, groups, ceilings, slots, notes, said, legend)
+        if key == self._arranged:
+            return
+        self._arranged = key
+        wide = width >= 110 and height >= 30
+        self.set_class(wide, "wide")
+        set_height(self._bottleneck, said)
+        set_height(self._bottleneck, 1 if height < 16 else 2)
+        most = 4 if height >= 30 else 2 if height >= 24 else 1
+        blame = 2 + min(legend, most) + (1 if height >= 50 else 0)
+        if height < 14:
+            blame = 2
+        set_height(self._blame, blame)
+        body = height - 2 - notes - (2 if height < 16 else 3) - blame - 1
+        if wide:
+            self._arrange_wide(body, groups, ceilings, slots)
+        else:
+            self._arrange_narrow(body, groups, ceilings)
+
+    def _arrange_wide(self, body: int, groups: int, ceilings: int, slots: int) -> None:
+        set_height(self._ceilings, body)
+        table = min(groups + 3, body // 2)
+        set_height(self._groups, table)
+        left = body - table
+        shown = slots + 2 if slots and left - slots - 2 >= 6 else 0
+        set_height(self._slots, shown)
+        left -= shown
+        depth = left // 2 if left >= 16 else 0
+        set_height(self._depth, depth)
+        set_height(self._blocks, left - depth)
+
+    def _arrange_narrow(self, body: int, groups: int, ceilings: int) -> None:
+        set_height(self._slots, 0)
+        set_height(self._depth, 0)
+        compact = min(ceilings + 1, max(2, body // 2))
+        table = min(groups + 2, max(2, body - compact))
+        spare = body - compact - table
+        blocks = min(8, spare) if spare >= 4 else 0
+        spare -= blocks
+        if spare >= 3 * ceilings:
+            compact += spare
+            spare = 0
+        set_height(self._ceilings, compact)
+        set_height(self._groups, table + max(0, spare))
+        set_height(self._blocks, blocks)
+
+    def action_shorter(self) -> None:
+        self._change_span(-1)
+
+    def action_longer(self) -> None:
+        self._change_span(1)
+
+    def _change_span(self, by: int) -> None:
+        index = _SPANS.index(self._span) + by
+        self._span = _SPANS[max(0, min(index, len(_SPANS) - 1))]
+        self.console_app.ask_frame()

@@ -1,0 +1,68 @@
+"""Which mode the console is in, and what the header says about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from replay.frame import Frame
+
+Mode = Literal["WAITING", "LIVE", "PAUSED", "REPLAY", "ENDED", "LOST"]
+
+SPEEDS: tuple[float, ...] = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, float("inf"))
+"""Run seconds per second; the last one crosses the whole run in ten seconds."""
+_FASTEST_CROSSING = 10.0
+
+
+def speed_label(speed: float) -> str:
+    if speed == 0.25:
+        return "×¼"
+    if speed == 0.5:
+        return "×½"
+    return "max" if speed == float("inf") else f"×{speed:.0f}"
+
+
+def run_seconds(speed: float, elapsed: float, total: float) -> float:
+    """How far the cursor goes in `elapsed` seconds of a run that is `total` seconds long."""
+    if speed == float("inf"):
+        speed = max(2 * SPEEDS[-2], total / _FASTEST_CROSSING)
+    return elapsed * speed
+
+
+def mode_of(frame: Frame, playing: bool) -> Mode:
+    """A cursor in the past is PAUSED or REPLAY; at the newest event the source's state counts."""
+    if frame.liveness == "waiting":
+        return "WAITING"
+    newest = frame.ordinal >= frame.last_ordinal
+    if newest and frame.liveness == "ended":
+        return "ENDED"
+    if newest and frame.liveness == "lost":
+        return "LOST"
+    if frame.following and frame.liveness == "live":
+        return "LIVE"
+    return "REPLAY" if playing else "PAUSED"
+
+
+MODE_COLOUR: dict[Mode, str] = {
+    "WAITING": "grey",
+    "LIVE": "green",
+    "PAUSED": "yellow",
+    "REPLAY": "sky",
+    "ENDED": "grey",
+    "LOST": "vermillion",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the app knows beyond the frame."""
+
+    mode: Mode
+    speed: float | None
+    """While playing."""
+    clock: float
+    """Run time; between two events of a live run it goes on by the console's own clock."""
+    quiet: float = 0.0
+    """Seconds since a live run's last event, as far as this console knows."""
+    problem: str = ""
+    """Why nothing more can be read, if so."""

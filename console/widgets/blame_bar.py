@@ -1,0 +1,97 @@
+"""Where the capacity went: one bar of 100 %, told apart by colour, letter and hatching."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from console.blame import SEEN, by_verdict
+from console.paint import Row, Runs, width_of
+from console.text import percent, words
+from console.theme import Look, verdict_look
+from console.widgets.drawn import Drawn
+from console.widgets.panel import title
+from replay.frame import Share
+
+
+def parts(shares: Sequence[Share], width: int) -> list[tuple[Share, int]]:
+    """Cells for each share, largest remainder first, so that they add up to `width`."""
+    total = sum(share.fraction for share in shares)
+    if total <= 0:
+        return []
+    exact = [share.fraction / total * width for share in shares]
+    cells = [int(part) for part in exact]
+    order = sorted(range(len(shares)), key=lambda i: (cells[i] - exact[i], i))
+    for index in order[: width - sum(cells)]:
+        cells[index] += 1
+    return list(zip(shares, cells, strict=True))
+
+
+class BlameBar(Drawn):
+    """Title, bar, legend."""
+
+    DEFAULT_CSS = "BlameBar { height: 3; }"
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(look, id="blame")
+        self._shares: tuple[Share, ...] = ()
+        self._over = ""
+
+    def show(self, shares: tuple[Share, ...], over: str) -> None:
+        self._shares, self._over = shares, over
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> Sequence[Runs]:
+        rows = [title(self.look, "Where capacity went", width, self._over)]
+        shares = by_verdict(self._shares)
+        if not shares:
+            return [*rows, Row().put(" nothing to account for yet", "dim").runs()]
+        legend = self._legend(shares, width)[: height - 2]
+        bar_lines = max(1, min(2, height - 1 - len(legend)))
+        rows.extend(self._bar(shares, width, index == 0) for index in range(bar_lines))
+        return rows + legend
+
+    def legend_lines(self, shares: Sequence[Share], width: int) -> int:
+        """Lines that the whole legend takes at this width."""
+        return len(self._legend(by_verdict(shares), width))
+
+    def _bar(self, shares: Sequence[Share], width: int, labelled: bool) -> Runs:
+        row = Row().put(" ")
+        for share, cells in parts(shares, width - 2):
+            look = verdict_look(share.verdict)
+            hatch = look.hatch
+            fill = f"shade-{look.colour} on {look.colour}"
+            if not self.look.palette.colour:
+                fill = "text"
+                hatch = self.look.glyphs.bar_full if hatch == " " else hatch
+            text = f"{look.letter} {percent(share.fraction)}"
+            front = "bright" if look.colour == "faint" else "ink"
+            if not labelled or cells < 3:
+                if labelled and cells:
+                    row.put(look.letter, f"bold {front} on {look.colour}")
+                    cells -= 1
+                row.put(hatch * cells, fill)
+                continue
+            label = f" {text} " if cells >= len(text) + 2 else f" {look.letter} "
+            row.put(label, f"bold {front} on {look.colour}")
+            row.put(hatch * (cells - len(label)), fill)
+        return row.runs()
+
+    def _legend(self, shares: Sequence[Share], width: int) -> list[Runs]:
+        rows: list[Runs] = []
+        row = Row().put(" ")
+        for share in shares:
+            if share.fraction < SEEN:
+                continue
+            look = verdict_look(share.verdict)
+            name = words(share.verdict)
+            where = f" {share.resource}" if share.resource and share.verdict != "working" else ""
+            part = percent(share.fraction)
+            need = 4 + width_of(name) + width_of(where) + 1 + len(part)
+            if row.used > 1 and row.used + need > width:
+                rows.append(row.runs())
+                row = Row().put(" ")
+            front = "bright" if look.colour == "faint" else "ink"
+            row.put(f" {look.letter} ", f"bold {front} on {look.colour}").put(" ")
+            row.put(name, "text").put(where, "dim").put(f" {part}", "bold bright").put("   ")
+        rows.append(row.runs())
+        return rows

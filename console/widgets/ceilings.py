@@ -1,0 +1,165 @@
+"""AIMD ceilings, one small multiple per request resource."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from console.paint import Row, Runs, fit, fit_tail, width_of
+from console.text import ceiling_facts, duration, words
+from console.theme import Look
+from console.widgets.chart import ceiling_chart, latest, sparkline
+from console.widgets.drawn import Drawn
+from console.widgets.panel import title
+from replay.frame import CeilingRow, Frame
+
+_FACT_STYLE = {
+    "limit": "bold orange",
+    "in_flight": "sky",
+    "waiting": "purple",
+    "cooldown": "bold vermillion",
+    "reason": "dim",
+}
+
+
+def short_names(resources: Sequence[str]) -> list[str]:
+    """Without the domain, where provider and model alone tell them apart."""
+    brief = [resource.rpartition("/")[0] or resource for resource in resources]
+    return brief if len(set(brief)) == len(brief) else list(resources)
+
+
+class CeilingPanel(Drawn):
+    """Compact lines where there is little room, charts where there is more."""
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(look, id="ceilings")
+        self._frame: Frame | None = None
+        self._over = ""
+
+    def show(self, frame: Frame, over: str) -> None:
+        self._frame, self._over = frame, over
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> Sequence[Runs]:
+        frame = self._frame
+        rows: list[Runs] = [title(self.look, "Request ceilings", width, self._over)]
+        if frame is None or not frame.ceilings:
+            return [*rows, Row().put(" no model has been called yet", "dim").runs()]
+        room = height - 1
+        number = len(frame.ceilings)
+        columns = 1
+        while room * columns // number < 6 and width // (columns + 1) >= 44:
+            columns += 1
+        lines = -(-number // columns)
+        each = min(room // lines, 24)
+        if each < 4:
+            return [*rows, *self._compact(frame, width, room)]
+        for first in range(0, number, columns):
+            blocks = [
+                self._chart(row, frame, width // columns, each)
+                for row in frame.ceilings[first : first + columns]
+            ]
+            rows.extend(self._beside(blocks, width // columns))
+        return rows
+
+    @staticmethod
+    def _beside(blocks: Sequence[Sequence[Runs]], width: int) -> list[Runs]:
+        rows: list[Runs] = []
+        for parts in zip(*blocks, strict=True):
+            row = Row()
+            for index, part in enumerate(parts):
+                row.to(index * width)
+                for text, style in part:
+                    row.put(text, style)
+            rows.append(row.runs())
+        return rows
+
+    def _compact(self, frame: Frame, width: int, room: int) -> list[Runs]:
+        names = short_names([row.ceiling.resource for row in frame.ceilings])
+        facts = [ceiling_facts(row.ceiling, frame.at) for row in frame.ceilings]
+        widest = max(sum(width_of(text) + 3 for _, text in line) for line in facts)
+        name = max(10, min(max(map(len, names)) + 1, width - widest - 8))
+        trend = max(0, min(24, width - name - widest - 1))
+        rows: list[Runs] = []
+        shown = frame.ceilings if len(names) <= room else frame.ceilings[: max(0, room - 1)]
+        for row, label, line in zip(shown, names, facts, strict=False):
+            ceiling = row.ceiling
+            drawn = Row().put(" ").put(fit_tail(label, name - 1), "bright").put(" ")
+            if trend >= 6:
+                values = latest(row.in_flight, trend - 2)
+                spark = sparkline(values, trend - 2, ceiling.effective_max, self.look.glyphs)
+                drawn.put(spark, "sky").put("  ")
+            rows.append(self._facts(drawn, line, ceiling.waiters).runs())
+        if len(shown) < len(names):
+            rows.append(Row().put(f" {len(names) - len(shown)} more", "dim").runs())
+        return rows
+
+    @staticmethod
+    def _facts(
+        row: Row, facts: Sequence[tuple[str, str]], waiters: int, between: str = " · "
+    ) -> Row:
+        for index, (what, text) in enumerate(facts):
+            if index:
+                row.put(between, "faint")
+            idle = what == "waiting" and not waiters
+            row.put(text, "dim" if idle else _FACT_STYLE[what])
+        return row
+
+    def _chart(self, row: CeilingRow, frame: Frame, width: int, height: int) -> list[Runs]:
+        ceiling, glyphs = row.ceiling, self.look.glyphs
+        gutter, inner = 5, width - 7
+        name = Row().put(" ")
+        name.put(fit_tail(ceiling.resource, min(width - 2, len(ceiling.resource))), "bold bright")
+        last = self._last_change(row, frame.at)
+        if last and width - name.used - width_of(last) > 3:
+            name.to(width - width_of(last) - 2).put(last, "dim")
+        said = ceiling_facts(ceiling, frame.at)
+        tight = sum(width_of(text) + 3 for _, text in said) > width
+        facts = self._facts(Row().put(" "), said, ceiling.waiters, "  " if tight else " · ")
+        rows: list[Runs] = [self._cut(name.runs(), width), self._cut(facts.runs(), width)]
+        spare = 1 if height >= 6 else 0
+        waiters = 1 if height >= 6 else 0
+        top = float(max(ceiling.effective_max, 1, *map(int, row.in_flight or (0,))))
+        drawn = ceiling_chart(
+            row.limits,
+            row.in_flight,
+            row.cooling,
+            row.rate_limited,
+            top,
+            inner,
+            height - 2 - spare - waiters,
+            glyphs,
+        )
+        for index, line in enumerate(drawn):
+            label = f"{top:.0f}" if index == 0 else "0" if index == len(drawn) - 1 else ""
+            left = Row().put(label, "dim", gutter - 1, ">").put(glyphs.now, "faint").runs()
+            rows.append(left + line)
+        if waiters:
+            most = max(row.waiters, default=0.0)
+            trend = Row().put("wait", "dim", gutter - 1, ">").put(glyphs.now, "faint")
+            trend.put(sparkline(row.waiters, inner, max(most, 1.0), glyphs), "purple")
+            rows.append(trend.runs())
+        rows.extend(() for _ in range(height - len(rows)))
+        return rows
+
+    @staticmethod
+    def _cut(line: Runs, width: int) -> Runs:
+        kept: list[tuple[str, str]] = []
+        used = 0
+        for text, style in line:
+            size = width_of(text)
+            if used + size > width - 1:
+                kept.append((fit(text, width - 1 - used), style))
+                break
+            kept.append((text, style))
+            used += size
+        return tuple(kept)
+
+    @staticmethod
+    def _last_change(row: CeilingRow, at: float) -> str:
+        change = row.ceiling.last_change
+        if change is None or change.previous == change.current or at < change.at:
+            return ""
+        cause = words(change.cause)
+        if change.retry_after is not None:
+            cause += f", retry after {duration(change.retry_after)}"
+        return f"{change.previous} → {change.current} {cause}, {duration(at - change.at)} ago"

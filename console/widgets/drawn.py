@@ -1,0 +1,77 @@
+"""`Drawn`: a widget that draws whole lines and repaints only those that changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.events import Resize
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from console.paint import Runs, to_strip
+from console.theme import Look, Palette
+
+
+class Drawn(Widget):
+    """Base of all drawings: a subclass gives `draw`, whoever changes its data calls `redraw`."""
+
+    DEFAULT_CSS = """
+    Drawn { width: 1fr; height: 1; }
+    """
+    ground = "text"
+    """Style of cells that nothing is drawn on."""
+
+    def __init__(self, look: Look, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.look = look
+        self._lines: list[Runs] = []
+        self._strips: list[Strip] = []
+        self._drawn_for: tuple[int, Palette] | None = None
+
+    def draw(self, width: int, height: int) -> Sequence[Runs]:
+        """At most `height` lines."""
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """Draw again, and mark the lines that differ from what is on the screen."""
+        width, height = self.size
+        if not width or not height:
+            return
+        lines = list(self.draw(width, height))[:height]
+        lines.extend(() for _ in range(height - len(lines)))
+        palette = self.look.palette
+        anew = self._drawn_for != (width, palette) or len(lines) != len(self._lines)
+        changed: list[Region] = []
+        strips = self._strips
+        if anew:
+            strips = self._strips = [Strip.blank(width)] * height
+        for y, line in enumerate(lines):
+            if anew or line != self._lines[y]:
+                strips[y] = to_strip(line, width, palette, self.look.ascii_only, self.ground)
+                changed.append(Region(0, y, width, 1))
+        self._lines = lines
+        self._drawn_for = (width, palette)
+        if anew:
+            self.refresh()
+        elif changed:
+            self.refresh(*changed)
+
+    def on_resize(self, event: Resize) -> None:
+        self.redraw()
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        width = self.size.width
+        if self._drawn_for is None or self._drawn_for[0] != width:
+            self.redraw()
+        strips = self._strips[crop.y : crop.bottom]
+        if crop.x or crop.right != width:
+            strips = [strip.crop(crop.x, crop.right) for strip in strips]
+        missing = crop.height - len(strips)
+        if missing > 0:
+            blank = Strip.blank(crop.width, self.look.palette[self.ground])
+            strips.extend([blank] * missing)
+        return strips
+
+    def render_line(self, y: int) -> Strip:
+        return self.render_lines(Region(0, y, self.size.width, 1))[0]

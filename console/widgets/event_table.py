@@ -1,0 +1,223 @@
+"""The stream around the cursor, one event a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from textual.events import Click, MouseScrollDown, MouseScrollUp
+from textual.message import Message
+
+from console.paint import Row, Runs, fit_tail
+from console.text import clock, count
+from console.theme import Look
+from console.widgets.drawn import Drawn
+from console.widgets.panel import title
+from engine.events import Event, RequestEvent
+from replay.frame import EventRow, Frame
+
+_HEAD = 2
+_BAD = (
+    "request_rate_limited",
+    "request_limit_decreased",
+    "request_wait_timeout",
+    "request_acquire_denied",
+    "retry_deferred",
+    "non_retryable_dropped",
+    "worker_spawn_failed",
+    "release_diagnostic",
+    "request_release_diagnostic",
+    "recording_gap",
+    "cancelled",
+)
+_HELD = ("admission_blocked", "group_capped", "admission_denied", "row_group_admission_blocked")
+_GOOD = (
+    "task_completed",
+    "request_limit_increased",
+    "row_group_checkpointed",
+    "request_fully_recovered",
+    "request_soft_ceiling_recovered",
+)
+_QUIET = ("scheduler_health_snapshot", "scheduler_loop_heartbeat")
+
+
+def kind_style(kind: str) -> str:
+    if kind in _BAD:
+        return "vermillion"
+    if kind in _HELD:
+        return "orange"
+    if kind in _GOOD:
+        return "green"
+    if kind in _QUIET:
+        return "dim"
+    return "text"
+
+
+def subject(event: Event) -> str:
+    """Whose fact it is: the task, or the request attempt; the column beside an id without it."""
+    correlation = event.captured_correlation
+    column = (correlation.task_column if correlation else None) or ""
+    if isinstance(event, RequestEvent):
+        name = event.request_attempt_id or ""
+    else:
+        name = event.task_id or ""
+    if not name or name.startswith(column + "/"):
+        return name
+    return f"{column} {fit_tail(name, 9).rstrip()}".strip()
+
+
+def resource(event: Event) -> str:
+    if isinstance(event, RequestEvent):
+        key = event.request_resource_key
+        return key.label if key else event.request_group_key or ""
+    return event.scheduler_resource_key or str(event.diagnostics.get("group", ""))
+
+
+def reason(event: Event) -> str:
+    """Reason, result or outcome, then the plain values among the diagnostics."""
+    said = event.reason_or_outcome if isinstance(event, RequestEvent) else event.reason_or_result
+    parts = [said] if said else []
+    for key, value in event.diagnostics.items():
+        if key != "group" and not isinstance(value, dict | list):
+            parts.append(f"{key} {_plain(value)}")
+    return "  ".join(parts)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}".rstrip("0").rstrip(".")
+    return str(value)
+
+
+class EventTable(Drawn):
+    """The cursor's row is the replay's cursor; it moves within the window before that scrolls."""
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(look, id="event-table")
+        self._frame: Frame | None = None
+        self._top = 0
+
+    class Moved(Message):
+        """A row was asked for, by its ordinal."""
+
+        def __init__(self, ordinal: int) -> None:
+            super().__init__()
+            self.ordinal = ordinal
+
+    class Scrolled(Message):
+        """The wheel turned: so many events further."""
+
+        def __init__(self, by: int) -> None:
+            super().__init__()
+            self.by = by
+
+    @property
+    def lines(self) -> int:
+        return max(1, self.size.height - _HEAD)
+
+    def show(self, frame: Frame) -> None:
+        self._frame = frame
+        self.redraw()
+
+    def at_cursor(self) -> EventRow | None:
+        """The event under the cursor: the last one folded into what the screens show."""
+        if self._frame is None:
+            return None
+        ordinal = self._frame.ordinal
+        return next((row for row in self._frame.events if row.ordinal == ordinal), None)
+
+    def draw(self, width: int, height: int) -> Sequence[Runs]:
+        frame = self._frame
+        total = frame.last_ordinal if frame else 0
+        rows = [title(self.look, "Event stream", width, f"{count(total)} events")]
+        if frame is None or not frame.events:
+            return [*rows, Row().put(" no event yet", "dim").runs()]
+        wide = width >= 110
+        ordinal = max(6, len(count(frame.last_ordinal)))
+        head = Row().put("  ").put("#", "dim", ordinal, ">").put("  time", "dim", 12)
+        kind = 28 if wide else 25
+        who, where = self._columns(width, ordinal, kind)
+        head.put("S ", "dim").put("kind", "dim", kind).put(" task / attempt", "dim", who + 1)
+        if where:
+            head.put(" resource / group", "dim", where + 1)
+        head.put(" reason", "dim")
+        rows.append(head.runs())
+        window = self._window(frame, height - _HEAD)
+        for entry in window:
+            rows.append(self._row(entry, frame, ordinal, kind, who, where, width))
+        return rows
+
+    @staticmethod
+    def _columns(width: int, ordinal: int, kind: int) -> tuple[int, int]:
+        """Cells for the subject and the resource; the reason gets the rest."""
+        rest = width - ordinal - kind - 18
+        if rest < 50:
+            return 13, 0
+        return min(28, rest * 3 // 10), min(34, rest * 3 // 10)
+
+    def _window(self, frame: Frame, lines: int) -> list[EventRow]:
+        events = frame.events
+        index = next(
+            (i for i, row in enumerate(events) if row.ordinal >= frame.ordinal), len(events) - 1
+        )
+        top = next((i for i, row in enumerate(events) if row.ordinal >= self._top), index)
+        if not top - lines // 2 <= index < top + lines * 3 // 2:
+            top = index - lines // 2
+        top = min(index, max(top, index - lines + 1))
+        top = max(0, min(top, len(events) - lines))
+        self._top = events[top].ordinal
+        return list(events[top : top + lines])
+
+    def _row(
+        self,
+        entry: EventRow,
+        frame: Frame,
+        ordinal: int,
+        kind: int,
+        who: int,
+        where: int,
+        width: int,
+    ) -> Runs:
+        event = entry.event
+        here = entry.ordinal == frame.ordinal
+        ahead = entry.ordinal > frame.ordinal
+        ground = " on select" if here else ""
+
+        def tone(style: str) -> str:
+            if here:
+                return f"{'bright' if style in ('dim', 'text', 'faint') else style}{ground}"
+            return "dim" if ahead and style != "vermillion" else style
+
+        at = event.captured_at_monotonic - frame.t0
+        request = isinstance(event, RequestEvent)
+        row = Row().put(self.look.glyphs.cursor if here else " ", f"bold bright{ground}")
+        row.put(" ", tone("text"))
+        row.put(count(entry.ordinal), tone("dim"), ordinal, ">").put("  ", tone("text"))
+        row.put(_milliseconds(at), tone("text"), 9, ">").put(" ", tone("text"))
+        row.put("R " if request else "S ", tone("purple" if request else "sky"))
+        row.put(event.event_kind, tone(kind_style(event.event_kind)), kind).put(" ", tone("text"))
+        row.put(fit_tail(subject(event), who), tone("bright")).put(" ", tone("text"))
+        if where:
+            row.put(fit_tail(resource(event), where), tone("dim")).put(" ", tone("text"))
+        row.put(reason(event), tone("text"), max(0, width - row.used))
+        return row.runs()
+
+    def on_click(self, event: Click) -> None:
+        line = event.y - _HEAD
+        frame = self._frame
+        if frame is None or line < 0:
+            return
+        window = self._window(frame, self.lines)
+        if line < len(window):
+            self.post_message(self.Moved(window[line].ordinal))
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        self.post_message(self.Scrolled(3))
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        self.post_message(self.Scrolled(-3))
+
+
+def _milliseconds(seconds: float) -> str:
+    thousandths = round(seconds * 1000)
+    return f"{clock(thousandths // 1000)}.{thousandths % 1000:03}"

@@ -1,0 +1,78 @@
+"""Queue depth by group: a line each, with its trend and what blocks it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from console.paint import Row, Runs, fit_tail
+from console.text import count, duration, short, words
+from console.theme import Look
+from console.widgets.chart import sparkline
+from console.widgets.drawn import Drawn
+from console.widgets.panel import title
+from replay.frame import Frame, GroupRow
+
+_NUMBERS = (("queued", 7), ("leased", 7), ("running", 8), ("deferred", 9))
+_SHORT = (("queued", 7), ("leased", 7), ("run", 5), ("defer", 6))
+
+
+class GroupTable(Drawn):
+    """Title, column names, one line a group; the last line counts those that do not fit."""
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(look, id="groups")
+        self._frame: Frame | None = None
+
+    def show(self, frame: Frame) -> None:
+        self._frame = frame
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> Sequence[Runs]:
+        frame = self._frame
+        groups = frame.groups if frame else ()
+        queued = sum(group.queued for group in groups)
+        rows = [title(self.look, "Queue by group", width, f"{count(queued)} queued")]
+        if frame is None or not groups:
+            return [*rows, Row().put(" no group has work yet", "dim").runs()]
+        numbers = _NUMBERS if width >= 90 else _SHORT
+        fixed = sum(size for _, size in numbers) + 7
+        trend = 9 if width < 72 else 12 if width < 90 else 24
+        longest = max(len(group.label) for group in groups)
+        name = max(8, min(longest + 1, width - fixed - trend - 14, 28))
+        head = Row().put(" group", "dim", name + 1).put("", "dim", trend)
+        for label, size in numbers:
+            head.put(label, "dim", size, ">")
+        rows.append(head.put("oldest", "dim", 8, ">").put("  blocked by", "dim").runs())
+        depth = dict(zip((group.key for group in groups), frame.queue_depth, strict=False))
+        top = max((max(values, default=0.0) for values in frame.queue_depth), default=0.0)
+        room = height - len(rows)
+        shown = groups if len(groups) <= room else groups[: max(0, room - 1)]
+        for group in shown:
+            line = Row().put(" ").put(fit_tail(group.label, name - 1), "bright").put(" ")
+            spark = sparkline(depth.get(group.key, ()), trend - 1, top, self.look.glyphs)
+            rows.append(self._facts(line.put(spark, "sky").put(" "), group, numbers).runs())
+        if len(shown) < len(groups):
+            rest = groups[len(shown) :]
+            more = f" {len(rest)} more groups, {sum(group.queued for group in rest)} queued"
+            rows.append(Row().put(more, "dim").runs())
+        return rows
+
+    def _facts(self, row: Row, group: GroupRow, numbers: Sequence[tuple[str, int]]) -> Row:
+        values = (group.queued, group.leased, group.running, group.deferred)
+        for (_, size), value, style in zip(
+            numbers, values, ("bright", "text", "text", "orange"), strict=True
+        ):
+            row.put(
+                short(value) if value >= 10_000 else str(value),
+                style if value else "faint",
+                size,
+                ">",
+            )
+        oldest = group.oldest_wait
+        old = "dim" if oldest is None else "orange" if oldest >= 10 else "text"
+        row.put(duration(oldest), old, 8, ">").put("  ")
+        if group.blocked_by:
+            row.put(words(group.blocked_by), "orange")
+        elif group.ready and not group.queued:
+            row.put(f"{group.ready} ready", "dim")
+        return row

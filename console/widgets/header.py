@@ -1,0 +1,246 @@
+"""The header: state, clock, progress; notes; the bottleneck line; the footer's keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.events import Click
+
+from console.keys import Control
+from console.paint import Row, Runs, width_of, wrap
+from console.text import cells_done, clock, count, duration, percent, short
+from console.theme import Look, verdict_look
+from console.view import MODE_COLOUR, View, speed_label
+from console.widgets.drawn import Drawn
+from replay.frame import Frame
+
+_MOST_NOTE_LINES = 5
+
+
+class Header(Drawn):
+    """Two lines: who and when; how far."""
+
+    DEFAULT_CSS = "Header { height: 2; }"
+
+    def __init__(self, look: Look, title: str) -> None:
+        super().__init__(look, id="header")
+        self._title = title
+        self._frame: Frame | None = None
+        self._view: View | None = None
+
+    def show(self, frame: Frame, view: View) -> None:
+        self._frame, self._view = frame, view
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> Sequence[Runs]:
+        frame, view = self._frame, self._view
+        if frame is None or view is None:
+            return [Row().put(f" {self._title} ", "bold bright").put("opening …", "dim").runs()]
+        return [self._state_line(frame, view, width), self._progress_line(frame, view, width)]
+
+    def _state_line(self, frame: Frame, view: View, width: int) -> Runs:
+        badge = view.mode
+        if view.mode == "REPLAY" and view.speed is not None:
+            badge = f"REPLAY {speed_label(view.speed)}"  # type: ignore[assignment]
+        right = self._facts(frame, view)
+        while len(right) > 1 and sum(width_of(text) for text, _ in right) > width - 34:
+            right.pop(0)
+        right_width = sum(width_of(text) for text, _ in right)
+        row = Row().put(f" {badge} ", f"bold ink on {MODE_COLOUR[view.mode]}").put(" ")
+        name = frame.run.name or self._title
+        room = max(4, width - row.used - right_width - 2)
+        row.put(name, "bold bright", min(width_of(name), room))
+        row.to(max(row.used + 1, width - right_width - 1))
+        for text, style in right:
+            row.put(text, style)
+        return row.runs()
+
+    def _facts(self, frame: Frame, view: View) -> list[tuple[str, str]]:
+        total = frame.t1 - frame.t0
+        tenths = view.mode not in ("LIVE", "WAITING")
+        facts: list[tuple[str, str]] = []
+        if view.quiet >= 3:
+            facts.append((f"no event for {duration(view.quiet)}   ", "orange"))
+        if view.mode in ("PAUSED", "REPLAY"):
+            facts.append((f"event {count(frame.ordinal)}", "text"))
+            if frame.liveness == "live":
+                facts.append((f" +{count(frame.last_ordinal - frame.ordinal)} since", "yellow"))
+            else:
+                facts.append((f" of {count(frame.last_ordinal)}", "dim"))
+        else:
+            facts.append((f"{count(frame.last_ordinal)} events", "dim"))
+        if frame.lost_events:
+            facts.append((f" {count(frame.lost_events)} lost", "bold vermillion"))
+        facts.append(("   ", "text"))
+        facts.append((clock(view.clock, tenths), "bold bright"))
+        if view.mode in ("PAUSED", "REPLAY") or frame.recorded:
+            facts.append((f" / {clock(total, tenths)}", "dim"))
+        return facts
+
+    def _progress_line(self, frame: Frame, view: View, width: int) -> Runs:
+        progress = frame.progress
+        facts: list[tuple[str, str]] = []
+        done = count(progress.rows_done)
+        if frame.rows_total:
+            facts.append((f"{done}/{count(frame.rows_total)} rows", "bright"))
+            if not progress.rows_done and cells_done(frame) > 0:
+                facts.append((f"cells {percent(cells_done(frame))}", "text"))
+        else:
+            facts.append((f"{done} rows", "bright"))
+        if progress.rows_dropped:
+            facts.append((f"{count(progress.rows_dropped)} dropped", "bold vermillion"))
+        if frame.rows_per_second is not None:
+            facts.append((f"{short(frame.rows_per_second)} rows/s", "text"))
+        if frame.tokens_per_second:
+            facts.append((f"{short(frame.tokens_per_second)} tokens/s", "text"))
+        if frame.eta_seconds is not None and frame.outcome is None and frame.liveness == "live":
+            facts.append((f"ETA {clock(frame.eta_seconds)}", "text"))
+        if view.mode == "ENDED" and frame.outcome:
+            style = "bold green" if frame.outcome == "success" else "bold vermillion"
+            facts.append((frame.outcome, style))
+        row = Row().put(" ")
+        while (bar := width - _joined(facts) - 10) < 12 and len(facts) > 2:
+            rates = [fact for fact in facts if fact[0].endswith("/s")]
+            if not rates:
+                break
+            facts.remove(rates[-1])
+        bar = min(64, bar)
+        if frame.rows_total and bar >= 6:
+            fraction = min(1.0, (progress.rows_done + progress.rows_dropped) / frame.rows_total)
+            glyphs = self.look.glyphs
+            full = int(bar * fraction + 1e-9)
+            begun = max(full, int(bar * cells_done(frame)))
+            row.put(glyphs.bar_full * full, "green")
+            row.put(glyphs.bar_begun * (begun - full), "green")
+            row.put(glyphs.bar_rest * (bar - begun), "faint")
+            row.put(f"{int(fraction * 100)} %", "bright", 6, ">").put("  ")
+        for index, (text, style) in enumerate(facts):
+            if index:
+                row.put(" · ", "faint")
+            row.put(text, style)
+        return row.runs()
+
+
+def _joined(facts: Sequence[tuple[str, str]]) -> int:
+    return sum(width_of(text) for text, _ in facts) + 3 * (len(facts) - 1)
+
+
+class Notes(Drawn):
+    """What nobody may overlook, over the full width; what the source never tells, in one line."""
+
+    DEFAULT_CSS = "Notes { height: 0; }"
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(look, id="notes")
+        self._alarms: list[str] = []
+        self._aside = ""
+
+    def show(self, frame: Frame, problem: str) -> None:
+        """`problem` is the app's own, beside what the frame says."""
+        lacks = "; ".join(frame.run.lacks)
+        asides = [note for note in frame.notes if lacks and lacks in note]
+        self._alarms = [note for note in (*frame.notes, problem) if note and note not in asides]
+        self._aside = asides[0] if asides else ""
+        height = self.lines_for(self.app.size.width)
+        if self.styles.height is None or self.styles.height.value != height:
+            self.styles.height = height
+        self.redraw()
+
+    def lines_for(self, width: int) -> int:
+        """Lines that the notes take at this width."""
+        return len(self._wrapped(width)) + bool(self._aside)
+
+    def _wrapped(self, width: int) -> list[str]:
+        lines: list[str] = []
+        for note in self._alarms:
+            first, *rest = wrap(note, width - 4, 2) or [""]
+            lines.append(f" ! {first}")
+            lines.extend(f"   {line}" for line in rest)
+        if len(lines) > _MOST_NOTE_LINES:
+            lines = [*lines[: _MOST_NOTE_LINES - 1], f" ! {len(self._alarms)} notes in all"]
+        return lines
+
+    def draw(self, width: int, height: int) -> Sequence[Runs]:
+        style = "bold ink on vermillion"
+        rows = [Row().put(line, style).to(width, style).runs() for line in self._wrapped(width)]
+        if self._aside:
+            rows.append(Row().put(" ").put(self._aside, "dim", width - 2).runs())
+        return rows
+
+
+class BottleneckLine(Drawn):
+    """One sentence: what limits the run now."""
+
+    DEFAULT_CSS = "BottleneckLine { height: 2; margin: 1 0 0 0; }"
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(look, id="bottleneck")
+        self._frame: Frame | None = None
+
+    def show(self, frame: Frame) -> None:
+        self._frame = frame
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> Sequence[Runs]:
+        frame = self._frame
+        edge = self.look.glyphs.edge
+        bottleneck = frame.bottleneck if frame else None
+        if frame is None or bottleneck is None:
+            waiting = frame is None or frame.last_ordinal == 0
+            said = "Waiting for the first events." if waiting else "Nothing holds the run back now."
+            return [Row().put(f" {edge} ", "grey").put(said, "text").runs()]
+        look = verdict_look(bottleneck.verdict)
+        return [
+            Row().put(f" {edge} ", look.colour).put(line, "bold bright").runs()
+            for line in wrap(bottleneck.sentence, width - 4, height)
+        ]
+
+    @staticmethod
+    def lines_for(frame: Frame, width: int) -> int:
+        """Lines that the sentence takes at this width, at most two."""
+        sentence = frame.bottleneck.sentence if frame.bottleneck else ""
+        return max(1, len(wrap(sentence, width - 4, 2)))
+
+
+class Footer(Drawn):
+    """The screens and the most used keys; a click on one does what the key does."""
+
+    DEFAULT_CSS = "Footer { height: 1; dock: bottom; }"
+    ground = "text on raised"
+
+    def __init__(self, look: Look, screens: Sequence[Control], here: str) -> None:
+        super().__init__(look, id="footer")
+        self._screens = screens
+        self._here = here
+        self._controls: tuple[Control, ...] = ()
+        self._spots: list[tuple[int, int, str]] = []
+
+    def show(self, controls: tuple[Control, ...]) -> None:
+        self._controls = controls
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> Sequence[Runs]:
+        row = Row().put(" ", self.ground)
+        self._spots = []
+        for control in self._screens:
+            here = control.brief == self._here
+            start = row.used
+            style = "bold ink on sky" if here else "bold bright on raised"
+            row.put(f" {control.shown} {control.brief} ", style)
+            self._spots.append((start, row.used, control.action))
+        row.put(f" {self.look.glyphs.now} ", "faint on raised")
+        for control in self._controls:
+            if not control.brief or row.used + len(control.shown + control.brief) + 3 > width:
+                continue
+            start = row.used
+            row.put(f"{control.shown} ", "bold sky on raised")
+            row.put(control.brief, "dim on raised")
+            self._spots.append((start, row.used, control.action))
+            row.put("  ", self.ground)
+        return [row.runs()]
+
+    async def on_click(self, event: Click) -> None:
+        for start, end, action in self._spots:
+            if start <= event.x < end:
+                await self.run_action(action)
+                return

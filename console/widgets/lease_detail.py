@@ -1,0 +1,135 @@
+"""One task lease in words: what it is, and where its time went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from console.paint import Row, Runs
+from console.text import clock, duration, words
+from console.theme import Look
+from console.widgets.blame_bar import parts
+from console.widgets.drawn import Drawn
+from console.widgets.panel import title
+from replay.frame import Frame, LeaseBar, Share
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Seconds of a task from dependency-ready to now or its release; None where unknown."""
+
+    queued: float | None
+    admission: float | None
+    request_wait: float
+    provider: float
+    own: float
+
+
+def waits(bar: LeaseBar, at: float) -> Waits:
+    """Everything inside the lease that is neither a wait nor at the provider is own time."""
+    end = at if bar.end is None else bar.end
+    spent = {"waiting": 0.0, "in_provider": 0.0}
+    for segment in bar.segments:
+        if segment.kind in spent:
+            spent[segment.kind] += (at if segment.end is None else segment.end) - segment.start
+    queued = None
+    if bar.enqueued_at is not None and bar.selected_at is not None:
+        queued = bar.selected_at - bar.enqueued_at
+    admission = None if bar.selected_at is None else bar.start - bar.selected_at
+    own = max(0.0, end - bar.start - spent["waiting"] - spent["in_provider"])
+    return Waits(queued, admission, spent["waiting"], spent["in_provider"], own)
+
+
+class LeaseDetail(Drawn):
+    """Title, identity, waits as words and as a bar, the latest attempts."""
+
+    DEFAULT_CSS = "LeaseDetail { height: 6; }"
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(look, id="detail")
+        self._bar: LeaseBar | None = None
+        self._frame: Frame | None = None
+
+    def show(self, frame: Frame, bar: LeaseBar | None) -> None:
+        self._frame, self._bar = frame, bar
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> Sequence[Runs]:
+        bar, frame = self._bar, self._frame
+        if bar is None or frame is None:
+            hint = "Press ↓ or click a bar to see where its time goes."
+            return [title(self.look, "Lease", width), Row().put(f" {hint}", "dim").runs()]
+        rows = [title(self.look, f"Lease {bar.lease_id}", width, self._result(bar))]
+        row = Row().put(" ").put(bar.task_id, "bold bright", min(40, max(8, len(bar.task_id))))
+        facts = [f"column {bar.column}"] if width >= 100 else []
+        if bar.row_group is not None:
+            facts.append(f"row group {bar.row_group}")
+        if bar.row is not None:
+            facts.append(f"row {bar.row}")
+        facts.append(f"attempt {bar.attempt}")
+        end = frame.at if bar.end is None else bar.end
+        started = clock(bar.start - frame.t0, True)
+        facts.append(f"from {started} for {duration(end - bar.start)}")
+        for fact in facts:
+            row.put(" · ", "faint").put(fact, "text")
+        if bar.error:
+            row.put(" · ", "faint").put(bar.error, "vermillion")
+        rows.append(row.runs())
+        found = waits(bar, frame.at)
+        named = (
+            ("queued", found.queued, "dim"),
+            ("admission", found.admission, "purple"),
+            ("waiting", found.request_wait, "orange"),
+            ("provider", found.provider, "sky"),
+            ("own", found.own, "green"),
+        )
+        row = Row().put(" ")
+        for index, (name, seconds, style) in enumerate(named):
+            if index:
+                row.put(" · ", "faint")
+            row.put(f"{name} ", "dim").put(
+                duration(seconds) if seconds is not None else "unknown", style
+            )
+        rows.append(row.runs())
+        rows.append(self._bar_line(named, width))
+        rows.extend(self._attempts(bar, frame.at, height - len(rows)))
+        return rows
+
+    def _bar_line(self, named: Sequence[tuple[str, float | None, str]], width: int) -> Runs:
+        glyphs = self.look.glyphs
+        fills = (" ", glyphs.leased, glyphs.waiting, glyphs.in_provider, glyphs.own)
+        shares = [Share(name, seconds or 0.0) for name, seconds, _ in named]
+        row = Row().put(" ")
+        for (_, cells), fill, (_, _, style) in zip(
+            parts(shares, width - 2), fills, named, strict=False
+        ):
+            row.put((fill if fill != " " else "·") * cells, style)
+        return row.runs()
+
+    def _attempts(self, bar: LeaseBar, at: float, lines: int) -> list[Runs]:
+        by_attempt: dict[str, tuple[str, float, float, str | None]] = {}
+        for segment in bar.segments:
+            resource, waited, called, outcome = by_attempt.get(
+                segment.attempt_id, (segment.resource, 0.0, 0.0, None)
+            )
+            length = (at if segment.end is None else segment.end) - segment.start
+            if segment.kind == "waiting":
+                waited += length
+            elif segment.kind == "in_provider":
+                called += length
+            by_attempt[segment.attempt_id] = (resource, waited, called, segment.outcome or outcome)
+        rows: list[Runs] = []
+        for attempt, (resource, waited, called, outcome) in list(by_attempt.items())[-lines:]:
+            row = Row().put(f" {attempt} ", "dim").put(resource, "text")
+            row.put(f"  waited {duration(waited)}, called {duration(called)}", "dim")
+            if outcome:
+                good = outcome == "success"
+                row.put("  ").put(words(outcome), "green" if good else "vermillion")
+            rows.append(row.runs())
+        return rows[:lines]
+
+    @staticmethod
+    def _result(bar: LeaseBar) -> str:
+        if bar.result == "unknown":
+            return "end unknown: the producer is gone"
+        return bar.result or "open"

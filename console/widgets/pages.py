@@ -1,0 +1,43 @@
+"""`Pages`: lines to read, scrolled by keys and wheel; for the help and an event's detail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.events import MouseScrollDown, MouseScrollUp
+
+from console.paint import Row, Runs
+from console.theme import Look
+from console.widgets.drawn import Drawn
+
+
+class Pages(Drawn):
+    DEFAULT_CSS = "Pages { height: 1fr; }"
+    ground = "text on raised"
+
+    def __init__(self, look: Look, lines: Sequence[Runs]) -> None:
+        super().__init__(look)
+        self._all = list(lines)
+        self._top = 0
+
+    def draw(self, width: int, height: int) -> Sequence[Runs]:
+        self._top = max(0, min(self._top, len(self._all) - height))
+        rows = list(self._all[self._top : self._top + height])
+        below = len(self._all) - self._top - height
+        if below > 0 and rows:
+            rows[-1] = Row().put(f" {below + 1} more lines: ↓ PgDn", "dim on raised").runs()
+        return rows
+
+    def scroll_lines(self, by: int) -> None:
+        self._top += by
+        self.redraw()
+
+    @property
+    def page(self) -> int:
+        return max(1, self.size.height - 1)
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        self.scroll_lines(3)
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        self.scroll_lines(-3)

@@ -1,0 +1,16 @@
+"""The title line that every panel begins with."""
+
+from __future__ import annotations
+
+from console.paint import Row, Runs, width_of
+from console.theme import Look
+
+
+def title(look: Look, name: str, width: int, note: str = "") -> Runs:
+    """` Name ───────────── note `"""
+    row = Row().put(f" {name} ", "bold text")
+    end = width - 1 - (width_of(note) + 1 if note else 0)
+    row.to(max(row.used, end), "faint", look.glyphs.rule)
+    if note:
+        row.put(f" {note}", "dim")
+    return row.runs()

@@ -1,0 +1,38 @@
+"""Scheduler resources: how many leases of how many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from console.paint import Row, Runs
+from console.theme import Look
+from console.widgets.drawn import Drawn
+from console.widgets.panel import title
+from replay.frame import Frame
+
+
+class Slots(Drawn):
+    def __init__(self, look: Look) -> None:
+        super().__init__(look, id="slots")
+        self._limits: tuple[tuple[str, int, int], ...] = ()
+
+    def show(self, frame: Frame) -> None:
+        self._limits = frame.limits
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> Sequence[Runs]:
+        rows: list[Runs] = [title(self.look, "Task slots", width)]
+        if not self._limits:
+            return [*rows, Row().put(" not known", "dim").runs()]
+        glyphs = self.look.glyphs
+        name = min(max(len(label) for label, _, _ in self._limits) + 2, width // 2)
+        bar = max(4, min(40, width - name - 12))
+        for label, leased, limit in self._limits[: height - 1]:
+            full = min(bar, round(bar * leased / limit)) if limit else bar
+            style = "orange" if leased >= limit else "sky"
+            row = Row().put(" ").put(label, "text", name - 1).put(glyphs.bar_full * full, style)
+            row.put(glyphs.bar_rest * (bar - full), "faint").put(
+                f"{leased}/{limit}", "bright", 9, ">"
+            )
+            rows.append(row.runs())
+        return rows

@@ -1,0 +1,576 @@
+"""Hand-made frames, always the same, for every state a run can be in."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from engine.events import (
+    ColumnInfo,
+    Event,
+    RequestEvent,
+    RequestResource,
+    RunInfo,
+    RuntimeCorrelation,
+    SchedulerEvent,
+)
+from replay.frame import (
+    Bottleneck,
+    CeilingRow,
+    EventRow,
+    Frame,
+    GroupRow,
+    LeaseBar,
+    Segment,
+    Share,
+)
+from replay.state import Block, Ceiling, Gap, LimitChange, Progress, RowGroups
+
+T0 = 1000.0
+ALPHA = "alpha/gen-8b/chat"
+BETA = "beta/judge-large/chat"
+SAMPLES = 80
+
+COLUMNS = (
+    ColumnInfo("topic", "sampler", "batch", group="local/topic"),
+    ColumnInfo("question", "llm_text", "cell", ("topic",), "model/alpha/gen-8b/chat/question"),
+    ColumnInfo("answer", "llm_text", "cell", ("question",), "model/alpha/gen-8b/chat/answer"),
+    ColumnInfo("critique", "llm_text", "cell", ("answer",), "model/beta/judge-large/chat/critique"),
+    ColumnInfo("score", "llm_text", "cell", ("critique",), "model/beta/judge-large/chat/score"),
+)
+RUN = RunInfo("r1", "support-dialogues", monotonic_start=T0, records=1000, columns=COLUMNS)
+
+
+def _wave(seed: int, low: float, high: float) -> tuple[float, ...]:
+    rng = random.Random(seed)
+    value, out = (low + high) / 2, []
+    for _ in range(SAMPLES):
+        value = min(high, max(low, value + rng.uniform(-1, 1) * (high - low) / 6))
+        out.append(float(round(value)))
+    return tuple(out)
+
+
+def _ceiling(resource: str, **changes: Any) -> Ceiling:
+    base = Ceiling(
+        resource,
+        resource.rsplit("/", 1)[0],
+        static_cap=16,
+        effective_max=16,
+        limit=16,
+        in_flight=14,
+        completed=1840,
+    )
+    for name, value in changes.items():
+        setattr(base, name, value)
+    return base
+
+
+def _group(key: str, label: str, numbers: tuple[int, int, int, int], **more: Any) -> GroupRow:
+    queued, leased, running, deferred = numbers
+    return GroupRow(
+        key,
+        label,
+        queued,
+        leased,
+        running,
+        more.get("ready", 0),
+        deferred,
+        more.get("oldest"),
+        more.get("blocked"),
+    )
+
+
+def _bars(now: float, seed: int = 5) -> tuple[LeaseBar, ...]:
+    rng = random.Random(seed)
+    bars: list[LeaseBar] = []
+    lanes = (
+        ("topic", 1, 0.2),
+        ("question", 4, 2.0),
+        ("answer", 4, 3.2),
+        ("critique", 4, 2.6),
+        ("score", 3, 1.4),
+    )
+    for column, width, mean in lanes:
+        resource = ALPHA if column in ("question", "answer") else BETA
+        for lane in range(width):
+            time = now - 34 + rng.uniform(0, 4)
+            while time < now:
+                length = mean * rng.uniform(0.5, 1.7)
+                end: float | None = time + length
+                if end is not None and end > now:
+                    end = None
+                number = len(bars) + 1
+                bars.append(_bar(number, column, resource, time, end, now, rng, lane))
+                time += length + rng.uniform(0.05, 0.9) + (3.0 if column == "topic" else 0.0)
+    return tuple(sorted(bars, key=lambda bar: bar.start))
+
+
+def _bar(
+    number: int,
+    column: str,
+    resource: str,
+    start: float,
+    end: float | None,
+    now: float,
+    rng: random.Random,
+    lane: int,
+) -> LeaseBar:
+    stop = now if end is None else end
+    length = stop - start
+    waited = start + length * (0.05 + (0.5 * rng.random() if resource == BETA else 0.1))
+    called = stop if end is None else stop - length * 0.12
+    segments: tuple[Segment, ...] = ()
+    if column != "topic":
+        open_call = end is None
+        outcome = "rate_limited" if resource == BETA and number % 11 == 0 else "success"
+        attempt = f"a{number}"
+        segments = (
+            Segment("waiting", start + length * 0.02, waited, None, attempt, resource),
+            Segment(
+                "in_provider",
+                waited,
+                None if open_call else called,
+                None if open_call else outcome,
+                attempt,
+                resource,
+            ),
+        )
+    return LeaseBar(
+        f"t{number}",
+        f"{column}/{number * 3 % 250}",
+        column,
+        f"model/{column}",
+        number % 4,
+        start,
+        end,
+        None if end is None else "completed",
+        segments,
+        ready_at=start - 1.2,
+        enqueued_at=start - 1.1,
+        selected_at=start - 0.012,
+        row=number * 3 % 250,
+    )
+
+
+def _events(last: int, now: float, after: int = 0) -> tuple[EventRow, ...]:
+    def correlation(column: str) -> RuntimeCorrelation:
+        return RuntimeCorrelation("r1", 2, column, "cell", "model", "9f2c", "e812")
+
+    beta = RequestResource("beta", "judge-large", "chat")
+    cycle: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("dependency_ready", "", {"group": "model/beta/judge-large/chat/critique", "row": 117}),
+        ("ready_enqueued", "", {"group": "model/beta/judge-large/chat/critique", "weight": 1.0}),
+        ("selected", "", {}),
+        ("task_lease_acquired", "", {"resources": {"submission": 1}}),
+        ("worker_spawned", "", {}),
+        ("request_wait_started", "cooldown", {"reason": "cooldown", "waiters": 22, "limit": 7}),
+        ("request_lease_acquired", "", {"limit": 7, "in_flight": 7}),
+        ("model_request_started", "", {}),
+        ("model_request_completed", "rate_limited", {"duration_seconds": 0.412}),
+        ("request_rate_limited", "", {"retry_after": 2.0, "blocked_until": now + 1.2, "cut": True}),
+        ("request_limit_decreased", "rate_limited", {"previous": 9, "current": 7}),
+        ("request_lease_released", "rate_limited", {"held_seconds": 0.413}),
+        ("retry_deferred", "RateLimited", {"attempt": 1, "delay_seconds": 2.0}),
+        ("admission_blocked", "no_capacity", {"queued_count": 61}),
+        ("task_lease_released", "released", {}),
+        ("task_completed", "", {}),
+        ("scheduler_health_snapshot", "", {"reason": "periodic"}),
+    )
+    rows: list[EventRow] = []
+    for ordinal in range(max(1, last - 119), last + after + 1):
+        kind, said, diagnostics = cycle[ordinal % len(cycle)]
+        at = now - (last - ordinal) * 0.021
+        event: Event
+        if kind.startswith(("request_", "model_")):
+            event = RequestEvent(
+                kind,
+                at,
+                ordinal // 2,
+                correlation("critique"),
+                f"a{ordinal // 17 + 800}",
+                None,
+                beta,
+                None,
+                said or None,
+                None,
+                diagnostics,
+            )
+        else:
+            event = SchedulerEvent(
+                kind,
+                at,
+                ordinal // 2,
+                correlation("critique"),
+                None if kind.endswith(("snapshot", "blocked")) else f"critique/{ordinal // 17}",
+                "e812",
+                "t812",
+                "submission" if kind in ("task_lease_acquired", "admission_blocked") else None,
+                said or None,
+                None,
+                diagnostics,
+            )
+        rows.append(EventRow(ordinal, event))
+    return tuple(rows)
+
+
+def healthy() -> Frame:
+    """Live, both providers at work, the model slots are the limit."""
+    now = T0 + 62.4
+    keys = [column.group for column in COLUMNS]
+    groups = (
+        _group(keys[0], "topic", (0, 0, 0, 0)),
+        _group(keys[1], "question", (42, 7, 7, 0), oldest=3.1),
+        _group(keys[2], "answer", (18, 7, 7, 0), oldest=1.4),
+        _group(keys[3], "critique", (3, 9, 9, 0), oldest=0.3),
+        _group(keys[4], "score", (0, 4, 4, 0), ready=2),
+    )
+    return Frame(
+        run=RUN,
+        liveness="live",
+        recorded=False,
+        following=True,
+        ordinal=11840,
+        at=now,
+        t0=T0,
+        t1=now,
+        last_ordinal=11840,
+        outcome=None,
+        lost_events=0,
+        gaps=(),
+        broken_lines=0,
+        late_events=0,
+        progress=Progress(
+            rows_done=412,
+            completed_by_column={"question": 640, "answer": 540},
+            prompt_tokens=812_000,
+            completion_tokens=401_000,
+            requests_completed=3680,
+        ),
+        rows_total=1000,
+        rows_per_second=9.8,
+        tokens_per_second=3120.0,
+        eta_seconds=60.0,
+        row_groups=RowGroups([4, 5], 2, 6, 4),
+        bottleneck=Bottleneck(
+            "Nothing is wrong: 88 % of the model slots are at work; alpha/gen-8b is the busiest.",
+            "working",
+            ALPHA,
+            0.88,
+            10.0,
+        ),
+        blame=(
+            Share("working", 0.88),
+            Share("dependency", 0.07),
+            Share("task_capacity", 0.05, "submission"),
+        ),
+        groups=groups,
+        block=None,
+        limits=(
+            ("submission", 27, 32),
+            ("model_stage:alpha/gen-8b", 14, 16),
+            ("model_stage:beta/judge-large", 13, 16),
+            ("local:default", 0, 4),
+        ),
+        ceilings=(
+            CeilingRow(
+                _ceiling(ALPHA, limit=16, in_flight=14, waiters=0),
+                (16.0,) * SAMPLES,
+                _wave(1, 10, 16),
+                (0.0,) * SAMPLES,
+                (False,) * SAMPLES,
+                (0,) * SAMPLES,
+            ),
+            CeilingRow(
+                _ceiling(BETA, limit=16, in_flight=13, waiters=0),
+                (16.0,) * SAMPLES,
+                _wave(2, 7, 14),
+                (0.0,) * SAMPLES,
+                (False,) * SAMPLES,
+                (0,) * SAMPLES,
+            ),
+        ),
+        sample_times=tuple(now - 60 + 60 * i / SAMPLES for i in range(SAMPLES)),
+        queue_depth=(
+            (0.0,) * SAMPLES,
+            _wave(3, 20, 60),
+            _wave(4, 8, 30),
+            _wave(6, 0, 8),
+            _wave(7, 0, 3),
+        ),
+        block_reasons=(("no_capacity", tuple(0.3 if i % 17 < 4 else 0.0 for i in range(SAMPLES))),),
+        bars=_bars(now),
+        events=_events(11840, now),
+        notes=(),
+    )
+
+
+def storm() -> Frame:
+    """Live, beta answers 429: its ceiling is cut and cools down, alpha keeps its rate."""
+    frame = healthy()
+    now = T0 + 84.2
+    limits, in_flight, waiters, cooling, marks = [], [], [], [], []
+    limit, rng = 16.0, random.Random(9)
+    for i in range(SAMPLES):
+        hit = i in (30, 34, 41, 52, 66, 75)
+        if hit:
+            limit = max(1.0, limit * 0.75 // 1)
+        elif i > 30 and i % 9 == 0:
+            limit = min(16.0, limit + 1)
+        cold = i in (31, 32, 35, 36, 42, 43, 53, 54, 67, 68, 69, 76, 77, 78, 79)
+        limits.append(limit)
+        in_flight.append(float(round(limit * (0.2 if cold else rng.uniform(0.85, 1.0)))))
+        waiters.append(0.0 if i < 30 else min(23.0, (i - 29) * 0.9))
+        cooling.append(cold)
+        marks.append(1 if hit else 0)
+    change = LimitChange(now - 0.8, 15_702, 9, limits_now(limits), "rate_limited", 2.0)
+    beta = _ceiling(
+        BETA,
+        limit=limits_now(limits),
+        in_flight=1,
+        waiters=23,
+        wait_reason="cooldown",
+        blocked_until=now + 1.2,
+        soft_ceiling=9,
+        consecutive_rate_limits=2,
+        last_change=change,
+        rate_limited=41,
+        completed=1211,
+    )
+    keys = [column.group for column in COLUMNS]
+    groups = (
+        _group(keys[0], "topic", (0, 0, 0, 0)),
+        _group(keys[1], "question", (12, 6, 6, 0), oldest=1.1),
+        _group(keys[2], "answer", (9, 8, 8, 0), oldest=0.9),
+        _group(keys[3], "critique", (61, 16, 16, 7), oldest=14.2, blocked="no_capacity"),
+        _group(keys[4], "score", (28, 8, 8, 3), oldest=11.8, blocked="group_cap"),
+    )
+    return replace(
+        frame,
+        ordinal=15_710,
+        last_ordinal=15_710,
+        at=now,
+        t1=now,
+        progress=Progress(
+            rows_done=520,
+            rows_dropped=3,
+            prompt_tokens=990_000,
+            completion_tokens=500_000,
+            requests_completed=4710,
+            rate_limited=41,
+            retries=38,
+            errors={"RateLimited": 41},
+        ),
+        rows_per_second=4.1,
+        tokens_per_second=1480.0,
+        eta_seconds=117.0,
+        bottleneck=Bottleneck(
+            "beta/judge-large/chat cools down for 1.2 s more after a 429: 23 requests wait, "
+            "1 of 16 slots is in use.",
+            "request_cooldown",
+            BETA,
+            0.36,
+            10.0,
+        ),
+        blame=(
+            Share("working", 0.41),
+            Share("request_cooldown", 0.29, BETA),
+            Share("request_domain_limit", 0.17, BETA),
+            Share("retry_backoff", 0.06),
+            Share("dependency", 0.04),
+            Share("unknown", 0.03),
+        ),
+        groups=groups,
+        block=Block("admission_blocked", now - 1.4, 15_688, "no_capacity", 110),
+        limits=(
+            ("submission", 32, 32),
+            ("model_stage:alpha/gen-8b", 14, 16),
+            ("model_stage:beta/judge-large", 16, 16),
+            ("local:default", 0, 4),
+        ),
+        ceilings=(
+            CeilingRow(
+                _ceiling(ALPHA, limit=16, in_flight=14),
+                (16.0,) * SAMPLES,
+                _wave(1, 10, 16),
+                (0.0,) * SAMPLES,
+                (False,) * SAMPLES,
+                (0,) * SAMPLES,
+            ),
+            CeilingRow(
+                beta,
+                tuple(limits),
+                tuple(in_flight),
+                tuple(waiters),
+                tuple(cooling),
+                tuple(marks),
+            ),
+        ),
+        sample_times=tuple(now - 60 + 60 * i / SAMPLES for i in range(SAMPLES)),
+        queue_depth=(
+            (0.0,) * SAMPLES,
+            _wave(3, 5, 30),
+            _wave(4, 5, 20),
+            tuple(min(61.0, max(2.0, (i - 28) * 1.6)) for i in range(SAMPLES)),
+            tuple(min(28.0, max(0.0, (i - 34) * 0.8)) for i in range(SAMPLES)),
+        ),
+        block_reasons=(
+            ("no_capacity", tuple(min(0.7, max(0.0, (i - 30) / 50)) for i in range(SAMPLES))),
+            ("group_cap", tuple(0.25 if i > 40 and i % 5 else 0.0 for i in range(SAMPLES))),
+            ("queue_empty", tuple(0.5 if i < 12 and i % 3 else 0.0 for i in range(SAMPLES))),
+        ),
+        bars=_bars(now, 8),
+        events=_events(15_710, now),
+    )
+
+
+def limits_now(limits: list[float]) -> int:
+    return int(limits[-1])
+
+
+def paused() -> Frame:
+    """The storm, held 430 events before the newest."""
+    frame = storm()
+    return replace(
+        frame,
+        following=False,
+        last_ordinal=16_140,
+        t1=frame.at + 6.3,
+        events=_events(15_710, frame.at, after=120),
+    )
+
+
+def replaying() -> Frame:
+    """A finished recording somewhere in its middle."""
+    frame = storm()
+    return replace(
+        frame,
+        liveness="ended",
+        recorded=True,
+        following=False,
+        last_ordinal=31_402,
+        t1=T0 + 163.0,
+        outcome="success",
+        eta_seconds=None,
+        events=_events(15_710, frame.at, after=120),
+    )
+
+
+def ended() -> Frame:
+    """A finished recording at its end."""
+    frame = healthy()
+    now = T0 + 163.0
+    keys = [column.group for column in COLUMNS]
+    quiet = tuple(
+        replace(
+            row,
+            ceiling=_ceiling(row.ceiling.resource, in_flight=0, rate_limited=41),
+            in_flight=tuple(
+                v if i < 60 else max(0.0, v - i + 60) for i, v in enumerate(row.in_flight)
+            ),
+        )
+        for row in frame.ceilings
+    )
+    return replace(
+        frame,
+        liveness="ended",
+        recorded=True,
+        ordinal=31_402,
+        last_ordinal=31_402,
+        at=now,
+        t1=now,
+        outcome="success",
+        progress=Progress(
+            rows_done=997,
+            rows_dropped=3,
+            prompt_tokens=2_100_000,
+            completion_tokens=1_000_400,
+            requests_completed=8112,
+            rate_limited=41,
+            retries=40,
+            errors={"RateLimited": 40, "ValueError": 3},
+        ),
+        rows_per_second=0.0,
+        tokens_per_second=0.0,
+        eta_seconds=None,
+        bottleneck=None,
+        groups=tuple(
+            _group(key, column.name, (0, 0, 0, 0))
+            for key, column in zip(keys, COLUMNS, strict=True)
+        ),
+        limits=tuple((name, 0, limit) for name, _, limit in frame.limits),
+        ceilings=quiet,
+        bars=tuple(
+            replace(bar, end=bar.start + 1.0, result="completed", segments=())
+            if bar.end is None
+            else bar
+            for bar in _bars(now)
+        ),
+        events=_events(31_402, now),
+    )
+
+
+def lost() -> Frame:
+    """The producer was killed and a stretch of events is missing."""
+    frame = storm()
+    bars = tuple(replace(bar, result="unknown") if bar.end is None else bar for bar in frame.bars)
+    return replace(
+        frame,
+        liveness="lost",
+        lost_events=41,
+        gaps=(Gap("scheduler", 7_102, 7_142, T0 + 80.0, T0 + 80.6, "shed"),),
+        eta_seconds=None,
+        bars=bars,
+        bottleneck=Bottleneck(
+            "The producer is gone; what it was doing is unknown.", "producer_gone", None, 1.0, 10.0
+        ),
+        blame=(
+            Share("working", 0.38),
+            Share("request_cooldown", 0.31, BETA),
+            Share("unknown", 0.31),
+        ),
+        notes=(
+            "The producer is gone: no end was written, 32 leases are open with an unknown end.",
+            "41 scheduler events are missing between 1:20.0 and 1:20.6 (shed).",
+        ),
+    )
+
+
+def empty() -> Frame:
+    """Just started: nothing has happened yet."""
+    frame = healthy()
+    return replace(
+        frame,
+        run=RunInfo("r1", "support-dialogues", records=1000, columns=COLUMNS),
+        liveness="waiting",
+        ordinal=0,
+        last_ordinal=0,
+        at=T0,
+        t1=T0,
+        progress=Progress(),
+        rows_per_second=None,
+        tokens_per_second=None,
+        eta_seconds=None,
+        row_groups=RowGroups(),
+        bottleneck=None,
+        blame=(),
+        groups=(),
+        limits=(),
+        ceilings=(),
+        sample_times=(),
+        queue_depth=(),
+        block_reasons=(),
+        bars=(),
+        events=(),
+    )
+
+
+FRAMES = {
+    "healthy": healthy,
+    "storm": storm,
+    "paused": paused,
+    "replaying": replaying,
+    "ended": ended,
+    "lost": lost,
+    "empty": empty,
+}

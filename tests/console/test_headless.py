@@ -1,0 +1,49 @@
+"""The plain-text form of a frame."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from console.headless import status_line, summary
+from tests.console.frames import FRAMES, ended, lost, storm
+
+
+def test_a_line_says_what_limits_the_run() -> None:
+    line = status_line(storm())
+    assert line.startswith("1:24.2 live | 520/1,000 rows, 3 dropped, 4.1 rows/s")
+    assert "queued 110, running 38" in line
+    assert "beta/judge-large/chat: limit 5/16, in flight 1, waiting 23, cooldown 1.2 s" in line
+    assert "alpha/gen-8b/chat" not in line
+    assert "cools down for 1.2 s more after a 429" in line
+
+
+def test_the_summary_of_a_finished_run() -> None:
+    text = summary(ended())
+    assert text.startswith("support-dialogues: success after 2:43.0")
+    assert "997/1,000 rows, 3 dropped" in text
+    assert "8,112 completed, 41 rate-limited, 40 task retries" in text
+    assert "ValueError: 3" in text
+    assert "88 % working" in text
+
+
+def test_what_is_lost_is_said() -> None:
+    assert "LOST" in status_line(lost())
+    assert "41 events lost" in status_line(lost())
+    assert "note      The producer is gone" in summary(lost())
+
+
+@pytest.mark.parametrize("name", sorted(FRAMES))
+def test_no_escape_codes(name: str) -> None:
+    frame = FRAMES[name]()
+    assert "\n" not in status_line(frame)
+    assert "\x1b" not in status_line(frame) + summary(frame)
+
+
+def test_headless_does_not_load_textual() -> None:
+    code = (
+        "import sys, console.headless; sys.exit('textual' in sys.modules or 'rich' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,88 @@
+"""What each screen looks like, for each state, at three sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from console.app import ConsoleApp
+from tests.console.frames import FRAMES
+from tests.console.session_double import RecordingSession
+
+SIZES = ((80, 24), (120, 40), (200, 60))
+Compare = Callable[..., bool]
+
+
+def app_for(name: str, **options: Any) -> ConsoleApp:
+    session = RecordingSession(FRAMES[name]())
+    return ConsoleApp(session, tick_seconds=None, clock=lambda: 0.0, **options)
+
+
+def press(*keys: str) -> Callable[[Any], Any]:
+    async def run(pilot: Any) -> None:
+        await pilot.pause()
+        await pilot.app.settle()
+        for key in keys:
+            await pilot.press(key)
+            await pilot.pause()
+            await pilot.app.settle()
+        await pilot.pause()
+
+    return run
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", sorted(FRAMES))
+def test_overview(snap_compare: Compare, name: str, size: tuple[int, int]) -> None:
+    assert snap_compare(app_for(name), terminal_size=size, run_before=press())
+
+
+@pytest.mark.parametrize("key", ["1", "4", "6"])
+@pytest.mark.parametrize("name", ["storm", "replaying"])
+def test_large(snap_compare: Compare, name: str, key: str) -> None:
+    assert snap_compare(app_for(name), terminal_size=SIZES[2], run_before=press(key))
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", ["storm", "lost", "empty"])
+def test_leases(snap_compare: Compare, name: str, size: tuple[int, int]) -> None:
+    assert snap_compare(app_for(name), terminal_size=size, run_before=press("4", "down", "down"))
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", ["storm", "replaying", "empty"])
+def test_events(snap_compare: Compare, name: str, size: tuple[int, int]) -> None:
+    assert snap_compare(app_for(name), terminal_size=size, run_before=press("6"))
+
+
+@pytest.mark.parametrize("keys", [("4", "question_mark"), ("6", "enter"), ("g",)], ids="-".join)
+def test_windows(snap_compare: Compare, keys: tuple[str, ...]) -> None:
+    assert snap_compare(app_for("paused"), terminal_size=(80, 24), run_before=press(*keys))
+
+
+def test_quit_question(snap_compare: Compare) -> None:
+    app = app_for("storm", on_quit="ask")
+    assert snap_compare(app, terminal_size=(80, 24), run_before=press("q"))
+
+
+@pytest.mark.parametrize("key", ["1", "4"])
+def test_light(snap_compare: Compare, key: str) -> None:
+    assert snap_compare(app_for("storm"), terminal_size=(120, 40), run_before=press(key, "t"))
+
+
+@pytest.mark.parametrize("key", ["1", "4", "6"])
+def test_ascii(snap_compare: Compare, key: str) -> None:
+    app = app_for("storm", ascii_only=True)
+    assert snap_compare(app, terminal_size=(80, 24), run_before=press(key))
+
+
+@pytest.mark.parametrize("key", ["1", "4"])
+def test_without_colour(snap_compare: Compare, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert snap_compare(app_for("storm"), terminal_size=(80, 24), run_before=press(key))
+
+
+def test_too_small(snap_compare: Compare) -> None:
+    assert snap_compare(app_for("storm"), terminal_size=(36, 8), run_before=press())

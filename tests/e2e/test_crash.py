@@ -1,0 +1,166 @@
+"""kill -9 of each process in mid-run: what is kept, what is said, and that nothing doubles."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from engine.events import JournalHeader, decode_line
+from tests.e2e.program import HEADGATE, environment, headgate
+from tests.e2e.terminal import Terminal
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"never came: {what}")
+        time.sleep(0.02)
+
+
+def processes_of(folder: Path, module: str) -> list[int]:
+    """Process ids of `module` working on `folder`, from their command lines."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            arguments = (entry / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if module in arguments and str(folder) in arguments:
+            found.append(int(entry.name))
+    return found
+
+
+def journal_events(folder: Path) -> list[Any]:
+    events = []
+    for segment in sorted((folder / "journal").glob("*.jsonl")):
+        for line in segment.read_bytes().splitlines(keepends=True):
+            if line.endswith(b"\n"):
+                decoded = decode_line(line)
+                if not isinstance(decoded, JournalHeader):
+                    events.append(decoded)
+    return events
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """A demo in mid-run, headless; whatever is left of it is stopped afterwards."""
+    out = tmp_path / "out"
+    command = subprocess.Popen(
+        [HEADGATE, "demo", "--headless", "--records", "200", "--out", str(out)],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: (out / "journal").exists() and len(journal_events(out)) > 400, "events")
+        yield out, command
+    finally:
+        for module in ("console.cli.engine_process", "replay.recording.recorder"):
+            for pid in processes_of(out, module):
+                os.kill(pid, signal.SIGKILL)
+        command.kill()
+        command.wait()
+
+
+def kill(folder: Path, module: str) -> None:
+    [pid] = processes_of(folder, module)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not processes_of(folder, module), f"{module} gone")
+
+
+def ordinals(recording: Path) -> tuple[int, int, int, int]:
+    with duckdb.connect(str(recording), read_only=True) as connection:
+        found = connection.execute(
+            "select min(ordinal), max(ordinal), count(*), count(distinct ordinal) from events"
+        ).fetchone()
+    assert found is not None
+    return found
+
+
+def test_engine_killed(running: tuple[Path, subprocess.Popen[bytes]], tmp_path: Path) -> None:
+    out, command = running
+    with Terminal([HEADGATE, "watch", out], cwd=tmp_path, env=environment(tmp_path)) as terminal:
+        terminal.wait_for("LIVE")
+        kill(out, "console.cli.engine_process")
+        killed_at = time.monotonic()
+        terminal.wait_for("LOST", "The producer is gone")
+        terminal.send("q")
+        assert terminal.wait_exit() == 0
+    assert command.wait(timeout=60) == 3
+    assert time.monotonic() > killed_at
+    assert json.loads((out / "run.json").read_text())["state"] == "lost"
+    assert not (out / "journal").exists()
+    low, high, count, distinct = ordinals(out / "recording.duckdb")
+    assert low == 1
+    assert high == count == distinct
+    with duckdb.connect(str(out / "recording.duckdb"), read_only=True) as connection:
+        for stream in ("scheduler", "request"):
+            row = connection.execute(
+                f"select max(seq) = count(*) from events where stream = '{stream}'"
+            ).fetchone()
+            assert row == (True,)
+        open_leases = connection.execute(
+            "select count(*) from leases where released_at is null"
+        ).fetchone()
+    assert open_leases is not None
+    assert open_leases[0] > 0
+    shown = headgate("replay", out, "--once", cwd=tmp_path)
+    assert "unknown" in shown.stdout
+    assert "running" not in shown.stdout.lower()
+
+
+def test_recorder_killed(running: tuple[Path, subprocess.Popen[bytes]], tmp_path: Path) -> None:
+    out, command = running
+    wait_for(lambda: (out / "recording.duckdb").exists(), "a first commit")
+    command.kill()  # it would finish the import itself
+    kill(out, "replay.recording.recorder")
+    wait_for(lambda: not processes_of(out, "console.cli.engine_process"), "the end", 90)
+    assert (out / "journal").exists()
+    written = [e for e in journal_events(out) if hasattr(e, "event_kind")]
+    shown = headgate("replay", out, "--once", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert not (out / "journal").exists()
+    assert json.loads((out / "run.json").read_text())["state"] == "complete"
+    assert ordinals(out / "recording.duckdb") == (1, len(written), len(written), len(written))
+    again = headgate("replay", out, "--once", cwd=tmp_path)
+    assert again.stdout == shown.stdout
+    assert ordinals(out / "recording.duckdb")[2] == len(written)
+
+
+def test_console_killed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command: list[str | Path] = [HEADGATE, "demo", "--records", "60", "--out", out]
+    try:
+        with Terminal(command, cwd=tmp_path, env=environment(tmp_path)) as terminal:
+            terminal.wait_for("LIVE")
+            terminal.process.send_signal(signal.SIGKILL)
+            terminal.process.wait()
+        assert processes_of(out, "console.cli.engine_process")
+        with Terminal(
+            [HEADGATE, "watch", out], cwd=tmp_path, env=environment(tmp_path)
+        ) as terminal:
+            terminal.wait_for("LIVE")
+            terminal.wait_for("ENDED", seconds=90)
+            terminal.send("q")
+            assert terminal.wait_exit() == 0
+        wait_for(lambda: not (out / "journal").exists(), "the recorder's end")
+        record = json.loads((out / "run.json").read_text())
+        assert (record["state"], record["rows_done"]) == ("complete", 60)
+    finally:
+        for module in ("console.cli.engine_process", "replay.recording.recorder"):
+            for pid in processes_of(out, module):
+                os.kill(pid, signal.SIGKILL)
