@@ -159,6 +159,12 @@ class ConsoleApp(App[Outcome]):
             view = self._view(frame)
             self._header_state = (view, current)
             current.show(frame, view)
+        if isinstance(self.screen, QuitDialog) and not self._going_on:
+            self.screen.dismiss("cancel")
+
+    @property
+    def _going_on(self) -> bool:
+        return self._frame is None or self._frame.liveness in ("live", "waiting")
 
     def _show_header(self) -> None:
         """A live run's clock goes on while nothing happens; nothing else is drawn again."""
@@ -294,8 +300,7 @@ class ConsoleApp(App[Outcome]):
                 page.redraw_all()
 
     def action_leave(self) -> None:
-        live = self._frame is None or self._frame.liveness in ("live", "waiting")
-        if self._on_quit == "ask" and live:
+        if self._on_quit == "ask" and self._going_on:
             self.push_screen(QuitDialog(self.look), self._answered)
         else:
             self.exit("quit")

@@ -502,6 +502,19 @@ def test_quit_asks_while_our_run_lives(key: str, outcome: str | None) -> None:
     asyncio.run(main())
 
 
+def test_the_question_goes_when_the_run_ends_unanswered() -> None:
+    async def test(driven: Driven) -> None:
+        await driven.press("q")
+        assert isinstance(driven.app.screen, QuitDialog)
+        driven.session.shown = replace(driven.session.shown, liveness="ended")
+        driven.session.changed = True
+        await driven.tick(0.25)
+        assert isinstance(driven.app.screen, OverviewScreen)
+        assert driven.app.is_running
+
+    drive(test, on_quit="ask")
+
+
 def test_quit_does_not_ask_when_the_run_is_over() -> None:
     async def main() -> None:
         async with running("ended", on_quit="ask") as driven:
