@@ -1,7 +1,7 @@
 """`ScriptedServer`: scripted providers behind real HTTP on loopback, in the OpenAI dialect.
 
 In a program of its own: `python -m engine.models.scripted_server SCRIPT.yaml`, where the file maps
-provider names to scripts.
+provider names to scripts; `--log FILE` writes a line of JSON for each chat request.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -39,12 +40,30 @@ _REASONS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One chat request as the server saw it. Times are the server's monotonic seconds."""
+
+    provider: str
+    model: str
+    outcome: str
+    """The script's word, or `abandoned` where the caller hung up before it."""
+    arrived_at: float
+    answered_at: float
+
+
 class ScriptedServer:
     """Serves each script under `http://127.0.0.1:PORT/NAME/v1` between enter and exit."""
 
-    def __init__(self, scripts: Mapping[str, ProviderScript], port: int = 0) -> None:
+    def __init__(
+        self,
+        scripts: Mapping[str, ProviderScript],
+        port: int = 0,
+        on_served: Callable[[Served], None] | None = None,
+    ) -> None:
         self._players = {name: ScriptPlayer(script) for name, script in scripts.items()}
         self._wanted_port = port
+        self._on_served = on_served
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
         self.port = 0
@@ -110,11 +129,17 @@ class ScriptedServer:
         if body.get("stream"):
             return _error(400, "streaming is not served")
         self.requests[name] += 1
-        reply = player.arrive(self._clock.monotonic(), model, prompt, system)
+        arrived_at = self._clock.monotonic()
+        reply = player.arrive(arrived_at, model, prompt, system)
+        outcome = "abandoned"
         try:
             await asyncio.sleep(reply.seconds)
+            outcome = reply.outcome
         finally:
             player.leave(reply)
+            if self._on_served is not None:
+                now = self._clock.monotonic()
+                self._on_served(Served(name, model, outcome, arrived_at, now))
         return self._completion(model, reply)
 
     def _completion(self, model: str, reply: Reply) -> bytes | None:
@@ -273,12 +298,18 @@ def read_scripts(path: Path) -> dict[str, ProviderScript]:
         raise UserError(f"{path}: {where}: {first['msg']}") from None
 
 
-async def _serve(scripts: Mapping[str, ProviderScript], port: int, seconds: float) -> None:
+async def _serve(
+    scripts: Mapping[str, ProviderScript], port: int, seconds: float, log: TextIO | None
+) -> None:
+    def write(served: Served) -> None:
+        if log is not None:
+            log.write(json.dumps(asdict(served)) + "\n")
+
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    async with ScriptedServer(scripts, port) as server:
+    async with ScriptedServer(scripts, port, write) as server:
         for name in scripts:
             sys.stdout.write(f"{name} {server.url(name)}\n")
         sys.stdout.flush()
@@ -293,14 +324,21 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--for", dest="seconds", type=float, default=600.0, help="ends by itself after this long"
     )
+    parser.add_argument("--log", type=Path, help="JSON Lines of every chat request are added here")
     options = parser.parse_args(arguments)
     try:
-        asyncio.run(_serve(read_scripts(options.script), options.port, options.seconds))
+        scripts = read_scripts(options.script)
+        with ExitStack() as stack:
+            log = None
+            if options.log is not None:
+                log = stack.enter_context(options.log.open("a", buffering=1, encoding="utf-8"))
+            asyncio.run(_serve(scripts, options.port, options.seconds, log))
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except OSError as error:
-        sys.stderr.write(f"can't listen on 127.0.0.1:{options.port}: {error.strerror}\n")
+        what = error.filename or f"127.0.0.1:{options.port}"
+        sys.stderr.write(f"can't open {what}: {error.strerror}\n")
         return 2
     return 0
 

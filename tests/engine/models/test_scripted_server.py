@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,35 @@ def test_the_program_ends_by_itself(tmp_path: Path) -> None:
         out, _ = program.communicate(timeout=20)
         assert program.returncode == 0
         assert out.startswith("alpha http://127.0.0.1:")
+
+
+def test_the_program_logs_each_chat_request(tmp_path: Path) -> None:
+    path, log = tmp_path / "scripts.yaml", tmp_path / "served.jsonl"
+    path.write_text(
+        "free: {latency: {distribution: constant, mean: 0}}\n"
+        "shut: {rate_limits: [{allow: 0}], rejection_seconds: 0}\n"
+        "slow: {latency: {distribution: constant, mean: 300}}\n"
+    )
+    began = time.monotonic()
+    with start(path, "--log", str(log)) as program:
+        assert program.stdout is not None
+        urls = dict(program.stdout.readline().split() for _ in range(3))
+        for name, patience in (("free", 10.0), ("shut", 10.0), ("slow", 0.05)):
+            call = urllib.request.Request(urls[name] + "/chat/completions", chat("a"))
+            with contextlib.suppress(OSError), urllib.request.urlopen(call, timeout=patience):
+                pass
+        while not log.exists() or log.read_text().count("\n") < 3:
+            assert time.monotonic() < began + 30
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(10) == 0
+    served = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(one["provider"], one["outcome"]) for one in served] == [
+        ("free", "answer"),
+        ("shut", "rate_limited"),
+        ("slow", "abandoned"),
+    ]
+    for one in served:
+        assert began < one["arrived_at"] <= one["answered_at"] < time.monotonic()
 
 
 def test_the_program_says_what_is_wrong_with_its_script(tmp_path: Path) -> None:
