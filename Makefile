@@ -1,19 +1,25 @@
 # make demo   a live run on the embedded scripted providers, in the console (a summary where there is no terminal)
 # make test   the tests
 # Both set up .venv themselves: Python >= 3.11 and make are all they need.
+# make test-peer   the tests with the real Data Designer, which it installs into $(PEER)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEER := .venv-peer
 
-.PHONY: demo test lint types layers bench clean
+.PHONY: demo test test-peer lint types layers bench clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo
 
 test: $(READY)
 	$(BIN)/pytest
+
+test-peer: $(READY)
+	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
+	HEADGATE_PEER_PYTHON=$(abspath $(PEER))/bin/python $(BIN)/pytest tests/peer
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -38,4 +44,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PEER) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,40 @@
+"""Runs of the real Data Designer, whose interpreter HEADGATE_PEER_PYTHON names (`make test-peer`).
+
+Without it nothing here is collected: the other tests need nothing outside the repository.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.peer.desk import Desk, Row, open_desk
+
+collect_ignore_glob = [] if "HEADGATE_PEER_PYTHON" in os.environ else ["test_*.py"]
+
+
+@pytest.fixture
+def desks(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
+    """Opens desks, each with a folder and providers of its own; all are closed at the end."""
+    with ExitStack() as stack:
+        opened = 0
+
+        def open_one(*, storm: bool = False, seconds: float = 0.05) -> Desk:
+            nonlocal opened
+            opened += 1
+            folder = tmp_path / f"desk{opened}"
+            return stack.enter_context(open_desk(folder, storm=storm, seconds=seconds))
+
+        yield open_one
+
+
+@pytest.fixture(scope="session")
+def rows_without_headgate(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+    """What their script loads where nobody watches and no provider refuses."""
+    with open_desk(tmp_path_factory.mktemp("bare") / "desk", storm=False, seconds=0.01) as desk:
+        desk.run("create")
+        return desk.loaded

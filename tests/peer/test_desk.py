@@ -1,0 +1,33 @@
+"""That the desk is fit to prove anything: their environment, their answers, the storm."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+
+from tests.peer.desk import LLM_COLUMNS, RECORDS, STORM_FROM, STORM_TO, Desk, Row
+
+
+def test_their_environment_has_no_headgate() -> None:
+    python = os.environ["HEADGATE_PEER_PYTHON"]
+    for module in ("engine", "replay", "console"):
+        found = subprocess.run(
+            [python, "-c", f"import {module}"], cwd="/", stderr=subprocess.PIPE, check=False
+        )
+        assert b"ModuleNotFoundError" in found.stderr, module
+
+
+def test_a_storm_changes_no_row(
+    desks: Callable[..., Desk], rows_without_headgate: list[Row]
+) -> None:
+    desk = desks(storm=True)
+    desk.run("create")
+    assert desk.loaded == rows_without_headgate
+    assert len(desk.loaded) == RECORDS
+    assert all(row[column] for row in desk.loaded for column in LLM_COLUMNS)
+    beta = [one for one in desk.served if one.provider == "beta"]
+    began = min(one.arrived_at for one in beta)
+    first, last = desk.storm
+    assert STORM_FROM <= first - began < last - began < STORM_TO + 0.5
+    assert {one.outcome for one in beta} == {"answer", "rate_limited"}
