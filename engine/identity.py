@@ -7,6 +7,7 @@ that events and screens use; keys compare and hash by value.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, Protocol
 
 RequestDomain = Literal["chat", "embedding", "image", "healthcheck"]
@@ -71,23 +72,56 @@ class TaskGroupKey(NamedTuple):
 
 
 class PressureSnapshot(NamedTuple):
-    """Read-only request pressure of one resource at one instant (seconds are monotonic)."""
+    """Read-only request pressure of one resource at one instant (times are monotonic seconds)."""
 
     resource: RequestResourceKey
     captured_at: float
+    sequence: int
+    """Number of the last request event before it; 0 where nothing is recorded."""
     effective_max: int
     current_limit: int
     in_flight_count: int
+    active_lease_count: int
+    """Leases not yet released; each counts in flight from its issue to its release."""
     waiters: int
     blocked_until_monotonic: float | None
+    """End of the last cooldown, also when it has passed."""
+    cooldown_remaining_seconds: float
     rate_limit_ceiling: int | None
+    """The limit at the last cut, until the limit has recovered."""
     consecutive_rate_limits: int
     last_outcome: str | None
+    leak_counters: Mapping[str, int]
+    """Refused releases by reason."""
+
+
+class GlobalPressureSnapshot(NamedTuple):
+    """Request pressure of one provider/model over all its domains at one instant."""
+
+    provider_model: ProviderModelKey
+    captured_at: float
+    sequence: int
+    static_cap: int
+    in_flight_count: int
+    active_lease_count: int
+    waiters: int
+    aliases: tuple[str, ...]
+    raw_caps: Mapping[str, int]
+    """By alias."""
+    limits: Mapping[str, int]
+    """Current limit by domain."""
 
 
 class RequestPressureSnapshotProvider(Protocol):
-    """The read-only view of request pressure that task admission may look at."""
+    """The read-only view of request pressure that task admission may look at.
+
+    None stands for what is not registered. A snapshot never changes and costs O(domains).
+    """
 
     def snapshot(self, resource: RequestResourceKey) -> PressureSnapshot | None: ...
 
     def snapshots(self) -> tuple[PressureSnapshot, ...]: ...
+
+    def global_snapshot(self, provider: str, model: str) -> GlobalPressureSnapshot | None: ...
+
+    def global_snapshots(self) -> tuple[GlobalPressureSnapshot, ...]: ...

@@ -12,11 +12,12 @@ from typing import Any
 
 from engine.clock import Clock
 from engine.events import EventStream
-from engine.identity import PressureSnapshot, ProviderModelKey, RequestResourceKey
+from engine.identity import RequestResourceKey
 from engine.request_admission.attempt import Attempt
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.handoff import acquire_on_loop
 from engine.request_admission.ledger import RequestLeaseLedger
+from engine.request_admission.pressure import RequestPressure
 from engine.request_admission.queue import RequestQueueSelection
 from engine.request_admission.reporting import RequestReporter
 from engine.request_admission.resources import (
@@ -25,7 +26,6 @@ from engine.request_admission.resources import (
     ResourceState,
 )
 from engine.request_admission.types import (
-    ProviderModelSnapshot,
     ReleaseResult,
     RequestAdmissionDecision,
     RequestAdmissionDenied,
@@ -56,8 +56,10 @@ class AdaptiveRequestAdmissionController:
     ) -> None:
         self._clock = clock
         self._loop = loop
+        self._stream = stream
         self._report = RequestReporter(stream)
         self._resources = RequestResources(config)
+        self.pressure = RequestPressure(self._resources, clock, stream)
         self._ledger = RequestLeaseLedger()
         self._waiting: dict[int, tuple[Attempt, RequestWaiter]] = {}
         self._attempts_begun = 0
@@ -125,9 +127,7 @@ class AdaptiveRequestAdmissionController:
         now = self._clock.monotonic()
         attempt = self._ledger.find(lease)
         if attempt is None:
-            refusal = self._ledger.refuse(lease)
-            self._report.release_refused(lease, refusal, now)
-            return ReleaseResult(False, refusal, {"lease_id": lease.lease_id})
+            return self._refuse_release(lease, outcome, now)
         state = attempt.state
         binding = state.in_flight >= state.limits.limit
         self._ledger.close(attempt)
@@ -145,6 +145,23 @@ class AdaptiveRequestAdmissionController:
         self._report.lease_released(attempt, outcome.kind, now)
         self._pump(state.provider_model, now)
         return _RELEASED
+
+    def _refuse_release(
+        self, lease: RequestAdmissionLease, outcome: RequestReleaseOutcome, now: float
+    ) -> ReleaseResult:
+        refusal = self._ledger.refuse(lease)
+        state = self._resources.get(lease.item.resource)
+        if state is not None:
+            state.refused_releases[refusal] = state.refused_releases.get(refusal, 0) + 1
+        self._report.release_refused(lease, refusal, now)
+        facts = {
+            "lease_id": lease.lease_id,
+            "resource": lease.item.resource.label,
+            "outcome": outcome.kind,
+            "lease_generation": str(lease.controller_generation),
+            "controller_generation": str(self._ledger.generation),
+        }
+        return ReleaseResult(False, refusal, facts)
 
     def mark_started(self, lease: RequestAdmissionLease, at: float) -> None:
         """The call under this lease went out at `at`."""
@@ -175,23 +192,6 @@ class AdaptiveRequestAdmissionController:
             if state.timer is not None:
                 state.timer.cancel()
                 state.timer = None
-
-    def snapshot(self, resource: RequestResourceKey) -> PressureSnapshot | None:
-        state = self._resources.get(resource)
-        return state.snapshot(self._clock.monotonic()) if state is not None else None
-
-    def snapshots(self) -> tuple[PressureSnapshot, ...]:
-        now = self._clock.monotonic()
-        return tuple(state.snapshot(now) for state in self._resources)
-
-    def global_snapshot(self, provider: str, model: str) -> ProviderModelSnapshot | None:
-        """Pressure over all domains of one provider/model; None where it is not registered."""
-        shared = self._resources.provider_model(ProviderModelKey(provider, model))
-        return shared.snapshot(self._clock.monotonic()) if shared is not None else None
-
-    def global_snapshots(self) -> tuple[ProviderModelSnapshot, ...]:
-        now = self._clock.monotonic()
-        return tuple(shared.snapshot(now) for shared in self._resources.provider_models())
 
     def keyframe(self, full: bool) -> dict[str, Any]:
         """`requests` and `aggregates` of a keyframe; with `full` also the live `attempts` by id."""
@@ -313,7 +313,8 @@ class AdaptiveRequestAdmissionController:
             return RequestAdmissionDenied(item, reason)
         available = state.obstacle_ends_at(state.obstacle(now))
         retry_after = None if available is None else available - now
-        return RequestAdmissionDenied(item, reason, retry_after, available, state.snapshot(now))
+        snapshot = state.snapshot(now, self._stream.request_sequence)
+        return RequestAdmissionDenied(item, reason, retry_after, available, snapshot)
 
     def _on_deadline(self, attempt: Attempt) -> None:
         entry = self._waiting.get(attempt.serial)

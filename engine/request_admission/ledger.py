@@ -15,7 +15,7 @@ class RequestLeaseLedger:
     """Counts a lease in flight from `issue` to `close`. Ids are `r1`, `r2` and so on."""
 
     def __init__(self) -> None:
-        self._generation = next(_generations)
+        self.generation = next(_generations)
         self._issued = 0
         self._live: dict[str, Attempt] = {}
         self.refusals: dict[str, int] = {}
@@ -34,7 +34,7 @@ class RequestLeaseLedger:
             now,
             limits.limit,
             limits.effective_max,
-            self._generation,
+            self.generation,
         )
         attempt.lease = lease
         attempt.phase = "leased"
@@ -64,7 +64,7 @@ class RequestLeaseLedger:
         return reason
 
     def _refusal(self, lease: RequestAdmissionLease) -> RequestReleaseReason:
-        if lease.controller_generation != self._generation:
+        if lease.controller_generation != self.generation:
             return "wrong_controller_generation"
         if lease.lease_id in self._live:
             return "stale_lease"

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from engine.events import RequestResource
-from engine.identity import PressureSnapshot, ProviderModelKey, RequestResourceKey
+from engine.identity import (
+    GlobalPressureSnapshot,
+    PressureSnapshot,
+    ProviderModelKey,
+    RequestResourceKey,
+)
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.limits import AdaptiveRequestLimitState, LimitTransition
 from engine.request_admission.queue import RequestFairQueue
 from engine.request_admission.types import (
-    ProviderModelSnapshot,
     RequestOutcomeKind,
     RequestWaitReason,
 )
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class ProviderModelState:
@@ -35,12 +41,15 @@ class ProviderModelState:
     def aliases(self) -> list[str]:
         return sorted(self.raw_caps)
 
-    def snapshot(self, now: float) -> ProviderModelSnapshot:
-        return ProviderModelSnapshot(
+    def snapshot(self, now: float, sequence: int) -> GlobalPressureSnapshot:
+        return GlobalPressureSnapshot(
             self.key,
             now,
+            sequence,
             self.static_cap,
             self.in_flight,
+            self.in_flight,
+            len(self.queue),
             tuple(self.aliases()),
             MappingProxyType(dict(self.raw_caps)),
             MappingProxyType({state.key.domain: state.limits.limit for state in self.resources}),
@@ -63,6 +72,7 @@ class ResourceState:
         "last_outcome",
         "limits",
         "provider_model",
+        "refused_releases",
         "timer",
         "wait_reason",
         "wire",
@@ -83,6 +93,7 @@ class ResourceState:
         self.wait_reason: RequestWaitReason | None = None
         """What keeps the head of its queue waiting; None while nothing waits."""
         self.last_outcome: RequestOutcomeKind | None = None
+        self.refused_releases: dict[str, int] = {}
         self.timer: asyncio.TimerHandle | None = None
 
     def has_room(self, now: float) -> bool:
@@ -110,19 +121,24 @@ class ResourceState:
     def waiters(self) -> int:
         return self.provider_model.queue.waiting(self.key)
 
-    def snapshot(self, now: float) -> PressureSnapshot:
+    def snapshot(self, now: float, sequence: int) -> PressureSnapshot:
         limits = self.limits
+        blocked_until = limits.blocked_until
         return PressureSnapshot(
             self.key,
             now,
+            sequence,
             limits.effective_max,
             limits.limit,
             self.in_flight,
+            self.in_flight,
             self.waiters(),
-            limits.blocked_until,
+            blocked_until,
+            0.0 if blocked_until is None else max(0.0, blocked_until - now),
             limits.soft_ceiling,
             limits.consecutive_rate_limits,
             self.last_outcome,
+            MappingProxyType(dict(self.refused_releases)) if self.refused_releases else _NOTHING,
         )
 
     def keyframe(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from engine.events import RuntimeCorrelation
-from engine.identity import PressureSnapshot, ProviderModelKey, RequestResourceKey
+from engine.identity import PressureSnapshot, RequestResourceKey
 
 RequestOutcomeKind = Literal[
     "success",
@@ -118,19 +118,6 @@ class RequestWaiter:
     enqueued_at: float
     deadline: float | None
     handle: asyncio.Future[RequestAdmissionDecision]
-
-
-class ProviderModelSnapshot(NamedTuple):
-    """Request pressure of one provider/model over all its domains at one instant."""
-
-    provider_model: ProviderModelKey
-    captured_at: float
-    static_cap: int
-    in_flight_count: int
-    aliases: tuple[str, ...]
-    raw_caps: Mapping[str, int]
-    limits: Mapping[str, int]
-    """Current limit by domain."""
 
 
 class RequestAdmissionController(Protocol):

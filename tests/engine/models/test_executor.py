@@ -82,7 +82,7 @@ class Lab:
         ]
 
     def counts(self) -> tuple[int, int]:
-        pressure = self.admission.snapshot(RESOURCE)
+        pressure = self.admission.pressure.snapshot(RESOURCE)
         assert pressure is not None
         return pressure.in_flight_count, pressure.waiters
 

@@ -84,7 +84,7 @@ class Lab:
 
     def counts(self, resource: RequestResourceKey = CHAT) -> tuple[int, int]:
         """In flight and waiting."""
-        pressure = self.controller.snapshot(resource)
+        pressure = self.controller.pressure.snapshot(resource)
         assert pressure is not None
         return pressure.in_flight_count, pressure.waiters
 
@@ -335,7 +335,7 @@ def test_a_ramp_admits_by_its_steps() -> None:
 
         calls = [lab.loop.create_task(call()) for _ in range(4)]
         await settle()
-        pressure = lab.controller.snapshot(CHAT)
+        pressure = lab.controller.pressure.snapshot(CHAT)
         assert pressure is not None
         assert pressure.current_limit == 1
         await asyncio.gather(*calls)
@@ -375,14 +375,14 @@ def test_aliases_share_the_lowest_cap_in_whatever_order(order: tuple[int, ...]) 
         for position in order:
             alias, resource, cap = aliases[position]
             lab.register(resource, cap, alias)
-        overall = lab.controller.global_snapshot("alpha", "m")
+        overall = lab.controller.pressure.global_snapshot("alpha", "m")
         assert overall is not None
         assert overall.static_cap == 4
         assert overall.aliases == ("careful", "fast", "vectors")
         assert overall.raw_caps == {"fast": 16, "careful": 4, "vectors": 8}
         assert overall.limits == {"chat": 4, "embedding": 4}
-        assert lab.controller.global_snapshots() == (overall,)
-        for pressure in lab.controller.snapshots():
+        assert lab.controller.pressure.global_snapshots() == (overall,)
+        for pressure in lab.controller.pressure.snapshots():
             assert (pressure.effective_max, pressure.current_limit) == (4, 4)
 
     virtually(main())
@@ -515,8 +515,8 @@ def test_an_unknown_resource_is_denied() -> None:
         lab = Lab()
         with pytest.raises(RequestAdmissionError, match="hard_policy_denial"):
             await lab.acquire()
-        assert lab.controller.snapshot(CHAT) is None
-        assert lab.controller.global_snapshot("alpha", "m") is None
+        assert lab.controller.pressure.snapshot(CHAT) is None
+        assert lab.controller.pressure.global_snapshot("alpha", "m") is None
 
     virtually(main())
 

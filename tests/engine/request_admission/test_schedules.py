@@ -179,8 +179,8 @@ class Schedule:
         self.recount.catch_up()
         assert self.controller.keyframe(full=True) == self.recount.keyframe()
         now = self.loop.time()
-        for pressure in self.controller.snapshots():
-            overall = self.controller.global_snapshot(*pressure.resource.provider_model)
+        for pressure in self.controller.pressure.snapshots():
+            overall = self.controller.pressure.global_snapshot(*pressure.resource.provider_model)
             assert overall is not None
             cooling = (pressure.blocked_until_monotonic or -1.0) >= now
             ramp_step_due = self.config.startup_ramp_seconds > 0 and now == int(now)
@@ -237,7 +237,9 @@ class Schedule:
         assert self.denials <= {"queue_timeout", "shutdown"}
         assert not self.recount.open_leases
         assert not self.recount.attempts
-        assert all(not p.in_flight_count and not p.waiters for p in self.controller.snapshots())
+        assert all(
+            not p.in_flight_count and not p.waiters for p in self.controller.pressure.snapshots()
+        )
 
 
 @settings(max_examples=60, deadline=None)
