@@ -9,6 +9,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
+from engine.identity import StaticCap
+
 CapacitySource = Literal[
     "default",
     "run_config",
@@ -31,15 +33,6 @@ class CapacityValue(msgspec.Struct, Generic[T], frozen=True):
     source: CapacitySource
     fallback_from: CapacitySource | None = None
     missing_reason: str | None = None
-
-
-class StaticCap(msgspec.Struct, frozen=True):
-    """The cap of one provider/model: the minimum over the aliases that share the endpoint."""
-
-    cap: int
-    aliases: tuple[str, ...]
-    raw_caps: dict[str, int]
-    merge_rule: Literal["min_same_endpoint"] = "min_same_endpoint"
 
 
 class RowGroupCapacity(msgspec.Struct, frozen=True):

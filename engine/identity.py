@@ -7,8 +7,10 @@ that events and screens use; keys compare and hash by value.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, Protocol
+
+import msgspec
 
 RequestDomain = Literal["chat", "embedding", "image", "healthcheck"]
 REQUEST_DOMAINS: tuple[RequestDomain, ...] = ("chat", "embedding", "image", "healthcheck")
@@ -23,6 +25,34 @@ class ProviderModelKey(NamedTuple):
     @property
     def label(self) -> str:
         return f"{self.provider_name}/{self.model_id}"
+
+
+class ModelAlias(NamedTuple):
+    """A name that a workflow gives to an endpoint, with the cap it asks for."""
+
+    alias: str
+    endpoint: ProviderModelKey
+    raw_cap: int
+
+
+class StaticCap(msgspec.Struct, frozen=True):
+    """The cap of one provider/model: the minimum over the aliases that share the endpoint."""
+
+    cap: int
+    aliases: tuple[str, ...]
+    raw_caps: dict[str, int]
+    merge_rule: Literal["min_same_endpoint"] = "min_same_endpoint"
+
+
+def merge_static_caps(aliases: Iterable[ModelAlias]) -> dict[ProviderModelKey, StaticCap]:
+    """The cap of each endpoint, in order of its name: no order of aliases changes the result."""
+    raw_caps: dict[ProviderModelKey, dict[str, int]] = {}
+    for one in sorted(aliases):
+        raw_caps.setdefault(one.endpoint, {})[one.alias] = one.raw_cap
+    return {
+        endpoint: StaticCap(min(caps.values()), tuple(caps), caps)
+        for endpoint, caps in sorted(raw_caps.items())
+    }
 
 
 class RequestResourceKey(NamedTuple):

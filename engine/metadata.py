@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
+
+from engine.errors import UserError
 
 MetadataKind = Literal["local", "model", "custom_model"]
 
@@ -16,10 +18,24 @@ _IDENTITY_PARTS: dict[str, tuple[str, ...]] = {
 _MEMORY_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
 
-class SchedulingMetadataError(Exception):
-    """Metadata that cannot be scheduled. Fatal before any work starts, unless `fallback` is given.
+FATAL_CODES = frozenset(
+    {
+        "invalid_kind",
+        "invalid_identity",
+        "invalid_metadata",
+        "metadata_failed",
+        "non_deterministic_identity",
+        "non_positive_weight",
+    }
+)
+"""No fallback mends these."""
 
-    Codes: `invalid_kind`, `invalid_identity`, `non_deterministic_identity`, `non_positive_weight`.
+
+class SchedulingMetadataError(UserError):
+    """Metadata that cannot be scheduled as it is; fatal before any work starts.
+
+    A generator that can go on without what it wanted raises it with a `fallback` that preserves its
+    behaviour and a `message` that explains it; a code of `FATAL_CODES` stays fatal even so.
     """
 
     def __init__(
@@ -84,6 +100,12 @@ class SchedulingMetadata:
                 "A scheduling identity must be the same in every run, but a part of this one "
                 "is a memory address.",
             )
+
+
+class SchedulingMetadataSource(Protocol):
+    """Whatever tells the resource shape of a column: a generator, or a user's function object."""
+
+    def get_scheduling_metadata(self) -> SchedulingMetadata: ...
 
 
 DEFAULT_METADATA = SchedulingMetadata("local", ("local", "default"))

@@ -154,6 +154,7 @@ async def execute_run(
         keyframe_seconds=keyframe_seconds,
         heartbeat_seconds=keyframe_seconds,
         cpu_seconds=None if inline else time.process_time,
+        metadata_diagnostics=plan.metadata_diagnostics,
     )
     for endpoint, cap in plan.static_caps.items():
         for alias, raw_cap in cap.raw_caps.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.capacity import (
@@ -12,16 +12,15 @@ from engine.capacity import (
     CapacityValue,
     ConfiguredCapacity,
     RowGroupCapacity,
-    StaticCap,
 )
 from engine.events import ColumnInfo, RunInfo
 from engine.generators import build_generators
 from engine.generators.base import ColumnGenerator
-from engine.identity import ProviderModelKey, SchedulerResourceKey
+from engine.identity import ProviderModelKey, SchedulerResourceKey, StaticCap
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.row_groups import RowGroupSpec, split_rows
 from engine.scheduler import ColumnPlan
-from engine.scheduling.resolver import SUBMISSION, TaskSchedulingResolver
+from engine.scheduling.resolver import SUBMISSION, MetadataDiagnostic, TaskSchedulingResolver
 from engine.version import VERSION
 from engine.workflow.endpoints import static_caps
 from engine.workflow.load import LoadedWorkflow
@@ -51,6 +50,8 @@ class RunPlan:
     static_caps: Mapping[ProviderModelKey, StaticCap]
     request_admission: RequestAdmissionConfig
     capacity: AsyncCapacityPlan
+    metadata_diagnostics: tuple[MetadataDiagnostic, ...] = ()
+    """Fallbacks taken in place of what generators told; a run tells them as its first events."""
 
     def describe(self, run_id: str, wall_start: float, monotonic_start: float) -> RunInfo:
         """The run as its journal tells it: names and numbers, no prompts, no keys."""
@@ -83,33 +84,30 @@ class RunPlan:
 
 
 def plan_run(loaded: LoadedWorkflow, *, inline_functions: bool = False) -> RunPlan:
-    """Raises `UserError` or `SchedulingMetadataError` for what can't be run.
+    """Raises `UserError` (`SchedulingMetadataError` is one) for what can't be run.
 
     `inline_functions` runs sync user functions on the loop, as virtual time demands.
     """
     workflow = loaded.workflow
     generators = build_generators(loaded, inline_functions=inline_functions)
     caps = static_caps(workflow.models)
-    resolver = TaskSchedulingResolver()
+    resolver = TaskSchedulingResolver(
+        static_caps={endpoint: cap.cap for endpoint, cap in caps.items()}
+    )
     columns = []
-    limits = {SUBMISSION: workflow.run.max_in_flight_tasks}
     for name in workflow.graph.order:
         generator = generators[name]
-        metadata = generator.get_scheduling_metadata()
         resource = generator.request_resource()
-        scheduling = resolver.resolve(name, metadata, (name,))
-        for key in scheduling.resource_request.amounts:
-            if key.kind == "model_stage":
-                limits[key] = STAGE_LEASES_PER_REQUEST_SLOT * metadata.weight
         columns.append(
             ColumnPlan(
                 name=name,
                 task_type=generator.task_type,
                 depends_on=tuple(workflow.column(name).dependencies()),
-                scheduling=scheduling,
+                scheduling=resolver.resolve(name, generator, (name,)),
                 request_resource=resource.label if resource is not None else None,
             )
         )
+    limits = {SUBMISSION: workflow.run.max_in_flight_tasks, **_stage_limits(columns, caps)}
     request_admission = request_config(workflow.run)
     return RunPlan(
         workflow=workflow,
@@ -120,7 +118,26 @@ def plan_run(loaded: LoadedWorkflow, *, inline_functions: bool = False) -> RunPl
         static_caps=caps,
         request_admission=request_admission,
         capacity=_capacity(workflow, limits, caps, request_admission),
+        metadata_diagnostics=tuple(resolver.diagnostics),
     )
+
+
+def _stage_limits(
+    columns: Sequence[ColumnPlan], caps: Mapping[ProviderModelKey, StaticCap]
+) -> dict[SchedulerResourceKey, int]:
+    """Of each model stage in use: by the cap of its endpoint, or where the workflow knows none, by
+    the largest weight of the columns that work on it."""
+    slots: dict[SchedulerResourceKey, int] = {}
+    for column in columns:
+        group = column.scheduling.group
+        for key in column.scheduling.resource_request.amounts:
+            if key.kind == "model_stage":
+                cap = caps.get(ProviderModelKey(*group.key.identity[1:3]))
+                if cap is not None and group.key.kind == "model":
+                    slots[key] = cap.cap
+                else:
+                    slots[key] = max(slots.get(key, 1), round(group.weight))
+    return {key: STAGE_LEASES_PER_REQUEST_SLOT * slots[key] for key in slots}
 
 
 def request_config(settings: RunSettings) -> RequestAdmissionConfig:

@@ -28,6 +28,7 @@ from engine.scheduling.idle import IdleReport
 from engine.scheduling.keyframe import ledger_keyframe
 from engine.scheduling.live import LiveTask
 from engine.scheduling.queue import FairTaskQueue
+from engine.scheduling.resolver import MetadataDiagnostic
 from engine.scheduling.task_events import TaskEvents
 from engine.scheduling.tracker import CompletionTracker
 from engine.scheduling.types import (
@@ -110,6 +111,7 @@ class AsyncTaskScheduler:
         keyframe_events: int = 5000,
         heartbeat_seconds: float = 1.0,
         cpu_seconds: Callable[[], float] | None = None,
+        metadata_diagnostics: Sequence[MetadataDiagnostic] = (),
     ) -> None:
         _check_limits(columns, admission)
         self._columns = {column.name: column for column in columns}
@@ -125,6 +127,7 @@ class AsyncTaskScheduler:
         self._random = random
         self._retry = retry
         self._request_keyframe = request_keyframe
+        self._metadata_diagnostics = metadata_diagnostics
         self._checkpoints = Checkpoints(checkpoint, stream, self._on_written, self._fail)
         self._clockwork = Clockwork(
             stream,
@@ -172,6 +175,12 @@ class AsyncTaskScheduler:
                 "limits": {key.label: limit for key, limit in self._admission.limits.items()},
             },
         )
+        for one in self._metadata_diagnostics:
+            self._stream.scheduler(
+                "metadata_diagnostic",
+                reason=one.code,
+                diagnostics={"column": one.column, "message": one.message},
+            )
         self.emit_keyframe("start")
         self._clockwork.start(loop)
         self._wake()

@@ -44,7 +44,11 @@ class RowModels:
 
 
 class CustomGenerator(ColumnGenerator):
-    """Runs sync functions in a thread, or on the loop where `inline` is set; awaits async ones."""
+    """Runs sync functions in a thread, or on the loop where `inline` is set; awaits async ones.
+
+    A function or callable object with a `get_scheduling_metadata()` of its own says which resource
+    its tasks work on.
+    """
 
     def __init__(
         self,
@@ -68,6 +72,11 @@ class CustomGenerator(ColumnGenerator):
             )
 
     def get_scheduling_metadata(self) -> SchedulingMetadata:
+        """What the function object says itself, else what follows from the models it may call."""
+        own = getattr(self._function, "get_scheduling_metadata", None)
+        if own is not None:
+            told: SchedulingMetadata = own()
+            return told
         shared = shared_metadata(list(self._endpoints.values()))
         return shared or super().get_scheduling_metadata()
 

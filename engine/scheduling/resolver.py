@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from engine.identity import SchedulerResourceKey, TaskGroupKey
-from engine.metadata import SchedulingMetadata, SchedulingMetadataError
+from engine.identity import ProviderModelKey, SchedulerResourceKey, TaskGroupKey
+from engine.metadata import (
+    FATAL_CODES,
+    SchedulingMetadata,
+    SchedulingMetadataError,
+    SchedulingMetadataSource,
+)
 from engine.scheduling.types import (
     ResolvedTaskScheduling,
     SchedulerResourceRequest,
@@ -15,32 +21,40 @@ from engine.scheduling.types import (
 SUBMISSION = SchedulerResourceKey("submission")
 
 
+@dataclass(frozen=True, slots=True)
+class MetadataDiagnostic:
+    """A fallback that was taken in place of what a generator told, and why."""
+
+    column: str
+    code: str
+    message: str
+
+
 class TaskSchedulingResolver:
-    """Resolves each column once per run.
+    """Asks each column's generator once per run, and keeps the answer.
 
     `local_limits` maps resource names to limits; a local task needs `local:<name>` only where one
-    is configured. Raises `SchedulingMetadataError` (`non_deterministic_identity`) where one column
-    is resolved twice with different metadata.
+    is configured. `static_caps` bound the weight of model metadata. `diagnostics` has the fallbacks
+    taken so far. Raises `SchedulingMetadataError` with the column in its sentence.
     """
 
-    def __init__(self, local_limits: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        local_limits: Mapping[str, int] | None = None,
+        static_caps: Mapping[ProviderModelKey, int] | None = None,
+    ) -> None:
+        self.diagnostics: list[MetadataDiagnostic] = []
         self._local_limits = dict(local_limits or {})
-        self._by_column: dict[
-            str, tuple[SchedulingMetadata, tuple[str, ...], ResolvedTaskScheduling]
-        ] = {}
+        self._static_caps = dict(static_caps or {})
+        self._resolved: dict[tuple[str, tuple[str, ...]], ResolvedTaskScheduling] = {}
 
     def resolve(
-        self, column: str, metadata: SchedulingMetadata, output_columns: tuple[str, ...]
+        self, column: str, source: SchedulingMetadataSource, output_columns: tuple[str, ...]
     ) -> ResolvedTaskScheduling:
-        known = self._by_column.get(column)
+        known = self._resolved.get((column, output_columns))
         if known is not None:
-            if known[:2] != (metadata, output_columns):
-                raise SchedulingMetadataError(
-                    "non_deterministic_identity",
-                    f"Column {column!r} gave two different scheduling metadata in one run.",
-                    diagnostics={"column": column},
-                )
-            return known[2]
+            return known
+        metadata = self._within_cap(column, self._steady_answer(column, source))
         amounts = {SUBMISSION: 1}
         stage = self._stage(metadata)
         if stage is not None:
@@ -52,11 +66,74 @@ class TaskSchedulingResolver:
             ),
             SchedulerResourceRequest(amounts),
         )
-        self._by_column[column] = (metadata, output_columns, resolved)
+        self._resolved[column, output_columns] = resolved
         return resolved
+
+    def _steady_answer(self, column: str, source: SchedulingMetadataSource) -> SchedulingMetadata:
+        """What the source tells, asked twice: an answer that changes is no identity."""
+        told, fallback = self._ask(column, source)
+        if self._ask(column, source)[0] != told:
+            raise _named(
+                column,
+                "non_deterministic_identity",
+                "the scheduling metadata must be the same each time, but two answers differ",
+            )
+        if fallback is not None:
+            self.diagnostics.append(fallback)
+        return told
+
+    def _ask(
+        self, column: str, source: SchedulingMetadataSource
+    ) -> tuple[SchedulingMetadata, MetadataDiagnostic | None]:
+        try:
+            told = source.get_scheduling_metadata()
+        except SchedulingMetadataError as error:
+            explained = error.fallback is not None and error.message.strip()
+            if error.fallback is None or not explained or error.code in FATAL_CODES:
+                raise _named(column, error.code, error.message, error) from None
+            return error.fallback, MetadataDiagnostic(column, error.code, error.message)
+        except Exception as error:
+            raise _named(
+                column,
+                "metadata_failed",
+                f"get_scheduling_metadata failed with {type(error).__name__}",
+            ) from None
+        if not isinstance(told, SchedulingMetadata):
+            raise _named(
+                column,
+                "invalid_metadata",
+                "get_scheduling_metadata must return a SchedulingMetadata, "
+                f"not {type(told).__name__}",
+            )
+        return told, None
+
+    def _within_cap(self, column: str, metadata: SchedulingMetadata) -> SchedulingMetadata:
+        """Metadata may ask for less than the static cap of its endpoint, never for more."""
+        if metadata.kind != "model":
+            return metadata
+        endpoint = ProviderModelKey(*metadata.identity[1:3])
+        cap = self._static_caps.get(endpoint)
+        if cap is None or metadata.weight <= cap:
+            return metadata
+        message = (
+            f"weight {metadata.weight} is above the cap of {endpoint.label}; "
+            f"scheduled with the cap, {cap}"
+        )
+        self.diagnostics.append(MetadataDiagnostic(column, "weight_above_cap", message))
+        return SchedulingMetadata(metadata.kind, metadata.identity, cap)
 
     def _stage(self, metadata: SchedulingMetadata) -> SchedulerResourceKey | None:
         if metadata.kind == "local":
             name = metadata.identity[1]
             return SchedulerResourceKey("local", name) if name in self._local_limits else None
         return SchedulerResourceKey("model_stage", "/".join(metadata.identity[1:3]))
+
+
+def _named(
+    column: str, code: str, message: str, cause: SchedulingMetadataError | None = None
+) -> SchedulingMetadataError:
+    return SchedulingMetadataError(
+        code,
+        f'column "{column}": {message}',
+        diagnostics={**(cause.diagnostics if cause is not None else {}), "column": column},
+    )

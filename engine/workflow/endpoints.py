@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from engine.capacity import StaticCap
-from engine.identity import ProviderModelKey, RequestResourceKey
+from engine.identity import (
+    ModelAlias,
+    ProviderModelKey,
+    RequestResourceKey,
+    StaticCap,
+    merge_static_caps,
+)
 from engine.workflow.model import Model
 
 
@@ -18,15 +23,8 @@ def chat_resource(model: Model) -> RequestResourceKey:
 
 
 def static_caps(models: Mapping[str, Model]) -> dict[ProviderModelKey, StaticCap]:
-    """The cap of each endpoint: the smallest of its aliases, whatever their order."""
-    aliases: dict[ProviderModelKey, list[str]] = {}
-    for alias in sorted(models):
-        aliases.setdefault(endpoint_of(models[alias]), []).append(alias)
-    return {
-        endpoint: StaticCap(
-            cap=min(models[alias].max_parallel_requests for alias in names),
-            aliases=tuple(names),
-            raw_caps={alias: models[alias].max_parallel_requests for alias in names},
-        )
-        for endpoint, names in sorted(aliases.items())
-    }
+    """The cap of each endpoint that a workflow names."""
+    return merge_static_caps(
+        ModelAlias(alias, endpoint_of(model), model.max_parallel_requests)
+        for alias, model in models.items()
+    )
