@@ -1,4 +1,4 @@
-"""Colours, glyphs and the smallest size.
+"""Colours and glyphs.
 
 The hues derive from the Okabe–Ito palette, which the common kinds of colour blindness tell apart;
 wherever a colour means something, a letter, a glyph or a word says it too. A style is named
@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 from rich.style import Style
 from textual.theme import Theme
-
-MIN_SIZE = (40, 10)
-"""Columns and rows below which no screen is drawn."""
 
 _DARK = {
     "bg": "#0d1117",

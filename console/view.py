@@ -1,4 +1,4 @@
-"""Which mode the console is in, and what the header says about it."""
+"""The smallest screen, which mode the console is in, and what the header says about it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from replay.frame import Frame
+
+MIN_SIZE = (40, 10)
+"""Columns and rows below which no screen is drawn."""
 
 Mode = Literal["WAITING", "LIVE", "PAUSED", "REPLAY", "ENDED", "LOST"]
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from console.view import MIN_SIZE
 from engine.errors import UserError
-
-MIN_COLUMNS = 40
-MIN_ROWS = 10
 
 
 def is_interactive() -> bool:
@@ -19,8 +17,8 @@ def is_interactive() -> bool:
 def require_size() -> None:
     """Raises UserError where the terminal is too small to show anything true."""
     columns, rows = os.get_terminal_size(sys.stdout.fileno())
-    if columns < MIN_COLUMNS or rows < MIN_ROWS:
+    if columns < MIN_SIZE[0] or rows < MIN_SIZE[1]:
         raise UserError(
             f"the terminal is {columns}×{rows}; the console needs at least "
-            f"{MIN_COLUMNS}×{MIN_ROWS}: enlarge it, or use --headless"
+            f"{MIN_SIZE[0]}×{MIN_SIZE[1]}: enlarge it, or use --headless"
         )

@@ -13,8 +13,8 @@ from textual.widget import Widget
 
 from console.keys import GENERAL, SCREENS, TIME, Control
 from console.paint import Row, Runs
-from console.theme import MIN_SIZE, Look
-from console.view import View
+from console.theme import Look
+from console.view import MIN_SIZE, View
 from console.widgets.drawn import Drawn
 from console.widgets.header import Footer, Header, Notes
 from replay.frame import Frame, Want
