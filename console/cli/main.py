@@ -24,6 +24,7 @@ COMMANDS = {
     "watch": ("console.cli.view", "Watch a live run, or a scheduler_events.jsonl that grows."),
     "replay": ("console.cli.view", "Replay a recording: run folder, .duckdb, .jsonl or .jsonl.gz."),
     "why": ("console.cli.why", "Say why a recorded run stood still, with proof."),
+    "sql": ("console.cli.sql", "Ask a recording in SQL, read-only; --views says what there is."),
     "runs": ("console.cli.runs", "List the runs of this user."),
 }
 

@@ -1,0 +1,56 @@
+"""`whole_recording`: whatever the user named, as one recording on disk with all there is now."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from replay.recording.ingest import Ingest
+from replay.sources.base import Feed, SourceError
+from replay.sources.open import open_source
+
+Narrate = Callable[[str], None]
+
+
+@contextmanager
+def whole_recording(target: str | Path, narrate: Narrate) -> Iterator[Path]:
+    """The recording itself, or a temporary one with all events that `target` has by now.
+
+    Memory stays bounded either way. `narrate` gets a sentence where there is something to wait for
+    or to know. Raises `SourceError`.
+    """
+    opened = open_source(target, growing=False)
+    if opened.recording is not None:
+        yield opened.recording
+        return
+    feed = opened.feed
+    assert feed is not None
+    with tempfile.TemporaryDirectory(prefix="headgate-import-") as folder:
+        path = Path(folder) / "recording.duckdb"
+        narrate(f"Reading {opened.title} ...")
+        try:
+            _take_all(feed, path)
+        except (duckdb.Error, OSError) as error:
+            problem = (str(error).splitlines() or [""])[0]
+            raise SourceError(
+                f"{target} can't be read into a temporary recording in {folder}: {problem}"
+            ) from error
+        finally:
+            feed.close()
+        if feed.liveness in ("live", "waiting"):
+            narrate("The run is still going: this is what it has written so far.")
+        yield path
+
+
+def _take_all(feed: Feed, path: Path) -> None:
+    ingest = Ingest(feed, path)
+    try:
+        while ingest.step():
+            pass
+        ingest.finish()
+    finally:
+        ingest.close()

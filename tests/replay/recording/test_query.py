@@ -1,0 +1,229 @@
+"""SQL on a recording: what the views say, and that nothing else can be reached."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.events import Event, JournalHeader, RunInfo, SchedulerEvent, encode_lines
+from engine.events.run_folder import RunFolder
+from replay.metrics import waits
+from replay.recording.query import QueryError, RecordingQuery
+from replay.recording.reader import open_recording
+from replay.recording.recorder import finish_import
+from replay.recording.views import RUN_COLUMNS, VIEWS
+from replay.recording.whole import whole_recording
+from replay.sources.base import SourceError
+
+Play = Callable[..., tuple[RunInfo, list[Event]]]
+WriteJournal = Callable[..., RunFolder]
+
+
+@pytest.fixture(params=[True, False], ids=["whole", "lost"])
+def recording(request: pytest.FixtureRequest, play: Play, write_journal: WriteJournal) -> Path:
+    """A run that ended, or one that broke off in the middle of everything."""
+    run, events = play(5, row_groups=4)
+    if not request.param:
+        events = events[: len(events) * 2 // 3]
+    folder = write_journal(run, events, ended=request.param)
+    finish_import(folder)
+    return folder.recording
+
+
+@pytest.fixture
+def asked(recording: Path) -> Iterator[RecordingQuery]:
+    query = RecordingQuery(recording)
+    yield query
+    query.close()
+
+
+@pytest.fixture(scope="module")
+def of_one_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecordingQuery]:
+    path = tmp_path_factory.mktemp("run") / "run.jsonl"
+    event = SchedulerEvent("queue_drained", 1.0, 1)
+    path.write_bytes(encode_lines([JournalHeader(RunInfo("run-1", "small"), 1, 1), event]))
+    with whole_recording(path, lambda _: None) as recording:
+        query = RecordingQuery(recording)
+        yield query
+        query.close()
+
+
+def rows(asked: RecordingQuery, sql: str) -> list[dict[str, Any]]:
+    columns, found = asked.run(sql)
+    return [dict(zip([column.name for column in columns], row, strict=True)) for row in found]
+
+
+def close(left: float | None, right: float | None) -> bool:
+    if left is None or right is None:
+        return left is right
+    return math.isclose(left, right, abs_tol=1e-9)
+
+
+def test_every_view_has_the_columns_that_are_documented(asked: RecordingQuery) -> None:
+    documented = {view.name: view.columns for view in VIEWS} | {"run": RUN_COLUMNS}
+    assert {"tasks", "requests", "leases", "ceilings", "stalls", "blame"} <= documented.keys()
+    for name, columns in documented.items():
+        found, _ = asked.run(f"SELECT * FROM {name}")
+        assert [column.name for column in found] == [column.name for column in columns]
+
+
+def test_the_plan_describes_every_column() -> None:
+    plan = (Path(__file__).parents[3] / "plans" / "recording.md").read_text()
+    for name, columns in [(view.name, view.columns) for view in VIEWS] + [("run", RUN_COLUMNS)]:
+        _, _, part = plan.partition(f"### `{name}`\n")
+        lines = part.partition("\n### ")[0].splitlines()
+        described = [line for line in lines if line.startswith("| `")]
+        assert described == [f"| `{one.name}` | {one.unit} | {one.meaning} |" for one in columns]
+
+
+def test_leases_say_what_the_one_joined_timeline_says(
+    asked: RecordingQuery, recording: Path
+) -> None:
+    reader = open_recording(recording)
+    kept, attempts = reader.bars(-math.inf, math.inf, 100_000)
+    t0 = reader.bounds().t0
+    reader.close()
+    found = {row["lease_id"]: row for row in rows(asked, "SELECT * FROM leases")}
+    assert found.keys() == {lease.lease_id for lease in kept}
+    checked = 0
+    for lease in kept:
+        row = found[lease.lease_id]
+        mine = [
+            one
+            for one in attempts
+            if one.execution_id == lease.execution_id and one.execution_id is not None
+        ]
+        assert row["requests"] == len(mine)
+        assert close(row["acquired_at"], lease.acquired_at - t0)
+        if lease.released_at is None or any(one.released_at is None for one in mine):
+            assert row["own_time"] is None
+            continue
+        expected = waits(lease, mine, math.nan)
+        for name in ("ready_queue_wait", "task_admission_wait", "ready_to_lease_gap"):
+            assert close(row[name], getattr(expected, name)), name
+        for name in ("request_wait", "provider_time", "own_time"):
+            assert close(row[name], getattr(expected, name)), name
+        checked += 1
+    assert checked > 5
+
+
+def test_tasks_are_every_cell_that_became_ready_with_the_sum_of_its_leases(
+    asked: RecordingQuery,
+) -> None:
+    tasks = {row["task_id"]: row for row in rows(asked, "SELECT * FROM tasks")}
+    ready = rows(asked, "SELECT DISTINCT task_id FROM events WHERE kind = 'dependency_ready'")
+    assert tasks.keys() == {row["task_id"] for row in ready}
+    leases = rows(asked, "SELECT * FROM leases")
+    for task_id, task in tasks.items():
+        mine = [row for row in leases if row["task_id"] == task_id]
+        assert task["leases"] == len(mine)
+        if not mine:
+            assert task["result"] == "never leased"
+            assert task["held"] is None
+        elif any(row["released_at"] is None for row in mine):
+            assert (task["result"], task["released_at"]) == ("open", None)
+        else:
+            assert task["result"] == max(mine, key=lambda row: row["acquired_ordinal"])["result"]
+            assert close(task["held"], sum(row["held"] for row in mine))
+
+
+def test_requests_name_their_task(asked: RecordingQuery) -> None:
+    lost = rows(
+        asked,
+        "SELECT attempt_id FROM requests r WHERE NOT EXISTS (FROM leases l WHERE"
+        " l.execution_id = r.execution_id AND l.task_id = r.task_id)",
+    )
+    assert lost == []
+    assert rows(asked, "SELECT count(*) AS n FROM requests")[0]["n"] > 5
+
+
+def test_ceilings_and_blame_are_the_roll_up_by_second(asked: RecordingQuery) -> None:
+    completed = rows(asked, "SELECT sum(completed)::BIGINT AS n FROM ceilings")[0]["n"]
+    counted = rows(
+        asked,
+        "SELECT count(*) AS n FROM events WHERE kind = 'model_request_completed'"
+        " AND reason = 'success'",
+    )
+    assert completed == counted[0]["n"]
+    assert rows(asked, "SELECT * FROM ceilings WHERE ceiling NOT BETWEEN 1 AND effective_max") == []
+    assert {row["scope"] for row in rows(asked, "SELECT DISTINCT scope FROM blame")} == {
+        "cell",
+        "run",
+    }
+
+
+def test_run_is_one_row(asked: RecordingQuery, recording: Path) -> None:
+    reader = open_recording(recording)
+    bounds, status = reader.bounds(), reader.status()
+    reader.close()
+    (run,) = rows(asked, "SELECT * FROM run")
+    assert (run["run_id"], run["name"], run["events"]) == ("run-1", "test", bounds.last_ordinal)
+    assert (run["outcome"], run["lost"]) == (status.outcome, status.lost)
+    assert close(run["seconds"], bounds.t1 - bounds.t0)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_text('{file}')",
+        "SELECT * FROM read_csv('{file}')",
+        "SELECT * FROM '{file}'",
+        "SELECT * FROM glob('{folder}/*')",
+        "SELECT * FROM read_text('http://127.0.0.1:9/x')",
+        "COPY events TO '{folder}/out.csv'",
+        "EXPORT DATABASE '{folder}/out'",
+        "ATTACH '{folder}/out.duckdb'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "PRAGMA enable_profiling",
+        "CREATE TABLE mine AS SELECT 1",
+        "DELETE FROM recording.events",
+        "DROP VIEW tasks",
+        "CHECKPOINT",
+        "SELECT getenv('HOME')",
+        "SELECT * FROM a_python_name",
+        "SELECT 1; SELECT 2",
+        "SELECT nothing FROM tasks",
+        "SELEC",
+        "",
+    ],
+)
+def test_what_is_no_reading_of_the_recording_is_refused_in_one_sentence(
+    of_one_run: RecordingQuery, tmp_path: Path, sql: str
+) -> None:
+    asked = of_one_run
+    a_python_name = [1]
+    secret = tmp_path / "secret.csv"
+    secret.write_text("do,not,read\n")
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(QueryError) as caught:
+        list(asked.run(sql.format(file=secret, folder=tmp_path))[1])
+    said = str(caught.value)
+    assert "\n" not in said
+    assert said.endswith((".", ")"))
+    assert caught.value.exit_code == 2
+    assert sorted(os.listdir(tmp_path)) == before
+    assert a_python_name
+
+
+@pytest.mark.parametrize("sql", ["FROM stalls", "DESCRIBE tasks", "EXPLAIN SELECT 1", "VALUES (1)"])
+def test_every_way_to_read_is_taken(of_one_run: RecordingQuery, sql: str) -> None:
+    columns, _ = of_one_run.run(sql)
+    assert columns
+
+
+def test_columns_of_one_name_are_told_apart(of_one_run: RecordingQuery) -> None:
+    columns, found = of_one_run.run("SELECT 1 AS a, 2 AS a, 3 AS a_2")
+    assert [column.name for column in columns] == ["a", "a_2", "a_2_2"]
+    assert list(found) == [(1, 2, 3)]
+
+
+def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no file"):
+        RecordingQuery(tmp_path / "none.duckdb")
