@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
+
+import msgspec
 
 from engine.identity import SchedulerResourceKey, TaskGroupKey
 from engine.scheduling.types import (
@@ -18,25 +19,21 @@ from engine.scheduling.types import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TaskAdmissionPolicyDecision:
+class TaskAdmissionPolicyDecision(msgspec.Struct, frozen=True):
     allowed: bool
     reason: DenialReason | None = None
     resources: tuple[SchedulerResourceKey, ...] = ()
     available_after: float | None = None
     until_weight: float = math.inf
     """The answer stays while the groups queued for `resources` weigh at least this together."""
-    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    diagnostics: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyStateDelta:
+class PolicyStateDelta(msgspec.Struct, frozen=True):
     """Changes of debt, in units, that the controller books with the lease."""
 
-    debt_changes: Mapping[tuple[TaskGroupKey, SchedulerResourceKey], int] = field(
-        default_factory=dict
-    )
-    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    debt_changes: Mapping[tuple[TaskGroupKey, SchedulerResourceKey], int] = {}
+    diagnostics: Mapping[str, Any] = {}
 
 
 class TaskAdmissionPolicy(Protocol):

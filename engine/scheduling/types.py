@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+
+import msgspec
 
 from engine.identity import SchedulerResourceKey, TaskGroupKey
 
@@ -17,8 +19,7 @@ ReleaseReason = Literal[
 WaitsFor = Literal["resource", "own_release", "peers"]
 
 
-@dataclass(frozen=True, slots=True)
-class TaskPayload:
+class TaskPayload(msgspec.Struct, frozen=True):
     """One cell (`row` is the global row index) or one batch over a whole row group (`row` None)."""
 
     column: str
@@ -71,8 +72,7 @@ class ResolvedTaskScheduling:
     resource_request: SchedulerResourceRequest
 
 
-@dataclass(frozen=True, slots=True)
-class SchedulableTask:
+class SchedulableTask(msgspec.Struct, frozen=True):
     """A ready task with everything that queue and admission may know about it."""
 
     task_id: str
@@ -82,8 +82,7 @@ class SchedulableTask:
     request_resource_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Eligibility:
+class Eligibility(msgspec.Struct, frozen=True):
     """May this head run now, and if not, what would have to happen first?
 
     `waits_for` where it is blocked: `resource` (units of `resources[0]` are missing), `own_release`
@@ -98,7 +97,7 @@ class Eligibility:
     available_after: float | None = None
     """Monotonic seconds, where it is known when this changes by itself."""
     until_weight: float = math.inf
-    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    diagnostics: Mapping[str, Any] = {}
 
 
 ELIGIBLE = Eligibility(True)
@@ -141,8 +140,7 @@ class QueueView(Protocol):
         """Heads of other groups that need the resource and are not known to be blocked."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueueSelection:
+class QueueSelection(msgspec.Struct, frozen=True):
     """The next task in fair order, and the version of the queue in which that was true."""
 
     item: SchedulableTask
@@ -150,8 +148,7 @@ class QueueSelection:
     sequence_version: int
 
 
-@dataclass(frozen=True, slots=True)
-class TaskAdmissionLease:
+class TaskAdmissionLease(msgspec.Struct, frozen=True):
     lease_id: str
     item: SchedulableTask
     resources: SchedulerResourceRequest
@@ -159,23 +156,21 @@ class TaskAdmissionLease:
     controller_generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class TaskAdmissionDenied:
+class TaskAdmissionDenied(msgspec.Struct, frozen=True):
     item: SchedulableTask
     reason: DenialReason
     available_after: float | None = None
     snapshot: TaskAdmissionView | None = None
-    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    diagnostics: Mapping[str, Any] = {}
 
 
 TaskAdmissionDecision = TaskAdmissionLease | TaskAdmissionDenied
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseResult:
+class ReleaseResult(msgspec.Struct, frozen=True):
     released: bool
     reason: ReleaseReason
-    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    diagnostics: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)

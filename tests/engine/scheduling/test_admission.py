@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections import Counter
 from collections.abc import Mapping
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,10 +136,10 @@ def test_a_lease_is_released_exactly_once_and_every_refusal_says_why() -> None:
     admission = TaskAdmissionController({SLOT: 2}, policy, clock)
     lease = lease_of(admission, task("a", 0))
     other = lease_of(admission, task("a", 1))
-    forged = dataclasses.replace(other, acquired_at=99.0)
-    older = dataclasses.replace(other, controller_generation=0)
-    unknown = dataclasses.replace(other, lease_id="t99")
-    strange = dataclasses.replace(other, lease_id="x")
+    forged = msgspec.structs.replace(other, acquired_at=99.0)
+    older = msgspec.structs.replace(other, controller_generation=0)
+    unknown = msgspec.structs.replace(other, lease_id="t99")
+    strange = msgspec.structs.replace(other, lease_id="x")
     assert admission.release(lease).reason == "released"
     reasons = [
         admission.release(one).reason for one in (lease, lease, forged, older, unknown, strange)
