@@ -25,6 +25,10 @@ COMMANDS = {
     "replay": ("console.cli.view", "Replay a recording: run folder, .duckdb, .jsonl or .jsonl.gz."),
     "why": ("console.cli.why", "Say why a recorded run stood still, with proof."),
     "sql": ("console.cli.sql", "Ask a recording in SQL, read-only; --views says what there is."),
+    "bench": (
+        "console.cli.bench",
+        "Benchmarks: scenarios that replay like recordings, and Data Designer beside us.",
+    ),
     "runs": ("console.cli.runs", "List the runs of this user."),
 }
 

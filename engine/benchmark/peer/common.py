@@ -1,0 +1,69 @@
+"""What both sides of the comparison do alike. Needs the standard library alone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.benchmark.admission_loop import AdmissionParts
+
+CAP = 32
+"""Requests in flight, and leases where capacity binds."""
+LATENCY_SECONDS = 0.02
+BUFFER_SIZE = 50
+ROW_GROUPS = 4
+IN_FLIGHT = 256
+CATEGORIES = ("tides", "bridges", "lanterns", "orchards")
+PROMPTS = {
+    "question": "Ask a question about {{ topic }}.",
+    "keywords": "Name keywords for {{ topic }} in the style of {{ style }}.",
+    "answer": "Answer in one sentence: {{ question }}",
+    "verdict": "Is this right? {{ question }} {{ answer }}",
+}
+SUMMARY = "{{ topic }}: {{ answer }} [{{ keywords }}] {{ verdict }}"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """An empty queue with its controller, and the tasks to put through it."""
+
+    parts: AdmissionParts
+    tasks: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """CPU of the process and elapsed time, in seconds; the events recorded and their bytes."""
+
+    cpu: float
+    seconds: float
+    rows: int
+    events: int
+    bytes: int
+
+
+async def cpu_seconds_of(
+    acquire: Callable[[Any], Awaitable[Any]],
+    item: Any,
+    release: Callable[[Any, Any], object],
+    outcome: Any,
+    times: int,
+) -> float:
+    """CPU seconds of one acquisition with its release, over `times`."""
+    gc.collect()
+    before = time.process_time()
+    for _ in range(times):
+        release(await acquire(item), outcome)
+    return (time.process_time() - before) / times
+
+
+async def elapsed(call: Callable[[], Coroutine[Any, Any, None]], times: int) -> float:
+    """Seconds until so many calls, begun together, are over."""
+    gc.collect()
+    began = time.perf_counter()
+    await asyncio.gather(*(call() for _ in range(times)))
+    return time.perf_counter() - began

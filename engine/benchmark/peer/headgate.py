@@ -1,0 +1,208 @@
+"""headgate's side of the comparison with another engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+from engine.benchmark.admission_loop import AdmissionParts
+from engine.benchmark.peer.common import (
+    BUFFER_SIZE,
+    CAP,
+    CATEGORIES,
+    IN_FLIGHT,
+    LATENCY_SECONDS,
+    PROMPTS,
+    ROW_GROUPS,
+    SUMMARY,
+    Parts,
+    RunCost,
+    cpu_seconds_of,
+    elapsed,
+)
+from engine.clock import LoopClock
+from engine.events import EventStream, JournalEnd
+from engine.events.journal import JournalWriter
+from engine.events.run_folder import RunFolder
+from engine.identity import RequestResourceKey, SchedulerResourceKey, TaskGroupKey
+from engine.request_admission.controller import AdaptiveRequestAdmissionController
+from engine.request_admission.types import RequestAdmissionItem, RequestReleaseOutcome
+from engine.run import RunControl, execute_run
+from engine.run_plan import plan_run
+from engine.scheduling.admission import TaskAdmissionController
+from engine.scheduling.policy import StrictFairTaskAdmissionPolicy
+from engine.scheduling.queue import FairTaskQueue
+from engine.scheduling.resolver import SUBMISSION
+from engine.scheduling.types import (
+    QueueSelection,
+    SchedulableTask,
+    SchedulerResourceRequest,
+    TaskAdmissionDecision,
+    TaskAdmissionLease,
+    TaskGroupSpec,
+    TaskPayload,
+)
+from engine.workflow.load import LoadedWorkflow
+from engine.workflow.model import Workflow
+
+RELEASED = RequestReleaseOutcome("success")
+
+
+class HeadgateSide:
+    """What `worker` can ask of this engine; the other side has the same methods."""
+
+    def admission(self, groups: int, capacity: int, tasks: int, model_work: bool) -> Parts:
+        loop = asyncio.new_event_loop()
+        stage = SchedulerResourceKey("model_stage", "alpha/m")
+        limits = {SUBMISSION: capacity}
+        amounts = {SUBMISSION: 1}
+        if model_work:
+            limits[stage] = capacity
+            amounts[stage] = 1
+        queue = FairTaskQueue()
+        admission = TaskAdmissionController(
+            limits, StrictFairTaskAdmissionPolicy(), LoopClock(loop)
+        )
+        loop.close()
+        kind = "model" if model_work else "local"
+        specs = [TaskGroupSpec(TaskGroupKey(kind, (f"g{n}",)), 1.0) for n in range(groups)]
+        needs = SchedulerResourceRequest(amounts)
+        work = []
+        for n in range(tasks):
+            payload = TaskPayload(f"c{n % groups}", 0, n, "cell")
+            work.append(SchedulableTask(payload.task_id, payload, specs[n % groups], needs))
+
+        def release(lease: TaskAdmissionLease) -> None:
+            admission.release(lease)
+            queue.unpark(lease.resources.amounts, lease.item.group.key)
+
+        def acquire(selection: QueueSelection) -> TaskAdmissionDecision:
+            return admission.try_acquire(selection.item, selection.queue_view)
+
+        return Parts(
+            AdmissionParts(
+                enqueue=queue.enqueue,
+                select=lambda: queue.select_next(admission.is_eligible),
+                acquire=acquire,
+                commit=queue.commit,
+                release=release,
+                is_lease=lambda decision: isinstance(decision, TaskAdmissionLease),
+            ),
+            work,
+        )
+
+    async def requests(self, earlier: int, measured: int) -> float:
+        """CPU seconds for one request lease, acquired and released, after `earlier` others."""
+        loop = asyncio.get_running_loop()
+        clock = LoopClock(loop)
+        controller = AdaptiveRequestAdmissionController(
+            stream=EventStream(clock, "bench"), clock=clock, loop=loop
+        )
+        resource = RequestResourceKey("alpha", "m", "chat")
+        controller.register(resource, CAP, "writer")
+        item = RequestAdmissionItem(resource)
+        for _ in range(earlier):
+            controller.release(await controller.acquire_async(item), RELEASED)
+        return await cpu_seconds_of(
+            controller.acquire_async, item, controller.release, RELEASED, measured
+        )
+
+    async def waiters(self, waiters: int, seconds: float) -> float:
+        """Elapsed seconds for so many callers that hold one of `CAP` leases for `seconds` each."""
+        loop = asyncio.get_running_loop()
+        clock = LoopClock(loop)
+        controller = AdaptiveRequestAdmissionController(
+            stream=EventStream(clock, "bench"), clock=clock, loop=loop
+        )
+        resource = RequestResourceKey("alpha", "m", "chat")
+        controller.register(resource, CAP, "writer")
+        item = RequestAdmissionItem(resource)
+
+        async def call() -> None:
+            lease = await controller.acquire_async(item)
+            await asyncio.sleep(seconds)
+            controller.release(lease, RELEASED)
+
+        return await elapsed(call, waiters)
+
+    async def semaphore(self, waiters: int, seconds: float) -> float:
+        """The same behind a bare semaphore."""
+        gate = asyncio.Semaphore(CAP)
+
+        async def call() -> None:
+            async with gate:
+                await asyncio.sleep(seconds)
+
+        return await elapsed(call, waiters)
+
+    def run(self, records: int, recorded: bool, base_url: str | None, folder: Path) -> RunCost:
+        """One whole run of the workflow, its rows written as Parquet."""
+        plan = plan_run(LoadedWorkflow(_workflow(records, base_url), None, {}))
+        target = RunFolder.create(folder)
+
+        async def main() -> RunCost:
+            loop = asyncio.get_running_loop()
+            clock = LoopClock(loop)
+            control = RunControl()
+            info = plan.describe("bench", clock.wall(), clock.monotonic())
+            journal = None
+            if recorded:
+                journal = JournalWriter(
+                    target, info, loop=loop, request_keyframe=control.emit_keyframe
+                )
+            sinks = [] if journal is None else [journal]
+            stream = EventStream(clock, "bench", sinks, loop.call_soon)
+            before, began = time.process_time(), time.perf_counter()
+            result = await execute_run(plan, stream, clock, dataset=target.dataset, control=control)
+            stream.flush()
+            if journal is not None:
+                journal.close(
+                    JournalEnd(
+                        outcome=result.outcome,
+                        captured_at_monotonic=clock.monotonic(),
+                        scheduler_sequence=stream.scheduler_sequence,
+                        request_sequence=stream.request_sequence,
+                        message=result.message,
+                    )
+                )
+            cpu, seconds = time.process_time() - before, time.perf_counter() - began
+            written = sum(one.stat().st_size for one in target.journal.glob("*"))
+            events = stream.scheduler_sequence + stream.request_sequence if recorded else 0
+            return RunCost(cpu, seconds, result.rows_done, events, written)
+
+        return asyncio.run(main())
+
+
+def _workflow(records: int, base_url: str | None) -> Workflow:
+    script = {"latency": {"distribution": "constant", "mean": LATENCY_SECONDS}}
+    provider: dict[str, Any] = (
+        {"type": "scripted", **script}
+        if base_url is None
+        else {"type": "openai", "base_url": base_url}
+    )
+    categories = dict.fromkeys(CATEGORIES, 1.0)
+    columns: list[dict[str, Any]] = [
+        {"type": "sampler", "name": "topic", "categories": categories},
+        {"type": "sampler", "name": "style", "categories": categories},
+    ]
+    columns += [
+        {"type": "llm_text", "name": name, "model": "writer", "prompt": prompt}
+        for name, prompt in PROMPTS.items()
+    ]
+    columns.append({"type": "expression", "name": "summary", "template": SUMMARY})
+    return Workflow.model_validate(
+        {
+            "name": "bench",
+            "records": records,
+            "providers": {"alpha": provider},
+            "models": {"writer": {"provider": "alpha", "model": "m", "max_parallel_requests": CAP}},
+            "columns": columns,
+            "run": {
+                "buffer_size": BUFFER_SIZE,
+                "max_concurrent_row_groups": ROW_GROUPS,
+                "max_in_flight_tasks": IN_FLIGHT,
+            },
+        }
+    )

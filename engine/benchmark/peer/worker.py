@@ -1,0 +1,63 @@
+"""One side of the comparison as a process: a JSON request a line in, a JSON answer a line out.
+
+`python -P -m engine.benchmark.peer.worker headgate|data_designer`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import importlib
+import json
+import logging
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from engine.benchmark.admission_loop import cpu_per_task
+
+SIDES = {
+    "headgate": ("engine.benchmark.peer.headgate", "HeadgateSide", "headgate"),
+    "data_designer": ("engine.benchmark.peer.data_designer", "DataDesignerSide", "data-designer"),
+}
+
+
+def answer(side: Any, request: dict[str, Any]) -> Any:
+    what = request.pop("measure")
+    if what == "admission":
+        seconds = request.pop("seconds")
+        made = side.admission(**request)
+        return cpu_per_task(made.parts, made.tasks, seconds)
+    if what in ("requests", "waiters", "semaphore"):
+        return asyncio.run(getattr(side, what)(**request))
+    keep = request.pop("keep", None)
+    if keep is not None:
+        return dataclasses.asdict(side.run(**request, folder=Path(keep)))
+    folder = Path(tempfile.mkdtemp(prefix="headgate-bench-"))
+    try:
+        return dataclasses.asdict(side.run(**request, folder=folder / "run"))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main(name: str) -> int:
+    # Whatever else is printed must not get between the answers.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    logging.disable(logging.CRITICAL)
+    module, kind, distribution = SIDES[name]
+    side = getattr(importlib.import_module(module), kind)()
+    hello = {"python": platform.python_version(), "version": version(distribution)}
+    answers.write(json.dumps(hello) + "\n")
+    for line in sys.stdin:
+        answers.write(json.dumps(answer(side, json.loads(line))) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

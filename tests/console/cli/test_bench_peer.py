@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from console.cli import exits
+from console.cli.bench_peer import check_interpreter
+from console.cli.main import run_cli
+from engine.errors import UserError
+
+
+def interpreter_that_says(tmp_path: Path, version: str) -> Path:
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\n{version}\n")
+    script.chmod(0o755)
+    return script
+
+
+def test_an_environment_without_the_peer_is_told_what_to_install(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = interpreter_that_says(tmp_path, "exit 1")
+    assert run_cli(["bench", "peer", "--python", str(bare)]) == exits.MISUSE
+    said = capsys.readouterr().err
+    assert "has no data-designer: install data-designer==0.9.7" in said
+    assert "--python" in said
+    assert said.count("\n") == 1
+
+
+def test_another_version_of_the_peer_is_not_compared(tmp_path: Path) -> None:
+    other = interpreter_that_says(tmp_path, "echo 0.8.0")
+    with pytest.raises(UserError, match=r"has data-designer 0\.8\.0: install data-designer==0"):
+        check_interpreter(other)
+    check_interpreter(interpreter_that_says(tmp_path, "echo 0.9.7"))
+
+
+def test_what_is_no_interpreter_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no Python interpreter that runs"):
+        check_interpreter(tmp_path / "nowhere")
