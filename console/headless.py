@@ -22,6 +22,8 @@ def status_line(frame: Frame) -> str:
         parts.append(f"{count(frame.lost_events)} events lost")
     if frame.bottleneck is not None:
         parts.append(frame.bottleneck.sentence)
+    elif frame.awaited:
+        parts.append(frame.awaited)
     return _plain(" | ".join(parts))
 
 
@@ -59,6 +61,8 @@ def summary(frame: Frame) -> str:
         lines.append(f"  limited   {frame.bottleneck.sentence}")
     lost = f", {count(frame.lost_events)} lost" if frame.lost_events else ""
     lines.append(f"  events    {count(frame.last_ordinal)}{lost}")
+    if frame.awaited:
+        lines.append(f"  waiting   {frame.awaited}")
     lines.extend(f"  note      {note}" for note in frame.notes)
     return "\n".join(_plain(line) for line in lines)
 

@@ -162,3 +162,5 @@ class Frame:
     events: tuple[EventRow, ...]
     notes: tuple[str, ...]
     """Plain sentences that the header must show: a dead producer, a gap, a torn file."""
+    awaited: str = ""
+    """A sentence on what is waited for, before there is anything to read."""

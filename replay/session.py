@@ -297,7 +297,8 @@ class Session:
         past = self._sampler.past(read, at, self._t0, want.samples - 1, want.span)
         groups = framing.group_rows(run, state, at)
         speed = framing.rates(run, state, past)
-        late = self._feed.late_events if isinstance(self._feed, JsonLinesFeed) else 0
+        file = self._feed if isinstance(self._feed, JsonLinesFeed) else None
+        late = file.late_events if file is not None else 0
         return Frame(
             run=run,
             liveness=self._liveness,
@@ -332,8 +333,9 @@ class Session:
             events=self._events(want),
             notes=(
                 *framing.notes(run, state, self._liveness, self._complete, self._broken, late),
-                *(self._feed.notes if isinstance(self._feed, JsonLinesFeed) else ()),
+                *(file.notes if file is not None else ()),
             ),
+            awaited=file.awaited if file is not None else "",
         )
 
     def _blame(

@@ -186,9 +186,10 @@ class BottleneckLine(Drawn):
         edge = self.look.glyphs.edge
         bottleneck = frame.bottleneck if frame else None
         if frame is None or bottleneck is None:
-            waiting = frame is None or frame.last_ordinal == 0
-            said = "Waiting for the first events." if waiting else "Nothing holds the run back now."
-            return [Row().put(f" {edge} ", "grey").put(said, "text").runs()]
+            return [
+                Row().put(f" {edge} ", "grey").put(line, "text").runs()
+                for line in wrap(_nothing_limits(frame), width - 4, height)
+            ]
         look = verdict_look(bottleneck.verdict)
         return [
             Row().put(f" {edge} ", look.colour).put(line, "bold bright").runs()
@@ -198,8 +199,15 @@ class BottleneckLine(Drawn):
     @staticmethod
     def lines_for(frame: Frame, width: int) -> int:
         """Lines that the sentence takes at this width, at most two."""
-        sentence = frame.bottleneck.sentence if frame.bottleneck else ""
+        sentence = frame.bottleneck.sentence if frame.bottleneck else frame.awaited
         return max(1, len(wrap(sentence, width - 4, 2)))
+
+
+def _nothing_limits(frame: Frame | None) -> str:
+    if frame is not None and frame.awaited:
+        return frame.awaited
+    waiting = frame is None or frame.last_ordinal == 0
+    return "Waiting for the first events." if waiting else "Nothing holds the run back now."
 
 
 class Footer(Drawn):

@@ -13,10 +13,12 @@ from engine.events import Event, RunInfo
 from replay.sources.base import Batch, BrokenLine, Liveness
 from replay.sources.dialects import BROKEN, WATERMARK, Dialect, dialect_of
 from replay.sources.lines import LineReader, is_written
-from replay.sources.text import clean_line
+from replay.sources.text import clean_line, clean_text
 
+FOREIGN_NAME = "scheduler_events.jsonl"
 SILENCE = 30.0
 WRITER_CHECK = 2.0
+SEARCH_EVERY = 0.5
 PROBLEM_LENGTH = 160
 
 
@@ -25,6 +27,7 @@ class JsonLinesFeed:
 
     `growing`: lines may still be added, by a writer that may not have begun. A file that is not
     growing is read to its end, and is `lost` where no end of the run stands in it.
+    `search` finds the file where `path` is only a guess of where its writer will put it.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class JsonLinesFeed:
         path: str | Path,
         growing: bool | None = None,
         *,
+        search: Callable[[], Path | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = Path(path)
@@ -39,6 +43,8 @@ class JsonLinesFeed:
         self.late_events = 0
         """Events that came too late to be put where their time belongs."""
         self._clock = clock
+        self._search = search
+        self._next_search = float("-inf")
         self._reader = LineReader(self.path, self.growing, self._restart)
         self._name = _name_of(self.path)
         self._dialect: Dialect | None = None
@@ -89,7 +95,19 @@ class JsonLinesFeed:
                 silence = (f"Nothing was written for {quiet:.0f} s.",)
         return (*self._notes, *dialect, *silence)
 
+    @property
+    def awaited(self) -> str:
+        """In words, the file that is not there yet; empty once it is."""
+        if self._reader.opened:
+            return ""
+        what = f"Waiting for {clean_text(str(self.path))}"
+        if self.path.name != FOREIGN_NAME:
+            return f"{what}."
+        return f"{what}: Data Designer writes it under RunConfig(write_scheduler_events=True)."
+
     def poll(self, limit: int = 10_000) -> Batch:
+        if self._search is not None and not self._reader.opened:
+            self._look_for_file(self._search)
         while len(self._ready) < limit:
             lines = self._reader.read(limit)
             for number, line in lines:
@@ -194,6 +212,17 @@ class JsonLinesFeed:
             nth += 1
         return True
 
+    def _look_for_file(self, search: Callable[[], Path | None]) -> None:
+        now = self._clock()
+        if now < self._next_search:
+            return
+        self._next_search = now + SEARCH_EVERY
+        found = search()
+        if found is not None and found != self.path:
+            self.path = found
+            self._name = _name_of(found)
+            self._reader = LineReader(found, self.growing, self._restart)
+
     def _look_for_writer(self) -> None:
         """A writer that was seen and is gone proves the end; one never seen proves nothing."""
         now = self._clock()
@@ -212,7 +241,7 @@ class JsonLinesFeed:
 
 def _name_of(path: Path) -> str:
     """A dataset folder lends its name to the file that always has the same one."""
-    if path.name.startswith("scheduler_events.jsonl"):
+    if path.name.startswith(FOREIGN_NAME):
         return path.resolve().parent.name
     return path.name.removesuffix(".gz").removesuffix(".jsonl")
 

@@ -14,11 +14,10 @@ from engine.events.run_folder import ProducerLock, RunFolder, list_runs, read_re
 from replay.sources.base import Feed, SourceError
 from replay.sources.dialects import producer_of
 from replay.sources.journal import JournalFeed
-from replay.sources.json_lines import SILENCE, JsonLinesFeed
+from replay.sources.json_lines import FOREIGN_NAME, SILENCE, JsonLinesFeed
 from replay.sources.lines import LineReader, is_written
 from replay.sources.text import clean_text
 
-FOREIGN_NAME = "scheduler_events.jsonl"
 _DEPTH = 4
 _FOLDERS = 2_000
 _LINES = 20
@@ -45,8 +44,8 @@ class Opened:
 def open_source(target: str | Path, *, growing: bool | None = None) -> Opened:
     """Open a run folder, a recording, JSON Lines, a Data Designer dataset folder, or a run id.
 
-    `growing`: whether lines may still be added to JSON Lines (a file that is not there yet is then
-    waited for); None finds out. Raises `SourceError`.
+    `growing`: whether lines may still be added to JSON Lines (a file or a folder of a dataset that
+    is not there yet is then waited for); None finds out. Raises `SourceError`.
     """
     path = Path(target)
     try:
@@ -60,6 +59,8 @@ def open_source(target: str | Path, *, growing: bool | None = None) -> Opened:
         raise SourceError(f"{_shown(path)} can't be read: {error.strerror}.") from error
     if growing and path.name.endswith(".jsonl"):
         return Opened(JsonLinesFeed(path, True), None, path.name)
+    if growing and len(path.parts) > 1 and path.suffix not in (".duckdb", ".gz"):
+        return _await_dataset(path)
     return _open_run_id(str(target))
 
 
@@ -79,11 +80,21 @@ def _open_folder(path: Path, growing: bool | None) -> Opened:
             f"{_shown(path)} holds {len(found)} recordings; name one of them: {names}{more}."
         )
     if growing:
-        return Opened(JsonLinesFeed(path / FOREIGN_NAME, True), None, path.resolve().name)
+        return _await_dataset(path)
     what = "is an empty folder" if not any(path.iterdir()) else "holds no recording"
     raise SourceError(
         f"{_shown(path)} {what}: neither a run of headgate nor a {FOREIGN_NAME} of Data Designer."
     )
+
+
+def _await_dataset(path: Path) -> Opened:
+    """The events of the first dataset that comes to be in or below a folder."""
+
+    def search() -> Path | None:
+        return min((one for one in _foreign_files(path) if one.name == FOREIGN_NAME), default=None)
+
+    feed = JsonLinesFeed(path / FOREIGN_NAME, True, search=search)
+    return Opened(feed, None, path.resolve().name)
 
 
 def _open_run(folder: RunFolder) -> Opened:

@@ -104,9 +104,33 @@ def test_dataset_folder_of_data_designer(tmp_path: Path, below: str, suffix: str
     assert opened.title == folder.name
 
 
-def test_watched_dataset_folder_may_have_no_events_yet(tmp_path: Path) -> None:
-    feed = json_lines(open_source(tmp_path, growing=True))
-    assert feed.path == tmp_path / "scheduler_events.jsonl"
+@pytest.mark.parametrize("target", ["artifacts/dataset", "artifacts", "."])
+@pytest.mark.parametrize("made", [True, False])
+def test_watched_dataset_folder_may_come_later(tmp_path: Path, target: str, made: bool) -> None:
+    folder = tmp_path / "artifacts" / "dataset"
+    if made:
+        (tmp_path / target).mkdir(parents=True, exist_ok=True)
+    feed = json_lines(open_source(tmp_path / target, growing=True))
+    assert not feed.poll().events
+    assert feed.liveness == "waiting"
+    assert str(tmp_path / target / "scheduler_events.jsonl") in feed.awaited
+    assert "write_scheduler_events" in feed.awaited
+    folder.mkdir(parents=True, exist_ok=True)
+    generate(folder / "scheduler_events.jsonl", storm=False)
+    deadline = time.monotonic() + 30
+    while not (batch := feed.poll()).events and time.monotonic() < deadline:
+        pass
+    assert batch.events
+    assert feed.awaited == ""
+    assert feed.run is not None
+    assert feed.run.name == "dataset"
+    feed.close()
+
+
+def test_what_is_only_replayed_is_not_waited_for(tmp_path: Path) -> None:
+    for absent in ("artifacts/dataset", "gone.duckdb"):
+        with pytest.raises(SourceError, match="There is no file, folder or run"):
+            open_source(tmp_path / absent, growing=absent.endswith(".duckdb"))
 
 
 # runs of headgate
@@ -167,7 +191,7 @@ def test_nothing_there(tmp_path: Path) -> None:
         open_source(tmp_path / "absent.jsonl")
     assert caught.value.exit_code == 2
     with pytest.raises(SourceError, match="There is no file, folder or run"):
-        open_source(tmp_path / "absent", growing=True)
+        open_source("absent", growing=True)
 
 
 @pytest.mark.parametrize(
