@@ -19,7 +19,7 @@ test: $(READY)
 
 test-peer: $(READY)
 	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
-	HEADGATE_PEER_PYTHON=$(abspath $(PEER))/bin/python $(BIN)/pytest tests/peer
+	HEADGATE_PEER_PYTHON=$(abspath $(PEER))/bin/python $(BIN)/pytest --dist loadgroup tests/peer
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -65,6 +65,10 @@ class Dialect(Protocol):
     def notes(self) -> tuple[str, ...]: ...
 
     @property
+    def complete(self) -> bool:
+        """The last line of the run was accepted."""
+
+    @property
     def followed(self) -> bool:
         """Another run began in the same file: nothing more will come of this one."""
 
@@ -78,6 +82,7 @@ class CanonicalLines:
 
     patience = 0.0
     late = 0
+    complete = False
     followed = False
     held: list[int] = []  # noqa: RUF012
     notes: tuple[str, ...] = ()
@@ -99,6 +104,7 @@ class CanonicalLines:
             self.run = decoded.run
         elif isinstance(decoded, JournalEnd):
             self.outcome = decoded.outcome
+            self.complete = True
         else:
             _check(decoded)
             if self.run is None:
@@ -129,6 +135,7 @@ class DataDesignerLines:
         self._waiting: list[_Waiting] = []
         self._newest = float("-inf")
         self._released = float("-inf")
+        self._completed = False
 
     @property
     def patience(self) -> float:
@@ -153,6 +160,10 @@ class DataDesignerLines:
         return (f"The file holds {len(others) + 1} runs: this is the last one.",)
 
     @property
+    def complete(self) -> bool:
+        return self._completed and not self._facts.has_requests
+
+    @property
     def followed(self) -> bool:
         return self._facts.followed
 
@@ -161,6 +172,8 @@ class DataDesignerLines:
         _check(decoded)
         if not self._facts.learn(decoded):
             return
+        if decoded.event_kind == _COMPLETED:
+            self._completed = True
         at = decoded.captured_at_monotonic
         if at > self._newest:
             self._newest = at
@@ -169,6 +182,7 @@ class DataDesignerLines:
 
     def release(self, *, everything: bool, live: bool) -> list[tuple[int, Event]]:
         waiting = self._waiting
+        everything = everything or self.complete
         live = live and self._facts.started
         window = WINDOW if self._facts.has_requests else SCHEDULER_WINDOW
         before = self._newest - (WATERMARK if live else HORIZON)
@@ -233,7 +247,7 @@ def last_run_id(path: Path) -> str | None:
     if count_in_file(path, needle, 2) < 2:
         return None
     found = None
-    reader = LineReader(path, growing=False, on_restart=lambda: None)
+    reader = LineReader(path, growing=False, on_restart=lambda why: None)
     while not reader.at_end:
         for _, line in reader.read(1_000):
             if needle in line:

@@ -149,9 +149,11 @@ class JsonLinesFeed:
 
     @property
     def _complete(self) -> bool:
-        """No line is under way: the file ends here, or has been quiet for long enough."""
+        """No line is under way: the run or file ends here, or has been quiet for long enough."""
         if not self._reader.at_end:
             return False
+        if self._dialect is not None and self._dialect.complete:
+            return True
         patience = self._dialect.patience if self._dialect is not None else WATERMARK
         return not self.growing or self._clock() - self._quiet_since >= patience
 
@@ -180,8 +182,10 @@ class JsonLinesFeed:
                 self._ready.append((number, event))
         self.late_events = dialect.late
 
-    def _restart(self) -> None:
+    def _restart(self, why: str) -> None:
         """The file begins anew: what is held of its old content goes out first."""
+        if why not in self._notes:
+            self._notes.append(why)
         if self._dialect is not None:
             self._ready.extend(self._dialect.release(everything=True, live=True))
         self._delivered = None

@@ -22,10 +22,10 @@ class LineReader:
 
     A line without its newline is waited for while the file grows; in a finished file it is the
     last line. A file that is truncated or replaced goes on from its new beginning, with line
-    numbers from 1: `on_restart` is called first.
+    numbers from 1: `on_restart` is first told why, in a sentence.
     """
 
-    def __init__(self, path: Path, growing: bool, on_restart: Callable[[], None]) -> None:
+    def __init__(self, path: Path, growing: bool, on_restart: Callable[[str], None]) -> None:
         self.at_end = False
         """All that the file has now was handed out."""
         self.problems: list[BrokenLine] = []
@@ -138,7 +138,7 @@ class LineReader:
             return False
         opened = os.fstat(self._file.fileno())
         if opened.st_size < self._offset:
-            self._restart("the file was truncated: reading goes on from its new beginning")
+            self._restart("The file was truncated: reading goes on from its new beginning.")
             self._file.seek(0)
             return opened.st_size > 0
         try:
@@ -147,13 +147,12 @@ class LineReader:
             return False
         if (now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino):
             return False
-        self._restart("the file was replaced: reading goes on in the new one")
+        self._restart("The file was replaced: reading goes on in the new one.")
         self.close()
         return self._open()
 
-    def _restart(self, problem: str) -> None:
-        self._on_restart()
-        self._problem(problem)
+    def _restart(self, why: str) -> None:
+        self._on_restart(why)
         self._offset = self._number = 0
         self._tail = b""
         self._skipping = False

@@ -154,7 +154,7 @@ def _open_file(path: Path, growing: bool | None) -> Opened:
 
 def _check_lines(path: Path, head: bytes) -> None:
     """Raises `SourceError` unless one of the first lines is one of a recording."""
-    reader = LineReader(path, growing=False, on_restart=lambda: None)
+    reader = LineReader(path, growing=False, on_restart=lambda why: None)
     try:
         lines = reader.read(_LINES)
     finally:

@@ -38,3 +38,11 @@ def rows_without_headgate(tmp_path_factory: pytest.TempPathFactory) -> list[Row]
     with open_desk(tmp_path_factory.mktemp("bare") / "desk", storm=False, seconds=0.01) as desk:
         desk.run("create")
         return desk.loaded
+
+
+@pytest.fixture(scope="session")
+def stormy(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """A run through the storm without headgate, with the events that Data Designer writes."""
+    with open_desk(tmp_path_factory.mktemp("stormy") / "desk", storm=True, seconds=0.05) as desk:
+        desk.run("create", write_scheduler_events=True)
+        return desk

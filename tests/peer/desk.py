@@ -61,6 +61,22 @@ class Desk:
         assert done.returncode == 0, done.stderr[-4000:]
         return done
 
+    @contextmanager
+    def started(self, mode: str, **run_config: Any) -> Iterator[subprocess.Popen[bytes]]:
+        """Their command at work, without headgate; what is left of it is killed in the end."""
+        with subprocess.Popen(
+            self.command(mode, **run_config),
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
     @property
     def out(self) -> Path:
         return self.folder / "out"

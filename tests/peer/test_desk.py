@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
 
 from tests.peer.desk import LLM_COLUMNS, RECORDS, STORM_FROM, STORM_TO, Desk, Row
 
@@ -18,11 +17,8 @@ def test_their_environment_has_no_headgate() -> None:
         assert b"ModuleNotFoundError" in found.stderr, module
 
 
-def test_a_storm_changes_no_row(
-    desks: Callable[..., Desk], rows_without_headgate: list[Row]
-) -> None:
-    desk = desks(storm=True)
-    desk.run("create")
+def test_a_storm_changes_no_row(stormy: Desk, rows_without_headgate: list[Row]) -> None:
+    desk = stormy
     assert desk.loaded == rows_without_headgate
     assert len(desk.loaded) == RECORDS
     assert all(row[column] for row in desk.loaded for column in LLM_COLUMNS)

@@ -1,0 +1,87 @@
+"""`headgate watch` on the file that Data Designer itself writes: before, during and after a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.program import HEADGATE, headgate
+from tests.e2e.terminal import Terminal
+from tests.peer.desk import LLM_COLUMNS, RECORDS, STORMY, Desk
+
+ALL_ROWS = f"{RECORDS}/{RECORDS} rows"
+MODEL = STORMY.rpartition("/")[0]
+
+pytestmark = pytest.mark.xdist_group("native")
+
+
+def console(desk: Desk, target: Path) -> Terminal:
+    return Terminal([HEADGATE, "watch", target], cwd=desk.folder, env=desk.environment)
+
+
+def leave(terminal: Terminal) -> None:
+    terminal.send("q")
+    assert terminal.wait_exit() == 0
+
+
+def test_watched_from_before_the_file_exists(desks: Callable[..., Desk]) -> None:
+    desk = desks(storm=True)
+    dataset = desk.native_events.parent
+    with console(desk, dataset.relative_to(desk.folder)) as before:
+        before.wait_for("WAITING", "Waiting for out/dataset/scheduler_events.jsonl")
+        with desk.started("create", write_scheduler_events=True) as script:
+            before.wait_for("LIVE", *LLM_COLUMNS, "request stream (attempts, waits, leases)")
+            with console(desk, desk.native_events) as during:
+                during.wait_for("LIVE", MODEL)
+                for terminal in (before, during):
+                    terminal.wait_for("limited by", f"request cooldown {STORMY}")
+                assert script.wait(60) == 0
+                during.wait_for("ENDED", ALL_ROWS, "success")
+                leave(during)
+        before.wait_for("ENDED", ALL_ROWS, "success")
+        leave(before)
+    after = headgate("watch", dataset, "--once", cwd=desk.folder, env=desk.environment)
+    assert after.returncode == 0, after.stderr
+    assert ALL_ROWS in after.stdout
+
+
+def test_a_killed_script_is_told(desks: Callable[..., Desk]) -> None:
+    desk = desks(seconds=0.5)
+    with console(desk, desk.out) as terminal:
+        with desk.started("create", write_scheduler_events=True) as script:
+            terminal.wait_for("LIVE", "working")
+            os.kill(script.pid, signal.SIGKILL)
+            script.wait()
+        terminal.wait_for("LOST", "The process that wrote the file is gone.")
+        leave(terminal)
+
+
+def test_why_names_the_storm(stormy: Desk) -> None:
+    done = headgate("why", stormy.native_events, "--json", cwd=stormy.folder)
+    report = json.loads(done.stdout)
+    [cooldown] = [v for v in report["verdicts"] if v["verdict"] == "request_cooldown"]
+    assert cooldown["resource"] == STORMY
+    began = json.loads(stormy.native_events.read_bytes().partition(b"\n")[0])
+    first, last = (at - began["captured_at_monotonic"] for at in stormy.storm)
+    assert cooldown["start"] == pytest.approx(first, abs=0.5)
+    assert cooldown["end"] == pytest.approx(last, abs=0.5)
+
+
+def test_truncated_and_replaced_under_the_console(stormy: Desk, tmp_path: Path) -> None:
+    lines = stormy.native_events.read_bytes().splitlines(keepends=True)
+    growing = tmp_path / "scheduler_events.jsonl"
+    growing.write_bytes(b"".join(lines[:400]))
+    with Terminal([HEADGATE, "watch", growing], cwd=tmp_path, env=stormy.environment) as terminal:
+        terminal.wait_for("LIVE")
+        growing.write_bytes(b"".join(lines[400:500]))
+        terminal.wait_for("The file was truncated")
+        whole = tmp_path / "whole"
+        whole.write_bytes(b"".join(lines[500:]))
+        whole.replace(growing)
+        terminal.wait_for("The file was replaced", "ENDED", ALL_ROWS)
+        leave(terminal)
