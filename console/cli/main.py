@@ -29,6 +29,7 @@ COMMANDS = {
         "console.cli.bench",
         "Benchmarks: scenarios that replay like recordings, and Data Designer beside us.",
     ),
+    "verify": ("console.cli.verify", "Check a recording: leases, order, limits, gaps, secrets."),
     "runs": ("console.cli.runs", "List the runs of this user."),
 }
 

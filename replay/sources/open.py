@@ -39,6 +39,8 @@ class Opened:
     feed: Feed | None
     recording: Path | None
     title: str
+    place: Path | None = None
+    """The run's folder or the one file that was found; None where it is not there yet."""
 
 
 def open_source(target: str | Path, *, growing: bool | None = None) -> Opened:
@@ -101,13 +103,13 @@ def _open_run(folder: RunFolder) -> Opened:
     record = read_record(folder)
     title = record.name if record is not None else folder.path.resolve().name
     if ProducerLock.held(folder.lock) or ProducerLock.held(folder.recorder_lock):
-        return Opened(JournalFeed(folder), None, title)
+        return Opened(JournalFeed(folder), None, title, folder.path)
     imported = record is not None and record.state in ("complete", "lost")
     if imported and folder.recording.exists():
-        return Opened(None, folder.recording, title)
+        return Opened(None, folder.recording, title, folder.path)
     if not folder.segment_numbers():
         if folder.recording.exists():
-            return Opened(None, folder.recording, title)
+            return Opened(None, folder.recording, title, folder.path)
         raise SourceError(
             f"{_shown(folder.path)} is the folder of a run that left neither a journal nor a "
             "recording."
@@ -118,11 +120,11 @@ def _open_run(folder: RunFolder) -> Opened:
         finish_import(folder)
     except (SourceError, UserError, OSError):
         # It can't be written there: the journal tells the same.
-        return Opened(JournalFeed(folder), None, title)
+        return Opened(JournalFeed(folder), None, title, folder.path)
     record = read_record(folder)
     if record is not None and record.state in ("complete", "lost") and folder.recording.exists():
-        return Opened(None, folder.recording, title)
-    return Opened(JournalFeed(folder), None, title)
+        return Opened(None, folder.recording, title, folder.path)
+    return Opened(JournalFeed(folder), None, title, folder.path)
 
 
 def _open_file(path: Path, growing: bool | None) -> Opened:
@@ -135,7 +137,7 @@ def _open_file(path: Path, growing: bool | None) -> Opened:
         folder = RunFolder(path.parent)
         if path.name == folder.recording.name and folder.run_json.exists():
             return _open_run(folder)
-        return Opened(None, path, title)
+        return Opened(None, path, title, path)
     if path.suffix == ".duckdb":
         raise SourceError(f"{_shown(path)} is not a recording: it is {_looks_like(head)}.")
     compressed = path.suffix == ".gz"
@@ -149,7 +151,7 @@ def _open_file(path: Path, growing: bool | None) -> Opened:
         _check_lines(path, head)
     if path.name.startswith(FOREIGN_NAME):
         title = path.resolve().parent.name
-    return Opened(JsonLinesFeed(path, growing), None, title)
+    return Opened(JsonLinesFeed(path, growing), None, title, path)
 
 
 def _check_lines(path: Path, head: bytes) -> None:

@@ -46,7 +46,7 @@ def assert_refused(cwd: Path, *arguments: str | Path, says: tuple[str, ...]) -> 
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("command", ["replay", "why", "watch"])
+@pytest.mark.parametrize("command", ["replay", "why", "watch", "verify"])
 def test_no_such_file(command: str, tmp_path: Path) -> None:
     assert_refused(tmp_path, command, "nowhere.duckdb", says=("nowhere.duckdb",))
 

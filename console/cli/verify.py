@@ -1,0 +1,65 @@
+"""`headgate verify`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from console.cli import exits
+
+
+@click.command()
+@click.argument("recording")
+@click.option("--json", "as_json", is_flag=True, help="The whole report as JSON.")
+@click.option(
+    "--canary",
+    "canaries",
+    multiple=True,
+    metavar="TEXT",
+    help="Text that must stand nowhere in the recording; @FILE reads one from each line of a "
+    "file, env:NAME from a variable. May be given several times.",
+)
+def verify(recording: str, as_json: bool, canaries: tuple[str, ...]) -> int:
+    """Check RECORDING: leases, order, limits, gaps, the end, and what must never be in it.
+
+    Exits with 0 where all holds that can be checked, 1 where a rule is broken, 4 where the
+    recording can't be read whole.
+    """
+    import msgspec
+
+    from engine.errors import UserError
+    from replay.verify.report import render_text
+    from replay.verify.verify import verify_recording
+
+    texts = [text for canary in canaries for text in _canary_texts(canary)]
+    try:
+        report = verify_recording(recording, texts)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+    else:
+        click.echo(render_text(report))
+    return {"fine": exits.OK, "found": exits.FOUND, "damaged": exits.DAMAGED}[report.verdict]
+
+
+def _canary_texts(given: str) -> list[str]:
+    from engine.errors import UserError
+
+    if given.startswith("@"):
+        try:
+            lines = Path(given[1:]).read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"the canary file {given[1:]} can't be read: {error}") from None
+        texts = [line for line in lines if line.strip()]
+        if not texts:
+            raise UserError(f"the canary file {given[1:]} is empty")
+        return texts
+    if given.startswith("env:"):
+        value = os.environ.get(given[4:])
+        if not value:
+            raise UserError(f"the variable {given[4:]} of --canary is not set")
+        return [value]
+    return [given]

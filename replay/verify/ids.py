@@ -1,0 +1,34 @@
+"""`IssuedIds`: was this id given out before?"""
+
+from __future__ import annotations
+
+from collections import deque
+
+REMEMBERED = 100_000
+
+
+class IssuedIds:
+    """Ids of one letter and a running number (`t12`) must grow; of any others the last ones are
+    remembered. So memory does not grow with the run."""
+
+    def __init__(self, letter: str) -> None:
+        self._letter = letter
+        self._highest = 0
+        self._recent: set[str] = set()
+        self._order: deque[str] = deque()
+
+    def is_new(self, one: str) -> bool:
+        number = one[1:]
+        if one[0:1] == self._letter and number.isdecimal() and len(number) < 19:
+            serial = int(number)
+            if serial <= self._highest:
+                return False
+            self._highest = serial
+            return True
+        if one in self._recent:
+            return False
+        self._recent.add(one)
+        self._order.append(one)
+        if len(self._order) > REMEMBERED:
+            self._recent.discard(self._order.popleft())
+        return True

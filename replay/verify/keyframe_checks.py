@@ -1,0 +1,118 @@
+"""Checks at keyframes: is the fold the engine's own ledger, is debt within what is leased?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from engine.events import RunInfo, SchedulerEvent
+from replay.keyframe import to_keyframe
+from replay.payload import amounts, count, mapping
+from replay.state import State
+from replay.verify.rules import RuleBook
+
+TOLD_BY_KEYFRAMES_ALONE = frozenset({"debt_by_group"})
+FOREIGN_PARTS = (
+    "queued_total queued_by_group demand_by_resource limits available leased leased_by_group "
+    "active_leases"
+).split()
+"""What a foreign keyframe and its events both tell."""
+DIFFERENCES_SHOWN = 3
+
+
+class KeyframeChecks:
+    def __init__(self, book: RuleBook, run: RunInfo) -> None:
+        self._book = book
+        self.run = run
+        self.compared = 0
+
+    def look(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
+        """Sees the state before the keyframe may correct it."""
+        snapshot = event.snapshot
+        if not snapshot:
+            return
+        self.compared += 1
+        self._debt(state, event, ordinal)
+        self._ceilings(snapshot, event, ordinal)
+        folded = to_keyframe(state, "tasks" in snapshot)
+        told = snapshot
+        if self._book.foreign:
+            told = {name: _positive(snapshot[name]) for name in FOREIGN_PARTS if name in snapshot}
+            folded = {name: folded[name] for name in told}
+        if told == folded:
+            return
+        at = event.captured_at_monotonic
+        for part in told.keys() - folded.keys():
+            self._book.leave_out("keyframes", f"no event tells of {part}")
+        for part in folded.keys() | told.keys():
+            if part in TOLD_BY_KEYFRAMES_ALONE or part not in folded:
+                continue
+            engine, fold = told.get(part), folded[part]
+            if part == "row_groups":
+                engine, fold = _without_target(engine, state), _without_target(fold, state)
+            if engine == fold:
+                continue
+            some = list(_differences(part, engine, fold))
+            sentence = "; ".join(some[:DIFFERENCES_SHOWN])
+            if len(some) > DIFFERENCES_SHOWN:
+                sentence += f"; and {len(some) - DIFFERENCES_SHOWN} more"
+            self._book.report("keyframes", f"another {part}", sentence, ordinal, at)
+
+    def _debt(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
+        self._book.looked_at["debt"] += 1
+        for name, debts in mapping((event.snapshot or {}).get("debt_by_group")).items():
+            group = state.groups.get(name)
+            leased = {} if group is None else group.leased_amounts
+            for resource, debt in mapping(debts).items():
+                if count(debt) is None or debt > leased.get(resource, 0):
+                    self._book.report(
+                        "debt",
+                        "debt out of bounds",
+                        f"{name} owes {debt} of {resource} and holds {leased.get(resource, 0)}",
+                        ordinal,
+                        event.captured_at_monotonic,
+                    )
+
+    def _ceilings(self, snapshot: dict[str, Any], event: SchedulerEvent, ordinal: int) -> None:
+        for resource, facts in mapping(snapshot.get("requests")).items():
+            limit = count(mapping(facts).get("limit"))
+            most = count(mapping(facts).get("effective_max"))
+            if most and (limit is None or not 1 <= limit <= most):
+                self._book.report(
+                    "limits",
+                    "a limit out of bounds",
+                    f"the keyframe's limit of {resource} is {limit}, its effective maximum {most}",
+                    ordinal,
+                    event.captured_at_monotonic,
+                )
+
+
+def _positive(part: Any) -> Any:
+    return amounts(part) if isinstance(part, dict) else part
+
+
+def _without_target(part: Any, state: State) -> Any:
+    """No event tells the target before the first admission."""
+    if state.row_groups.admitted or not isinstance(part, dict):
+        return part
+    return {name: value for name, value in part.items() if name != "target"}
+
+
+def _differences(path: str, engine: Any, fold: Any) -> Iterator[str]:
+    if isinstance(engine, dict) and isinstance(fold, dict):
+        for name in sorted(engine.keys() | fold.keys(), key=str):
+            if engine.get(name) != fold.get(name):
+                yield from _differences(f"{path}.{name}", engine.get(name), fold.get(name))
+    elif isinstance(engine, list) and isinstance(fold, list) and len(engine) == len(fold):
+        for position, (one, other) in enumerate(zip(engine, fold, strict=True)):
+            if one != other:
+                yield from _differences(f"{path}[{position}]", one, other)
+    elif isinstance(engine, list) and isinstance(fold, list):
+        yield f"{path}: {len(engine)} told, {len(fold)} folded"
+    else:
+        yield f"{path}: {_shown(engine)} told, {_shown(fold)} folded"
+
+
+def _shown(value: Any) -> str:
+    shown = "nothing" if value is None else str(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."

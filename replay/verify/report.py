@@ -1,0 +1,161 @@
+"""The report of `headgate verify`: structs, and the text that people read."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Literal
+
+import msgspec
+
+from engine.events import RunInfo
+from replay.diagnosis.report_text import clock
+from replay.verify.rules import RULES, Example, Found, RuleBook, Status
+
+REPORT_VERSION = 1
+KINDS_SHOWN = 6
+EXAMPLES_SHOWN = 2
+
+Verdict = Literal["fine", "found", "damaged"]
+_MARKS: dict[Status, str] = {"ok": "ok", "found": "FOUND", "noted": "note", "not_checked": "-"}
+
+
+class CheckResult(msgspec.Struct, frozen=True):
+    rule: str
+    statement: str
+    status: Status
+    looked_at: int
+    """How many facts of the recording the rule was held against."""
+    not_checked: tuple[str, ...]
+    """Why the rule, or a part of it, could not be checked."""
+    found: tuple[Found, ...]
+
+
+class VerifyReport(msgspec.Struct, frozen=True):
+    version: int
+    verdict: Verdict
+    """`found`: a rule is broken. `damaged`: the recording could not all be read."""
+    source: str
+    run_id: str
+    name: str
+    producer: str
+    producer_version: str
+    state: str
+    """`ended`, `lost` (the producer died without an end) or `live` (it goes on)."""
+    outcome: str | None
+    monotonic_start: float
+    events: int
+    hidden_waiters: int
+    """Spawns without their lease, and waits for a scheduler resource after a spawn."""
+    broken_lines: int
+    damage: tuple[str, ...]
+    checks: tuple[CheckResult, ...]
+    lacks: tuple[str, ...]
+    """What the producer's stream does not carry."""
+
+    @property
+    def findings(self) -> tuple[tuple[str, Found], ...]:
+        return tuple(
+            (check.rule, found)
+            for check in self.checks
+            for found in check.found
+            if found.severity == "finding"
+        )
+
+
+def results(book: RuleBook) -> tuple[CheckResult, ...]:
+    return tuple(
+        CheckResult(
+            rule.name,
+            rule.statement,
+            book.status(rule.name),
+            book.looked_at[rule.name],
+            tuple(book.unchecked[rule.name]) or _nothing_there(book, rule.name),
+            tuple(book.found[rule.name].values()),
+        )
+        for rule in RULES
+    )
+
+
+def _nothing_there(book: RuleBook, rule: str) -> tuple[str, ...]:
+    if book.looked_at[rule] or book.found[rule]:
+        return ()
+    return ("the recording holds nothing of that kind",)
+
+
+def render_text(report: VerifyReport, width: int = 80) -> str:
+    """The verdict, then each rule: what was looked at, what was found, what could not be told."""
+    width = max(width, 40)
+    lines = [*_head(report, width), ""]
+    for check in report.checks:
+        lines += _check(check, report, width)
+    if report.lacks:
+        lines += [""]
+        lines += textwrap.wrap(
+            f"This stream does not carry: {', '.join(report.lacks)}.", width, break_long_words=False
+        )
+    return "\n".join(lines).rstrip()
+
+
+def _head(report: VerifyReport, width: int) -> list[str]:
+    broken = sum(check.status == "found" for check in report.checks)
+    sound = sum(check.status in ("ok", "noted") for check in report.checks)
+    unchecked = sum(check.status == "not_checked" for check in report.checks)
+    told = {
+        "fine": f"fine, {_counted(sound, 'rule')} hold",
+        "found": f"{_counted(broken, 'rule')} broken",
+        "damaged": "damaged, and not all of it could be read",
+    }[report.verdict]
+    if unchecked:
+        told += f", {unchecked} could not be checked"
+    end = {"lost": "its producer was lost", "live": "still running"}.get(
+        report.state, f"ended {report.outcome or 'without an outcome'}"
+    )
+    lines = textwrap.wrap(
+        f"{report.name}: {told}. {_counted(report.events, 'event')} of {report.producer}, {end}.",
+        width,
+    )
+    for sentence in report.damage:
+        lines += textwrap.wrap(sentence, width, initial_indent="  ", subsequent_indent="  ")
+    return lines
+
+
+def _check(check: CheckResult, report: VerifyReport, width: int) -> list[str]:
+    indent = " " * 7
+    lines = textwrap.wrap(
+        f"{_MARKS[check.status]:<6} {check.rule}: {check.statement}",
+        width,
+        subsequent_indent=indent,
+    )
+    for found in check.found[:KINDS_SHOWN]:
+        mark = "!" if found.severity == "finding" else "note:"
+        times = f" ({found.count:,} times)" if found.count > 1 else ""
+        lines += _wrapped(f"{mark} {found.what}{times}", indent, width)
+        for example in found.examples[:EXAMPLES_SHOWN]:
+            lines += _wrapped(_example(example, report), indent + "  ", width)
+    if len(check.found) > KINDS_SHOWN:
+        lines += _wrapped(f"and {len(check.found) - KINDS_SHOWN} more kinds", indent, width)
+    for reason in check.not_checked:
+        lines += _wrapped(f"not checked: {reason}", indent, width)
+    return lines
+
+
+def _example(example: Example, report: VerifyReport) -> str:
+    if example.ordinal is None:
+        return example.sentence
+    at = "" if example.at is None else f" at {clock(example.at - report.monotonic_start)}"
+    return f"event {example.ordinal}{at}: {example.sentence}"
+
+
+def _wrapped(text: str, indent: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent + "  ")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def head_of(run: RunInfo | None, source: str) -> tuple[str, str, str, str, float]:
+    """Run id, name, producer and its version, start of the run."""
+    if run is None:
+        return "", source, "unknown", "", 0.0
+    return run.run_id, run.name, run.producer, run.producer_version, run.monotonic_start

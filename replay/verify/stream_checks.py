@@ -1,0 +1,166 @@
+"""Checks on the streams as such: numbers, times, vocabulary, where the run begins and ends."""
+
+from __future__ import annotations
+
+from engine.events import (
+    ALL_REQUEST_KINDS,
+    ALL_SCHEDULER_KINDS,
+    Event,
+    RunInfo,
+    SchedulerEvent,
+)
+from replay.payload import count, text
+from replay.state import State
+from replay.verify.rules import RuleBook
+
+GAPS_KEPT = 10_000
+AFTER_THE_END = frozenset({"scheduler_loop_heartbeat", "recording_gap"})
+
+
+class StreamChecks:
+    """Sees every event, also where a loss keeps the fold from being trusted."""
+
+    def __init__(self, book: RuleBook) -> None:
+        self._book = book
+        self._last = {"scheduler": 0, "request": 0}
+        self._time = float("-inf")
+        self._announced: list[tuple[str, int, int]] = []
+        self.gaps: list[tuple[str, int, int, int, float]] = []
+        """(stream, first lost, last lost, ordinal of the event behind, its time)."""
+        self._more_gaps = 0
+        self.kinds: dict[str, int] = {}
+        self.completed_at: float | None = None
+        self.started = 0
+        self.first_kind: str | None = None
+
+    def look(self, event: Event, ordinal: int, run: RunInfo) -> None:
+        kind = event.event_kind
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        scheduler = type(event) is SchedulerEvent
+        stream = "scheduler" if scheduler else "request"
+        sequence = event.sequence
+        if sequence == self._last[stream] + 1:
+            self._last[stream] = sequence
+        else:
+            self._jump(stream, event, ordinal, run)
+        now = event.captured_at_monotonic
+        if now < self._time:
+            self._book.report(
+                "time",
+                f"{stream} time goes back",
+                f"{kind} is {self._time - now:.6f} s earlier than an event before it",
+                ordinal,
+                now,
+                note=self._book.foreign,
+            )
+        else:
+            self._time = now
+        if scheduler:
+            self._bounds(kind, event, ordinal)  # type: ignore[arg-type]
+
+    def _jump(self, stream: str, event: Event, ordinal: int, run: RunInfo) -> None:
+        sequence, last = event.sequence, self._last[stream]
+        self._last[stream] = max(last, sequence)
+        if semantics(run, stream) != "gapless":
+            return
+        now = event.captured_at_monotonic
+        if sequence <= last:
+            self._book.report(
+                "sequence",
+                f"{stream} number repeated",
+                f"{event.event_kind} has number {sequence} after {last}",
+                ordinal,
+                now,
+            )
+        elif len(self.gaps) < GAPS_KEPT:
+            self.gaps.append((stream, last + 1, sequence - 1, ordinal, now))
+        else:
+            self._more_gaps += 1
+
+    def _bounds(self, kind: str, event: SchedulerEvent, ordinal: int) -> None:
+        now = event.captured_at_monotonic
+        if kind == "recording_gap":
+            facts = event.diagnostics
+            first, last = count(facts.get("first_lost")), count(facts.get("last_lost"))
+            if first is not None and last is not None and len(self._announced) < GAPS_KEPT:
+                self._announced.append((text(facts.get("stream")) or "", first, last))
+            return
+        if self.first_kind is None and kind != "metadata_diagnostic":
+            self.first_kind = kind
+        if self.completed_at is not None and kind not in AFTER_THE_END:
+            self._book.report(
+                "run_bounds", "an event after the end", f"{kind} after the run's end", ordinal, now
+            )
+        if kind == "scheduler_job_started":
+            self.started += 1
+            if self.started > 1:
+                self._book.report(
+                    "run_bounds", "a second start", "the run starts again", ordinal, now
+                )
+        elif kind == "scheduler_job_completed":
+            self.completed_at = now
+
+    def finish(self, state: State, run: RunInfo, over: bool) -> None:
+        """`over`: nothing will follow. Judges the gaps, which their announcement may follow."""
+        book = self._book
+        for stream, first, last, ordinal, at in self.gaps:
+            told = any(
+                name == stream and start <= first and last <= end
+                for name, start, end in self._announced
+            )
+            number = "number" if first == last else "numbers"
+            which = f"{first}" if first == last else f"{first} to {last}"
+            said = "as a recording_gap says" if told else "and no recording_gap says so"
+            book.report(
+                "sequence",
+                f"{stream} events are missing" + ("" if told else ", unannounced"),
+                f"{number} {which} missing, {said}",
+                ordinal,
+                at,
+            )
+        if self._more_gaps:
+            book.report("sequence", "more gaps", f"{self._more_gaps} more gaps")
+        for stream in ("scheduler", "request"):
+            if semantics(run, stream) == "gapless":
+                book.looked_at["sequence"] += self._last[stream]
+            else:
+                book.leave_out(
+                    "sequence", f"this producer's {stream} numbers are not one row without gaps"
+                )
+        events = sum(self.kinds.values())
+        book.looked_at["time"] = book.looked_at["vocabulary"] = events
+        self._vocabulary(state)
+        if not any(kind in ALL_SCHEDULER_KINDS for kind in self.kinds):
+            book.leave_out("run_bounds", "there is no scheduler stream")
+            return
+        book.looked_at["run_bounds"] = self.started + (self.completed_at is not None)
+        if self.first_kind != "scheduler_job_started" and not self.gaps:
+            book.report(
+                "run_bounds", "no start", f"the scheduler stream begins with {self.first_kind}"
+            )
+        if self.completed_at is None:
+            book.leave_out(
+                "run_bounds",
+                "the run has no end here: its producer was lost" if over else "the run goes on",
+            )
+
+    def _vocabulary(self, state: State) -> None:
+        known = ALL_SCHEDULER_KINDS | ALL_REQUEST_KINDS
+        for kind, times in self.kinds.items():
+            if kind not in known:
+                self._book.report(
+                    "vocabulary",
+                    f"unknown kind {kind}",
+                    f"{times} of kind {kind}",
+                    note=self._book.foreign,
+                )
+        for kind, times in state.malformed.items():
+            self._book.report(
+                "vocabulary", f"unusable {kind}", f"{times} {kind} with a payload of no use"
+            )
+
+
+def semantics(run: RunInfo, stream: str) -> str:
+    if stream == "scheduler":
+        return run.scheduler_sequence_semantics
+    return run.request_sequence_semantics
