@@ -147,7 +147,7 @@ def test_live_run_is_read_from_its_journal(tmp_path: Path) -> None:
 def test_what_a_dead_recorder_left_is_imported_first(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     opened = open_source(folder.path)
-    assert opened == Opened(None, folder.recording, "made up")
+    assert opened == Opened(None, folder.recording, "made up", folder.path)
     record = read_record(folder)
     assert record is not None
     assert record.state == "complete"
@@ -166,7 +166,7 @@ def test_recording_alone_opens_under_any_name(tmp_path: Path) -> None:
     open_source(folder.path)
     moved = tmp_path / "kept.duckdb"
     folder.recording.rename(moved)
-    assert open_source(moved) == Opened(None, moved, "kept.duckdb")
+    assert open_source(moved) == Opened(None, moved, "kept.duckdb", moved)
 
 
 def test_run_is_found_by_its_id_or_the_beginning_of_it(tmp_path: Path) -> None:
