@@ -25,6 +25,10 @@ COMMANDS = {
     "replay": ("console.cli.view", "Replay a recording: run folder, .duckdb, .jsonl or .jsonl.gz."),
     "why": ("console.cli.why", "Say why a recorded run stood still, with proof."),
     "sql": ("console.cli.sql", "Ask a recording in SQL, read-only; --views says what there is."),
+    "export": (
+        "console.cli.export",
+        "Write a recording as Perfetto trace, JSON Lines, Parquet, CSV, Markdown or SVG.",
+    ),
     "bench": (
         "console.cli.bench",
         "Benchmarks: scenarios that replay like recordings, and Data Designer beside us.",

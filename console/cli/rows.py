@@ -6,18 +6,15 @@ U+FFFD; JSON escapes them, and loses nothing.
 
 from __future__ import annotations
 
-import csv
 import itertools
-import json
 import math
-import sys
-from collections.abc import Iterator, Sequence
-from datetime import date, datetime, time, timedelta
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
 from rich.cells import cell_len, set_cell_size
 
+from replay.export.plain import csv_chunks, json_chunks, plain_text
 from replay.recording.query import ResultColumn
 from replay.sources.text import clean_text
 
@@ -60,25 +57,24 @@ def write_table(
 def write_csv(
     columns: Sequence[ResultColumn], rows: Iterator[Sequence[Any]], limit: int | None
 ) -> bool:
-    """A header line, then a line for each row; null is empty."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([clean_text(column.name) for column in columns])
-    for row in itertools.islice(rows, limit):
-        writer.writerow([None if value is None else _text(value) for value in row])
-    return limit is not None and next(rows, None) is not None
+    return _write(csv_chunks, columns, rows, limit)
 
 
 def write_json(
     columns: Sequence[ResultColumn], rows: Iterator[Sequence[Any]], limit: int | None
 ) -> bool:
-    """One array of objects, a row a line. Numbers that JSON lacks are null."""
+    return _write(json_chunks, columns, rows, limit)
+
+
+def _write(
+    chunks: Callable[[Sequence[str], Iterator[Sequence[Any]]], Iterator[str]],
+    columns: Sequence[ResultColumn],
+    rows: Iterator[Sequence[Any]],
+    limit: int | None,
+) -> bool:
     names = [column.name for column in columns]
-    opening = "[\n"
-    for row in itertools.islice(rows, limit):
-        values = dict(zip(names, map(_plain, row), strict=True))
-        click.echo(opening + json.dumps(values), nl=False)
-        opening = ",\n"
-    click.echo("[]" if opening == "[\n" else "\n]")
+    for chunk in chunks(names, itertools.islice(rows, limit)):
+        click.echo(chunk, nl=False)
     return limit is not None and next(rows, None) is not None
 
 
@@ -97,31 +93,4 @@ def _cell(value: Any) -> str:
         return "null"
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:,.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.3g}"
-    return _text(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, (list, dict, tuple)):
-        return json.dumps(_plain(value))
-    return clean_text(str(_plain(value)))
-
-
-def _plain(value: Any) -> Any:
-    """As JSON knows it."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (datetime, date, time)):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).hex()
-    return str(value)
+    return plain_text(value)

@@ -117,7 +117,11 @@ class RecordingQuery:
 
     def batches(self, sql: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """The same as Arrow record batches, for writing files. Raises `QueryError`."""
-        reader: pa.RecordBatchReader = self._execute(sql).to_arrow_reader(BATCH_ROWS)
+        self._check(sql)
+        try:
+            reader: pa.RecordBatchReader = self._connection.sql(sql).to_arrow_reader(BATCH_ROWS)
+        except duckdb.Error as error:
+            raise self._refused(error) from error
         return reader.schema, self._batches(reader)
 
     def interrupt(self) -> None:
@@ -129,6 +133,14 @@ class RecordingQuery:
         self._spill.cleanup()
 
     def _execute(self, sql: str) -> duckdb.DuckDBPyConnection:
+        statement = self._check(sql)
+        try:
+            return self._connection.execute(statement)
+        except duckdb.Error as error:
+            raise self._refused(error) from error
+
+    def _check(self, sql: str) -> duckdb.Statement:
+        """The one statement in `sql`, which reads. Raises `QueryError`."""
         try:
             statements = self._connection.extract_statements(sql)
         except duckdb.Error as error:
@@ -142,10 +154,7 @@ class RecordingQuery:
                 f"{statements[0].type.name} is not possible: a recording is only read. "
                 "Give a SELECT."
             )
-        try:
-            return self._connection.execute(statements[0])
-        except duckdb.Error as error:
-            raise self._refused(error) from error
+        return statements[0]
 
     def _rows(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[Sequence[Any]]:
         while True:

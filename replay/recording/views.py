@@ -163,6 +163,10 @@ _BLAME = """
     FROM recording.blame
 """
 
+_SERIES = """
+    SELECT {start} + bin - {t0} AS t, series, key, mean, last, peak FROM recording.rollup
+"""
+
 _EVENTS = """
     SELECT ordinal, t - {t0} AS t, stream, kind, seq AS sequence, row_group, task_column, task_id,
         execution_id, attempt_id, lease_id,
@@ -311,6 +315,25 @@ VIEWS: tuple[View, ...] = (
             Column("seconds", "cell-s, slot-s", "so many cells or slots times seconds"),
         ),
         _BLAME,
+    ),
+    View(
+        "series",
+        "numbers over time, a row for each second in which one changed or is not zero",
+        (
+            Column("t", _AT, "when the second begins"),
+            Column(
+                "series",
+                _ID,
+                "by group: queue_depth; by request resource: limit, effective_max, in_flight, "
+                "waiters, cooling, completed, rate_limited; by scheduler resource: leased; by "
+                "reason: blocked; by column: tasks_done; of the run: rows_done, tokens, events",
+            ),
+            Column("key", _ID, "the group, resource, reason or column; empty for the run"),
+            Column("mean", "as the series", "over the second (a count: its number)"),
+            Column("last", "as the series", "at the end of the second"),
+            Column("peak", "as the series", "most at once"),
+        ),
+        _SERIES,
     ),
     View(
         "events",

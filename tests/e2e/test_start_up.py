@@ -38,5 +38,5 @@ def test_engine_and_replay_load_no_user_interface(package: str) -> None:
 def test_help_names_every_command(tmp_path: Path) -> None:
     done = headgate("--help", cwd=tmp_path)
     assert done.returncode == 0
-    for command in ("demo", "run", "watch", "replay", "why", "sql", "runs"):
+    for command in ("demo", "run", "watch", "replay", "why", "sql", "export", "runs"):
         assert command in done.stdout

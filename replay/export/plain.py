@@ -1,0 +1,71 @@
+"""Values of a query as text, CSV and JSON, for export and the command line alike."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime, time, timedelta
+from itertools import islice
+from typing import Any
+
+from replay.sources.text import clean_text
+
+ROWS_AT_ONCE = 1_000
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON knows it; numbers that JSON lacks are None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).hex()
+    return str(value)
+
+
+def plain_text(value: Any) -> str:
+    """The value on one line, without control characters and direction overrides."""
+    if isinstance(value, (list, dict, tuple)):
+        return json.dumps(plain(value))
+    return clean_text(value if isinstance(value, str) else str(plain(value)))
+
+
+def csv_chunks(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """A header line, then a line for each row; null is empty."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([clean_text(name) for name in names])
+    yield _taken(buffer)
+    left = iter(rows)
+    while chunk := list(islice(left, ROWS_AT_ONCE)):
+        for row in chunk:
+            writer.writerow([None if value is None else plain_text(value) for value in row])
+        yield _taken(buffer)
+
+
+def json_chunks(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """One array of objects, a row a line; all that is not ASCII is escaped."""
+    opening = "[\n"
+    for row in rows:
+        yield opening + json.dumps(dict(zip(names, map(plain, row), strict=True)))
+        opening = ",\n"
+    yield "[]\n" if opening == "[\n" else "\n]\n"
+
+
+def _taken(buffer: io.StringIO) -> str:
+    text = buffer.getvalue()
+    buffer.seek(0)
+    buffer.truncate()
+    return text
