@@ -37,7 +37,7 @@ from engine.row_store import RowStore
 from engine.run_plan import RunPlan, plan_run, pool_limits
 from engine.scheduler import AsyncTaskScheduler, RetryPolicy, RunResult
 from engine.scheduling.admission import TaskAdmissionController
-from engine.scheduling.policy import StrictFairTaskAdmissionPolicy
+from engine.scheduling.config import build_policy
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.types import TaskPayload
 from engine.workers.local import LocalWorkers
@@ -139,7 +139,9 @@ async def execute_run(
         columns=plan.columns,
         row_groups=plan.row_groups,
         queue=FairTaskQueue(),
-        admission=TaskAdmissionController(plan.limits, StrictFairTaskAdmissionPolicy(), clock),
+        admission=TaskAdmissionController(
+            plan.limits, build_policy(plan.task_admission, admission.pressure), clock
+        ),
         row_group_admission=RowGroupAdmission(
             workflow.run.max_concurrent_row_groups, plan.row_groups
         ),

@@ -20,15 +20,12 @@ from engine.identity import ProviderModelKey, SchedulerResourceKey, StaticCap
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.row_groups import RowGroupSpec, split_rows
 from engine.scheduler import ColumnPlan
+from engine.scheduling.config import TaskAdmissionConfig
 from engine.scheduling.resolver import SUBMISSION, MetadataDiagnostic, TaskSchedulingResolver
 from engine.version import VERSION
 from engine.workflow.endpoints import static_caps
 from engine.workflow.load import LoadedWorkflow
 from engine.workflow.model import RunSettings, Workflow
-
-STAGE_LEASES_PER_REQUEST_SLOT = 2
-"""Task leases one model may hold, in multiples of its static cap: enough workers to have the next
-call ready when a slot frees, too few to fill every task slot with waiters on one slow model."""
 
 _TUNING = (
     "decrease_factor",
@@ -37,6 +34,9 @@ _TUNING = (
     "cooldown_seconds",
     "startup_ramp_seconds",
 )
+
+
+_DEFAULT_TASK_ADMISSION = TaskAdmissionConfig()
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class RunPlan:
     row_groups: tuple[RowGroupSpec, ...]
     limits: Mapping[SchedulerResourceKey, int]
     static_caps: Mapping[ProviderModelKey, StaticCap]
+    task_admission: TaskAdmissionConfig
     request_admission: RequestAdmissionConfig
     capacity: AsyncCapacityPlan
     metadata_diagnostics: tuple[MetadataDiagnostic, ...] = ()
@@ -78,13 +79,20 @@ class RunPlan:
                     for alias, model in workflow.models.items()
                 },
                 "providers": {name: p.type for name, p in workflow.providers.items()},
+                "task_admission": self.task_admission.as_dict(),
             },
             capacity_plan=self.capacity.as_dict(),
         )
 
 
-def plan_run(loaded: LoadedWorkflow, *, inline_functions: bool = False) -> RunPlan:
-    """Raises `UserError` (`SchedulingMetadataError` is one) for what can't be run.
+def plan_run(
+    loaded: LoadedWorkflow,
+    *,
+    inline_functions: bool = False,
+    task_admission: TaskAdmissionConfig = _DEFAULT_TASK_ADMISSION,
+) -> RunPlan:
+    """What the workflow sets goes before `task_admission`. Raises `UserError`, of which
+    `SchedulingMetadataError` is one, for what can't be run.
 
     `inline_functions` runs sync user functions on the loop, as virtual time demands.
     """
@@ -97,17 +105,20 @@ def plan_run(loaded: LoadedWorkflow, *, inline_functions: bool = False) -> RunPl
     columns = []
     for name in workflow.graph.order:
         generator = generators[name]
-        resource = generator.request_resource()
         columns.append(
             ColumnPlan(
                 name=name,
                 task_type=generator.task_type,
                 depends_on=tuple(workflow.column(name).dependencies()),
                 scheduling=resolver.resolve(name, generator, (name,)),
-                request_resource=resource.label if resource is not None else None,
+                request_resource=generator.request_resource(),
             )
         )
-    limits = {SUBMISSION: workflow.run.max_in_flight_tasks, **_stage_limits(columns, caps)}
+    task_admission = task_config(workflow.run, task_admission)
+    limits = {
+        SUBMISSION: workflow.run.max_in_flight_tasks,
+        **_stage_limits(columns, caps, task_admission.stage_leases_per_request_slot),
+    }
     request_admission = request_config(workflow.run)
     return RunPlan(
         workflow=workflow,
@@ -116,6 +127,7 @@ def plan_run(loaded: LoadedWorkflow, *, inline_functions: bool = False) -> RunPl
         row_groups=tuple(split_rows(workflow.records, workflow.run.buffer_size)),
         limits=limits,
         static_caps=caps,
+        task_admission=task_admission,
         request_admission=request_admission,
         capacity=_capacity(workflow, limits, caps, request_admission),
         metadata_diagnostics=tuple(resolver.diagnostics),
@@ -123,7 +135,9 @@ def plan_run(loaded: LoadedWorkflow, *, inline_functions: bool = False) -> RunPl
 
 
 def _stage_limits(
-    columns: Sequence[ColumnPlan], caps: Mapping[ProviderModelKey, StaticCap]
+    columns: Sequence[ColumnPlan],
+    caps: Mapping[ProviderModelKey, StaticCap],
+    leases_per_request_slot: int,
 ) -> dict[SchedulerResourceKey, int]:
     """Of each model stage in use: by the cap of its endpoint, or where the workflow knows none, by
     the largest weight of the columns that work on it."""
@@ -137,7 +151,17 @@ def _stage_limits(
                     slots[key] = cap.cap
                 else:
                     slots[key] = max(slots.get(key, 1), round(group.weight))
-    return {key: STAGE_LEASES_PER_REQUEST_SLOT * slots[key] for key in slots}
+    return {key: leases_per_request_slot * slots[key] for key in slots}
+
+
+def task_config(settings: RunSettings, config: TaskAdmissionConfig) -> TaskAdmissionConfig:
+    """`config`, with what the workflow sets."""
+    shares, aware = settings.task_shares, settings.provider_aware
+    return dataclasses.replace(
+        config,
+        shares=config.shares if shares is None else shares,
+        provider_aware=config.provider_aware if aware is None else aware,
+    )
 
 
 def request_config(settings: RunSettings) -> RequestAdmissionConfig:
@@ -148,7 +172,7 @@ def request_config(settings: RunSettings) -> RequestAdmissionConfig:
 
 
 def _describe(column: ColumnPlan, workflow: Workflow) -> ColumnInfo:
-    group = column.scheduling.group
+    group, resource = column.scheduling.group, column.request_resource
     return ColumnInfo(
         name=column.name,
         kind=workflow.column(column.name).type,
@@ -159,7 +183,7 @@ def _describe(column: ColumnPlan, workflow: Workflow) -> ColumnInfo:
         group_hash=group.key.identity_hash,
         group_weight=group.weight,
         resources=column.scheduling.resource_request.labels,
-        request_resource=column.request_resource,
+        request_resource=resource.label if resource is not None else None,
     )
 
 

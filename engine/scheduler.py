@@ -21,12 +21,14 @@ from engine.checkpoints import Checkpoint, Checkpoints
 from engine.clock import Clock
 from engine.errors import RetryableTaskError
 from engine.events import EventStream, RuntimeCorrelation, RuntimeCorrelationProvider
+from engine.identity import RequestResourceKey
 from engine.row_groups import RowGroupAdmission, RowGroupSpec
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.clockwork import Clockwork
 from engine.scheduling.idle import IdleReport
 from engine.scheduling.keyframe import ledger_keyframe
 from engine.scheduling.live import LiveTask
+from engine.scheduling.passed_over import PassedOver
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.resolver import MetadataDiagnostic
 from engine.scheduling.task_events import TaskEvents
@@ -56,8 +58,8 @@ class ColumnPlan:
     task_type: TaskType
     depends_on: tuple[str, ...]
     scheduling: ResolvedTaskScheduling
-    request_resource: str | None = None
-    """Label of the request resource its first request goes to, for the record only."""
+    request_resource: RequestResourceKey | None = None
+    """Where its first request goes, if that is known."""
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,14 @@ class AsyncTaskScheduler:
             cpu_seconds=cpu_seconds,
         )
         self._events = TaskEvents(stream)
+        self._passed_over = PassedOver(self._events)
         self._idle = IdleReport(stream, queue, admission)
         self._correlations = RuntimeCorrelationProvider()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Future[None] | None = None
         self._pass_due = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._deadline_at: float | None = None
         self._stop_cause: StopCause | None = None
         self._message = ""
         self._crash: Exception | None = None
@@ -405,17 +409,23 @@ class AsyncTaskScheduler:
     def _dispatch(self) -> None:
         """The critical section: select, acquire, commit, spawn, until no head is eligible."""
         queue, admission, tell = self._queue, self._admission, self._events.tell
+        passed_over = self._passed_over
         refused: set[str] = set()
 
         def is_eligible(item: SchedulableTask, view: QueueView) -> Eligibility:
             if item.task_id in refused:
                 return Eligibility(False, "policy_denial")
-            return admission.is_eligible(item, view)
+            verdict = admission.is_eligible(item, view)
+            if not verdict.eligible:
+                passed_over.note(item, verdict)
+            return verdict
 
+        queue.reconsider_due(self._clock.monotonic())
         while (selection := queue.select_next(is_eligible)) is not None:
             item = selection.item
             live = self._live[item.task_id]
             now = self._clock.monotonic()
+            passed_over.tell(item, self._live, now)
             live.enter("selected", now)
             tell("selected", live, now)
             decision = admission.try_acquire(item, selection.queue_view)
@@ -435,19 +445,34 @@ class AsyncTaskScheduler:
                 tell("stale_selection", live, live.since)
                 continue
             self._spawn(live)
+            self._reconsider()
+        passed_over.tell(None, self._live, 0.0)
         self._note_drained()
         self._idle.tell(len(self._running), len(self._deferred))
         self._watch_deadline()
 
+    def _reconsider(self) -> None:
+        """Tell the queue whom the policy may answer otherwise now."""
+        turned = self._admission.take_turned()
+        if turned is not None:
+            self._queue.reconsider(*turned)
+
     def _watch_deadline(self) -> None:
         """Look again when a policy has said that a head may go on."""
+        at = self._queue.next_deadline
+        if at == self._deadline_at:
+            return
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        at = self._queue.next_deadline
+        self._deadline_at = at
         if at is not None and self._loop is not None:
             delay = max(0.0, at - self._clock.monotonic())
-            self._deadline = self._loop.call_later(delay, self._wake)
+            self._deadline = self._loop.call_later(delay, self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        self._deadline = self._deadline_at = None
+        self._wake()
 
     def _spawn(self, live: LiveTask) -> None:
         assert live.lease is not None
@@ -584,6 +609,7 @@ class AsyncTaskScheduler:
         assert lease is not None
         result = self._admission.release(lease)
         self._queue.unpark(lease.resources.amounts, lease.item.group.key)
+        self._reconsider()
         now = self._clock.monotonic()
         kind = "task_lease_released" if result.released else "release_diagnostic"
         self._events.tell(kind, live, now, result.reason)

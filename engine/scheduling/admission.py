@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from engine.clock import Clock
 from engine.identity import SchedulerResourceKey, TaskGroupKey
+from engine.scheduling.ledger import TaskLedger
 from engine.scheduling.policy import PolicyStateDelta, TaskAdmissionPolicy
 from engine.scheduling.types import (
     ELIGIBLE,
@@ -31,7 +32,9 @@ DENIAL_ORDER: tuple[DenialReason, ...] = (
     "policy_denial",
     "shutdown",
 )
+RELEASED = ReleaseResult(True, "released")
 _LEASE_PREFIX = "t"
+_HOLDERS_TOLD = 8
 
 
 class TaskAdmissionController:
@@ -51,9 +54,9 @@ class TaskAdmissionController:
         for key, limit in limits.items():
             if limit < 1:
                 raise ValueError(f"limit of {key.label} must be at least 1, not {limit}")
-        self.limits: Mapping[SchedulerResourceKey, int] = dict(limits)
         self.release_diagnostics: dict[ReleaseReason, int] = {}
         """Refused releases by reason."""
+        self._ledger = TaskLedger(limits)
         self._policy = policy
         self._clock = clock
         self._generation = generation
@@ -61,25 +64,13 @@ class TaskAdmissionController:
         self._issued = 0
         self._leases: dict[str, TaskAdmissionLease] = {}
         self._spawned: set[str] = set()
-        self._available = dict(limits)
-        self._leased = dict.fromkeys(limits, 0)
-        self._units: dict[TaskGroupKey, dict[SchedulerResourceKey, int]] = {}
-        self._running_units: dict[TaskGroupKey, dict[SchedulerResourceKey, int]] = {}
-        self._debt: dict[TaskGroupKey, dict[SchedulerResourceKey, int]] = {}
-        self._running: dict[TaskGroupKey, int] = {}
-        self._lease_counts: dict[TaskGroupKey, int] = {}
         self._by_group: dict[TaskGroupKey, dict[str, TaskAdmissionLease]] = {}
-        # Over the live ledgers, so that asking the policy costs no copy.
-        self._window = TaskAdmissionView(
-            self.limits,
-            self._available,
-            self._leased,
-            self._units,
-            self._running_units,
-            self._debt,
-            self._lease_counts,
-            self._running,
-        )
+        self._paid_off: dict[TaskGroupKey, None] = {}
+        self._left: dict[SchedulerResourceKey, None] = {}
+
+    @property
+    def limits(self) -> Mapping[SchedulerResourceKey, int]:
+        return self._ledger.limits
 
     @property
     def active_leases(self) -> int:
@@ -93,7 +84,7 @@ class TaskAdmissionController:
         obstacle = self._obstacle(item)
         if obstacle is not None:
             return obstacle
-        decision = self._policy.evaluate(item, view, self._window)
+        decision = self._policy.evaluate(item, view, self._ledger.window)
         if decision.allowed:
             return ELIGIBLE
         return Eligibility(
@@ -103,6 +94,7 @@ class TaskAdmissionController:
             "peers",
             decision.available_after,
             decision.until_weight,
+            decision.look_again_on,
             decision.diagnostics,
         )
 
@@ -111,7 +103,7 @@ class TaskAdmissionController:
         if obstacle is not None:
             reason = obstacle.reason or "policy_denial"
             return TaskAdmissionDenied(item, reason, None, self.view())
-        decision = self._policy.evaluate(item, view, self._window)
+        decision = self._policy.evaluate(item, view, self._ledger.window)
         if not decision.allowed:
             return TaskAdmissionDenied(
                 item,
@@ -130,8 +122,11 @@ class TaskAdmissionController:
         )
         delta = self._policy.on_acquire(lease, decision)
         self._leases[lease.lease_id] = lease
-        self._by_group.setdefault(item.group.key, {})[lease.lease_id] = lease
-        self._book(lease, 1)
+        held = self._by_group.get(item.group.key)
+        if held is None:
+            held = self._by_group[item.group.key] = {}
+        held[lease.lease_id] = lease
+        self._ledger.take(lease, view)
         if delta.debt_changes:
             self._book_debt(delta)
         return lease
@@ -141,7 +136,7 @@ class TaskAdmissionController:
         if lease.lease_id in self._spawned or self._leases.get(lease.lease_id) is not lease:
             return
         self._spawned.add(lease.lease_id)
-        self._count_running(lease, 1)
+        self._ledger.start_running(lease)
 
     def release(self, lease: TaskAdmissionLease) -> ReleaseResult:
         """Gives back exactly once; any other call is refused with its reason, and never raises."""
@@ -152,27 +147,37 @@ class TaskAdmissionController:
             return ReleaseResult(False, refusal, {"lease_id": lease_id})
         if lease_id in self._spawned:
             self._spawned.discard(lease_id)
-            self._count_running(lease, -1)
+            self._ledger.stop_running(lease)
         del self._leases[lease_id]
-        del self._by_group[lease.item.group.key][lease_id]
-        self._book(lease, -1)
+        group = lease.item.group.key
+        held = self._by_group[group]
+        del held[lease_id]
+        if not held:
+            del self._by_group[group]
+        self._ledger.give_back(lease)
         delta = self._policy.on_release(lease)
         if delta.debt_changes:
             self._book_debt(delta)
-        return ReleaseResult(True, "released")
+        if delta.shares_may_grow:
+            for resource in lease.resources.amounts:
+                if not self._ledger.holds(group, resource):
+                    self._left[resource] = None
+        return RELEASED
+
+    def take_turned(
+        self,
+    ) -> tuple[Collection[TaskGroupKey], Collection[SchedulerResourceKey]] | None:
+        """Why the policy may answer otherwise than before the last call: groups that paid off
+        their debt, and resources that have a holder less. None where there is nothing."""
+        if not self._paid_off and not self._left:
+            return None
+        turned = self._paid_off, self._left
+        self._paid_off, self._left = {}, {}
+        return turned
 
     def view(self) -> TaskAdmissionView:
         """A copy of the ledger, consistent at this instant. Zero entries are left out by group."""
-        return TaskAdmissionView(
-            dict(self.limits),
-            dict(self._available),
-            dict(self._leased),
-            _copied(self._units),
-            _copied(self._running_units),
-            _copied(self._debt),
-            {key: count for key, count in self._lease_counts.items() if count},
-            {key: count for key, count in self._running.items() if count},
-        )
+        return self._ledger.view()
 
     def explain_blocked(self, view: QueueView) -> TaskAdmissionBlockSummary:
         """Why no head may run. Costs O(groups): ask when it is to be told, not to decide."""
@@ -193,7 +198,7 @@ class TaskAdmissionController:
                     verdict.available_after if available_after is None else available_after,
                 )
             for resource, amount in head.resource_request.amounts.items():
-                if self._available[resource] < amount or (
+                if self._ledger.available[resource] < amount or (
                     reason != "no_capacity" and resource in verdict.resources
                 ):
                     short[resource] = min(amount, short.get(resource, amount))
@@ -215,37 +220,42 @@ class TaskAdmissionController:
         """What no policy can lift."""
         if self._shut_down:
             return Eligibility(False, "shutdown", waits_for="own_release")
-        available = self._available
+        available = self._ledger.available
         for resource, amount in item.resource_request.amounts.items():
             if available[resource] < amount:
                 return Eligibility(False, "no_capacity", (resource,), "resource")
         group = item.group
         limit = group.admitted_limit
-        if limit is not None and self._lease_counts.get(group.key, 0) >= limit:
+        if limit is not None and self._ledger.leases.get(group.key, 0) >= limit:
             return Eligibility(
                 False, "group_cap", tuple(item.resource_request.amounts), "own_release"
             )
         return None
 
     def _shortage(self, resource: SchedulerResourceKey, needed: int) -> dict[str, Any]:
+        """Who holds how much of it: the groups with most leases, and how many more there are."""
         now = self._clock.monotonic()
-        holders = []
-        for key, leases in self._by_group.items():
-            held = [lease for lease in leases.values() if resource in lease.resources.amounts]
-            if held:
-                holders.append(
-                    {
-                        "group": key.label,
-                        "leases": len(held),
-                        "oldest_age": now - held[0].acquired_at,
-                    }
-                )
-        return {
+        held: list[tuple[int, float, str]] = []
+        for key in self._ledger.window.holders[resource].weights:
+            leases = [
+                lease
+                for lease in self._by_group[key].values()
+                if resource in lease.resources.amounts
+            ]
+            held.append((-len(leases), leases[0].acquired_at, key.label))
+        held.sort()
+        shortage: dict[str, Any] = {
             "needed": needed,
             "limit": self.limits[resource],
-            "free": self._available[resource],
-            "holders": holders,
+            "free": self._ledger.available[resource],
+            "holders": [
+                {"group": group, "leases": -count, "oldest_age": round(now - since, 3)}
+                for count, since, group in held[:_HOLDERS_TOLD]
+            ],
         }
+        if len(held) > _HOLDERS_TOLD:
+            shortage["more_holders"] = len(held) - _HOLDERS_TOLD
+        return shortage
 
     def _refusal(self, lease: TaskAdmissionLease) -> ReleaseReason | None:
         if lease.controller_generation != self._generation:
@@ -260,36 +270,5 @@ class TaskAdmissionController:
             return "duplicate"
         return "unknown_lease"
 
-    def _book(self, lease: TaskAdmissionLease, sign: int) -> None:
-        group = lease.item.group.key
-        units = self._units.get(group)
-        if units is None:
-            units = self._units[group] = {}
-        self._lease_counts[group] = self._lease_counts.get(group, 0) + sign
-        for resource, amount in lease.resources.amounts.items():
-            amount *= sign
-            self._available[resource] -= amount
-            self._leased[resource] += amount
-            units[resource] = units.get(resource, 0) + amount
-
-    def _count_running(self, lease: TaskAdmissionLease, sign: int) -> None:
-        group = lease.item.group.key
-        self._running[group] = self._running.get(group, 0) + sign
-        units = self._running_units.setdefault(group, {})
-        for resource, amount in lease.resources.amounts.items():
-            units[resource] = units.get(resource, 0) + sign * amount
-
     def _book_debt(self, delta: PolicyStateDelta) -> None:
-        for (group, resource), change in delta.debt_changes.items():
-            debts = self._debt.setdefault(group, {})
-            debts[resource] = max(0, debts.get(resource, 0) + change)
-
-
-def _copied(
-    ledger: Mapping[TaskGroupKey, Mapping[SchedulerResourceKey, int]],
-) -> dict[TaskGroupKey, dict[SchedulerResourceKey, int]]:
-    copied = {
-        group: {resource: amount for resource, amount in amounts.items() if amount}
-        for group, amounts in ledger.items()
-    }
-    return {group: amounts for group, amounts in copied.items() if amounts}
+        self._paid_off.update(dict.fromkeys(self._ledger.change_debt(delta.debt_changes.items())))

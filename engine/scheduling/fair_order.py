@@ -82,11 +82,13 @@ class _Places(Generic[Key, Item]):
 class _Shape:
     """Groups by (tag, index)."""
 
-    __slots__ = ("filed", "groups", "lane", "needs", "offset", "stamp", "tier")
+    __slots__ = ("filed", "groups", "lane", "members", "needs", "offset", "stamp", "tier")
 
     def __init__(self, needs: Needs, tier: int) -> None:
         self.needs = needs
         self.tier = tier
+        self.members = 0
+        """Groups that take their tag from here, in the order or not."""
         self.groups: _Places[tuple[float, int], OrderedGroup] = _Places()
         self.offset = 0.0
         self.stamp = 0
@@ -147,8 +149,11 @@ class FairOrder:
         shape = self._shapes.get((tier, needs))
         if shape is None:
             shape = self._shapes[tier, needs] = _Shape(needs, tier)
-        group.tag += (0.0 if old is None else old.offset) - shape.offset
-        group.shape = shape
+        if old is not shape:
+            group.tag += (0.0 if old is None else old.offset) - shape.offset
+            group.shape = shape
+            shape.members += 1
+            self._lose_member(old)
         clock = self._now
         equal = shape.groups.top()
         if equal is not None:
@@ -167,6 +172,11 @@ class FairOrder:
             group.stamp = next(self._stamps)
             shape.groups.size -= 1
             self._file(shape)
+
+    def forget(self, group: OrderedGroup) -> None:
+        """A group that has left does not come back."""
+        shape, group.shape = group.shape, None
+        self._lose_member(shape)
 
     def advance(self, group: OrderedGroup) -> None:
         """The head was dispatched: move virtual time, and the group by 1 / weight."""
@@ -209,6 +219,12 @@ class FairOrder:
             else:
                 lane.awake = True
                 self._awake.append(lane)
+
+    def _lose_member(self, shape: _Shape | None) -> None:
+        if shape is not None:
+            shape.members -= 1
+            if not shape.members:
+                del self._shapes[shape.tier, shape.needs]
 
     def _place(self, group: OrderedGroup, shape: _Shape) -> None:
         group.stamp = next(self._stamps)

@@ -24,6 +24,7 @@ class LiveTask:
         "execution_id",
         "item",
         "lease",
+        "passed_over",
         "phase",
         "ready_at",
         "retry_at",
@@ -49,6 +50,8 @@ class LiveTask:
         self.retry_at: float | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.worker: asyncio.Task[None] | None = None
+        self.passed_over = False
+        """It has been told that a peer went first because of request pressure."""
         self.abandoned = False
         """Its row was dropped while it ran: it may end, its result counts for nothing."""
 
@@ -62,12 +65,14 @@ class LiveTask:
         self.execution_id = None
         self.spawned_at = None
         self.worker = None
+        self.passed_over = False
         self.correlation = self.base_correlation
 
     def row(self) -> dict[str, Any]:
         """Its entry in a full keyframe; a fact that no event has told yet is left out."""
         item, payload = self.item, self.item.payload
         told = self.enqueued_at is not None
+        request = item.request_resource_key
         facts = {
             "task_id": item.task_id,
             "column": payload.column,
@@ -81,7 +86,7 @@ class LiveTask:
             "enqueued_at": self.enqueued_at,
             "attempt": self.attempt,
             "resources": item.resource_request.labels if told else None,
-            "request_resource": item.request_resource_key if told else None,
+            "request_resource": request.label if told and request is not None else None,
             "lease_id": None if self.lease is None else self.lease.lease_id,
             "acquired_at": self.acquired_at,
             "execution_id": self.execution_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, Protocol
 
@@ -26,6 +26,10 @@ class TaskAdmissionPolicyDecision(msgspec.Struct, frozen=True):
     available_after: float | None = None
     until_weight: float = math.inf
     """The answer stays while the groups queued for `resources` weigh at least this together."""
+    look_again_on: SchedulerResourceKey | None = None
+    """The answer may be another one once units of this come free."""
+    debt_changes: Mapping[tuple[TaskGroupKey, SchedulerResourceKey], int] = {}
+    """What `on_acquire` is to book where this decision becomes a lease."""
     diagnostics: Mapping[str, Any] = {}
 
 
@@ -34,6 +38,8 @@ class PolicyStateDelta(msgspec.Struct, frozen=True):
 
     debt_changes: Mapping[tuple[TaskGroupKey, SchedulerResourceKey], int] = {}
     diagnostics: Mapping[str, Any] = {}
+    shares_may_grow: bool = False
+    """A group that ceases to hold a resource leaves the others a larger share of it."""
 
 
 class TaskAdmissionPolicy(Protocol):
@@ -52,6 +58,16 @@ class TaskAdmissionPolicy(Protocol):
     ) -> PolicyStateDelta: ...
 
     def on_release(self, lease: TaskAdmissionLease) -> PolicyStateDelta: ...
+
+
+class FairSharePolicy(TaskAdmissionPolicy, Protocol):
+    """A policy that gives way only to peers which it allows whatever anybody else does, so that no
+    two groups can deny each other."""
+
+    def allows_unconditionally(
+        self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
+    ) -> bool:
+        """Would the head be allowed with any peers? It need not fit the free units for that."""
 
 
 _CONTENDERS_LOOKED_AT = 16
@@ -79,12 +95,19 @@ class StrictFairTaskAdmissionPolicy:
                 continue
             if not queue_view.peer_demand(group, resource):
                 continue
-            contenders = queue_view.contenders(group, resource)
-            if _is_pressed(contenders, queue_view, admission_view):
+            if is_pressed(self, item, resource, queue_view, admission_view):
                 return TaskAdmissionPolicyDecision(
                     False, "group_cap", (resource,), until_weight=until_weight
                 )
         return ALLOWED
+
+    def allows_unconditionally(
+        self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
+    ) -> bool:
+        return all(
+            queue_view.queued_weight(resource) < _weight_at_share(item, resource, admission_view)
+            for resource in item.resource_request.amounts
+        )
 
     def on_acquire(
         self,
@@ -109,26 +132,41 @@ def _weight_at_share(
     return admission_view.limits[resource] * item.group.weight / units * (1 - 1e-9)
 
 
-def _is_pressed(
-    contenders: Iterator[SchedulableTask],
+def is_pressed(
+    policy: FairSharePolicy,
+    item: SchedulableTask,
+    resource: SchedulerResourceKey,
     queue_view: QueueView,
     admission_view: TaskAdmissionView,
 ) -> bool:
-    """Is there one that could run? With many to look at, yes until the queue has looked."""
-    looked_at = list(islice(contenders, _CONTENDERS_LOOKED_AT))
-    if any(_could_run(peer, queue_view, admission_view) for peer in looked_at):
-        return True
-    return len(looked_at) == _CONTENDERS_LOOKED_AT
+    """Is there a peer that wants the resource and could run now?"""
+
+    def could_run(peer: SchedulableTask) -> bool:
+        return fits(peer, admission_view) and policy.allows_unconditionally(
+            peer, queue_view, admission_view
+        )
+
+    return any_contender(item, resource, queue_view, could_run)
 
 
-def _could_run(
-    peer: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
+def any_contender(
+    item: SchedulableTask,
+    resource: SchedulerResourceKey,
+    queue_view: QueueView,
+    could_run: Callable[[SchedulableTask], bool],
 ) -> bool:
-    limit = peer.group.admitted_limit
-    if limit is not None and admission_view.leases.get(peer.group.key, 0) >= limit:
+    """Is there one that could run? With many to look at, yes until the queue has looked."""
+    contenders = queue_view.contenders(item.group.key, resource)
+    looked_at = list(islice(contenders, _CONTENDERS_LOOKED_AT))
+    return any(map(could_run, looked_at)) or len(looked_at) == _CONTENDERS_LOOKED_AT
+
+
+def fits(item: SchedulableTask, admission_view: TaskAdmissionView) -> bool:
+    """Are all units that it needs free, and is its group below its own limit?"""
+    limit = item.group.admitted_limit
+    if limit is not None and admission_view.leases.get(item.group.key, 0) >= limit:
         return False
+    available = admission_view.available
     return all(
-        admission_view.available[resource] >= amount
-        and queue_view.queued_weight(resource) < _weight_at_share(peer, resource, admission_view)
-        for resource, amount in peer.resource_request.amounts.items()
+        available[resource] >= amount for resource, amount in item.resource_request.amounts.items()
     )

@@ -10,6 +10,9 @@ from engine.identity import SchedulerResourceKey, TaskGroupKey
 from engine.scheduling.fair_order import FairOrder, Needs, OrderedGroup
 from engine.scheduling.types import Eligibility, QueueSelection, QueueView, SchedulableTask
 
+_IDLE_GROUPS_REMEMBERED = 1024
+"""A forgotten group that comes back may be served once before its turn."""
+
 EligibilityCheck = Callable[[SchedulableTask, QueueView], Eligibility]
 
 
@@ -40,16 +43,19 @@ class _Demand:
     """What the queued tasks need of one resource, and which groups stand back from it.
 
     `yielding` has (-weight, index, n, group): look at the group again once the queued weight falls
-    below; valid while it gives way for the n-th time.
+    below; `waiting` has (n, group) in turn, one to look at for each release. Both are valid while
+    the group gives way for the n-th time. `version` counts the groups that came and went.
     """
 
-    __slots__ = ("groups", "total", "weight", "yielding")
+    __slots__ = ("groups", "total", "version", "waiting", "weight", "yielding")
 
     def __init__(self) -> None:
         self.groups = 0
         self.total = 0
+        self.version = 0
         self.weight = 0.0
         self.yielding: list[tuple[float, int, int, _Group]] = []
+        self.waiting: deque[tuple[int, _Group]] = deque()
 
 
 class FairTaskQueue:
@@ -66,9 +72,12 @@ class FairTaskQueue:
         self._serial = 0
         self._queued: dict[str, tuple[int, SchedulableTask]] = {}
         self._groups: dict[TaskGroupKey, _Group] = {}
+        self._group_count = 0
         self._backlogged: dict[_Group, None] = {}
+        self._idle: dict[_Group, None] = {}
         self._refused: dict[_Group, None] = {}
-        self._timed: dict[_Group, None] = {}
+        self._timed: list[tuple[float, int, _Group]] = []
+        self._looks = 0
         self._demand: dict[SchedulerResourceKey, _Demand] = {}
         self._view = _Window(self)
 
@@ -78,8 +87,10 @@ class FairTaskQueue:
     @property
     def next_deadline(self) -> float | None:
         """Earliest known time (monotonic seconds) at which a policy lets a head go on."""
-        times = [one.available_after for one in self._timed if one.available_after is not None]
-        return min(times, default=None)
+        timed = self._timed
+        while timed and timed[0][2].available_after != timed[0][0]:
+            heappop(timed)
+        return timed[0][0] if timed else None
 
     def view(self) -> QueueView:
         return self._view
@@ -97,12 +108,14 @@ class FairTaskQueue:
             self._queued[task_id] = entry
             group = self._groups.get(item.group.key)
             if group is None:
-                group = _Group(item.group.key, len(self._groups), item.group.weight)
+                self._group_count += 1
+                group = _Group(item.group.key, self._group_count, item.group.weight)
                 self._groups[group.key] = group
             group.tasks.append(entry)
             if len(group.tasks) == 1:
                 group.weight = item.group.weight
                 self._backlogged[group] = None
+                self._idle.pop(group, None)
                 self._order.enter(group, _needs(item))
             self._add_demand(group, item)
         if accepted:
@@ -153,10 +166,38 @@ class FairTaskQueue:
         """Units of `resources` came free; `group` is whose they were, if anybody's."""
         for resource in resources:
             self._order.unpark(resource)
+            demand = self._demand.get(resource)
+            while demand is not None and demand.waiting:
+                time, waiting = demand.waiting.popleft()
+                if waiting.gives_way(time):
+                    self._look_again(waiting)
+                    break
         owner = None if group is None else self._groups.get(group)
-        if owner is not None and owner.tasks and (owner.tier or not owner.placed):
-            self._version += 1
-            self._re_enter(owner)
+        if owner is not None:
+            self._look_again(owner)
+
+    def reconsider(
+        self, groups: Iterable[TaskGroupKey], resources: Iterable[SchedulerResourceKey] = ()
+    ) -> None:
+        """The policy may answer otherwise than before about these groups, and about all that gave
+        way over these resources."""
+        for key in groups:
+            known = self._groups.get(key)
+            if known is not None:
+                self._look_again(known)
+        for resource in resources:
+            demand = self._demand.get(resource)
+            if demand is None:
+                continue
+            yielding, demand.yielding = demand.yielding, []
+            for _, _, time, group in yielding:
+                if group.gives_way(time):
+                    self._look_again(group)
+
+    def reconsider_due(self, now: float) -> None:
+        """The times that policies gave are reached (monotonic seconds)."""
+        while (at := self.next_deadline) is not None and at <= now:
+            self._look_again(self._timed[0][2])
 
     def _hold_back(self, group: _Group, verdict: Eligibility) -> None:
         if verdict.waits_for == "resource":
@@ -179,13 +220,38 @@ class FairTaskQueue:
                     yielding[:] = [entry for entry in yielding if entry[3].gives_way(entry[2])]
                     heapify(yielding)
                 heappush(yielding, (-verdict.until_weight, group.index, group.yielded, group))
+            if verdict.look_again_on is not None:
+                self._wait_in_turn(group, verdict.look_again_on)
         if verdict.available_after is not None:
-            group.available_after = verdict.available_after
-            self._timed[group] = None
+            self._look_again_at(group, verdict.available_after)
+
+    def _look_again_at(self, group: _Group, at: float) -> None:
+        timed = self._timed
+        if len(timed) > 2 * len(self._backlogged) + 16:
+            timed[:] = {one[2]: one for one in timed if one[2].available_after == one[0]}.values()
+            heapify(timed)
+        group.available_after = at
+        self._looks += 1
+        heappush(timed, (at, self._looks, group))
+
+    def _wait_in_turn(self, group: _Group, resource: SchedulerResourceKey) -> None:
+        demand = self._demand[resource]
+        if len(demand.waiting) > 2 * demand.groups + 16:
+            demand.waiting = deque(
+                entry for entry in demand.waiting if entry[1].gives_way(entry[0])
+            )
+        demand.waiting.append((group.yielded, group))
+
+    def _look_again(self, group: _Group) -> None:
+        """Back among those that may be looked at, if it stands aside for a policy's sake."""
+        if group.tasks and (group.tier or not group.placed):
+            self._version += 1
+            self._re_enter(group)
+        else:
+            group.available_after = None
 
     def _forget_verdict(self, group: _Group) -> None:
         self._refused.pop(group, None)
-        self._timed.pop(group, None)
         group.available_after = None
 
     def _re_enter(self, group: _Group) -> None:
@@ -203,9 +269,19 @@ class FairTaskQueue:
             self._forget_verdict(group)
             self._order.leave(group)
             del self._backlogged[group]
+            self._retire(group)
         elif not group.placed or not self._order.has_needs(group, _needs(group.head)):
             self._re_enter(group)
         self._take_demand(group, item)
+
+    def _retire(self, group: _Group) -> None:
+        """Remember its place in the order for when it comes back, unless too many are away."""
+        self._idle[group] = None
+        if len(self._idle) > _IDLE_GROUPS_REMEMBERED:
+            oldest = next(iter(self._idle))
+            del self._idle[oldest]
+            del self._groups[oldest.key]
+            self._order.forget(oldest)
 
     def _add_demand(self, group: _Group, item: SchedulableTask) -> None:
         group.queued += 1
@@ -218,6 +294,7 @@ class FairTaskQueue:
             demand.total += amount
             if not before:
                 demand.groups += 1
+                demand.version += 1
                 demand.weight += group.weight
 
     def _take_demand(self, group: _Group, item: SchedulableTask) -> None:
@@ -229,6 +306,7 @@ class FairTaskQueue:
             if group.demand[resource]:
                 continue
             demand.groups -= 1
+            demand.version += 1
             demand.weight = demand.weight - group.weight if demand.groups else 0.0
             yielding = demand.yielding
             while yielding and -yielding[0][0] > demand.weight:
@@ -274,6 +352,10 @@ class _Window:
     def queued_weight(self, resource: SchedulerResourceKey) -> float:
         demand = self._queue._demand.get(resource)
         return 0.0 if demand is None else demand.weight
+
+    def backlog_version(self, resource: SchedulerResourceKey) -> int:
+        demand = self._queue._demand.get(resource)
+        return 0 if demand is None else demand.version
 
     def first_candidate(self, group: TaskGroupKey) -> SchedulableTask | None:
         known = self._queue._groups.get(group)

@@ -49,7 +49,7 @@ class TaskEvents:
             "attempt": live.attempt,
         }
         if item.request_resource_key is not None:
-            diagnostics["request_resource"] = item.request_resource_key
+            diagnostics["request_resource"] = item.request_resource_key.label
         self.tell("ready_enqueued", live, at, diagnostics=_with_row(live, diagnostics))
 
     def leased(self, live: LiveTask, at: float) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import msgspec
 
-from engine.identity import SchedulerResourceKey, TaskGroupKey
+from engine.identity import RequestResourceKey, SchedulerResourceKey, TaskGroupKey
+from engine.scheduling.holders import Holders
 
 TaskType = Literal["cell", "batch"]
 DenialReason = Literal["no_capacity", "group_cap", "borrow_debt", "shutdown", "policy_denial"]
@@ -79,7 +80,8 @@ class SchedulableTask(msgspec.Struct, frozen=True):
     payload: TaskPayload
     group: TaskGroupSpec
     resource_request: SchedulerResourceRequest
-    request_resource_key: str | None = None
+    request_resource_key: RequestResourceKey | None = None
+    """Where its first request goes, if that is known."""
 
 
 class Eligibility(msgspec.Struct, frozen=True):
@@ -97,6 +99,8 @@ class Eligibility(msgspec.Struct, frozen=True):
     available_after: float | None = None
     """Monotonic seconds, where it is known when this changes by itself."""
     until_weight: float = math.inf
+    look_again_on: SchedulerResourceKey | None = None
+    """Units of this coming free, whosever they were, are a reason to look again."""
     diagnostics: Mapping[str, Any] = {}
 
 
@@ -127,6 +131,9 @@ class QueueView(Protocol):
 
     def queued_weight(self, resource: SchedulerResourceKey) -> float:
         """Sum of the weights of the groups with queued demand for the resource."""
+
+    def backlog_version(self, resource: SchedulerResourceKey) -> int:
+        """Changes when a group begins or ceases to have queued demand for the resource."""
 
     def first_candidate(self, group: TaskGroupKey) -> SchedulableTask | None:
         """The head of the group."""
@@ -175,7 +182,8 @@ class ReleaseResult(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class TaskAdmissionView:
-    """The resource ledger. Amounts are units; `leases` and `running` count leases by group."""
+    """The resource ledger. Amounts are units; `leases` and `running` count leases by group. Groups
+    without any have no entry."""
 
     limits: Mapping[SchedulerResourceKey, int]
     available: Mapping[SchedulerResourceKey, int]
@@ -185,6 +193,17 @@ class TaskAdmissionView:
     debt_by_group: Mapping[TaskGroupKey, Mapping[SchedulerResourceKey, int]]
     leases: Mapping[TaskGroupKey, int]
     running: Mapping[TaskGroupKey, int]
+    holders: Mapping[SchedulerResourceKey, Holders] = field(default_factory=dict)
+    """The groups of `leased_by_group` by resource."""
+
+    def competing_weight(self, resource: SchedulerResourceKey, queue_view: QueueView) -> float:
+        """Sum of the weights of the groups that have demand queued for the resource or hold it."""
+        return queue_view.queued_weight(resource) + self.idle_weight(resource, queue_view)
+
+    def idle_weight(self, resource: SchedulerResourceKey, queue_view: QueueView) -> float:
+        """Sum of the weights of the groups that hold the resource and have none queued for it."""
+        holders = self.holders.get(resource)
+        return 0.0 if holders is None else holders.idle_weight(resource, queue_view)
 
 
 @dataclass(frozen=True, slots=True)

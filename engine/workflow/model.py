@@ -205,6 +205,10 @@ class RunSettings(_Strict):
     max_in_flight_tasks: int = Field(256, ge=1)
     max_attempts: int = Field(5, ge=1)
     """Executions of one task before its row is dropped."""
+    task_shares: Literal["strict_fair", "bounded_borrow"] | None = None
+    """How columns share the task slots; None takes the engine's own choice, as below."""
+    provider_aware: bool | None = None
+    """Let work of a healthy provider go before work that would only wait at a pressed one."""
     decrease_factor: float | None = Field(None, gt=0, lt=1)
     increase_step: int | None = Field(None, ge=1)
     successes_until_increase: int | None = Field(None, ge=1)

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from engine.errors import RetryableTaskError
+from engine.identity import RequestResourceKey
 from engine.scheduler import RetryPolicy, RunResult
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicyDecision
 from engine.scheduling.types import (
@@ -50,7 +51,9 @@ def test_dependencies_are_kept_and_slots_are_never_idle() -> None:
 
 
 def test_what_a_task_event_carries() -> None:
-    columns = (column("q", weight=2.0, request_resource="alpha/gen/chat"),)
+    columns = (
+        column("q", weight=2.0, request_resource=RequestResourceKey("alpha", "gen", "chat")),
+    )
     one = run(Setting(columns, records=1))
     ready, enqueued, selected, acquired, spawned, completed, released = (
         event for event in one.told() if event.task_id == "q/0"
@@ -493,8 +496,8 @@ def test_blocked_is_told_on_entering_and_on_change_only() -> None:
         "limit": 3,
         "free": 0,
         "holders": [
-            {"group": "local/default/a", "leases": 1, "oldest_age": 0.0},
             {"group": "local/default/b", "leases": 2, "oldest_age": 0.0},
+            {"group": "local/default/a", "leases": 1, "oldest_age": 0.0},
         ],
     }
     times = [event.captured_at_monotonic for event in blocked]

@@ -20,7 +20,7 @@ from engine.events import (
     RuntimeCorrelationProvider,
     SchedulerEvent,
 )
-from engine.identity import SchedulerResourceKey, TaskGroupKey
+from engine.identity import RequestResourceKey, SchedulerResourceKey, TaskGroupKey
 from engine.row_groups import RowGroupAdmission, split_rows
 from engine.scheduler import AsyncTaskScheduler, ColumnPlan, RetryPolicy, RunResult
 from engine.scheduling.admission import TaskAdmissionController
@@ -77,7 +77,7 @@ def column(
     weight: float = 1.0,
     needs: Mapping[str, int] | None = None,
     limit: int | None = None,
-    request_resource: str | None = None,
+    request_resource: RequestResourceKey | None = None,
 ) -> ColumnPlan:
     """`needs` names local resources besides the one submission slot that every task takes."""
     amounts = {SLOT: 1}

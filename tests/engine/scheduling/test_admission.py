@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.identity import SchedulerResourceKey, TaskGroupKey
+from engine.identity import SchedulerResourceKey
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.policy import (
     ALLOWED,
@@ -22,86 +21,11 @@ from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.types import (
     QueueView,
     SchedulableTask,
-    SchedulerResourceRequest,
     TaskAdmissionDenied,
     TaskAdmissionLease,
     TaskAdmissionView,
-    TaskGroupSpec,
-    TaskPayload,
 )
-
-SLOT = SchedulerResourceKey("submission")
-X = SchedulerResourceKey("model_stage", "alpha/gen")
-Y = SchedulerResourceKey("model_stage", "beta/gen")
-
-
-class HandClock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now
-
-
-def key(name: str) -> TaskGroupKey:
-    return TaskGroupKey("local", ("local", name))
-
-
-def task(
-    name: str,
-    number: int,
-    weight: float = 1.0,
-    needs: Mapping[SchedulerResourceKey, int] | None = None,
-    limit: int | None = None,
-) -> SchedulableTask:
-    return SchedulableTask(
-        f"{name}/{number}",
-        TaskPayload(name, 0, number, "cell"),
-        TaskGroupSpec(key(name), weight, limit),
-        SchedulerResourceRequest(needs or {SLOT: 1}),
-    )
-
-
-class Bench:
-    """A queue and a controller, and the dispatch step between them."""
-
-    def __init__(self, limits: Mapping[SchedulerResourceKey, int]) -> None:
-        self.clock = HandClock()
-        self.queue = FairTaskQueue()
-        self.admission = TaskAdmissionController(
-            limits, StrictFairTaskAdmissionPolicy(), self.clock
-        )
-        self.leases: list[TaskAdmissionLease] = []
-        self.numbered = 0
-
-    def enqueue(self, name: str, count: int, **kwargs: object) -> None:
-        first, self.numbered = self.numbered, self.numbered + count
-        self.queue.enqueue(
-            task(name, first + number, **kwargs)  # type: ignore[arg-type]
-            for number in range(count)
-        )
-
-    def dispatch(self) -> list[str]:
-        names = []
-        while (selection := self.queue.select_next(self.admission.is_eligible)) is not None:
-            lease = self.admission.try_acquire(selection.item, selection.queue_view)
-            assert isinstance(lease, TaskAdmissionLease)
-            assert self.queue.commit(selection) is selection.item
-            self.leases.append(lease)
-            names.append(selection.item.payload.column)
-        return names
-
-    def release(self, name: str) -> None:
-        lease = next(one for one in self.leases if one.item.payload.column == name)
-        self.leases.remove(lease)
-        assert self.admission.release(lease).released
-        self.queue.unpark(lease.resources.amounts, lease.item.group.key)
-
-    def held(self) -> Counter[str]:
-        return Counter(lease.item.payload.column for lease in self.leases)
+from tests.engine.scheduling.admission_bench import SLOT, Bench, HandClock, X, Y, key, task
 
 
 def lease_of(admission: TaskAdmissionController, item: SchedulableTask) -> TaskAdmissionLease:

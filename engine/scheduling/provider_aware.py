@@ -1,0 +1,119 @@
+"""`ProviderAwareTaskAdmissionPolicy`: would a worker only wait at its provider while others could
+work?"""
+
+from __future__ import annotations
+
+from engine.identity import (
+    PressureSnapshot,
+    RequestPressureSnapshotProvider,
+    RequestResourceKey,
+)
+from engine.scheduling.policy import (
+    FairSharePolicy,
+    PolicyStateDelta,
+    TaskAdmissionPolicyDecision,
+    any_contender,
+    fits,
+)
+from engine.scheduling.types import (
+    QueueView,
+    SchedulableTask,
+    TaskAdmissionLease,
+    TaskAdmissionView,
+)
+
+
+class ProviderAwareTaskAdmissionPolicy:
+    """The shares of `shares`, and advice from request pressure, which it only reads.
+
+    A resource is pressed while it cools down or has `pressed_waiters` waiting for it. A head whose
+    first request goes there is passed over for a peer that needs the same scheduler resources,
+    could run, and whose provider is not pressed; where there is none it is admitted as usual. It is
+    looked at again when the cooldown ends and, in turn with the others that were passed over there,
+    at each release of the most specific resource it needs, so none is passed over for ever.
+    """
+
+    def __init__(
+        self,
+        shares: FairSharePolicy,
+        pressure: RequestPressureSnapshotProvider,
+        pressed_waiters: int = 1,
+    ) -> None:
+        if pressed_waiters < 1:
+            raise ValueError(f"at least 1 waiter makes pressure, not {pressed_waiters}")
+        self._shares = shares
+        self._pressure = pressure
+        self._pressed_waiters = pressed_waiters
+
+    def evaluate(
+        self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
+    ) -> TaskAdmissionPolicyDecision:
+        decision = self._shares.evaluate(item, queue_view, admission_view)
+        if not decision.allowed:
+            return decision
+        seen: dict[RequestResourceKey, PressureSnapshot | None] = {}
+        pressed = self._pressed(item, seen)
+        if pressed is None:
+            return decision
+
+        def could_run(peer: SchedulableTask) -> bool:
+            return (
+                fits(peer, admission_view)
+                and self._pressed(peer, seen) is None
+                and self._shares.allows_unconditionally(peer, queue_view, admission_view)
+            )
+
+        amounts = item.resource_request.amounts
+        for resource in amounts:
+            if any_contender(item, resource, queue_view, could_run):
+                break
+        else:
+            return decision
+        cooling = pressed.cooldown_remaining_seconds > 0
+        advisory: dict[str, object] = {
+            "request_resource": pressed.resource.label,
+            "waiters": pressed.waiters,
+            "limit": pressed.current_limit,
+        }
+        if cooling:
+            advisory["blocked_until"] = pressed.blocked_until_monotonic
+        return TaskAdmissionPolicyDecision(
+            False,
+            "policy_denial",
+            (),
+            pressed.blocked_until_monotonic if cooling else None,
+            look_again_on=list(amounts)[-1],
+            diagnostics={"advisory": advisory},
+        )
+
+    def allows_unconditionally(
+        self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
+    ) -> bool:
+        return self._pressed(item, {}) is None and self._shares.allows_unconditionally(
+            item, queue_view, admission_view
+        )
+
+    def on_acquire(
+        self, lease: TaskAdmissionLease, decision: TaskAdmissionPolicyDecision
+    ) -> PolicyStateDelta:
+        return self._shares.on_acquire(lease, decision)
+
+    def on_release(self, lease: TaskAdmissionLease) -> PolicyStateDelta:
+        return self._shares.on_release(lease)
+
+    def _pressed(
+        self,
+        item: SchedulableTask,
+        seen: dict[RequestResourceKey, PressureSnapshot | None],
+    ) -> PressureSnapshot | None:
+        """The pressure on where its first request goes; None where there is none to speak of."""
+        resource = item.request_resource_key
+        if resource is None:
+            return None
+        if resource not in seen:
+            seen[resource] = self._pressure.snapshot(resource)
+        snapshot = seen[resource]
+        if snapshot is None:
+            return None
+        waiting = snapshot.waiters >= self._pressed_waiters
+        return snapshot if waiting or snapshot.cooldown_remaining_seconds > 0 else None
