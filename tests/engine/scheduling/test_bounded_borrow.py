@@ -261,4 +261,6 @@ def test_debt_stays_between_nothing_and_what_is_held_and_no_slot_idles(seed: int
         one.dispatch()
         one.release(one.leases[0].item.payload.column)
     view = one.admission.view()
-    assert view.debt_by_group == view.leased_by_group == view.leases == {}
+    assert not view.debt_by_group
+    assert not view.leased_by_group
+    assert not view.leases
