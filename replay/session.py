@@ -17,6 +17,7 @@ from replay.reducer import begin, reduce
 from replay.rows import BlameRow
 from replay.sampling import Sampler
 from replay.sources.base import Feed, Liveness, SourceError
+from replay.sources.foreign_journal import ForeignJournalFeed
 from replay.sources.journal import JournalFeed
 from replay.sources.json_lines import JsonLinesFeed
 from replay.sources.open import open_source
@@ -124,7 +125,11 @@ class Session:
         self._liveness = feed.liveness
         self._outcome = feed.outcome
         if taken == 0 and self._liveness in ("ended", "lost"):
-            if isinstance(feed, JournalFeed) and feed.completed and self._switch(feed):
+            if (
+                isinstance(feed, JournalFeed | ForeignJournalFeed)
+                and feed.completed
+                and self._switch(feed)
+            ):
                 return True
             ingest.finish()
         changed = self._liveness != liveness or ingest.last_ordinal != events or ingest.finished
@@ -168,7 +173,7 @@ class Session:
         if self._following:
             self._glue()
 
-    def _switch(self, feed: JournalFeed) -> bool:
+    def _switch(self, feed: JournalFeed | ForeignJournalFeed) -> bool:
         """The recorder has it all, and the journal is gone: go on in its recording."""
         ingest, place = self._ingest, self._place
         if ingest is None or place is None:
@@ -297,8 +302,9 @@ class Session:
         past = self._sampler.past(read, at, self._t0, want.samples - 1, want.span)
         groups = framing.group_rows(run, state, at)
         speed = framing.rates(run, state, past)
-        file = self._feed if isinstance(self._feed, JsonLinesFeed) else None
-        late = file.late_events if file is not None else 0
+        feed = self._feed
+        file = feed if isinstance(feed, JsonLinesFeed) else None
+        late = feed.late_events if isinstance(feed, JsonLinesFeed | ForeignJournalFeed) else 0
         return Frame(
             run=run,
             liveness=self._liveness,

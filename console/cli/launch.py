@@ -77,8 +77,14 @@ def launch(spec: RunSpec, out: Path | None) -> Launched:
     with folder.output_log.open("ab") as log:
         engine = _spawn("console.cli.engine_process", arguments, log.fileno())
         _await_start(folder, engine)
-        recorder = _spawn("replay.recording.recorder", [str(folder.path)], log.fileno())
+    recorder = start_recorder(folder)
     return Launched(folder, engine, recorder)
+
+
+def start_recorder(folder: RunFolder) -> subprocess.Popen[bytes]:
+    """The process that imports the run's journal as it grows; it outlives whoever starts it."""
+    with folder.output_log.open("ab") as log:
+        return _spawn("replay.recording.recorder", [str(folder.path)], log.fileno())
 
 
 def exit_code_of(folder: RunFolder) -> int:

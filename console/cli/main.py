@@ -21,6 +21,10 @@ COMMANDS = {
         "A live run on scripted providers with a 429 storm: no key, no network.",
     ),
     "run": ("console.cli.run", "Run a workflow (Python file or YAML) and watch it."),
+    "exec": (
+        "console.cli.exec",
+        "Run a Data Designer script unchanged, and record and watch its runs.",
+    ),
     "watch": ("console.cli.view", "Watch a live run, or a scheduler_events.jsonl that grows."),
     "replay": ("console.cli.view", "Replay a recording: run folder, .duckdb, .jsonl or .jsonl.gz."),
     "why": ("console.cli.why", "Say why a recorded run stood still, with proof."),

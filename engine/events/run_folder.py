@@ -252,7 +252,7 @@ def register(folder: RunFolder) -> None:
     path = str(folder.path.absolute())
     pointer = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:16]
     try:
-        home = _index_home()
+        home = index_home()
         home.mkdir(parents=True, exist_ok=True)
         (home / pointer).write_text(path, encoding="utf-8", errors="surrogateescape")
     except OSError:
@@ -263,7 +263,7 @@ def list_runs() -> list[tuple[Path, RunRecord | None]]:
     """Registered folders that still stand, newest first; pointers to others are dropped."""
     found: list[tuple[float, Path, RunRecord | None]] = []
     try:
-        pointers = [entry for entry in _index_home().iterdir() if entry.is_file()]
+        pointers = [entry for entry in index_home().iterdir() if entry.is_file()]
     except OSError:
         return []
     for pointer in pointers:
@@ -282,7 +282,7 @@ def list_runs() -> list[tuple[Path, RunRecord | None]]:
     return [(path, record) for _, path, record in found]
 
 
-def _index_home() -> Path:
+def index_home() -> Path:
     """One pointer file a run: under `HEADGATE_HOME`, else the user's data folder."""
     home = os.environ.get("HEADGATE_HOME")
     if home:

@@ -133,6 +133,8 @@ class JournalHeader(
     segment: int
     first_ordinal: int
     """Ordinal (1-based, over both streams) of the first event in this segment."""
+    dialect: Literal["headgate", "data_designer"] = "headgate"
+    """Whose words the lines after it are in; header, gaps and end are headgate's in either."""
 
 
 class JournalEnd(msgspec.Struct, frozen=True, tag_field="stream", tag="end"):

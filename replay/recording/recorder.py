@@ -29,6 +29,7 @@ from engine.events.run_folder import (
 from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
 from replay.sources.base import SourceError
+from replay.sources.foreign_journal import ForeignJournalFeed, open_journal
 from replay.sources.journal import JournalFeed
 
 BATCH_EVENTS = 1_000
@@ -116,7 +117,7 @@ def _record(folder: RunFolder, stopped: Callable[[], bool]) -> bool:
 
 def _import(folder: RunFolder, stopped: Callable[[], bool]) -> bool:
     """One connection's work. True once the whole journal is in the recording."""
-    feed = JournalFeed(folder)
+    feed = open_journal(folder)
     ingest = Ingest(feed, folder.recording)
     try:
         began = idle_since = time.monotonic()
@@ -146,7 +147,9 @@ def _import(folder: RunFolder, stopped: Callable[[], bool]) -> bool:
     return _conclude(folder, stopped)
 
 
-def _await_batch(folder: RunFolder, feed: JournalFeed, stopped: Callable[[], bool]) -> None:
+def _await_batch(
+    folder: RunFolder, feed: JournalFeed | ForeignJournalFeed, stopped: Callable[[], bool]
+) -> None:
     """Until a batch is worth a commit: enough bytes, enough time, or the producer is gone."""
     until = time.monotonic() + BATCH_SECONDS
     while time.monotonic() < until and not stopped():

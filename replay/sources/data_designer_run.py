@@ -10,10 +10,11 @@ import msgspec
 from engine.events import ColumnInfo, RunInfo, RuntimeCorrelation
 from replay.sources.data_designer_wire import Line, key_label
 
+_CLOCK = "wall clock"
 _LACKS = (
     "loop heartbeat",
     "changes of wait reasons",
-    "wall clock",
+    _CLOCK,
     "error types of deferred tasks",
     "start of row group checkpoints",
     "token counts",
@@ -80,8 +81,11 @@ class RowIndex:
 class RunFacts:
     """Learns the run from its lines in the order in which they were written."""
 
-    def __init__(self, name: str, run_id: str | None = None) -> None:
-        """`run_id`: the run that is meant; None means the first one."""
+    def __init__(self, name: str, run_id: str | None = None, told: RunInfo | None = None) -> None:
+        """`run_id`: the run that is meant, in the producer's words; None means the first one.
+
+        `told`: what is known of the run apart from its lines.
+        """
         self.rows = RowIndex()
         self.other_runs: dict[str, None] = {}
         """Ids of other runs in the same file, in the order of their first lines."""
@@ -92,6 +96,7 @@ class RunFacts:
         """Another run began behind this one."""
         self._name = name
         self._run_id = run_id
+        self._told = told
         self._run: RunInfo | None = None
         self._edges: dict[str, dict[str, None]] = {}
         self._labels: dict[str, str] = {}
@@ -166,15 +171,20 @@ class RunFacts:
             self._stale = True
 
     def _begin(self, run_id: str, at: float) -> None:
-        self._run = RunInfo(
-            run_id=run_id,
-            name=self._name,
-            producer="data_designer",
-            monotonic_start=at,
+        if self._told is not None:
+            self._run = self._told
+        else:
+            self._run = RunInfo(run_id, self._name, "data_designer", monotonic_start=at)
+        self._run = msgspec.structs.replace(
+            self._run,
             edges_inferred=True,
             request_sequence_semantics="per_producer",
-            lacks=(_LACKS_REQUESTS, *_LACKS),
+            lacks=self._lacks(self._run),
         )
+
+    def _lacks(self, run: RunInfo) -> tuple[str, ...]:
+        lacks = _LACKS if self.has_requests else (_LACKS_REQUESTS, *_LACKS)
+        return lacks if run.wall_start is None else tuple(one for one in lacks if one != _CLOCK)
 
     def _started(self, line: Line) -> None:
         if self._run is None:
@@ -212,8 +222,7 @@ class RunFacts:
             )
             for column in run.columns
         )
-        lacks = _LACKS if self.has_requests else (_LACKS_REQUESTS, *_LACKS)
-        return msgspec.structs.replace(run, columns=columns, lacks=lacks)
+        return msgspec.structs.replace(run, columns=columns, lacks=self._lacks(run))
 
 
 def _column(row: dict[str, Any]) -> ColumnInfo:

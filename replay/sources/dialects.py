@@ -127,10 +127,11 @@ class CanonicalLines:
 class DataDesignerLines:
     """Data Designer's lines: put in order of time, then mapped."""
 
-    def __init__(self, name: str, run_id: str | None) -> None:
+    def __init__(self, name: str, run_id: str | None = None, told: RunInfo | None = None) -> None:
+        """`told`: what is known of the run apart from its lines."""
         self.outcome: str | None = None
         self.late = 0
-        self._facts = RunFacts(name, run_id)
+        self._facts = RunFacts(name, run_id, told)
         self._mapper = EventMapper(self._facts.rows)
         self._waiting: list[_Waiting] = []
         self._newest = float("-inf")

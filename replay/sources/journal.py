@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from typing import NamedTuple
-
 import msgspec
 
 from engine.events import (
@@ -17,16 +14,7 @@ from engine.events import (
 )
 from engine.events.run_folder import RunFolder, read_record
 from replay.sources.base import Batch, BrokenLine, Liveness, SourceError
-
-_BLOCK = 1 << 20
-
-
-class _Place(NamedTuple):
-    """Behind the last line taken: segment number, byte offset in it, lines of it taken."""
-
-    segment: int
-    offset: int
-    line: int
+from replay.sources.segments import Place, SegmentReader
 
 
 class JournalFeed:
@@ -39,15 +27,13 @@ class JournalFeed:
     def __init__(self, folder: RunFolder, from_last_segment: bool = False) -> None:
         self._folder = folder
         self._from_last_segment = from_last_segment
-        self._place = _Place(1, 0, 0)
+        self._reader = SegmentReader(folder)
         self._next_ordinal = 1
-        self._fd = -1
         self._run: RunInfo | None = None
         self._end: JournalEnd | None = None
         self._outcome: str | None = None
         self._liveness: Liveness = "waiting"
         self._completed = False
-        self._torn_reported = False
 
     @property
     def run(self) -> RunInfo | None:
@@ -74,56 +60,42 @@ class JournalFeed:
         exhausted = self._from_last_segment and not self._go_to_last_segment()
         first_ordinal = self._next_ordinal
         while self._end is None and len(events) < limit and not exhausted:
-            following = self._folder.segment(self._place.segment + 1).exists()
+            followed = self._reader.followed
             taken = self._read(limit - len(events), events, broken)
             if not taken and self._end is None:
-                exhausted = not following
-                if following:
+                exhausted = not followed
+                if followed:
                     self._take_torn(broken)
-                    self._open(_Place(self._place.segment + 1, 0, 0))
+                    self._reader.go_on()
         self._next_ordinal = first_ordinal + len(events)
         if events and self._run is None:
             self._run = self._run_without_header()
         self._judge(alive, exhausted, broken)
-        return Batch(events, first_ordinal, self._place._asdict(), broken)
+        return Batch(events, first_ordinal, self._reader.place._asdict(), broken)
 
     def resume(self, position: dict[str, int], next_ordinal: int) -> None:
         self._from_last_segment = False
-        self._open(_Place(**position))
+        self._reader.go(Place(**position))
         self._next_ordinal = next_ordinal
         if self._run is None:
-            self._run = self._header_of(self._place.segment)
+            self._run = self._header_of(self._reader.place.segment)
 
     def pending_bytes(self) -> int:
         """Bytes of the current segment that are not read yet, roughly what a poll would bring."""
-        try:
-            return max(0, os.stat(self._current()).st_size - self._place.offset)
-        except OSError:
-            return 0
+        return self._reader.pending_bytes()
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _current(self) -> int | os.PathLike[str]:
-        return self._fd if self._fd >= 0 else self._folder.segment(self._place.segment)
-
-    def _open(self, place: _Place) -> None:
-        self.close()
-        self._place = place
-        self._torn_reported = False
+        self._reader.close()
 
     def _go_to_last_segment(self) -> bool:
         """Start at the newest segment whose header stands there whole; False if there is none."""
         for number in reversed(self._folder.segment_numbers()):
-            self._open(_Place(number, 0, 0))
-            data = self._block(_BLOCK)
-            cut = data.find(b"\n")
-            if cut < 0:
+            self._reader.go(Place(number, 0, 0))
+            lines = self._reader.lines()
+            if not lines:
                 continue
             try:
-                header = decode_line(data[:cut])
+                header = decode_line(lines[0])
             except msgspec.DecodeError:
                 continue
             if isinstance(header, JournalHeader):
@@ -131,7 +103,7 @@ class JournalFeed:
                 self._next_ordinal = header.first_ordinal
                 self._from_last_segment = False
                 return True
-        self._open(_Place(1, 0, 0))
+        self._reader.go(Place(1, 0, 0))
         return False
 
     def _header_of(self, segment: int) -> RunInfo | None:
@@ -146,36 +118,20 @@ class JournalFeed:
         self._take_header(header)
         return header.run
 
-    def _block(self, size: int) -> bytes:
-        """Bytes from the current place; none where the segment can't be opened (any more)."""
-        if self._fd < 0:
-            try:
-                path = self._folder.segment(self._place.segment)
-                self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                return b""
-        return os.pread(self._fd, size, self._place.offset)
-
     def _read(self, limit: int, events: list[Event], broken: list[BrokenLine]) -> bool:
         """Take whole lines, at most `limit` events. False if there is no whole line now."""
-        size = _BLOCK
-        data = self._block(size)
-        while len(data) == size and b"\n" not in data:
-            size *= 4
-            data = self._block(size)
-        start, line = 0, self._place.line
+        lines = self._reader.lines()
+        first = self._reader.place.line
+        taken = 0
         room = limit
-        while room > 0:
-            cut = data.find(b"\n", start)
-            if cut < 0:
+        for line in lines:
+            if room <= 0:
                 break
-            problem = None
             try:
-                read = decode_line(data[start:cut])
-            except msgspec.ValidationError as error:
-                problem = f"not a line of a journal: {error}"
+                read = decode_line(line)
             except msgspec.DecodeError as error:
-                problem = f"broken JSON: {error}"
+                number = first + taken + 1
+                broken.append(BrokenLine(number, self._reader.named(problem_of(error))))
             else:
                 if isinstance(read, JournalHeader):
                     self._take_header(read)
@@ -186,19 +142,12 @@ class JournalFeed:
                 else:
                     events.append(read)
                     room -= 1
-            line += 1
-            if problem is not None:
-                broken.append(BrokenLine(line, self._named(problem)))
-            start = cut + 1
-        self._place = _Place(self._place.segment, self._place.offset + start, line)
-        return start > 0
+            taken += 1
+        self._reader.take(lines[:taken])
+        return taken > 0
 
     def _take_header(self, header: JournalHeader) -> None:
-        if header.run.schema_version > SCHEMA_VERSION:
-            raise SourceError(
-                f"{self._folder.path} was written by a newer headgate (schema "
-                f"{header.run.schema_version}; this one reads up to {SCHEMA_VERSION})."
-            )
+        check_schema(header, self._folder)
         self._run = header.run
 
     def _run_without_header(self) -> RunInfo:
@@ -208,14 +157,11 @@ class JournalFeed:
             return RunInfo(run_id="", name=self._folder.path.name)
         return RunInfo(record.run_id, record.name, record.producer, wall_start=record.wall_start)
 
-    def _named(self, problem: str) -> str:
-        return f"{self._folder.segment(self._place.segment).name}: {problem}"
-
     def _take_torn(self, broken: list[BrokenLine]) -> None:
         """Report the bytes behind the last whole line once nothing will complete them."""
-        if not self._torn_reported and self._block(1):
-            broken.append(BrokenLine(self._place.line + 1, self._named("the line is cut off")))
-            self._torn_reported = True
+        if self._reader.torn():
+            number = self._reader.place.line + 1
+            broken.append(BrokenLine(number, self._reader.named("the line is cut off")))
 
     def _judge(self, alive: bool, exhausted: bool, broken: list[BrokenLine]) -> None:
         """Liveness after this poll; `alive` was looked up before anything was read."""
@@ -238,3 +184,19 @@ class JournalFeed:
                 self._run = self._run_without_header()
             if not self._completed:
                 self._take_torn(broken)
+
+
+def check_schema(header: JournalHeader, folder: RunFolder) -> None:
+    """Raises `SourceError` where this reader is too old for the journal."""
+    if header.run.schema_version > SCHEMA_VERSION:
+        raise SourceError(
+            f"{folder.path} was written by a newer headgate (schema "
+            f"{header.run.schema_version}; this one reads up to {SCHEMA_VERSION})."
+        )
+
+
+def problem_of(error: msgspec.DecodeError) -> str:
+    """What is wrong with a line, for people."""
+    if isinstance(error, msgspec.ValidationError):
+        return f"not a line of a journal: {error}"
+    return f"broken JSON: {error}"

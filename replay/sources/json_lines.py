@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import zlib
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.events import Event, RunInfo
 from replay.sources.base import Batch, BrokenLine, Liveness
+from replay.sources.delivered import Delivered, position_of
 from replay.sources.dialects import BROKEN, WATERMARK, Dialect, dialect_of
 from replay.sources.lines import LineReader, is_written
 from replay.sources.text import clean_line, clean_text
@@ -54,7 +54,8 @@ class JsonLinesFeed:
         self._notes: list[str] = []
         self._read_to = 0
         self._head = 0
-        self._delivered: dict[str, int] | None = None
+        self._delivered = Delivered()
+        self._delivered_head: int | None = None
         self._caught_up = False
         self._quiet_since = clock()
         self._writer_seen = False
@@ -127,12 +128,13 @@ class JsonLinesFeed:
         found = [*self._reader.problems, *self._broken]
         self._reader.problems.clear()
         self._broken.clear()
-        broken = [problem for problem in found if not self._was_read(problem.line_number)]
+        broken = [problem for problem in found if not self._delivered.was_read(problem.line_number)]
         return Batch(events, first, self._position(), broken)
 
     def resume(self, position: dict[str, int], next_ordinal: int) -> None:
         """Read from the beginning again, and leave out what was delivered."""
-        self._delivered = position
+        self._delivered = Delivered(position)
+        self._delivered_head = position.get("head")
         self._next_ordinal = next_ordinal
 
     def close(self) -> None:
@@ -160,8 +162,8 @@ class JsonLinesFeed:
     def _accept(self, number: int, line: bytes) -> None:
         if not self._read_to:
             self._head = zlib.crc32(line)
-            if self._delivered is not None and self._delivered.get("head") != self._head:
-                self._delivered = None
+            if self._delivered_head not in (None, self._head):
+                self._delivered = Delivered()
                 self._notes.append("The file is another one than before: it is read anew.")
         self._read_to = number
         try:
@@ -170,7 +172,7 @@ class JsonLinesFeed:
                 self._dialect = dialect_of(cleaned, self.path, self._name)
             self._dialect.accept(number, cleaned)
         except BROKEN as error:
-            self._broken.append(BrokenLine(number, _problem(error)))
+            self._broken.append(BrokenLine(number, problem_of(error)))
 
     def _release(self) -> None:
         dialect = self._dialect
@@ -178,7 +180,7 @@ class JsonLinesFeed:
             return
         live = self.growing and self._caught_up
         for number, event in dialect.release(everything=self._complete, live=live):
-            if not self._was_delivered(number):
+            if number not in self._delivered:
                 self._ready.append((number, event))
         self.late_events = dialect.late
 
@@ -188,7 +190,7 @@ class JsonLinesFeed:
             self._notes.append(why)
         if self._dialect is not None:
             self._ready.extend(self._dialect.release(everything=True, live=True))
-        self._delivered = None
+        self._delivered = Delivered()
         self._read_to = 0
 
     def _position(self) -> dict[str, int]:
@@ -196,25 +198,7 @@ class JsonLinesFeed:
         held = [number for number, _ in self._ready]
         if self._dialect is not None:
             held.extend(self._dialect.held)
-        held.sort()
-        position = {"head": self._head, "read": self._read_to}
-        for nth, (first, last) in enumerate(_ranges(held), start=1):
-            position[f"from{nth}"], position[f"to{nth}"] = first, last
-        return position
-
-    def _was_read(self, number: int) -> bool:
-        return self._delivered is not None and number <= self._delivered.get("read", 0)
-
-    def _was_delivered(self, number: int) -> bool:
-        position = self._delivered
-        if position is None or not self._was_read(number):
-            return False
-        nth = 1
-        while f"from{nth}" in position:
-            if position[f"from{nth}"] <= number <= position[f"to{nth}"]:
-                return False
-            nth += 1
-        return True
+        return {"head": self._head, **position_of(self._read_to, held)}
 
     def _look_for_file(self, search: Callable[[], Path | None]) -> None:
         now = self._clock()
@@ -250,17 +234,8 @@ def _name_of(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".jsonl")
 
 
-def _ranges(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """Ascending numbers as ranges, each with its last number."""
-    start = 0
-    while start < len(numbers):
-        first = numbers[start]
-        end = bisect_right(range(start, len(numbers)), first - start, key=lambda n: numbers[n] - n)
-        start += end
-        yield first, numbers[start - 1]
-
-
-def _problem(error: Exception) -> str:
+def problem_of(error: Exception) -> str:
+    """What is wrong with a line, for people."""
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if isinstance(error, UnicodeDecodeError):

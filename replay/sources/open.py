@@ -13,7 +13,7 @@ from engine.errors import UserError
 from engine.events.run_folder import ProducerLock, RunFolder, list_runs, read_record
 from replay.sources.base import Feed, SourceError
 from replay.sources.dialects import producer_of
-from replay.sources.journal import JournalFeed
+from replay.sources.foreign_journal import open_journal
 from replay.sources.json_lines import FOREIGN_NAME, SILENCE, JsonLinesFeed
 from replay.sources.lines import LineReader, is_written
 from replay.sources.text import clean_text
@@ -103,7 +103,7 @@ def _open_run(folder: RunFolder) -> Opened:
     record = read_record(folder)
     title = record.name if record is not None else folder.path.resolve().name
     if ProducerLock.held(folder.lock) or ProducerLock.held(folder.recorder_lock):
-        return Opened(JournalFeed(folder), None, title, folder.path)
+        return Opened(open_journal(folder), None, title, folder.path)
     imported = record is not None and record.state in ("complete", "lost")
     if imported and folder.recording.exists():
         return Opened(None, folder.recording, title, folder.path)
@@ -120,11 +120,11 @@ def _open_run(folder: RunFolder) -> Opened:
         finish_import(folder)
     except (SourceError, UserError, OSError):
         # It can't be written there: the journal tells the same.
-        return Opened(JournalFeed(folder), None, title, folder.path)
+        return Opened(open_journal(folder), None, title, folder.path)
     record = read_record(folder)
     if record is not None and record.state in ("complete", "lost") and folder.recording.exists():
         return Opened(None, folder.recording, title, folder.path)
-    return Opened(JournalFeed(folder), None, title, folder.path)
+    return Opened(open_journal(folder), None, title, folder.path)
 
 
 def _open_file(path: Path, growing: bool | None) -> Opened:

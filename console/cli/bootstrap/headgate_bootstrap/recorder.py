@@ -1,0 +1,332 @@
+"""`Recorder`: takes events from the run's threads and writes them from a thread of its own.
+
+A run's thread only copies an event's fields and appends them to a queue. What belongs to which run,
+encoding and writing happen at most every 20 ms in the one thread that owns all runs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import platform
+import re
+import secrets
+import signal
+import threading
+import time
+from collections import deque
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from headgate_bootstrap.control import Control
+from headgate_bootstrap.journal import Line, RunJournal, encode, gap_line
+
+TICK_SECONDS = 0.02
+LATE_SECONDS = 0.25
+"""So long after a run's end its journal still takes events."""
+MOST_QUEUED = 20_000
+"""Events that may wait for the writer; of what comes then only the ends are taken."""
+MOST_EARLY = 2_000
+"""Request events of a run that has not begun: registrations, checks that a model answers."""
+EXIT_SECONDS = 10.0
+
+PACKAGE = "data-designer"
+STARTED = "scheduler_job_started"
+COMPLETED = "scheduler_job_completed"
+HEALTH = "scheduler_health_snapshot"
+WITH_SNAPSHOT = frozenset({HEALTH, "admission_blocked", "group_capped"})
+"""Of the scheduler's snapshots, which each event repeats, readers use these."""
+WITHOUT_PRESSURE = frozenset(
+    """
+    request_queue_formed request_queue_drained request_wait_completed request_lease_released
+    model_request_started model_request_completed
+    """.split()
+)
+"""Request events whose pressure snapshot says nothing that their neighbours' do not."""
+ENDS = frozenset(
+    """
+    task_lease_released task_completed retry_deferred non_retryable_dropped cancelled
+    request_lease_released model_request_completed request_wait_timeout request_wait_cancelled
+    request_acquire_denied scheduler_job_started scheduler_job_completed
+    """.split()
+)
+"""Never shed as long as there is any room."""
+OUTCOMES = {"success": "success", "cancelled": "cancelled"}
+
+
+class Preparation:
+    """What one resource provider is made for: no run, or one run after another."""
+
+    def __init__(self, dataset: str | None) -> None:
+        self.dataset = dataset
+        self.run: Run | None = None
+
+
+class Run:
+    """A run that is being recorded, and its numbers."""
+
+    def __init__(self, producer_id: str | None, journal: RunJournal) -> None:
+        self.producer_id = producer_id
+        self.journal = journal
+        self.lines: list[Line] = []
+        self.scheduler_sequence = 0
+        self.requests = 0
+        self.outcome: str | None = None
+        self.message = ""
+        self.ends_at: float | None = None
+
+
+class Recorder:
+    """`take` is for any thread and never raises; all else belongs to the writer's thread."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._clear()
+        atexit.register(self._exit)
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _clear(self) -> None:
+        self._queue: deque[tuple[Preparation | None, bool, dict[str, Any]]] = deque()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._runs: list[Run] = []
+        self._early: deque[tuple[str | None, dict[str, Any]]] = deque(maxlen=MOST_EARLY)
+
+    # For any thread
+
+    def prepare(self, dataset: str | None) -> Preparation:
+        """A run may follow. Raises `RuntimeError` where no thread can be started any more."""
+        if self._thread is None and not self._closed:
+            self._thread = threading.Thread(target=self._work, name="headgate", daemon=True)
+            self._thread.start()
+        return Preparation(dataset)
+
+    def take(self, preparation: Preparation | None, is_request: bool, event: object) -> None:
+        """`preparation` is None where the event may be of any run."""
+        try:
+            if self._closed:
+                return
+            fields = dict(vars(event))
+            kind = fields["event_kind"]
+            if is_request:
+                if kind in WITHOUT_PRESSURE:
+                    fields["pressure_snapshot"] = None
+            elif kind not in WITH_SNAPSHOT:
+                fields["snapshot"] = None
+            if len(self._queue) >= MOST_QUEUED and kind not in ENDS:
+                fields = {name: fields[name] for name in _NUMBERED}
+            self._queue.append((preparation, is_request, fields))
+            if not self._wake.is_set():
+                self._wake.set()
+        except Exception:
+            return
+
+    # The writer's thread
+
+    def _work(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while not self._closed:
+            self._wake.wait(TICK_SECONDS if self._ending() else None)
+            if not self._closed:
+                time.sleep(TICK_SECONDS)
+            self._wake.clear()
+            self._write()
+
+    def _ending(self) -> bool:
+        return any(run.ends_at is not None for run in self._runs)
+
+    def _write(self) -> None:
+        """Sort what was taken into its runs, and write each run's lines."""
+        for _ in range(len(self._queue)):
+            preparation, is_request, fields = self._queue.popleft()
+            try:
+                self._sort(preparation, is_request, fields)
+            except Exception as error:
+                self._control.warn("event", f"events were lost to {type(error).__name__}")
+        now = time.monotonic()
+        for run in list(self._runs):
+            lines, run.lines = run.lines, []
+            try:
+                run.journal.append(lines)
+                if run.ends_at is not None and run.ends_at <= now:
+                    self._end(run)
+            except Exception as error:
+                self._control.warn("journal", f"events were lost to {type(error).__name__}")
+
+    def _sort(
+        self, preparation: Preparation | None, is_request: bool, fields: dict[str, Any]
+    ) -> None:
+        if not is_request and preparation is not None:
+            if fields["event_kind"] == STARTED:
+                self._begin(preparation, fields)
+            if preparation.run is not None:
+                self._add(preparation.run, False, fields)
+            return
+        producer_id = _producer_id(fields)
+        if producer_id is None:
+            runs = [] if preparation is None else [preparation.run]
+            owners = [run for run in runs or self._runs if run is not None]
+        else:
+            owners = [run for run in self._runs if run.producer_id == producer_id]
+        for run in owners:
+            self._add(run, True, fields)
+        if not owners:
+            self._early.append((producer_id, fields))
+
+    def _begin(self, preparation: Preparation, started: dict[str, Any]) -> None:
+        if preparation.run is not None:
+            self._end(preparation.run)
+        preparation.run = None
+        producer_id = _producer_id(started)
+        early = [fields for owner, fields in self._early if owner in (None, producer_id)]
+        others = [one for one in self._early if one[0] not in (None, producer_id)]
+        self._early = deque(others, MOST_EARLY)
+        first = min([started, *early], key=lambda fields: fields["captured_at_monotonic"])
+        try:
+            journal = self._open(preparation.dataset, first["captured_at_monotonic"], started)
+        except OSError as error:
+            self._control.warn(
+                "folder", f"a run could not be recorded: {error.filename}: {error.strerror}"
+            )
+            return
+        run = Run(producer_id, journal)
+        preparation.run = run
+        self._runs.append(run)
+        for fields in early:
+            self._add(run, True, fields)
+
+    def _open(self, dataset: str | None, start: float, started: dict[str, Any]) -> RunJournal:
+        control = self._control
+        now = time.time()
+        wall_start = now - (time.monotonic() - start)
+        name = control.name or _name(dataset, control.script)
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"
+        run_id = f"{stamp}-{slug[:40]}-{secrets.token_hex(2)}"
+        versions = {**control.versions, "python": platform.python_version()}
+        with contextlib.suppress(PackageNotFoundError):
+            versions[PACKAGE] = version(PACKAGE)
+        records = (started.get("diagnostics") or {}).get("num_records")
+        run = {
+            "run_id": run_id,
+            "name": name,
+            "producer": "data_designer",
+            "producer_version": versions.get(PACKAGE, ""),
+            "wall_start": wall_start,
+            "monotonic_start": start,
+            "edges_inferred": True,
+            "request_sequence_semantics": "per_producer",
+        }
+        record = {
+            "run_id": run_id,
+            "name": name,
+            "state": "running",
+            "wall_start": wall_start,
+            "versions": versions,
+            "producer": "data_designer",
+            "records": records if isinstance(records, int) else None,
+            "pid": os.getpid(),
+        }
+
+        def folders(nth: int) -> str:
+            path = control.out or os.path.join(control.runs, run_id)
+            return path if nth == 1 else f"{path}-{nth}"
+
+        journal = RunJournal(folders, {"run": run, "dialect": "data_designer"}, record)
+        self._register(run_id, journal.path)
+        control.tell_run(run_id, journal.path)
+        return journal
+
+    def _register(self, run_id: str, folder: str) -> None:
+        """Let `headgate runs` find it, also when the parent has gone."""
+        try:
+            os.makedirs(self._control.index, exist_ok=True)
+            pointer = os.path.join(self._control.index, run_id)
+            with open(pointer, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(folder)
+        except OSError:
+            return
+
+    def _add(self, run: Run, is_request: bool, fields: dict[str, Any]) -> None:
+        stream = "request" if is_request else "scheduler"
+        kind, at = fields["event_kind"], fields["captured_at_monotonic"]
+        if is_request:
+            run.requests += 1
+            number = run.requests
+        else:
+            run.scheduler_sequence = number = fields["sequence"]
+        if fields.keys() == _NUMBERED:
+            self._lose(run, gap_line(stream, number, number, "overrun", at))
+            return
+        if kind == COMPLETED and not is_request:
+            result = str(fields.get("reason_or_result"))
+            run.outcome = OUTCOMES.get(result, "failed")
+            run.message = str((fields.get("diagnostics") or {}).get("error_type") or "")
+            run.ends_at = time.monotonic() + LATE_SECONDS
+        told = {name: value for name, value in fields.items() if value is not None}
+        try:
+            data = encode({"stream": stream, **told})
+        except (TypeError, ValueError, RecursionError):
+            self._lose(run, gap_line(stream, number, number, "unencodable", at))
+            return
+        run.lines.append(Line(data, stream, number, at, kind in ENDS, kind == HEALTH))
+
+    def _lose(self, run: Run, gap: Line) -> None:
+        """One line for neighbours that are lost alike."""
+        run.journal.shed_events += 1
+        before = run.lines[-1] if run.lines else None
+        if before is not None and before.gap is not None and gap.gap is not None:
+            first, last, cause = before.gap
+            if before.stream == gap.stream and gap.gap[0] == last + 1 and gap.gap[2] == cause:
+                run.lines[-1] = gap_line(gap.stream, first, gap.gap[1], cause, before.at)
+                return
+        run.lines.append(gap)
+
+    def _end(self, run: Run) -> None:
+        outcome = run.outcome or "cancelled"
+        message = run.message if run.outcome else "The script ended before this run did."
+        run.journal.end(outcome, message, run.scheduler_sequence, run.requests)
+        self._runs.remove(run)
+
+    # The process
+
+    def _exit(self) -> None:
+        """The script is over, and its runs with it."""
+        thread = self._thread
+        if thread is None or self._closed:
+            return
+        self._closed = True
+        self._wake.set()
+        thread.join(EXIT_SECONDS)
+        if not thread.is_alive():
+            self._write()
+            for run in list(self._runs):
+                self._end(run)
+
+    def _forked(self) -> None:
+        """A child by `fork`: its parent's runs are none of its own, their files are let go."""
+        runs = self._runs
+        self._clear()
+        for run in runs:
+            try:
+                run.journal.abandon()
+            except OSError:
+                continue
+
+
+_NUMBERED = frozenset({"event_kind", "captured_at_monotonic", "sequence", "captured_correlation"})
+
+
+def _producer_id(fields: dict[str, Any]) -> str | None:
+    """The run that the producer says an event is of: known before the run starts."""
+    correlation = fields.get("captured_correlation")
+    return correlation.get("run_id") if isinstance(correlation, dict) else None
+
+
+def _name(dataset: str | None, script: str) -> str:
+    """The dataset's name where the user gave it one; else the script's."""
+    if dataset == "preview-dataset":
+        return f"{script} preview"
+    return script if dataset in (None, "", "dataset") else str(dataset)

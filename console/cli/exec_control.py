@@ -1,0 +1,107 @@
+"""`ExecControl`: what `headgate exec` tells the Pythons that it starts, and hears from them.
+
+The other side is `bootstrap/headgate_bootstrap/control.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import UserError
+from engine.events.run_folder import RunFolder, index_home
+from engine.version import VERSION
+
+BOOTSTRAP = Path(__file__).with_name("bootstrap")
+VARIABLE = "HEADGATE_EXEC"
+
+
+@dataclass(frozen=True)
+class SeenRun:
+    """A run that began in the script, or in one of its children."""
+
+    run_id: str
+    folder: RunFolder
+
+
+class ExecControl:
+    """A folder of notices, for as long as the command runs; `look` reads what is new."""
+
+    def __init__(self, out: Path | None, name: str | None, script: str) -> None:
+        """Raises `UserError` where the folder `out` is not free."""
+        if out is not None:
+            check_free(out)
+        self.path = Path(tempfile.mkdtemp(prefix="headgate-exec-"))
+        self.runs: list[SeenRun] = []
+        self.warnings: list[str] = []
+        self._taken: set[str] = set()
+        asked = {
+            "out": None if out is None else str(out.resolve()),
+            "runs": str(Path("headgate-runs").resolve()),
+            "name": name,
+            "script": script,
+            "index": str(index_home().absolute()),
+            "versions": {"headgate": VERSION},
+        }
+        (self.path / "exec.json").write_text(json.dumps(asked), encoding="utf-8")
+
+    def environment(self, base: Mapping[str, str]) -> dict[str, str]:
+        """`base` for the command: every Python below it finds the bootstrap first."""
+        theirs = base.get("PYTHONPATH")
+        paths = [str(BOOTSTRAP), *([theirs] if theirs else [])]
+        return {**base, VARIABLE: str(self.path), "PYTHONPATH": os.pathsep.join(paths)}
+
+    def look(self) -> tuple[list[SeenRun], list[str]]:
+        """Runs and warnings that are new since the last look."""
+        runs: list[SeenRun] = []
+        warnings: list[str] = []
+        for name in sorted(os.listdir(self.path)):
+            if name in self._taken or name.startswith("."):
+                continue
+            self._taken.add(name)
+            if name.startswith("run-"):
+                folder = RunFolder(Path(self._text(name)))
+                runs.append(SeenRun(name.removeprefix("run-"), folder))
+            elif name.startswith("warning-"):
+                warnings.append(self._text(name))
+        self.runs += runs
+        self.warnings += warnings
+        return runs, warnings
+
+    @property
+    def loaded(self) -> bool:
+        """At least one Python found the bootstrap."""
+        return (self.path / "loaded").exists()
+
+    @property
+    def used(self) -> bool:
+        """At least one Python imported Data Designer."""
+        return (self.path / "seen").exists()
+
+    @property
+    def too_old(self) -> str | None:
+        """The version of a Python that the bootstrap does not support."""
+        return self._text("too-old") if (self.path / "too-old").exists() else None
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _text(self, name: str) -> str:
+        path = self.path / name
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+
+
+def check_free(path: Path) -> None:
+    """Raises `UserError` unless the first run can have the folder: new or empty."""
+    if path.is_dir():
+        if any(path.iterdir()):
+            raise UserError(
+                f"The folder {path} is not empty; name a new or empty folder for this run."
+            )
+    elif path.exists():
+        raise UserError(f"{path} is a file, not a folder; name a new or empty folder for this run.")

@@ -1,0 +1,197 @@
+"""`ForeignJournalFeed`: a journal whose lines are in another producer's words.
+
+`headgate exec` has such journals written in the user's own process: headgate's header, gaps and end
+around Data Designer's own events.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from engine.events import Event, JournalEnd, JournalHeader, RunInfo, decode_line
+from engine.events.run_folder import RunFolder, read_record
+from replay.sources.base import Batch, BrokenLine, Liveness
+from replay.sources.delivered import Delivered, position_of
+from replay.sources.dialects import BROKEN, DataDesignerLines
+from replay.sources.journal import JournalFeed, check_schema
+from replay.sources.json_lines import problem_of
+from replay.sources.segments import SegmentReader
+from replay.sources.text import clean_line
+
+_LINES_PER_POLL = 20_000
+
+
+class ForeignJournalFeed:
+    """A `Feed` that puts the events in order of time, as for a file of that producer.
+
+    What a line means depends on those before it: who resumes reads from the beginning again, and
+    leaves out what was handed out. Liveness is the producer's lock.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._reader = SegmentReader(folder)
+        self._dialect: DataDesignerLines | None = None
+        self._ready: deque[tuple[int, Event]] = deque()
+        self._delivered = Delivered()
+        self._read_to = 0
+        self._next_ordinal = 1
+        self._end: JournalEnd | None = None
+        self._liveness: Liveness = "waiting"
+        self._outcome: str | None = None
+        self._completed = False
+
+    @property
+    def run(self) -> RunInfo | None:
+        return None if self._dialect is None else self._dialect.run
+
+    @property
+    def liveness(self) -> Liveness:
+        return self._liveness
+
+    @property
+    def outcome(self) -> str | None:
+        return self._outcome
+
+    @property
+    def late_events(self) -> int:
+        """Events that came too late to be put where their time belongs."""
+        return 0 if self._dialect is None else self._dialect.late
+
+    @property
+    def completed(self) -> bool:
+        """The journal is gone or not whole, because the recording has it all: open that instead."""
+        return self._completed
+
+    def poll(self, limit: int = 10_000) -> Batch:
+        """Raises `SourceError` if the journal is of a newer schema than this reader."""
+        broken: list[BrokenLine] = []
+        alive = self._folder.producer_lives
+        exhausted = False
+        room = _LINES_PER_POLL
+        while self._end is None and not exhausted and room > 0 and len(self._ready) < limit:
+            followed = self._reader.followed
+            taken = self._read(room, broken)
+            room -= taken
+            if taken == 0 and self._end is None:
+                exhausted = not followed
+                if followed:
+                    self._take_torn(broken)
+                    self._reader.go_on()
+        over = self._end is not None or (exhausted and not alive)
+        if over and self._end is None:
+            self._take_torn(broken)
+        self._release(over, exhausted)
+        events: list[Event] = []
+        first = self._next_ordinal
+        while self._ready and len(events) < limit:
+            events.append(self._ready.popleft()[1])
+        self._next_ordinal += len(events)
+        self._judge(alive, over and not self._ready)
+        return Batch(events, first, self._position(), broken)
+
+    def resume(self, position: dict[str, int], next_ordinal: int) -> None:
+        self._delivered = Delivered(position)
+        self._next_ordinal = next_ordinal
+
+    def pending_bytes(self) -> int:
+        """Bytes of the current segment that are not read yet, roughly what a poll would bring."""
+        return self._reader.pending_bytes()
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _read(self, limit: int, broken: list[BrokenLine]) -> int:
+        """Take whole lines of this segment. Returns how many; 0 if there is none now."""
+        lines = self._reader.lines()[:limit]
+        taken = 0
+        for line in lines:
+            own = line.startswith((b'{"stream":"header"', b'{"stream":"end"'))
+            try:
+                if own and not self._take_own(line):
+                    break
+                if not own:
+                    self._take_event(self._read_to + 1, line)
+            except BROKEN as error:
+                if not self._delivered.was_read(self._read_to + 1):
+                    number = self._reader.place.line + taken + 1
+                    broken.append(BrokenLine(number, self._reader.named(problem_of(error))))
+            taken += 1
+            self._read_to += 1
+        self._reader.take(lines[:taken])
+        return taken
+
+    def _take_own(self, line: bytes) -> bool:
+        """A line of headgate's. False for the end, before which the place stays."""
+        read = decode_line(line)
+        if isinstance(read, JournalEnd):
+            self._end = read
+            return False
+        if isinstance(read, JournalHeader):
+            check_schema(read, self._folder)
+            if self._dialect is None:
+                self._dialect = DataDesignerLines(read.run.name, told=read.run)
+        return True
+
+    def _take_event(self, number: int, line: bytes) -> None:
+        if self._dialect is None:
+            record = read_record(self._folder)
+            name = self._folder.path.name if record is None else record.name
+            self._dialect = DataDesignerLines(name)
+        self._dialect.accept(number, clean_line(line))
+
+    def _release(self, over: bool, exhausted: bool) -> None:
+        """Hand out what is due: in order within seconds while more may come, else all."""
+        if self._dialect is None:
+            return
+        for number, event in self._dialect.release(everything=over, live=exhausted):
+            if number not in self._delivered:
+                self._ready.append((number, event))
+
+    def _position(self) -> dict[str, int]:
+        held = [number for number, _ in self._ready]
+        if self._dialect is not None:
+            held.extend(self._dialect.held)
+        return position_of(self._read_to, held)
+
+    def _take_torn(self, broken: list[BrokenLine]) -> None:
+        if self._reader.torn():
+            number = self._reader.place.line + 1
+            broken.append(BrokenLine(number, self._reader.named("the line is cut off")))
+
+    def _judge(self, alive: bool, over: bool) -> None:
+        """Liveness after this poll; `alive` was looked up before anything was read."""
+        if not over:
+            known = self._dialect is not None and self._dialect.run is not None
+            self._liveness = "live" if known else "waiting"
+            return
+        record = read_record(self._folder)
+        if not alive and record is not None:
+            self._completed = record.state in ("complete", "lost")
+        said: str | None = self._end.outcome if self._end is not None else None
+        if said is None and self._dialect is not None:
+            said = self._dialect.outcome
+        if said is None and record is not None:
+            said = record.outcome
+        self._outcome = said
+        self._liveness = "ended" if said is not None else "lost"
+
+
+def open_journal(folder: RunFolder) -> JournalFeed | ForeignJournalFeed:
+    """The journal of a run, in whosever words it is."""
+    reader = SegmentReader(folder)
+    try:
+        lines = reader.lines()
+        header = decode_line(lines[0]) if lines else None
+    except msgspec.DecodeError:
+        header = None
+    finally:
+        reader.close()
+    if isinstance(header, JournalHeader):
+        foreign = header.dialect != "headgate"
+    else:
+        record = read_record(folder)
+        foreign = record is not None and record.producer == "data_designer"
+    return ForeignJournalFeed(folder) if foreign else JournalFeed(folder)

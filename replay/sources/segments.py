@@ -1,0 +1,97 @@
+"""`SegmentReader`: the whole lines of a journal's segments, in order, as they are added."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from engine.events.run_folder import RunFolder
+
+_BLOCK = 1 << 20
+
+
+class Place(NamedTuple):
+    """Behind the last line taken: segment number, byte offset in it, lines of it taken."""
+
+    segment: int
+    offset: int
+    line: int
+
+
+class SegmentReader:
+    """Reads from a place on and never waits. A torn last line is not there until it is whole."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self.place = Place(1, 0, 0)
+        self._fd = -1
+        self._torn_reported = False
+
+    def go(self, place: Place) -> None:
+        self.close()
+        self.place = place
+        self._torn_reported = False
+
+    @property
+    def followed(self) -> bool:
+        """Is there a next segment? To be asked before the last lines of this one are read."""
+        return self._folder.segment(self.place.segment + 1).exists()
+
+    def go_on(self) -> None:
+        """To the next segment."""
+        self.go(Place(self.place.segment + 1, 0, 0))
+
+    def lines(self) -> list[bytes]:
+        """The next whole lines of this segment, without newline; none if there are none now.
+
+        They are not taken: `take` says how many were used.
+        """
+        size = _BLOCK
+        data = self.block(size)
+        while len(data) == size and b"\n" not in data:
+            size *= 4
+            data = self.block(size)
+        parts = data.split(b"\n")
+        parts.pop()
+        return parts
+
+    def take(self, lines: list[bytes]) -> None:
+        """The first lines of `lines()` are used: go on behind them."""
+        segment, offset, line = self.place
+        used = sum(map(len, lines)) + len(lines)
+        self.place = Place(segment, offset + used, line + len(lines))
+
+    def block(self, size: int) -> bytes:
+        """Bytes from the current place; none where the segment can't be opened (any more)."""
+        if self._fd < 0:
+            try:
+                path = self._folder.segment(self.place.segment)
+                self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                return b""
+        return os.pread(self._fd, size, self.place.offset)
+
+    def torn(self) -> bool:
+        """Are there bytes behind the last whole line, not reported yet? To be asked at the end."""
+        if self._torn_reported or not self.block(1):
+            return False
+        self._torn_reported = True
+        return True
+
+    def pending_bytes(self) -> int:
+        """Bytes of the current segment that are not read yet."""
+        path = self._folder.segment(self.place.segment)
+        try:
+            size = os.stat(self._fd if self._fd >= 0 else path).st_size
+        except OSError:
+            return 0
+        return max(0, size - self.place.offset)
+
+    def named(self, problem: str) -> str:
+        """`problem` with the file in which it is."""
+        return f"{self._folder.segment(self.place.segment).name}: {problem}"
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
