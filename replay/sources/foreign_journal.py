@@ -6,7 +6,9 @@ around Data Designer's own events.
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -30,8 +32,10 @@ class ForeignJournalFeed:
     leaves out what was handed out. Liveness is the producer's lock.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
+        self._clock = clock
+        self._quiet_since = clock()
         self._reader = SegmentReader(folder)
         self._dialect: DataDesignerLines | None = None
         self._ready: deque[tuple[int, Event]] = deque()
@@ -71,6 +75,7 @@ class ForeignJournalFeed:
         alive = self._folder.producer_lives
         exhausted = False
         room = _LINES_PER_POLL
+        read_before = self._read_to
         while self._end is None and not exhausted and room > 0 and len(self._ready) < limit:
             followed = self._reader.followed
             taken = self._read(room, broken)
@@ -83,6 +88,8 @@ class ForeignJournalFeed:
         over = self._end is not None or (exhausted and not alive)
         if over and self._end is None:
             self._take_torn(broken)
+        if self._read_to > read_before:
+            self._quiet_since = self._clock()
         self._release(over, exhausted)
         events: list[Event] = []
         first = self._next_ordinal
@@ -146,7 +153,9 @@ class ForeignJournalFeed:
         """Hand out what is due: in order within seconds while more may come, else all."""
         if self._dialect is None:
             return
-        for number, event in self._dialect.release(everything=over, live=exhausted):
+        quiet = self._clock() - self._quiet_since
+        everything = over or (exhausted and quiet >= self._dialect.patience)
+        for number, event in self._dialect.release(everything=everything, live=exhausted):
             if number not in self._delivered:
                 self._ready.append((number, event))
 
