@@ -7,25 +7,16 @@ again without a difference.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import msgspec
 
 from engine.events import Event, RunInfo
 from replay.diagnosis.engine import Diagnosis
-from replay.metrics import Rollup
+from replay.metrics import UNCOUNTED, Rollup
 from replay.reducer import begin, reduce
 from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow, VerdictRow
 from replay.state import State
-from replay.timeline import Intervals
-
-
-class Observer(Protocol):
-    """Sees the state on both sides of every event; never changes it."""
-
-    def before(self, state: State, event: Event, ordinal: int) -> None: ...
-
-    def after(self, state: State, event: Event, ordinal: int) -> None: ...
+from replay.timeline import ENDS, Intervals
 
 
 class FoldOutput(msgspec.Struct):
@@ -59,15 +50,21 @@ class Fold:
     def apply(self, events: Sequence[Event], first_ordinal: int) -> None:
         """Fold events; the first has the ordinal `first_ordinal`, the others follow."""
         state, run = self.state, self.run
-        observers: tuple[Observer, ...] = (self._intervals, self._rollup, self._diagnosis)
-        before = [observer.before for observer in observers]
-        after = [observer.after for observer in observers]
+        intervals, rollup, diagnosis = self._intervals, self._rollup, self._diagnosis
         for ordinal, event in enumerate(events, first_ordinal):
-            for look in before:
-                look(state, event, ordinal)
+            kind = event.event_kind
+            ends = kind in ENDS
+            if ends:
+                intervals.before(state, event, ordinal)
+            rollup.before(state, event, ordinal)
+            if event.captured_at_monotonic >= diagnosis.instant_end:
+                diagnosis.before(state, event, ordinal)
             reduce(state, event, ordinal, run)
-            for look in after:
-                look(state, event, ordinal)
+            if ends:
+                intervals.after(state, event, ordinal)
+            if kind not in UNCOUNTED:
+                rollup.after(state, event, ordinal)
+            diagnosis.after(state, event, ordinal)
 
     def drain(self) -> FoldOutput:
         """Rows that have become certain since the last time."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from engine.events import Event, RequestEvent, RunInfo
+from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from replay.rows import AttemptRow, LeaseRow, RollupRow
 from replay.state import Ceiling, State, Task
 
-LONGEST_LEAP = 3 * 3600
+LONGEST_LEAP = 3600
 """Bins. Over a longer silence no series is written: nobody was there to watch it."""
 FARTHEST_BIN = 2**40
 
@@ -30,6 +30,13 @@ QUIET_REQUEST_KINDS = frozenset(
     request_queue_formed request_queue_drained request_wait_completed model_request_started
     """.split()
 )
+UNCOUNTED = frozenset(
+    """
+    scheduler_loop_heartbeat stale_selection admission_denied row_group_admitted
+    row_group_admission_blocked row_group_checkpoint_started queue_drained
+    """.split()
+)
+"""Some kinds after which no series has another value."""
 
 
 class Series(msgspec.Struct, array_like=True):
@@ -74,24 +81,19 @@ class Rollup:
         self._memory = Memory()
         self._bin_end = -math.inf
         self._task: Task | None = None
+        self._seen: dict[str, tuple[float | None, ...]] = {}
+        """What rarely changes of each ceiling, as last counted."""
 
     def before(self, state: State, event: Event, ordinal: int) -> None:
         now = event.captured_at_monotonic
         memory = self._memory
-        if memory.bin is None:
-            memory.bin = self._bin_of(now)
-            memory.at = now
-            self._bin_end = self._start + memory.bin + 1
-        elif now > memory.at:
-            if now >= self._bin_end:
-                self._reach(now)
-            memory.at = now
-        if event.event_kind in TASK_KINDS:
-            self._task = state.tasks.get(event.task_id or "")  # type: ignore[union-attr]
+        if now > memory.at or memory.bin is None:
+            self._go_to(now)
+        memory.events += 1
+        if event.event_kind in TASK_KINDS and isinstance(event, SchedulerEvent):
+            self._task = state.tasks.get(event.task_id or "")
 
     def after(self, state: State, event: Event, ordinal: int) -> None:
-        memory = self._memory
-        memory.events += 1
         kind = event.event_kind
         if isinstance(event, RequestEvent):
             if kind not in QUIET_REQUEST_KINDS or event.pressure_snapshot is not None:
@@ -137,6 +139,15 @@ class Rollup:
         if memory.bin is not None:
             rollup._bin_end = rollup._start + memory.bin + 1
         return rollup
+
+    def _go_to(self, now: float) -> None:
+        memory = self._memory
+        if memory.bin is None:
+            memory.bin = self._bin_of(now)
+            self._bin_end = self._start + memory.bin + 1
+        elif now >= self._bin_end:
+            self._reach(now)
+        memory.at = now
 
     def _bin_of(self, now: float) -> int:
         return math.floor(max(-FARTHEST_BIN, min(now - self._start, FARTHEST_BIN)))
@@ -231,14 +242,24 @@ class Rollup:
 
     def _see_ceiling(self, ceiling: Ceiling) -> None:
         key = ceiling.resource
-        self._set("limit", key, ceiling.limit)
         self._set("in_flight", key, ceiling.in_flight)
         self._set("waiters", key, ceiling.waiters)
+        until = ceiling.blocked_until
+        facts = (
+            ceiling.limit,
+            ceiling.effective_max,
+            ceiling.completed,
+            ceiling.rate_limited,
+            until,
+        )
+        if self._seen.get(key) == facts:
+            return
+        self._seen[key] = facts
+        self._set("limit", key, ceiling.limit)
         self._set("effective_max", key, ceiling.effective_max)
         self._count("completed", key, ceiling.completed)
         self._count("rate_limited", key, ceiling.rate_limited)
         cooldown = self._memory.cooldowns.get(key)
-        until = ceiling.blocked_until
         if cooldown is None:
             if until is None:
                 return

@@ -23,6 +23,9 @@ MAY_END_AN_ATTEMPT = frozenset(
 )
 MAY_END_MANY = frozenset({"scheduler_health_snapshot", "scheduler_job_completed"})
 
+ENDS = MAY_REPLACE_A_LEASE | MAY_END_AN_ATTEMPT | MAY_END_MANY | frozenset({"task_lease_released"})
+"""`Intervals` need see no other kinds of events."""
+
 
 def lease_row(task: Task, released_at: float | None, ordinal: int | None) -> LeaseRow | None:
     """The task's lease as it stands; None where it holds none."""

@@ -25,7 +25,9 @@ from replay.state import State
 
 __all__ = ["DIAGNOSIS_VERSION", "Diagnosis"]
 
-LONGEST_STEP = 7 * 86_400.0
+INSTANT = 0.0005
+"""Events so close together count as one instant, that of the first: blame is exact to this."""
+LONGEST_STEP = 3 * 3600.0
 """A longer leap of the clock is no time in which anything was waited for."""
 
 _FIXED: dict[str, str] = {
@@ -46,34 +48,45 @@ class Diagnosis:
         self._run = run
         self._memory = Memory()
         self._memory.standing.attempts_seen = run.producer == "headgate"
+        self.instant_end = -math.inf
+        """Events before this time belong to the instant of `memory.time`."""
 
     def before(self, state: State, event: Event, ordinal: int) -> None:
         """Integrate up to the event's time; `state` is as it was just before it."""
-        memory = self._memory
-        self._take_timers()
         now = event.captured_at_monotonic
+        if now < self.instant_end:
+            return
+        memory = self._memory
         if memory.time is None:
-            memory.time = now
             memory.bin = math.floor(now - self._run.monotonic_start)
-        elif now > memory.time:
-            stream = _loss(state, event, self._run)
-            if stream is not None:
-                self._skip_unknown(state, now, stream)
-            elif now - memory.time > LONGEST_STEP:
+        else:
+            self._end_instant(state)
+            if now - memory.time > LONGEST_STEP:
                 self._leap(state, now)
+            elif _loses(state, event, self._run):
+                self._skip_unknown(state, now)
             else:
                 self._advance(state, now)
+        memory.time = now
+        self.instant_end = now + INSTANT
 
     def after(self, state: State, event: Event, ordinal: int) -> None:
         """Take over what the event changed; `state` is as it is just after it."""
         memory = self._memory
         memory.ordinal = ordinal
+        if state.lost_events != memory.lost_events:
+            self._lose(state, event, ordinal)
         observe.observe(memory, state, event, ordinal, self._run)
-        if event.event_kind == "scheduler_health_snapshot":
-            observe.follow_cooldowns(memory, state, memory.time or 0.0)
+
+    def _lose(self, state: State, event: Event, ordinal: int) -> None:
+        """Events are missing just before this one."""
+        memory = self._memory
+        memory.lost_events = state.lost_events
+        stream = "scheduler" if isinstance(event, SchedulerEvent) else "request"
         while memory.gaps_seen < len(state.gaps):
             gap = state.gaps[memory.gaps_seen]
             memory.gaps_seen += 1
+            stream = gap.stream
             detail = {
                 "stream": gap.stream,
                 "lost_events": gap.last_lost - gap.first_lost + 1,
@@ -83,6 +96,9 @@ class Diagnosis:
             memory.stalls.emit(
                 (UNKNOWN, ""), gap.from_time, gap.to_time, detail, [ordinal - 1, ordinal]
             )
+        observe.take_over(memory, state, self._run)
+        observe.lose_track(memory, stream, memory.time or 0.0)
+        memory.doubt_all(state)
 
     def drain(self) -> tuple[list[BlameRow], list[VerdictRow]]:
         """Rows of bins and verdicts closed since the last drain."""
@@ -97,11 +113,11 @@ class Diagnosis:
         if memory.time is None:
             return self.drain()
         last = memory.time
+        self._end_instant(state)
         if state.outcome is None:
-            self._settle(state)
             memory.stalls.end_all(last, memory.ordinal)
             open_tasks = len(state.tasks)
-            self._skip_unknown(state, max(time, last), "scheduler")
+            self._skip_unknown(state, max(time, last))
             memory.stalls.emit(
                 ("producer_gone", ""),
                 last,
@@ -132,11 +148,18 @@ class Diagnosis:
             raise ValueError(f"diagnosis version {memory.version}, not {DIAGNOSIS_VERSION}")
         diagnosis = cls(run)
         diagnosis._memory = memory
+        if memory.time is not None:
+            diagnosis.instant_end = memory.time + INSTANT
         return diagnosis
+
+    def _end_instant(self, state: State) -> None:
+        """All events of this instant are in: what do they come to?"""
+        observe.take_over(self._memory, state, self._run)
+        self._settle(state)
+        self._take_timers()
 
     def _advance(self, state: State, until: float) -> None:
         memory = self._memory
-        self._settle(state)
         while True:
             stop = min(until, self._bin_end())
             if memory.timers and memory.timers[0][0] < stop:
@@ -169,20 +192,21 @@ class Diagnosis:
         memory.rows.extend(memory.cells.close_bin(memory.bin, now))
         memory.bin += 1
 
-    def _skip_unknown(self, state: State, until: float, stream: str) -> None:
+    def _skip_unknown(self, state: State, until: float) -> None:
         """Events are missing: nothing is proved from the last event to `until`."""
         memory = self._memory
         last = memory.time or 0.0
-        self._settle(state)
         memory.cells.run_to(last)
         memory.capacity.run_to(last)
         memory.stalls.end_all(last, memory.ordinal)
+        if until - last > LONGEST_STEP:
+            self._leap(state, until)
+            memory.time = until
+            return
         while until >= self._bin_end():
             self._cover_unknown(self._bin_end())
             self._close_bin()
         self._cover_unknown(until)
-        observe.lose_track(memory, stream, until)
-        memory.doubt_all(state)
 
     def _cover_unknown(self, until: float) -> None:
         memory = self._memory
@@ -194,7 +218,6 @@ class Diagnosis:
         """Close all at the last event and go on at `now`, with the time between uncounted."""
         memory = self._memory
         last = memory.time or 0.0
-        self._settle(state)
         memory.stalls.end_all(last, memory.ordinal)
         self._close_bin()
         memory.time = now
@@ -366,25 +389,36 @@ class Diagnosis:
             span.confirmed = True
             self._collect(state, resource, now)
 
-    def _turn_slow(self, state: State, attempt_id: str, now: float) -> None:
+    def _turn_slow(self, state: State, resource: str, now: float) -> None:
+        """Mark the calls of a resource that have become slow, the oldest first."""
         memory = self._memory
-        call = memory.population.calls.get(attempt_id)
-        if call is None or call.due is None or call.due > now or call.phase != "in_provider":
-            return
-        memory.population.count_overdue(call, True)
-        memory.doubtful_resources[call.resource] = None
-        observe.shift(memory, state, call.execution_id, self._run)
+        population = memory.population
+        watch = memory.stalls.watch(resource)
+        watch.slow_timer = False
+        allowance = watch.times.allowance
+        for attempt_id in population.requests.get(resource, ()):
+            call = population.calls[attempt_id]
+            if call.phase != "in_provider" or call.overdue or call.lost:
+                continue
+            if call.started_at is None:
+                continue
+            if allowance is None or call.started_at + allowance > now:
+                break
+            population.count_overdue(call, True)
+            memory.doubtful_resources[resource] = None
+            task_id = population.executions.get(call.execution_id or "")
+            if task_id is not None:
+                observe.place(memory, state, task_id, self._run)
+        observe.expect_slow(memory, resource)
 
 
-def _loss(state: State, event: Event, run: RunInfo) -> str | None:
-    """The stream of which events are missing just before this one."""
-    if event.event_kind == "recording_gap":
-        return str(event.diagnostics.get("stream"))
+def _loses(state: State, event: Event, run: RunInfo) -> bool:
+    """Events are missing just before this one."""
     if isinstance(event, SchedulerEvent):
+        if event.event_kind == "recording_gap":
+            return True
         stream, semantics = "scheduler", run.scheduler_sequence_semantics
     else:
         stream, semantics = "request", run.request_sequence_semantics
     last = state.last_sequence.get(stream)
-    if semantics == "gapless" and last is not None and event.sequence > last + 1:
-        return stream
-    return None
+    return semantics == "gapless" and last is not None and event.sequence > last + 1

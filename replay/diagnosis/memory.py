@@ -14,7 +14,7 @@ from replay.diagnosis.stalls import Stalls
 from replay.rows import BlameRow
 from replay.state import State
 
-DIAGNOSIS_VERSION = 1
+DIAGNOSIS_VERSION = 2
 
 
 class Memory(msgspec.Struct):
@@ -30,7 +30,15 @@ class Memory(msgspec.Struct):
     stalls: Stalls = msgspec.field(default_factory=Stalls)
     standing: Standing = msgspec.field(default_factory=Standing)
     timers: list[tuple[float, str, str]] = []
-    """A heap of (when, kind, resource or attempt)."""
+    """A heap of (when, kind, resource)."""
+    touched_tasks: dict[str, None] = {}
+    """Told of by the events of this instant; so the next two."""
+    touched_calls: dict[str, int] = {}
+    """With the ordinal of the last event."""
+    touched_resources: dict[str, None] = {}
+    touched_groups: dict[str, None] = {}
+    lost_events: int = 0
+    """As the state counted them when they were last looked at."""
     doubtful_meters: dict[Key, None] = {}
     """To be looked at again before time moves on."""
     doubtful_resources: dict[str, None] = {}

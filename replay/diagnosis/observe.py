@@ -2,51 +2,90 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from replay.diagnosis.cell import Key
 from replay.diagnosis.division import queued_key
 from replay.diagnosis.memory import Memory
-from replay.diagnosis.population import BUCKETS, Call, Placed
+from replay.diagnosis.population import BUCKETS, Call, Placed, Population
 from replay.diagnosis.trailing import CALLS_NEEDED
 from replay.state import State, Task
 
 OWN: Key = ("own", "")
 LOST: Key = ("lost", "")
 
-_QUIET = frozenset(
-    {
-        "model_request_started",
-        "model_request_completed",
-        "request_queue_formed",
-        "request_queue_drained",
-        "request_wait_completed",
-        "request_release_diagnostic",
-    }
-)
-"""These change neither a ceiling nor what counts against it."""
-_RESOURCE_ENDS = frozenset({"model_request_completed", "request_lease_released"})
-
 
 def observe(memory: Memory, state: State, event: Event, ordinal: int, run: RunInfo) -> None:
-    """Take over the state after `event`, at `memory.time`."""
-    if isinstance(event, SchedulerEvent):
-        _scheduler(memory, state, event, ordinal, run)
-    else:
-        _request(memory, state, event, ordinal, run)
+    """Note what `event` changed; `take_over` looks at it once, when the instant ends."""
+    if type(event) is SchedulerEvent:
+        task_id = event.task_id
+        if task_id is None:
+            memory.doubtful_resources[""] = None
+        else:
+            memory.touched_tasks[task_id] = None
+        fact = _SCHEDULER_FACTS.get(event.event_kind)
+        if fact is not None:
+            fact(memory, state, event, ordinal, run)
+    elif type(event) is RequestEvent:
+        attempt_id = event.request_attempt_id
+        if attempt_id is not None:
+            memory.touched_calls[attempt_id] = ordinal
+        request_fact = _REQUEST_FACTS.get(event.event_kind)
+        if request_fact is not None:
+            request_fact(memory, state, event, ordinal)
+        if event.pressure_snapshot is not None:
+            _touch_resource(memory, state, event)
+
+
+def take_over(memory: Memory, state: State, run: RunInfo) -> None:
+    """Put all that the events of this instant told of where the state has it now."""
     population = memory.population
+    calls, tasks = memory.touched_calls, memory.touched_tasks
+    if calls:
+        memory.touched_calls = {}
+        executions: dict[str, None] = {}
+        for attempt_id, ordinal in calls.items():
+            call = _take_call(memory, state, attempt_id, ordinal)
+            if call is not None:
+                call.lost = False
+                memory.touched_resources[call.resource] = None
+                if call.execution_id is not None:
+                    executions[call.execution_id] = None
+        for execution_id in executions:
+            task_id = population.executions.get(execution_id)
+            if task_id is not None:
+                tasks[task_id] = None
+        if executions and not memory.standing.attempts_seen:
+            memory.standing.attempts_seen = True
+            resync(memory, state, run)
+    if tasks:
+        memory.touched_tasks = {}
+        for task_id in tasks:
+            place(memory, state, task_id, run)
+        memory.doubtful_resources[""] = None
     if len(state.tasks) != len(population.placed) or len(state.attempts) != len(population.calls):
-        resync(memory, state, ordinal, run)
+        resync(memory, state, run)
+    if memory.touched_groups:
+        for group in memory.touched_groups:
+            _group_changed(memory, state, group)
+        memory.touched_groups = {}
+    if memory.touched_resources:
+        for resource in memory.touched_resources:
+            _resource_changed(memory, state, resource)
+        memory.touched_resources = {}
 
 
-def resync(memory: Memory, state: State, ordinal: int, run: RunInfo) -> None:
+def resync(memory: Memory, state: State, run: RunInfo) -> None:
     """Take over the whole state, where it did not change event by event."""
     population = memory.population
+    ordinal = memory.ordinal
     for attempt_id in [one for one in population.calls if one not in state.attempts]:
-        _forget_call(memory, attempt_id, ordinal)
-    for attempt_id, attempt in state.attempts.items():
-        population.observe(attempt_id, attempt, ordinal)
+        _take_call(memory, state, attempt_id, ordinal)
+    for attempt_id in state.attempts:
+        _take_call(memory, state, attempt_id, ordinal)
     for task_id in [*population.placed, *state.tasks]:
-        place(memory, state, task_id, ordinal, run)
+        place(memory, state, task_id, run)
     memory.doubt_all(state)
 
 
@@ -57,7 +96,7 @@ def lose_track(memory: Memory, stream: str, now: float) -> None:
     """
     population = memory.population
     for call in population.calls.values():
-        call.due = None
+        call.lost = True
         population.count_overdue(call, False)
     for placed in population.placed.values():
         if placed.key != LOST and (stream != "request" or placed.bucket == "running"):
@@ -67,60 +106,59 @@ def lose_track(memory: Memory, stream: str, now: float) -> None:
     memory.doubtful_meters[LOST] = None
 
 
-def place(memory: Memory, state: State, task_id: str, ordinal: int, run: RunInfo) -> None:
+def place(memory: Memory, state: State, task_id: str, run: RunInfo) -> None:
     """Put one task where the state has it."""
     population = memory.population
     task = state.tasks.get(task_id)
-    old = population.placed.get(task_id)
-    if task is None and old is None:
-        return
-    new = None
-    if task is not None:
-        request_resource = task.request_resource or _request_resource(memory, run, task)
-        population.learn_group(task, request_resource)
-        new = Placed(
-            (task.column, task.row_group),
-            _key(memory, run, task, request_resource),
-            BUCKETS[task.phase],
-            task.group,
-            request_resource,
-            task.execution_id,
-        )
-    population.put(task_id, new)
-    _move(memory, old, new)
-    for placed in (old, new):
-        if placed is not None and (placed is old or old is None or old.group != placed.group):
-            memory.doubtful_resources[placed.request_resource] = None
-            population.hold(task_id, task, placed.group, ordinal)
-            _group_changed(memory, state, placed.group)
-
-
-def shift(memory: Memory, state: State, execution_id: str | None, run: RunInfo) -> None:
-    """A call of this execution changed: its task may do something else now."""
-    task_id = memory.population.executions.get(execution_id or "")
-    task = state.tasks.get(task_id or "")
-    placed = memory.population.placed.get(task_id or "")
-    if task is not None and placed is not None and task.phase == "running":
-        key = _key(memory, run, task, placed.request_resource)
-        if key != placed.key:
-            was = placed.key
-            placed.key = key
-            if memory.cells.add(placed.cell, key, 1, memory.time or 0.0):
-                memory.doubtful_meters[key] = None
-            memory.cells.add(placed.cell, was, -1, memory.time or 0.0)
-
-
-def _move(memory: Memory, old: Placed | None, new: Placed | None) -> None:
+    placed = population.placed.get(task_id)
     now = memory.time or 0.0
-    if old is not None and new is not None and old.key == new.key and old.cell == new.cell:
+    if task is None:
+        if placed is not None:
+            population.remove(task_id, placed)
+            memory.cells.add(placed.cell, placed.key, -1, now)
+            memory.touched_groups[placed.group] = None
+            memory.doubtful_resources[placed.request_resource] = None
         return
-    if new is not None and memory.cells.add(new.cell, new.key, 1, now):
-        memory.doubtful_meters[new.key] = None
-    if old is not None:
-        memory.cells.add(old.cell, old.key, -1, now)
+    bucket = BUCKETS[task.phase]
+    if placed is not None and (
+        placed.group != task.group
+        or (task.request_resource or placed.request_resource) != placed.request_resource
+    ):
+        population.remove(task_id, placed)
+        memory.cells.add(placed.cell, placed.key, -1, now)
+        memory.touched_groups[placed.group] = None
+        memory.doubtful_resources[placed.request_resource] = None
+        placed = None
+    if placed is None:
+        request_resource = task.request_resource or _request_resource(population, run, task)
+        population.learn_group(task, request_resource)
+        cell = (task.column, task.row_group)
+        placed = Placed(cell, LOST, bucket, task.group, request_resource, task.execution_id)
+        population.put(task_id, placed)
+        _change_key(memory, placed, _key(memory, task, request_resource), now, 0)
+    else:
+        if bucket == "queued":
+            population.learn_group(task, placed.request_resource)
+        if placed.bucket != bucket or placed.execution_id != task.execution_id:
+            population.move(task_id, placed, bucket, task.execution_id)
+        key = _key(memory, task, placed.request_resource)
+        if key != placed.key:
+            _change_key(memory, placed, key, now, -1)
+    population.hold(task_id, task)
+    memory.touched_groups[placed.group] = None
+    memory.doubtful_resources[placed.request_resource] = None
 
 
-def _key(memory: Memory, run: RunInfo, task: Task, request_resource: str) -> Key:
+def _change_key(memory: Memory, placed: Placed, key: Key, now: float, before: int) -> None:
+    """The task does something else from `now` on; `before` is -1 where it counted already."""
+    was, placed.key = placed.key, key
+    if memory.cells.add(placed.cell, key, 1, now):
+        memory.doubtful_meters[key] = None
+    if before:
+        memory.cells.add(placed.cell, was, before, now)
+
+
+def _key(memory: Memory, task: Task, request_resource: str) -> Key:
     phase = task.phase
     if phase == "queued":
         return queued_key(task.group)
@@ -137,14 +175,14 @@ def _key(memory: Memory, run: RunInfo, task: Task, request_resource: str) -> Key
     return OWN
 
 
-def _request_resource(memory: Memory, run: RunInfo, task: Task) -> str:
-    known = memory.population.request_of.get(task.group)
-    if known is not None:
-        return known
-    for column in run.columns:
-        if column.name == task.column:
-            return column.request_resource or ""
-    return ""
+def _request_resource(population: Population, run: RunInfo, task: Task) -> str:
+    known = population.request_of.get(task.group)
+    if known is None:
+        columns = (column for column in run.columns if column.name == task.column)
+        column = next(columns, None)
+        known = "" if column is None else column.request_resource or ""
+        population.request_of[task.group] = known
+    return known
 
 
 def _group_changed(memory: Memory, state: State, key: str) -> None:
@@ -163,92 +201,180 @@ def _group_changed(memory: Memory, state: State, key: str) -> None:
             memory.doubt_queued(resource)
 
 
-def _scheduler(
+def _task_leased(
     memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
 ) -> None:
-    kind = event.event_kind
-    memory.doubtful_resources[""] = None
-    if event.task_id is not None:
-        place(memory, state, event.task_id, ordinal, run)
-        if kind == "task_lease_acquired":
-            memory.stalls.admitted("", memory.time or 0.0, ordinal)
-            memory.doubtful_meters.update(memory.capped)
-            memory.capped = {}
-        if not memory.standing.attempts_seen:
-            _stand_in(memory, state, event, event.task_id, ordinal)
-    elif kind == "row_group_checkpoint_started" or kind == "row_group_checkpointed":
-        row_group = str(event.diagnostics.get("row_group"))
-        if kind == "row_group_checkpoint_started":
-            memory.standing.checkpointing[row_group] = None
-        else:
-            memory.standing.checkpointing.pop(row_group, None)
-    elif kind == "scheduler_health_snapshot":
-        if event.snapshot is not None and "tasks" in event.snapshot:
-            resync(memory, state, ordinal, run)
-        else:
-            memory.doubt_all(state)
-    elif kind == "group_capped" or kind == "admission_blocked":
-        for key in memory.capped:
-            memory.doubtful_meters[key] = None
-        memory.capped = {}
-        for group, denial in state.block.groups.items() if state.block is not None else ():
-            if denial == "group_cap":
-                memory.capped[queued_key(group)] = None
-                memory.doubtful_meters[queued_key(group)] = None
-    elif kind == "scheduler_job_started" or kind == "scheduler_job_completed":
-        memory.doubt_all(state)
+    memory.stalls.admitted("", memory.time or 0.0, ordinal)
+    memory.doubtful_meters.update(memory.capped)
+    memory.capped = {}
+    if not memory.standing.attempts_seen:
+        _stand_in(memory, state, event, ordinal, run)
 
 
 def _stand_in(
-    memory: Memory, state: State, event: SchedulerEvent, task_id: str, ordinal: int
+    memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
 ) -> None:
     """Where no calls are told of, task leases and completions say what is let out and succeeds."""
-    task = state.tasks.get(task_id)
-    placed = memory.population.placed.get(task_id)
-    if task is None or placed is None or not placed.request_resource:
+    task = state.tasks.get(event.task_id or "")
+    if task is None:
         return
+    resource = task.request_resource or _request_resource(memory.population, run, task)
     now = memory.time or 0.0
-    resource = placed.request_resource
+    if not resource or memory.standing.attempts_seen:
+        return
     if event.event_kind == "task_lease_acquired":
         memory.stalls.admitted(resource, now, ordinal)
     elif event.event_kind == "task_completed" and task.result == "completed":
         memory.stalls.succeeded(resource, task.acquired_at or now, now)
 
 
-def _request(memory: Memory, state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+def _checkpoint(
+    memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
+) -> None:
+    row_group = str(event.diagnostics.get("row_group"))
+    if event.event_kind == "row_group_checkpoint_started":
+        memory.standing.checkpointing[row_group] = None
+    else:
+        memory.standing.checkpointing.pop(row_group, None)
+
+
+def _snapshot(
+    memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
+) -> None:
+    if event.snapshot is not None and "tasks" in event.snapshot:
+        resync(memory, state, run)
+        for call in memory.population.calls.values():
+            call.lost = False
+    else:
+        memory.doubt_all(state)
+    for resource in state.ceilings:
+        _follow_cooldown(memory, state, resource, memory.time or 0.0)
+
+
+def _blocked(
+    memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
+) -> None:
+    for key in memory.capped:
+        memory.doubtful_meters[key] = None
+    memory.capped = {}
+    for group, denial in state.block.groups.items() if state.block is not None else ():
+        if denial == "group_cap":
+            memory.capped[queued_key(group)] = None
+            memory.doubtful_meters[queued_key(group)] = None
+
+
+def _job(memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    memory.doubt_all(state)
+
+
+_SCHEDULER_FACTS: dict[str, Callable[[Memory, State, SchedulerEvent, int, RunInfo], None]] = {
+    "task_lease_acquired": _task_leased,
+    "task_completed": _stand_in,
+    "row_group_checkpoint_started": _checkpoint,
+    "row_group_checkpointed": _checkpoint,
+    "scheduler_health_snapshot": _snapshot,
+    "group_capped": _blocked,
+    "admission_blocked": _blocked,
+    "scheduler_job_started": _job,
+    "scheduler_job_completed": _job,
+}
+
+
+def _touch_resource(memory: Memory, state: State, event: RequestEvent) -> str | None:
+    """Label of the event's resource, to be looked at again; None where the state has none."""
     resource = event.request_resource_key.label if event.request_resource_key else None
-    if event.request_attempt_id is not None:
-        call = _attempt(memory, state, event, event.request_attempt_id, ordinal, run)
-        if call is not None:
-            resource = call.resource
     if resource is None or resource not in state.ceilings:
+        return None
+    memory.touched_resources[resource] = None
+    return resource
+
+
+def _request_leased(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
+    attempt = state.attempts.get(event.request_attempt_id or "")
+    if attempt is not None:
+        memory.stalls.admitted(attempt.resource, memory.time or 0.0, ordinal)
+
+
+def _rate_limited(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
+    resource = _touch_resource(memory, state, event)
+    if resource is not None:
+        now = memory.time or 0.0
+        until = state.ceilings[resource].blocked_until
+        memory.stalls.rate_limited(resource, now, ordinal, until if until is not None else now)
+
+
+def _limit_cut(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
+    resource = _touch_resource(memory, state, event)
+    if resource is not None:
+        memory.stalls.limit_cut(resource, ordinal)
+
+
+def _wait_started(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
+    if event.diagnostics.get("reason") == "none":
+        return
+    resource = _touch_resource(memory, state, event)
+    if resource is not None and state.ceilings[resource].waiters == 1:
+        memory.stalls.waiting_began(resource, ordinal)
+
+
+def _resource_told(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
+    _touch_resource(memory, state, event)
+    memory.doubtful_resources[""] = None
+
+
+def _call_ended(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
+    """Learn from a call that succeeded: how long calls take, and that a storm is over."""
+    attempt_id = event.request_attempt_id or ""
+    attempt = state.attempts.get(attempt_id)
+    if attempt is None:
+        if attempt_id not in memory.population.calls:
+            _touch_resource(memory, state, event)
+        return
+    outcome = event.reason_or_outcome or event.diagnostics.get("outcome")
+    if outcome != "success" or attempt.started_at is None:
         return
     now = memory.time or 0.0
-    ceiling = state.ceilings[resource]
-    kind = event.event_kind
-    if kind == "request_lease_acquired":
-        memory.stalls.admitted(resource, now, ordinal)
-    elif kind == "request_rate_limited":
-        until = ceiling.blocked_until
-        memory.stalls.rate_limited(resource, now, ordinal, until if until is not None else now)
-    elif kind == "request_limit_decreased":
-        memory.stalls.limit_cut(resource, ordinal)
-    elif (
-        kind == "request_wait_started"
-        and ceiling.waiters == 1
-        and event.diagnostics.get("reason") != "none"
-    ):
-        memory.stalls.waiting_began(resource, ordinal)
-    if kind in _QUIET and event.pressure_snapshot is None:
+    watch = memory.stalls.watch(attempt.resource)
+    duration = event.diagnostics.get("duration_seconds")
+    if not isinstance(duration, int | float):
+        duration = max(0.0, event.captured_at_monotonic - attempt.started_at)
+    watch.times.durations.add(float(duration))
+    acquired_at = attempt.acquired_at if attempt.acquired_at is not None else attempt.started_at
+    memory.stalls.succeeded(attempt.resource, acquired_at, now)
+    if len(watch.times.durations.arrived) == CALLS_NEEDED:
+        expect_slow(memory, attempt.resource)
+
+
+_REQUEST_FACTS: dict[str, Callable[[Memory, State, RequestEvent, int], None]] = {
+    "request_resource_registered": _resource_told,
+    "request_effective_cap_changed": _resource_told,
+    "request_wait_started": _wait_started,
+    "request_wait_reason_changed": _resource_told,
+    "request_wait_timeout": _resource_told,
+    "request_wait_cancelled": _resource_told,
+    "request_acquire_denied": _resource_told,
+    "request_lease_acquired": _request_leased,
+    "model_request_completed": _call_ended,
+    "request_rate_limited": _rate_limited,
+    "request_limit_decreased": _limit_cut,
+    "request_limit_increased": _resource_told,
+    "request_soft_ceiling_recovered": _resource_told,
+    "request_fully_recovered": _resource_told,
+    "request_lease_released": _call_ended,
+}
+
+
+def _resource_changed(memory: Memory, state: State, resource: str) -> None:
+    """Doubt the resource and those it shares its static cap with."""
+    ceiling = state.ceilings.get(resource)
+    if ceiling is None:
         return
-    if kind == "request_resource_registered" or kind == "request_effective_cap_changed":
-        memory.doubtful_resources[""] = None
     siblings = memory.siblings.setdefault(ceiling.provider_model, {})
     siblings[resource] = None
     for sibling in siblings:
         memory.doubtful_resources[sibling] = None
         memory.doubtful_meters[("waiting", sibling)] = None
-    _follow_cooldown(memory, state, resource, now)
+    _follow_cooldown(memory, state, resource, memory.time or 0.0)
 
 
 def _follow_cooldown(memory: Memory, state: State, resource: str, now: float) -> None:
@@ -273,82 +399,37 @@ def doubt_cooling(memory: Memory, resource: str) -> None:
         memory.doubtful_meters[queued_key(group)] = None
 
 
-def follow_cooldowns(memory: Memory, state: State, now: float) -> None:
-    """Cooldowns that a snapshot tells of, where no request event does."""
-    for resource in state.ceilings:
-        _follow_cooldown(memory, state, resource, now)
-
-
-def _attempt(
-    memory: Memory,
-    state: State,
-    event: RequestEvent,
-    attempt_id: str,
-    ordinal: int,
-    run: RunInfo,
-) -> Call | None:
+def _take_call(memory: Memory, state: State, attempt_id: str, ordinal: int) -> Call | None:
+    """Put one request attempt where the state has it."""
     population = memory.population
     attempt = state.attempts.get(attempt_id)
-    known = population.calls.get(attempt_id)
-    was = known.phase if known is not None else None
     if attempt is None:
-        call = _forget_call(memory, attempt_id, ordinal)
-    else:
-        call = population.observe(attempt_id, attempt, ordinal)
-    if call is None:
-        return None
-    if event.event_kind in _RESOURCE_ENDS:
-        _sample(memory, event, call)
-    if attempt is not None and attempt.phase == "in_provider" and was != "in_provider":
-        allowance = memory.stalls.watch(call.resource).times.allowance
-        if allowance is not None and call.started_at is not None:
-            expect(memory, attempt_id, call, call.started_at + allowance)
-    elif call.overdue and (attempt is None or attempt.phase != "in_provider"):
+        call = population.forget_call(attempt_id)
+        if call is not None:
+            population.count_overdue(call, False)
+        return call
+    call = population.observe(attempt_id, attempt, ordinal)
+    if attempt.phase == "in_provider":
+        watch = memory.stalls.watch(call.resource)
+        if not watch.slow_timer:
+            expect_slow(memory, call.resource)
+    elif call.overdue:
         population.count_overdue(call, False)
-        memory.doubtful_resources[call.resource] = None
-    if not memory.standing.attempts_seen and call.execution_id is not None:
-        memory.standing.attempts_seen = True
-        resync(memory, state, ordinal, run)
-    shift(memory, state, call.execution_id, run)
     return call
 
 
-def _forget_call(memory: Memory, attempt_id: str, ordinal: int) -> Call | None:
-    call = memory.population.observe(attempt_id, None, ordinal)
-    if call is not None:
-        memory.population.count_overdue(call, False)
-        memory.doubtful_resources[call.resource] = None
-    return call
-
-
-def expect(memory: Memory, attempt_id: str, call: Call, due: float) -> None:
-    """From `due` on this call is slow."""
-    call.due = due
-    memory.set_timer(due, "overdue", attempt_id)
-
-
-def _sample(memory: Memory, event: RequestEvent, call: Call) -> None:
-    """Learn from a call that succeeded: how long calls take, and that a storm is over."""
-    outcome = event.reason_or_outcome or event.diagnostics.get("outcome")
-    if outcome != "success" or call.sampled or call.started_at is None:
-        return
-    call.sampled = True
-    now = memory.time or 0.0
-    watch = memory.stalls.watch(call.resource)
-    duration = event.diagnostics.get("duration_seconds")
-    if not isinstance(duration, int | float):
-        duration = max(0.0, now - call.started_at)
-    watch.times.durations.add(float(duration))
-    acquired_at = call.acquired_at if call.acquired_at is not None else call.started_at
-    memory.stalls.succeeded(call.resource, acquired_at, now)
+def expect_slow(memory: Memory, resource: str) -> None:
+    """Have the oldest calls of this resource looked at when the next one becomes slow."""
+    watch = memory.stalls.watch(resource)
     allowance = watch.times.allowance
-    if allowance is not None and len(watch.times.durations.arrived) == CALLS_NEEDED:
-        for attempt_id in memory.population.requests.get(call.resource, ()):
-            other = memory.population.calls.get(attempt_id)
-            if (
-                other is not None
-                and other.phase == "in_provider"
-                and other.due is None
-                and other.started_at is not None
-            ):
-                expect(memory, attempt_id, other, max(now, other.started_at + allowance))
+    if allowance is None or watch.slow_timer:
+        return
+    population = memory.population
+    for attempt_id in population.requests.get(resource, ()):
+        call = population.calls[attempt_id]
+        if call.phase != "in_provider" or call.overdue or call.lost:
+            continue
+        if call.started_at is not None:
+            watch.slow_timer = True
+            memory.set_timer(call.started_at + allowance, "overdue", resource)
+            return

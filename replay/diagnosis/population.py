@@ -31,11 +31,10 @@ class Call(msgspec.Struct):
     acquired_at: float | None = None
     started_at: float | None = None
     started_ordinal: int = 0
-    due: float | None = None
-    """From here on it is slower than its provider's usual."""
     overdue: bool = False
-    sampled: bool = False
-    """Its duration counts among those of its resource."""
+    """Slower than its provider's usual."""
+    lost: bool = False
+    """Events are missing since it was last told of: it may have ended."""
 
 
 class Wants(msgspec.Struct):
@@ -97,46 +96,60 @@ class Population(msgspec.Struct):
         if request_resource:
             self.request_of[task.group] = request_resource
 
-    def put(self, task_id: str, new: Placed | None) -> Placed | None:
-        """Replace what is known of a task (None: it is gone). Returns what was known."""
-        old = self.placed.get(task_id)
-        if old is not None:
-            self._count(old, -1)
-            if old.execution_id is not None and (
-                new is None or new.execution_id != old.execution_id
-            ):
-                self.executions.pop(old.execution_id, None)
-        if new is None:
-            self.placed.pop(task_id, None)
-        else:
-            self.placed[task_id] = new
-            self._count(new, 1)
-            if new.execution_id is not None:
-                self.executions[new.execution_id] = task_id
-        return old
+    def put(self, task_id: str, placed: Placed) -> None:
+        """A task that was not there before."""
+        self.placed[task_id] = placed
+        self._count(placed, 1)
+        if placed.execution_id is not None:
+            self.executions[placed.execution_id] = task_id
 
-    def hold(self, task_id: str, task: Task | None, group: str, ordinal: int) -> None:
-        """Keep the order of task leases by group."""
-        held = self.leases.setdefault(group, {})
-        if task is not None and task.lease_id is not None:
-            if task_id not in held:
-                held[task_id] = (task.acquired_at or task.since, ordinal)
-        else:
+    def remove(self, task_id: str, placed: Placed) -> None:
+        del self.placed[task_id]
+        self._count(placed, -1)
+        if placed.execution_id is not None:
+            self.executions.pop(placed.execution_id, None)
+        held = self.leases.get(placed.group)
+        if held is not None:
             held.pop(task_id, None)
 
-    def observe(self, attempt_id: str, attempt: Attempt | None, ordinal: int) -> Call | None:
-        """Take over what the state says of an attempt. Returns the call, also if it just ended."""
+    def move(self, task_id: str, placed: Placed, bucket: str, execution_id: str | None) -> None:
+        """Into another bucket, or under another execution."""
+        if placed.bucket != bucket:
+            self._count(placed, -1)
+            placed.bucket = bucket
+            self._count(placed, 1)
+        if placed.execution_id != execution_id:
+            if placed.execution_id is not None:
+                self.executions.pop(placed.execution_id, None)
+            if execution_id is not None:
+                self.executions[execution_id] = task_id
+            placed.execution_id = execution_id
+
+    def hold(self, task_id: str, task: Task) -> None:
+        """Keep the order of task leases by group."""
+        held = self.leases.get(task.group)
+        if held is None:
+            held = self.leases[task.group] = {}
+        if task.lease_id is None:
+            held.pop(task_id, None)
+        elif task_id not in held:
+            held[task_id] = (task.acquired_at or task.since, task.acquired_ordinal or 0)
+
+    def forget_call(self, attempt_id: str) -> Call | None:
+        """An attempt that is gone from the state. Returns what was known of it."""
+        call = self.calls.pop(attempt_id, None)
+        if call is not None:
+            self.requests.get(call.resource, {}).pop(attempt_id, None)
+            if call.execution_id is not None:
+                siblings = self.calls_of.get(call.execution_id, {})
+                siblings.pop(attempt_id, None)
+                if not siblings:
+                    self.calls_of.pop(call.execution_id, None)
+        return call
+
+    def observe(self, attempt_id: str, attempt: Attempt, ordinal: int) -> Call:
+        """Take over what the state says of an attempt."""
         call = self.calls.get(attempt_id)
-        if attempt is None:
-            if call is not None:
-                del self.calls[attempt_id]
-                self.requests.get(call.resource, {}).pop(attempt_id, None)
-                if call.execution_id is not None:
-                    siblings = self.calls_of.get(call.execution_id, {})
-                    siblings.pop(attempt_id, None)
-                    if not siblings:
-                        self.calls_of.pop(call.execution_id, None)
-            return call
         if call is None:
             call = Call(attempt.resource, attempt.phase, attempt.execution_id, attempt.column or "")
             self.calls[attempt_id] = call

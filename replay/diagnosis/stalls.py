@@ -97,6 +97,7 @@ class Watch(msgspec.Struct):
     slow: Slow | None = None
     episode: Episode | None = None
     timer: bool = False
+    slow_timer: bool = False
     cooling_until: float | None = None
     wait_ordinal: int | None = None
 
