@@ -411,6 +411,16 @@ def row_group_checkpointed(state: State, event: SchedulerEvent, ordinal: int, ru
     row_groups.checkpointed += 1
     state.progress.rows_done += count(diagnostics.get("surviving_rows")) or 0
     state.progress.rows_dropped += count(diagnostics.get("dropped_rows")) or 0
+    if run.producer != "headgate" and row_group is not None:
+        # A foreign producer takes what is left of the row group out of its queue without a word.
+        left = [
+            task
+            for task in state.tasks.values()
+            if task.row_group == row_group and task.lease_id is None
+        ]
+        for task in left:
+            _withdraw(state, task)
+            del state.tasks[task.task_id]
 
 
 def release_diagnostic(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:

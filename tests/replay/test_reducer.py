@@ -398,6 +398,17 @@ def test_foreign_health_snapshots_stand_in_for_a_missing_request_stream() -> Non
     assert state.ceilings[ALPHA.label].limit == 10
 
 
+def test_a_foreign_row_group_takes_its_queued_tasks_along() -> None:
+    for run, left in ((FOREIGN, 0), (RUN, 1)):
+        story = Story(run)
+        story.queued()
+        story.task("row_group_checkpointed", task=None, row_group=1, surviving_rows=0)
+        assert story.state.groups["g"].queued == 1
+        state = story.task("row_group_checkpointed", task=None, row_group=0, surviving_rows=0)
+        assert (state.groups["g"].queued, len(state.tasks)) == (left, left)
+        assert state.groups["g"].demand == ({"submission": 1} if left else {})
+
+
 @pytest.mark.parametrize("completed_first", [True, False])
 def test_a_foreign_deferral_is_no_completion(completed_first: bool) -> None:
     story = Story(FOREIGN)
