@@ -100,6 +100,10 @@ def build_report(reader: Reader, window: tuple[float, float] | None = None) -> W
             lost_events=lost,
             broken_lines=len(reader.broken_lines()),
             seconds=bounds.t1 - bounds.t0,
+            began_monotonic=bounds.t0,
+            began_at=run.wall_start + bounds.t0 - run.monotonic_start
+            if run.wall_start is not None
+            else None,
         ),
         start=start - bounds.t0,
         end=end - bounds.t0,

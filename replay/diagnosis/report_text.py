@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from replay.diagnosis.verdicts import count_text, duration_text, phrase
 from replay.diagnosis.why import BlameLine, VerdictLine, WhyReport
@@ -51,6 +52,9 @@ def _head(report: WhyReport, width: int) -> list[str]:
     if run.records is not None:
         parts.append(count_text(run.records, "record"))
     parts.append(count_text(run.events, "event"))
+    if run.began_at is not None:
+        began = datetime.fromtimestamp(run.began_at, UTC)
+        parts.append(f"0:00.0 is {began:%Y-%m-%d %H:%M:%S}.{began.microsecond // 100_000} UTC")
     if run.lost_events:
         parts.append(f"{run.lost_events} lost")
     if run.broken_lines:
@@ -126,6 +130,10 @@ def _verdict(verdict: VerdictLine, width: int) -> list[str]:
     lines = [_cut(f"  {span}  {verdict.verdict}{where}", width)]
     lines += _wrap(verdict.sentence, width, "    ")
     facts = []
+    limited = verdict.detail.get("limited_seconds")
+    if limited is not None:
+        first, last = clock(verdict.start), clock(verdict.start + limited)
+        facts.append(f"429s: from {first} to {last}" if last != first else f"429s: at {first}")
     if verdict.holders:
         facts.append("held by: " + "; ".join(_holder(one) for one in verdict.holders[:3]))
     if verdict.expected_release is not None:

@@ -22,6 +22,10 @@ class RunFacts(msgspec.Struct, frozen=True):
     lost_events: int
     broken_lines: int
     seconds: float
+    began_monotonic: float = 0.0
+    """What the producer's monotonic clock said at time 0."""
+    began_at: float | None = None
+    """Unix seconds of time 0; None where the producer does not tell."""
 
 
 class BlameLine(msgspec.Struct, frozen=True):

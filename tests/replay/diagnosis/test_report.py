@@ -163,6 +163,20 @@ def test_report_of_a_window_takes_only_its_seconds() -> None:
     assert after.verdicts == ()
 
 
+def test_report_tells_both_clocks_at_its_beginning() -> None:
+    report = build_report(stormy())
+    assert report.run.began_at is None
+    assert "UTC" not in render_text(report)
+    stream = Stream()
+    stream.run = msgspec.structs.replace(stream.run, wall_start=1_800_000_000.0)
+    stream.scheduler("scheduler_job_started")
+    first = stream.events[0].captured_at_monotonic
+    report = build_report(Reader(stream, stream.fold()))
+    assert report.run.began_monotonic == first
+    assert report.run.began_at == 1_800_000_000.0 + first - stream.run.monotonic_start
+    assert "0:00.0 is 2027-01-15 08:00:00.0 UTC" in render_text(report, 200)
+
+
 def test_report_goes_through_json() -> None:
     report = build_report(stormy())
     assert msgspec.json.decode(msgspec.json.encode(report), type=WhyReport) == report
@@ -182,6 +196,7 @@ def test_text_fits_its_width_and_leads_with_the_answer(width: int) -> None:
     )
     assert answer < run < cells < verdicts
     assert "0:04.0 to 0:12.0 request_cooldown" in flat
+    assert "429s: at 0:04.0" in flat
     assert "proved by events:" in flat
     assert "what to do: Lower max_parallel_requests" in flat
 
