@@ -139,7 +139,7 @@ class AdaptiveRequestAdmissionController:
             self._report.rate_limited(attempt, effect, outcome.retry_after_seconds, now)
             self._arm(state, now)
         elif outcome.kind == "success":
-            changes = state.limits.on_success(now, binding)
+            changes = state.limits.on_success(now, attempt.cascade, binding)
             if changes:
                 self._report.limit_changed(state, changes, attempt, now)
         self._report.lease_released(attempt, outcome.kind, now)

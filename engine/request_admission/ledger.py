@@ -39,7 +39,7 @@ class RequestLeaseLedger:
         attempt.lease = lease
         attempt.phase = "leased"
         attempt.since = attempt.acquired_at = now
-        attempt.cascade = limits.cascade
+        attempt.cascade = limits.note_admitted()
         state.in_flight += 1
         state.provider_model.in_flight += 1
         self._live[lease.lease_id] = attempt
@@ -55,6 +55,7 @@ class RequestLeaseLedger:
         if attempt.lease is not None:
             del self._live[attempt.lease.lease_id]
             attempt.state.in_flight -= 1
+            attempt.state.limits.note_ended(attempt.cascade)
             attempt.state.provider_model.in_flight -= 1
 
     def refuse(self, lease: RequestAdmissionLease) -> RequestReleaseReason:

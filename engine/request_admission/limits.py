@@ -9,9 +9,9 @@ import math
 from typing import Literal, NamedTuple
 
 from engine.request_admission.config import RequestAdmissionConfig
+from engine.request_admission.policy import recovery_policy
 
-LimitCause = Literal["rate_limited", "successes", "ramp", "registration"]
-MAX_PROBE_DOUBLINGS = 5
+LimitCause = Literal["rate_limited", "carried", "successes", "ramp", "registration"]
 
 
 class LimitTransition(NamedTuple):
@@ -36,6 +36,24 @@ class RateLimitEffect(NamedTuple):
     cut: LimitTransition | None
 
 
+class _Cascade:
+    """The calls in flight when a rate limit cut the limit, and how many more of them it hit."""
+
+    def __init__(self, began: float, cohort: int, fresh: int) -> None:
+        self.began = began
+        self.cohort = cohort
+        self.fresh = fresh
+        """Those admitted since the cut before."""
+        self.refused = self.refused_fresh = 1
+
+    def carried(self) -> int:
+        """How many calls the provider served at once; 0 where it took none of the fresh ones:
+        then the older ones say what it carried before, not now."""
+        if self.refused_fresh >= self.fresh:
+            return 0
+        return max(0, self.cohort - self.refused)
+
+
 class AdaptiveRequestLimitState:
     """Holds `1 <= limit <= effective_max`. Times are monotonic seconds and must not go back."""
 
@@ -48,11 +66,15 @@ class AdaptiveRequestLimitState:
         self.consecutive_rate_limits = 0
         self.cascade = 0
         """Number of cuts so far. A lease remembers it, to tell a cascade from a new rate limit."""
+        self._policy = recovery_policy(config)
         self._successes = 0
-        self._probes = 0
-        self._probe_doublings = 0
+        """Since the limit last changed."""
         self._recovering = False
-        self._adaptive = config.recovery == "adaptive"
+        self._in_flight = 0
+        self._fresh = 0
+        """Of those in flight, the ones admitted since the last cut."""
+        self._last = _Cascade(0.0, 0, 0)
+        self._settled = True
         initial = min(config.initial_limit or effective_max, effective_max)
         self._ramp_target: int | None = None
         self._ramp_started = now
@@ -82,18 +104,30 @@ class AdaptiveRequestLimitState:
             return self.blocked_until
         return self.next_step_at()
 
+    def note_admitted(self) -> int:
+        """A lease was issued; returns the cascade it belongs to, for `note_ended`."""
+        self._in_flight += 1
+        self._fresh += 1
+        return self.cascade
+
+    def note_ended(self, lease_cascade: int) -> None:
+        """A lease was released, with whatever outcome."""
+        self._in_flight -= 1
+        if lease_cascade == self.cascade:
+            self._fresh -= 1
+
     def advance(self, now: float) -> tuple[LimitTransition, ...]:
-        """Take the ramp steps that are due and note a cooldown that has ended."""
+        """Take the ramp steps that are due; where a cooldown has ended, go on from there."""
         steps: list[LimitTransition] = []
         while (due := self.next_step_at()) is not None and due <= now:
-            steps.append(self._grow(1, self.effective_max, "ramp"))
+            steps.append(self._grow(self.limit + 1, "ramp"))
             self._end_ramp_at_target()
-        return (*steps, *self._recovered(now))
+        return (*steps, *self._restarted(now), *self._recovered(now))
 
     def on_rate_limited(
         self, now: float, lease_cascade: int, retry_after: float | None
     ) -> RateLimitEffect:
-        """`lease_cascade` is the value of `cascade` when the lease was admitted."""
+        """After `note_ended`. `lease_cascade`: what `note_admitted` said of the lease."""
         if retry_after is None or not 0.0 < retry_after < math.inf:
             retry_after = self._config.cooldown_seconds
         until = now + retry_after
@@ -104,55 +138,47 @@ class AdaptiveRequestLimitState:
         self._successes = 0
         self._recovering = True
         self._ramp_target = None
-        lowered = max(1, math.floor(self.limit * self._config.decrease_factor))
-        if lease_cascade != self.cascade or lowered == self.limit:
+        if lease_cascade != self.cascade:
+            self._last.refused += 1
+            self._last.refused_fresh += lease_cascade == self.cascade - 1
             return RateLimitEffect(until, None)
-        first_probe_failed = self._probes == 1
-        self._probe_doublings = (
-            min(self._probe_doublings + 1, MAX_PROBE_DOUBLINGS) if first_probe_failed else 0
-        )
-        self._probes = 0
+        previous = self.limit
+        lowered = max(1, math.floor(previous * self._config.decrease_factor))
+        self._policy.after_cut(previous)
+        if lowered == previous:
+            return RateLimitEffect(until, None)
         self.cascade += 1
-        previous, self.limit = self.limit, lowered
+        self._last = _Cascade(now, self._in_flight + 1, self._fresh + 1)
+        self._settled = False
+        self._fresh = 0
+        self.limit = lowered
         self.soft_ceiling = previous
         return RateLimitEffect(
             until,
             LimitTransition("request_limit_decreased", "rate_limited", previous, lowered),
         )
 
-    def on_success(self, now: float, binding: bool) -> tuple[LimitTransition, ...]:
+    def on_success(
+        self, now: float, lease_cascade: int, binding: bool
+    ) -> tuple[LimitTransition, ...]:
         """`binding`: the limit was what held traffic back when this call ended."""
         self.consecutive_rate_limits = 0
-        if (
-            self.limit >= self.effective_max
-            or self._ramp_target is not None
-            or self.cooling(now)
-            or (self._adaptive and not binding)
-        ):
+        if self._ramp_target is not None or self.cooling(now):
             return ()
+        restarted = self._restarted(now)
         self._successes += 1
-        config = self._config
-        if not self._adaptive:
-            if self._successes < config.successes_until_increase:
-                return ()
-            return self._after_growth(now, config.increase_step, self.effective_max)
-        ceiling = self.effective_max
-        if self.soft_ceiling is not None:
-            ceiling = min(self.soft_ceiling - 1, self.effective_max)
-            if self.limit < ceiling:
-                if self._successes < min(self.limit, config.successes_until_increase):
-                    return ()
-                halfway = math.ceil((ceiling - self.limit) / 2)
-                return self._after_growth(now, max(config.increase_step, halfway), ceiling)
-        doublings = self._probe_doublings if self._probes == 0 else 0
-        if self._successes < max(self.limit, config.successes_until_increase) << doublings:
-            return ()
-        bound = math.floor(self.limit / config.decrease_factor) - self.limit
-        # A shift as large as the bit length of the bound is beyond it already.
-        step = config.increase_step << min(self._probes, bound.bit_length())
-        self._probes += 1
-        step = min(step, max(config.increase_step, bound))
-        return self._after_growth(now, step, self.effective_max)
+        binding = binding and lease_cascade == self.cascade
+        target = self._policy.after_success(now, self.limit, self.effective_max, binding)
+        if target <= self.limit:
+            return restarted
+        grown = self._grow(min(target, self.effective_max), "successes")
+        if self.soft_ceiling is not None and self.limit > self.soft_ceiling:
+            self.soft_ceiling = None
+            passed = LimitTransition(
+                "request_soft_ceiling_recovered", None, grown.previous, grown.current
+            )
+            return (*restarted, grown, passed, *self._recovered(now))
+        return (*restarted, grown, *self._recovered(now))
 
     def set_effective_max(self, effective_max: int, now: float) -> tuple[LimitTransition, ...]:
         """Lower the hard bound; the limit follows it down at once."""
@@ -171,28 +197,27 @@ class AdaptiveRequestLimitState:
         if target is not None and self.limit >= min(target, self.effective_max):
             self._ramp_target = None
 
-    def _after_growth(self, now: float, step: int, bound: int) -> tuple[LimitTransition, ...]:
-        grown = self._grow(step, bound, "successes")
-        self._successes = 0
-        if self.soft_ceiling is not None and self.limit > self.soft_ceiling:
-            self.soft_ceiling = None
-            passed = LimitTransition(
-                "request_soft_ceiling_recovered", None, grown.previous, grown.current
-            )
-            return (grown, passed, *self._recovered(now))
-        return (grown, *self._recovered(now))
+    def _restarted(self, now: float) -> tuple[LimitTransition, ...]:
+        """The cooldown of a cascade is over: the policy says from where to go on."""
+        if self._settled or self.cooling(now):
+            return ()
+        self._settled = True
+        cooldown = (self.blocked_until or now) - self._last.began
+        previous = self.limit
+        target = self._policy.after_cooldown(now, previous, self._last.carried(), cooldown)
+        if target >= previous:
+            return ()
+        self.limit = max(1, target)
+        return (LimitTransition("request_limit_decreased", "carried", previous, self.limit),)
 
-    def _grow(self, step: int, bound: int, cause: LimitCause) -> LimitTransition:
-        previous, self.limit = self.limit, min(self.limit + step, bound)
-        return LimitTransition(
-            "request_limit_increased", cause, previous, self.limit, self._successes
-        )
+    def _grow(self, limit: int, cause: LimitCause) -> LimitTransition:
+        previous, self.limit = self.limit, limit
+        successes, self._successes = self._successes, 0
+        return LimitTransition("request_limit_increased", cause, previous, limit, successes)
 
     def _recovered(self, now: float) -> tuple[LimitTransition, ...]:
         if not self._recovering or self.limit < self.effective_max or self.cooling(now):
             return ()
         self._recovering = False
         self.soft_ceiling = None
-        self._probes = 0
-        self._probe_doublings = 0
         return (LimitTransition("request_fully_recovered", None, self.limit, self.limit),)

@@ -19,24 +19,54 @@ def limits_of(effective_max: int = 32, **settings: object) -> AdaptiveRequestLim
 
 
 def cut(limits: AdaptiveRequestLimitState, now: float, retry_after: float | None = None) -> None:
-    limits.on_rate_limited(now, limits.cascade, retry_after)
+    """One call, alone in flight, is refused: that tells nothing of what the provider carries."""
+    cascade = limits.note_admitted()
+    limits.note_ended(cascade)
+    limits.on_rate_limited(now, cascade, retry_after)
+
+
+def overload(limits: AdaptiveRequestLimitState, now: float, capacity: int) -> int:
+    """As many calls as the limit allows go out at once, and the provider refuses what is beyond
+    its capacity. Returns how many it refused."""
+    calls = [limits.note_admitted() for _ in range(limits.limit)]
+    for cascade in calls[capacity:]:
+        limits.note_ended(cascade)
+        limits.on_rate_limited(now, cascade, None)
+    for cascade in calls[:capacity]:
+        limits.note_ended(cascade)
+        limits.on_success(now, cascade, binding=True)
+    return max(0, len(calls) - capacity)
+
+
+def after_cooldown(limits: AdaptiveRequestLimitState) -> float:
+    """The instant at which the cooldown ends, with what happens then done."""
+    assert limits.blocked_until is not None
+    limits.advance(limits.blocked_until)
+    return limits.blocked_until
+
+
+def succeed(
+    limits: AdaptiveRequestLimitState, now: float, binding: bool = True
+) -> tuple[LimitTransition, ...]:
+    return limits.on_success(now, limits.cascade, binding)
 
 
 def successes_to_grow(limits: AdaptiveRequestLimitState, target: int, now: float) -> int:
     count = 0
     while limits.limit < target:
-        limits.on_success(now, binding=True)
+        succeed(limits, now)
         count += 1
         assert count < 10_000
     return count
 
 
 def fall_to_four(recovery: Recovery) -> tuple[AdaptiveRequestLimitState, float]:
+    """A storm: whatever goes out is refused."""
     limits = limits_of(recovery=recovery)
     now = 0.0
     while limits.limit > 4:
-        cut(limits, now)
-        now += 3.0
+        overload(limits, now, 0)
+        now = after_cooldown(limits)
     return limits, now
 
 
@@ -49,73 +79,137 @@ def test_published_recovery_takes_700_successes_from_4_to_32() -> None:
 def test_published_recovery_counts_successes_that_the_limit_did_not_hold_back() -> None:
     limits = limits_of(recovery="published", initial_limit=4)
     for _ in range(25):
-        limits.on_success(0.0, binding=False)
+        succeed(limits, 0.0, binding=False)
     assert limits.limit == 5
 
 
-def test_adaptive_recovers_from_a_storm_in_under_a_third_of_the_successes() -> None:
+def test_adaptive_is_back_from_a_storm_after_three_rounds_of_calls() -> None:
     limits, now = fall_to_four("adaptive")
-    assert successes_to_grow(limits, 32, now) < 700 / 3
+    assert limits.limit == 4
+    assert successes_to_grow(limits, 32, now) == 4 + 8 + 16
 
 
 def test_adaptive_does_not_grow_while_the_limit_holds_nothing_back() -> None:
     limits = limits_of(initial_limit=4)
     for _ in range(1000):
-        assert limits.on_success(0.0, binding=False) == ()
+        assert succeed(limits, 0.0, binding=False) == ()
     assert limits.limit == 4
 
 
-def test_adaptive_approaches_the_soft_ceiling_by_halves_and_stops_below_it() -> None:
+def test_adaptive_does_not_grow_by_calls_from_before_the_cut() -> None:
     limits = limits_of()
     cut(limits, 0.0)
+    now = after_cooldown(limits)
+    for _ in range(1000):
+        assert limits.on_success(now, limits.cascade - 1, binding=True) == ()
+    assert limits.limit == 24
+
+
+@pytest.mark.parametrize("capacity", [1, 4, 10, 20])
+def test_adaptive_goes_on_with_what_the_provider_carried(capacity: int) -> None:
+    limits = limits_of()
+    assert overload(limits, 0.0, capacity) == 32 - capacity
     assert (limits.limit, limits.soft_ceiling) == (24, 32)
-    levels = [24]
-    while limits.limit < 31:
-        limits.on_success(10.0, binding=True)
-        if limits.limit != levels[-1]:
-            levels.append(limits.limit)
-    assert levels == [24, 28, 30, 31]
+    assert limits.advance(1.9) == ()
+    assert limits.advance(2.0) == (
+        LimitTransition("request_limit_decreased", "carried", 24, capacity),
+    )
+    assert overload(limits, 2.0, capacity) == 0
+    assert (limits.limit, limits.soft_ceiling) == (capacity, 32)
+
+
+def test_what_was_carried_above_the_cut_is_reached_after_one_round() -> None:
+    limits = limits_of()
+    overload(limits, 0.0, 31)
+    now = after_cooldown(limits)
+    assert limits.limit == 24
+    assert successes_to_grow(limits, 25, now) == 24
+    assert limits.limit == 31
+
+
+def test_published_goes_on_with_the_cut_limit() -> None:
+    limits = limits_of(recovery="published")
+    overload(limits, 0.0, 4)
+    assert limits.advance(2.0) == ()
+    assert limits.limit == 24
+
+
+def test_calls_from_before_the_last_cut_do_not_show_that_the_provider_carries_any() -> None:
+    limits = limits_of()
+    old = [limits.note_admitted() for _ in range(31)]
+    cut(limits, 0.0)
+    after_cooldown(limits)
+    assert limits.limit == 24
+    # The 31 of before are still in flight; whatever goes out now is refused.
+    cut(limits, 3.0)
+    now = after_cooldown(limits)
+    for cascade in old:
+        limits.note_ended(cascade)
+        limits.on_success(now, cascade, binding=True)
+    assert limits.limit == 18
+    assert successes_to_grow(limits, 31, now) == 18
 
 
 def test_adaptive_probes_faster_while_no_rate_limit_answers() -> None:
     limits = limits_of(effective_max=1000)
-    for now in (0.0, 3.0, 6.0, 9.0, 12.0):
-        cut(limits, now)
-    start = limits.limit
-    ceiling = limits.soft_ceiling
-    assert ceiling is not None
-    successes_to_grow(limits, ceiling - 1, 20.0)
-    steps = []
+    overload(limits, 0.0, 8)
+    now = after_cooldown(limits) + 60.0
+    assert successes_to_grow(limits, 9, now) == 25
+    levels = []
     while limits.limit < 1000:
-        before = limits.limit
-        successes = successes_to_grow(limits, before + 1, 20.0)
-        assert successes == before
-        steps.append(limits.limit - before)
-    assert start < ceiling
-    assert steps[:5] == [1, 2, 4, 8, 16]
-    assert limits.limit == 1000
+        levels.append(limits.limit)
+        assert successes_to_grow(limits, limits.limit + 1, now) == levels[-1]
+    assert levels == [9, 11, 15, 22, 33, 49, 73, 109, 163, 244, 366, 549, 823]
 
 
-def test_a_probe_never_overshoots_by_more_than_one_cut_takes_back() -> None:
-    limits = limits_of(effective_max=5000, initial_limit=3)
-    while limits.limit < 5000:
-        before = limits.limit
-        limits.on_success(0.0, binding=True)
-        if limits.limit > before + 1:
-            assert math.floor(limits.limit * 0.75) <= before
+def test_a_probe_that_fails_waits_longer_each_time() -> None:
+    limits = limits_of()
+    overload(limits, 0.0, 4)
+    waits = []
+    for _ in range(8):
+        now = after_cooldown(limits) + 60.0
+        successes_to_grow(limits, 4, now)
+        waits.append(successes_to_grow(limits, 5, now))
+        assert overload(limits, now, 4) == 1
+    assert waits == [25, 50, 100, 100, 100, 128, 128, 128]
 
 
-def test_a_first_probe_that_fails_again_waits_twice_as_long_up_to_32_times() -> None:
-    limits = limits_of(initial_limit=21)
-    cut(limits, 0.0)
+def test_a_failed_probe_at_the_bound_counts_like_any_other() -> None:
+    limits = limits_of()
     now = 0.0
     waits = []
     for _ in range(7):
-        now += 100.0
-        successes_to_grow(limits, 20, now)
-        waits.append(successes_to_grow(limits, 21, now))
-        cut(limits, now)
-    assert waits == [25, 50, 100, 200, 400, 800, 800]
+        assert overload(limits, now, 31) == 1
+        now = after_cooldown(limits) + 60.0
+        successes_to_grow(limits, 31, now)
+        waits.append(successes_to_grow(limits, 32, now))
+    assert waits == [31, 62, 124, 248, 496, 992, 992]
+
+
+@pytest.mark.parametrize(("retry_after", "wait"), [(None, 20.0), (5.0, 50.0), (600.0, 60.0)])
+def test_no_probe_soon_after_a_cooldown(retry_after: float | None, wait: float) -> None:
+    limits = limits_of()
+    calls = [limits.note_admitted() for _ in range(32)]
+    limits.note_ended(calls[0])
+    limits.on_rate_limited(0.0, calls[0], retry_after)
+    now = after_cooldown(limits)
+    for cascade in calls[1:]:
+        limits.note_ended(cascade)
+    successes_to_grow(limits, 31, now)
+    for _ in range(500):
+        succeed(limits, now + wait - 0.1)
+    assert limits.limit == 31
+    succeed(limits, now + wait)
+    assert limits.limit == 32
+
+
+def test_capacity_that_refuses_a_whole_burst_is_found_by_what_went_well_before() -> None:
+    limits, now = fall_to_four("adaptive")
+    assert overload(limits, now, 32) == 0
+    assert limits.limit == 8
+    assert overload(limits, now, 0) == 8
+    now = after_cooldown(limits)
+    assert limits.limit == 4
 
 
 def test_one_cut_per_cascade() -> None:
@@ -149,7 +243,9 @@ def test_a_useless_retry_after_gives_the_configured_cooldown(retry_after: float 
 
 def test_the_limit_stays_at_one_and_says_when_the_cooldown_is_over() -> None:
     limits = limits_of(effective_max=1)
-    effect = limits.on_rate_limited(0.0, limits.cascade, 4.0)
+    cascade = limits.note_admitted()
+    limits.note_ended(cascade)
+    effect = limits.on_rate_limited(0.0, cascade, 4.0)
     assert effect.cut is None
     assert limits.limit == 1
     assert limits.next_change_at(1.0) == 4.0
@@ -162,10 +258,10 @@ def test_successes_in_a_cooldown_do_not_count() -> None:
     limits = limits_of(recovery="published")
     cut(limits, 0.0, retry_after=10.0)
     for _ in range(100):
-        limits.on_success(9.9, binding=True)
+        succeed(limits, 9.9)
     assert limits.limit == 24
     for _ in range(25):
-        limits.on_success(10.0, binding=True)
+        succeed(limits, 10.0)
     assert limits.limit == 25
 
 
@@ -174,7 +270,7 @@ def test_recovery_is_told_at_its_transition() -> None:
     cut(limits, 0.0)
     cut(limits, 3.0)
     assert (limits.limit, limits.soft_ceiling) == (1, 2)
-    kinds = [change.kind for _ in range(4) for change in limits.on_success(9.0, binding=True)]
+    kinds = [change.kind for _ in range(4) for change in succeed(limits, 9.0)]
     assert kinds == [
         "request_limit_increased",
         "request_limit_increased",
@@ -240,7 +336,7 @@ def test_a_configuration_out_of_range_is_refused(wrong: dict[str, object]) -> No
     recovery=st.sampled_from(["published", "adaptive"]),
     moves=st.lists(
         st.tuples(
-            st.sampled_from(["success", "idle", "rate", "late_rate", "time", "cap"]),
+            st.sampled_from(["admit", "admit", "success", "idle", "rate", "time", "cap"]),
             st.floats(0.0, 5.0),
             st.integers(1, 300),
         ),
@@ -267,17 +363,23 @@ def test_the_limit_stays_between_one_and_its_bound(
     )
     now = 0.0
     known = limits.limit
+    in_flight: list[int] = []
     for move, amount, bound in moves:
         blocked_until = limits.blocked_until or 0.0
         changes: tuple[LimitTransition, ...] = ()
         match move:
-            case "success" | "idle":
-                changes = limits.on_success(now, binding=move == "success")
-            case "rate" | "late_rate":
-                cascade = limits.cascade - (move == "late_rate")
-                effect = limits.on_rate_limited(now, cascade, amount)
-                changes = (effect.cut,) if effect.cut is not None else ()
-                assert move == "rate" or not changes
+            case "admit":
+                in_flight.append(limits.note_admitted())
+            case "success" | "idle" | "rate" if in_flight:
+                cascade = in_flight.pop(bound % len(in_flight))
+                limits.note_ended(cascade)
+                if move == "rate":
+                    before = limits.cascade
+                    effect = limits.on_rate_limited(now, cascade, amount)
+                    changes = (effect.cut,) if effect.cut is not None else ()
+                    assert not changes or cascade == before
+                else:
+                    changes = limits.on_success(now, cascade, binding=move == "success")
             case "time":
                 now += amount
                 changes = limits.advance(now)
