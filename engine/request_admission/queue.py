@@ -15,6 +15,8 @@ from typing import NamedTuple
 from engine.identity import RequestResourceKey
 from engine.request_admission.types import RequestWaiter
 
+_FEW = 8
+
 
 class RequestQueueSelection(NamedTuple):
     """The next waiter; void as soon as the queue has changed."""
@@ -24,18 +26,21 @@ class RequestQueueSelection(NamedTuple):
 
 
 class RequestQueueView(NamedTuple):
-    """Facts at one instant: waiters in total and by resource that has any."""
+    """Facts at one instant: waiters in total, by resource and by group that has any."""
 
     waiting_total: int
     waiting_by_resource: dict[RequestResourceKey, int]
+    waiting_by_group: dict[Hashable, int]
 
 
 class _Group:
     """A flow over all lanes; `start` is the virtual time at which its next waiter starts."""
 
-    __slots__ = ("start", "waiting", "weight")
+    __slots__ = ("resting", "start", "waiting", "weight")
 
     def __init__(self) -> None:
+        self.resting = False
+        """Listed to be forgotten."""
         self.start = 0.0
         self.weight = 1.0
         self.waiting = 0
@@ -44,30 +49,33 @@ class _Group:
 class _Line:
     """One group's waiters in one lane, oldest first."""
 
-    __slots__ = ("group", "in_heap", "waiters")
+    __slots__ = ("group", "waiters")
 
     def __init__(self, group: _Group) -> None:
         self.group = group
         self.waiters: OrderedDict[int, RequestWaiter] = OrderedDict()
-        self.in_heap = False
 
     def head_id(self) -> int:
         return next(iter(self.waiters))
 
 
 class _Lane:
-    """The lines of one resource. A heap entry's start may lag behind its group's, never lead."""
+    """The lines of one resource. A heap entry's start may lag behind its group's, never lead.
 
-    __slots__ = ("heap", "lines", "waiting")
+    A line has at most one entry in the heap, and stays for as long as it has one; `sweep` bounds
+    how many of them are empty.
+    """
+
+    __slots__ = ("empty", "heap", "lines", "waiting")
 
     def __init__(self) -> None:
         self.heap: list[tuple[float, int, Hashable]] = []
         self.lines: dict[Hashable, _Line] = {}
+        self.empty = 0
         self.waiting = 0
 
     def push(self, key: Hashable, line: _Line) -> None:
         heapq.heappush(self.heap, (line.group.start, line.head_id(), key))
-        line.in_heap = True
 
     def head(self) -> tuple[float, int, Hashable] | None:
         """The first line's (start, waiter id, group key), after mending entries that lag."""
@@ -76,12 +84,22 @@ class _Lane:
             line = self.lines[entry[2]]
             if not line.waiters:
                 heapq.heappop(self.heap)
-                line.in_heap = False
+                del self.lines[entry[2]]
+                self.empty -= 1
             elif (current := (line.group.start, line.head_id())) != entry[:2]:
                 heapq.heapreplace(self.heap, (*current, entry[2]))
             else:
                 return entry
         return None
+
+    def sweep(self) -> None:
+        """Forget the empty lines once they are the most; their heap entries go with them."""
+        if self.empty <= _FEW or 2 * self.empty <= len(self.lines):
+            return
+        self.lines = {key: line for key, line in self.lines.items() if line.waiters}
+        self.heap = [entry for entry in self.heap if entry[2] in self.lines]
+        heapq.heapify(self.heap)
+        self.empty = 0
 
 
 def _group_key(waiter: RequestWaiter) -> Hashable:
@@ -98,6 +116,7 @@ class RequestFairQueue:
     def __init__(self) -> None:
         self._lanes: dict[RequestResourceKey, _Lane] = {}
         self._groups: dict[Hashable, _Group] = {}
+        self._at_rest: list[tuple[float, int, Hashable]] = []
         self._virtual_time = 0.0
         self._waiting = 0
         self._version = 0
@@ -115,7 +134,8 @@ class RequestFairQueue:
 
     def view(self) -> RequestQueueView:
         by_resource = {key: lane.waiting for key, lane in self._lanes.items() if lane.waiting}
-        return RequestQueueView(self._waiting, by_resource)
+        by_group = {key: group.waiting for key, group in self._groups.items() if group.waiting}
+        return RequestQueueView(self._waiting, by_resource, by_group)
 
     def enqueue(self, waiter: RequestWaiter) -> bool:
         """False where a waiter of that id is in the queue already. Ids must grow with age."""
@@ -129,15 +149,18 @@ class RequestFairQueue:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group()
-        if line is None:
-            line = lane.lines[key] = _Line(group)
         if waiter.item.group is not None:
             group.weight = waiter.item.group.weight
         if group.waiting == 0:
             group.start = max(group.start, self._virtual_time)
-        line.waiters[waiter.waiter_id] = waiter
-        if not line.in_heap:
+        if line is None:
+            line = lane.lines[key] = _Line(group)
+            line.waiters[waiter.waiter_id] = waiter
             lane.push(key, line)
+        else:
+            lane.empty -= not line.waiters
+            line.group = group
+            line.waiters[waiter.waiter_id] = waiter
         self._count(lane, group, 1)
         return True
 
@@ -186,6 +209,27 @@ class RequestFairQueue:
         self._count(lane, line.group, -1)
         if not self._waiting:
             self._forget()
+            return
+        if not line.waiters:
+            lane.empty += 1
+            lane.sweep()
+        self._let_rest(_group_key(waiter), line.group, waiter.waiter_id)
+        at_rest = self._at_rest
+        while at_rest and at_rest[0][0] <= self._virtual_time:
+            _, tie, key = heapq.heappop(at_rest)
+            group = self._groups[key]
+            group.resting = False
+            self._let_rest(key, group, tie)
+
+    def _let_rest(self, key: Hashable, group: _Group, tie: int) -> None:
+        """A group without waiters is remembered only until the others have had their turn."""
+        if group.waiting or group.resting:
+            return
+        if group.start <= self._virtual_time:
+            del self._groups[key]
+        else:
+            group.resting = True
+            heapq.heappush(self._at_rest, (group.start, tie, key))
 
     def _count(self, lane: _Lane, group: _Group, change: int) -> None:
         lane.waiting += change
@@ -197,6 +241,7 @@ class RequestFairQueue:
         """Nobody waits: no group has a claim or a debt."""
         self._lanes.clear()
         self._groups.clear()
+        self._at_rest.clear()
         self._virtual_time = 0.0
         self._waiting = 0
         self._version += 1

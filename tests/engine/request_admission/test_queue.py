@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -142,6 +144,55 @@ def test_a_discarded_waiter_is_gone_and_costs_its_group_nothing() -> None:
     assert not queue.discard(waiter(77))
     assert take_ids(queue, 4) == [1, 10, 2, 3]
     assert len(queue) == 0
+
+
+def remembered() -> int:
+    """Groups and lines of any queue that are alive."""
+    gc.collect()
+    return sum(type(one).__name__ in ("_Group", "_Line") for one in gc.get_objects())
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("returning", [False, True])
+def test_groups_that_have_gone_are_forgotten_while_others_wait(
+    closed: bool, returning: bool
+) -> None:
+    queue = RequestFairQueue()
+    before = remembered()
+    for number in range(3):
+        queue.enqueue(waiter(number, EMBEDDING))
+    for number in range(3, 3000):
+        weight = 0.001 if number % 7 == 0 and not closed else 1.0
+        name = f"group {number % 100 if returning else number}"
+        one = waiter(number, CHAT, RequestGroupSpec(name, weight))
+        queue.enqueue(one)
+        if closed:
+            queue.discard(one)
+        else:
+            assert take(queue, lambda key: key == CHAT) is one
+            if number % 2:
+                queue.enqueue(waiter(100_000 + number, EMBEDDING))
+                take(queue, lambda key: key == EMBEDDING)
+    assert remembered() - before < (700 if returning or not closed else 30)
+    assert queue.view().waiting_by_resource == {EMBEDDING: 3}
+
+
+def test_a_group_that_rests_keeps_its_debt_until_the_others_have_had_their_turn() -> None:
+    queue = RequestFairQueue()
+    light, heavy = RequestGroupSpec("light", 0.1), RequestGroupSpec("heavy")
+    for number in range(20):
+        queue.enqueue(waiter(number, CHAT, heavy))
+    queue.enqueue(waiter(20, CHAT, light))
+    order = []
+    for number in range(21, 36):
+        taken = take(queue)
+        assert taken is not None
+        group = taken.item.group
+        assert group is not None
+        order.append(group.key)
+        if group.key == "light":
+            queue.enqueue(waiter(number, CHAT, light))
+    assert [position for position, key in enumerate(order) if key == "light"] == [1, 12]
 
 
 class QueueMachine(RuleBasedStateMachine):
