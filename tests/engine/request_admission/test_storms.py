@@ -1,108 +1,94 @@
-"""How a limit finds what a provider can carry, under virtual time."""
+"""What request admission gets out of a provider that refuses, under virtual time."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-from typing import Literal, NamedTuple
+import pytest
 
-from engine.clock import LoopClock
-from engine.events import EventStream
-from engine.identity import RequestResourceKey
-from engine.request_admission.config import RequestAdmissionConfig
-from engine.request_admission.controller import AdaptiveRequestAdmissionController
-from engine.request_admission.types import RequestAdmissionItem, RequestReleaseOutcome
-from engine.virtual_time import run_virtual
-
-CHAT = RequestResourceKey("alpha", "m", "chat")
-CAP = 32
-
-
-class Result(NamedTuple):
-    done_by_20_seconds: list[int]
-    rate_limited: int
+from engine.request_admission.config import RecoveryPolicy
+from tests.engine.request_admission.traffic import (
+    CAP,
+    Case,
+    Latencies,
+    answers_per_step,
+    jain_index,
+    measure,
+    serves_at_most,
+    shares,
+)
 
 
-class Provider:
-    """Refuses what goes beyond its capacity, and everything during the storm."""
-
-    def __init__(self, capacity: int, storm: tuple[float, float] | None) -> None:
-        self.capacity = capacity
-        self.storm = storm
-        self.in_flight = 0
-        self.random = random.Random(5)
-
-    async def call(self, now: float) -> bool:
-        stormy = self.storm is not None and self.storm[0] <= now < self.storm[1]
-        if stormy or self.in_flight >= self.capacity:
-            await asyncio.sleep(0.02)
-            return False
-        self.in_flight += 1
-        await asyncio.sleep(self.random.lognormvariate(-0.08, 0.4))
-        self.in_flight -= 1
-        return True
+@pytest.mark.parametrize("round_trip", [0.25, 1.0, 4.0])
+@pytest.mark.parametrize("retry_after", [None, 10.0])
+@pytest.mark.parametrize(
+    ("capacity", "latencies", "seed"),
+    [(1, "constant", 1), (4, "heavy", 2), (10, "lognormal", 3), (20, "heavy", 4), (31, "heavy", 5)],
+)
+def test_a_provider_gives_nine_tenths_of_what_it_can_and_refuses_one_call_in_fifty_at_most(
+    capacity: int, latencies: Latencies, seed: int, retry_after: float | None, round_trip: float
+) -> None:
+    found = measure(Case(capacity, round_trip, retry_after, latencies, seed))
+    assert found.goodput >= 0.9
+    assert found.refused <= 0.02
+    assert found.cooling <= 0.13
 
 
-def run(
-    recovery: Literal["published", "adaptive"],
+@pytest.mark.parametrize("capacity", [4, 31])
+def test_the_same_holds_after_a_storm(capacity: int) -> None:
+    found = measure(Case(capacity, storm=40.0))
+    assert found.goodput >= 0.9
+    assert found.refused <= 0.02
+
+
+@pytest.mark.parametrize("capacity", [4, 20])
+def test_adaptive_recovery_gets_more_than_the_published_one_with_fewer_refusals(
     capacity: int,
-    seconds: int,
-    storm: tuple[float, float] | None = None,
-) -> Result:
-    """Three tasks for each unit of the cap, calls of one second on average."""
-
-    async def main() -> Result:
-        loop = asyncio.get_running_loop()
-        clock = LoopClock(loop, 0)
-        controller = AdaptiveRequestAdmissionController(
-            stream=EventStream(clock, "run"),
-            clock=clock,
-            loop=loop,
-            config=RequestAdmissionConfig(recovery=recovery),
-        )
-        controller.register(CHAT, CAP, "writer")
-        provider = Provider(capacity, storm)
-        done = [0] * (seconds // 20 + 2)
-        rate_limited = 0
-
-        async def work() -> None:
-            nonlocal rate_limited
-            while loop.time() < seconds:
-                lease = await controller.acquire_async(RequestAdmissionItem(CHAT))
-                if await provider.call(loop.time()):
-                    done[int(loop.time() // 20)] += 1
-                    controller.release(lease, RequestReleaseOutcome("success"))
-                else:
-                    rate_limited += 1
-                    controller.release(lease, RequestReleaseOutcome("rate_limited"))
-
-        await asyncio.gather(*(work() for _ in range(3 * CAP)))
-        return Result(done[: seconds // 20], rate_limited)
-
-    return run_virtual(main())
-
-
-def test_the_rate_comes_within_a_tenth_of_what_the_provider_carries() -> None:
-    capacity, seconds = 20, 800
-    adaptive = run("adaptive", capacity, seconds)
-    published = run("published", capacity, seconds)
-    second_half = adaptive.done_by_20_seconds[len(adaptive.done_by_20_seconds) // 2 :]
-    assert sum(second_half) / (seconds / 2) >= 0.9 * capacity
-    assert sum(adaptive.done_by_20_seconds) > 1.1 * sum(published.done_by_20_seconds)
-    assert adaptive.rate_limited < published.rate_limited
+) -> None:
+    adaptive = measure(Case(capacity))
+    published = measure(Case(capacity, recovery="published"))
+    assert adaptive.overall > 1.1 * published.overall
+    assert adaptive.refused < published.refused
 
 
 def test_a_storm_is_over_soon_after_it_has_passed() -> None:
-    storm = (20.0, 60.0)
-    adaptive = run("adaptive", CAP, 240, storm)
-    published = run("published", CAP, 240, storm)
+    """32 calls at once before and after, none from second 20 to 60."""
 
-    def recovered_after(result: Result) -> int:
-        """20-second steps from the end of the storm to nine tenths of the full rate."""
+    def steps_to_recover(recovery: RecoveryPolicy) -> int:
+        answered = answers_per_step(
+            lambda now, serving: not 20.0 <= now < 60.0, recovery, seconds=240, step=10
+        )
         return next(
-            step - 3
-            for step in range(3, len(result.done_by_20_seconds))
-            if result.done_by_20_seconds[step] >= 0.9 * 20 * CAP
+            step - 6 for step in range(6, len(answered)) if answered[step] >= 0.9 * 10 * CAP
         )
 
-    assert recovered_after(adaptive) < recovered_after(published)
+    assert steps_to_recover("adaptive") <= 2
+    assert steps_to_recover("published") > 5
+
+
+def test_the_limit_follows_a_provider_that_comes_to_carry_more() -> None:
+    answered = answers_per_step(
+        lambda now, serving: serving < (10 if now < 200.0 else 30), "adaptive", 400, 20
+    )
+    assert min(answered[2:10]) >= 0.85 * 10 * 20
+    assert min(answered[12:]) >= 0.85 * 30 * 20
+
+
+@pytest.mark.parametrize(
+    ("weights", "capacity", "domains"),
+    [
+        ((1.0, 1.0), CAP, False),
+        ((1.0, 1.0), 10, False),
+        ((1.0, 3.0), 20, False),
+        ((1.0, 1.0), CAP, True),
+        ((1.0, 3.0), CAP, True),
+    ],
+)
+def test_groups_on_one_cap_get_their_shares(
+    weights: tuple[float, ...], capacity: int, domains: bool
+) -> None:
+    """However many more callers one of them has, and also while the provider refuses."""
+    assert jain_index(shares(weights, domains, capacity, seed=1)) >= 0.95
+
+
+def test_a_provider_without_a_storm_is_used_up_to_its_cap() -> None:
+    answered = answers_per_step(serves_at_most(CAP), "adaptive", 100, 20)
+    assert min(answered[1:]) >= 0.95 * CAP * 20
