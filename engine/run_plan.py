@@ -27,15 +27,6 @@ from engine.workflow.endpoints import static_caps
 from engine.workflow.load import LoadedWorkflow
 from engine.workflow.model import RunSettings, Workflow
 
-_TUNING = (
-    "decrease_factor",
-    "increase_step",
-    "successes_until_increase",
-    "cooldown_seconds",
-    "startup_ramp_seconds",
-)
-
-
 _DEFAULT_TASK_ADMISSION = TaskAdmissionConfig()
 
 
@@ -119,7 +110,7 @@ def plan_run(
         SUBMISSION: workflow.run.max_in_flight_tasks,
         **_stage_limits(columns, caps, task_admission.stage_leases_per_request_slot),
     }
-    request_admission = request_config(workflow.run)
+    request_admission = RequestAdmissionConfig().tuned(workflow.run.request_tuning)
     return RunPlan(
         workflow=workflow,
         generators=generators,
@@ -164,13 +155,6 @@ def task_config(settings: RunSettings, config: TaskAdmissionConfig) -> TaskAdmis
     )
 
 
-def request_config(settings: RunSettings) -> RequestAdmissionConfig:
-    """The engine's policy, with what the workflow tunes."""
-    tuned = {name: getattr(settings, name) for name in _TUNING}
-    given = {name: value for name, value in tuned.items() if value is not None}
-    return dataclasses.replace(RequestAdmissionConfig(), **given)
-
-
 def _describe(column: ColumnPlan, workflow: Workflow) -> ColumnInfo:
     group, resource = column.scheduling.group, column.request_resource
     return ColumnInfo(
@@ -199,7 +183,6 @@ def _capacity(
         return "run_config" if name in run.model_fields_set else "default"
 
     concurrency = CapacityValue(run.max_concurrent_row_groups, setting("max_concurrent_row_groups"))
-    tuned = any(getattr(run, name) is not None for name in _TUNING)
     return AsyncCapacityPlan(
         ConfiguredCapacity(
             buffer_size=CapacityValue(run.buffer_size, setting("buffer_size")),
@@ -229,7 +212,7 @@ def _capacity(
                 fallback_from="model_metadata",
             ),
             request_admission_config=CapacityValue(
-                dataclasses.asdict(config), "run_config" if tuned else "default"
+                dataclasses.asdict(config), "run_config" if run.request_tuning.given else "default"
             ),
             transport_pool_limits=CapacityValue(pool_limits(workflow, caps), "adapter_config"),
         )

@@ -1,11 +1,28 @@
-"""`RequestAdmissionConfig`: the constants of adaptive request limits."""
+"""`RequestAdmissionConfig`: the constants of adaptive request limits, and which are public."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Self
 
 RecoveryPolicy = Literal["published", "adaptive"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAdmissionTuningConfig:
+    """What a workflow may tune; None leaves the engine's own value."""
+
+    decrease_factor: float | None = None
+    increase_step: int | None = None
+    successes_until_increase: int | None = None
+    cooldown_seconds: float | None = None
+    startup_ramp_seconds: float | None = None
+    recovery: RecoveryPolicy | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that are tuned."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +35,10 @@ class RequestAdmissionConfig:
     `published`: after every `successes_until_increase` successes outside a cooldown the limit
     grows by `increase_step`.
 
-    `adaptive`: a success counts only where the limit was what held traffic back (as many
-    requests in flight as the limit allows). Let C be the soft ceiling, the limit at the last cut.
-
-    - limit < C - 1: after `min(limit, successes_until_increase)` successes (about one round of
-      calls) the limit grows by `max(increase_step, ceil((C - 1 - limit) / 2))`, never past C - 1.
-    - otherwise it probes: after `max(limit, successes_until_increase)` successes it grows by
-      `increase_step * 2**k` after k probes in a row that no rate limit answered, but by no more
-      than `max(increase_step, floor(limit / decrease_factor) - limit)`, so that one cut takes back
-      all that a probe overshot. A cut in answer to the first probe doubles the successes that the
-      next first probe needs, up to 32-fold; any other cut resets that.
+    `adaptive`: after a cascade it goes on with what the provider carried, comes back to that within
+    a round of calls, and probes above it, by `increase_step` first, ever less often while probes
+    fail and ever further while they hold. A success counts only where the limit is what holds
+    traffic back. `plans/request-admission.md` has the rules and what they give.
 
     Neither exceeds the effective maximum.
     """
@@ -58,3 +69,7 @@ class RequestAdmissionConfig:
             raise ValueError("initial_limit must be at least 1")
         if self.recovery not in ("published", "adaptive"):
             raise ValueError("recovery must be 'published' or 'adaptive'")
+
+    def tuned(self, tuning: RequestAdmissionTuningConfig) -> Self:
+        """This, with what is tuned in its place. Raises `ValueError` for what is out of range."""
+        return replace(self, **tuning.given)

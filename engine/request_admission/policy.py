@@ -12,7 +12,8 @@ from engine.request_admission.config import RequestAdmissionConfig
 
 MAX_DOUBLINGS = 5
 MAX_SUCCESS_DOUBLINGS = 2
-GUARD_COOLDOWNS = 10.0
+FIRST_PROBE_ROUNDS = 4
+MAX_GUARD_COOLDOWNS = 10
 MAX_GUARD_SECONDS = 60.0
 
 
@@ -115,7 +116,8 @@ class AdaptiveRecovery:
 
     def after_cooldown(self, now: float, limit: int, carried: int, cooldown: float) -> int:
         self._successes = 0
-        self._probe_not_before = now + min(GUARD_COOLDOWNS * cooldown, MAX_GUARD_SECONDS)
+        guard = cooldown * min(2 << self._doublings, MAX_GUARD_COOLDOWNS)
+        self._probe_not_before = now + min(guard, MAX_GUARD_SECONDS)
         known = carried or self._fallback
         if known:
             self._knee = known
@@ -123,10 +125,11 @@ class AdaptiveRecovery:
         return limit
 
     def _spacing(self, limit: int) -> int:
-        """Successes from one failed probe to the next."""
-        by_count = self._config.successes_until_increase << min(
-            self._doublings, MAX_SUCCESS_DOUBLINGS
-        )
+        """Successes before the next probe."""
+        successes = self._config.successes_until_increase
+        if self._doublings == 0:
+            return max(limit, min(successes, FIRST_PROBE_ROUNDS * limit))
+        by_count = successes << min(self._doublings, MAX_SUCCESS_DOUBLINGS)
         return max(by_count, limit << self._doublings)
 
     def _probe(self, limit: int, bound: int) -> int:

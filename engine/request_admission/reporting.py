@@ -176,7 +176,7 @@ class RequestReporter:
                 diagnostics["previous"] = change.previous
             if change.cause == "successes":
                 diagnostics["successes"] = change.successes
-            if change.kind == "request_limit_decreased":
+            if change.kind == "request_limit_decreased" and change.cause != "carried":
                 diagnostics["soft_ceiling"] = state.limits.soft_ceiling
                 diagnostics["blocked_until"] = state.limits.blocked_until
                 diagnostics["retry_after"] = retry_after

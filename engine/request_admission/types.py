@@ -28,7 +28,8 @@ RequestDenialReason = Literal[
     "shutdown",
     "hard_policy_denial",
 ]
-RequestWaitReason = Literal["cooldown", "domain_limit", "aggregate_cap", "ramp", "waiters_ahead"]
+RequestWaitReason = Literal["cooldown", "domain_limit", "aggregate_cap", "ramp"]
+"""What keeps the head of a queue waiting."""
 RequestReleaseReason = Literal[
     "released", "duplicate", "stale_lease", "wrong_controller_generation", "unknown_lease"
 ]

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from engine.models.script import ProviderScript
+from engine.request_admission.config import RecoveryPolicy, RequestAdmissionTuningConfig
 from engine.workflow.graph import ColumnGraph, find_cycle
 from engine.workflow.templates import is_template_name, template_variables
 
@@ -214,6 +215,19 @@ class RunSettings(_Strict):
     successes_until_increase: int | None = Field(None, ge=1)
     cooldown_seconds: float | None = Field(None, ge=0)
     startup_ramp_seconds: float | None = Field(None, ge=0)
+    recovery: RecoveryPolicy | None = None
+    """How request limits recover after rate limits: `adaptive` or `published`."""
+
+    @property
+    def request_tuning(self) -> RequestAdmissionTuningConfig:
+        return RequestAdmissionTuningConfig(
+            self.decrease_factor,
+            self.increase_step,
+            self.successes_until_increase,
+            self.cooldown_seconds,
+            self.startup_ramp_seconds,
+            self.recovery,
+        )
 
 
 class Workflow(_Strict):

@@ -34,7 +34,7 @@ ORDER: dict[str, frozenset[str]] = {
 cancelled acquisition gives back at once was `leased` only."""
 
 CAUSES = {
-    "request_limit_decreased": frozenset({"rate_limited", "registration"}),
+    "request_limit_decreased": frozenset({"rate_limited", "carried", "registration"}),
     "request_limit_increased": frozenset({"successes", "ramp", "registration"}),
 }
 ENDS_A_WAIT = frozenset(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.request_admission.config import RequestAdmissionConfig
+from engine.request_admission.config import RequestAdmissionConfig, RequestAdmissionTuningConfig
 from engine.request_admission.limits import AdaptiveRequestLimitState, LimitTransition
 
 Recovery = Literal["published", "adaptive"]
@@ -154,7 +154,7 @@ def test_adaptive_probes_faster_while_no_rate_limit_answers() -> None:
     limits = limits_of(effective_max=1000)
     overload(limits, 0.0, 8)
     now = after_cooldown(limits) + 60.0
-    assert successes_to_grow(limits, 9, now) == 25
+    assert successes_to_grow(limits, 9, now) == 25, "four rounds, or what is configured"
     levels = []
     while limits.limit < 1000:
         levels.append(limits.limit)
@@ -171,7 +171,7 @@ def test_a_probe_that_fails_waits_longer_each_time() -> None:
         successes_to_grow(limits, 4, now)
         waits.append(successes_to_grow(limits, 5, now))
         assert overload(limits, now, 4) == 1
-    assert waits == [25, 50, 100, 100, 100, 128, 128, 128]
+    assert waits == [16, 50, 100, 100, 100, 128, 128, 128]
 
 
 def test_a_failed_probe_at_the_bound_counts_like_any_other() -> None:
@@ -186,21 +186,27 @@ def test_a_failed_probe_at_the_bound_counts_like_any_other() -> None:
     assert waits == [31, 62, 124, 248, 496, 992, 992]
 
 
-@pytest.mark.parametrize(("retry_after", "wait"), [(None, 20.0), (5.0, 50.0), (600.0, 60.0)])
-def test_no_probe_soon_after_a_cooldown(retry_after: float | None, wait: float) -> None:
+@pytest.mark.parametrize(
+    ("retry_after", "waits"),
+    [(None, [4.0, 8.0, 16.0, 20.0, 20.0]), (12.0, [24.0, 48.0, 60.0]), (600.0, [60.0, 60.0])],
+)
+def test_no_probe_soon_after_a_cooldown(retry_after: float | None, waits: list[float]) -> None:
     limits = limits_of()
-    calls = [limits.note_admitted() for _ in range(32)]
-    limits.note_ended(calls[0])
-    limits.on_rate_limited(0.0, calls[0], retry_after)
-    now = after_cooldown(limits)
-    for cascade in calls[1:]:
-        limits.note_ended(cascade)
-    successes_to_grow(limits, 31, now)
-    for _ in range(500):
-        succeed(limits, now + wait - 0.1)
-    assert limits.limit == 31
-    succeed(limits, now + wait)
-    assert limits.limit == 32
+    now = 0.0
+    for wait in waits:
+        calls = [limits.note_admitted() for _ in range(32)]
+        limits.note_ended(calls[0])
+        limits.on_rate_limited(now, calls[0], retry_after)
+        now = after_cooldown(limits)
+        for cascade in calls[1:]:
+            limits.note_ended(cascade)
+        successes_to_grow(limits, 31, now)
+        for _ in range(2000):
+            succeed(limits, now + wait - 0.1)
+        assert limits.limit == 31
+        now += wait
+        succeed(limits, now)
+        assert limits.limit == 32
 
 
 def test_capacity_that_refuses_a_whole_burst_is_found_by_what_went_well_before() -> None:
@@ -324,6 +330,17 @@ def test_a_lower_bound_takes_the_limit_down_with_it() -> None:
 def test_a_configuration_out_of_range_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         RequestAdmissionConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_tuning_replaces_what_it_gives_and_nothing_else() -> None:
+    tuning = RequestAdmissionTuningConfig(cooldown_seconds=0.0, recovery="published")
+    assert tuning.given == {"cooldown_seconds": 0.0, "recovery": "published"}
+    tuned = RequestAdmissionConfig(initial_limit=3).tuned(tuning)
+    assert tuned == RequestAdmissionConfig(
+        initial_limit=3, cooldown_seconds=0.0, recovery="published"
+    )
+    with pytest.raises(ValueError, match="increase_step"):
+        tuned.tuned(RequestAdmissionTuningConfig(increase_step=0))
 
 
 @settings(max_examples=150, deadline=None)

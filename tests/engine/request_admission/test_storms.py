@@ -29,7 +29,7 @@ def test_a_provider_gives_nine_tenths_of_what_it_can_and_refuses_one_call_in_fif
     found = measure(Case(capacity, round_trip, retry_after, latencies, seed))
     assert found.goodput >= 0.9
     assert found.refused <= 0.02
-    assert found.cooling <= 0.13
+    assert found.cooling <= 0.35
 
 
 @pytest.mark.parametrize("capacity", [4, 31])
