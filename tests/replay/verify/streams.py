@@ -74,6 +74,10 @@ def changed(kind: str, position: int = 5, **fields: Any) -> Mutation:
     return mutate
 
 
+def both(first: Mutation, then: Mutation) -> Mutation:
+    return lambda events: then(first(events))
+
+
 def added(kind: str, where: Callable[[list[Event]], int], **fields: Any) -> Mutation:
     """A scheduler event that nobody meant, at the time of its neighbour."""
 

@@ -14,6 +14,7 @@ from replay.verify.verifier import Verifier, verify_events
 from tests.replay.verify.streams import (
     Mutation,
     added,
+    both,
     changed,
     healthy,
     places,
@@ -115,7 +116,10 @@ CASES: dict[str, tuple[Mutation, str]] = {
     ),
     "a limit change that was swallowed": (without("request_limit_decreased", 0), "limits"),
     "a shorter cooldown": (
-        changed("request_rate_limited", 1, diagnostics={"blocked_until": 0.5}),
+        both(
+            twice("request_rate_limited", 0),
+            changed("request_rate_limited", 1, diagnostics={"blocked_until": 0.5}),
+        ),
         "cooldowns",
     ),
     "empty with work queued": (
