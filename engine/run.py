@@ -170,6 +170,34 @@ async def execute_run(
             await client.close()
 
 
+async def journal_run(
+    plan: RunPlan,
+    journal: JournalWriter,
+    run_id: str,
+    clock: Clock,
+    *,
+    dataset: Path | None,
+    control: RunControl,
+    inline: bool = False,
+) -> RunResult:
+    """`execute_run` with a journal that ends as the run does; an exception is a failed run."""
+    stream = EventStream(clock, run_id, [journal], asyncio.get_running_loop().call_soon)
+    result = await _outcome_of(
+        execute_run(plan, stream, clock, dataset=dataset, control=control, inline=inline)
+    )
+    stream.flush()
+    journal.close(
+        JournalEnd(
+            outcome=result.outcome,
+            captured_at_monotonic=clock.monotonic(),
+            scheduler_sequence=stream.scheduler_sequence,
+            request_sequence=stream.request_sequence,
+            message=result.message,
+        )
+    )
+    return result
+
+
 async def record_run(
     loaded: LoadedWorkflow, folder: RunFolder, run_id: str, control: RunControl
 ) -> RunResult:
@@ -189,19 +217,8 @@ async def record_run(
         except OSError as error:
             raise UserError(f"can't write into {folder.path}: {error.strerror}") from None
         register(folder)
-        stream = EventStream(clock, run_id, [journal], loop.call_soon)
-        result = await _outcome_of(
-            execute_run(plan, stream, clock, dataset=folder.dataset, control=control)
-        )
-        stream.flush()
-        journal.close(
-            JournalEnd(
-                outcome=result.outcome,
-                captured_at_monotonic=clock.monotonic(),
-                scheduler_sequence=stream.scheduler_sequence,
-                request_sequence=stream.request_sequence,
-                message=result.message,
-            )
+        result = await journal_run(
+            plan, journal, run_id, clock, dataset=folder.dataset, control=control
         )
         ended = msgspec.structs.replace(
             record,

@@ -23,13 +23,13 @@ from engine.benchmark.peer.common import (
     elapsed,
 )
 from engine.clock import LoopClock
-from engine.events import EventStream, JournalEnd
+from engine.events import EventStream
 from engine.events.journal import JournalWriter
 from engine.events.run_folder import RunFolder
 from engine.identity import RequestResourceKey, SchedulerResourceKey, TaskGroupKey
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.request_admission.types import RequestAdmissionItem, RequestReleaseOutcome
-from engine.run import RunControl, execute_run
+from engine.run import RunControl, execute_run, journal_run
 from engine.run_plan import plan_run
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy
@@ -146,31 +146,25 @@ class HeadgateSide:
             loop = asyncio.get_running_loop()
             clock = LoopClock(loop)
             control = RunControl()
-            info = plan.describe("bench", clock.wall(), clock.monotonic())
-            journal = None
+            before, began = time.process_time(), time.perf_counter()
             if recorded:
+                info = plan.describe("bench", clock.wall(), clock.monotonic())
                 journal = JournalWriter(
                     target, info, loop=loop, request_keyframe=control.emit_keyframe
                 )
-            sinks = [] if journal is None else [journal]
-            stream = EventStream(clock, "bench", sinks, loop.call_soon)
-            before, began = time.process_time(), time.perf_counter()
-            result = await execute_run(plan, stream, clock, dataset=target.dataset, control=control)
-            stream.flush()
-            if journal is not None:
-                journal.close(
-                    JournalEnd(
-                        outcome=result.outcome,
-                        captured_at_monotonic=clock.monotonic(),
-                        scheduler_sequence=stream.scheduler_sequence,
-                        request_sequence=stream.request_sequence,
-                        message=result.message,
-                    )
+                result = await journal_run(
+                    plan, journal, "bench", clock, dataset=target.dataset, control=control
+                )
+            else:
+                stream = EventStream(clock, "bench")
+                result = await execute_run(
+                    plan, stream, clock, dataset=target.dataset, control=control
                 )
             cpu, seconds = time.process_time() - before, time.perf_counter() - began
+            lines = sum(one.read_bytes().count(b"\n") for one in target.journal.glob("*"))
             written = sum(one.stat().st_size for one in target.journal.glob("*"))
-            events = stream.scheduler_sequence + stream.request_sequence if recorded else 0
-            return RunCost(cpu, seconds, result.rows_done, events, written)
+            # Without the lines that begin and end a journal.
+            return RunCost(cpu, seconds, result.rows_done, max(0, lines - 2), written)
 
         return asyncio.run(main())
 
