@@ -68,7 +68,7 @@ METRICS: dict[str, tuple[str, Direction | None]] = {
     "limit_cuts": ("cuts", "lower"),
     "timeline_faults": ("tasks", "lower"),
     "event_rule_faults": ("events", "lower"),
-    "open_leases_at_the_end": ("leases", "lower"),
+    "open_at_the_end": ("leases and waiters", "lower"),
     "attempts_without_their_own_lease": ("attempts", "lower"),
     "request_fairness": ("Jain index", "higher"),
 }
@@ -97,6 +97,10 @@ class Measures(msgspec.Struct):
     missing: dict[str, str]
     completion: list[tuple[float, float]]
     utilisation: list[tuple[float, float]]
+    cooldowns: dict[str, list[tuple[float, float]]] = {}
+    """By request resource, in monotonic seconds: from a rate limit to the end of its cooldown."""
+    attempts: list[AttemptRow] = []
+    outcome: str | None = None
 
 
 def metric(name: str, samples: Sequence[float], missing: str | None = None) -> Metric:
@@ -129,6 +133,7 @@ def measure_run(reader: RecordingReader) -> Measures:
     _add_waits(measures, run, leases, attempts, pass_.state.time)
     _add_progress(measures, run, leases)
     _add_fairness(measures, run, attempts)
+    measures.attempts = attempts
     return measures
 
 
@@ -167,6 +172,7 @@ class _Pass:
         self._active = self._integral = self._active_at = 0.0
         self._utilisation: list[tuple[float, float]] = []
         self._completion: list[tuple[float, float]] = []
+        self._cooldowns: dict[str, list[tuple[float, float]]] = {}
 
     def take(self, event: Event, ordinal: int) -> None:
         now = event.captured_at_monotonic
@@ -183,6 +189,8 @@ class _Pass:
         else:
             reduce(self.state, event, ordinal, self.run)
             self._request(event.request_attempt_id, kind, event.reason_or_outcome, now)
+            if kind == "request_rate_limited" and event.request_resource_key is not None:
+                self._cool(event.request_resource_key.label, now)
 
     def measures(self) -> Measures:
         state, start = self.state, self._start or 0.0
@@ -190,7 +198,6 @@ class _Pass:
         self._see_active(state.time)
         wall = state.time - start
         leased = sum(group.leased for group in state.groups.values())
-        held = sum(1 for attempt in state.attempts.values() if attempt.lease_id is not None)
         own = sum(1 for count in self._leases_of_attempts.values() if count != 1)
         unleased = len(self._started_attempts - self._leases_of_attempts.keys())
         limit = state.limits.get(SUBMISSION)
@@ -203,7 +210,7 @@ class _Pass:
             "limit_cuts": [float(self._cuts)],
             "timeline_faults": [float(self._timeline_faults)],
             "event_rule_faults": [float(self._rule_faults)],
-            "open_leases_at_the_end": [float(leased + held)],
+            "open_at_the_end": [float(leased + len(state.attempts))],
             "attempts_without_their_own_lease": [float(own + unleased)],
         }
         missing = {
@@ -233,7 +240,14 @@ class _Pass:
             samples["initial_idle_gap"] = [self._downstream_leased - self._downstream_ready]
         else:
             missing["initial_idle_gap"] = "no downstream task was dispatched"
-        return Measures(samples, missing, self._completion, self._utilisation)
+        return Measures(
+            samples,
+            missing,
+            self._completion,
+            self._utilisation,
+            self._cooldowns,
+            outcome=state.outcome,
+        )
 
     # Scheduler events
 
@@ -345,6 +359,16 @@ class _Pass:
             self._answers += 1
             self._refusals += outcome == "rate_limited"
         self._stage(attempt, kind, now, ATTEMPT_STAGES)
+
+    def _cool(self, resource: str, now: float) -> None:
+        ceiling = self.state.ceilings.get(resource)
+        if ceiling is None or ceiling.blocked_until is None:
+            return
+        windows = self._cooldowns.setdefault(resource, [])
+        if windows and now <= windows[-1][1]:
+            windows[-1] = (windows[-1][0], max(windows[-1][1], ceiling.blocked_until))
+        else:
+            windows.append((now, ceiling.blocked_until))
 
     def _stage(self, one: str, kind: str, now: float, stages: Sequence[str]) -> None:
         """Follow one task or attempt through its stages; judge it when it succeeded."""
