@@ -43,3 +43,69 @@ def peer(
 
     held = compare_with_peer(interpreter, iterations, quick, frozenset(only), as_json)
     return exits.OK if held else exits.FOUND
+
+
+@bench.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array on stdout.")
+def list_scenarios(as_json: bool) -> None:
+    """List the scenarios and the policies they can be run with."""
+    import json
+
+    from engine.benchmark.catalogue import SCENARIOS
+    from engine.benchmark.variants import VARIANTS
+
+    if as_json:
+        rows = [
+            {
+                "id": one.id,
+                "version": one.version,
+                "title": one.title,
+                "clock": one.clock,
+                "gates": list(one.gates),
+            }
+            for one in SCENARIOS.values()
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for one in SCENARIOS.values():
+        click.echo(f"{one.id:<30} {one.clock:<8} {one.title}")
+    click.echo("\nPolicies, for --policy and --versus")
+    for name, variant in VARIANTS.items():
+        click.echo(f"{name:<30} {variant.title}")
+
+
+@bench.command("run")
+@click.argument("scenario")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for the artifacts and their recordings, new or empty.",
+)
+@click.option("--policy", default="default", show_default=True, help="See `headgate bench list`.")
+@click.option("--versus", help="Another policy, run in turn with the first.")
+@click.option("--records", type=click.IntRange(1), help="Over the scenario's.")
+@click.option("--iterations", type=click.IntRange(1), help="Over the scenario's.")
+@click.option("--smoke", is_flag=True, help="Small, and under the virtual clock: seconds.")
+def run_one(
+    scenario: str,
+    out: Path,
+    policy: str,
+    versus: str | None,
+    records: int | None,
+    iterations: int | None,
+    smoke: bool,
+) -> int:
+    """Run SCENARIO (see `headgate bench list`), judge its gates, leave artifacts in a folder.
+
+    Exits with 1 where a gate fails.
+    """
+    from console.cli.bench_run import Request, check_variant, find_scenario, run_scenario
+
+    names = (policy,) if versus is None else (policy, versus)
+    variants = tuple(dict.fromkeys(check_variant(name) for name in names))
+    artifacts = run_scenario(
+        Request(find_scenario(scenario), variants, out, records, iterations, smoke)
+    )
+    failed = any(gate.verdict == "failed" for one in artifacts for gate in one.gates)
+    return exits.FOUND if failed else exits.OK

@@ -204,7 +204,7 @@ def _dynamic(records: int, seed: int) -> LoadedWorkflow:
 
 def _storm(records: int, seed: int, retry_after: float | None) -> LoadedWorkflow:
     """A provider that serves 16 at once and is asked for up to 64, by two equal columns."""
-    provider = scripted(0.1, capacity=STORM_CAPACITY, capacity_retry_after=retry_after)
+    provider = scripted(STORM_LATENCY, capacity=STORM_CAPACITY, capacity_retry_after=retry_after)
     return workflow(
         name="aimd-storm",
         records=records,
@@ -217,7 +217,7 @@ def _storm(records: int, seed: int, retry_after: float | None) -> LoadedWorkflow
 
 
 STORM_CAPACITY = 16
-STORM_LATENCY = 0.1
+STORM_LATENCY = 1.0
 
 _SCENARIOS = (
     Scenario(
@@ -370,7 +370,7 @@ _SCENARIOS = (
         (*ALWAYS, "no_row_dropped", "goodput", "few_refusals", "fair_requests", SAME_ROWS),
         build=lambda records, seed: _storm(records, seed, None),
         records=2000,
-        smoke_records=2000,
+        smoke_records=500,
         bounds={
             "resource": "alpha/m/chat",
             "capacity": STORM_CAPACITY,
@@ -383,9 +383,9 @@ _SCENARIOS = (
         "The same, and each refusal says when to come back",
         "virtual",
         (*ALWAYS, "no_row_dropped", "goodput", "few_refusals", "fair_requests", SAME_ROWS),
-        build=lambda records, seed: _storm(records, seed, 0.5),
+        build=lambda records, seed: _storm(records, seed, 5.0),
         records=2000,
-        smoke_records=2000,
+        smoke_records=500,
         bounds={
             "resource": "alpha/m/chat",
             "capacity": STORM_CAPACITY,

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engine.benchmark.admission_loop import AdmissionParts
+from engine.benchmark.admission import STAGE, prepare
 from engine.benchmark.peer.common import (
     BUFFER_SIZE,
     CAP,
@@ -26,24 +26,12 @@ from engine.clock import LoopClock
 from engine.events import EventStream
 from engine.events.journal import JournalWriter
 from engine.events.run_folder import RunFolder
-from engine.identity import RequestResourceKey, SchedulerResourceKey, TaskGroupKey
+from engine.identity import RequestResourceKey
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.request_admission.types import RequestAdmissionItem, RequestReleaseOutcome
 from engine.run import RunControl, execute_run, journal_run
 from engine.run_plan import plan_run
-from engine.scheduling.admission import TaskAdmissionController
-from engine.scheduling.policy import StrictFairTaskAdmissionPolicy
-from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.resolver import SUBMISSION
-from engine.scheduling.types import (
-    QueueSelection,
-    SchedulableTask,
-    SchedulerResourceRequest,
-    TaskAdmissionDecision,
-    TaskAdmissionLease,
-    TaskGroupSpec,
-    TaskPayload,
-)
 from engine.workflow.load import LoadedWorkflow
 from engine.workflow.model import Workflow
 
@@ -54,44 +42,10 @@ class HeadgateSide:
     """What `worker` can ask of this engine; the other side has the same methods."""
 
     def admission(self, groups: int, capacity: int, tasks: int, model_work: bool) -> Parts:
-        loop = asyncio.new_event_loop()
-        stage = SchedulerResourceKey("model_stage", "alpha/m")
-        limits = {SUBMISSION: capacity}
-        amounts = {SUBMISSION: 1}
+        limits, amounts = {SUBMISSION: capacity}, {SUBMISSION: 1}
         if model_work:
-            limits[stage] = capacity
-            amounts[stage] = 1
-        queue = FairTaskQueue()
-        admission = TaskAdmissionController(
-            limits, StrictFairTaskAdmissionPolicy(), LoopClock(loop)
-        )
-        loop.close()
-        kind = "model" if model_work else "local"
-        specs = [TaskGroupSpec(TaskGroupKey(kind, (f"g{n}",)), 1.0) for n in range(groups)]
-        needs = SchedulerResourceRequest(amounts)
-        work = []
-        for n in range(tasks):
-            payload = TaskPayload(f"c{n % groups}", 0, n, "cell")
-            work.append(SchedulableTask(payload.task_id, payload, specs[n % groups], needs))
-
-        def release(lease: TaskAdmissionLease) -> None:
-            admission.release(lease)
-            queue.unpark(lease.resources.amounts, lease.item.group.key)
-
-        def acquire(selection: QueueSelection) -> TaskAdmissionDecision:
-            return admission.try_acquire(selection.item, selection.queue_view)
-
-        return Parts(
-            AdmissionParts(
-                enqueue=queue.enqueue,
-                select=lambda: queue.select_next(admission.is_eligible),
-                acquire=acquire,
-                commit=queue.commit,
-                release=release,
-                is_lease=lambda decision: isinstance(decision, TaskAdmissionLease),
-            ),
-            work,
-        )
+            limits[STAGE], amounts[STAGE] = capacity, 1
+        return Parts(*prepare(limits, [amounts] * groups, tasks))
 
     async def requests(self, earlier: int, measured: int) -> float:
         """CPU seconds for one request lease, acquired and released, after `earlier` others."""

@@ -1,0 +1,148 @@
+"""The scenarios in smoke mode: small, under the virtual clock, without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from console.cli import exits
+from console.cli.bench_run import Request, run_scenario
+from console.cli.main import run_cli
+from engine.benchmark.catalogue import SCENARIOS
+from engine.benchmark.variants import VARIANTS
+from engine.errors import UserError
+from replay.artifact import DERIVED, Artifact, read_artifact, recording_of
+
+SMALL = {
+    "heavy-root": 30,
+    "hidden-waiters-failure": 25,
+    "hidden-waiters-cancellation": 20,
+    "hidden-waiters-salvage": 15,
+    "idle-utilisation": 10,
+    "dynamic-requests": 12,
+    "e2e-dual-model": 10,
+    "e2e-wide-roots": 6,
+}
+
+
+def run(
+    scenario: str,
+    out: Path,
+    records: int,
+    iterations: int = 1,
+    variants: tuple[str, ...] = ("default",),
+) -> list[Artifact]:
+    request = Request(SCENARIOS[scenario], variants, out, records, iterations, smoke=True)
+    return run_scenario(request, say=lambda line: None)
+
+
+@pytest.mark.parametrize("scenario", SMALL)
+def test_every_gate_of_a_scenario_holds(scenario: str, tmp_path: Path) -> None:
+    [artifact] = run(scenario, tmp_path / "out", SMALL[scenario])
+    verdicts = {gate.gate: gate.verdict for gate in artifact.gates}
+    assert verdicts.pop("neutral_wall", "unknown") == "unknown"
+    assert set(verdicts.values()) == {"passed"}, artifact.gates
+    assert set(artifact.derived_metrics) == set(DERIVED)
+    read = read_artifact(tmp_path / "out" / "default.json")
+    assert msgspec.json.encode(read) == msgspec.json.encode(artifact)
+
+
+def test_a_storm_is_ridden_out(tmp_path: Path) -> None:
+    [artifact] = run("aimd-storm", tmp_path / "out", 240)
+    assert {gate.verdict for gate in artifact.gates} == {"passed"}, artifact.gates
+    # 64, 48, 36, 27 and 20 are all too many, and a burst of refusals cuts only once.
+    cuts, share = artifact.metrics["limit_cuts"].mean, artifact.metrics["rate_limited_share"].mean
+    assert cuts is not None
+    assert share is not None
+    assert 5 <= cuts < 15
+    assert share * 480 > 2 * cuts
+
+
+def test_a_virtual_scenario_repeats_itself_exactly(tmp_path: Path) -> None:
+    [artifact] = run("hidden-waiters-salvage", tmp_path / "out", 12, iterations=2)
+    first, second = (msgspec.structs.replace(one, timeline=None) for one in artifact.iterations)
+    assert first == second
+
+
+def test_two_policies_are_run_in_turn_on_the_same_rows(tmp_path: Path) -> None:
+    names = ("strict-fair", "provider-aware")
+    both = run("heavy-root", tmp_path / "out", 20, variants=names)
+    assert tuple(one.variant for one in both) == names
+    hashes = {
+        one.iterations[0].output_hashes["rows"] for one in both if one.iterations[0].output_hashes
+    }
+    assert len(hashes) == 1
+    recordings = [recording_of(tmp_path / "out" / f"{one.variant}.json", one) for one in both]
+    assert len(set(recordings)) == 2
+
+
+def test_the_microbench_measures_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("console.cli.bench_loops.TASKS", (60,))
+    monkeypatch.setattr("console.cli.bench_loops.MEMORY_TASKS", 60)
+    [artifact] = run("admission-microbench", tmp_path / "out", 1)
+    for shape in ("local", "bound", "mixed", "stateful"):
+        for step in ("enqueue", "select", "acquire", "commit", "release", "cycle p50", "cycle p95"):
+            assert (artifact.metrics[f"{shape} 8 groups 60 tasks: {step}"].mean or 0) > 0
+        assert (artifact.metrics[f"{shape}: bytes per queued task"].mean or 0) > 0
+    assert artifact.iterations[0].timeline is None
+    assert "loop" in artifact.iterations[0].missing_reasons["timeline"]
+    assert artifact.derived_metrics["ready_idle_gap"].mean is None
+    assert "loop" in (artifact.derived_metrics["ready_idle_gap"].missing_reason or "")
+
+
+def test_scenario_ids_are_stable() -> None:
+    assert list(SCENARIOS) == [
+        "admission-microbench",
+        "heavy-root",
+        "heavy-root-seeded",
+        "hidden-waiters-success",
+        "hidden-waiters-failure",
+        "hidden-waiters-cancellation",
+        "hidden-waiters-salvage",
+        "idle-utilisation",
+        "e2e-narrow-serial",
+        "e2e-wide-roots",
+        "e2e-dual-model",
+        "e2e-heavy-root",
+        "e2e-dynamic-requests",
+        "e2e-cross-provider-cooldown",
+        "dynamic-requests",
+        "aimd-storm",
+        "aimd-storm-retry-after",
+        "observability-cost",
+    ]
+
+
+def test_the_list_names_scenarios_and_policies(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["bench", "list"]) == exits.OK
+    said = capsys.readouterr().out
+    assert all(name in said for name in [*SCENARIOS, *VARIANTS])
+
+
+def test_a_folder_in_use_and_unknown_names_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kept").write_text("mine")
+    arguments = ["bench", "run", "heavy-root", "--smoke", "--out", str(tmp_path)]
+    assert run_cli(arguments) == exits.MISUSE
+    assert "is not empty" in capsys.readouterr().err
+    new = str(tmp_path / "new")
+    assert run_cli(["bench", "run", "nothing", "--out", new]) == exits.MISUSE
+    assert "known: admission-microbench" in capsys.readouterr().err
+    assert run_cli(["bench", "run", "heavy-root", "--policy", "kind", "--out", new]) == exits.MISUSE
+    assert "known: default, strict-fair" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_ends_the_benchmark_with_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("engine.output.RowGroupWriter.write", broken)
+    with pytest.raises(UserError, match="scenario e2e-wide-roots failed"):
+        run("e2e-wide-roots", tmp_path / "out", 2)
