@@ -165,7 +165,8 @@ def check_version(connection: duckdb.DuckDBPyConnection, name: str) -> int | Non
 
 def connect_for_writing(path: Path | str) -> duckdb.DuckDBPyConnection:
     """Open or create a recording. Raises `duckdb.Error`, above all where another has it open."""
-    connection = duckdb.connect(str(path), config=dict(_STORAGE))
+    # One writer's batches are too small to share: more threads only wait for each other.
+    connection = duckdb.connect(str(path), config={**_STORAGE, "threads": 1})
     tune_for_writing(connection)
     return connection
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import duckdb
 import msgspec
+import pyarrow as pa
 
 from engine.events import SCHEMA_VERSION, Event, RunInfo
 from engine.events.run_folder import installed_versions
@@ -34,6 +35,55 @@ class ResumePoint(NamedTuple):
     position: dict[str, int]
     ordinal: int
     fold: FoldDump | None
+
+
+class Prepared(NamedTuple):
+    """One batch in the form in which it is written."""
+
+    tables: dict[str, pa.Table]
+    meta: dict[str, str]
+    position: dict[str, int]
+    ordinal: int
+    fold: FoldDump | None
+
+
+def prepared(
+    events: Sequence[Event],
+    first_ordinal: int,
+    output: FoldOutput,
+    position: dict[str, int],
+    *,
+    broken: Sequence[BrokenLine] = (),
+    keyframes: Sequence[Keyframe] = (),
+    fold: FoldDump | None = None,
+    run: RunInfo | None = None,
+    ending: Ending | None = None,
+) -> Prepared:
+    """See `RecordingWriter.append`."""
+    rows: dict[str, Iterable[Sequence[object]]] = {
+        "events": [
+            event_row(ordinal, event) for ordinal, event in enumerate(events, first_ordinal)
+        ],
+        "leases": [msgspec.structs.astuple(row) for row in output.leases],
+        "attempts": [msgspec.structs.astuple(row) for row in output.attempts],
+        "rollup": [msgspec.structs.astuple(row) for row in output.rollup],
+        "blame": [msgspec.structs.astuple(row) for row in output.blame],
+        "verdicts": [verdict_row(row) for row in output.verdicts],
+        "broken_lines": [msgspec.structs.astuple(row) for row in broken],
+        "keyframes": keyframes,
+    }
+    meta = {}
+    if run is not None:
+        meta["run"] = msgspec.json.encode(run).decode()
+    if ending is not None:
+        meta["ending"] = msgspec.json.encode(ending).decode()
+    return Prepared(
+        {table: arrow_table(table, some) for table, some in rows.items() if some},
+        meta,
+        position,
+        first_ordinal + len(events) - 1,
+        fold,
+    )
 
 
 class RecordingWriter:
@@ -74,29 +124,36 @@ class RecordingWriter:
         position: dict[str, int],
         *,
         broken: Sequence[BrokenLine] = (),
-        keyframe: Keyframe | None = None,
+        keyframes: Sequence[Keyframe] = (),
         fold: FoldDump | None = None,
         run: RunInfo | None = None,
         ending: Ending | None = None,
     ) -> None:
         """Commit a batch with all that follows from it. `run` only where it changed."""
+        self.commit(
+            prepared(
+                events,
+                first_ordinal,
+                output,
+                position,
+                broken=broken,
+                keyframes=keyframes,
+                fold=fold,
+                run=run,
+                ending=ending,
+            )
+        )
+
+    def commit(self, batch: Prepared) -> None:
+        """All of it or none."""
         connection = self._connection
         connection.execute("BEGIN TRANSACTION")
         try:
-            self._insert("events", (event_row(first_ordinal + i, e) for i, e in enumerate(events)))
-            self._insert("leases", map(msgspec.structs.astuple, output.leases))
-            self._insert("attempts", map(msgspec.structs.astuple, output.attempts))
-            self._insert("rollup", map(msgspec.structs.astuple, output.rollup))
-            self._insert("blame", map(msgspec.structs.astuple, output.blame))
-            self._insert("verdicts", map(verdict_row, output.verdicts))
-            self._insert("broken_lines", map(msgspec.structs.astuple, broken))
-            if keyframe is not None:
-                self._insert("keyframes", [keyframe])
-            if run is not None:
-                self.set_meta("run", msgspec.json.encode(run).decode())
-            if ending is not None:
-                self.set_meta("ending", msgspec.json.encode(ending).decode())
-            self._set_resume(position, first_ordinal + len(events) - 1, fold)
+            for table, rows in batch.tables.items():
+                self._insert(table, rows)
+            for key, value in batch.meta.items():
+                self.set_meta(key, value)
+            self._set_resume(batch.position, batch.ordinal, batch.fold)
             connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
@@ -109,11 +166,8 @@ class RecordingWriter:
     def checkpoint(self) -> None:
         self._connection.execute("CHECKPOINT")
 
-    def _insert(self, table: str, rows: Iterable[Sequence[object]]) -> None:
-        batch = arrow_table(table, rows)
-        if batch.num_rows == 0:
-            return
-        self._connection.register("incoming", batch)
+    def _insert(self, table: str, rows: pa.Table) -> None:
+        self._connection.register("incoming", rows)
         try:
             self._connection.execute(f'INSERT INTO "{table}" SELECT * FROM incoming')
         finally:
