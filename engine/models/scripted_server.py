@@ -1,7 +1,8 @@
 """`ScriptedServer`: scripted providers behind real HTTP on loopback, in the OpenAI dialect.
 
 In a program of its own: `python -m engine.models.scripted_server SCRIPT.yaml`, where the file maps
-provider names to scripts; `--log FILE` writes a line of JSON for each chat request.
+provider names to scripts; `--log FILE` writes a line of JSON for each chat request. A script that
+is `PUT` to `/NAME/script` as JSON takes the place of the provider's.
 """
 
 from __future__ import annotations
@@ -113,8 +114,10 @@ class ScriptedServer:
         """A whole HTTP response, or None to hang up without one."""
         name, _, route = request.path.strip("/").partition("/")
         player = self._players.get(name)
-        if player is None or route not in ("v1/models", "v1/chat/completions"):
+        if player is None or route not in ("script", "v1/models", "v1/chat/completions"):
             return _error(404, "no such address")
+        if route == "script":
+            return self._replace_script(name, request)
         if route == "v1/models":
             return _json(200, {"object": "list", "data": []})
         if request.method != "POST":
@@ -141,6 +144,17 @@ class ScriptedServer:
                 now = self._clock.monotonic()
                 self._on_served(Served(name, model, outcome, arrived_at, now))
         return self._completion(model, reply)
+
+    def _replace_script(self, name: str, request: _HttpRequest) -> bytes:
+        """From now on; what is being served already goes on as it began."""
+        if request.method != "PUT":
+            return _error(405, "a script must be put")
+        try:
+            script = ProviderScript.model_validate_json(request.body)
+        except ValidationError as error:
+            return _error(400, _first_problem(error))
+        self._players[name] = ScriptPlayer(script)
+        return _json(200, script.model_dump(mode="json"))
 
     def _completion(self, model: str, reply: Reply) -> bytes | None:
         if reply.outcome == "hang":
@@ -293,9 +307,12 @@ def read_scripts(path: Path) -> dict[str, ProviderScript]:
     except (yaml.YAMLError, UnicodeDecodeError):
         raise UserError(f"{path}: broken YAML") from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ", ".join(str(step) for step in first["loc"])
-        raise UserError(f"{path}: {where}: {first['msg']}") from None
+        raise UserError(f"{path}: {_first_problem(error)}") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return f"{', '.join(str(step) for step in first['loc'])}: {first['msg']}"
 
 
 async def _serve(

@@ -34,13 +34,16 @@ class Terminal:
         self._master, slave = pty.openpty()
         self.raw = bytearray()
         self.resize(columns, rows)
+        environment = {**os.environ, "TERM": "xterm-256color", **(env or {})}
+        for name in ("COLUMNS", "LINES"):  # a test runner's own; they would hide the real size
+            environment.pop(name, None)
         self.process = subprocess.Popen(
             [str(part) for part in argv],
             stdin=slave,
             stdout=slave,
             stderr=slave,
             cwd=cwd,
-            env={**os.environ, "TERM": "xterm-256color", **(env or {})},
+            env=environment,
             start_new_session=True,
         )
         os.close(slave)

@@ -54,6 +54,10 @@ def post(body: bytes, connection: str = "close") -> bytes:
     )
 
 
+def put(script: bytes) -> bytes:
+    return post(script).replace(b"POST /alpha/v1/chat/completions", b"PUT /alpha/script")
+
+
 def chat(prompt: str) -> bytes:
     return json.dumps({"model": "m", "messages": [{"role": "user", "content": prompt}]}).encode()
 
@@ -66,6 +70,13 @@ def text(answer: tuple[int, Any]) -> str:
 def test_requests_on_one_connection_are_answered_in_turn() -> None:
     first, second = exchange(post(chat("a"), "keep-alive") + post(chat("b")))
     assert (text(first), text(second)) == (scripted_answer("a"), scripted_answer("b"))
+
+
+def test_a_script_can_be_replaced_while_it_serves() -> None:
+    shut = b'{"rate_limits": [{"allow": 0}], "rejection_seconds": 0}'
+    pieces = (post(chat("a"), "keep-alive"), put(shut).replace(b"close", b"keep-alive"))
+    answers = exchange(b"".join((*pieces, post(chat("a")))))
+    assert [status for status, _ in answers] == [200, 200, 429]
 
 
 def test_a_request_may_come_in_pieces() -> None:
@@ -81,6 +92,8 @@ def test_a_request_may_come_in_pieces() -> None:
         (b"GET /nobody/v1/models HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
         (b"GET / HTTP/1.0\r\n\r\n", 404),
         (b"GET /alpha/v1/chat/completions HTTP/1.0\r\n\r\n", 405),
+        (b"GET /alpha/script HTTP/1.0\r\n\r\n", 405),
+        (put(b'{"latencyy": 1}'), 400),
         (post(b"not json"), 400),
         (post(b'{"model": "m", "messages": []}'), 400),
         (post(b'{"model": "m", "messages": [{"role": "user"}]}'), 400),
