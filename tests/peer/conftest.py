@@ -23,11 +23,10 @@ def desks(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
     with ExitStack() as stack:
         opened = 0
 
-        def open_one(*, storm: bool = False, seconds: float = 0.05) -> Desk:
+        def open_one(seconds: float) -> Desk:
             nonlocal opened
             opened += 1
-            folder = tmp_path / f"desk{opened}"
-            return stack.enter_context(open_desk(folder, storm=storm, seconds=seconds))
+            return stack.enter_context(open_desk(tmp_path / f"desk{opened}", seconds))
 
         yield open_one
 
@@ -35,7 +34,7 @@ def desks(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
 @pytest.fixture(scope="session")
 def rows_without_headgate(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     """What their script loads where nobody watches and no provider refuses."""
-    with open_desk(tmp_path_factory.mktemp("bare") / "desk", storm=False, seconds=0.01) as desk:
+    with open_desk(tmp_path_factory.mktemp("bare") / "desk", seconds=0.01) as desk:
         desk.run("create")
         return desk.loaded
 
@@ -43,6 +42,9 @@ def rows_without_headgate(tmp_path_factory: pytest.TempPathFactory) -> list[Row]
 @pytest.fixture(scope="session")
 def stormy(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """A run through the storm without headgate, with the events that Data Designer writes."""
-    with open_desk(tmp_path_factory.mktemp("stormy") / "desk", storm=True, seconds=0.05) as desk:
-        desk.run("create", write_scheduler_events=True)
+    with open_desk(tmp_path_factory.mktemp("stormy") / "desk", seconds=0.1) as desk:
+        with desk.started("create", write_scheduler_events=True) as script:
+            with desk.storm():
+                pass
+            assert script.wait(120) == 0
         return desk

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ RECORDS = 60
 LLM_COLUMNS = ("ticket", "summary", "reply", "tone", "score")
 STORMY = "beta/judge-70b/chat"
 """The request resource that the storm hits."""
-STORM_FROM, STORM_TO = 1.0, 3.0
-"""Seconds from the first request to the provider."""
+RETRY_AFTER = 0.8
+STORM_SECONDS = 2.0
+"""At least so long lie the first and the last 429 of a storm apart."""
 NOWHERE = "http://127.0.0.1:9"
 
 Row = dict[str, Any]
@@ -32,6 +35,8 @@ class Desk:
 
     folder: Path
     environment: Mapping[str, str]
+    seconds: float
+    """What an answer takes, about."""
 
     def command(self, mode: str, **run_config: Any) -> list[str]:
         """Their command line: `mode` is `create` or `preview`."""
@@ -94,31 +99,50 @@ class Desk:
 
     @property
     def served(self) -> list[Served]:
-        lines = (self.folder / "served.jsonl").read_text().splitlines()
+        """What the providers recorded themselves."""
+        log = self.folder / "served.jsonl"
+        lines = log.read_text().splitlines() if log.exists() else []
         return [Served(**json.loads(line)) for line in lines]
 
+    @contextmanager
+    def storm(self) -> Iterator[None]:
+        """Beta, once it is at work, answers with nothing but 429, for a while or longer."""
+        wait_until(lambda: len(self._beta("answer")) > 10, "beta at work")
+        self._put("beta", {**self._script(2), "rate_limits": [{"retry_after": RETRY_AFTER}]})
+        yield
+        wait_until(lambda: bool(self._beta("rate_limited")), "the first 429")
+        wait_until(lambda: self.refused[-1] - self.refused[0] > STORM_SECONDS, "a storm")
+        self._put("beta", self._script(2))
+
     @property
-    def storm(self) -> tuple[float, float]:
-        """When the first and the last 429 was given, in monotonic seconds of this machine."""
-        refused = [one.answered_at for one in self.served if one.outcome == "rate_limited"]
-        return min(refused), max(refused)
+    def refused(self) -> list[float]:
+        """When each 429 was given, in monotonic seconds of this machine, in order."""
+        return sorted(one.answered_at for one in self._beta("rate_limited"))
+
+    def _beta(self, outcome: str) -> list[Served]:
+        return [one for one in self.served if (one.provider, one.outcome) == ("beta", outcome)]
+
+    def _script(self, seed: int) -> dict[str, Any]:
+        return {"seed": seed, "latency": {"mean": self.seconds, "spread": self.seconds / 3}}
+
+    def _put(self, provider: str, script: dict[str, Any]) -> None:
+        url = self.environment[f"{provider.upper()}_URL"].replace("/v1", "/script")
+        request = urllib.request.Request(url, json.dumps(script).encode(), method="PUT")
+        with urllib.request.urlopen(request, timeout=30):
+            pass
 
 
 @contextmanager
-def open_desk(folder: Path, *, storm: bool, seconds: float) -> Iterator[Desk]:
-    """A desk whose providers answer after about `seconds`; in a storm, beta refuses for a while."""
+def open_desk(folder: Path, seconds: float) -> Iterator[Desk]:
+    """A desk whose providers answer after about `seconds`."""
     folder.mkdir(parents=True)
     (folder / "out").mkdir()
     topics = ("tides", "bridges", "lanterns")
     lines = [f"{number},{topics[number % 3]}" for number in range(RECORDS)]
     (folder / "seed.csv").write_text("\n".join(["number,topic", *lines]) + "\n")
-    alpha: dict[str, Any] = {"seed": 1, "latency": {"mean": seconds, "spread": seconds / 3}}
-    beta: dict[str, Any] = {**alpha, "seed": 2}
-    if storm:
-        window = {"from": STORM_FROM, "to": STORM_TO, "retry_after": 0.4, "allow": 0}
-        beta["rate_limits"] = [window]
+    desk = Desk(folder, {}, seconds)
     script = folder / "providers.yaml"
-    script.write_text(json.dumps({"alpha": alpha, "beta": beta}))
+    script.write_text(json.dumps({"alpha": desk._script(1), "beta": desk._script(2)}))
     module, log = "engine.models.scripted_server", folder / "served.jsonl"
     server = subprocess.Popen(
         [sys.executable, "-P", "-m", module, script, "--for", "300", "--log", log],
@@ -136,8 +160,15 @@ def open_desk(folder: Path, *, storm: bool, seconds: float) -> Iterator[Desk]:
             "NEMO_TELEMETRY_ENABLED": "false",
             "HTTPS_PROXY": NOWHERE,  # nothing leaves this machine
         }
-        yield Desk(folder, {**os.environ, **own})
+        yield replace(desk, environment={**os.environ, **own})
     finally:
         server.terminate()
         server.wait()
         server.stdout.close()
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"never came: {what}"
+        time.sleep(0.05)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.program import HEADGATE, headgate
 from tests.e2e.terminal import Terminal
-from tests.peer.desk import LLM_COLUMNS, RECORDS, STORMY, Desk
+from tests.peer.desk import LLM_COLUMNS, RECORDS, RETRY_AFTER, STORMY, Desk
 
 ALL_ROWS = f"{RECORDS}/{RECORDS} rows"
 MODEL = STORMY.rpartition("/")[0]
@@ -30,7 +30,7 @@ def leave(terminal: Terminal) -> None:
 
 
 def test_watched_from_before_the_file_exists(desks: Callable[..., Desk]) -> None:
-    desk = desks(storm=True)
+    desk = desks(0.2)
     dataset = desk.native_events.parent
     with console(desk, dataset.relative_to(desk.folder)) as before:
         before.wait_for("WAITING", "Waiting for out/dataset/scheduler_events.jsonl")
@@ -38,9 +38,10 @@ def test_watched_from_before_the_file_exists(desks: Callable[..., Desk]) -> None
             before.wait_for("LIVE", *LLM_COLUMNS, "request stream (attempts, waits, leases)")
             with console(desk, desk.native_events) as during:
                 during.wait_for("LIVE", MODEL)
-                for terminal in (before, during):
-                    terminal.wait_for("limited by", f"request cooldown {STORMY}")
-                assert script.wait(60) == 0
+                with desk.storm():
+                    for terminal in (before, during):
+                        terminal.wait_for(f"limited by {MODEL}", "  cooldown ")
+                assert script.wait(120) == 0
                 during.wait_for("ENDED", ALL_ROWS, "success")
                 leave(during)
         before.wait_for("ENDED", ALL_ROWS, "success")
@@ -51,7 +52,7 @@ def test_watched_from_before_the_file_exists(desks: Callable[..., Desk]) -> None
 
 
 def test_a_killed_script_is_told(desks: Callable[..., Desk]) -> None:
-    desk = desks(seconds=0.5)
+    desk = desks(0.5)
     with console(desk, desk.out) as terminal:
         with desk.started("create", write_scheduler_events=True) as script:
             terminal.wait_for("LIVE", "working")
@@ -66,10 +67,10 @@ def test_why_names_the_storm(stormy: Desk) -> None:
     report = json.loads(done.stdout)
     [cooldown] = [v for v in report["verdicts"] if v["verdict"] == "request_cooldown"]
     assert cooldown["resource"] == STORMY
-    began = json.loads(stormy.native_events.read_bytes().partition(b"\n")[0])
-    first, last = (at - began["captured_at_monotonic"] for at in stormy.storm)
+    first, last = (stormy.refused[n] - report["run"]["began_monotonic"] for n in (0, -1))
     assert cooldown["start"] == pytest.approx(first, abs=0.5)
-    assert cooldown["end"] == pytest.approx(last, abs=0.5)
+    assert cooldown["start"] + cooldown["detail"]["limited_seconds"] == pytest.approx(last, abs=0.5)
+    assert cooldown["end"] == pytest.approx(last + RETRY_AFTER, abs=0.5)
 
 
 def test_truncated_and_replaced_under_the_console(stormy: Desk, tmp_path: Path) -> None:
