@@ -37,6 +37,7 @@ class FairnessChecks:
         self._book = book
         self._members: dict[str, _Member] = {}
         self._capped: set[str] = set()
+        self._passed_over: set[str] = set()
         self._lends = False
 
     def keyframe(self, event: SchedulerEvent) -> None:
@@ -66,13 +67,18 @@ class FairnessChecks:
         for member in self._members.values():
             member.windows.clear()
 
-    def skipped(self, group: str | None) -> None:
-        """The group gave way for a reason of its policy."""
+    def passed_over(self, state: State, event: SchedulerEvent) -> None:
+        """Its policy lets others go first, which is told once, until its head gets a lease."""
+        task = state.tasks.get(event.task_id or "")
+        if task is not None:
+            self._passed_over.add(task.group)
+
+    def _start_anew(self, group: str) -> None:
         for name, member in self._members.items():
             if name == group:
                 member.windows.clear()
             else:
-                member.windows.pop(group or "", None)
+                member.windows.pop(group, None)
 
     def dispatched(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
         """Before a lease of the group's head is folded in."""
@@ -96,6 +102,9 @@ class FairnessChecks:
             return
         before, after = winner.served, winner.served + 1.0 / winner.weight
         winner.served = after
+        if name in self._passed_over:
+            self._passed_over.discard(name)
+            self._start_anew(name)
         if name not in able:
             return
         compared = False
@@ -122,7 +131,7 @@ class FairnessChecks:
             self._book.looked_at["fairness"] += 1
         group = state.groups.get(name)
         if group is not None and group.queued <= 1:
-            self.skipped(name)
+            self._start_anew(name)
 
     def _can_run(self, state: State, name: str, member: _Member) -> bool:
         """Surely: work queued, units free, one more lease within the least share any policy gives.
@@ -130,7 +139,9 @@ class FairnessChecks:
         Shares count all groups that queue for or hold the resource.
         """
         group = state.groups.get(name)
-        if group is None or group.queued == 0 or name in self._capped:
+        if group is None or group.queued == 0:
+            return False
+        if name in self._capped or name in self._passed_over:
             return False
         for resource, amount in member.needs:
             limit = state.limits.get(resource)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.events import ALL_REQUEST_KINDS, Event, RunInfo, SchedulerEvent
-from replay.payload import text
 from replay.reducer import begin, reduce
 from replay.state import State
 from replay.verify.fairness_checks import FairnessChecks
@@ -81,7 +80,7 @@ class Verifier:
                     self._keyframes.look(state, event, ordinal)
                     self._fairness.keyframe(event)
                 elif kind == "request_pressure_advisory_skipped":
-                    self._fairness.skipped(text(event.diagnostics.get("group")))
+                    self._fairness.passed_over(state, event)
                 reduce(state, event, ordinal, run)
                 self._follow(event, ordinal)
             else:

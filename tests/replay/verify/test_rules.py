@@ -230,6 +230,9 @@ def test_a_group_that_is_served_ahead_of_its_share_is_noticed() -> None:
     for number, task_id in enumerate(unfair, 1):
         lease(task_id, number)
     assert "fairness" in broken_rules(verify_events(run, renumbered(events)))
+    gave_way = SchedulerEvent("request_pressure_advisory_skipped", 0.0, 0, task_id="b/5")
+    events.insert(len(start) + 2 * len(turns), gave_way)
+    assert "fairness" not in broken_rules(verify_events(run, renumbered(events)))
 
 
 def test_an_announced_gap_is_found_as_announced_and_nothing_is_concluded_across_it() -> None:
