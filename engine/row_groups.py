@@ -27,12 +27,19 @@ def split_rows(records: int, buffer_size: int) -> tuple[RowGroupSpec, ...]:
 
 
 class RowGroupAdmission:
-    """At most `max_concurrent` row groups in flight, in order. Knows nothing of task leases."""
+    """At most `target` row groups in flight, in order. Knows nothing of task leases.
 
-    def __init__(self, max_concurrent: int, groups: Sequence[RowGroupSpec]) -> None:
+    The target is `max_concurrent`, or where it is `adaptive`, begins at 1 and only ever grows, up
+    to `max_concurrent`.
+    """
+
+    def __init__(
+        self, max_concurrent: int, groups: Sequence[RowGroupSpec], adaptive: bool = False
+    ) -> None:
         if max_concurrent < 1:
             raise ValueError(f"at least 1 row group must be allowed, not {max_concurrent}")
-        self.target = max_concurrent
+        self.target = 1 if adaptive else max_concurrent
+        self._most = max_concurrent
         self.admitted = 0
         self.finished = 0
         self._groups = tuple(groups)
@@ -47,6 +54,13 @@ class RowGroupAdmission:
     def next(self) -> RowGroupSpec | None:
         """The row group that comes next; None where all are admitted."""
         return self._groups[self.admitted] if self.admitted < len(self._groups) else None
+
+    def raise_target(self) -> bool:
+        """One more may be in flight; False where that would let in none."""
+        if self.next is None or self.target >= self._most or len(self._in_flight) < self.target:
+            return False
+        self.target += 1
+        return True
 
     def try_admit(self) -> RowGroupSpec | None:
         """The next row group, now in flight; None where none is left or the target is reached."""

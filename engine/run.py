@@ -143,7 +143,9 @@ async def execute_run(
             plan.limits, build_policy(plan.task_admission, admission.pressure), clock
         ),
         row_group_admission=RowGroupAdmission(
-            workflow.run.max_concurrent_row_groups, plan.row_groups
+            workflow.run.max_concurrent_row_groups,
+            plan.row_groups,
+            plan.task_admission.adaptive_row_groups,
         ),
         workers=LocalWorkers(),
         execute=execute,

@@ -120,7 +120,7 @@ def plan_run(
         static_caps=caps,
         task_admission=task_admission,
         request_admission=request_admission,
-        capacity=_capacity(workflow, limits, caps, request_admission),
+        capacity=_capacity(workflow, limits, caps, task_admission, request_admission),
         metadata_diagnostics=tuple(resolver.diagnostics),
     )
 
@@ -175,6 +175,7 @@ def _capacity(
     workflow: Workflow,
     limits: Mapping[SchedulerResourceKey, int],
     caps: Mapping[ProviderModelKey, StaticCap],
+    tasks: TaskAdmissionConfig,
     config: RequestAdmissionConfig,
 ) -> AsyncCapacityPlan:
     run = workflow.run
@@ -188,8 +189,12 @@ def _capacity(
             buffer_size=CapacityValue(run.buffer_size, setting("buffer_size")),
             row_group_admission=RowGroupCapacity(
                 row_group_concurrency=concurrency,
-                mode=CapacityValue("fixed", "default"),
-                initial_target=concurrency,
+                mode=CapacityValue("adaptive", "engine_internal_config")
+                if tasks.adaptive_row_groups
+                else CapacityValue("fixed", "default"),
+                initial_target=CapacityValue(1, "engine_internal_config")
+                if tasks.adaptive_row_groups
+                else concurrency,
                 max_admitted_rows=CapacityValue(
                     run.max_concurrent_row_groups * run.buffer_size, concurrency.source
                 ),

@@ -214,6 +214,9 @@ class AsyncTaskScheduler:
 
     def emit_keyframe(self, reason: str) -> None:
         """`start`, `periodic`, `segment` or `end`; all but `periodic` list every live task."""
+        if reason == "segment" and self._ended is not None and not self._ended.done():
+            self._idle.forget()
+            self._wake()
         if self._stream.enabled:
             self._stream.scheduler(
                 "scheduler_health_snapshot",
@@ -291,6 +294,7 @@ class AsyncTaskScheduler:
                 self._admit_row_groups()
                 self._enqueue_ready()
                 self._dispatch()
+                self._use_free_slots()
         except Exception as error:
             self._fail(f"the scheduler failed: {type(error).__name__}", error)
         self._clockwork.check_count()
@@ -351,6 +355,23 @@ class AsyncTaskScheduler:
                     "target": row_groups.target,
                 },
             )
+
+    def _use_free_slots(self) -> None:
+        """Nothing is queued, so nothing more could use a slot that is free: let in more rows."""
+        row_groups = self._row_groups
+        before = row_groups.target
+        if len(self._queue) or not row_groups.raise_target():
+            return
+        self._stream.scheduler(
+            "row_group_admission_target_changed",
+            reason="queue_empty",
+            diagnostics={
+                "previous": before,
+                "target": row_groups.target,
+                "in_flight": len(row_groups.in_flight),
+            },
+        )
+        self._wake()
 
     def _announce(self, ready: Iterable[TaskPayload]) -> None:
         """Tasks whose dependencies are met become live. A run that stops takes on no more."""
@@ -435,11 +456,10 @@ class AsyncTaskScheduler:
                 group = {"group": item.group.key.label}
                 tell("admission_denied", live, now, decision.reason, group)
                 continue
-            self._idle.leave()
             live.lease = decision
             live.acquired_at = now = decision.acquired_at
             live.enter("leased", now)
-            self._events.leased(live, now)
+            self._events.leased(live, now, admission.debt_changed)
             if queue.commit(selection) is None:
                 live.enter("queued", self._release(live))
                 tell("stale_selection", live, live.since)
@@ -554,6 +574,13 @@ class AsyncTaskScheduler:
 
     def _retry_now(self, live: LiveTask) -> None:
         del self._deferred[live.item.task_id]
+        now = self._clock.monotonic()
+        self._events.tell(
+            "salvage_redispatched",
+            live,
+            now,
+            diagnostics={"attempt": live.attempt + 1, "deferred_seconds": now - live.since},
+        )
         live.timer = live.retry_at = live.enqueued_at = None
         live.attempt += 1
         self._tracker.mark_ready_again(live.item.task_id)
@@ -611,8 +638,8 @@ class AsyncTaskScheduler:
         self._queue.unpark(lease.resources.amounts, lease.item.group.key)
         self._reconsider()
         now = self._clock.monotonic()
-        kind = "task_lease_released" if result.released else "release_diagnostic"
-        self._events.tell(kind, live, now, result.reason)
+        debts = self._admission.debt_changed if result.released else {}
+        self._events.released(live, now, result, debts)
         live.close_lease()
         return now
 

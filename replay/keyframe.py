@@ -117,8 +117,7 @@ def correct(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> 
         if state.out_of_step:
             _replace(state, event.snapshot, run)
         else:
-            # No event of its own tells of debt, or of the target before the first admission.
-            _set_debt(state, mapping(event.snapshot.get("debt_by_group")))
+            # No event tells the target before the first admission.
             rows = mapping(event.snapshot.get("row_groups"))
             state.row_groups.target = count(rows.get("target"))
 

@@ -23,7 +23,7 @@ TASK_KINDS = frozenset(
     """.split()
 )
 BLOCK_KINDS = frozenset(
-    "queue_empty admission_blocked group_capped task_lease_acquired scheduler_job_completed".split()
+    "queue_empty admission_blocked group_capped queue_drained scheduler_job_completed".split()
 )
 QUIET_REQUEST_KINDS = frozenset(
     """

@@ -179,7 +179,7 @@ def task_lease_acquired(state: State, event: SchedulerEvent, ordinal: int, run: 
     lease_id = event.task_lease_id
     if lease_id is None:
         raise ValueError("no lease")
-    state.block = None
+    _owe(state, event)
     task = state.tasks.get(event.task_id or "")
     if task is None:
         task = _orphan(state, event, run)
@@ -284,7 +284,20 @@ def cancelled(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -
         _ended(state, event, "cancelled")
 
 
+def _owe(state: State, event: SchedulerEvent) -> None:
+    """What groups owe now, where a lease or its end has changed it."""
+    for name, debts in mapping(event.diagnostics.get("debt")).items():
+        owed = group_of(state, name).debt
+        for resource, amount in mapping(debts).items():
+            units = count(amount)
+            if units:
+                owed[resource] = units
+            else:
+                owed.pop(resource, None)
+
+
 def task_lease_released(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    _owe(state, event)
     task = state.tasks.get(event.task_id or "")
     if task is None or task.lease_id is None or task.lease_id != event.task_lease_id:
         state.orphans += 1
@@ -339,6 +352,11 @@ def blocked(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> 
         ),
         available_after=number(diagnostics.get("available_after")),
     )
+
+
+def queue_drained(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    if state.block is not None and state.block.kind != "queue_empty":
+        state.block = None
 
 
 def _shortage(resource: str, facts: dict[str, object]) -> Shortage:
@@ -461,7 +479,7 @@ HANDLERS: dict[str, Handler] = {
     "non_retryable_dropped": non_retryable_dropped,
     "cancelled": cancelled,
     "salvage_redispatched": nothing,
-    "queue_drained": nothing,
+    "queue_drained": queue_drained,
     "task_completed": task_completed,
     "task_lease_released": task_lease_released,
     "release_diagnostic": release_diagnostic,

@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 SequenceSemantics = Literal["gapless", "per_producer", "none"]
 
 
-class RuntimeCorrelation(msgspec.Struct, frozen=True):
+class RuntimeCorrelation(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whose work it is: seven primitives, captured when the fact happens."""
 
     run_id: str

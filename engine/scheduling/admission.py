@@ -56,6 +56,8 @@ class TaskAdmissionController:
                 raise ValueError(f"limit of {key.label} must be at least 1, not {limit}")
         self.release_diagnostics: dict[ReleaseReason, int] = {}
         """Refused releases by reason."""
+        self.debt_changed: Mapping[TaskGroupKey, Mapping[SchedulerResourceKey, int]] = {}
+        """What is owed now where the last acquisition or release changed it, in units."""
         self._ledger = TaskLedger(limits)
         self._policy = policy
         self._clock = clock
@@ -127,7 +129,7 @@ class TaskAdmissionController:
             held = self._by_group[item.group.key] = {}
         held[lease.lease_id] = lease
         self._ledger.take(lease, view)
-        if delta.debt_changes:
+        if delta.debt_changes or self.debt_changed:
             self._book_debt(delta)
         return lease
 
@@ -156,7 +158,7 @@ class TaskAdmissionController:
             del self._by_group[group]
         self._ledger.give_back(lease)
         delta = self._policy.on_release(lease)
-        if delta.debt_changes:
+        if delta.debt_changes or self.debt_changed:
             self._book_debt(delta)
         if delta.shares_may_grow:
             for resource in lease.resources.amounts:
@@ -271,4 +273,7 @@ class TaskAdmissionController:
         return "unknown_lease"
 
     def _book_debt(self, delta: PolicyStateDelta) -> None:
-        self._paid_off.update(dict.fromkeys(self._ledger.change_debt(delta.debt_changes.items())))
+        changed = self.debt_changed = self._ledger.change_debt(delta.debt_changes)
+        for group, debts in changed.items():
+            if not all(debts.values()):
+                self._paid_off[group] = None

@@ -9,7 +9,12 @@ from engine.scheduling.queue import FairTaskQueue
 
 class IdleReport:
     """Emits `queue_empty` only with nothing queued, `admission_blocked` or `group_capped` only
-    with work queued; each on entering its state and when its explanation changes."""
+    with work queued; each on entering its state and when its explanation changes.
+
+    The state is that between two dispatch passes: a pass that admits something and is blocked again
+    for the same reasons has not left it. The explanation is who is denied and why, and which
+    groups hold what is short; amounts and ages are told as they are at that moment.
+    """
 
     def __init__(
         self, stream: EventStream, queue: FairTaskQueue, admission: TaskAdmissionController
@@ -19,8 +24,8 @@ class IdleReport:
         self._admission = admission
         self._told: object = None
 
-    def leave(self) -> None:
-        """Something was admitted: whatever blocked is over."""
+    def forget(self) -> None:
+        """A reader begins here: what holds is told again."""
         self._told = None
 
     def tell(self, in_flight: int, deferred: int) -> None:
@@ -42,7 +47,15 @@ class IdleReport:
             return
         dominant = next(iter(summary.dominant_reasons))
         groups, resources = summary.diagnostics["groups"], summary.diagnostics["resources"]
-        explanation = (summary.dominant_reasons, groups, set(resources))
+        explanation = (
+            summary.dominant_reasons,
+            groups,
+            summary.available_after,
+            {
+                resource: {holder["group"] for holder in shortage["holders"]}
+                for resource, shortage in resources.items()
+            },
+        )
         if explanation == self._told:
             return
         self._told = explanation

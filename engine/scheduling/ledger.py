@@ -5,7 +5,7 @@ Groups without leases have no entry, so that the ledger is as small as what is l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from engine.identity import SchedulerResourceKey, TaskGroupKey
 from engine.scheduling.holders import Holders
@@ -99,23 +99,26 @@ class TaskLedger:
             del self._running_units[group]
 
     def change_debt(
-        self, changes: Iterable[tuple[tuple[TaskGroupKey, SchedulerResourceKey], int]]
-    ) -> list[TaskGroupKey]:
-        """Book changes in units; a debt never falls below 0. Returns whose debt is paid off."""
-        paid_off = []
-        for (group, resource), change in changes:
+        self, changes: Mapping[tuple[TaskGroupKey, SchedulerResourceKey], int]
+    ) -> Units:
+        """Book changes in units; a debt never falls below 0. Returns what is owed now where that
+        is another amount than before."""
+        changed: Units = {}
+        for (group, resource), change in changes.items():
             debts = self._debt.get(group, {})
             before = debts.get(resource, 0)
             after = max(0, before + change)
+            if after == before:
+                continue
+            changed.setdefault(group, {})[resource] = after
             if after:
                 debts[resource] = after
                 self._debt[group] = debts
-            elif before:
+            else:
                 del debts[resource]
-                paid_off.append(group)
                 if not debts:
                     del self._debt[group]
-        return paid_off
+        return changed
 
     def view(self) -> TaskAdmissionView:
         return TaskAdmissionView(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from engine.events import EventStream
+from engine.identity import SchedulerResourceKey, TaskGroupKey
 from engine.scheduling.live import LiveTask
+from engine.scheduling.types import ReleaseResult
+
+Debts = Mapping[TaskGroupKey, Mapping[SchedulerResourceKey, int]]
 
 
 class TaskEvents:
@@ -35,7 +40,7 @@ class TaskEvents:
 
     def ready(self, live: LiveTask, at: float) -> None:
         if self._stream.enabled:
-            diagnostics = {"group": live.item.group.key.label, "attempt": live.attempt}
+            diagnostics: dict[str, Any] = {"group": live.item.group.key.label}
             self.tell("dependency_ready", live, at, diagnostics=_with_row(live, diagnostics))
 
     def enqueued(self, live: LiveTask, at: float) -> None:
@@ -46,20 +51,36 @@ class TaskEvents:
             "group": item.group.key.label,
             "weight": item.group.weight,
             "resources": item.resource_request.labels,
-            "attempt": live.attempt,
         }
         if item.request_resource_key is not None:
             diagnostics["request_resource"] = item.request_resource_key.label
         self.tell("ready_enqueued", live, at, diagnostics=_with_row(live, diagnostics))
 
-    def leased(self, live: LiveTask, at: float) -> None:
+    def leased(self, live: LiveTask, at: float, debts: Debts) -> None:
         if self._stream.enabled:
-            resources = live.item.resource_request.labels
-            self.tell("task_lease_acquired", live, at, diagnostics={"resources": resources})
+            diagnostics = _with_debts({"resources": live.item.resource_request.labels}, debts)
+            self.tell("task_lease_acquired", live, at, diagnostics=diagnostics)
+
+    def released(self, live: LiveTask, at: float, result: ReleaseResult, debts: Debts) -> None:
+        if self._stream.enabled:
+            kind = "task_lease_released" if result.released else "release_diagnostic"
+            self.tell(kind, live, at, result.reason, _with_debts({}, debts))
+
+
+def _with_debts(diagnostics: dict[str, Any], debts: Debts) -> dict[str, Any]:
+    """`debt`: what groups owe now, where this lease or its end has changed it."""
+    if debts:
+        diagnostics["debt"] = {
+            group.label: {resource.label: amount for resource, amount in owed.items()}
+            for group, owed in debts.items()
+        }
+    return diagnostics
 
 
 def _with_row(live: LiveTask, diagnostics: dict[str, Any]) -> dict[str, Any]:
     row = live.item.payload.row
     if row is not None:
         diagnostics["row"] = row
+    if live.attempt > 1:
+        diagnostics["attempt"] = live.attempt
     return diagnostics

@@ -206,7 +206,6 @@ def _task_leased(
 ) -> None:
     memory.stalls.admitted("", memory.time or 0.0, ordinal)
     memory.doubtful_meters.update(memory.capped)
-    memory.capped = {}
     if not memory.standing.attempts_seen:
         _stand_in(memory, state, event, ordinal, run)
 
@@ -274,6 +273,8 @@ _SCHEDULER_FACTS: dict[str, Callable[[Memory, State, SchedulerEvent, int, RunInf
     "row_group_checkpointed": _checkpoint,
     "scheduler_health_snapshot": _snapshot,
     "group_capped": _blocked,
+    "queue_empty": _blocked,
+    "queue_drained": _blocked,
     "admission_blocked": _blocked,
     "scheduler_job_started": _job,
     "scheduler_job_completed": _job,

@@ -59,12 +59,11 @@ def test_what_a_task_event_carries() -> None:
         event for event in one.told() if event.task_id == "q/0"
     )
     group = "local/default/q"
-    assert ready.diagnostics == {"group": group, "attempt": 1, "row": 0}
+    assert ready.diagnostics == {"group": group, "row": 0}
     assert enqueued.diagnostics == {
         "group": group,
         "weight": 2.0,
         "resources": {"submission": 1},
-        "attempt": 1,
         "request_resource": "alpha/gen/chat",
         "row": 0,
     }
@@ -136,7 +135,8 @@ def test_a_retryable_failure_is_deferred_and_comes_back() -> None:
     one = run(Setting((column("a"),), records=2, execute=execute, retry=RetryPolicy(5, 4.0, 30.0)))
     assert one.result == RunResult("success", 2, 0)
     retry = ["selected", "task_lease_acquired", "worker_spawned"]
-    first = [*WHOLE_LIFE[:2], *retry, "retry_deferred", "task_lease_released"]
+    ended = ["retry_deferred", "task_lease_released", "salvage_redispatched"]
+    first = [*WHOLE_LIFE[:2], *retry, *ended]
     assert one.kinds_of("a/1") == [*first, *first, *WHOLE_LIFE]
     deferred = one.told("retry_deferred")
     assert [event.reason_or_result for event in deferred] == ["RateLimited"] * 2
@@ -146,10 +146,12 @@ def test_a_retryable_failure_is_deferred_and_comes_back() -> None:
         "retry_at": 7.0,
         "message": "the provider asked to wait",
     }
+    salvaged = one.told("salvage_redispatched")
+    assert salvaged[0].diagnostics == {"attempt": 2, "deferred_seconds": 7.0}
     back_off = deferred[1].diagnostics["delay_seconds"]
     assert 4.0 <= back_off <= 8.0
     ready = [event for event in one.told("dependency_ready") if event.task_id == "a/1"]
-    assert [event.diagnostics["attempt"] for event in ready] == [1, 2, 3]
+    assert [event.diagnostics.get("attempt", 1) for event in ready] == [1, 2, 3]
     assert [event.captured_at_monotonic for event in ready] == [0.0, 7.0, 7.0 + back_off]
 
 
@@ -514,12 +516,38 @@ def test_looking_again_without_a_change_tells_nothing() -> None:
             at={float(when): lambda one: one.scheduler._wake() for when in range(1, 9)},
         )
     )
-    assert [event.captured_at_monotonic for event in one.told("admission_blocked")] == [
-        0.0,
-        10.0,
-        20.0,
-        30.0,
+    told = one.told("admission_blocked", "queue_empty")
+    assert [(event.event_kind, event.captured_at_monotonic) for event in told] == [
+        ("admission_blocked", 0.0),
+        ("queue_empty", 40.0),
     ]
+
+
+def test_a_block_is_told_again_when_others_hold_what_is_short() -> None:
+    columns = (column("b"), column("a", needs={"one": 1}))
+    one = run(Setting(columns, records=3, slots=3, local={"one": 1}, execute=takes(1.0)))
+    holders = [
+        {
+            resource: {holder["group"] for holder in facts["holders"]}
+            for resource, facts in event.diagnostics["resources"].items()
+        }
+        for event in one.told("admission_blocked")
+    ]
+    assert len(holders) > 1
+    assert all(before != after for before, after in pairwise(holders))
+
+
+def test_whoever_begins_to_read_in_the_middle_is_told_what_holds() -> None:
+    one = run(
+        Setting(
+            (column("a"),),
+            records=9,
+            slots=2,
+            execute=takes(10.0),
+            at={5.0: lambda one: one.scheduler.emit_keyframe("segment")},
+        )
+    )
+    assert [event.captured_at_monotonic for event in one.told("admission_blocked")] == [0.0, 5.0]
 
 
 def test_a_cap_of_its_own_is_told_as_group_capped() -> None:

@@ -271,7 +271,7 @@ def test_cancelling_a_queued_task_takes_it_out() -> None:
     assert (state.tasks, state.groups["g"].queued, state.groups["g"].demand) == ({}, 0, {})
 
 
-def test_a_block_lasts_until_the_next_lease() -> None:
+def test_a_block_lasts_until_something_else_is_told() -> None:
     story = Story()
     story.queued()
     facts = {
@@ -296,7 +296,23 @@ def test_a_block_lasts_until_the_next_lease() -> None:
     assert state.block is not None
     assert (state.block.since, state.block.reason) == (entered, "no_capacity")
     state = story.task("task_lease_acquired", lease="t1", resources={"submission": 1})
+    assert state.block is not None
+    assert state.block.since == entered
+    state = story.task("queue_drained", task=None)
     assert state.block is None
+    state = story.task("queue_empty", task=None)
+    assert state.block is not None
+    state = story.task("queue_drained", task=None)
+    assert state.block is not None
+
+
+def test_debts_are_told_with_the_leases_that_change_them() -> None:
+    story = Story()
+    story.queued()
+    state = story.task("task_lease_acquired", lease="t1", debt={"g": {"submission": 2}})
+    assert state.groups["g"].debt == {"submission": 2}
+    state = story.task("task_lease_released", lease="t1", debt={"g": {"submission": 0}})
+    assert state.groups["g"].debt == {}
 
 
 def test_a_request_from_wait_to_release() -> None:

@@ -26,6 +26,7 @@ from engine.scheduler import AsyncTaskScheduler, ColumnPlan, RetryPolicy, RunRes
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicy
 from engine.scheduling.queue import FairTaskQueue
+from engine.scheduling.resolver import MetadataDiagnostic
 from engine.scheduling.types import (
     ResolvedTaskScheduling,
     SchedulerResourceRequest,
@@ -126,6 +127,8 @@ class Setting:
     keyframe_seconds: float = 1.0
     keyframe_events: int = 5000
     cpu_seconds: Callable[[], float] | None = None
+    adaptive_row_groups: bool = False
+    metadata_diagnostics: Sequence[MetadataDiagnostic] = ()
     at: Mapping[float, Callable[[Run], object]] = field(default_factory=dict)
 
 
@@ -157,7 +160,7 @@ class Run:
         self.workers.admission = self.admission
         self.workers.fail_at = setting.spawn_fails_at
         groups = split_rows(setting.records, setting.buffer_size)
-        self.row_groups = RowGroupAdmission(setting.row_groups, groups)
+        self.row_groups = RowGroupAdmission(setting.row_groups, groups, setting.adaptive_row_groups)
         self.scheduler = AsyncTaskScheduler(
             columns=setting.columns,
             row_groups=groups,
@@ -178,6 +181,7 @@ class Run:
             keyframe_events=setting.keyframe_events,
             heartbeat_seconds=setting.heartbeat_seconds,
             cpu_seconds=setting.cpu_seconds,
+            metadata_diagnostics=setting.metadata_diagnostics,
         )
         for when, callback in setting.at.items():
             loop.call_at(when, callback, self)
