@@ -35,6 +35,7 @@ bench: $(READY)
 	$(BIN)/python tests/bench/request_waiters.py
 	$(BIN)/python tests/bench/console_update.py
 	$(BIN)/python tests/bench/replay_speed.py
+	$(BIN)/python tests/bench/recording_scale.py
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -29,8 +29,6 @@ BACK = 32
 """How many earlier states a step back brings at once."""
 STATES_KEPT = 256
 READ_AHEAD = 256
-KEYFRAME_EVERY = 5_000
-"""Events in memory from which a seek has to fold at most."""
 SMALLEST_STEP = 200
 LARGEST_STEP = 10_000
 
@@ -67,7 +65,7 @@ class Session:
         self._blame_of: tuple[int, int] | None = None
         self._blame_rows: list[BlameRow] = []
         if feed is not None:
-            self._ingest = Ingest(feed, ":memory:", KEYFRAME_EVERY)
+            self._ingest = Ingest(feed, ":memory:")
             self.reader = self._ingest.reader
         elif recording is not None:
             self.reader = open_recording(recording)
@@ -350,7 +348,7 @@ class Session:
         """From the bins that lie wholly before the cursor, or all of them at the very end."""
         if self._last == 0:
             return (), None
-        over = self.finished and at >= self._t1
+        over = self.finished and self._state.ordinal == self._last
         last = int((at - run.monotonic_start) // 1) - (0 if over else 1)
         first = max(int((self._t0 - run.monotonic_start) // 1), last + 1 - max(1, round(span)))
         if (first, last) != self._blame_of:
@@ -363,7 +361,7 @@ class Session:
         if want.bars <= 0 or self._last == 0:
             return ()
         window = (self._at - want.span, self._at)
-        leases, attempts = self.reader.bars(*window, want.bars)
+        leases, attempts = self.reader.bars(*window, want.bars, self._state.ordinal)
         over = at_end and self.finished
         return framing.lease_bars(
             self._state, leases, attempts, self._state.ordinal, over, window, want.bars

@@ -20,6 +20,13 @@ from replay.recording.writer import FoldDump, Keyframe, RecordingWriter, prepare
 from replay.sources.base import Batch, BrokenLine, Feed
 from replay.state import State
 
+FEWEST_EVENTS = 1_000
+MOST_EVENTS = 10_000
+BYTES_PER_EVENT = 20
+"""From one keyframe to the next: so few events that folding them takes no time that a person sees,
+so many that keyframes of a large state don't outgrow the events."""
+FOLD_EVERY = 5_000
+"""Events after which the fold itself is kept, for whoever goes on after a crash."""
 _REPLAY_EVENTS = 10_000
 
 
@@ -46,15 +53,17 @@ class Ingest:
         self,
         feed: Feed,
         target: duckdb.DuckDBPyConnection | Path | str,
-        keyframe_every: int = 5_000,
+        keyframe_every: int | None = None,
         overlap: bool = False,
     ) -> None:
-        """With `overlap` a batch is written while the next one is folded.
+        """`keyframe_every`: events from one keyframe to the next; None goes by their size.
 
-        `last_ordinal` then runs ahead of what `reader` sees.
+        With `overlap` a batch is written while the next one is folded: `last_ordinal` then runs
+        ahead of what `reader` sees.
         """
         self._feed = feed
-        self._keyframe_every = keyframe_every
+        self._fixed_every = keyframe_every
+        self._keyframe_every = keyframe_every or FEWEST_EVENTS
         self._writing = ThreadPoolExecutor(1, "recording") if overlap else None
         self._written: Future[None] | None = None
         self._owned = not isinstance(target, duckdb.DuckDBPyConnection)
@@ -70,6 +79,7 @@ class Ingest:
         self._ordinal = 0
         self._position: dict[str, int] = {}
         self._keyframe_ordinal = 0
+        self._fold_ordinal = 0
         self._early_broken: list[BrokenLine] = []
         self.finished = self._writer.meta("ending") is not None
         self._resume()
@@ -154,7 +164,7 @@ class Ingest:
         """An empty recording gets its run and the state before the first event."""
         self.fold = Fold(run)
         self._run = run
-        self._ordinal = self._keyframe_ordinal = ordinal
+        self._ordinal = self._keyframe_ordinal = self._fold_ordinal = ordinal
         nothing = FoldOutput([], [], [], [], [])
         keyframes = [self._keyframe(self.fold.state)]
         self._writer.append([], ordinal + 1, nothing, self._position, keyframes=keyframes, run=run)
@@ -164,7 +174,7 @@ class Ingest:
         keyframes = []
         events, first = batch.events, batch.first_ordinal
         while events:
-            room = self._keyframe_every - (self._ordinal - self._keyframe_ordinal)
+            room = max(1, self._keyframe_every - (self._ordinal - self._keyframe_ordinal))
             some, events = events[:room], events[room:]
             self.fold.apply(some, first)
             first += len(some)
@@ -172,14 +182,18 @@ class Ingest:
             if len(some) == room:
                 keyframes.append(self._keyframe(self.fold.state))
                 self._keyframe_ordinal = self._ordinal
+        output, fold = self.fold.drain(), None
+        if self._ordinal - self._fold_ordinal >= FOLD_EVERY:
+            fold = FoldDump(self._ordinal, self.fold.dump())
+            self._fold_ordinal = self._ordinal
         rows = prepared(
             batch.events,
             batch.first_ordinal,
-            self.fold.drain(),
+            output,
             batch.position,
             broken=batch.broken,
             keyframes=keyframes,
-            fold=FoldDump(self._ordinal, self.fold.dump()) if keyframes else None,
+            fold=fold,
             run=run,
         )
         self._await_writing()
@@ -199,6 +213,9 @@ class Ingest:
 
     def _keyframe(self, state: State) -> Keyframe:
         data = zlib.compress(msgspec.msgpack.encode(state))
+        if self._fixed_every is None:
+            by_size = len(data) // BYTES_PER_EVENT
+            self._keyframe_every = min(MOST_EVENTS, max(FEWEST_EVENTS, by_size))
         return Keyframe(self._ordinal, state.time, data)
 
     def _resume(self) -> None:
@@ -226,5 +243,6 @@ class Ingest:
         self._ordinal = point.ordinal
         self._position = point.position
         self._keyframe_ordinal = last
+        self._fold_ordinal = point.ordinal
         if point.position:
             self._feed.resume(point.position, point.ordinal + 1)

@@ -124,26 +124,32 @@ class RecordingReader:
             reducer.reduce(state, event, number, run)
         return state
 
-    def bars(self, t0: float, t1: float, limit: int) -> tuple[list[LeaseRow], list[AttemptRow]]:
+    def bars(
+        self, t0: float, t1: float, limit: int, ordinal: int | None = None
+    ) -> tuple[list[LeaseRow], list[AttemptRow]]:
         """What overlaps the window from `t0` to `t1`: the newest `limit` leases, and attempts.
 
-        Oldest first. At most `ATTEMPTS_PER_BAR * limit` attempts, the newest.
+        Oldest first. At most `ATTEMPTS_PER_BAR * limit` attempts, the newest. Where `ordinal` is
+        given, only what began with that event or before.
         """
+        newest = 2**63 - 1 if ordinal is None else ordinal
         leases = self._rows(
             f"SELECT {column_list('leases')} FROM leases WHERE acquired_at <= ?"
-            " AND (released_at >= ? OR released_at IS NULL)"
+            " AND (released_at >= ? OR released_at IS NULL) AND acquired_ordinal <= ?"
             " ORDER BY acquired_at DESC, acquired_ordinal DESC LIMIT ?",
             t1,
             t0,
+            newest,
             limit,
         )
         attempts = self._rows(
             f"SELECT {column_list('attempts')} FROM attempts"
             " WHERE coalesce(wait_started_at, acquired_at, started_at, completed_at) <= ?"
-            " AND (released_at >= ? OR released_at IS NULL)"
+            " AND (released_at >= ? OR released_at IS NULL) AND first_ordinal <= ?"
             " ORDER BY first_ordinal DESC LIMIT ?",
             t1,
             t0,
+            newest,
             limit * ATTEMPTS_PER_BAR,
         )
         return (

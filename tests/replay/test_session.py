@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.events import Event, JournalEnd, JournalHeader, JournalLine, RunInfo, encode_lines
-from engine.events.run_folder import ProducerLock, RunFolder, RunRecord, write_record
+from engine.events import Event, JournalEnd, JournalHeader, RunInfo, encode_lines
 from replay import framing
 from replay.frame import Frame, Want
 from replay.recording.recorder import finish_import
@@ -19,43 +18,11 @@ from replay.sampling import Sample, Samples
 from replay.session import Session
 from replay.sources.base import SourceError
 from replay.state import State
+from tests.replay.producer import Producer
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]
 WANT = Want(samples=12, span=3.0, bars=200, events=5, events_after=3)
 LITTLE = Want(samples=12, span=3.0)
-
-
-class Producer:
-    """Writes a run folder's journal the way an engine does, holding its lock."""
-
-    def __init__(self, path: Path, run: RunInfo) -> None:
-        self.run = run
-        self.folder = RunFolder.create(path / "run")
-        self.lock = ProducerLock(self.folder.lock)
-        self.lock.acquire()
-        self.written = 0
-        self.segment = 0
-        self.record = RunRecord(run.run_id, run.name, "running", wall_start=run.wall_start)
-        write_record(self.folder, self.record)
-
-    def begin_segment(self) -> None:
-        self.segment += 1
-        self.append([JournalHeader(self.run, self.segment, self.written + 1)])
-
-    def write(self, events: list[Event]) -> None:
-        if self.segment == 0:
-            self.begin_segment()
-        self.append(list(events))
-        self.written += len(events)
-
-    def append(self, lines: list[JournalLine]) -> None:
-        with self.folder.segment(self.segment).open("ab") as file:
-            file.write(encode_lines(lines))
-
-    def end(self, at: float) -> None:
-        self.append([JournalEnd("success", at, 0, 0)])
-        write_record(self.folder, RunRecord(self.run.run_id, self.run.name, "ended"))
-        self.lock.release()
 
 
 @pytest.fixture

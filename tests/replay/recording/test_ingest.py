@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
@@ -124,6 +125,36 @@ def test_the_state_at_any_ordinal_is_the_state_of_the_fold_then(
     assert reader.ordinal_at(float("inf")) == len(events)
     assert reader.keyframe_bounds() == (0, len(events))
     ingest.close()
+
+
+@pytest.mark.parametrize(("fewest", "per_event"), [(20, 1_000), (1, 15)])
+def test_keyframes_come_by_count_and_by_their_size(
+    play: Play,
+    write_journal: WriteJournal,
+    monkeypatch: pytest.MonkeyPatch,
+    fewest: int,
+    per_event: int,
+) -> None:
+    """Several in one batch; a larger state has them farther apart."""
+    monkeypatch.setattr("replay.recording.ingest.FEWEST_EVENTS", fewest)
+    monkeypatch.setattr("replay.recording.ingest.BYTES_PER_EVENT", per_event)
+    run, events = play(5, row_groups=4)
+    with duckdb.connect() as connection:
+        ingest = Ingest(JournalFeed(write_journal(run, events)), connection)
+        take_all(ingest)
+        ingest.finish()
+        found = connection.execute("SELECT ordinal, octet_length(state) FROM keyframes").fetchall()
+        assert len(found) > 5
+        state = reducer.begin(run)
+        kept = {ordinal for ordinal, _ in found}
+        for ordinal, event in enumerate(events, 1):
+            reducer.reduce(state, event, ordinal, run)
+            if ordinal in kept:
+                assert ingest.reader.state_at(ordinal) == state
+        for (ordinal, size), (following, _) in pairwise(found):
+            due = ordinal + max(fewest, size // per_event)
+            assert following == min(due, len(events))
+        ingest.close()
 
 
 @pytest.mark.parametrize(("limit", "keyframe_every"), [(7, 25), (13, 10), (40, 10_000)])

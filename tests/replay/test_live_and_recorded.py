@@ -1,0 +1,122 @@
+"""Who watched a run and who replays its recording see the same, at every instant both saw."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.clock import LoopClock
+from engine.events import Event, EventStream, RunInfo
+from engine.run import RunControl, execute_run
+from engine.run_plan import plan_run
+from engine.virtual_time import run_virtual
+from engine.workflow.demo import demo_workflow
+from engine.workflow.load import LoadedWorkflow
+from replay.diagnosis.report import build_report
+from replay.frame import Frame, Want
+from replay.recording.recorder import finish_import
+from replay.session import Session
+from tests.replay.producer import Producer
+
+Play = Callable[..., tuple[RunInfo, list[Event]]]
+WANTS = (
+    Want(samples=12, span=3.0, bars=60, events=5),
+    Want(samples=60, span=60.0, bars=200, events=0),
+)
+
+
+def demo_run() -> tuple[RunInfo, list[Event]]:
+    """Of the engine itself: 429 storms, cooldowns, falling and rising ceilings."""
+
+    async def main() -> tuple[RunInfo, list[Event]]:
+        loop = asyncio.get_running_loop()
+        clock = LoopClock(loop, wall_start=0.0)
+        workflow = LoadedWorkflow(demo_workflow(records=40), None, {})
+        plan = plan_run(workflow, inline_functions=True)
+        sink = Collected()
+        stream = EventStream(clock, "run", [sink], loop.call_soon)
+        info = plan.describe("run", clock.wall(), clock.monotonic())
+        await execute_run(plan, stream, clock, control=RunControl(), inline=True)
+        stream.flush()
+        return info, sink.events
+
+    return run_virtual(main())
+
+
+class Collected:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def write_events(self, events: Sequence[Event]) -> None:
+        self.events.extend(events)
+
+
+def settled(frame: Frame) -> Frame:
+    """Without what is about the present of the source, not about the instant that is shown."""
+    return replace(
+        frame, liveness="ended", recorded=True, following=False, t1=0.0, last_ordinal=0, notes=()
+    )
+
+
+def read_all(session: Session) -> None:
+    while session.refresh():
+        pass
+
+
+@pytest.mark.parametrize("seed", ["demo", 11, 12])
+@pytest.mark.parametrize("ending", ["whole", "lost"])
+def test_the_recording_shows_what_was_seen_live(
+    tmp_path: Path, play: Play, seed: int | str, ending: str
+) -> None:
+    run, events = demo_run() if isinstance(seed, str) else play(seed, row_groups=3)
+    if ending == "lost":
+        events = events[: len(events) * 2 // 3]
+    dice = random.Random(str(seed))
+    producer = Producer(tmp_path, run)
+    live = Session.open(producer.folder.path)
+    seen: dict[tuple[int, Want], Frame] = {}
+    looked_back: dict[tuple[int, Want], Frame] = {}
+    written = 0
+    while written < len(events):
+        if dice.random() < 0.1:
+            producer.begin_segment()
+        piece = dice.choice((1, 1, 2, 5, 40, len(events) // 20))
+        producer.write(events[written : written + piece])
+        written = min(len(events), written + piece)
+        read_all(live)
+        for want in WANTS:
+            seen[written, want] = live.frame(want)
+        if dice.random() < 0.15:
+            live.seek_ordinal(dice.randint(1, written))
+            frame = live.frame(WANTS[0])
+            looked_back[frame.ordinal, WANTS[0]] = frame
+            live.follow()
+    if ending == "whole":
+        producer.end(events[-1].captured_at_monotonic)
+    else:
+        producer.lock.release()
+    read_all(live)
+    states = {n: live.reader.state_at(n) for n, _ in list(seen)[::40]}
+    last, why = live.frame(WANTS[1]), build_report(live.reader)
+    live.close()
+    finish_import(producer.folder)
+    recorded = Session.open(producer.folder.recording)
+    assert recorded.frame(WANTS[1]) == last
+    assert build_report(recorded.reader) == why
+    for n, state in states.items():
+        assert recorded.reader.state_at(n) == state
+    for watched in (looked_back, seen):
+        for (ordinal, want), frame in watched.items():
+            if ordinal == len(events):
+                continue  # the end of a run that is over shows more than its last live instant
+            recorded.seek_ordinal(ordinal)
+            now = recorded.frame(want)
+            for name in Frame.__slots__:
+                left, right = getattr(settled(now), name), getattr(settled(frame), name)
+                assert left == right, (ordinal, name)
+    recorded.close()
