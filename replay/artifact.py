@@ -12,10 +12,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from replay.run_metrics import Metric
 from replay.sources.base import SourceError
 from replay.sources.text import clean_text
-from replay.statistics import GateVerdict
+from replay.statistics import GateVerdict, Metric
 
 ARTIFACT_SCHEMA_VERSION = 1
 LARGEST = 256 << 20
@@ -128,7 +127,7 @@ def read_artifact(path: Path) -> Artifact:
         raise SourceError(f"{name} is damaged: {error}.", exit_code=4) from error
 
 
-def looks_like_artifact(head: bytes) -> bool:
+def begins_artifact(head: bytes) -> bool:
     """Do the first bytes of a file begin an artifact? Its version is written first."""
     return b'"artifact_schema_version"' in head
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from replay.artifact import GateResult
-from replay.run_metrics import Measures
+from replay.run_pass import Measures
 from replay.statistics import GateVerdict, judge
+from replay.verify.report import CheckResult
 
 LOOP_GRANULARITY = 0.05
 """Seconds that a busy event loop may take to come round, in real time."""
@@ -32,6 +33,7 @@ class Evidence:
     hashes: Sequence[str]
     serial: str | None
     walls: Sequence[float]
+    checks: Sequence[Sequence[CheckResult]]
     against: Sequence[float] = ()
 
 
@@ -40,10 +42,14 @@ def evaluate(gates: Sequence[str], evidence: Evidence) -> list[GateResult]:
 
 
 Judged = tuple[GateVerdict, str]
+_NEED_REQUESTS = frozenset({"attempts_without_their_own_lease"})
+"""Where there was no request, none was without a lease."""
 
 
 def _zero(name: str, what: str) -> Callable[[Evidence], Judged]:
     def judged(evidence: Evidence) -> Judged:
+        if not all(one.samples[name] or name in _NEED_REQUESTS for one in evidence.measures):
+            return "unknown", "not all iterations tell"
         worst = max(sum(one.samples[name]) for one in evidence.measures)
         return _told(worst == 0, f"{worst:g} {what}")
 
@@ -86,6 +92,11 @@ def _same_rows(evidence: Evidence) -> Judged:
         f"{len(evidence.hashes)} iterations, {len(found)} different, "
         f"{'like' if found == {evidence.serial} else 'not like'} the serial run",
     )
+
+
+def _verified(evidence: Evidence) -> Judged:
+    broken = {check.rule for one in evidence.checks for check in one if check.status == "found"}
+    return _told(not broken, f"rules broken: {', '.join(sorted(broken)) or 'none'}")
 
 
 def _neutral_wall(evidence: Evidence) -> Judged:
@@ -175,6 +186,7 @@ def _within(at: float, windows: Sequence[tuple[float, float]]) -> bool:
 
 _GATES: dict[str, Callable[[Evidence], Judged]] = {
     "ended_as_planned": _ended_as_planned,
+    "verified": _verified,
     "blocked_words": _zero(
         "event_rule_faults", "events say empty with work queued, or blocked with none"
     ),

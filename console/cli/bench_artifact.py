@@ -26,7 +26,7 @@ from replay.artifact import (
     Inputs,
     Iteration,
 )
-from replay.run_metrics import Metric
+from replay.statistics import Metric
 
 KNOBS = ("PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONMALLOC", "PYTHONASYNCIODEBUG")
 """Variables that may change how fast a run is; none of them holds a secret."""

@@ -17,7 +17,6 @@ from typing import Any
 from engine.benchmark.scenario import Scenario, Stop
 from engine.clock import LoopClock
 from engine.errors import UserError
-from engine.events import RunInfo
 from engine.events.journal import JournalWriter
 from engine.events.run_folder import RunFolder
 from engine.run import RunControl, journal_run
@@ -27,10 +26,13 @@ from engine.virtual_time import run_virtual
 from replay.artifact import Iteration, Timeline, sha256_of
 from replay.keyframe import to_keyframe
 from replay.recording.ingest import Ingest
-from replay.recording.reader import open_recording
-from replay.run_metrics import Measures, measure_run, metric
+from replay.recording.reader import RecordingReader, open_recording
+from replay.run_metrics import event_chunks, measure_run, metric
+from replay.run_pass import Measures
 from replay.sources.journal import JournalFeed
 from replay.state import State
+from replay.verify.report import CheckResult, results
+from replay.verify.verifier import Verifier
 
 REQUEST_PARTS = ("requests", "aggregates", "attempts")
 ABORT_AFTER = 0.02
@@ -41,7 +43,7 @@ ABORT_AFTER = 0.02
 class Ran:
     iteration: Iteration
     measures: Measures
-    info: RunInfo
+    checks: tuple[CheckResult, ...]
 
 
 def run_once(
@@ -51,11 +53,11 @@ def run_once(
     with run_folder() as folder:
         gc.collect()
         cpu_before = time.process_time()
-        result, wall, info = _run(plan, folder, scenario, virtual, number)
+        result, wall = _run(plan, folder, scenario, virtual, number)
         cpu = time.process_time() - cpu_before
         if result.outcome == "failed":
             raise UserError(f"scenario {scenario.id} failed: {result.message}")
-        measures, state, events = _record(folder, recording)
+        measures, checks, state, events = _record(folder, recording)
         iteration = Iteration(
             wall_time_seconds=wall,
             timeline=Timeline(recording.name, sha256_of(recording), events),
@@ -71,7 +73,7 @@ def run_once(
             cpu_seconds=None if virtual else cpu,
             missing_reasons={"cpu_seconds": "the clock was virtual"} if virtual else {},
         )
-    return Ran(iteration, measures, info)
+    return Ran(iteration, measures, checks)
 
 
 def serial_hashes(plan: RunPlan, scenario: Scenario) -> dict[str, str]:
@@ -89,10 +91,10 @@ def run_folder() -> Iterator[RunFolder]:
 
 def _run(
     plan: RunPlan, folder: RunFolder, scenario: Scenario, virtual: bool, number: int
-) -> tuple[RunResult, float, RunInfo]:
+) -> tuple[RunResult, float]:
     run_id = f"{scenario.id}-{number}"
 
-    async def main() -> tuple[RunResult, float, RunInfo]:
+    async def main() -> tuple[RunResult, float]:
         loop = asyncio.get_running_loop()
         clock = LoopClock(loop, wall_start=0.0 if virtual else None)
         control = RunControl()
@@ -106,7 +108,7 @@ def _run(
         wall = clock.monotonic() - began
         for timer in timers:
             timer.cancel()
-        return result, wall, info
+        return result, wall
 
     return run_virtual(main()) if virtual else asyncio.run(main())
 
@@ -120,7 +122,9 @@ def _stops(
     return [loop.call_later(at, control.stop) for at in times]
 
 
-def _record(folder: RunFolder, recording: Path) -> tuple[Measures, State, int]:
+def _record(
+    folder: RunFolder, recording: Path
+) -> tuple[Measures, tuple[CheckResult, ...], State, int]:
     feed = JournalFeed(folder)
     ingest = Ingest(feed, recording)
     while ingest.step():
@@ -131,9 +135,18 @@ def _record(folder: RunFolder, recording: Path) -> tuple[Measures, State, int]:
     reader = open_recording(recording)
     try:
         last = reader.bounds().last_ordinal
-        return measure_run(reader), reader.state_at(last), last
+        return measure_run(reader), _checked(reader), reader.state_at(last), last
     finally:
         reader.close()
+
+
+def _checked(reader: RecordingReader) -> tuple[CheckResult, ...]:
+    """What the contracts say of the recorded events."""
+    verifier = Verifier(reader.run())
+    for first, events in event_chunks(reader):
+        verifier.apply(events, first)
+    verifier.finish(over=True)
+    return results(verifier.book)
 
 
 def _part(state: State, *, of_requests: bool) -> dict[str, Any]:

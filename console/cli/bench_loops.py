@@ -25,8 +25,8 @@ from engine.events.run_folder import ProducerLock, RunFolder
 from engine.run import RunControl, execute_run, journal_run
 from engine.run_plan import RunPlan
 from replay.artifact import GateResult, Inputs
-from replay.run_metrics import Metric, metric
-from replay.statistics import judge, quantile
+from replay.run_metrics import metric
+from replay.statistics import Metric, judge, quantile
 
 GROUPS = (1, 8, 64, 256)
 TASKS = (1_000, 10_000, 100_000)

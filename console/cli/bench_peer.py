@@ -7,30 +7,25 @@ both. What is compared are the ratios of such pairs.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import click
 import msgspec
 
-import engine
-from engine.benchmark.peer.common import CAP, LATENCY_SECONDS
+from console.cli.bench_peer_sides import Worker, check_alike, check_interpreter, scripted_server
+from engine.benchmark.peer.common import CAP
 from engine.errors import UserError
 from engine.events.run_folder import RunFolder
 from replay.recording.ingest import Ingest
 from replay.sources.journal import JournalFeed
 from replay.statistics import GateVerdict, Interval, describe, judge, median_interval
 
-VERSION = "0.9.7"
 GROUPS = (1, 8, 64, 256)
 TASKS = (1_000, 10_000, 100_000)
 PLENTY = 1_000_000
@@ -60,70 +55,6 @@ class PeerReport(msgspec.Struct):
     versions: dict[str, str]
     measured: list[Measured]
     gates: list[Gate]
-
-
-class Worker:
-    """One side: asks and waits for the answer."""
-
-    def __init__(self, interpreter: Path, side: str, home: Path) -> None:
-        root = Path(engine.__path__[0]).parent
-        # At the end of the path, so that each side has its own packages wherever it has them.
-        start = (
-            f"import sys; sys.path.append({str(root)!r})\n"
-            "from engine.benchmark.peer.worker import main\n"
-            f"sys.exit(main({side!r}))"
-        )
-        self._log = (home / f"{side}.log").open("w+")
-        self._process = subprocess.Popen(
-            [str(interpreter), "-P", "-c", start],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            cwd=home,
-            env=os.environ
-            | {
-                "NEMO_TELEMETRY_ENABLED": "false",
-                "DATA_DESIGNER_HOME": str(home / "data-designer"),
-                "PYTHONWARNINGS": "ignore",
-            },
-        )
-        self.hello: dict[str, str] = self._read()
-
-    def ask(self, **request: object) -> Any:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass
-        return self._read()
-
-    def _read(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._process.wait()
-            self._log.seek(0)
-            last = (self._log.read().strip().splitlines() or ["it said nothing"])[-1]
-            raise UserError(f"a side of the comparison ended: {last}")
-        return json.loads(line)
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        if kind is not None:
-            self._process.terminate()
-        self._process.wait()
-        self._log.close()
 
 
 @dataclass
@@ -219,54 +150,6 @@ def compare_with_peer(
             f"[{value.low:.3g}, {value.high:.3g}]"
         )
     return all(gate.verdict == "passed" for gate in report.gates)
-
-
-def check_interpreter(interpreter: Path) -> None:
-    """Raises `UserError` unless it is a Python that has the peer in the version compared with."""
-    asked = "import importlib.metadata as m; print(m.version('data-designer'))"
-    try:
-        ran = subprocess.run(
-            [str(interpreter), "-P", "-c", asked], capture_output=True, text=True, timeout=60
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        raise UserError(f"{interpreter} is no Python interpreter that runs") from None
-    found = ran.stdout.strip()
-    if ran.returncode or found != VERSION:
-        has = f"has data-designer {found}" if not ran.returncode else "has no data-designer"
-        raise UserError(
-            f"{interpreter} {has}: install data-designer=={VERSION} in an environment of its own "
-            "and name its Python with --python"
-        )
-
-
-def check_alike(ours: Worker, theirs: Worker) -> None:
-    """Raises `UserError` where the interpreters alone would make a difference."""
-    here, there = (worker.hello["python"].rsplit(".", 1)[0] for worker in (ours, theirs))
-    if here != there:
-        raise UserError(
-            f"headgate runs on Python {here} and data-designer on {there}: the comparison would "
-            "measure Python; use the same version for both"
-        )
-
-
-@contextmanager
-def scripted_server(home: Path) -> Iterator[str]:
-    """A process that answers as both sides' provider; gives its base URL."""
-    script = home / "provider.json"
-    latency = {"distribution": "constant", "mean": LATENCY_SECONDS}
-    script.write_text(json.dumps({"alpha": {"latency": latency}}))
-    server = subprocess.Popen(
-        [sys.executable, "-P", "-m", "engine.models.scripted_server", str(script)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout is not None
-    try:
-        yield server.stdout.readline().split()[1]
-    finally:
-        server.terminate()
-        server.wait()
-        server.stdout.close()
 
 
 def compare_admission(comparison: Comparison, quick: bool) -> None:

@@ -28,7 +28,9 @@ from engine.errors import UserError
 from engine.run_plan import RunPlan
 from replay.artifact import DERIVED, Artifact, Iteration
 from replay.gates import Evidence, evaluate
-from replay.run_metrics import Measures, Metric, metric
+from replay.run_metrics import metric
+from replay.run_pass import Measures
+from replay.statistics import Metric
 
 SMOKE_ITERATIONS = 2
 
@@ -156,6 +158,7 @@ def _run_variants(request: Request) -> list[Artifact]:
             hashes=[(ran.iteration.output_hashes or {})["rows"] for ran in one.ran],
             serial=serial,
             walls=walls[name],
+            checks=[ran.checks for ran in one.ran],
             against=walls[baseline] if name != baseline else (),
         )
         artifacts.append(

@@ -33,6 +33,7 @@ COMMANDS = {
         "console.cli.export",
         "Write a recording as Perfetto trace, JSON Lines, Parquet, CSV, Markdown or SVG.",
     ),
+    "compare": ("console.cli.compare", "Compare two runs or benchmark artifacts."),
     "bench": (
         "console.cli.bench",
         "Benchmarks: scenarios that replay like recordings, and Data Designer beside us.",

@@ -10,6 +10,7 @@ from engine.workflow.load import LoadedWorkflow
 
 ALWAYS = (
     "ended_as_planned",
+    "verified",
     "blocked_words",
     "nothing_left_open",
     "hidden_waiters",

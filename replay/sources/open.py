@@ -11,6 +11,7 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.events.run_folder import ProducerLock, RunFolder, list_runs, read_record
+from replay.artifact import Artifact, begins_artifact, read_artifact, recording_of
 from replay.sources.base import Feed, SourceError
 from replay.sources.dialects import producer_of
 from replay.sources.foreign_journal import open_journal
@@ -44,13 +45,17 @@ class Opened:
 
 
 def open_source(target: str | Path, *, growing: bool | None = None) -> Opened:
-    """Open a run folder, a recording, JSON Lines, a Data Designer dataset folder, or a run id.
+    """Open a run folder, a recording, JSON Lines, a Data Designer dataset folder, a benchmark
+    artifact (`#2` after its name for its third iteration), or a run id.
 
     `growing`: whether lines may still be added to JSON Lines (a file or a folder of a dataset that
     is not there yet is then waited for); None finds out. Raises `SourceError`.
     """
     path = Path(target)
+    artifact, mark, number = str(target).rpartition("#")
     try:
+        if mark and number.isdecimal() and not path.exists() and Path(artifact).is_file():
+            return _open_artifact(Path(artifact), int(number))
         if path.is_dir():
             return _open_folder(path, growing)
         if path.exists():
@@ -72,7 +77,7 @@ def _open_folder(path: Path, growing: bool | None) -> Opened:
         return _open_run(folder)
     if folder.recording.exists():
         return _open_file(folder.recording, growing)
-    found = sorted(_foreign_files(path))
+    found = sorted(_foreign_files(path)) or sorted(_artifacts(path))
     if len(found) == 1:
         return _open_file(found[0], growing)
     if found:
@@ -138,6 +143,8 @@ def _open_file(path: Path, growing: bool | None) -> Opened:
         if path.name == folder.recording.name and folder.run_json.exists():
             return _open_run(folder)
         return Opened(None, path, title, path)
+    if begins_artifact(head):
+        return _open_artifact(path, 0)
     if path.suffix == ".duckdb":
         raise SourceError(f"{_shown(path)} is not a recording: it is {_looks_like(head)}.")
     compressed = path.suffix == ".gz"
@@ -152,6 +159,32 @@ def _open_file(path: Path, growing: bool | None) -> Opened:
     if path.name.startswith(FOREIGN_NAME):
         title = path.resolve().parent.name
     return Opened(JsonLinesFeed(path, growing), None, title, path)
+
+
+def named_artifact(target: str) -> tuple[Path, Artifact] | None:
+    """The artifact that `target` names by its file, or by a folder that holds no other; None where
+    it names something else. Raises `SourceError`."""
+    path = Path(target)
+    try:
+        if path.is_dir() and not RunFolder(path).run_json.exists():
+            found = sorted(_artifacts(path))
+            path = found[0] if len(found) == 1 else path
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            if not begins_artifact(file.read(64)):
+                return None
+    except OSError as error:
+        raise SourceError(f"{_shown(path)} can't be read: {error.strerror}.") from error
+    return path, read_artifact(path)
+
+
+def _open_artifact(path: Path, iteration: int) -> Opened:
+    """The recording of one iteration of a benchmark, its bytes checked."""
+    artifact = read_artifact(path)
+    recording = recording_of(path, artifact, iteration)
+    title = clean_text(f"{artifact.scenario_id} {artifact.variant}")
+    return Opened(None, recording, title, recording)
 
 
 def _check_lines(path: Path, head: bytes) -> None:
@@ -198,6 +231,13 @@ def _foreign_files(root: Path) -> Iterator[Path]:
         names = [name for name in (FOREIGN_NAME, f"{FOREIGN_NAME}.gz") if name in files]
         if names:
             yield here / names[0]
+
+
+def _artifacts(folder: Path) -> Iterator[Path]:
+    for path in itertools.islice(folder.glob("*.json"), _FOLDERS):
+        with path.open("rb") as file:
+            if begins_artifact(file.read(64)):
+                yield path
 
 
 def _looks_like(head: bytes) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from console.cli import exits
-from console.cli.bench_peer import check_interpreter
+from console.cli.bench_peer_sides import check_interpreter
 from console.cli.main import run_cli
 from engine.errors import UserError
 

@@ -1,0 +1,34 @@
+"""`headgate compare`."""
+
+from __future__ import annotations
+
+import click
+
+from console.cli import exits
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--json", "as_json", is_flag=True, help="The whole comparison as JSON.")
+@click.option(
+    "--fail-on-worse",
+    is_flag=True,
+    help="Exit with 1 where B is worse than A in something, beyond noise.",
+)
+def compare(a: str, b: str, as_json: bool, fail_on_worse: bool) -> int:
+    """Compare two runs: A and B are run folders, recordings, JSON Lines or benchmark artifacts.
+
+    Metrics, shares of blame and ceilings, with what is better and what is noise.
+    """
+    import msgspec
+
+    from replay.compare import compare as compare_runs
+    from replay.compare_text import render_text
+
+    found = compare_runs(a, b, lambda line: click.echo(line, err=True))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+    else:
+        click.echo(render_text(found))
+    return exits.FOUND if fail_on_worse and found.worse else exits.OK
