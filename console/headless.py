@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from console.blame import SEEN, by_verdict
 from console.text import ceiling_facts, clock, cooldown_left, count, duration, percent, short, words
 from replay.frame import Frame
+from replay.payload import count as count_of
+from replay.payload import mapping
 
 
 def status_line(frame: Frame) -> str:
@@ -52,6 +56,9 @@ def summary(frame: Frame) -> str:
         lines.append(
             f"  {head:<9} {ceiling.resource}: {facts}, {count(ceiling.rate_limited)} rate-limited"
         )
+    peaks = [f"{name} {most} of {limit}" for name, most, limit in capacity_peaks(frame)]
+    if peaks:
+        lines.append(f"  capacity  {', '.join(peaks)} in use at most")
     named = [share for share in by_verdict(frame.blame) if share.fraction >= SEEN]
     for index, share in enumerate(named):
         head = "blame" if index == 0 else ""
@@ -65,6 +72,28 @@ def summary(frame: Frame) -> str:
         lines.append(f"  waiting   {frame.awaited}")
     lines.extend(f"  note      {note}" for note in frame.notes)
     return "\n".join(_plain(line) for line in lines)
+
+
+def capacity_peaks(frame: Frame) -> list[tuple[str, int, int]]:
+    """(scheduler resource or provider/model, the most in use at once, its limit), as far as the
+    producer told both."""
+    observed = mapping(frame.capacity.get("observed_maxima"))
+    configured = mapping(frame.capacity.get("configured"))
+    limits = _value(configured, "task_resource_limits")
+    caps = _value(configured, "provider_model_static_caps")
+    known = [
+        (name, count_of(most), count_of(limits.get(name)))
+        for name, most in _value(observed, "leases_by_resource").items()
+    ]
+    known += [
+        (name, count_of(most), count_of(mapping(caps.get(name)).get("cap")))
+        for name, most in _value(observed, "aggregate_in_flight").items()
+    ]
+    return [(name, most, limit) for name, most, limit in known if most is not None and limit]
+
+
+def _value(part: dict[str, Any], field: str) -> dict[str, Any]:
+    return mapping(mapping(part.get(field)).get("value"))
 
 
 def _state(frame: Frame) -> str:

@@ -71,6 +71,28 @@ class RequestResourceKey(NamedTuple):
         return f"{self.provider_name}/{self.model_id}/{self.domain}"
 
 
+class RequestResourceResolver:
+    """Makes request resources from aliases, so that no alias can get around a cap.
+
+    It alone does, apart from readers of what it made.
+    """
+
+    def __init__(self, aliases: Iterable[ModelAlias]) -> None:
+        known = {one.alias: one for one in sorted(aliases)}
+        self._endpoints = {alias: one.endpoint for alias, one in known.items()}
+        self.raw_caps: Mapping[str, int] = {alias: one.raw_cap for alias, one in known.items()}
+        """By alias."""
+        self.static_caps = merge_static_caps(known.values())
+
+    def resolve(self, alias: str, domain: RequestDomain) -> RequestResourceKey:
+        """Raises `KeyError` for an alias that the workflow does not name."""
+        return RequestResourceKey(*self._endpoints[alias], domain)
+
+    def cap(self, alias: str) -> int:
+        """The cap of its endpoint, over all aliases that share it."""
+        return self.static_caps[self._endpoints[alias]].cap
+
+
 class SchedulerResourceKey(NamedTuple):
     """A task-stage resource: `submission`, `local:<name>`, `model_stage:<provider>/<model>`.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from engine.capacity_plan import capacity_at_end, pool_limits
 from engine.clock import Clock, LoopClock
 from engine.errors import UserError
 from engine.events import EventStream, JournalEnd, RunInfo, RuntimeCorrelationProvider
@@ -27,17 +28,17 @@ from engine.events.run_folder import (
     write_record,
 )
 from engine.generators.base import BatchContext, CellContext, cell_random
-from engine.identity import RequestResourceKey
 from engine.models.build import build_client
 from engine.models.executor import ModelCaller, ModelRequestExecutor
 from engine.output import RowGroupWriter
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.row_groups import RowGroupAdmission
 from engine.row_store import RowStore
-from engine.run_plan import RunPlan, plan_run, pool_limits
+from engine.run_plan import RunPlan, plan_run
 from engine.scheduler import AsyncTaskScheduler, RetryPolicy, RunResult
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.config import build_policy
+from engine.scheduling.peaks import SchedulerPeaks
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.types import TaskPayload
 from engine.workers.local import LocalWorkers
@@ -93,7 +94,7 @@ async def execute_run(
         loop=asyncio.get_running_loop(),
         config=plan.request_admission,
     )
-    connections = pool_limits(workflow, plan.static_caps)
+    connections = pool_limits(workflow, plan.resources.static_caps)
     clients = {
         name: build_client(name, provider, clock, max_connections=max(1, connections[name]))
         for name, provider in workflow.providers.items()
@@ -135,6 +136,9 @@ async def execute_run(
         else:
             await asyncio.to_thread(writer.write, row_group, survivors)
 
+    def capacity(peaks: SchedulerPeaks) -> dict[str, Any]:
+        return capacity_at_end(plan.capacity, admission.pressure, peaks).observed_part()
+
     scheduler = AsyncTaskScheduler(
         columns=plan.columns,
         row_groups=plan.row_groups,
@@ -159,10 +163,11 @@ async def execute_run(
         heartbeat_seconds=keyframe_seconds,
         cpu_seconds=None if inline else time.process_time,
         metadata_diagnostics=plan.metadata_diagnostics,
+        capacity_at_end=capacity,
     )
-    for endpoint, cap in plan.static_caps.items():
-        for alias, raw_cap in cap.raw_caps.items():
-            admission.register(RequestResourceKey(*endpoint, "chat"), raw_cap, alias)
+    # The smallest cap first, so that no limit starts above the cap that all of them share.
+    for alias, raw_cap in sorted(plan.resources.raw_caps.items(), key=lambda one: one[::-1]):
+        admission.register(plan.resources.resolve(alias, "chat"), raw_cap, alias)
     control.attach(scheduler)
     try:
         return await scheduler.run()
@@ -230,6 +235,7 @@ async def record_run(
             wall_end=clock.wall(),
             rows_done=result.rows_done,
             rows_dropped=result.rows_dropped,
+            capacity_plan=info.capacity_plan | result.capacity,
         )
         with contextlib.suppress(OSError):  # a full disk; the journal's end line says the same
             write_record(folder, ended)
@@ -257,4 +263,5 @@ def _record(info: RunInfo) -> RunRecord:
         producer=info.producer,
         records=info.records,
         pid=os.getpid(),
+        capacity_plan=info.capacity_plan,
     )

@@ -6,24 +6,24 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.capacity import (
-    AsyncCapacityPlan,
-    CapacitySource,
-    CapacityValue,
-    ConfiguredCapacity,
-    RowGroupCapacity,
-)
+from engine.capacity import AsyncCapacityPlan
+from engine.capacity_plan import configured_capacity
 from engine.events import ColumnInfo, RunInfo
 from engine.generators import build_generators
 from engine.generators.base import ColumnGenerator
-from engine.identity import ProviderModelKey, SchedulerResourceKey, StaticCap
+from engine.identity import (
+    ProviderModelKey,
+    RequestResourceResolver,
+    SchedulerResourceKey,
+    StaticCap,
+)
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.row_groups import RowGroupSpec, split_rows
 from engine.scheduler import ColumnPlan
 from engine.scheduling.config import TaskAdmissionConfig
 from engine.scheduling.resolver import SUBMISSION, MetadataDiagnostic, TaskSchedulingResolver
 from engine.version import VERSION
-from engine.workflow.endpoints import static_caps
+from engine.workflow.endpoints import resource_resolver
 from engine.workflow.load import LoadedWorkflow
 from engine.workflow.model import RunSettings, Workflow
 
@@ -38,7 +38,7 @@ class RunPlan:
     """In topological order."""
     row_groups: tuple[RowGroupSpec, ...]
     limits: Mapping[SchedulerResourceKey, int]
-    static_caps: Mapping[ProviderModelKey, StaticCap]
+    resources: RequestResourceResolver
     task_admission: TaskAdmissionConfig
     request_admission: RequestAdmissionConfig
     capacity: AsyncCapacityPlan
@@ -81,15 +81,17 @@ def plan_run(
     *,
     inline_functions: bool = False,
     task_admission: TaskAdmissionConfig = _DEFAULT_TASK_ADMISSION,
+    request_admission: RequestAdmissionConfig | None = None,
 ) -> RunPlan:
-    """What the workflow sets goes before `task_admission`. Raises `UserError`, of which
-    `SchedulingMetadataError` is one, for what can't be run.
+    """What the workflow sets goes before `task_admission` and `request_admission`. Raises
+    `UserError`, of which `SchedulingMetadataError` is one, for what can't be run.
 
     `inline_functions` runs sync user functions on the loop, as virtual time demands.
     """
     workflow = loaded.workflow
     generators = build_generators(loaded, inline_functions=inline_functions)
-    caps = static_caps(workflow.models)
+    resources = resource_resolver(workflow.models)
+    caps = resources.static_caps
     resolver = TaskSchedulingResolver(
         static_caps={endpoint: cap.cap for endpoint, cap in caps.items()}
     )
@@ -110,17 +112,24 @@ def plan_run(
         SUBMISSION: workflow.run.max_in_flight_tasks,
         **_stage_limits(columns, caps, task_admission.stage_leases_per_request_slot),
     }
-    request_admission = RequestAdmissionConfig().tuned(workflow.run.request_tuning)
+    tuned = (request_admission or RequestAdmissionConfig()).tuned(workflow.run.request_tuning)
     return RunPlan(
         workflow=workflow,
         generators=generators,
         columns=tuple(columns),
         row_groups=tuple(split_rows(workflow.records, workflow.run.buffer_size)),
         limits=limits,
-        static_caps=caps,
+        resources=resources,
         task_admission=task_admission,
-        request_admission=request_admission,
-        capacity=_capacity(workflow, limits, caps, task_admission, request_admission),
+        request_admission=tuned,
+        capacity=configured_capacity(
+            workflow,
+            limits,
+            caps,
+            tuned,
+            row_group_mode="adaptive" if task_admission.adaptive_row_groups else "fixed",
+            overridden=request_admission is not None,
+        ),
         metadata_diagnostics=tuple(resolver.diagnostics),
     )
 
@@ -169,64 +178,3 @@ def _describe(column: ColumnPlan, workflow: Workflow) -> ColumnInfo:
         resources=column.scheduling.resource_request.labels,
         request_resource=resource.label if resource is not None else None,
     )
-
-
-def _capacity(
-    workflow: Workflow,
-    limits: Mapping[SchedulerResourceKey, int],
-    caps: Mapping[ProviderModelKey, StaticCap],
-    tasks: TaskAdmissionConfig,
-    config: RequestAdmissionConfig,
-) -> AsyncCapacityPlan:
-    run = workflow.run
-
-    def setting(name: str) -> CapacitySource:
-        return "run_config" if name in run.model_fields_set else "default"
-
-    concurrency = CapacityValue(run.max_concurrent_row_groups, setting("max_concurrent_row_groups"))
-    return AsyncCapacityPlan(
-        ConfiguredCapacity(
-            buffer_size=CapacityValue(run.buffer_size, setting("buffer_size")),
-            row_group_admission=RowGroupCapacity(
-                row_group_concurrency=concurrency,
-                mode=CapacityValue("adaptive", "engine_internal_config")
-                if tasks.adaptive_row_groups
-                else CapacityValue("fixed", "default"),
-                initial_target=CapacityValue(1, "engine_internal_config")
-                if tasks.adaptive_row_groups
-                else concurrency,
-                max_admitted_rows=CapacityValue(
-                    run.max_concurrent_row_groups * run.buffer_size, concurrency.source
-                ),
-            ),
-            submission_capacity=CapacityValue(
-                run.max_in_flight_tasks, setting("max_in_flight_tasks")
-            ),
-            task_resource_limits=CapacityValue(
-                {key.label: limit for key, limit in limits.items()}, "model_metadata"
-            ),
-            request_resources=CapacityValue(
-                tuple(f"{key.label}/chat" for key in caps), "model_metadata"
-            ),
-            provider_model_static_caps=CapacityValue(
-                {key.label: cap for key, cap in caps.items()}, "model_metadata"
-            ),
-            request_domain_initial_limits=CapacityValue(
-                {f"{key.label}/chat": config.initial_limit or cap.cap for key, cap in caps.items()},
-                "default",
-                fallback_from="model_metadata",
-            ),
-            request_admission_config=CapacityValue(
-                dataclasses.asdict(config), "run_config" if run.request_tuning.given else "default"
-            ),
-            transport_pool_limits=CapacityValue(pool_limits(workflow, caps), "adapter_config"),
-        )
-    )
-
-
-def pool_limits(workflow: Workflow, caps: Mapping[ProviderModelKey, StaticCap]) -> dict[str, int]:
-    """Connections per provider: as many as its caps let fly together."""
-    limits = dict.fromkeys(workflow.providers, 0)
-    for endpoint, cap in caps.items():
-        limits[endpoint.provider_name] += cap.cap
-    return limits

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from engine.scheduling.idle import IdleReport
 from engine.scheduling.keyframe import ledger_keyframe
 from engine.scheduling.live import LiveTask
 from engine.scheduling.passed_over import PassedOver
+from engine.scheduling.peaks import SchedulerPeaks
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.resolver import MetadataDiagnostic
 from engine.scheduling.task_events import TaskEvents
@@ -47,6 +48,7 @@ from engine.workers.local import LocalWorkers, WorkerHandle
 Outcome = Literal["success", "failed", "cancelled"]
 StopCause = Literal["drain", "abort", "run_failed"]
 _SEVERITY: tuple[StopCause | None, ...] = (None, "drain", "abort", "run_failed")
+_TARGET_REACHED = ("target_reached",)
 _FULL_KEYFRAMES = frozenset({"start", "segment", "end"})
 
 
@@ -82,6 +84,8 @@ class RunResult:
     rows_done: int
     rows_dropped: int
     message: str = ""
+    capacity: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What its last event says of the capacity that was used."""
 
 
 class AsyncTaskScheduler:
@@ -89,7 +93,8 @@ class AsyncTaskScheduler:
 
     `execute` does one task; `checkpoint(row group, dropped rows)` writes the survivors.
     `request_keyframe(full)` gives what the request side adds to a keyframe; `cpu_seconds` the CPU
-    time of the process so far. Raises `ValueError` where a column asks for a resource without a
+    time of the process so far; `capacity_at_end(peaks)` what its last event says of the capacity
+    that was used. Raises `ValueError` where a column asks for a resource without a
     limit, or for more than the limit.
     """
 
@@ -114,6 +119,7 @@ class AsyncTaskScheduler:
         heartbeat_seconds: float = 1.0,
         cpu_seconds: Callable[[], float] | None = None,
         metadata_diagnostics: Sequence[MetadataDiagnostic] = (),
+        capacity_at_end: Callable[[SchedulerPeaks], dict[str, Any]] | None = None,
     ) -> None:
         _check_limits(columns, admission)
         self._columns = {column.name: column for column in columns}
@@ -130,6 +136,8 @@ class AsyncTaskScheduler:
         self._retry = retry
         self._request_keyframe = request_keyframe
         self._metadata_diagnostics = metadata_diagnostics
+        self._capacity_at_end = capacity_at_end
+        self._peaks = SchedulerPeaks(admission.limits)
         self._checkpoints = Checkpoints(checkpoint, stream, self._on_written, self._fail)
         self._clockwork = Clockwork(
             stream,
@@ -274,9 +282,12 @@ class AsyncTaskScheduler:
         diagnostics: dict[str, Any] = {"rows_done": done, "rows_dropped": dropped}
         if self._message:
             diagnostics["message"] = self._message
+        capacity = {} if self._capacity_at_end is None else self._capacity_at_end(self._peaks)
+        if capacity:
+            diagnostics["capacity"] = capacity
         self.emit_keyframe("end")
         self._stream.scheduler("scheduler_job_completed", reason=outcome, diagnostics=diagnostics)
-        return RunResult(outcome, done, dropped, self._message)
+        return RunResult(outcome, done, dropped, self._message, capacity)
 
     # One pass
 
@@ -344,11 +355,14 @@ class AsyncTaskScheduler:
             )
             self._announce(self._tracker.add_row_group(spec))
         blocked = row_groups.next
+        self._peaks.note_row_groups(
+            len(row_groups.in_flight), row_groups.target, () if blocked is None else _TARGET_REACHED
+        )
         if blocked is not None and blocked.index != self._row_group_told:
             self._row_group_told = blocked.index
             self._stream.scheduler(
                 "row_group_admission_blocked",
-                reason="target_reached",
+                reason=_TARGET_REACHED[0],
                 diagnostics={
                     "next_row_group": blocked.index,
                     "in_flight": len(row_groups.in_flight),
@@ -421,8 +435,11 @@ class AsyncTaskScheduler:
         accepted = self._queue.enqueue(self._live[one.task_id].item for one in frontier)
         self._tracker.mark_enqueued(accepted)
         self._had_work = self._had_work or bool(accepted)
+        queued = self._queue.view()
         for task_id in accepted:
             live = self._live[task_id]
+            group = live.item.group.key
+            self._peaks.note_queued(group, queued.queued_in(group))
             live.enqueued_at = now = self._clock.monotonic()
             live.enter("queued", now)
             self._events.enqueued(live, now)
@@ -460,6 +477,7 @@ class AsyncTaskScheduler:
             live.acquired_at = now = decision.acquired_at
             live.enter("leased", now)
             self._events.leased(live, now, admission.debt_changed)
+            self._peaks.note_leased(decision.resources.amounts, admission.leased)
             if queue.commit(selection) is None:
                 live.enter("queued", self._release(live))
                 tell("stale_selection", live, live.since)

@@ -5,8 +5,9 @@ Times are monotonic seconds of the producer; `t0` is the first event, so `at - t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from engine.events import Event, RunInfo
 from replay.sources.base import Liveness
@@ -164,3 +165,5 @@ class Frame:
     """Plain sentences that the header must show: a dead producer, a gap, a torn file."""
     awaited: str = ""
     """A sentence on what is waited for, before there is anything to read."""
+    capacity: Mapping[str, Any] = field(default_factory=dict)
+    """The capacity plan, as far as the producer told it; empty where it tells none."""

@@ -387,6 +387,7 @@ def job_started(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo)
 
 def job_completed(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
     state.outcome = text(event.reason_or_result) or "success"
+    state.capacity = dict(mapping(event.diagnostics.get("capacity")))
     state.block = None
     # Foreign producers: a released attempt whose completion was never reported.
     for attempt in [a for a in state.attempts.values() if a.released_at is not None]:

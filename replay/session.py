@@ -340,6 +340,7 @@ class Session:
                 *(file.notes if file is not None else ()),
             ),
             awaited=file.awaited if file is not None else "",
+            capacity=run.capacity_plan | state.capacity,
         )
 
     def _blame(

@@ -8,7 +8,7 @@ producer.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -192,6 +192,8 @@ class State(msgspec.Struct):
     time: float = 0.0
     outcome: str | None = None
     """`success`, `failed`, `cancelled` once the run ended by itself."""
+    capacity: dict[str, Any] = {}
+    """`runtime_snapshot` and `observed_maxima` of the capacity plan, once the run has told them."""
     tasks: dict[str, Task] = {}
     attempts: dict[str, Attempt] = {}
     groups: dict[str, Group] = {}

@@ -20,7 +20,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -52,6 +52,8 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     schema_version: int = SCHEMA_VERSION
     pid: int | None = None
     """Of the producer, for people; liveness is the lock."""
+    capacity_plan: dict[str, Any] = {}
+    """What was configured; at the end also what was observed."""
 
 
 class RunFolder:

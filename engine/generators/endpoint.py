@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.identity import RequestResourceKey
 from engine.metadata import SchedulingMetadata
 from engine.models.client import ModelRequest
-from engine.workflow.endpoints import chat_resource, endpoint_of, static_caps
+from engine.workflow.endpoints import resource_resolver
 from engine.workflow.model import Workflow
 
 
@@ -36,12 +36,12 @@ class Endpoint:
 
 def endpoints_of(workflow: Workflow) -> dict[str, Endpoint]:
     """Every alias of the workflow."""
-    caps = static_caps(workflow.models)
+    resources = resource_resolver(workflow.models)
     return {
         alias: Endpoint(
             alias,
-            chat_resource(model),
-            caps[endpoint_of(model)].cap,
+            resources.resolve(alias, "chat"),
+            resources.cap(alias),
             model.temperature,
             model.max_tokens,
             workflow.request_timeout(alias),

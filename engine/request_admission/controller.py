@@ -229,6 +229,7 @@ class AdaptiveRequestAdmissionController:
         deadline = None if item.queue_wait_timeout is None else now + item.queue_wait_timeout
         waiter = RequestWaiter(attempt.serial, item, now, deadline, handle)
         ahead = state.waiters()
+        state.peak_waiters = max(state.peak_waiters, ahead + 1)
         if state.wait_reason is None:
             state.wait_reason = obstacle
         self._report.wait_started(attempt, state.wait_reason, ahead)

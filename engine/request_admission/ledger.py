@@ -41,7 +41,12 @@ class RequestLeaseLedger:
         attempt.since = attempt.acquired_at = now
         attempt.cascade = limits.note_admitted()
         state.in_flight += 1
-        state.provider_model.in_flight += 1
+        if state.in_flight > state.peak_in_flight:
+            state.peak_in_flight = state.in_flight
+        shared = state.provider_model
+        shared.in_flight += 1
+        if shared.in_flight > shared.peak_in_flight:
+            shared.peak_in_flight = shared.in_flight
         self._live[lease.lease_id] = attempt
         return lease
 

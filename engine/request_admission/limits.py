@@ -84,6 +84,8 @@ class AdaptiveRequestLimitState:
             self.limit = 1
             self._ramp_target = initial
             self._ramp_interval = config.startup_ramp_seconds / (initial - 1)
+        self.highest = self.limit
+        """The highest it has been."""
 
     @property
     def ramping(self) -> bool:
@@ -212,6 +214,7 @@ class AdaptiveRequestLimitState:
 
     def _grow(self, limit: int, cause: LimitCause) -> LimitTransition:
         previous, self.limit = self.limit, limit
+        self.highest = max(self.highest, limit)
         successes, self._successes = self._successes, 0
         return LimitTransition("request_limit_increased", cause, previous, limit, successes)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from engine.clock import Clock
 from engine.events import EventStream
 from engine.identity import (
@@ -11,6 +13,15 @@ from engine.identity import (
     RequestResourceKey,
 )
 from engine.request_admission.resources import RequestResources
+
+
+class RequestPeaks(NamedTuple):
+    """The most there was, at any one time, by label of resource or of provider/model."""
+
+    waiters: dict[str, int]
+    in_flight: dict[str, int]
+    limits: dict[str, int]
+    aggregate_in_flight: dict[str, int]
 
 
 class RequestPressure:
@@ -41,3 +52,12 @@ class RequestPressure:
         now, sequence = self._clock.monotonic(), self._stream.request_sequence
         states = self._resources.provider_models()
         return tuple(shared.snapshot(now, sequence) for shared in states)
+
+    def peaks(self) -> RequestPeaks:
+        states = list(self._resources)
+        return RequestPeaks(
+            {state.label: state.peak_waiters for state in states},
+            {state.label: state.peak_in_flight for state in states},
+            {state.label: state.limits.highest for state in states},
+            {one.key.label: one.peak_in_flight for one in self._resources.provider_models()},
+        )

@@ -28,13 +28,22 @@ _NOTHING: Mapping[str, int] = MappingProxyType({})
 class ProviderModelState:
     """What the domains of one provider/model share: the cap, the queue, calls in flight."""
 
-    __slots__ = ("in_flight", "key", "queue", "raw_caps", "resources", "static_cap")
+    __slots__ = (
+        "in_flight",
+        "key",
+        "peak_in_flight",
+        "queue",
+        "raw_caps",
+        "resources",
+        "static_cap",
+    )
 
     def __init__(self, key: ProviderModelKey, static_cap: int) -> None:
         self.key = key
         self.static_cap = static_cap
         self.raw_caps: dict[str, int] = {}
         self.in_flight = 0
+        self.peak_in_flight = 0
         self.queue = RequestFairQueue()
         self.resources: list[ResourceState] = []
 
@@ -71,6 +80,8 @@ class ResourceState:
         "label",
         "last_outcome",
         "limits",
+        "peak_in_flight",
+        "peak_waiters",
         "provider_model",
         "refused_releases",
         "timer",
@@ -90,6 +101,8 @@ class ResourceState:
         self.provider_model = provider_model
         self.limits = limits
         self.in_flight = 0
+        self.peak_in_flight = 0
+        self.peak_waiters = 0
         self.wait_reason: RequestWaitReason | None = None
         """What keeps the head of its queue waiting; None while nothing waits."""
         self.last_outcome: RequestOutcomeKind | None = None

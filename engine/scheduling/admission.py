@@ -78,6 +78,11 @@ class TaskAdmissionController:
     def active_leases(self) -> int:
         return len(self._leases)
 
+    @property
+    def leased(self) -> Mapping[SchedulerResourceKey, int]:
+        """Of each resource now; a live view."""
+        return self._ledger.window.leased
+
     def shutdown(self) -> None:
         """Deny everything from now on; leases held stay until they are released."""
         self._shut_down = True

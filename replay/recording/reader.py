@@ -69,6 +69,11 @@ class RecordingReader:
             raise SourceError(f"{self._name} holds no run.")
         return self._decode(stored, RunInfo)
 
+    def capacity_plan(self) -> dict[str, Any]:
+        """What was configured, and what was observed as far as the run has told; may be empty."""
+        last = self.bounds().last_ordinal
+        return self.run().capacity_plan | self.state_at(last).capacity
+
     def status(self) -> RecordingStatus:
         stored = self._meta("ending")
         if stored is None:

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from engine.identity import ProviderModelKey
 from engine.workflow.demo import demo_workflow
-from engine.workflow.endpoints import chat_resource, static_caps
+from engine.workflow.endpoints import resource_resolver
 from engine.workflow.model import (
     Column,
     CustomColumn,
@@ -189,14 +189,20 @@ def test_the_smallest_cap_of_an_endpoint_counts_whatever_the_order() -> None:
         "a": Model(provider="p", model="m", max_parallel_requests=9),
         "c": Model(provider="p", model="other", max_parallel_requests=2),
     }
-    caps = static_caps(models)
-    assert caps == static_caps(dict(reversed(models.items())))
+    resources = resource_resolver(models)
+    caps = resources.static_caps
+    assert caps == resource_resolver(dict(reversed(models.items()))).static_caps
     merged = caps[ProviderModelKey("p", "m")]
     assert merged.cap == 4
     assert merged.aliases == ("a", "b")
     assert merged.raw_caps == {"a": 9, "b": 4}
     assert caps[ProviderModelKey("p", "other")].cap == 2
-    assert chat_resource(models["a"]).label == "p/m/chat"
+    assert resources.resolve("a", "chat").label == "p/m/chat"
+    assert resources.resolve("a", "chat") == resources.resolve("b", "chat")
+    assert resources.resolve("b", "healthcheck").provider_model == ProviderModelKey("p", "m")
+    assert (resources.cap("a"), resources.cap("c")) == (4, 2)
+    with pytest.raises(KeyError):
+        resources.resolve("nobody", "chat")
 
 
 def test_the_demo_has_independent_work_for_its_healthy_provider() -> None:
