@@ -52,12 +52,12 @@ def test_every_gate_of_a_scenario_holds(scenario: str, tmp_path: Path) -> None:
 def test_a_storm_is_ridden_out(tmp_path: Path) -> None:
     [artifact] = run("aimd-storm", tmp_path / "out", 240)
     assert {gate.verdict for gate in artifact.gates} == {"passed"}, artifact.gates
-    # 64, 48, 36, 27 and 20 are all too many, and a burst of refusals cuts only once.
+    # The first 64 are too many for a provider of 16; a burst of refusals cuts only once.
     cuts, share = artifact.metrics["limit_cuts"].mean, artifact.metrics["rate_limited_share"].mean
     assert cuts is not None
     assert share is not None
-    assert 5 <= cuts < 15
-    assert share * 480 > 2 * cuts
+    assert cuts >= 1
+    assert share * 480 > 5 * cuts
 
 
 def test_a_virtual_scenario_repeats_itself_exactly(tmp_path: Path) -> None:
