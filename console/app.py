@@ -7,19 +7,21 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 
-from console.keys import GENERAL, SCREENS, TIME, bindings
+from console.keys import GENERAL, OUTPUT, SCREENS, TIME, Control, bindings
 from console.pump import Command, Pump, SessionLike
 from console.screens.base import FrameScreen
 from console.screens.dialogs import GoToDialog, QuitAnswer, QuitDialog, Target
 from console.screens.events import EventsScreen
 from console.screens.help import HelpScreen
 from console.screens.leases import LeasesScreen
+from console.screens.output import OutputWindow
 from console.screens.overview import OverviewScreen
 from console.theme import Look, prefers_dark, textual_theme
 from console.view import SPEEDS, View, mode_of
@@ -33,7 +35,8 @@ TICK_SECONDS = 0.25
 class ConsoleApp(App[Outcome]):
     """Watches one session; `run()` gives `quit`, or `stop` where the user wants the run stopped.
 
-    `on_quit="ask"` is for a run that this command started. `follow=False` plays from
+    `on_quit="ask"` is for a run that this command started; `output` is where its script's output
+    goes, if it is kept. `follow=False` plays from
     the first event instead of following the newest. The session belongs to a thread of the app
     while it runs, and to the caller before and after; the caller closes it.
     """
@@ -42,6 +45,7 @@ class ConsoleApp(App[Outcome]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(SCREENS),
         *bindings(TIME),
+        *bindings(OUTPUT),
         *bindings(GENERAL),
     ]
 
@@ -51,6 +55,7 @@ class ConsoleApp(App[Outcome]):
         *,
         title: str = "",
         on_quit: Literal["leave", "ask"] = "leave",
+        output: Path | None = None,
         ascii_only: bool = False,
         follow: bool = True,
         tick_seconds: float | None = TICK_SECONDS,
@@ -69,6 +74,7 @@ class ConsoleApp(App[Outcome]):
         """What ended the app, if it was neither a key nor a broken source."""
         self._dark = dark
         self._on_quit = on_quit
+        self._output = output
         self._tick_seconds = tick_seconds
         self._clock = clock
         self._pump = Pump(session)
@@ -288,7 +294,17 @@ class ConsoleApp(App[Outcome]):
     def action_help(self) -> None:
         page = self.page
         if page is not None and self.screen is page:
-            self.push_screen(HelpScreen(self.look, page.name_shown, page.controls))
+            controls = (*page.controls, *self.extra_controls)
+            self.push_screen(HelpScreen(self.look, page.name_shown, controls))
+
+    @property
+    def extra_controls(self) -> tuple[Control, ...]:
+        """What this run offers beyond the controls that every run has."""
+        return OUTPUT if self._output is not None else ()
+
+    def action_output(self) -> None:
+        if self._output is not None and self.screen is self.page:
+            self.push_screen(OutputWindow(self.look, self._output))
 
     def action_toggle_dark(self) -> None:
         self._dark = not self._dark
@@ -319,7 +335,7 @@ class ConsoleApp(App[Outcome]):
         """The palette offers the same controls as the keys."""
         page = self.page
         own = page.controls if page is not None else ()
-        for control in (*SCREENS, *TIME, *GENERAL, *own):
+        for control in (*SCREENS, *TIME, *self.extra_controls, *GENERAL, *own):
             if control.command:
                 yield SystemCommand(
                     control.help, f"Key: {control.shown}", self._runner(control.action)

@@ -50,6 +50,9 @@ TIME = (
     Control("f", "f", "app.follow", "Follow the newest event", "follow", True),
 )
 
+OUTPUT = (Control("o", "o", "app.output", "What the script prints", "output", True),)
+"""Only where a script's output is kept."""
+
 GENERAL = (
     Control("question_mark", "?", "app.help", "This help", "help", True),
     Control("ctrl+p", "Ctrl+P", "app.command_palette", "All commands by name"),

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from console.cli import exits
+from engine.errors import UserError
 
 if TYPE_CHECKING:
-    from console.cli.exec_control import ExecControl
+    from console.cli.exec_control import ExecControl, SeenRun
+
+WAIT_SECONDS = 0.05
 
 
 @click.command(
@@ -27,59 +32,119 @@ if TYPE_CHECKING:
     "Default: ./headgate-runs/<utc>-<name>-<id>.",
 )
 @click.option("--name", help="Name of the runs. Default: the dataset's, or the script's.")
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Open the console here; the command's output goes to output.log in the run's folder.",
+)
+@click.option("--ascii", "ascii_only", is_flag=True, help="Draw with ASCII characters only.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def exec(out: Path | None, name: str | None, command: tuple[str, ...]) -> int:
+def exec(
+    out: Path | None, name: str | None, live: bool, ascii_only: bool, command: tuple[str, ...]
+) -> int:
     """Run COMMAND (say, `python their_script.py`) and record its Data Designer runs.
 
     The script, its environment and its output stay as they are, and headgate need not be installed
     there: a small standard-library module on PYTHONPATH records each `create` and `preview`, also
     in child processes. stderr names the command to watch a run, from any other terminal.
 
+    With --live the console opens on each run in turn; `o` shows what the script prints. It has no
+    terminal then: its standard input is empty.
+
     Exit codes: those of COMMAND, also its death by a signal; 126 if it can't be started, 127 if it
-    is not found, 2 for misuse.
+    is not found, 2 for misuse. With --live 0 also where the script was left running.
     """
-    from console.cli.exec_control import ExecControl, SeenRun
-    from console.cli.launch import start_recorder
-    from console.cli.main import complain
-    from console.cli.passthrough import PassThrough
+    from console.cli.exec_control import CannotStart, ExecControl
+    from console.cli.terminal import is_interactive, require_size
 
     problem = cannot_start(command[0])
     if problem is not None:
         return complain(*problem)
+    if live:
+        if not is_interactive():
+            raise UserError("--live needs a terminal; without it the script runs in place")
+        require_size()
     control = ExecControl(out, name, script_name(command))
-    recorders: list[tuple[SeenRun, subprocess.Popen[bytes]]] = []
+    watched = Watched(control)
+    goes_on = False
+    try:
+        if live:
+            from console.cli.exec_live import run_live
 
-    def look() -> None:
-        runs, warnings = control.look()
+            code = run_live(command, control, watched.take, say, ascii_only)
+            if code is None:
+                goes_on = True
+                return exits.OK
+            watched.await_recorders(lambda: time.sleep(WAIT_SECONDS))
+            watched.conclude(command)
+            return code
+        from console.cli.passthrough import PassThrough
+
+        through = PassThrough(command, control.environment(os.environ))
+        through.wait(watched.look)
+        watched.look()
+        through.settle(watched.all_imported)
+        watched.conclude(command)
+        goes_on = watched.some_go_on
+        if not goes_on:
+            control.remove()
+        return through.leave()
+    except CannotStart as error:
+        return complain(str(error), exits.NOT_EXECUTABLE)
+    finally:
+        if not goes_on:
+            control.remove()
+
+
+class Watched:
+    """The runs of the command: found, imported as they go, and summed up at the end."""
+
+    def __init__(self, control: ExecControl) -> None:
+        self._control = control
+        self._recorders: list[tuple[SeenRun, subprocess.Popen[bytes]]] = []
+
+    def look(self) -> None:
+        runs, warnings = self._control.look()
         for warning in warnings:
             say(warning)
         for run in runs:
-            try:
-                recorders.append((run, start_recorder(run.folder)))
-            except OSError as error:
-                say(f"{run.folder.path} is not imported yet: {error.strerror}")
+            self.take(run)
             say(f"recording a run, watch it: headgate watch {run.run_id}")
 
-    try:
+    def take(self, run: SeenRun) -> None:
+        from console.cli.launch import start_recorder
+
         try:
-            through = PassThrough(command, control.environment(os.environ))
+            self._recorders.append((run, start_recorder(run.folder)))
         except OSError as error:
-            return complain(
-                f"{command[0]} can't be started: {error.strerror}", exits.NOT_EXECUTABLE
-            )
-        through.wait(look)
-        look()
-        through.settle(
-            lambda: all(
-                recorder.poll() is not None or run.folder.producer_lives
-                for run, recorder in recorders
-            )
+            say(f"{run.run_id} is imported only when it is opened: {error.strerror}")
+
+    def all_imported(self) -> bool:
+        """Of the runs that are over."""
+        return all(
+            recorder.poll() is not None or run.folder.producer_lives
+            for run, recorder in self._recorders
         )
-        for sentence in epilogue(control, command):
+
+    @property
+    def some_go_on(self) -> bool:
+        return any(run.folder.producer_lives for run in self._control.runs)
+
+    def await_recorders(self, pause: Callable[[], object]) -> None:
+        try:
+            while not self.all_imported():
+                pause()
+        except KeyboardInterrupt:
+            return
+
+    def conclude(self, command: tuple[str, ...]) -> None:
+        for sentence in epilogue(self._control, command):
             say(sentence)
-        return through.leave()
-    finally:
-        control.remove()
+
+
+def complain(sentence: str, exit_code: int) -> int:
+    say(sentence)
+    return exit_code
 
 
 def say(sentence: str) -> None:

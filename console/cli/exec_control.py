@@ -9,9 +9,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.errors import UserError
 from engine.events.run_folder import RunFolder, index_home
@@ -19,6 +20,13 @@ from engine.version import VERSION
 
 BOOTSTRAP = Path(__file__).with_name("bootstrap")
 VARIABLE = "HEADGATE_EXEC"
+
+
+class CannotStart(Exception):
+    """The system refuses to run the command; `str` is one sentence for the user."""
+
+    def __init__(self, command: Sequence[str], error: OSError) -> None:
+        super().__init__(f"{command[0]} can't be started: {error.strerror}")
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class ExecControl:
         self.runs: list[SeenRun] = []
         self.warnings: list[str] = []
         self._taken: set[str] = set()
-        asked = {
+        self._asked: dict[str, Any] = {
             "out": None if out is None else str(out.resolve()),
             "runs": str(Path("headgate-runs").resolve()),
             "name": name,
@@ -48,7 +56,15 @@ class ExecControl:
             "index": str(index_home().absolute()),
             "versions": {"headgate": VERSION},
         }
-        (self.path / "exec.json").write_text(json.dumps(asked), encoding="utf-8")
+        (self.path / "exec.json").write_text(json.dumps(self._asked), encoding="utf-8")
+
+    def output_log(self) -> Path:
+        """Where the output goes before there is a run folder: on the same file system."""
+        parent = (
+            Path(self._asked["out"]).parent if self._asked["out"] else Path(self._asked["runs"])
+        )
+        parent.mkdir(parents=True, exist_ok=True)
+        return parent / f".output-{self.path.name}.log"
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """`base` for the command: every Python below it finds the bootstrap first."""

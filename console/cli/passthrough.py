@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from console.cli.exec_control import CannotStart
+
 LOOK_SECONDS = 0.05
 _SENT_ON = (
     signal.SIGINT,
@@ -28,7 +30,7 @@ class PassThrough:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start the command. Raises `OSError` where that can't be."""
+        """Start the command. Raises `CannotStart`."""
         self.status: int | None = None
         """The exit code, or minus the signal that ended it; None while it runs."""
         self._ignored = [one for one in _SENT_ON if signal.getsignal(one) is signal.SIG_IGN]
@@ -46,9 +48,9 @@ class PassThrough:
                 setsigmask=self._mask,
                 setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
             )
-        except OSError:
+        except OSError as error:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-            raise
+            raise CannotStart(command, error) from error
 
     def wait(self, look: Callable[[], object]) -> int:
         """Until the command is over; `look` is called now and then. Returns `status`."""

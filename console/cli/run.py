@@ -77,7 +77,7 @@ def start(
     launched = launch(RunSpec(loaded.workflow.name, workflow, records, seed), out)
     if not interactive:
         return show_headless(launched)
-    outcome = show_terminal(launched.folder.path, launched=launched, ascii_only=ascii_only)
+    outcome = show_terminal(launched.folder.path, ask=True, ascii_only=ascii_only)
     if outcome == "stop":
         launched.stop()
         click.echo("Stopping: running tasks may finish.", err=True)

@@ -21,13 +21,15 @@ POLL_SECONDS = 0.1
 def show_terminal(
     target: str | Path,
     *,
-    launched: Launched | None = None,
+    ask: bool = False,
+    output: Path | None = None,
     ascii_only: bool,
     growing: bool | None = None,
 ) -> Literal["quit", "stop"]:
     """Open the console on `target` until the user leaves it.
 
-    What is watched (`growing`) is followed, a replay begins at its first event. Raises SourceError.
+    What is watched (`growing`) is followed, a replay begins at its first event. `ask`: on leaving,
+    does the run go on? `output`: what its script prints. Raises SourceError.
     """
     session = Session.open(target, growing=growing)
     from console.app import ConsoleApp
@@ -35,7 +37,8 @@ def show_terminal(
     app = ConsoleApp(
         session,
         title=str(target),
-        on_quit="ask" if launched is not None else "leave",
+        on_quit="ask" if ask else "leave",
+        output=output,
         ascii_only=ascii_only,
         follow=growing is not False,
     )

@@ -28,6 +28,19 @@ class Pages(Drawn):
             rows[-1] = Row().put(f" {below + 1} more lines: ↓ PgDn", "dim on raised").runs()
         return rows
 
+    def show(self, lines: Sequence[Runs]) -> None:
+        """Other lines; who was at the end of the old ones is at the end of these."""
+        at_end = self._top >= len(self._all) - self.size.height
+        self._all = list(lines)
+        if at_end:
+            self.show_end()
+        else:
+            self.redraw()
+
+    def show_end(self) -> None:
+        self._top = len(self._all)
+        self.redraw()
+
     def scroll_lines(self, by: int) -> None:
         self._top += by
         self.redraw()

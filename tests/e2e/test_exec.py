@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from engine.events.run_folder import RunFolder, RunRecord, read_record
 from replay.recording.reader import open_recording
-from tests.e2e.program import headgate
+from tests.e2e.program import HEADGATE, environment, headgate
+from tests.e2e.terminal import Terminal
 from tests.fixtures.data_designer_format import lines
 from tests.fixtures.data_designer_stand_in import write_stand_in
 
-EVENTS = lines(storm=True)
+EVENTS = lines(storm=True, rows=5)
 CREATE = "from data_designer.interface import DataDesigner\nDataDesigner().create()\n"
 
 
@@ -26,9 +29,11 @@ def desk(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_script(desk: Path, script: str, *options: str, **env: str) -> Any:
+def run_script(
+    desk: Path, script: str, *options: str, python: tuple[str, ...] = (sys.executable,), **env: str
+) -> subprocess.CompletedProcess[str]:
     (desk / "script.py").write_text(script)
-    return headgate("exec", *options, "--", sys.executable, "script.py", cwd=desk, env=env)
+    return headgate("exec", *options, "--", *python, "script.py", cwd=desk, env=env)
 
 
 def records(desk: Path) -> list[RunRecord]:
@@ -54,8 +59,8 @@ def test_a_run_is_recorded_whole(desk: Path) -> None:
     assert done.returncode == 0, done.stderr
     record = read_record(RunFolder(desk / "here"))
     assert record is not None
-    assert (record.state, record.outcome, record.rows_done) == ("complete", "success", 12)
-    assert (record.name, record.producer, record.records) == ("script", "data_designer", 12)
+    assert (record.state, record.outcome, record.rows_done) == ("complete", "success", 5)
+    assert (record.name, record.producer, record.records) == ("script", "data_designer", 5)
     assert kinds(desk / "here") == sorted((one["event_kind"], one["sequence"]) for one in EVENTS)
     assert f"headgate watch {record.run_id}" in done.stderr
     assert done.stdout == ""
@@ -69,3 +74,400 @@ def test_each_run_of_a_script_has_a_folder_of_its_own(desk: Path) -> None:
     assert [one.name for one in found] == ["script", "script preview"]
     assert kinds(desk / "here") == kinds(desk / "here-2")
     assert all(f"headgate watch {one.run_id}" in done.stderr for one in found)
+
+
+def test_the_script_and_its_children_see_their_own_world(desk: Path) -> None:
+    """Arguments, input, output, exit code, path and a sitecustomize of their own."""
+    (desk / "site").mkdir()
+    (desk / "site" / "sitecustomize.py").write_text("import builtins\nbuiltins.theirs = 1\n")
+    script = """
+import sys, sysconfig
+print(theirs, sys.modules["sitecustomize"].__file__, sys.argv, sys.stdin.read())
+print([path for path in sys.path if "headgate" in path or "bootstrap" in path])
+print("to stderr", file=sys.stderr)
+sys.exit(7)
+"""
+    (desk / "script.py").write_text(script)
+    command = [sys.executable, "script.py", "--out", "x", "-h"]
+    done = subprocess.run(
+        [HEADGATE, "exec", "--", *command],
+        cwd=desk,
+        env=environment(desk, {"PYTHONPATH": "site"}),
+        input="their input",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    own = str(desk / "site" / "sitecustomize.py")
+    shown = ["script.py", "--out", "x", "-h"]
+    assert done.stdout == f"1 {own} {shown} their input\n[]\n"
+    assert done.stderr.startswith("to stderr\n")
+    assert "did not use Data Designer" in done.stderr
+    assert done.returncode == 7
+
+
+def test_without_a_sitecustomize_there_is_none(desk: Path) -> None:
+    script = """
+import sys
+try:
+    import sitecustomize
+    print(sitecustomize.__file__)
+except ImportError as error:
+    print(error, "sitecustomize" in sys.modules)
+"""
+    bare = subprocess.run(
+        [sys.executable, "-c", script], cwd=desk, capture_output=True, text=True, check=True
+    )
+    assert run_script(desk, script).stdout == bare.stdout
+
+
+def test_a_sitecustomize_that_fails_is_told_by_python_itself(desk: Path) -> None:
+    (desk / "sitecustomize.py").write_text("1 / 0\n")
+    done = run_script(desk, "print('runs')", PYTHONPATH=str(desk))
+    assert done.stdout == "runs\n"
+    assert "ZeroDivisionError" in done.stderr
+    assert "Error in sitecustomize" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
+def test_a_death_by_signal_is_passed_on(desk: Path, number: signal.Signals) -> None:
+    done = run_script(desk, f"import os; os.kill(os.getpid(), {int(number)})")
+    assert done.returncode == -number
+
+
+def test_a_killed_script_leaves_all_its_whole_lines(desk: Path) -> None:
+    script = """
+import os, signal, time
+from data_designer.interface import DataDesigner
+DataDesigner().create(stop_after=200)
+time.sleep(1)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = run_script(desk, script, "--out", "here")
+    assert done.returncode == -signal.SIGKILL
+    record = read_record(RunFolder(desk / "here"))
+    assert record is not None
+    assert record.state == "lost"
+    expected = sorted((one["event_kind"], one["sequence"]) for one in EVENTS[:200])
+    assert kinds(desk / "here") == expected
+    shown = headgate("watch", "--once", "here", cwd=desk)
+    assert "lost" in shown.stdout.lower()
+
+
+def test_a_script_that_ends_before_its_run_did_cancels_it(desk: Path) -> None:
+    script = """
+from data_designer.interface import DataDesigner
+DataDesigner().create(stop_after=200)
+"""
+    run_script(desk, script, "--out", "here")
+    record = read_record(RunFolder(desk / "here"))
+    assert record is not None
+    assert (record.state, record.outcome) == ("complete", "cancelled")
+    assert "script ended" in record.message
+
+
+def test_a_forked_child_writes_into_no_run_of_its_parent(desk: Path) -> None:
+    script = """
+import os
+from data_designer.interface import DataDesigner
+designer = DataDesigner()
+designer.create(stop_after=200)
+child = os.fork()
+if child == 0:
+    designer.create(run_id="of the child")
+    os._exit(0)
+os.waitpid(child, 0)
+designer.create(run_id="run-2")
+"""
+    done = run_script(desk, script, "--name", "forks")
+    assert done.returncode == 0, done.stderr
+    found = records(desk)
+    assert [one.name for one in found] == ["forks"] * 3
+    assert sorted(str(one.outcome) for one in found) == ["cancelled", "success", "success"]
+    assert all(one.state == "complete" for one in found)
+    assert len({one.pid for one in found}) == 2
+
+
+def test_runs_of_spawned_and_called_pythons_are_recorded(desk: Path) -> None:
+    script = """
+import multiprocessing, subprocess, sys
+from data_designer.interface import DataDesigner
+
+def work(name):
+    DataDesigner().create(dataset_name=name)
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=work, args=("spawned",))
+    process.start()
+    process.join()
+    subprocess.run([sys.executable, "-c", "import script; script.work('called')"], check=True)
+"""
+    done = run_script(desk, script)
+    assert done.returncode == 0, done.stderr
+    assert [(one.name, one.outcome) for one in records(desk)] == [
+        ("spawned", "success"),
+        ("called", "success"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("python", "said"),
+    [
+        ((sys.executable, "-I"), "under -I Python ignores PYTHONPATH"),
+        ((sys.executable, "-sE"), "under -sE Python ignores PYTHONPATH"),
+        (("/bin/echo",), "started no Python"),
+    ],
+)
+def test_what_could_not_be_watched_is_said(desk: Path, python: tuple[str, ...], said: str) -> None:
+    done = run_script(desk, "print('runs')", python=python)
+    assert done.returncode == 0
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (["nosuchcommand"], 127, "no such command on the PATH"),
+        (["./nosuch.py"], 127, "no such file"),
+        (["./script.py"], 126, "is not executable"),
+        (["./data_designer"], 126, "is a folder"),
+    ],
+)
+def test_a_command_that_can_not_run(desk: Path, command: list[str], code: int, said: str) -> None:
+    (desk / "script.py").write_text(CREATE)
+    done = headgate("exec", "--", *command, cwd=desk)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_folder_of_another_run_is_refused_before_anything_runs(desk: Path) -> None:
+    (desk / "full").mkdir()
+    (desk / "full" / "thing").touch()
+    done = run_script(desk, "print('runs')", "--out", "full")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "not empty" in done.stderr
+
+
+NO_FACTORY = "def make_provider(**options): return None"
+NO_SINK = """
+from types import SimpleNamespace
+def create_resource_provider(*, artifact_storage):
+    return SimpleNamespace(scheduler_event_sink=None, request_event_sink=None)
+"""
+NO_SUBSCRIPTION = """
+from dataclasses import make_dataclass
+def event(fields):
+    return make_dataclass("Event", list(fields), frozen=True)(**fields)
+def emit(one):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("engine/resources/resource_provider", NO_SINK),
+        ("engine/resources/resource_provider", NO_FACTORY + "\ncreate_resource_provider = 3"),
+        ("interface", "class DataDesigner:\n    def create(self): print('made')\n"),
+    ],
+)
+def test_an_unknown_version_runs_unrecorded_with_one_warning(
+    desk: Path, module: str, text: str
+) -> None:
+    write_stand_in(desk, EVENTS, {module: text})
+    script = (
+        CREATE
+        if "= 3" not in text
+        else "import data_designer.engine.resources." + ("resource_provider\n")
+    )
+    done = run_script(desk, script + "print('to the end')")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("to the end\n")
+    assert done.stderr.count("this version of Data Designer") == 1
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_version_without_subscriptions_gives_what_it_has(desk: Path) -> None:
+    write_stand_in(desk, EVENTS, {"engine/observability": NO_SUBSCRIPTION})
+    done = run_script(desk, CREATE, "--out", "here")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("this version of Data Designer") == 1
+    seen = {kind for kind, _ in kinds(desk / "here")}
+    assert {"task_lease_released", "model_request_completed"} < seen
+    assert "request_lease_acquired" not in seen
+
+
+def test_sinks_of_their_own_get_what_they_would_get(desk: Path) -> None:
+    script = """
+from data_designer.interface import DataDesigner
+
+class Sink:
+    def __init__(self, fails):
+        self.kinds, self.fails = [], fails
+    def accepts_scheduler_event(self, kind):
+        return kind == "task_completed"
+    def emit_scheduler_event(self, event):
+        self.take(event)
+    def emit_request_event(self, event):
+        self.take(event)
+    def take(self, event):
+        self.kinds.append(event.event_kind)
+        if self.fails:
+            raise ValueError("theirs")
+
+scheduler, request = Sink(True), Sink(False)
+DataDesigner(scheduler_event_sink=scheduler, request_event_sink=request).create()
+print(set(scheduler.kinds), sorted(set(request.kinds)))
+"""
+    done = run_script(desk, script, "--out", "here")
+    bare = subprocess.run(
+        [sys.executable, "script.py"], cwd=desk, capture_output=True, text=True, check=True
+    )
+    told = bare.stdout.splitlines()
+    assert "sink raised ValueError" in told
+    assert set(done.stdout.splitlines()) == set(told)
+    assert kinds(desk / "here") == sorted((one["event_kind"], one["sequence"]) for one in EVENTS)
+
+
+def test_a_folder_that_can_not_be_made_is_told_and_the_script_goes_on(desk: Path) -> None:
+    (desk / "headgate-runs").write_text("a file")
+    done = run_script(desk, CREATE + "print('to the end')")
+    assert (done.returncode, done.stdout) == (0, "to the end\n")
+    assert "could not be recorded" in done.stderr
+
+
+SLOW = """
+import signal, sys, time
+heard = []
+signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+print("ready", flush=True)
+end = time.monotonic() + 20
+while not heard and time.monotonic() < end:
+    time.sleep(0.01)
+time.sleep(0.5)
+print("heard", *map(int, heard), flush=True)
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_headgate_reaches_the_script_once(desk: Path, number: signal.Signals) -> None:
+    (desk / "script.py").write_text(SLOW)
+    command = [str(HEADGATE), "exec", "--", sys.executable, "script.py"]
+    with subprocess.Popen(
+        command, cwd=desk, env=environment(desk), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        os.kill(process.pid, number)
+        assert process.stdout.readline() == f"heard {int(number)}\n"
+        assert process.wait(30) == 3
+
+
+OWN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Makes the terminal send signals, as a shell's does."""
+
+
+def in_terminal(desk: Path, script: str, *options: str) -> Terminal:
+    (desk / "script.py").write_text(script)
+    headgate_exec = [str(HEADGATE), "exec", *options, "--", sys.executable, "script.py"]
+    command = [sys.executable, "-c", OWN_TERMINAL, *headgate_exec]
+    return Terminal(command, cwd=desk, env=environment(desk))
+
+
+def test_ctrl_c_in_the_terminal_reaches_the_script_once(desk: Path) -> None:
+    with in_terminal(desk, SLOW) as terminal:
+        terminal.wait_for("ready")
+        terminal.send("\x03")
+        terminal.wait_for(f"heard {int(signal.SIGINT)}")
+        assert f"{int(signal.SIGINT)} {int(signal.SIGINT)}" not in terminal.text
+        assert terminal.wait_exit() == 3
+
+
+def test_the_script_keeps_its_terminal(desk: Path) -> None:
+    script = "import sys; print([one.isatty() for one in (sys.stdin, sys.stdout, sys.stderr)])"
+    script += "; print('got', input('say: '))"
+    with in_terminal(desk, script) as terminal:
+        terminal.wait_for("[True, True, True]", "say:")
+        terminal.send("this\r")
+        terminal.wait_for("got this")
+        assert terminal.wait_exit() == 0
+
+
+LIVE = """
+import sys
+from data_designer.interface import DataDesigner
+print("their own words", flush=True)
+DataDesigner().create(every=0.03)
+print("after the run", flush=True)
+sys.exit(5)
+"""
+
+
+def test_live_shows_the_run_and_what_the_script_prints(desk: Path) -> None:
+    write_stand_in(desk, lines(storm=False, rows=2))
+    with in_terminal(desk, LIVE, "--live", "--out", "here") as terminal:
+        terminal.wait_for("Overview", "LIVE")
+        terminal.send("o")
+        terminal.wait_for("Output of the script", "their own words")
+        terminal.send("\x1b")
+        terminal.wait_until(lambda text: "Output of" not in text, "the window closed")
+        terminal.send("q")
+        terminal.wait_for("The run is still going")
+        terminal.send("\x1b")
+        terminal.wait_for("ENDED", seconds=60)
+        terminal.send("q")
+        assert terminal.wait_exit() == 5
+    assert "after the run" in (desk / "here" / "output.log").read_text()
+
+
+def test_live_leaves_the_script_running(desk: Path) -> None:
+    write_stand_in(desk, lines(storm=False, rows=2))
+    with in_terminal(desk, LIVE, "--live", "--out", "here") as terminal:
+        terminal.wait_for("Overview", "LIVE")
+        terminal.send("q")
+        terminal.wait_for("The run is still going")
+        terminal.send("l")
+        assert terminal.wait_exit() == 0
+    folder = RunFolder(desk / "here")
+    assert folder.producer_lives
+    done = headgate("watch", "--headless", "here", cwd=desk)
+    assert done.returncode == 0, done.stderr
+    record = read_record(folder)
+    assert record is not None
+    assert record.outcome == "success"
+
+
+def test_live_stops_the_script(desk: Path) -> None:
+    script = LIVE.replace("every=0.03", "every=0.2")
+    with in_terminal(desk, script, "--live", "--out", "here") as terminal:
+        terminal.wait_for("Overview", "LIVE")
+        terminal.send("q")
+        terminal.wait_for("The run is still going")
+        terminal.send("s")
+        assert terminal.wait_exit() == 128 + signal.SIGINT
+    assert "KeyboardInterrupt" in (desk / "here" / "output.log").read_text()
+    record = read_record(RunFolder(desk / "here"))
+    assert record is not None
+    assert (record.state, record.outcome) == ("complete", "cancelled")
+
+
+def test_live_without_a_run_prints_what_the_script_printed(desk: Path) -> None:
+    with in_terminal(desk, "print('no run here')", "--live") as terminal:
+        assert terminal.wait_exit() == 0
+        assert "no run here" in terminal.text
+        assert "did not use Data Designer" in terminal.text
+    assert list((desk / "headgate-runs").iterdir()) == []
+
+
+def test_live_needs_a_terminal(desk: Path) -> None:
+    done = run_script(desk, CREATE, "--live")
+    assert done.returncode == 2
+    assert "needs a terminal" in done.stderr

@@ -30,6 +30,8 @@ MOST_QUEUED = 20_000
 MOST_EARLY = 2_000
 """Request events of a run that has not begun: registrations, checks that a model answers."""
 EXIT_SECONDS = 10.0
+SETTLE_SECONDS = 0.2
+"""A run's end waits so long for its events to be written: the script may leave without a word."""
 
 PACKAGE = "data-designer"
 STARTED = "scheduler_job_started"
@@ -89,6 +91,7 @@ class Recorder:
     def _clear(self) -> None:
         self._queue: deque[tuple[Preparation | None, bool, dict[str, Any]]] = deque()
         self._wake = threading.Event()
+        self._settling: deque[threading.Event] = deque()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._runs: list[Run] = []
@@ -120,6 +123,11 @@ class Recorder:
             self._queue.append((preparation, is_request, fields))
             if not self._wake.is_set():
                 self._wake.set()
+            if kind == COMPLETED and not is_request:
+                written = threading.Event()
+                self._settling.append(written)
+                self._wake.set()
+                written.wait(SETTLE_SECONDS)
         except Exception:
             return
 
@@ -129,10 +137,13 @@ class Recorder:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while not self._closed:
             self._wake.wait(TICK_SECONDS if self._ending() else None)
-            if not self._closed:
+            if not self._closed and not self._settling:
                 time.sleep(TICK_SECONDS)
             self._wake.clear()
+            settling = [self._settling.popleft() for _ in range(len(self._settling))]
             self._write()
+            for written in settling:
+                written.set()
 
     def _ending(self) -> bool:
         return any(run.ends_at is not None for run in self._runs)

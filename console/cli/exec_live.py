@@ -1,0 +1,151 @@
+"""`headgate exec --live`: the console in front, the script behind it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from console.cli.exec_control import CannotStart, ExecControl, SeenRun
+from console.cli.show import show_terminal
+
+LOOK_SECONDS = 0.1
+
+
+class LiveScript:
+    """A script in a session of its own, its output in a file; it outlives its console."""
+
+    def __init__(self, command: tuple[str, ...], control: ExecControl) -> None:
+        """Start the command. Raises `CannotStart`."""
+        self.output = control.output_log()
+        environment = control.environment({"PYTHONUNBUFFERED": "1", **os.environ})
+        with self.output.open("ab") as log:
+            try:
+                self.process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self.output.unlink()
+                raise CannotStart(command, error) from error
+        self._owner: Path | None = None
+
+    def keep_output(self, run: SeenRun) -> None:
+        """The first run's folder takes the file; a later run's shares it."""
+        place = run.folder.output_log
+        try:
+            if self._owner is None:
+                os.rename(self.output, place)
+                self.output = self._owner = place
+            else:
+                os.link(self._owner, place)
+        except OSError:
+            return
+
+    def stop(self, number: int) -> None:
+        """As Ctrl+C would: the script and its children."""
+        if self.process.poll() is None:
+            try:
+                os.killpg(self.process.pid, number)
+            except ProcessLookupError:
+                return
+
+
+def run_live(
+    command: tuple[str, ...],
+    control: ExecControl,
+    take: Callable[[SeenRun], None],
+    say: Callable[[str], None],
+    ascii_only: bool,
+) -> int | None:
+    """The script's exit code; None where the user leaves it running.
+
+    `take` gets each run once its folder stands. Raises `CannotStart`.
+    """
+    script = LiveScript(command, control)
+    over = threading.Event()
+    taken: list[SeenRun] = []
+
+    def look() -> None:
+        runs, warnings = control.look()
+        for run in runs:
+            script.keep_output(run)
+            take(run)
+            taken.append(run)
+        for warning in warnings:
+            said.append(warning)
+
+    said: list[str] = []
+    watcher = threading.Thread(target=_keep_looking, args=(look, over), daemon=True)
+    watcher.start()
+    shown = 0
+    interrupts = 0
+    say(f"the script runs, its output goes to {script.output}; Ctrl+C stops it")
+    try:
+        while True:
+            try:
+                ended = script.process.poll() is not None
+                if shown < len(taken):
+                    run = taken[shown]
+                    shown += 1
+                    outcome = show_terminal(
+                        run.folder.path,
+                        ask=script.process.poll() is None,
+                        output=script.output,
+                        ascii_only=ascii_only,
+                    )
+                    if outcome == "stop":
+                        script.stop(signal.SIGINT)
+                        say("stopping the script; Ctrl+C again ends it at once")
+                        interrupts = 1
+                    elif script.process.poll() is None and run.folder.producer_lives:
+                        say(f"the run goes on; come back with: headgate watch {run.run_id}")
+                        return None
+                    elif script.process.poll() is None:
+                        say("that run is over, the script goes on; Ctrl+C stops it")
+                elif ended:
+                    break
+                else:
+                    time.sleep(LOOK_SECONDS)
+            except KeyboardInterrupt:
+                interrupts += 1
+                script.stop(signal.SIGINT if interrupts == 1 else signal.SIGTERM)
+    finally:
+        over.set()
+        watcher.join()
+        look()
+        for sentence in said:
+            say(sentence)
+    if not taken:
+        _print_output(script.output)
+    status = script.process.returncode
+    return status if status >= 0 else 128 - status
+
+
+def _keep_looking(look: Callable[[], None], over: threading.Event) -> None:
+    while not over.wait(LOOK_SECONDS):
+        try:
+            look()
+        except OSError:
+            continue
+
+
+def _print_output(path: Path) -> None:
+    """What a script printed that made no run, and so has no folder to keep it."""
+    try:
+        sys.stdout.buffer.write(path.read_bytes())
+        sys.stdout.flush()
+        path.unlink()
+    except OSError:
+        click.echo(f"headgate: the script's output is in {path}", err=True)
