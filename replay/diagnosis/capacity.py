@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from replay.diagnosis.verdicts import UNKNOWN
 from replay.rows import BlameRow
 
 WHOLE = ""
@@ -38,13 +37,29 @@ class CapacityLedger(msgspec.Struct):
         else:
             del self.accounts[resource]
 
-    def cover_unknown(self, now: float) -> None:
+    def cover(self, now: float, verdict: str) -> None:
+        """All the slots between the last settled instant and `now` go to `verdict`."""
         for resource, account in self.accounts.items():
             slots = sum(account.parts.values())
-            place = (resource, UNKNOWN)
+            place = (resource, verdict)
             elapsed = now - account.since
             self.seconds[place] = self.seconds.get(place, 0.0) + slots * elapsed
             account.since = now
+
+    def rename(self, old: str, new: str, resource: str, now: float) -> None:
+        """What was under `old` in this bin, and is now, was and is under `new`.
+
+        Of one resource, or of all where it is "".
+        """
+        for name, account in self.accounts.items():
+            if old in account.parts and resource in ("", name):
+                self._run_to(name, account, now)
+                parts = dict(account.parts)
+                parts[new] = parts.get(new, 0.0) + parts.pop(old)
+                account.parts = parts
+        for place in [p for p in self.seconds if p[1] == old and resource in ("", p[0])]:
+            seconds = self.seconds.pop(place)
+            self.seconds[place[0], new] = self.seconds.get((place[0], new), 0.0) + seconds
 
     def run_to(self, now: float) -> None:
         for resource, account in self.accounts.items():

@@ -71,13 +71,28 @@ class CellLedger(msgspec.Struct):
         meter.blame = blame
         return True
 
-    def cover_unknown(self, now: float) -> None:
-        """Nothing can be proved between the last settled instant and `now`."""
+    def cover(self, now: float, verdict: str) -> None:
+        """All the time between the last settled instant and `now` goes to `verdict`."""
         for meter in self.meters.values():
             if now > meter.since:
-                blame = (UNKNOWN, "")
+                blame = (verdict, "")
                 meter.clocks[blame] = meter.clocks.get(blame, 0.0) + now - meter.since
                 meter.since = now
+
+    def rename(self, old: Blame, new: Blame, now: float) -> None:
+        """What was under `old` in this bin, and is now, was and is under `new`."""
+        for meter in self.meters.values():
+            if meter.blame == old or old in meter.clocks:
+                meter.run_to(now)
+                for cell, count in meter.counts.items():
+                    self._settle(meter, cell, count)
+                    count.settled = dict(meter.clocks)
+                if meter.blame == old:
+                    meter.blame = new
+        for place in [place for place in self.seconds if place[2:] == old]:
+            renamed = (place[0], place[1], *new)
+            seconds = self.seconds.pop(place)
+            self.seconds[renamed] = self.seconds.get(renamed, 0.0) + seconds
 
     def run_to(self, now: float) -> None:
         for meter in self.meters.values():

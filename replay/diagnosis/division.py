@@ -14,7 +14,17 @@ from replay.state import State
 
 NOTHING = Wants()
 _ORDER: Blame = ("queue_order", "")
-_RANK = {"task_capacity": 3, "group_cap": 2, "request_cooldown": 1}
+_RANK = {
+    "leaked_lease": 9,
+    "lost_wakeup": 8,
+    "unsatisfiable": 7,
+    "policy_mutual_denial": 6,
+    "task_capacity": 3,
+    "group_cap": 2,
+    "borrow_debt": 2,
+    "request_cooldown": 1,
+}
+"""The higher tier wins."""
 
 
 class Division(NamedTuple):
@@ -57,7 +67,12 @@ def divide(
     if slots <= 0 or not (ready or wants.deferred > 0 or busy > 0 or hidden):
         return Division({}, None, False)
     late = min(population.overdue.get(resource, 0), busy)
-    parts = {WORKING: float(busy - late), "provider_latency": float(late)}
+    leaked = min(population.leaks.amounts.get(resource, 0), busy - late)
+    parts = {
+        WORKING: float(busy - late - leaked),
+        "provider_latency": float(late),
+        "leaked_lease": float(leaked),
+    }
     rest: Blame | None = None
     if busy < slots:
         rest = _rest(state, population, cells, resource, ready, wants, now)
@@ -82,7 +97,8 @@ def _rest(
     if verdict is not None and (ready or verdict == "request_cooldown"):
         return (verdict, resource)
     if ceiling.waiters > 0:
-        return ("request_waiters_ahead", resource)
+        meter = cells.meters.get(("waiting", resource))
+        return ("request_waiters_ahead", resource) if meter is None else meter.blame
     if wants.queued > 0:
         return queued_blame_of(cells, population.queued_for.get(resource, {}))
     if wants.ready > 0:

@@ -17,9 +17,11 @@ from replay.diagnosis import facts, observe, proof
 from replay.diagnosis.capacity import WHOLE
 from replay.diagnosis.cell import Key
 from replay.diagnosis.division import divide, whole
+from replay.diagnosis.leaks import holds_after_end
 from replay.diagnosis.memory import DIAGNOSIS_VERSION, Memory
 from replay.diagnosis.stalls import NORMAL, Slow
 from replay.diagnosis.verdicts import UNKNOWN, WORKING, Blame
+from replay.diagnosis.wakeups import PENDING, Wakeup, harmless, pending
 from replay.rows import BlameRow, VerdictRow
 from replay.state import State
 
@@ -30,6 +32,11 @@ INSTANT = 0.0005
 LONGEST_STEP = 3 * 3600.0
 """A longer leap of the clock is no time in which anything was waited for."""
 
+LAG_LEAST = 0.5
+"""A heartbeat may be so late."""
+GROUPS_COMPARED = 64
+"""Among more groups none is looked at for whether all deny each other."""
+
 _FIXED: dict[str, str] = {
     "ready": "queue_order",
     "deferred": "retry_backoff",
@@ -37,6 +44,7 @@ _FIXED: dict[str, str] = {
     "provider": WORKING,
     "overdue": "provider_latency",
     "lost": UNKNOWN,
+    "leaked": "leaked_lease",
 }
 """Meters whose blame never changes."""
 
@@ -62,10 +70,12 @@ class Diagnosis:
         else:
             self._end_instant(state)
             if now - memory.time > LONGEST_STEP:
+                self._end_wakeups()
                 self._leap(state, now)
             elif _loses(state, event, self._run):
                 self._skip_unknown(state, now)
             else:
+                self._pass_lag(state, now, ordinal)
                 self._advance(state, now)
         memory.time = now
         self.instant_end = now + INSTANT
@@ -130,6 +140,9 @@ class Diagnosis:
                 self._advance(state, time)
             self._settle(state)
             memory.stalls.end_all(memory.time, memory.ordinal)
+        self._end_wakeups()
+        for about, leak in memory.population.leaks.open.items():
+            observe.tell_leak(memory, about, leak)
         self._close_bin()
         return self.drain()
 
@@ -156,7 +169,54 @@ class Diagnosis:
         """All events of this instant are in: what do they come to?"""
         observe.take_over(self._memory, state, self._run)
         self._settle(state)
+        self._look_at_wakeups(state)
         self._take_timers()
+
+    def _look_at_wakeups(self, state: State) -> None:
+        """Is something let in that could be? Asked with every instant: events show a live loop."""
+        memory = self._memory
+        if not memory.wakeups:
+            return
+        now = memory.time or 0.0
+        for key in [key for key in memory.pending if key not in memory.cells.meters]:
+            del memory.pending[key]
+        able = {key[1] if key[0] == "waiting" else "" for key in memory.pending}
+        for about in list(memory.wakeups):
+            if about not in able:
+                memory.end_wakeup(about)
+            elif memory.wakeups[about].is_lost(now, memory.ordinal):
+                detail = facts.able(state, memory.population, memory.pending, about)
+                memory.wakeups[about].detail = detail
+                memory.name_pending(about, lost=True)
+                memory.stalls.watch(about).span = None  # It was this, and no other stall.
+
+    def _end_wakeups(self) -> None:
+        """Nothing more can be said of them."""
+        for about in list(self._memory.wakeups):
+            self._memory.end_wakeup(about)
+
+    def _pass_lag(self, state: State, now: float, ordinal: int) -> None:
+        """A heartbeat was due and nothing came at all: the loop was held up until now."""
+        memory = self._memory
+        if memory.heartbeat_due is None or state.outcome is not None:
+            return
+        begin = max(memory.heartbeat_due, memory.time or 0.0)
+        if now - begin < LAG_LEAST:
+            return
+        before = memory.ordinal
+        self._advance(state, begin)
+        self._end_wakeups()
+        memory.stalls.break_off(begin, before)
+        self._cover(now, "event_loop_lag")
+        memory.stalls.emit(
+            ("event_loop_lag", ""),
+            begin,
+            now,
+            {"open_tasks": len(state.tasks)},
+            [before, ordinal],
+        )
+        memory.heartbeat_due = None
+        memory.doubt_all(state)
 
     def _advance(self, state: State, until: float) -> None:
         memory = self._memory
@@ -187,32 +247,33 @@ class Diagnosis:
 
     def _close_bin(self) -> None:
         memory = self._memory
-        now = memory.time or 0.0
-        memory.rows.extend(memory.capacity.close_bin(memory.bin, now))
-        memory.rows.extend(memory.cells.close_bin(memory.bin, now))
-        memory.bin += 1
+        memory.close_bin(memory.time or 0.0)
 
     def _skip_unknown(self, state: State, until: float) -> None:
         """Events are missing: nothing is proved from the last event to `until`."""
         memory = self._memory
         last = memory.time or 0.0
+        self._end_wakeups()
         memory.cells.run_to(last)
         memory.capacity.run_to(last)
         memory.stalls.end_all(last, memory.ordinal)
+        memory.heartbeat_due = None
         if until - last > LONGEST_STEP:
             self._leap(state, until)
             memory.time = until
             return
-        while until >= self._bin_end():
-            self._cover_unknown(self._bin_end())
-            self._close_bin()
-        self._cover_unknown(until)
+        self._cover(until, UNKNOWN)
 
-    def _cover_unknown(self, until: float) -> None:
+    def _cover(self, until: float, verdict: str) -> None:
+        """All time up to `until` goes to one verdict."""
         memory = self._memory
-        memory.cells.cover_unknown(until)
-        memory.capacity.cover_unknown(until)
-        memory.time = until
+        while memory.time is None or memory.time < until:
+            stop = min(until, self._bin_end())
+            memory.cells.cover(stop, verdict)
+            memory.capacity.cover(stop, verdict)
+            memory.time = stop
+            if stop >= self._bin_end():
+                self._close_bin()
 
     def _leap(self, state: State, now: float) -> None:
         """Close all at the last event and go on at `now`, with the time between uncounted."""
@@ -233,8 +294,15 @@ class Diagnosis:
         if memory.doubtful_meters:
             meters, memory.doubtful_meters = memory.doubtful_meters, {}
             for key in meters:
-                if key in memory.cells.meters:
-                    changed = memory.cells.blame(key, self._blame(state, key, now), now)
+                if key not in memory.cells.meters:
+                    memory.pending.pop(key, None)
+                else:
+                    blame = self._blame(state, key, now)
+                    if blame[0] in PENDING or blame[0] == "lost_wakeup":
+                        memory.pending[key] = None
+                    elif memory.pending:
+                        memory.pending.pop(key, None)
+                    changed = memory.cells.blame(key, blame, now)
                     if changed and key[0] == "queued":
                         resource = memory.population.request_of.get(key[1], "")
                         memory.doubtful_resources[resource] = None
@@ -301,6 +369,8 @@ class Diagnosis:
 
     def _stand(self, state: State, resource: str, blame: Blame | None, now: float) -> None:
         memory = self._memory
+        if blame is not None and blame[0] in PENDING:
+            blame = (PENDING[blame[0]], blame[1])
         if blame is not None and blame[0] in NORMAL:
             blame = None
         watch = memory.stalls.stand(resource, blame, now, memory.ordinal)
@@ -343,19 +413,46 @@ class Diagnosis:
             return (fixed, subject)
         population = self._memory.population
         if kind == "queued":
-            needs = population.needs.get(subject, {})
-            request = population.request_of.get(subject, "")
-            return proof.queued_blame(state, subject, needs, request, population.needing, now)
+            return self._queued_blame(state, subject, now)
         ceiling = state.ceilings.get(subject)
         if ceiling is None:
             return (UNKNOWN, subject) if kind == "waiting" else (WORKING, subject)
         aggregate = state.aggregates.get(ceiling.provider_model)
         verdict = proof.ceiling_verdict(ceiling, aggregate, now)
         if kind == "waiting":
-            return (verdict or "request_waiters_ahead", subject)
+            if verdict is None:
+                return self._able(subject, now)
+            full = verdict in ("request_domain_limit", "request_aggregate_cap")
+            leaked = full and population.leaks.amounts.get(subject)
+            return ("leaked_lease" if leaked else verdict, subject)
         if verdict is not None and ceiling.waiters >= max(1, ceiling.in_flight):
             return (verdict, subject)
         return (WORKING, subject)
+
+    def _queued_blame(self, state: State, group: str, now: float) -> Blame:
+        population = self._memory.population
+        needs = population.needs.get(group, {})
+        request = population.request_of.get(group, "")
+        leaked = population.leaks.amounts
+        blame = proof.queued_blame(state, group, needs, request, population.needing, leaked, now)
+        if blame[0] == "group_cap" or blame[0] == "borrow_debt":
+            if len(population.needs) <= GROUPS_COMPARED and proof.deny_each_other(
+                state, population.needs, population.needing
+            ):
+                return ("policy_mutual_denial", blame[1])
+        elif blame[0] == "queue_order" and proof.is_eligible(state, group, needs):
+            return self._able("", now)
+        return blame
+
+    def _able(self, about: str, now: float) -> Blame:
+        """Nothing keeps this head from going on, that can be seen in the stream."""
+        if self._run.producer != "headgate":
+            return harmless(about)
+        memory = self._memory
+        wakeup = memory.wakeups.get(about)
+        if wakeup is None:
+            wakeup = memory.wakeups[about] = Wakeup(now, [memory.ordinal])
+        return ("lost_wakeup", about) if wakeup.lost else pending(about)
 
     def _fire(self, state: State, kind: str, subject: str, now: float) -> None:
         memory = self._memory
@@ -374,6 +471,8 @@ class Diagnosis:
             self._check_stall(state, subject, now)
         elif kind == "overdue":
             self._turn_slow(state, subject, now)
+        elif kind == "leak":
+            self._find_leak(state, subject)
 
     def _check_stall(self, state: State, resource: str, now: float) -> None:
         watch = self._memory.stalls.watch(resource)
@@ -388,6 +487,19 @@ class Diagnosis:
         else:
             span.confirmed = True
             self._collect(state, resource, now)
+
+    def _find_leak(self, state: State, subject: str) -> None:
+        """A lease was still held after the end of its owner: is it so now?"""
+        memory = self._memory
+        leaks = memory.population.leaks
+        if not holds_after_end(state, subject, memory.population.executions):
+            leaks.suspects.pop(subject, None)
+            return
+        suspect = leaks.confirm(subject)
+        if suspect is not None:
+            observe.doubt_leaked(memory, suspect)
+            if subject in memory.population.placed:
+                observe.place(memory, state, subject, self._run, memory.ordinal)
 
     def _turn_slow(self, state: State, resource: str, now: float) -> None:
         """Mark the calls of a resource that have become slow, the oldest first."""
@@ -408,7 +520,7 @@ class Diagnosis:
             memory.doubtful_resources[resource] = None
             task_id = population.executions.get(call.execution_id or "")
             if task_id is not None:
-                observe.place(memory, state, task_id, self._run)
+                observe.place(memory, state, task_id, self._run, memory.ordinal)
         observe.expect_slow(memory, resource)
 
 

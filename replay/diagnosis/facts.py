@@ -13,6 +13,13 @@ from replay.diagnosis.verdicts import Blame
 from replay.state import State
 
 HOLDERS_SHOWN = 5
+_OF_TASK_SLOTS = (
+    "task_capacity",
+    "group_cap",
+    "borrow_debt",
+    "policy_mutual_denial",
+    "unsatisfiable",
+)
 TASKS_LOOKED_AT = 2000
 
 
@@ -31,10 +38,10 @@ def collect(
     verdict, about = blame
     detail: dict[str, Any] = {}
     evidence: list[int] = []
-    if verdict in ("task_capacity", "group_cap"):
+    if verdict in _OF_TASK_SLOTS:
         _task_slots(state, population, about, now, detail, evidence)
-        if verdict == "group_cap":
-            detail["group"] = _largest(population.queued_for.get(resource, {}))
+        if verdict != "task_capacity":
+            _group_facts(state, population, about, resource, detail)
     elif verdict.startswith("request_"):
         _request_slots(state, population, verdict, about, now, detail, evidence)
     elif verdict == "retry_backoff":
@@ -49,6 +56,56 @@ def collect(
     if run.lacks:
         detail["missing"] = list(run.lacks)
     return detail, evidence
+
+
+def _group_facts(
+    state: State, population: Population, about: str, resource: str, detail: dict[str, Any]
+) -> None:
+    """The largest group that waits: what it holds of the resource, its share and its debt."""
+    key = _largest(population.queued_for.get(resource, {})) or _largest(
+        {one.key: one.queued for one in state.groups.values() if one.queued > 0}
+    )
+    detail["group"] = key
+    group = state.groups.get(key)
+    limit = state.limits.get(about)
+    if group is None or limit is None:
+        return
+    peers = [
+        one
+        for name in population.needing.get(about, ())
+        if (one := state.groups.get(name)) is not None and (one.queued > 0 or one is group)
+    ]
+    detail["held"] = group.leased_amounts.get(about, 0)
+    detail["share"] = limit * group.weight / sum(peer.weight for peer in peers or [group])
+    detail["peers"] = sorted(peer.key for peer in peers if peer is not group)[:HOLDERS_SHOWN]
+    if group.debt.get(about):
+        detail["debt"] = group.debt[about]
+
+
+def able(
+    state: State, population: Population, pending: dict[tuple[str, str], None], about: str
+) -> dict[str, Any]:
+    """Of heads that nothing keeps from going on: who they are and what is free for them."""
+    if about:
+        ceiling = state.ceilings[about]
+        return {
+            "waiting": ceiling.waiters,
+            "needed": 1,
+            "limit": ceiling.limit,
+            "free": max(0, ceiling.limit - ceiling.in_flight),
+            "holders": [],
+        }
+    groups = [group for kind, group in pending if kind == "queued"]
+    needs = population.needs.get(groups[0], {}) if groups else {}
+    return {
+        "waiting": sum(state.groups[group].queued for group in groups if group in state.groups),
+        "groups": sorted(groups)[:HOLDERS_SHOWN],
+        "needed": dict(needs),
+        "free": {
+            name: state.limits.get(name, 0) - state.leased.get(name, 0) for name in sorted(needs)
+        },
+        "holders": [],
+    }
 
 
 def _task_slots(
@@ -188,6 +245,7 @@ def _upstream(state: State, run: RunInfo, population: Population, detail: dict[s
         sorted(population.running_by_column.items(), key=lambda item: (-item[1], item[0]))
     )
     detail["in_flight"] = running
+    detail["critical_path"] = _longest_path(run, running)
     waiting: set[str] = set()
     frontier = set(running)
     while frontier:
@@ -201,6 +259,24 @@ def _upstream(state: State, run: RunInfo, population: Population, detail: dict[s
     if state.row_groups.target is not None:
         detail["row_groups_in_flight"] = len(state.row_groups.in_flight)
         detail["row_group_target"] = state.row_groups.target
+
+
+def _longest_path(run: RunInfo, running: dict[str, int]) -> list[str]:
+    """The longest chain of columns that begins with one at work, each needing the one before."""
+    best: dict[str, list[str]] = {}
+    for _ in run.columns:  # Columns may come in any order; a chain is no longer than all of them.
+        changed = False
+        for column in run.columns:
+            before = [best[name] for name in column.depends_on if name in best]
+            path = max(before, key=len, default=[]) if before else []
+            if not path and column.name not in running:
+                continue
+            if len(path) + 1 > len(best.get(column.name, ())) and column.name not in path:
+                best[column.name] = [*path, column.name]
+                changed = True
+        if not changed:
+            break
+    return max(best.values(), key=len, default=[])
 
 
 def _largest(groups: dict[str, int]) -> str:

@@ -11,10 +11,11 @@ from replay.diagnosis.cell import CellLedger, Key
 from replay.diagnosis.division import Standing, queued_key
 from replay.diagnosis.population import Population
 from replay.diagnosis.stalls import Stalls
+from replay.diagnosis.wakeups import PENDING, Wakeup, harmless, pending
 from replay.rows import BlameRow
 from replay.state import State
 
-DIAGNOSIS_VERSION = 2
+DIAGNOSIS_VERSION = 3
 
 
 class Memory(msgspec.Struct):
@@ -31,10 +32,9 @@ class Memory(msgspec.Struct):
     standing: Standing = msgspec.field(default_factory=Standing)
     timers: list[tuple[float, str, str]] = []
     """A heap of (when, kind, resource)."""
-    touched_tasks: dict[str, None] = {}
-    """Told of by the events of this instant; so the next two."""
+    touched_tasks: dict[str, int] = {}
+    """Told of by the events of this instant, with the ordinal of the last; so the next three."""
     touched_calls: dict[str, int] = {}
-    """With the ordinal of the last event."""
     touched_resources: dict[str, None] = {}
     touched_groups: dict[str, None] = {}
     lost_events: int = 0
@@ -50,11 +50,64 @@ class Memory(msgspec.Struct):
     """Meters of the groups that the last blocked event calls capped."""
     siblings: dict[str, dict[str, None]] = {}
     """Request resources by provider/model."""
+    pending: dict[Key, None] = {}
+    """Meters of heads that nothing keeps from going on."""
+    wakeups: dict[str, Wakeup] = {}
+    """By request resource, "" for the task queue."""
+    held_rows: list[BlameRow] = []
+    """Blame of closed bins that is still pending."""
+    heartbeat_due: float | None = None
     gaps_seen: int = 0
     rows: list[BlameRow] = []
 
     def set_timer(self, when: float, kind: str, subject: str) -> None:
         heapq.heappush(self.timers, (when, kind, subject))
+
+    def close_bin(self, now: float) -> None:
+        for row in (
+            *self.capacity.close_bin(self.bin, now),
+            *self.cells.close_bin(self.bin, now),
+        ):
+            (self.held_rows if row.verdict in PENDING else self.rows).append(row)
+        self.bin += 1
+
+    def name_pending(self, about: str, lost: bool) -> None:
+        """What was pending has become known."""
+        old = pending(about)
+        new = ("lost_wakeup", about) if lost else harmless(about)
+        now = self.time or 0.0
+        self.cells.rename(old, new, now)
+        self.capacity.rename(old[0], new[0], about, now)
+        still: list[BlameRow] = []
+        for row in self.held_rows:
+            if row.verdict == old[0] and about in ("", row.resource):
+                self.rows.append(msgspec.structs.replace(row, verdict=new[0]))
+            else:
+                still.append(row)
+        self.held_rows = still
+
+    def end_wakeup(self, about: str) -> None:
+        """A lease came, or nothing waits any more."""
+        wakeup = self.wakeups.pop(about, None)
+        if wakeup is None:
+            return
+        now = self.time or 0.0
+        if wakeup.lost:
+            self.stalls.emit(
+                ("lost_wakeup", about),
+                wakeup.since,
+                now,
+                wakeup.detail,
+                [*wakeup.evidence, self.ordinal],
+            )
+        else:
+            self.name_pending(about, lost=False)
+        for key in self.pending:
+            self.doubtful_meters[key] = None
+            self.doubtful_resources[key[1] if key[0] == "waiting" else ""] = None
+            if key[0] == "queued":
+                request_resource = self.population.request_of.get(key[1], "")
+                self.doubtful_resources[request_resource] = None
 
     def doubt_all(self, state: State) -> None:
         for key in self.cells.meters:

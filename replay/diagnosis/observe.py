@@ -7,9 +7,12 @@ from collections.abc import Callable
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from replay.diagnosis.cell import Key
 from replay.diagnosis.division import queued_key
+from replay.diagnosis.facts import HOLDERS_SHOWN
+from replay.diagnosis.leaks import CALL, LEAK_AFTER, Leak, Suspect
 from replay.diagnosis.memory import Memory
 from replay.diagnosis.population import BUCKETS, Call, Placed, Population
 from replay.diagnosis.trailing import CALLS_NEEDED
+from replay.payload import number
 from replay.state import State, Task
 
 OWN: Key = ("own", "")
@@ -23,7 +26,7 @@ def observe(memory: Memory, state: State, event: Event, ordinal: int, run: RunIn
         if task_id is None:
             memory.doubtful_resources[""] = None
         else:
-            memory.touched_tasks[task_id] = None
+            memory.touched_tasks[task_id] = ordinal
         fact = _SCHEDULER_FACTS.get(event.event_kind)
         if fact is not None:
             fact(memory, state, event, ordinal, run)
@@ -55,14 +58,14 @@ def take_over(memory: Memory, state: State, run: RunInfo) -> None:
         for execution_id in executions:
             task_id = population.executions.get(execution_id)
             if task_id is not None:
-                tasks[task_id] = None
+                tasks.setdefault(task_id, memory.ordinal)
         if executions and not memory.standing.attempts_seen:
             memory.standing.attempts_seen = True
             resync(memory, state, run)
     if tasks:
         memory.touched_tasks = {}
-        for task_id in tasks:
-            place(memory, state, task_id, run)
+        for task_id, ordinal in tasks.items():
+            place(memory, state, task_id, run, ordinal)
         memory.doubtful_resources[""] = None
     if len(state.tasks) != len(population.placed) or len(state.attempts) != len(population.calls):
         resync(memory, state, run)
@@ -85,7 +88,7 @@ def resync(memory: Memory, state: State, run: RunInfo) -> None:
     for attempt_id in state.attempts:
         _take_call(memory, state, attempt_id, ordinal)
     for task_id in [*population.placed, *state.tasks]:
-        place(memory, state, task_id, run)
+        place(memory, state, task_id, run, ordinal)
     memory.doubt_all(state)
 
 
@@ -106,14 +109,17 @@ def lose_track(memory: Memory, stream: str, now: float) -> None:
     memory.doubtful_meters[LOST] = None
 
 
-def place(memory: Memory, state: State, task_id: str, run: RunInfo) -> None:
-    """Put one task where the state has it."""
+def place(memory: Memory, state: State, task_id: str, run: RunInfo, ordinal: int) -> None:
+    """Put one task where the state has it; `ordinal` is of the event that tells of it."""
     population = memory.population
     task = state.tasks.get(task_id)
     placed = population.placed.get(task_id)
     now = memory.time or 0.0
     if task is None:
         if placed is not None:
+            if task_id in population.leaks.suspects:
+                clear_suspect(memory, task_id)
+            _orphan_calls(memory, state, placed.execution_id)
             population.remove(task_id, placed)
             memory.cells.add(placed.cell, placed.key, -1, now)
             memory.touched_groups[placed.group] = None
@@ -145,6 +151,10 @@ def place(memory: Memory, state: State, task_id: str, run: RunInfo) -> None:
         if key != placed.key:
             _change_key(memory, placed, key, now, -1)
     population.hold(task_id, task)
+    if task.result is not None and task.lease_id is not None:
+        _suspect_task(memory, task, ordinal)
+    elif task_id in population.leaks.suspects:
+        clear_suspect(memory, task_id)
     memory.touched_groups[placed.group] = None
     memory.doubtful_resources[placed.request_resource] = None
 
@@ -162,6 +172,10 @@ def _key(memory: Memory, task: Task, request_resource: str) -> Key:
     phase = task.phase
     if phase == "queued":
         return queued_key(task.group)
+    if task.lease_id is not None and task.result is not None:
+        suspect = memory.population.leaks.suspects.get(task.task_id)
+        if suspect is not None and suspect.confirmed:
+            return ("leaked", suspect.about)
     if phase == "ready" or phase == "selected":
         return ("ready", "")
     if phase == "deferred":
@@ -205,6 +219,7 @@ def _task_leased(
     memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
 ) -> None:
     memory.stalls.admitted("", memory.time or 0.0, ordinal)
+    memory.end_wakeup("")
     memory.doubtful_meters.update(memory.capped)
     if not memory.standing.attempts_seen:
         _stand_in(memory, state, event, ordinal, run)
@@ -225,6 +240,13 @@ def _stand_in(
         memory.stalls.admitted(resource, now, ordinal)
     elif event.event_kind == "task_completed" and task.result == "completed":
         memory.stalls.succeeded(resource, task.acquired_at or now, now)
+
+
+def _heartbeat(
+    memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
+) -> None:
+    period = number(event.diagnostics.get("period"))
+    memory.heartbeat_due = None if period is None else event.captured_at_monotonic + period
 
 
 def _checkpoint(
@@ -257,7 +279,7 @@ def _blocked(
         memory.doubtful_meters[key] = None
     memory.capped = {}
     for group, denial in state.block.groups.items() if state.block is not None else ():
-        if denial == "group_cap":
+        if denial != "no_capacity":
             memory.capped[queued_key(group)] = None
             memory.doubtful_meters[queued_key(group)] = None
 
@@ -276,6 +298,7 @@ _SCHEDULER_FACTS: dict[str, Callable[[Memory, State, SchedulerEvent, int, RunInf
     "queue_empty": _blocked,
     "queue_drained": _blocked,
     "admission_blocked": _blocked,
+    "scheduler_loop_heartbeat": _heartbeat,
     "scheduler_job_started": _job,
     "scheduler_job_completed": _job,
 }
@@ -294,6 +317,7 @@ def _request_leased(memory: Memory, state: State, event: RequestEvent, ordinal: 
     attempt = state.attempts.get(event.request_attempt_id or "")
     if attempt is not None:
         memory.stalls.admitted(attempt.resource, memory.time or 0.0, ordinal)
+        memory.end_wakeup(attempt.resource)
 
 
 def _rate_limited(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
@@ -405,6 +429,8 @@ def _take_call(memory: Memory, state: State, attempt_id: str, ordinal: int) -> C
     population = memory.population
     attempt = state.attempts.get(attempt_id)
     if attempt is None:
+        if population.leaks.suspects:
+            clear_suspect(memory, CALL + attempt_id)
         call = population.forget_call(attempt_id)
         if call is not None:
             population.count_overdue(call, False)
@@ -414,9 +440,76 @@ def _take_call(memory: Memory, state: State, attempt_id: str, ordinal: int) -> C
         watch = memory.stalls.watch(call.resource)
         if not watch.slow_timer:
             expect_slow(memory, call.resource)
-    elif call.overdue:
-        population.count_overdue(call, False)
+    else:
+        if call.overdue:
+            population.count_overdue(call, False)
+        if attempt.phase == "returned" and attempt.released_at is None:
+            _suspect_call(memory, state, attempt_id)
     return call
+
+
+def _suspect_task(memory: Memory, task: Task, ordinal: int) -> None:
+    """The task has ended and holds its lease still."""
+    suspects = memory.population.leaks.suspects
+    if task.task_id not in suspects:
+        since, acquired_at = memory.time or 0.0, task.acquired_at or task.since
+        evidence = [task.acquired_ordinal or 0, ordinal]
+        suspects[task.task_id] = Suspect(
+            dict(task.resources), task.group, since, acquired_at, evidence
+        )
+        memory.set_timer(since + LEAK_AFTER, "leak", task.task_id)
+
+
+def _suspect_call(memory: Memory, state: State, attempt_id: str) -> None:
+    """The call is over, or whoever made it is, and its lease is held still."""
+    suspects = memory.population.leaks.suspects
+    attempt = state.attempts[attempt_id]
+    if CALL + attempt_id not in suspects and attempt.lease_id is not None:
+        since = memory.time or 0.0
+        suspects[CALL + attempt_id] = Suspect(
+            {attempt.resource: 1},
+            attempt.column or attempt.resource,
+            since,
+            attempt.acquired_at or attempt.since,
+            [attempt.first_ordinal, memory.ordinal],
+        )
+        memory.set_timer(since + LEAK_AFTER, "leak", CALL + attempt_id)
+
+
+def _orphan_calls(memory: Memory, state: State, execution_id: str | None) -> None:
+    for attempt_id in memory.population.calls_of.get(execution_id or "", ()):
+        if attempt_id in state.attempts:
+            _suspect_call(memory, state, attempt_id)
+
+
+def clear_suspect(memory: Memory, subject: str) -> None:
+    """What was held after its owner's end is given back."""
+    cleared = memory.population.leaks.clear(subject)
+    if cleared is None:
+        return
+    suspect, leak = cleared
+    doubt_leaked(memory, suspect)
+    if leak is not None:
+        tell_leak(memory, suspect.about, leak)
+
+
+def doubt_leaked(memory: Memory, suspect: Suspect) -> None:
+    for resource in suspect.resources:
+        memory.doubt_queued(resource)
+        memory.doubtful_resources[resource] = None
+        memory.doubtful_meters[("waiting", resource)] = None
+    memory.doubtful_resources[""] = None
+
+
+def tell_leak(memory: Memory, about: str, leak: Leak) -> None:
+    now = memory.time or 0.0
+    holders = [
+        {"group": one.label, "leases": 1, "oldest_age": now - one.acquired_at}
+        for one in leak.suspects[:HOLDERS_SHOWN]
+    ]
+    evidence = [ordinal for one in leak.suspects[:HOLDERS_SHOWN] for ordinal in one.evidence]
+    detail = {"leases": len(leak.suspects), "holders": holders}
+    memory.stalls.emit(("leaked_lease", about), leak.since, now, detail, evidence)
 
 
 def expect_slow(memory: Memory, resource: str) -> None:

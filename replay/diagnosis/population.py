@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from replay.diagnosis.cell import Cell, Key
+from replay.diagnosis.leaks import Leaks
 from replay.state import Attempt, Task
 
 
@@ -86,6 +87,8 @@ class Population(msgspec.Struct):
     """The most that one task takes of each scheduler resource."""
     overdue: dict[str, int] = {}
     """Calls that are overdue, by request resource."""
+
+    leaks: Leaks = msgspec.field(default_factory=Leaks)
 
     def learn_group(self, task: Task, request_resource: str) -> None:
         if self.needs.get(task.group) != task.resources and task.resources:

@@ -85,20 +85,93 @@ def queued_blame(
     needs: dict[str, int],
     request_resource: str,
     needing: dict[str, dict[str, None]],
+    leaked: dict[str, int],
     now: float,
 ) -> Blame:
     """Why the head of this group's queue has no lease."""
+    for resource, amount in needs.items():
+        if amount > state.limits.get(resource, amount):
+            return ("unsatisfiable", resource)
     short = short_resource(state, needs)
     if short is not None:
-        return ("task_capacity", short)
-    at_share = share_resource(state, group, needs, needing)
-    if at_share is not None:
-        return ("group_cap", at_share)
+        free = state.limits[short] - state.leased.get(short, 0)
+        enough = leaked.get(short, 0) and free + leaked[short] >= needs[short]
+        return ("leaked_lease" if enough else "task_capacity", short)
+    denied = policy_denial(state, group, needs, needing)
+    if denied is not None:
+        return denied
     ceiling = state.ceilings.get(request_resource)
     if ceiling is not None and ceiling.blocked_until is not None and now < ceiling.blocked_until:
         return ("request_cooldown", request_resource)
-    block = state.block
-    if block is not None and block.groups.get(group) == "group_cap":
+    return ("queue_order", "")
+
+
+def policy_denial(
+    state: State, group: str, needs: dict[str, int], needing: dict[str, dict[str, None]]
+) -> Blame | None:
+    """What the policy holds against a head that the hard resources would let through."""
+    said = state.block.groups.get(group) if state.block is not None else None
+    own = state.groups.get(group)
+    at_share = share_resource(state, group, needs, needing)
+    if own is not None and said == "borrow_debt":
+        owing = (resource for resource in needs if own.debt.get(resource))
+        return ("borrow_debt", next(owing, None) or at_share or above_share(state, group, needs))
+    if at_share is not None:
+        return ("group_cap", at_share)
+    if said == "group_cap" or said == "policy_denial":
         # All it needs is free, and a limit of the group that no event tells is all that is left.
         return ("group_cap", "")
-    return ("queue_order", "")
+    return None
+
+
+def above_share(state: State, group: str, needs: dict[str, int]) -> str:
+    """The resource of which the group holds most of the limit; "" where it holds nothing."""
+    own = state.groups.get(group)
+    if own is None:
+        return ""
+    held = {
+        resource: own.leased_amounts.get(resource, 0) / limit
+        for resource in needs
+        if (limit := state.limits.get(resource))
+    }
+    return max(held, key=lambda resource: (held[resource], resource), default="")
+
+
+def deny_each_other(
+    state: State, needs_of: dict[str, dict[str, int]], needing: dict[str, dict[str, None]]
+) -> bool:
+    """The hard resources would let at least two heads through, and policy lets none of them."""
+    fitting = 0
+    for key, needs in needs_of.items():
+        own = state.groups.get(key)
+        if own is None or own.queued <= 0 or short_resource(state, needs) is not None:
+            continue
+        if policy_denial(state, key, needs, needing) is None:
+            return False
+        fitting += 1
+    return fitting > 1
+
+
+def is_eligible(state: State, group: str, needs: dict[str, int]) -> bool:
+    """Every policy would let this head in: all fits, it owes nothing and stays within its share.
+
+    The share is the strict one, over all groups with work queued for the resource.
+    """
+    own = state.groups.get(group)
+    if own is None or not needs:
+        return False
+    for resource, amount in needs.items():
+        limit = state.limits.get(resource)
+        if limit is None or own.debt.get(resource):
+            return False
+        held = own.leased_amounts.get(resource, 0)
+        if held == 0:
+            continue
+        weights = sum(
+            peer.weight
+            for peer in state.groups.values()
+            if peer.queued > 0 and resource in peer.demand
+        )
+        if held + amount > max(amount, math.ceil(limit * own.weight / weights - 1e-9)):
+            return False
+    return True

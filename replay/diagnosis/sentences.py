@@ -167,6 +167,72 @@ def _names(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def _leaked(resource: str, seconds: float, detail: dict[str, Any]) -> str:
+    number = detail.get("leases", 1)
+    what = slot_name(resource) if ":" in resource or "/" not in resource else "calls"
+    where = "" if what != "calls" else f" to {model_of(resource)}"
+    was = "its owner had ended" if number == 1 else "their owners had ended"
+    return (
+        f"{count_text(number, 'lease')} of the {what}{where}"
+        f" {'was' if number == 1 else 'were'} not given back for {duration_text(seconds)} after"
+        f" {was}: nobody could use {'it' if number == 1 else 'them'}."
+    )
+
+
+def _lost_wakeup(resource: str, seconds: float, detail: dict[str, Any]) -> str:
+    waiting = detail.get("waiting", 0)
+    if resource:
+        free = detail.get("free", 0)
+        return (
+            f"{count_text(waiting, 'call')} to {model_of(resource)} could have gone out, with"
+            f" {count_text(free, 'place')} free and nothing against it, but for"
+            f" {duration_text(seconds)} none was let out: the scheduler missed it."
+        )
+    return (
+        f"{count_text(waiting, 'task')} could have been started, with task slots free and nothing"
+        f" against it, but for {duration_text(seconds)} none was: the scheduler missed it."
+    )
+
+
+def _lag(resource: str, seconds: float, detail: dict[str, Any]) -> str:
+    return (
+        f"The event loop was held up for {duration_text(seconds)}: in that time nothing at all"
+        " could be started, sent or received."
+    )
+
+
+def _unsatisfiable(resource: str, seconds: float, detail: dict[str, Any]) -> str:
+    return (
+        f"{count_text(detail.get('waiting', 0), 'task')} can never start: one needs"
+        f" {detail.get('needed', 0)} of {resource}, and the limit is {detail.get('limit', 0)}."
+    )
+
+
+def _mutual(resource: str, seconds: float, detail: dict[str, Any]) -> str:
+    return (
+        f"{detail.get('free', 0)} of {detail.get('limit', 0)} {slot_name(resource)} stayed free for"
+        f" {duration_text(seconds)} although several groups had tasks that fit: the sharing policy"
+        " denied each of them for the sake of the others."
+    )
+
+
+def _debt(resource: str, seconds: float, detail: dict[str, Any]) -> str:
+    column = str(detail.get("group", "")).rpartition("/")[2] or "one group"
+    owed = detail.get("debt", 0)
+    owing = f" It owes {count_text(owed, 'slot')} to other groups." if owed else ""
+    return (
+        f"Tasks of {column} had borrowed all the {slot_name(resource)} they may beyond their share"
+        f" and waited {duration_text(seconds)}.{owing}"
+    )
+
+
+def _downstream(resource: str, seconds: float, detail: dict[str, Any]) -> str:
+    return (
+        f"All cells were made, and the run waited {duration_text(seconds)} for rows to be"
+        " written or worked on further."
+    )
+
+
 _WRITERS: dict[str, Writer] = {
     "request_cooldown": _cooldown,
     "request_domain_limit": _domain_limit,
@@ -180,5 +246,12 @@ _WRITERS: dict[str, Writer] = {
     "provider_latency": _latency,
     "retry_backoff": _backoff,
     "unknown": _unknown,
+    "leaked_lease": _leaked,
+    "lost_wakeup": _lost_wakeup,
+    "event_loop_lag": _lag,
+    "unsatisfiable": _unsatisfiable,
+    "policy_mutual_denial": _mutual,
+    "borrow_debt": _debt,
+    "downstream_completion": _downstream,
     "producer_gone": _gone,
 }

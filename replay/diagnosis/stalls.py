@@ -17,8 +17,8 @@ from replay.diagnosis.trailing import STALL_LEAST, CallTimes, Pace
 from replay.diagnosis.verdicts import Blame, advice, tier
 from replay.rows import VerdictRow
 
-NORMAL = frozenset({"working", "unknown", "queue_order"})
-"""Blames that are no verdict of a stall by themselves."""
+NORMAL = frozenset({"working", "unknown", "queue_order", "lost_wakeup", "leaked_lease"})
+"""Blames that are no verdict of a stall by themselves, or get theirs elsewhere."""
 STORM_GRACE = 1.0
 SAME_COOLDOWN = 0.05
 """Snapshots give what is left of a cooldown; its end moves by their rounding."""
@@ -222,6 +222,11 @@ class Stalls(msgspec.Struct):
                 watch.slow.calls = number
         elif watch.slow is not None:
             self._end_slow(resource, watch, watch.slow, now)
+
+    def break_off(self, now: float, ordinal: int) -> None:
+        """What stands still does so from here on for another reason."""
+        for resource, watch in self.watches.items():
+            self._close(resource, watch, now, ordinal)
 
     def end_all(self, now: float, ordinal: int) -> None:
         """Nothing can be said beyond `now`: close what is open."""

@@ -12,12 +12,18 @@ MODEL_SLOTS = ("model_stage:", "request:")
 """Scheduler resources that belong to a model: headgate's own, and Data Designer's."""
 
 TIERS: dict[str, str] = {
+    "leaked_lease": "A",
+    "lost_wakeup": "A",
+    "event_loop_lag": "A",
     "producer_gone": "A",
+    "unsatisfiable": "B",
+    "policy_mutual_denial": "B",
     "row_group_horizon": "C",
     "dependency": "C",
     "queue_order": "C",
     "task_capacity": "C",
     "group_cap": "C",
+    "borrow_debt": "C",
     "request_cooldown": "D",
     "request_domain_limit": "D",
     "request_aggregate_cap": "D",
@@ -32,6 +38,12 @@ TIERS: dict[str, str] = {
 
 PHRASES: dict[str, str] = {
     WORKING: "working",
+    "leaked_lease": "lease never given back",
+    "lost_wakeup": "nothing let in although it could be",
+    "event_loop_lag": "event loop held up",
+    "unsatisfiable": "needs more than there is",
+    "policy_mutual_denial": "groups deny each other",
+    "borrow_debt": "group has borrowed its fill",
     "producer_gone": "producer gone",
     "row_group_horizon": "no more row groups let in",
     "dependency": "waiting for upstream columns",
@@ -50,6 +62,30 @@ PHRASES: dict[str, str] = {
 }
 
 _ADVICE: dict[str, str] = {
+    "leaked_lease": (
+        "This is a bug of the producer: report it with this recording. A restart gives the leased"
+        " slots back."
+    ),
+    "lost_wakeup": (
+        "This is a bug of the producer: report it with this recording. A restart gets the run"
+        " going again."
+    ),
+    "event_loop_lag": (
+        "Something synchronous ran on the event loop: make custom columns asynchronous, or have"
+        " their work done in a thread or a process."
+    ),
+    "unsatisfiable": (
+        "Raise the limit of the resource (max_in_flight_tasks for submission,"
+        " max_parallel_requests for a model), or have the column ask for less."
+    ),
+    "policy_mutual_denial": (
+        "Change the weights (max_parallel_requests of the models) or raise the borrow ceiling, so"
+        " that at least one group may use what is free."
+    ),
+    "borrow_debt": (
+        "Raise the borrow ceiling of the task admission policy, or the weight of this group"
+        " (max_parallel_requests of its model)."
+    ),
     "producer_gone": "Look at the process that made this run and at its log.",
     "row_group_horizon": (
         "Raise max_concurrent_row_groups (or buffer_size), so that more rows are open at once."

@@ -145,7 +145,8 @@ def test_verdicts_lie_in_the_run_and_cite_its_events(walk: Walk) -> None:
     for row in stream.end().verdicts:
         assert stream.run.monotonic_start <= row.start < row.end <= end + 1e-9
         assert all(1 <= ordinal <= len(stream.events) for ordinal in row.evidence)
-        assert row.tier not in ("A", "B")
+        # This engine's moves come at random times: what it could let in, it often leaves.
+        assert row.verdict == "lost_wakeup" or row.tier not in ("A", "B")
         assert row.sentence.endswith(".")
         assert sum(row.detail["also"].values()) <= 1.0 + 1e-9
 
@@ -221,11 +222,11 @@ def test_no_verdict_over_missing_data() -> None:
     stream.answer(work, "rate_limited", blocked_until=111.0)
     stream.wait(work, "cooldown")
     stream.at(4.0)
-    stream.scheduler("scheduler_loop_heartbeat", period=1.0, drift=0.0)
+    stream.scheduler("scheduler_loop_heartbeat", period=10.0, drift=0.0)
     stream.at(5.0)
     stream.sequences["scheduler"] += 7
     stream.at(7.0)
-    stream.scheduler("scheduler_loop_heartbeat", period=1.0, drift=0.0)
+    stream.scheduler("scheduler_loop_heartbeat", period=10.0, drift=0.0)
     stream.at(11.0)
     stream.send(work)
     stream.at(12.0)
@@ -269,7 +270,7 @@ def test_a_lost_producer_leaves_the_unknown_not_the_running() -> None:
     stream.register(BETA, 1)
     stream.call(stream.begin(VERDICT, 0))
     stream.at(2.0)
-    stream.scheduler("scheduler_loop_heartbeat", period=1.0, drift=0.0)
+    stream.scheduler("scheduler_loop_heartbeat", period=10.0, drift=0.0)
     result = stream.fold(until=5.0)
     assert result.seconds("cell", "working") == pytest.approx(2.0)
     assert result.seconds("cell", "unknown") == pytest.approx(3.0)
@@ -300,9 +301,9 @@ def test_a_leap_of_the_clock_is_nobody_s_time() -> None:
     stream.register(BETA, 1)
     work = stream.call(stream.begin(VERDICT, 0))
     stream.at(1.0)
-    stream.scheduler("scheduler_loop_heartbeat", period=1.0, drift=0.0)
+    stream.scheduler("scheduler_loop_heartbeat", period=10.0, drift=0.0)
     stream.at(1e9)
-    stream.scheduler("scheduler_loop_heartbeat", period=1.0, drift=0.0)
+    stream.scheduler("scheduler_loop_heartbeat", period=10.0, drift=0.0)
     stream.at(1e9 + 1.0)
     stream.complete(work)
     result = stream.end()

@@ -1,0 +1,57 @@
+"""Lost wake-ups: something could go on, and nothing lets it, although the loop lives.
+
+What is eligible by an independent selection (`proof.queued_blame`, `proof.ceiling_verdict`) is at
+first only *pending*: a healthy engine lets it go within the same instant, and a loop that is held
+up may only be late. It is lost once events show that the loop ran for a while and no lease came.
+Time that was pending gets its name in retrospect, so rows of blame that hold some are kept back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from replay.diagnosis.verdicts import Blame
+
+GRACE = 0.1
+"""The loop is given so long twice: to come to it at all, and to act once it is seen to live."""
+
+PENDING: dict[str, str] = {
+    "pending_queue": "queue_order",
+    "pending_request": "request_waiters_ahead",
+}
+"""What the pending time comes to if a lease did come."""
+
+
+class Wakeup(msgspec.Struct):
+    since: float
+    evidence: list[int]
+    alive_at: float | None = None
+    """First event that shows the loop alive when it should have acted."""
+    lost: bool = False
+    detail: dict[str, Any] = {}
+
+    def is_lost(self, now: float, ordinal: int) -> bool:
+        """True at the first look that proves it. Looks come with events only."""
+        if self.lost:
+            return False
+        if self.alive_at is None:
+            if now - self.since > GRACE:
+                self.alive_at = now
+                self.evidence.append(ordinal)
+            return False
+        if now - self.alive_at <= GRACE:
+            return False
+        self.evidence.append(ordinal)
+        self.lost = True
+        return True
+
+
+def pending(about: str) -> Blame:
+    """`about` is a request resource, or "" for the task queue."""
+    return ("pending_request", about) if about else ("pending_queue", "")
+
+
+def harmless(about: str) -> Blame:
+    return (PENDING[pending(about)[0]], about)
