@@ -117,7 +117,7 @@ def _record(folder: RunFolder, stopped: Callable[[], bool]) -> bool:
 
 def _import(folder: RunFolder, stopped: Callable[[], bool]) -> bool:
     """One connection's work. True once the whole journal is in the recording."""
-    feed = open_journal(folder)
+    feed = open_journal(folder, patient=True)
     ingest = Ingest(feed, folder.recording, overlap=True)
     try:
         began = idle_since = time.monotonic()

@@ -19,6 +19,16 @@ _PRESSURE_KINDS = frozenset(
         "request_fully_recovered",
     }
 )
+_OUTCOMES_OF_CALLS = {
+    "success": "success",
+    "rate_limit": "rate_limited",
+    "timeout": "provider_timeout",
+    "provider_timeout": "provider_timeout",
+    "request_admission_timeout": "local_timeout",
+    "local_cancelled": "local_cancelled",
+    "unexpected_exception": "unexpected_exception",
+}
+"""Any other word of its own is an error of the provider's."""
 _WAIT_ENDS = frozenset(
     {
         "request_wait_completed",
@@ -76,7 +86,10 @@ class RequestMapper:
                 self.last_failure[correlation.task_execution_id] = outcome
         elif kind == "model_request_completed":
             result = facts.pop("outcome", None)
-            outcome = result if isinstance(result, str) else outcome
+            if isinstance(result, str):
+                outcome = _OUTCOMES_OF_CALLS.get(result, "provider_failure")
+                if result != outcome:
+                    facts["error_type"] = result
         elif kind == "request_rate_limited":
             facts["cut"] = label in self._cut
             self._cut.discard(label)

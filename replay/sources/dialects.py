@@ -30,6 +30,8 @@ WINDOW = 50_000
 SCHEDULER_WINDOW = 1_000
 """Of a file that is read as a whole, the lines of so many seconds, but at most so many, are put in
 order of time together. A scheduler stream alone is written in order; waits come when they end."""
+SORT_EVERY = 5.0
+"""Seconds of such lines that are put in order together, not each by itself."""
 WATERMARK = 0.5
 """Seconds for which a growing file's events wait for earlier ones."""
 START_PATIENCE = 5.0
@@ -187,7 +189,7 @@ class DataDesignerLines:
         live = live and self._facts.started
         window = WINDOW if self._facts.has_requests else SCHEDULER_WINDOW
         before = self._newest - (WATERMARK if live else HORIZON)
-        overdue = bool(waiting) and waiting[0].order[0] <= before
+        overdue = bool(waiting) and waiting[0].order[0] <= before - SORT_EVERY
         if not waiting or not (everything or live or overdue or len(waiting) > window):
             return []
         waiting.sort(key=attrgetter("order"))

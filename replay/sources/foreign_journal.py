@@ -30,10 +30,21 @@ class ForeignJournalFeed:
 
     What a line means depends on those before it: who resumes reads from the beginning again, and
     leaves out what was handed out. Liveness is the producer's lock.
+
+    `patient`: events are handed out once what belongs before them can hardly come any more, a
+    minute later or at the end. A wait is told when it is over, so that only this order puts long
+    ones where they began.
     """
 
-    def __init__(self, folder: RunFolder, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        patient: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._folder = folder
+        self._patient = patient
         self._clock = clock
         self._quiet_since = clock()
         self._reader = SegmentReader(folder)
@@ -154,8 +165,9 @@ class ForeignJournalFeed:
         if self._dialect is None:
             return
         quiet = self._clock() - self._quiet_since
-        everything = over or (exhausted and quiet >= self._dialect.patience)
-        for number, event in self._dialect.release(everything=everything, live=exhausted):
+        live = exhausted and not self._patient
+        everything = over or (live and quiet >= self._dialect.patience)
+        for number, event in self._dialect.release(everything=everything, live=live):
             if number not in self._delivered:
                 self._ready.append((number, event))
 
@@ -188,8 +200,8 @@ class ForeignJournalFeed:
         self._liveness = "ended" if said is not None else "lost"
 
 
-def open_journal(folder: RunFolder) -> JournalFeed | ForeignJournalFeed:
-    """The journal of a run, in whosever words it is."""
+def open_journal(folder: RunFolder, *, patient: bool = False) -> JournalFeed | ForeignJournalFeed:
+    """The journal of a run, in whosever words it is; `patient` as for `ForeignJournalFeed`."""
     reader = SegmentReader(folder)
     try:
         lines = reader.lines()
@@ -203,4 +215,4 @@ def open_journal(folder: RunFolder) -> JournalFeed | ForeignJournalFeed:
     else:
         record = read_record(folder)
         foreign = record is not None and record.producer == "data_designer"
-    return ForeignJournalFeed(folder) if foreign else JournalFeed(folder)
+    return ForeignJournalFeed(folder, patient=patient) if foreign else JournalFeed(folder)

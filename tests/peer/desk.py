@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.models.scripted_server import Served
+from tests.e2e.program import HEADGATE
 
 SCRIPT = Path(__file__).with_name("support_desk.py")
 RECORDS = 60
@@ -69,8 +70,20 @@ class Desk:
     @contextmanager
     def started(self, mode: str, **run_config: Any) -> Iterator[subprocess.Popen[bytes]]:
         """Their command at work, without headgate; what is left of it is killed in the end."""
+        with self._at_work(self.command(mode, **run_config)) as process:
+            yield process
+
+    @contextmanager
+    def executed(self, mode: str, **run_config: Any) -> Iterator[subprocess.Popen[bytes]]:
+        """As `started`, under `headgate exec`; the folder of the run is `run`."""
+        own = [str(HEADGATE), "exec", "--out", "run", "--"]
+        with self._at_work([*own, *self.command(mode, **run_config)]) as process:
+            yield process
+
+    @contextmanager
+    def _at_work(self, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         with subprocess.Popen(
-            self.command(mode, **run_config),
+            command,
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pytest
 
-from engine.events import Event, RunInfo, SchedulerEvent
+from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
+from engine.events.run_folder import RunFolder
 from replay.fold import Fold
+from replay.recording.reader import open_recording
 from replay.sources.data_designer_wire import group_label
+from replay.sources.dialects import WATERMARK
 from replay.sources.json_lines import JsonLinesFeed
 from replay.state import State
-from tests.peer.desk import LLM_COLUMNS, RECORDS, Desk
-
-pytestmark = pytest.mark.xdist_group("native")
+from tests.peer.desk import LLM_COLUMNS, RECORDS, Desk, open_desk
 
 NEEDS = {
     "ticket": {"number", "topic"},
@@ -26,9 +30,23 @@ NEEDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def mapped(stormy: Desk) -> tuple[RunInfo, list[Event]]:
-    feed = JsonLinesFeed(stormy.native_events, False)
+@dataclass(frozen=True)
+class Mapped:
+    """One run: what Data Designer wrote itself, and what headgate made of it."""
+
+    desk: Desk
+    run: RunInfo
+    events: list[Event]
+
+    @cached_property
+    def written(self) -> dict[int, dict[str, Any]]:
+        """The lines as they were written, by sequence."""
+        lines = (json.loads(line) for line in self.desk.native_events.read_text().splitlines())
+        return {line["sequence"]: line for line in lines}
+
+
+def from_native_file(desk: Desk) -> Mapped:
+    feed = JsonLinesFeed(desk.native_events, False)
     events: list[Event] = []
     while batch := feed.poll().events:
         events += batch
@@ -36,14 +54,37 @@ def mapped(stormy: Desk) -> tuple[RunInfo, list[Event]]:
     assert feed.run is not None
     assert feed.outcome == "success"
     assert feed.late_events == 0
-    return feed.run, events
+    return Mapped(desk, feed.run, events)
 
 
-@pytest.fixture(scope="module")
-def written(stormy: Desk) -> dict[int, dict[str, Any]]:
-    """The lines as they were written, by sequence."""
-    lines = (json.loads(line) for line in stormy.native_events.read_text().splitlines())
-    return {line["sequence"]: line for line in lines}
+def from_exec(desk: Desk) -> Mapped:
+    """The recording of `headgate exec`; Data Designer was told to write its own file as well."""
+    with desk.executed("create", write_scheduler_events=True) as script:
+        with desk.storm():
+            pass
+        assert script.wait(120) == 0
+    reader = open_recording(RunFolder(desk.folder / "run").recording)
+    try:
+        return Mapped(desk, reader.run(), [event for _, event in reader.events(1, 1_000_000)])
+    finally:
+        reader.close()
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("native", marks=pytest.mark.xdist_group("native")),
+        pytest.param("exec", marks=pytest.mark.xdist_group("exec")),
+    ],
+)
+def mapped(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapped]:
+    if request.param == "native":
+        yield from_native_file(request.getfixturevalue("stormy"))
+        return
+    with open_desk(tmp_path_factory.mktemp("exec") / "desk", seconds=0.1) as desk:
+        yield from_exec(desk)
 
 
 def states(run: RunInfo, events: list[Event]) -> Iterator[tuple[Event, State]]:
@@ -65,14 +106,12 @@ def by_group(amounts: dict[str, int]) -> dict[str, int]:
     return positive({group_label(key): amount for key, amount in amounts.items()})
 
 
-def test_the_fold_is_what_each_line_says_of_its_instant(
-    mapped: tuple[RunInfo, list[Event]], written: dict[int, dict[str, Any]]
-) -> None:
+def test_the_fold_is_what_each_line_says_of_its_instant(mapped: Mapped) -> None:
     told = 0
-    for event, state in states(*mapped):
+    for event, state in states(mapped.run, mapped.events):
         if not isinstance(event, SchedulerEvent):
             continue
-        line = written[event.sequence]
+        line = mapped.written[event.sequence]
         snapshot = line["snapshot"]
         if snapshot:
             told += 1
@@ -86,7 +125,11 @@ def test_the_fold_is_what_each_line_says_of_its_instant(
             phases = [task.phase for task in state.tasks.values()]
             # Theirs leave the list together when a retry begins, before each is ready again.
             assert phases.count("deferred") >= facts["deferred_tasks"]
-            for resource, pressure in facts["request_pressure"]["resources"].items():
+            if any("request stream" in lack for lack in mapped.run.lacks):
+                told_pressure = facts["request_pressure"]["resources"]
+            else:
+                told_pressure = {}  # the requests' own events tell, at their own times
+            for resource, pressure in told_pressure.items():
                 ceiling = state.ceilings[resource]
                 assert (ceiling.limit, ceiling.in_flight, ceiling.waiters) == (
                     pressure["current_limit"],
@@ -96,9 +139,9 @@ def test_the_fold_is_what_each_line_says_of_its_instant(
     assert told > 1000
 
 
-def test_each_cell_has_the_row_that_its_id_hides(mapped: tuple[RunInfo, list[Event]]) -> None:
+def test_each_cell_has_the_row_that_its_id_hides(mapped: Mapped) -> None:
     rows: dict[str, list[int]] = {column: [] for column in LLM_COLUMNS}
-    for event in mapped[1]:
+    for event in mapped.events:
         correlation = event.captured_correlation
         if event.event_kind == "dependency_ready" and correlation is not None:
             column = correlation.task_column
@@ -109,10 +152,8 @@ def test_each_cell_has_the_row_that_its_id_hides(mapped: tuple[RunInfo, list[Eve
         assert sorted(rows[column]) == list(range(RECORDS)), column
 
 
-def test_the_inferred_graph_is_theirs_as_far_as_it_goes(
-    mapped: tuple[RunInfo, list[Event]],
-) -> None:
-    run = mapped[0]
+def test_the_inferred_graph_is_theirs_as_far_as_it_goes(mapped: Mapped) -> None:
+    run = mapped.run
     assert run.edges_inferred
     assert any("inferred" in lack for lack in run.lacks)
     found = {column.name: set(column.depends_on) for column in run.columns}
@@ -121,8 +162,17 @@ def test_the_inferred_graph_is_theirs_as_far_as_it_goes(
         assert found[column] <= needs
 
 
-def test_names_stay_those_of_the_producer(mapped: tuple[RunInfo, list[Event]]) -> None:
-    run = mapped[0]
+def test_every_event_of_theirs_is_there_once(mapped: Mapped) -> None:
+    scheduler = [event for event in mapped.events if isinstance(event, SchedulerEvent)]
+    assert [event.sequence for event in scheduler] == sorted(mapped.written)
+    for event in scheduler:
+        line = mapped.written[event.sequence]
+        assert event.event_kind == line["event_kind"]
+        assert event.captured_at_monotonic == line["captured_at_monotonic"]
+
+
+def test_names_stay_those_of_the_producer(mapped: Mapped) -> None:
+    run = mapped.run
     assert set(run.resource_limits) == {
         "submission",
         "llm_wait",
@@ -131,3 +181,31 @@ def test_names_stay_those_of_the_producer(mapped: tuple[RunInfo, list[Event]]) -
     }
     groups = {column.name: column.group for column in run.columns}
     assert groups["score"] == "model/beta/judge-70b/chat/score"
+
+
+@pytest.mark.xdist_group("exec")
+@pytest.mark.parametrize("mapped", ["exec"], indirect=True)
+def test_requests_stand_where_their_time_belongs(mapped: Mapped) -> None:
+    requests = [event for event in mapped.events if isinstance(event, RequestEvent)]
+    times = [event.captured_at_monotonic for event in mapped.events]
+    assert times == sorted(times)
+    numbers = Counter(event.sequence for event in requests)
+    assert max(numbers.values()) > 1, "several counters share the stream"
+    kinds = Counter(event.event_kind for event in requests)
+    assert kinds["request_lease_acquired"] == kinds["request_lease_released"]
+    assert kinds["request_rate_limited"] == len(mapped.desk.refused)
+    answered = [event for event in requests if event.event_kind == "model_request_completed"]
+    assert Counter(event.reason_or_outcome for event in answered) == Counter(
+        {"answer": "success"}.get(one.outcome, one.outcome) for one in mapped.desk.served
+    )
+    began: dict[str | None, float] = {}
+    longest = 0.0
+    for event in requests:
+        if event.event_kind == "request_wait_started":
+            began[event.request_attempt_id] = event.captured_at_monotonic
+        elif event.event_kind == "request_wait_completed":
+            waited = event.captured_at_monotonic - began.pop(event.request_attempt_id)
+            assert event.diagnostics["waited_seconds"] == pytest.approx(waited)
+            longest = max(longest, waited)
+    assert not began
+    assert longest > WATERMARK, "no wait was told late enough to prove anything"

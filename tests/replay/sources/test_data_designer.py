@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
+from replay.sources.data_designer_requests import RequestMapper
 from replay.sources.data_designer_run import RowIndex
-from replay.sources.data_designer_wire import debt_key, group_label
+from replay.sources.data_designer_wire import debt_key, decode, group_label
 from replay.sources.json_lines import JsonLinesFeed
 from tests.fixtures.data_designer_format import CAPS, COLUMNS, generate, lines
 
@@ -240,6 +242,24 @@ def test_request_events_belong_to_their_task(storm: Storm) -> None:
         correlation = event.captured_correlation
         assert correlation is not None
         assert columns[correlation.task_execution_id] == correlation.task_column
+
+
+@pytest.mark.parametrize(
+    ("word", "outcome", "error_type"),
+    [
+        ("success", "success", None),
+        ("rate_limit", "rate_limited", "rate_limit"),
+        ("timeout", "provider_timeout", "timeout"),
+        ("internal_server", "provider_failure", "internal_server"),
+        ("a_kind_to_come", "provider_failure", "a_kind_to_come"),
+    ],
+)
+def test_outcomes_of_calls_have_our_words(word: str, outcome: str, error_type: str | None) -> None:
+    line = next(one for one in lines(storm=True) if one["event_kind"] == "model_request_completed")
+    line["diagnostics"]["outcome"] = word
+    event = RequestMapper().map(decode(json.dumps(line).encode()))
+    assert event.reason_or_outcome == outcome
+    assert event.diagnostics.get("error_type") == error_type
 
 
 def test_registration_tells_caps_by_alias(storm: Storm) -> None:
