@@ -13,9 +13,11 @@ from engine.scheduling.policy import (
     ALLOWED,
     NO_CHANGE,
     PolicyStateDelta,
+    Rivals,
     TaskAdmissionPolicyDecision,
+    any_contender,
+    everybody,
     fits,
-    is_pressed,
 )
 from engine.scheduling.types import (
     QueueView,
@@ -72,6 +74,15 @@ class BoundedBorrowTaskAdmissionPolicy:
     def evaluate(
         self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
     ) -> TaskAdmissionPolicyDecision:
+        return self.evaluate_among(item, queue_view, admission_view, everybody)
+
+    def evaluate_among(
+        self,
+        item: SchedulableTask,
+        queue_view: QueueView,
+        admission_view: TaskAdmissionView,
+        rivals: Rivals,
+    ) -> TaskAdmissionPolicyDecision:
         group = item.group.key
         held_units = admission_view.leased_by_group.get(group, {})
         debts = admission_view.debt_by_group.get(group, {})
@@ -84,7 +95,16 @@ class BoundedBorrowTaskAdmissionPolicy:
             borrowed = min(amount, max(0, above))
             if held:
                 wanted = queue_view.peer_demand(group, resource) > 0
-                if wanted and is_pressed(self, item, resource, queue_view, admission_view):
+                if wanted and any_contender(
+                    item,
+                    resource,
+                    queue_view,
+                    lambda peer: (
+                        fits(peer, admission_view)
+                        and rivals(peer)
+                        and self._is_square(peer, queue_view, admission_view)
+                    ),
+                ):
                     return self._give_way(item, resource, debt, queue_view, admission_view)
                 ceiling = self._ceiling(group, resource)
                 if borrowed and ceiling is not None and debt + borrowed > ceiling:
@@ -100,9 +120,10 @@ class BoundedBorrowTaskAdmissionPolicy:
             self._repay(item, queue_view, admission_view, changes)
         return TaskAdmissionPolicyDecision(True, debt_changes=changes) if changes else ALLOWED
 
-    def allows_unconditionally(
+    def _is_square(
         self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
     ) -> bool:
+        """It owes nothing, and stays within its shares: nobody could make it give way."""
         group = item.group.key
         held_units = admission_view.leased_by_group.get(group)
         if not held_units:

@@ -60,14 +60,26 @@ class TaskAdmissionPolicy(Protocol):
     def on_release(self, lease: TaskAdmissionLease) -> PolicyStateDelta: ...
 
 
+Rivals = Callable[[SchedulableTask], bool]
+"""Which heads of other groups count as peers that want room?"""
+
+
+def everybody(peer: SchedulableTask) -> bool:
+    return True
+
+
 class FairSharePolicy(TaskAdmissionPolicy, Protocol):
     """A policy that gives way only to peers which it allows whatever anybody else does, so that no
     two groups can deny each other."""
 
-    def allows_unconditionally(
-        self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
-    ) -> bool:
-        """Would the head be allowed with any peers? It need not fit the free units for that."""
+    def evaluate_among(
+        self,
+        item: SchedulableTask,
+        queue_view: QueueView,
+        admission_view: TaskAdmissionView,
+        rivals: Rivals,
+    ) -> TaskAdmissionPolicyDecision:
+        """As `evaluate`, where only `rivals` are worth giving way to."""
 
 
 _CONTENDERS_LOOKED_AT = 16
@@ -88,6 +100,15 @@ class StrictFairTaskAdmissionPolicy:
     def evaluate(
         self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
     ) -> TaskAdmissionPolicyDecision:
+        return self.evaluate_among(item, queue_view, admission_view, everybody)
+
+    def evaluate_among(
+        self,
+        item: SchedulableTask,
+        queue_view: QueueView,
+        admission_view: TaskAdmissionView,
+        rivals: Rivals,
+    ) -> TaskAdmissionPolicyDecision:
         group = item.group.key
         for resource in item.resource_request.amounts:
             until_weight = _weight_at_share(item, resource, admission_view)
@@ -95,13 +116,22 @@ class StrictFairTaskAdmissionPolicy:
                 continue
             if not queue_view.peer_demand(group, resource):
                 continue
-            if is_pressed(self, item, resource, queue_view, admission_view):
+            if any_contender(
+                item,
+                resource,
+                queue_view,
+                lambda peer: (
+                    fits(peer, admission_view)
+                    and rivals(peer)
+                    and self._is_within_shares(peer, queue_view, admission_view)
+                ),
+            ):
                 return TaskAdmissionPolicyDecision(
                     False, "group_cap", (resource,), until_weight=until_weight
                 )
         return ALLOWED
 
-    def allows_unconditionally(
+    def _is_within_shares(
         self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
     ) -> bool:
         return all(
@@ -130,23 +160,6 @@ def _weight_at_share(
     # held + amount > ceil(limit x weight / queued weight), with room for rounding in the sum.
     units = held + item.resource_request.amounts[resource] - 1
     return admission_view.limits[resource] * item.group.weight / units * (1 - 1e-9)
-
-
-def is_pressed(
-    policy: FairSharePolicy,
-    item: SchedulableTask,
-    resource: SchedulerResourceKey,
-    queue_view: QueueView,
-    admission_view: TaskAdmissionView,
-) -> bool:
-    """Is there a peer that wants the resource and could run now?"""
-
-    def could_run(peer: SchedulableTask) -> bool:
-        return fits(peer, admission_view) and policy.allows_unconditionally(
-            peer, queue_view, admission_view
-        )
-
-    return any_contender(item, resource, queue_view, could_run)
 
 
 def any_contender(

@@ -28,9 +28,10 @@ class ProviderAwareTaskAdmissionPolicy:
 
     A resource is pressed while it cools down or has `pressed_waiters` waiting for it. A head whose
     first request goes there is passed over for a peer that needs the same scheduler resources,
-    could run, and whose provider is not pressed; where there is none it is admitted as usual. It is
-    looked at again when the cooldown ends and, in turn with the others that were passed over there,
-    at each release of the most specific resource it needs, so none is passed over for ever.
+    fits, and whose provider is not pressed, and such a peer need not keep to its share for a
+    pressed one's sake; where there is none the head is admitted as usual. It is looked at again
+    when the cooldown ends and, in turn with the others that were passed over there, at each release
+    of the most specific resource it needs, so none is passed over for ever.
     """
 
     def __init__(
@@ -48,20 +49,20 @@ class ProviderAwareTaskAdmissionPolicy:
     def evaluate(
         self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
     ) -> TaskAdmissionPolicyDecision:
-        decision = self._shares.evaluate(item, queue_view, admission_view)
+        seen: dict[RequestResourceKey, PressureSnapshot | None] = {}
+
+        def is_free(peer: SchedulableTask) -> bool:
+            return self._pressed(peer, seen) is None
+
+        decision = self._shares.evaluate_among(item, queue_view, admission_view, is_free)
         if not decision.allowed:
             return decision
-        seen: dict[RequestResourceKey, PressureSnapshot | None] = {}
         pressed = self._pressed(item, seen)
         if pressed is None:
             return decision
 
         def could_run(peer: SchedulableTask) -> bool:
-            return (
-                fits(peer, admission_view)
-                and self._pressed(peer, seen) is None
-                and self._shares.allows_unconditionally(peer, queue_view, admission_view)
-            )
+            return fits(peer, admission_view) and is_free(peer)
 
         amounts = item.resource_request.amounts
         for resource in amounts:
@@ -84,13 +85,6 @@ class ProviderAwareTaskAdmissionPolicy:
             pressed.blocked_until_monotonic if cooling else None,
             look_again_on=list(amounts)[-1],
             diagnostics={"advisory": advisory},
-        )
-
-    def allows_unconditionally(
-        self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
-    ) -> bool:
-        return self._pressed(item, {}) is None and self._shares.allows_unconditionally(
-            item, queue_view, admission_view
         )
 
     def on_acquire(

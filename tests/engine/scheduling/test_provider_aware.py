@@ -190,6 +190,19 @@ def test_a_share_of_its_own_still_binds_the_healthy_peer() -> None:
     assert one.dispatch() == ["a"]
 
 
+def test_nobody_keeps_to_its_share_for_the_sake_of_a_pressed_peer() -> None:
+    one = PressedBench(LIMITS)
+    one.pressure.waiters[ALPHA] = 1
+    one.ask_beta("b", 40)
+    one.dispatch()
+    one.ask_alpha("a", 40)
+    one.release("b")
+    assert one.dispatch() == ["b"]
+    one.pressure.waiters[ALPHA] = 0
+    one.release("b")
+    assert one.dispatch() == ["a"]
+
+
 def test_at_least_one_waiter_makes_pressure() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         ProviderAwareTaskAdmissionPolicy(StrictFairTaskAdmissionPolicy(), HandPressure(), 0)
