@@ -30,8 +30,8 @@ class ProviderAwareTaskAdmissionPolicy:
     first request goes there is passed over for a peer that needs the same scheduler resources,
     fits, and whose provider is not pressed, and such a peer need not keep to its share for a
     pressed one's sake; where there is none the head is admitted as usual. It is looked at again
-    when the cooldown ends and, in turn with the others that were passed over there, at each release
-    of the most specific resource it needs, so none is passed over for ever.
+    when the cooldown ends and, in turn with the others that were passed over, at each release of
+    the broadest resource it needs, so none is passed over for ever.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ProviderAwareTaskAdmissionPolicy:
             "policy_denial",
             (),
             pressed.blocked_until_monotonic if cooling else None,
-            look_again_on=list(amounts)[-1],
+            look_again_on=next(iter(amounts), None),
             diagnostics={"advisory": advisory},
         )
 
