@@ -257,9 +257,9 @@ def create_resource_provider(*, artifact_storage):
     return SimpleNamespace(scheduler_event_sink=None, request_event_sink=None)
 """
 NO_SUBSCRIPTION = """
-from dataclasses import make_dataclass
+from types import SimpleNamespace
 def event(fields):
-    return make_dataclass("Event", list(fields), frozen=True)(**fields)
+    return SimpleNamespace(**fields)
 def emit(one):
     pass
 """

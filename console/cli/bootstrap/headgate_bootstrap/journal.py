@@ -90,6 +90,10 @@ class RunJournal:
             if len(self._pending) > _MOST_PENDING:
                 self._shed(lambda line: True, "write_error")
             return
+        self.retry_now()
+
+    def retry_now(self) -> None:
+        """Write what waits, however short ago the disk refused it."""
         if self._flush():
             self._retry_seconds = 0.02
         else:

@@ -141,14 +141,14 @@ class Recorder:
                 time.sleep(TICK_SECONDS)
             self._wake.clear()
             settling = [self._settling.popleft() for _ in range(len(self._settling))]
-            self._write()
+            self.write()
             for written in settling:
                 written.set()
 
     def _ending(self) -> bool:
         return any(run.ends_at is not None for run in self._runs)
 
-    def _write(self) -> None:
+    def write(self) -> None:
         """Sort what was taken into its runs, and write each run's lines."""
         for _ in range(len(self._queue)):
             preparation, is_request, fields = self._queue.popleft()
@@ -312,9 +312,13 @@ class Recorder:
         self._wake.set()
         thread.join(EXIT_SECONDS)
         if not thread.is_alive():
-            self._write()
-            for run in list(self._runs):
-                self._end(run)
+            self.write()
+            self.close()
+
+    def close(self) -> None:
+        """End what has not ended; of a recorder whose thread is over."""
+        for run in list(self._runs):
+            self._end(run)
 
     def _forked(self) -> None:
         """A child by `fork`: its parent's runs are none of its own, their files are let go."""
