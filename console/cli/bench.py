@@ -109,3 +109,34 @@ def run_one(
     )
     failed = any(gate.verdict == "failed" for one in artifacts for gate in one.gates)
     return exits.FOUND if failed else exits.OK
+
+
+@bench.command()
+@click.option("--tasks", type=click.IntRange(1000), default=1_000_000, show_default=True)
+@click.option("--groups", type=click.IntRange(1000), default=100_000, show_default=True)
+def soak(tasks: int, groups: int) -> int:
+    """See whether memory stays flat over many tasks, and over groups that come and go.
+
+    Under virtual time: minutes for a million tasks. Exits with 1 where it does not.
+    """
+    from engine.benchmark.soak import FLAT, Look, soak_groups, soak_tasks
+
+    def tell(look: Look) -> None:
+        click.echo(
+            f"  {look.done:>9,} done   {look.blocks:>9,} blocks   {look.resident / 2**20:7.1f} MiB"
+        )
+
+    flat = True
+    for title, work, amount in (
+        (f"{groups:,} groups of a few tasks each", soak_groups, groups),
+        (f"{tasks:,} tasks of one run", soak_tasks, tasks),
+    ):
+        click.echo(title)
+        soaked = work(amount, tell)
+        held = soaked.growth <= FLAT
+        flat = flat and held
+        click.echo(
+            f"  {'passed' if held else 'failed'}: {(soaked.growth - 1) * 100:+.1f} % blocks since "
+            f"a quarter of it, at most {(FLAT - 1) * 100:+.0f} % is allowed"
+        )
+    return exits.OK if flat else exits.FOUND

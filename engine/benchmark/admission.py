@@ -57,16 +57,6 @@ def prepare(
     tasks: int,
 ) -> Prepared:
     """Groups of equal weight, one for each of `needs`, that get the tasks in turn."""
-    loop = asyncio.new_event_loop()
-    clock = LoopClock(loop)
-    requests = AdaptiveRequestAdmissionController(
-        stream=EventStream(clock, "bench"), clock=clock, loop=loop
-    )
-    admission = TaskAdmissionController(
-        limits, build_policy(TaskAdmissionConfig(), requests.pressure), clock
-    )
-    loop.close()
-    queue = FairTaskQueue()
     groups = [
         (
             TaskGroupSpec(TaskGroupKey("model" if STAGE in amounts else "local", (f"g{n}",)), 1.0),
@@ -79,6 +69,21 @@ def prepare(
         group, request = groups[n % len(groups)]
         payload = TaskPayload(f"c{n % len(groups)}", 0, n, "cell")
         work.append(SchedulableTask(payload.task_id, payload, group, request))
+    return empty_parts(limits), work
+
+
+def empty_parts(limits: Mapping[SchedulerResourceKey, int]) -> AdmissionParts:
+    """An empty queue and a controller with these limits and the policy that runs take."""
+    loop = asyncio.new_event_loop()
+    clock = LoopClock(loop)
+    requests = AdaptiveRequestAdmissionController(
+        stream=EventStream(clock, "bench"), clock=clock, loop=loop
+    )
+    admission = TaskAdmissionController(
+        limits, build_policy(TaskAdmissionConfig(), requests.pressure), clock
+    )
+    loop.close()
+    queue = FairTaskQueue()
 
     def release(lease: TaskAdmissionLease) -> None:
         admission.release(lease)
@@ -93,4 +98,4 @@ def prepare(
     def select() -> QueueSelection | None:
         return queue.select_next(admission.is_eligible)
 
-    return AdmissionParts(queue.enqueue, select, acquire, queue.commit, release, is_lease), work
+    return AdmissionParts(queue.enqueue, select, acquire, queue.commit, release, is_lease)
