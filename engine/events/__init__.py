@@ -1,6 +1,6 @@
 """The canonical event stream: types, vocabulary, encoding, and the run folder it is kept in."""
 
-from engine.events.codec import decode_line, encode_lines
+from engine.events.codec import HeaderFacts, decode_line, encode_lines
 from engine.events.correlation import RuntimeCorrelationProvider
 from engine.events.kinds import (
     ALL_REQUEST_KINDS,
@@ -38,6 +38,7 @@ __all__ = [
     "Event",
     "EventSink",
     "EventStream",
+    "HeaderFacts",
     "JournalEnd",
     "JournalHeader",
     "JournalLine",

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.events.types import JournalLine
+from engine.events.types import (
+    Event,
+    JournalLine,
+    RequestEvent,
+    RunInfo,
+    RuntimeCorrelation,
+    SchedulerEvent,
+)
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[JournalLine] = msgspec.json.Decoder(JournalLine)
@@ -22,3 +29,56 @@ def decode_line(line: bytes | memoryview) -> JournalLine:
     (JSON, but no line of a journal).
     """
     return _decoder.decode(line)
+
+
+class HeaderFacts:
+    """What the header of a journal says already need not stand in every line.
+
+    A correlation that agrees with the header about its run and its column is written as row group,
+    column and execution alone, without a run id; reading puts the rest back. Any other is written
+    whole.
+    """
+
+    def __init__(self, run: RunInfo) -> None:
+        self._run_id = run.run_id
+        self._columns: dict[str | None, tuple[str | None, str | None, str | None]] = {
+            column.name: (column.task_type, column.group_kind, column.group_hash)
+            for column in run.columns
+            if column.group_kind and column.group_hash
+        }
+
+    def shorten(self, line: JournalLine) -> JournalLine:
+        if not isinstance(line, SchedulerEvent | RequestEvent):
+            return line
+        told = line.captured_correlation
+        if told is None or told.run_id != self._run_id:
+            return line
+        facts = (
+            told.task_type,
+            told.scheduling_group_kind,
+            told.scheduling_group_identity_hash,
+        )
+        if self._columns.get(told.task_column) != facts:
+            return line
+        short = RuntimeCorrelation(
+            row_group=told.row_group,
+            task_column=told.task_column,
+            task_execution_id=told.task_execution_id,
+        )
+        return msgspec.structs.replace(line, captured_correlation=short)
+
+    def complete(self, event: Event) -> Event:
+        short = event.captured_correlation
+        if short is None or short.run_id:
+            return event
+        kind, group_kind, group_hash = self._columns.get(short.task_column, (None, None, None))
+        whole = RuntimeCorrelation(
+            self._run_id,
+            short.row_group,
+            short.task_column,
+            kind,
+            group_kind,
+            group_hash,
+            short.task_execution_id,
+        )
+        return msgspec.structs.replace(event, captured_correlation=whole)

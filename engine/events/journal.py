@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from engine.events.codec import encode_lines
+from engine.events.codec import HeaderFacts, encode_lines
 from engine.events.run_folder import RunFolder
 from engine.events.types import (
     Event,
@@ -61,6 +61,7 @@ class JournalWriter:
     ) -> None:
         self._folder = folder
         self._run = run
+        self._header = HeaderFacts(run)
         self._loop = loop
         self._request_keyframe = request_keyframe
         self._segment_bytes = segment_bytes
@@ -209,7 +210,7 @@ class JournalWriter:
     def _encode(self, chunk: list[JournalLine]) -> bytes | None:
         """Bytes of the chunk; None after shedding lines that can't be written as JSON."""
         try:
-            return encode_lines(chunk)
+            return encode_lines([self._header.shorten(line) for line in chunk])
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
             bad = {id(line) for line in chunk if not _encodable(line)}
             self._shed(lambda line: id(line) in bad, "unencodable")

@@ -18,7 +18,8 @@ SequenceSemantics = Literal["gapless", "per_producer", "none"]
 class RuntimeCorrelation(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whose work it is: seven primitives, captured when the fact happens."""
 
-    run_id: str
+    run_id: str = ""
+    """Never empty but in a line of a journal that `HeaderFacts` has shortened."""
     row_group: int | None = None
     task_column: str | None = None
     task_type: str | None = None

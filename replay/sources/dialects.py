@@ -12,6 +12,7 @@ import msgspec
 from engine.events import (
     SCHEMA_VERSION,
     Event,
+    HeaderFacts,
     JournalEnd,
     JournalHeader,
     RunInfo,
@@ -94,6 +95,7 @@ class CanonicalLines:
         self.outcome: str | None = None
         self._name = name
         self._ready: list[tuple[int, Event]] = []
+        self._header = HeaderFacts(RunInfo(run_id=name, name=name))
 
     def accept(self, number: int, line: bytes) -> None:
         decoded = decode_line(line)
@@ -104,6 +106,7 @@ class CanonicalLines:
                     f"headgate's {SCHEMA_VERSION}: update headgate."
                 )
             self.run = decoded.run
+            self._header = HeaderFacts(decoded.run)
         elif isinstance(decoded, JournalEnd):
             self.outcome = decoded.outcome
             self.complete = True
@@ -112,14 +115,14 @@ class CanonicalLines:
             if self.run is None:
                 correlation = decoded.captured_correlation
                 self.run = RunInfo(
-                    run_id=correlation.run_id if correlation is not None else self._name,
+                    run_id=(correlation.run_id if correlation else "") or self._name,
                     name=self._name,
                     monotonic_start=decoded.captured_at_monotonic,
                     lacks=("header (columns, limits)", "wall clock"),
                 )
             if isinstance(decoded, SchedulerEvent) and decoded.event_kind == _COMPLETED:
                 self.outcome = decoded.reason_or_result or "success"
-            self._ready.append((number, decoded))
+            self._ready.append((number, self._header.complete(decoded)))
 
     def release(self, *, everything: bool, live: bool) -> list[tuple[int, Event]]:
         ready, self._ready = self._ready, []

@@ -7,6 +7,7 @@ import msgspec
 from engine.events import (
     SCHEMA_VERSION,
     Event,
+    HeaderFacts,
     JournalEnd,
     JournalHeader,
     RunInfo,
@@ -30,6 +31,7 @@ class JournalFeed:
         self._reader = SegmentReader(folder)
         self._next_ordinal = 1
         self._run: RunInfo | None = None
+        self._header = HeaderFacts(self._run_without_header())
         self._end: JournalEnd | None = None
         self._outcome: str | None = None
         self._liveness: Liveness = "waiting"
@@ -140,7 +142,7 @@ class JournalFeed:
                     self._end = read
                     break
                 else:
-                    events.append(read)
+                    events.append(self._header.complete(read))
                     room -= 1
             taken += 1
         self._reader.take(lines[:taken])
@@ -149,6 +151,7 @@ class JournalFeed:
     def _take_header(self, header: JournalHeader) -> None:
         check_schema(header, self._folder)
         self._run = header.run
+        self._header = HeaderFacts(header.run)
 
     def _run_without_header(self) -> RunInfo:
         """What can be said of a run whose header line is broken."""
