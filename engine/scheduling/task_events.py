@@ -52,6 +52,8 @@ class TaskEvents:
             "weight": item.group.weight,
             "resources": item.resource_request.labels,
         }
+        if item.group.admitted_limit is not None:
+            diagnostics["admitted_limit"] = item.group.admitted_limit
         if item.request_resource_key is not None:
             diagnostics["request_resource"] = item.request_resource_key.label
         self.tell("ready_enqueued", live, at, diagnostics=_with_row(live, diagnostics))

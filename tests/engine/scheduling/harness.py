@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from engine.clock import LoopClock
 from engine.events import (
     Event,
+    EventSink,
     EventStream,
     RunInfo,
     RuntimeCorrelation,
@@ -33,15 +33,24 @@ from engine.scheduling.types import (
     TaskGroupSpec,
     TaskPayload,
 )
-from engine.virtual_time import run_virtual
+from engine.virtual_time import DeadlockError, run_virtual
 from engine.workers.local import LocalWorkers
-from replay.reducer import begin, reduce, to_keyframe
+from replay.verify.report import results
+from replay.verify.verifier import Verifier, verify_events
 
 SLOT = SchedulerResourceKey("submission")
 FAR = 1e6
 """Virtual seconds after which a run counts as stuck."""
 
 Execute = Callable[[TaskPayload], Awaitable[None]]
+
+
+class Broken(AssertionError):
+    """A run that broke what must hold after any; `invariants` names what."""
+
+    def __init__(self, invariant: str, message: str, *more: str) -> None:
+        super().__init__(f"{invariant}: {message}")
+        self.invariants = {invariant, *more}
 
 
 class ListSink:
@@ -63,7 +72,8 @@ class CountingWorkers(LocalWorkers):
     def spawn(self, coro_factory: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         assert self.admission is not None
         running = sum(self.admission.view().running.values())
-        assert running < self.admission.active_leases, "a worker without a lease"
+        if running >= self.admission.active_leases:
+            raise Broken("hidden_waiters", "a worker without a lease")
         if self.spawned == self.fail_at:
             raise OSError("no more workers")
         self.spawned += 1
@@ -106,6 +116,17 @@ def takes(seconds: float) -> Execute:
     return execute
 
 
+class RequestSide(Protocol):
+    """What a run has beside its scheduler: the tasks' work, and its own part of a keyframe."""
+
+    async def execute(self, payload: TaskPayload) -> None: ...
+
+    def keyframe(self, full: bool) -> dict[str, Any]: ...
+
+    def close(self) -> None:
+        """The run is over: raises `Broken` where anything is left."""
+
+
 @dataclass
 class Setting:
     """Everything a run is made of. `at` runs callbacks at virtual times."""
@@ -130,6 +151,11 @@ class Setting:
     adaptive_row_groups: bool = False
     metadata_diagnostics: Sequence[MetadataDiagnostic] = ()
     at: Mapping[float, Callable[[Run], object]] = field(default_factory=dict)
+    requests: Callable[[Run], RequestSide] | None = None
+    """Makes the request side; `execute` is not asked then."""
+    sinks: Sequence[EventSink] = ()
+    """More listeners."""
+    horizon: float = FAR
 
 
 class Run:
@@ -140,6 +166,7 @@ class Run:
         self.result: RunResult | None = None
         self.error: BaseException | None = None
         self.checkpoints: dict[int, frozenset[int]] = {}
+        self.requests: RequestSide | None = None
         self.executed: list[TaskPayload] = []
         self.correlations: list[RuntimeCorrelation | None] = []
         self.ended_at = 0.0
@@ -148,14 +175,16 @@ class Run:
     async def go(self) -> None:
         setting = self.setting
         loop = asyncio.get_running_loop()
-        clock = LoopClock(loop, 0.0)
+        clock = self.clock = LoopClock(loop, 0.0)
         sink = ListSink()
-        sinks = [sink] if setting.listening else []
+        sinks = [sink, *setting.sinks] if setting.listening else []
         self.stream = EventStream(clock, "run", sinks, loop.call_soon)
         self.queue = FairTaskQueue()
         limits = {SLOT: setting.slots}
         limits.update({SchedulerResourceKey("local", one): n for one, n in setting.local.items()})
         self.admission = TaskAdmissionController(limits, setting.policy, clock)
+        if setting.requests is not None:
+            self.requests = setting.requests(self)
         self.workers = CountingWorkers()
         self.workers.admission = self.admission
         self.workers.fail_at = setting.spawn_fails_at
@@ -174,9 +203,7 @@ class Run:
             clock=clock,
             random=random.Random(setting.seed),
             retry=setting.retry,
-            request_keyframe=lambda full: (
-                {"requests": {}, "aggregates": {}} | ({"attempts": []} if full else {})
-            ),
+            request_keyframe=_no_requests if self.requests is None else self.requests.keyframe,
             keyframe_seconds=setting.keyframe_seconds,
             keyframe_events=setting.keyframe_events,
             heartbeat_seconds=setting.heartbeat_seconds,
@@ -187,17 +214,24 @@ class Run:
             loop.call_at(when, callback, self)
         self.task = asyncio.ensure_future(self.scheduler.run())
         try:
-            self.result = await asyncio.wait_for(asyncio.shield(self.task), FAR)
+            self.result = await asyncio.wait_for(asyncio.shield(self.task), setting.horizon)
         except (asyncio.CancelledError, TimeoutError, Exception) as error:
             self.error = error
         self.ended_at = loop.time()
+        if not self.task.done():
+            # Without its timers a run that is stuck can't keep the loop going for ever.
+            self.scheduler._clockwork.stop()
+        if self.task.done() and self.requests is not None:
+            self.requests.close()
+        self.tasks_left = len(asyncio.all_tasks()) - 1
         self.stream.flush()
         self.events = sink.events
 
     async def _execute(self, payload: TaskPayload) -> None:
         self.executed.append(payload)
         self.correlations.append(RuntimeCorrelationProvider().current())
-        await self.setting.execute(payload)
+        execute = self.setting.execute if self.requests is None else self.requests.execute
+        await execute(payload)
 
     async def _checkpoint(self, row_group: int, dropped: frozenset[int]) -> None:
         if self.setting.checkpoint is not None:
@@ -220,87 +254,53 @@ class Run:
 
 
 def run(setting: Setting, shuffle: random.Random | None = None) -> Run:
-    """Runs under virtual time and checks what must hold after any run."""
+    """Runs under virtual time and checks what must hold after any run. Raises `Broken`."""
     one = Run(setting)
-    run_virtual(one.go(), shuffle=shuffle)
-    assert not isinstance(one.error, TimeoutError), "the run is stuck"
+    try:
+        run_virtual(one.go(), shuffle=shuffle)
+    except DeadlockError as error:
+        raise Broken("deadlock", f"{error}, at {one.ended_at:g} s") from error
     check(one)
     return one
 
 
-def check(one: Run) -> None:
-    """Nothing is left, every lease has exactly one release, and the fold agrees."""
-    assert one.admission.active_leases == 0
-    assert len(one.queue) == 0
+def check(one: Run) -> Verifier | None:
+    """The run ended, nothing is left, and its stream breaks no rule. Raises `Broken`."""
+    if isinstance(one.error, TimeoutError):
+        raise Broken("deadlock", f"the run still goes on at {one.ended_at:g} s")
+    if isinstance(one.error, Broken):
+        raise one.error
     view = one.admission.view()
-    assert view.available == view.limits
-    assert view.running == {}
-    assert one.admission.release_diagnostics == {}
-    assert one.scheduler.snapshot(True)["tasks"] == []
-    if one.setting.listening:
-        _check_sequence(one)
-        _check_leases(one)
-        _check_idle(one)
-        _check_fold(one)
+    left = {
+        "leases": one.admission.active_leases,
+        "queued": len(one.queue),
+        "units": {key.label: n for key, n in view.leased.items() if n},
+        "missing": {k.label: n for k, n in view.available.items() if n != view.limits[k]},
+        "running": dict(view.running),
+        "debt": dict(view.debt_by_group),
+        "tasks": one.scheduler.snapshot(True)["tasks"],
+        "asyncio tasks": one.tasks_left,
+        "refused releases": one.admission.release_diagnostics,
+    }
+    some = {name: what for name, what in left.items() if what}
+    if some:
+        raise Broken("left_behind", str(some))
+    return check_stream(one) if one.setting.listening else None
 
 
-def _check_sequence(one: Run) -> None:
-    events = one.told()
-    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
-    times = [event.captured_at_monotonic for event in events]
-    assert times == sorted(times)
-    assert events[0].event_kind == "scheduler_job_started"
-    assert events[-1].event_kind == "scheduler_job_completed"
+def check_stream(one: Run) -> Verifier:
+    """Held against every rule of `headgate verify`."""
+    verifier = verify_events(RunInfo("run", "test", records=one.setting.records), one.events)
+    broken = [result for result in results(verifier.book) if result.found]
+    if broken:
+        first = broken[0].found[0]
+        sentence = f"{first.what}: {first.examples[0].sentence}"
+        raise Broken(broken[0].rule, sentence, *(result.rule for result in broken))
+    spawned = verifier.counts.get("worker_spawned", 0)
+    if spawned != one.workers.spawned:
+        raise Broken("hidden_waiters", f"{one.workers.spawned} workers, {spawned} told")
+    return verifier
 
 
-def _check_leases(one: Run) -> None:
-    limits = {key.label: limit for key, limit in one.admission.limits.items()}
-    held: Counter[str] = Counter()
-    open_leases: dict[str, dict[str, int]] = {}
-    spawned: set[str] = set()
-    acquired = 0
-    for event in one.told():
-        lease_id = event.task_lease_id
-        if event.event_kind == "task_lease_acquired":
-            assert lease_id is not None
-            acquired += 1
-            assert lease_id == f"t{acquired}"
-            open_leases[lease_id] = event.diagnostics["resources"]
-            held.update(open_leases[lease_id])
-            assert all(held[name] <= limits[name] for name in held)
-        elif event.event_kind == "worker_spawned":
-            assert lease_id in open_leases
-            assert event.task_execution_id == f"e{len(spawned) + 1}"
-            spawned.add(event.task_execution_id)
-        elif event.event_kind == "task_lease_released":
-            assert lease_id is not None
-            held.subtract(open_leases.pop(lease_id))
-    assert not open_leases
-    assert len(spawned) == one.workers.spawned
-
-
-def _check_idle(one: Run) -> None:
-    """`queue_empty` only with nothing queued, the blocked kinds only with work queued."""
-    queued: set[str] = set()
-    for event in one.told():
-        kind, task_id = event.event_kind, event.task_id
-        if kind == "ready_enqueued" and task_id is not None:
-            queued.add(task_id)
-        elif kind in ("task_lease_acquired", "cancelled") and task_id is not None:
-            queued.discard(task_id)
-        elif kind in ("queue_empty", "queue_drained"):
-            assert not queued
-        elif kind in ("admission_blocked", "group_capped"):
-            assert event.diagnostics["queued_count"] == len(queued) > 0
-
-
-def _check_fold(one: Run) -> None:
-    """Every keyframe of the engine equals the state recounted from the events before it."""
-    info = RunInfo("run", "test")
-    state = begin(info)
-    for ordinal, event in enumerate(one.events, start=1):
-        if isinstance(event, SchedulerEvent) and event.event_kind == "scheduler_health_snapshot":
-            full = event.diagnostics["reason"] != "periodic"
-            assert event.snapshot == to_keyframe(state, full)
-        reduce(state, event, ordinal, info)
-    assert state.orphans == 0
+def _no_requests(full: bool) -> dict[str, Any]:
+    return {"requests": {}, "aggregates": {}} | ({"attempts": []} if full else {})

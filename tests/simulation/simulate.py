@@ -1,0 +1,70 @@
+"""One world, one order of callbacks: run it, and hold the run against every invariant.
+
+python -m tests.simulation.simulate SEED        what becomes of that world
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import Counter
+
+from engine.row_groups import split_rows
+from tests.engine.scheduling.harness import Broken, Run, run
+from tests.simulation.conservation import Promises, check_conservation
+from tests.simulation.world import World, random_world
+
+EXPECTED_ENDS = {
+    None: {"success"},
+    "drain": {"success", "cancelled"},
+    "abort": {"success", "cancelled"},
+    "twice": {"success", "cancelled"},
+    "cancel": {"success", "error"},
+    "disk": {"success", "failed"},
+    "spawn": {"success", "error"},
+}
+
+
+def simulate(seed: int, shuffled: bool = True) -> Run:
+    """Raises `Broken` with the invariant's name."""
+    world = random_world(seed)
+    one = run(world.setting, random.Random(seed + 1) if shuffled else None)
+    setting = world.setting
+    row_groups = 0
+    if world.stop is None:
+        row_groups = len(split_rows(setting.records, setting.buffer_size))
+    check_conservation(one.events, Promises(row_groups, world.queue_wait_timeout))
+    _check_end(one, world)
+    return one
+
+
+def _check_end(one: Run, world: World) -> None:
+    end = "error" if one.result is None else one.result.outcome
+    if end not in EXPECTED_ENDS[world.stop]:
+        raise Broken("outcome", f"{end} after {world.stop}: {one.error!r}")
+    if isinstance(one.error, Exception) and not isinstance(one.error, OSError):
+        raise Broken("outcome", f"the run raised {one.error!r}")
+    if one.result is not None and one.result.outcome == "success":
+        kept = one.result.rows_done + one.result.rows_dropped
+        if kept != world.setting.records or len(one.checkpoints) != one.row_groups.finished:
+            raise Broken("outcome", f"{kept} of {world.setting.records} rows done or dropped")
+        if one.row_groups.in_flight:
+            raise Broken("outcome", f"row groups in flight: {one.row_groups.in_flight}")
+    failures = one.stream.failures_by_sink
+    if set(failures) - ({"FailingSink"} if world.failing_sink else set()):
+        raise Broken("sinks", f"failures {failures}")
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        one = simulate(int(arguments[0]))
+    except Broken as error:
+        print(error)
+        return 1
+    print(one.result, f"{one.ended_at:g} s", len(one.events), "events")
+    print(dict(Counter(event.event_kind for event in one.events).most_common()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

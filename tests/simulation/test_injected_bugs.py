@@ -1,0 +1,327 @@
+"""A test of the tests: one bug of each kind put into the engine is found, by the invariant that is
+about it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from engine.clock import LoopClock
+from engine.events import EventStream
+from engine.request_admission.controller import AdaptiveRequestAdmissionController
+from engine.request_admission.ledger import RequestLeaseLedger
+from engine.request_admission.limits import AdaptiveRequestLimitState, LimitTransition
+from engine.request_admission.resources import ResourceState
+from engine.row_groups import RowGroupAdmission
+from engine.scheduler import AsyncTaskScheduler, RetryPolicy
+from engine.scheduling import keyframe
+from engine.scheduling.admission import TaskAdmissionController
+from engine.scheduling.fair_order import FairOrder
+from engine.scheduling.idle import IdleReport
+from engine.scheduling.queue import FairTaskQueue
+from engine.scheduling.task_events import TaskEvents
+from engine.scheduling.tracker import CompletionTracker
+from tests.engine.scheduling.harness import Broken
+from tests.simulation.simulate import simulate
+
+WORLDS = 150
+Patch = pytest.MonkeyPatch
+Inject = Callable[[Patch], None]
+
+
+def is_found_by(invariants: set[str]) -> bool:
+    """Does one of the worlds break one of these?"""
+    for seed in range(WORLDS):
+        try:
+            simulate(seed)
+        except Broken as error:
+            if error.invariants & invariants:
+                return True
+    return False
+
+
+def double_release(patch: Patch) -> None:
+    release = TaskAdmissionController.release
+
+    def twice(self: TaskAdmissionController, lease: Any) -> Any:
+        result = release(self, lease)
+        release(self, lease)
+        return result
+
+    patch.setattr(TaskAdmissionController, "release", twice)
+
+
+def capacity_back_twice(patch: Patch) -> None:
+    book = TaskAdmissionController._book
+
+    def generous(self: TaskAdmissionController, lease: Any, sign: int) -> None:
+        book(self, lease, sign)
+        if sign < 0:
+            for resource, amount in lease.resources.amounts.items():
+                self._available[resource] += amount
+
+    patch.setattr(TaskAdmissionController, "_book", generous)
+
+
+def leaked_lease(patch: Patch) -> None:
+    release = AsyncTaskScheduler._release
+
+    def forgetful(self: AsyncTaskScheduler, live: Any) -> float:
+        if live.lease is not None and live.lease.lease_id.endswith("7"):
+            live.close_lease()
+            return self._clock.monotonic()
+        return release(self, live)
+
+    patch.setattr(AsyncTaskScheduler, "_release", forgetful)
+
+
+def leaked_request_lease(patch: Patch) -> None:
+    close = RequestLeaseLedger.close
+
+    def forgetful(self: RequestLeaseLedger, attempt: Any) -> None:
+        if attempt.lease is None or not attempt.lease.lease_id.endswith("7"):
+            close(self, attempt)
+
+    patch.setattr(RequestLeaseLedger, "close", forgetful)
+
+
+def lost_wake_up_of_a_group(patch: Patch) -> None:
+    patch.setattr(FairTaskQueue, "unpark", lambda self, resources, group=None: None)
+
+
+def lost_wake_up_of_the_pass(patch: Patch) -> None:
+    wake = AsyncTaskScheduler._wake
+
+    def sleepy(self: AsyncTaskScheduler) -> None:
+        if self._executions % 5 != 3:
+            wake(self)
+
+    patch.setattr(AsyncTaskScheduler, "_wake", sleepy)
+
+
+def lost_wake_up_of_waiters(patch: Patch) -> None:
+    release = AdaptiveRequestAdmissionController.release
+
+    def quiet(self: Any, lease: Any, outcome: Any) -> Any:
+        pump, self._pump = self._pump, lambda shared, now: None
+        try:
+            return release(self, lease, outcome)
+        finally:
+            self._pump = pump
+
+    patch.setattr(AdaptiveRequestAdmissionController, "release", quiet)
+
+
+def lost_cooldown_timer(patch: Patch) -> None:
+    patch.setattr(AdaptiveRequestAdmissionController, "_arm", lambda self, state, now: None)
+
+
+def lost_deadline(patch: Patch) -> None:
+    patch.setattr(AdaptiveRequestAdmissionController, "_on_deadline", lambda self, attempt: None)
+
+
+def over_admission(patch: Patch) -> None:
+    obstacle = TaskAdmissionController._obstacle
+
+    def blind(self: TaskAdmissionController, item: Any) -> Any:
+        found = obstacle(self, item)
+        return None if found is not None and found.reason == "no_capacity" else found
+
+    patch.setattr(TaskAdmissionController, "_obstacle", blind)
+
+
+def over_admission_of_requests(patch: Patch) -> None:
+    patch.setattr(ResourceState, "has_room", lambda self, now: not self.limits.cooling(now))
+
+
+def lease_in_a_cooldown(patch: Patch) -> None:
+    patch.setattr(AdaptiveRequestLimitState, "cooling", lambda self, now: False)
+
+
+def unbounded_limit(patch: Patch) -> None:
+    def grow(self: Any, step: int, bound: int, cause: Any) -> LimitTransition:
+        previous, self.limit = self.limit, self.limit + step
+        return LimitTransition("request_limit_increased", cause, previous, self.limit, 1)
+
+    patch.setattr(AdaptiveRequestLimitState, "_grow", grow)
+
+
+def cascade_that_cuts_twice(patch: Patch) -> None:
+    limited = AdaptiveRequestLimitState.on_rate_limited
+    patch.setattr(
+        AdaptiveRequestLimitState,
+        "on_rate_limited",
+        lambda self, now, lease_cascade, retry_after: limited(self, now, self.cascade, retry_after),
+    )
+
+
+def shorter_cooldown(patch: Patch) -> None:
+    limited = AdaptiveRequestLimitState.on_rate_limited
+
+    def forget(self: Any, now: float, lease_cascade: int, retry_after: float | None) -> Any:
+        self.blocked_until = None
+        return limited(self, now, lease_cascade, retry_after)
+
+    patch.setattr(AdaptiveRequestLimitState, "on_rate_limited", forget)
+
+
+def unfair_order(patch: Patch) -> None:
+    def always_the_same(self: FairOrder, group: Any) -> None:
+        self._place(group, group.shape)
+
+    patch.setattr(FairOrder, "advance", always_the_same)
+
+
+def wrong_keyframe(patch: Patch) -> None:
+    ledger = keyframe.ledger_keyframe
+
+    def generous(*parts: Any) -> dict[str, Any]:
+        told = ledger(*parts)
+        return told | {"queued_total": told["queued_total"] + (told["active_leases"] > 1)}
+
+    patch.setattr("engine.scheduler.ledger_keyframe", generous)
+
+
+def swallowed_number(patch: Patch) -> None:
+    push = EventStream._push
+
+    def lossy(self: EventStream, event: Any) -> None:
+        if event.sequence % 50 or event.event_kind == "scheduler_job_completed":
+            push(self, event)
+
+    patch.setattr(EventStream, "_push", lossy)
+
+
+def spurious_queue_empty(patch: Patch) -> None:
+    def always_empty(self: IdleReport, in_flight: int, deferred: int) -> None:
+        self._stream.scheduler("queue_empty", diagnostics={"ready": 0, "in_flight": in_flight})
+
+    patch.setattr(IdleReport, "tell", always_empty)
+
+
+def blocked_without_work(patch: Patch) -> None:
+    def always_blocked(self: IdleReport, in_flight: int, deferred: int) -> None:
+        self._stream.scheduler("admission_blocked", diagnostics={"queued_count": 0})
+
+    patch.setattr(IdleReport, "tell", always_blocked)
+
+
+def worker_without_lease(patch: Patch) -> None:
+    spawn = AsyncTaskScheduler._spawn
+
+    def early(self: AsyncTaskScheduler, live: Any) -> None:
+        lease = live.lease
+        self._release(live)
+        live.lease = lease
+        spawn(self, live)
+
+    patch.setattr(AsyncTaskScheduler, "_spawn", early)
+
+
+def lease_that_nobody_tells(patch: Patch) -> None:
+    patch.setattr(TaskEvents, "leased", lambda self, live, at: None)
+
+
+def retry_before_its_release(patch: Patch) -> None:
+    def early(self: Any, live: Any, now: float, error: Any) -> None:
+        self._events.tell("retry_deferred", live, now, error.error_type, {"retry_at": now})
+        live.attempt += 1
+        self._events.ready(live, now)
+        self._drop(live, now, error.error_type, error.message)
+
+    patch.setattr(AsyncTaskScheduler, "_retry_later", early)
+
+
+def forgotten_retry(patch: Patch) -> None:
+    patch.setattr(CompletionTracker, "mark_ready_again", lambda self, task_id: None)
+
+
+def readiness_that_forgets_a_cell(patch: Patch) -> None:
+    complete = CompletionTracker.mark_complete
+
+    def lossy(self: CompletionTracker, task_id: str) -> Any:
+        return complete(self, task_id)[1:]
+
+    patch.setattr(CompletionTracker, "mark_complete", lossy)
+
+
+def too_many_row_groups(patch: Patch) -> None:
+    admit = RowGroupAdmission.try_admit
+
+    def eager(self: RowGroupAdmission) -> Any:
+        self.target, target = self.target + 1, self.target
+        try:
+            return admit(self)
+        finally:
+            self.target = target
+
+    patch.setattr(RowGroupAdmission, "try_admit", eager)
+
+
+def waiter_left_behind(patch: Patch) -> None:
+    patch.setattr(AdaptiveRequestAdmissionController, "_abandon", lambda self, attempt: None)
+
+
+def clock_that_goes_back(patch: Patch) -> None:
+    monotonic = LoopClock.monotonic
+    calls = [0]
+
+    def skewed(self: LoopClock) -> float:
+        calls[0] += 1
+        return monotonic(self) - (0.05 if calls[0] % 97 == 0 else 0.0)
+
+    patch.setattr(LoopClock, "monotonic", skewed)
+
+
+BUGS: dict[str, tuple[Inject, set[str]]] = {
+    "a task lease released twice": (double_release, {"left_behind", "keyframes"}),
+    "capacity given back twice": (capacity_back_twice, {"keyframes", "caps", "left_behind"}),
+    "a task lease leaked": (leaked_lease, {"left_behind", "deadlock"}),
+    "a request lease leaked": (leaked_request_lease, {"left_behind", "keyframes"}),
+    "a parked group never woken": (lost_wake_up_of_a_group, {"deadlock"}),
+    "a pass never made": (lost_wake_up_of_the_pass, {"deadlock"}),
+    "a waiter never woken": (lost_wake_up_of_waiters, {"request_conservation"}),
+    "a cooldown without a timer": (lost_cooldown_timer, {"request_conservation", "deadlock"}),
+    "a deadline without effect": (lost_deadline, {"request_conservation"}),
+    "more task leases than fit": (over_admission, {"caps"}),
+    "more request leases than fit": (over_admission_of_requests, {"caps"}),
+    "a lease in a cooldown": (lease_in_a_cooldown, {"cooldowns"}),
+    "a limit above its maximum": (unbounded_limit, {"limits"}),
+    "a cascade that cuts twice": (cascade_that_cuts_twice, {"cooldowns"}),
+    "a cooldown cut short": (shorter_cooldown, {"cooldowns"}),
+    "one group always first": (unfair_order, {"fairness"}),
+    "a keyframe that is wrong": (wrong_keyframe, {"keyframes"}),
+    "a number swallowed": (swallowed_number, {"sequence"}),
+    "empty with work queued": (spurious_queue_empty, {"empty_blocked"}),
+    "blocked with nothing queued": (blocked_without_work, {"empty_blocked"}),
+    "a worker without its lease": (worker_without_lease, {"hidden_waiters"}),
+    "a lease that nobody tells": (lease_that_nobody_tells, {"hidden_waiters"}),
+    "a retry before its release": (retry_before_its_release, {"order"}),
+    "a retry forgotten": (forgotten_retry, {"work_conservation", "deadlock"}),
+    "a ready cell forgotten": (readiness_that_forgets_a_cell, {"outcome", "work_conservation"}),
+    "more row groups than allowed": (too_many_row_groups, {"caps"}),
+    "a waiter left behind": (waiter_left_behind, {"left_behind", "attempts"}),
+    "a clock that goes back": (clock_that_goes_back, {"time"}),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_bug_is_found_by_the_invariant_about_it(
+    bug: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inject, invariants = BUGS[bug]
+    inject(monkeypatch)
+    assert is_found_by(invariants)
+
+
+def test_a_run_that_hangs_on_more_than_its_seed_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        RetryPolicy, "delay", lambda self, attempt, source: random.Random(time.time_ns()).random()
+    )
+    assert any(simulate(seed).lines() != simulate(seed).lines() for seed in range(WORLDS))
