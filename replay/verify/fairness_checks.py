@@ -4,7 +4,8 @@ The bound is |W_f/w_f - W_g/w_g| <= 1/w_f + 1/w_g in dispatches, over every inte
 groups have work queued and are eligible. What proves eligibility from events alone: the heads of
 both need the same resources (so that one fits where the other does), neither has a cap of its own,
 and one more lease keeps each within its share by weight among all groups that queue for or hold a
-resource, which every policy of shares grants. Where that can't be told, nothing is concluded.
+resource, which every policy of shares grants to a group without debt. Where that can't be told,
+nothing is concluded.
 """
 
 from __future__ import annotations
@@ -41,8 +42,12 @@ class FairnessChecks:
         self._lends = False
 
     def keyframe(self, event: SchedulerEvent) -> None:
-        """A policy that lends denies by debt, which no event but a keyframe tells."""
-        if mapping((event.snapshot or {}).get("debt_by_group")) and not self._lends:
+        """A foreign policy that lends denies by debt, which no event but a keyframe tells."""
+        if (
+            self._book.foreign
+            and mapping((event.snapshot or {}).get("debt_by_group"))
+            and not self._lends
+        ):
             self._lends = True
             self._book.leave_out("fairness", "the policy lends, and debt is told by keyframes only")
 
@@ -139,7 +144,7 @@ class FairnessChecks:
         Shares count all groups that queue for or hold the resource.
         """
         group = state.groups.get(name)
-        if group is None or group.queued == 0:
+        if group is None or group.queued == 0 or group.debt:
             return False
         if name in self._capped or name in self._passed_over:
             return False

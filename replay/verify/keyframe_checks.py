@@ -11,7 +11,6 @@ from replay.payload import amounts, count, mapping
 from replay.state import State
 from replay.verify.rules import RuleBook
 
-TOLD_BY_KEYFRAMES_ALONE = frozenset({"debt_by_group"})
 FOREIGN_PARTS = (
     "queued_total queued_by_group demand_by_resource limits available leased leased_by_group "
     "active_leases"
@@ -32,7 +31,7 @@ class KeyframeChecks:
         if not snapshot:
             return
         self.compared += 1
-        self._debt(state, event, ordinal)
+        self.debt(state, event, ordinal, snapshot.get("debt_by_group"))
         self._ceilings(snapshot, event, ordinal)
         folded = to_keyframe(state, "tasks" in snapshot)
         told = snapshot
@@ -45,7 +44,7 @@ class KeyframeChecks:
         for part in told.keys() - folded.keys():
             self._book.leave_out("keyframes", f"no event tells of {part}")
         for part in folded.keys() | told.keys():
-            if part in TOLD_BY_KEYFRAMES_ALONE or part not in folded:
+            if part not in folded:
                 continue
             engine, fold = told.get(part), folded[part]
             if part == "row_groups":
@@ -58,9 +57,10 @@ class KeyframeChecks:
                 sentence += f"; and {len(some) - DIFFERENCES_SHOWN} more"
             self._book.report("keyframes", f"another {part}", sentence, ordinal, at)
 
-    def _debt(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
+    def debt(self, state: State, event: SchedulerEvent, ordinal: int, told: Any) -> None:
+        """`told` is {group: {resource: units owed}}; the state is that after the event."""
         self._book.looked_at["debt"] += 1
-        for name, debts in mapping((event.snapshot or {}).get("debt_by_group")).items():
+        for name, debts in mapping(told).items():
             group = state.groups.get(name)
             leased = {} if group is None else group.leased_amounts
             for resource, debt in mapping(debts).items():

@@ -6,6 +6,7 @@ Each check sees the state before its event is folded in.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from engine.events import RunInfo, SchedulerEvent
 from replay.payload import amounts, count, mapping, text
@@ -68,8 +69,8 @@ class TaskChecks:
             "scheduler_job_completed": self._completed,
         }
 
-    def resume(self) -> None:
-        """Events were missing: what was told last is not known."""
+    def forget(self) -> None:
+        """What holds may be told again: events were missing, or a reader begins here."""
         self._told = None
 
     def _in_order(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
@@ -263,7 +264,8 @@ class TaskChecks:
             event.reason_or_result,
             tuple(reasons.items()),
             tuple(groups.items()),
-            frozenset(resources),
+            facts.get("available_after"),
+            {resource: _holders(mapping(one)) for resource, one in resources.items()},
         )
         self._once(explanation, event, ordinal)
 
@@ -349,6 +351,12 @@ class TaskChecks:
                 ordinal,
                 now,
             )
+
+
+def _holders(shortage: dict[str, Any]) -> frozenset[str]:
+    listed = shortage.get("holders")
+    names = (text(mapping(one).get("group")) for one in (listed if type(listed) is list else ()))
+    return frozenset(name for name in names if name is not None)
 
 
 def queued_total(state: State) -> int:

@@ -79,10 +79,14 @@ class Verifier:
                 elif kind == "scheduler_health_snapshot":
                     self._keyframes.look(state, event, ordinal)
                     self._fairness.keyframe(event)
+                    if event.diagnostics.get("reason") == "segment":
+                        self._tasks.forget()
                 elif kind == "request_pressure_advisory_skipped":
                     self._fairness.passed_over(state, event)
                 reduce(state, event, ordinal, run)
                 self._follow(event, ordinal)
+                if "debt" in event.diagnostics:
+                    self._keyframes.debt(state, event, ordinal, event.diagnostics["debt"])
             else:
                 look = before_request.get(kind)
                 if look is not None:
@@ -119,7 +123,7 @@ class Verifier:
         if event.event_kind == "ready_enqueued":
             self._fairness.enqueued(event)  # type: ignore[arg-type]
         if not self.state.out_of_step:
-            self._tasks.resume()
+            self._tasks.forget()
             self._requests.resume(self.state)
 
     def _follow(self, event: SchedulerEvent, ordinal: int) -> None:

@@ -24,7 +24,7 @@ class Promises:
     """How many are to be admitted in the end; 0 where a stop may keep them from it."""
     queue_wait_timeout: float | None = None
     holds_back: bool = False
-    """A policy may keep a head waiting though it fits, while another one of its resource runs."""
+    """A policy may keep units free from a group that holds some, for groups to come."""
 
 
 def check_conservation(events: list[Event], promises: Promises) -> None:
@@ -89,13 +89,14 @@ class _Heads:
             name
             for name, group in state.groups.items()
             if group.queued
+            and not (holds_back and group.leased)
             and group.leased < self.caps.get(name, group.leased + 1)
             and all(
                 state.limits[resource] - state.leased.get(resource, 0) >= amount
                 for resource, amount in self.needs[name].items()
             )
         ]
-        if fitting and not (holds_back and state.leased):
+        if fitting:
             yield f"{', '.join(fitting)} could run"
 
     def overdue(self, now: float) -> Iterator[str]:

@@ -33,7 +33,12 @@ def simulate(seed: int, shuffled: bool = True) -> Run:
     row_groups = 0
     if world.stop is None:
         row_groups = len(split_rows(setting.records, setting.buffer_size))
-    check_conservation(one.events, Promises(row_groups, world.queue_wait_timeout))
+    policy = world.policy
+    holds_back = (
+        policy.shares == "bounded_borrow"
+        and policy.bounded_borrow.default_borrow_ceiling is not None
+    )
+    check_conservation(one.events, Promises(row_groups, world.queue_wait_timeout, holds_back))
     _check_end(one, world)
     return one
 

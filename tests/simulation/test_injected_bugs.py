@@ -20,8 +20,11 @@ from engine.row_groups import RowGroupAdmission
 from engine.scheduler import AsyncTaskScheduler, RetryPolicy
 from engine.scheduling import keyframe
 from engine.scheduling.admission import TaskAdmissionController
+from engine.scheduling.bounded_borrow import BoundedBorrowTaskAdmissionPolicy
 from engine.scheduling.fair_order import FairOrder
 from engine.scheduling.idle import IdleReport
+from engine.scheduling.ledger import TaskLedger
+from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicyDecision
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.task_events import TaskEvents
 from engine.scheduling.tracker import CompletionTracker
@@ -56,15 +59,14 @@ def double_release(patch: Patch) -> None:
 
 
 def capacity_back_twice(patch: Patch) -> None:
-    book = TaskAdmissionController._book
+    give_back = TaskLedger.give_back
 
-    def generous(self: TaskAdmissionController, lease: Any, sign: int) -> None:
-        book(self, lease, sign)
-        if sign < 0:
-            for resource, amount in lease.resources.amounts.items():
-                self._available[resource] += amount
+    def generous(self: TaskLedger, lease: Any) -> None:
+        give_back(self, lease)
+        for resource, amount in lease.resources.amounts.items():
+            self.available[resource] += amount
 
-    patch.setattr(TaskAdmissionController, "_book", generous)
+    patch.setattr(TaskLedger, "give_back", generous)
 
 
 def leaked_lease(patch: Patch) -> None:
@@ -143,8 +145,8 @@ def lease_in_a_cooldown(patch: Patch) -> None:
 
 
 def unbounded_limit(patch: Patch) -> None:
-    def grow(self: Any, step: int, bound: int, cause: Any) -> LimitTransition:
-        previous, self.limit = self.limit, self.limit + step
+    def grow(self: Any, current: int, cause: Any) -> LimitTransition:
+        previous, self.limit = self.limit, self.effective_max + 1
         return LimitTransition("request_limit_increased", cause, previous, self.limit, 1)
 
     patch.setattr(AdaptiveRequestLimitState, "_grow", grow)
@@ -223,7 +225,7 @@ def worker_without_lease(patch: Patch) -> None:
 
 
 def lease_that_nobody_tells(patch: Patch) -> None:
-    patch.setattr(TaskEvents, "leased", lambda self, live, at: None)
+    patch.setattr(TaskEvents, "leased", lambda self, live, at, debts: None)
 
 
 def retry_before_its_release(patch: Patch) -> None:
@@ -266,6 +268,36 @@ def waiter_left_behind(patch: Patch) -> None:
     patch.setattr(AdaptiveRequestAdmissionController, "_abandon", lambda self, attempt: None)
 
 
+def debt_beyond_what_is_held(patch: Patch) -> None:
+    change = TaskLedger.change_debt
+    patch.setattr(
+        TaskLedger,
+        "change_debt",
+        lambda self, changes: change(self, {key: n + 2 * (n > 0) for key, n in changes.items()}),
+    )
+
+
+def debt_that_nobody_tells(patch: Patch) -> None:
+    change = TaskLedger.change_debt
+
+    def quiet(self: TaskLedger, changes: Any) -> Any:
+        change(self, changes)
+        return {}
+
+    patch.setattr(TaskLedger, "change_debt", quiet)
+
+
+def groups_that_deny_each_other(patch: Patch) -> None:
+    for policy in (BoundedBorrowTaskAdmissionPolicy, StrictFairTaskAdmissionPolicy):
+        patch.setattr(
+            policy,
+            "evaluate",
+            lambda self, item, queue_view, admission_view: TaskAdmissionPolicyDecision(
+                not admission_view.leases, "group_cap"
+            ),
+        )
+
+
 def clock_that_goes_back(patch: Patch) -> None:
     monotonic = LoopClock.monotonic
     calls = [0]
@@ -305,6 +337,9 @@ BUGS: dict[str, tuple[Inject, set[str]]] = {
     "a ready cell forgotten": (readiness_that_forgets_a_cell, {"outcome", "work_conservation"}),
     "more row groups than allowed": (too_many_row_groups, {"caps"}),
     "a waiter left behind": (waiter_left_behind, {"left_behind", "attempts"}),
+    "a debt beyond what is held": (debt_beyond_what_is_held, {"debt"}),
+    "a debt that nobody tells": (debt_that_nobody_tells, {"keyframes"}),
+    "groups that deny each other": (groups_that_deny_each_other, {"work_conservation"}),
     "a clock that goes back": (clock_that_goes_back, {"time"}),
 }
 

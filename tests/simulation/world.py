@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from engine.errors import RetryableTaskError
 from engine.events import Event, RuntimeCorrelationProvider
-from engine.identity import RequestDomain, RequestResourceKey
+from engine.identity import (
+    RequestDomain,
+    RequestPressureSnapshotProvider,
+    RequestResourceKey,
+)
 from engine.models.client import ModelRequest
 from engine.models.executor import ModelCaller, ModelRequestExecutor
 from engine.models.script import (
@@ -29,6 +33,8 @@ from engine.models.scripted import ScriptedClient
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.scheduler import ColumnPlan, RetryPolicy
+from engine.scheduling.bounded_borrow import BoundedBorrowTaskAdmissionPolicyConfig
+from engine.scheduling.config import TaskAdmissionConfig, build_policy
 from engine.scheduling.types import TaskPayload
 from tests.engine.scheduling.harness import Broken, Run, Setting, column
 
@@ -60,6 +66,7 @@ class World:
     later: Sequence[tuple[float, Endpoint]] = ()
     """Registrations while the run goes on; they may lower a cap."""
     failing_sink: bool = False
+    policy: TaskAdmissionConfig = field(default_factory=TaskAdmissionConfig)
     setting: Setting = field(default_factory=lambda: Setting([]))
 
 
@@ -187,6 +194,7 @@ def random_world(seed: int) -> World:
         request_timeout=source.choice([0.5, 3.0]),
         stop=source.choice([*STOPS, *[None] * len(STOPS)]),
         failing_sink=source.random() < 0.1,
+        policy=_policy(source),
     )
     if source.random() < 0.3:
         known = source.choice(endpoints)
@@ -204,7 +212,9 @@ def random_world(seed: int) -> World:
         keyframe_seconds=source.choice([0.5, 1.0, 5.0]),
         keyframe_events=source.choice([40, 5000]),
         heartbeat_seconds=source.choice([1.0, 5.0]),
+        adaptive_row_groups=source.random() < 0.3,
         requests=lambda one: Requests(world, one),
+        policy_of=lambda one: build_policy(world.policy, pressure_of(one)),
         sinks=[FailingSink()] if world.failing_sink else [],
         horizon=HORIZON,
     )
@@ -286,7 +296,7 @@ def _columns(
                 weight=source.choice([0.5, 1.0, 1.0, 3.0]),
                 needs=needs,
                 limit=None if alike else source.choice([None, None, None, 1, 2]),
-                request_resource=some[0].resource.label if some else None,
+                request_resource=some[0].resource if some else None,
             )
         )
     return columns, uses
@@ -302,6 +312,25 @@ def _config(source: random.Random) -> RequestAdmissionConfig:
         initial_limit=source.choice([None, None, 1, 2]),
         recovery=source.choice(["adaptive", "published"]),
     )
+
+
+def _policy(source: random.Random) -> TaskAdmissionConfig:
+    borrow = BoundedBorrowTaskAdmissionPolicyConfig(
+        strict_share_rounding=source.choice(["ceil", "floor"]),
+        default_borrow_ceiling=source.choice([None, None, 0, 1, 2]),
+        repay_when_withheld=source.random() < 0.5,
+    )
+    return TaskAdmissionConfig(
+        shares=source.choice(["strict_fair", "bounded_borrow"]),
+        provider_aware=source.random() < 0.5,
+        bounded_borrow=borrow,
+        pressed_waiters=source.choice([1, 2]),
+    )
+
+
+def pressure_of(one: Run) -> RequestPressureSnapshotProvider:
+    assert isinstance(one.requests, Requests)
+    return one.requests.admission.pressure
 
 
 def _stop(world: World, source: random.Random) -> None:
@@ -331,11 +360,20 @@ def _full_disk(row_group_written: int) -> Callable[[int, frozenset[int]], Awaita
     return checkpoint
 
 
-async def _together(requests: Sequence[Awaitable[None]]) -> None:
-    """All at once; the first error cancels the others and is what the task fails with."""
+async def _together(requests: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """All at once; the first error cancels the others and is what the task fails with.
+
+    No `TaskGroup`: it cancels in the order of a set, which no seed decides.
+    """
+    if not requests:
+        return
+    tasks = [asyncio.ensure_future(request) for request in requests]
     try:
-        async with asyncio.TaskGroup() as group:
-            for request in requests:
-                group.create_task(request)  # type: ignore[arg-type]
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error

@@ -151,6 +151,8 @@ class Setting:
     adaptive_row_groups: bool = False
     metadata_diagnostics: Sequence[MetadataDiagnostic] = ()
     at: Mapping[float, Callable[[Run], object]] = field(default_factory=dict)
+    policy_of: Callable[[Run], TaskAdmissionPolicy] | None = None
+    """Makes the policy where it needs the request side; `policy` does not count then."""
     requests: Callable[[Run], RequestSide] | None = None
     """Makes the request side; `execute` is not asked then."""
     sinks: Sequence[EventSink] = ()
@@ -170,21 +172,25 @@ class Run:
         self.executed: list[TaskPayload] = []
         self.correlations: list[RuntimeCorrelation | None] = []
         self.ended_at = 0.0
+        self.unhandled: list[dict[str, Any]] = []
+        """What asyncio would only have logged."""
         self.events: list[Event] = []
 
     async def go(self) -> None:
         setting = self.setting
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: self.unhandled.append(context))
         clock = self.clock = LoopClock(loop, 0.0)
         sink = ListSink()
         sinks = [sink, *setting.sinks] if setting.listening else []
         self.stream = EventStream(clock, "run", sinks, loop.call_soon)
         self.queue = FairTaskQueue()
-        limits = {SLOT: setting.slots}
-        limits.update({SchedulerResourceKey("local", one): n for one, n in setting.local.items()})
-        self.admission = TaskAdmissionController(limits, setting.policy, clock)
         if setting.requests is not None:
             self.requests = setting.requests(self)
+        policy = setting.policy if setting.policy_of is None else setting.policy_of(self)
+        limits = {SLOT: setting.slots}
+        limits.update({SchedulerResourceKey("local", one): n for one, n in setting.local.items()})
+        self.admission = TaskAdmissionController(limits, policy, clock)
         self.workers = CountingWorkers()
         self.workers.admission = self.admission
         self.workers.fail_at = setting.spawn_fails_at
@@ -266,10 +272,30 @@ def run(setting: Setting, shuffle: random.Random | None = None) -> Run:
 
 def check(one: Run) -> Verifier | None:
     """The run ended, nothing is left, and its stream breaks no rule. Raises `Broken`."""
+    verifier = None
+    broken: dict[str, str] = {}
     if isinstance(one.error, TimeoutError):
-        raise Broken("deadlock", f"the run still goes on at {one.ended_at:g} s")
-    if isinstance(one.error, Broken):
-        raise one.error
+        broken["deadlock"] = f"the run still goes on at {one.ended_at:g} s"
+    elif isinstance(one.error, Broken):
+        broken.update(dict.fromkeys(one.error.invariants, str(one.error)))
+    elif some := _left_behind(one):
+        broken["left_behind"] = some
+    if one.unhandled:
+        broken["exception"] = str(one.unhandled[0])
+    if one.setting.listening:
+        verifier = verify_events(RunInfo("run", "test", records=one.setting.records), one.events)
+        for result in results(verifier.book):
+            for found in result.found:
+                broken.setdefault(result.rule, f"{found.what}: {found.examples[0].sentence}")
+        spawned = verifier.counts.get("worker_spawned", 0)
+        if spawned != one.workers.spawned:
+            broken.setdefault("hidden_waiters", f"{one.workers.spawned} workers, {spawned} told")
+    for invariant, message in broken.items():
+        raise Broken(invariant, message, *broken)
+    return verifier
+
+
+def _left_behind(one: Run) -> str:
     view = one.admission.view()
     left = {
         "leases": one.admission.active_leases,
@@ -283,23 +309,7 @@ def check(one: Run) -> Verifier | None:
         "refused releases": one.admission.release_diagnostics,
     }
     some = {name: what for name, what in left.items() if what}
-    if some:
-        raise Broken("left_behind", str(some))
-    return check_stream(one) if one.setting.listening else None
-
-
-def check_stream(one: Run) -> Verifier:
-    """Held against every rule of `headgate verify`."""
-    verifier = verify_events(RunInfo("run", "test", records=one.setting.records), one.events)
-    broken = [result for result in results(verifier.book) if result.found]
-    if broken:
-        first = broken[0].found[0]
-        sentence = f"{first.what}: {first.examples[0].sentence}"
-        raise Broken(broken[0].rule, sentence, *(result.rule for result in broken))
-    spawned = verifier.counts.get("worker_spawned", 0)
-    if spawned != one.workers.spawned:
-        raise Broken("hidden_waiters", f"{one.workers.spawned} workers, {spawned} told")
-    return verifier
+    return str(some) if some else ""
 
 
 def _no_requests(full: bool) -> dict[str, Any]:
