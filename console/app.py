@@ -317,7 +317,9 @@ class ConsoleApp(App[Outcome]):
 
     def action_leave(self) -> None:
         if self._on_quit == "ask" and self._going_on:
-            self.push_screen(QuitDialog(self.look), self._answered)
+            scripts = self._output is not None
+            on_stop = "as Ctrl+C in it would" if scripts else "work in flight is drained"
+            self.push_screen(QuitDialog(self.look, on_stop), self._answered)
         else:
             self.exit("quit")
 

@@ -174,10 +174,14 @@ def cannot_start(program: str) -> tuple[str, int] | None:
 
 def script_name(command: tuple[str, ...]) -> str:
     """What to call a run that has no name of its own."""
-    for word in command[1:]:
+    words = command[1:]
+    for word in words:
         if word.endswith(".py"):
             return Path(word).stem
-    return Path(command[0]).name
+    if "-m" in words[:-1]:
+        return words[words.index("-m") + 1].rpartition(".")[2]
+    plain = [word for word in words if not word.startswith("-") and " " not in word]
+    return Path(plain[0] if plain else command[0]).stem
 
 
 def epilogue(control: ExecControl, command: tuple[str, ...]) -> list[str]:
@@ -190,8 +194,13 @@ def epilogue(control: ExecControl, command: tuple[str, ...]) -> list[str]:
         if run.folder.producer_lives:
             sentences.append(f"{run.run_id} goes on in a process that the command left behind")
             continue
-        how = "ended without an end" if record is None else record.outcome or record.state
-        sentences.append(f"{run.run_id}: {how}; why it took so long: headgate why {run.run_id}")
+        how = "unknown" if record is None else record.outcome or record.state
+        rows = ""
+        if record is not None and record.records is not None:
+            rows = f", {record.rows_done} of {record.records} rows"
+        sentences.append(
+            f"{run.run_id}: {how}{rows}; where its time went: headgate why {run.run_id}"
+        )
     if control.runs or control.warnings:
         return sentences
     if control.used:

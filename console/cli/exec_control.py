@@ -76,15 +76,18 @@ class ExecControl:
         """Runs and warnings that are new since the last look."""
         runs: list[SeenRun] = []
         warnings: list[str] = []
-        for name in sorted(os.listdir(self.path)):
-            if name in self._taken or name.startswith("."):
-                continue
-            self._taken.add(name)
-            if name.startswith("run-"):
-                folder = RunFolder(Path(self._text(name)))
-                runs.append(SeenRun(name.removeprefix("run-"), folder))
-            elif name.startswith("warning-"):
-                warnings.append(self._text(name))
+        try:
+            for name in sorted(os.listdir(self.path)):
+                if name in self._taken or name.startswith("."):
+                    continue
+                self._taken.add(name)
+                if name.startswith("run-"):
+                    folder = RunFolder(Path(self._text(name)))
+                    runs.append(SeenRun(name.removeprefix("run-"), folder))
+                elif name.startswith("warning-"):
+                    warnings.append(self._text(name))
+        except OSError:
+            pass  # someone cleans up in /tmp: the command must not suffer for it
         self.runs += runs
         self.warnings += warnings
         return runs, warnings

@@ -119,19 +119,20 @@ class GoToDialog(ModalScreen[Target | None]):
 class QuitDialog(ModalScreen[QuitAnswer]):
     controls: ClassVar[tuple[Control, ...]] = (
         Control("enter,l", "Enter", "answer('leave')", "Leave it running"),
-        Control("s", "s", "answer('stop')", "Stop it: work in flight is drained"),
+        Control("s", "s", "answer('stop')", "Stop it"),
         Control("escape,c", "Esc", "answer('cancel')", "Stay in the console"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
     DEFAULT_CSS = _DIALOG_CSS.format(name="QuitDialog")
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: Look, on_stop: str) -> None:
         super().__init__()
         head = Row().put("The run is still going. What about it?", f"bold bright{_RAISED}").runs()
         lines: list[tuple[Runs, str]] = [(head, ""), ((), "")]
         for control in self.controls:
             row = Row().put(control.shown, f"bold sky{_RAISED}", 8)
-            lines.append((row.put(control.help, f"text{_RAISED}").runs(), control.action))
+            says = f"{control.help}: {on_stop}" if "stop" in control.action else control.help
+            lines.append((row.put(says, f"text{_RAISED}").runs(), control.action))
         self._lines = Lines(look, lines)
 
     def compose(self) -> ComposeResult:

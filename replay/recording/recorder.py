@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> int:
         _say("usage: python -m replay.recording.recorder RUN_DIR")
         return 2
     stopped: list[int] = []
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whoever started this may wait for signals
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, _frame: stopped.append(number))
     folder = RunFolder(Path(arguments[0]))

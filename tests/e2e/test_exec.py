@@ -338,6 +338,13 @@ def test_a_folder_that_can_not_be_made_is_told_and_the_script_goes_on(desk: Path
     assert "could not be recorded" in done.stderr
 
 
+def test_a_control_folder_that_is_swept_away_harms_nothing(desk: Path) -> None:
+    sweep = "import os, shutil, time\nshutil.rmtree(os.environ['HEADGATE_EXEC'])\ntime.sleep(0.2)\n"
+    done = run_script(desk, sweep + CREATE + "print('to the end')")
+    assert (done.returncode, done.stdout) == (0, "to the end\n")
+    assert "Traceback" not in done.stderr
+
+
 SLOW = """
 import signal, sys, time
 heard = []

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -183,10 +184,12 @@ def test_a_disk_that_refuses_loses_no_line_unsaid(
 
 
 @pytest.fixture
-def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Control:
+def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Control]:
     monkeypatch.setenv("HEADGATE_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    return Control(str(ExecControl(None, None, "script").path))
+    parent = ExecControl(None, None, "script")
+    yield Control(str(parent.path))
+    parent.remove()
 
 
 def event(fields: dict[str, Any], run_id: str | None) -> Any:
@@ -262,6 +265,25 @@ def test_too_many_events_at_once_are_counted_and_ends_are_kept(
     assert set(ends) <= set(sequences(events))
     assert len(sequences(events)) < len(stream)
     assert len(sequences(events)) + lost(events) == len(stream)
+
+
+def test_a_writer_that_never_comes_fills_no_memory(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "MOST_WAITING", 30)
+    recorder = Recorder(control)
+    preparation = Preparation("run")
+    stream = [one for one in lines(storm=False, rows=3) if not is_request(one)]
+    for fields in stream[:60]:
+        recorder.take(preparation, False, event(fields, "run"))
+    recorder.write()
+    for fields in stream[60:90]:
+        recorder.take(preparation, False, event(fields, "run"))
+    recorder.write()
+    recorder.close()
+    (events,) = recorded().values()
+    assert sequences(events) == [*range(1, 31), *range(61, 91)]
+    assert lost(events) == 30
 
 
 def test_an_event_that_is_no_json_is_counted(control: Control) -> None:

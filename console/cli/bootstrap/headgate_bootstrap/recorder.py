@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import os
 import platform
 import re
@@ -27,6 +28,8 @@ LATE_SECONDS = 0.25
 """So long after a run's end its journal still takes events."""
 MOST_QUEUED = 20_000
 """Events that may wait for the writer; of what comes then only the ends are taken."""
+MOST_WAITING = 60_000
+"""Beyond so many not even the ends are taken: the user's memory is not ours to fill."""
 MOST_EARLY = 2_000
 """Request events of a run that has not begun: registrations, checks that a model answers."""
 EXIT_SECONDS = 10.0
@@ -94,6 +97,7 @@ class Recorder:
         self._settling: deque[threading.Event] = deque()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._refused = 0
         self._runs: list[Run] = []
         self._early: deque[tuple[str | None, dict[str, Any]]] = deque(maxlen=MOST_EARLY)
 
@@ -101,7 +105,8 @@ class Recorder:
 
     def prepare(self, dataset: str | None) -> Preparation:
         """A run may follow. Raises `RuntimeError` where no thread can be started any more."""
-        if self._thread is None and not self._closed:
+        if self._thread is None:
+            self._closed = False
             self._thread = threading.Thread(target=self._work, name="headgate", daemon=True)
             self._thread.start()
         return Preparation(dataset)
@@ -111,7 +116,10 @@ class Recorder:
         try:
             if self._closed:
                 return
-            fields = dict(vars(event))
+            if len(self._queue) >= MOST_WAITING:
+                self._refused += 1
+                return
+            fields = _fields(event)
             kind = fields["event_kind"]
             if is_request:
                 if kind in WITHOUT_PRESSURE:
@@ -128,8 +136,8 @@ class Recorder:
                 self._settling.append(written)
                 self._wake.set()
                 written.wait(SETTLE_SECONDS)
-        except Exception:
-            return
+        except Exception as error:
+            self._control.warn("event", f"events were lost to {type(error).__name__}")
 
     # The writer's thread
 
@@ -156,6 +164,9 @@ class Recorder:
                 self._sort(preparation, is_request, fields)
             except Exception as error:
                 self._control.warn("event", f"events were lost to {type(error).__name__}")
+        refused, self._refused = self._refused, 0
+        if refused and self._runs:
+            self._runs[-1].journal.shed_events += refused
         now = time.monotonic()
         for run in list(self._runs):
             lines, run.lines = run.lines, []
@@ -324,6 +335,7 @@ class Recorder:
         """A child by `fork`: its parent's runs are none of its own, their files are let go."""
         runs = self._runs
         self._clear()
+        self._closed = True
         for run in runs:
             try:
                 run.journal.abandon()
@@ -332,6 +344,13 @@ class Recorder:
 
 
 _NUMBERED = frozenset({"event_kind", "captured_at_monotonic", "sequence", "captured_correlation"})
+
+
+def _fields(event: Any) -> dict[str, Any]:
+    """A copy of what the event has; what its fields hold is never changed by anyone."""
+    if hasattr(event, "__dict__"):
+        return dict(vars(event))
+    return {one.name: getattr(event, one.name) for one in dataclasses.fields(event)}
 
 
 def _producer_id(fields: dict[str, Any]) -> str | None:
