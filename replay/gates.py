@@ -100,9 +100,14 @@ def _verified(evidence: Evidence) -> Judged:
 
 
 def _neutral_wall(evidence: Evidence) -> Judged:
-    if not evidence.against:
+    return neutral(evidence.walls, evidence.against)
+
+
+def neutral(walls: Sequence[float], against: Sequence[float]) -> Judged:
+    """Wall times of interleaved pairs: no more than 5 % above those compared with."""
+    if not against:
         return "unknown", "nothing to compare with in this run"
-    ratios = [mine / other for mine, other in zip(evidence.walls, evidence.against, strict=True)]
+    ratios = [mine / other for mine, other in zip(walls, against, strict=True)]
     mean = sum(ratios) / len(ratios)
     return judge(ratios, at_most=NEUTRAL), f"wall time {mean:.3f} of the baseline's, mean of pairs"
 

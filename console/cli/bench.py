@@ -84,6 +84,13 @@ def list_scenarios(as_json: bool) -> None:
 )
 @click.option("--policy", default="default", show_default=True, help="See `headgate bench list`.")
 @click.option("--versus", help="Another policy, run in turn with the first.")
+@click.option("--baseline", metavar="REF", help="A git ref or a checkout; with --candidate.")
+@click.option("--candidate", metavar="REF", help="Another one, run in turn with the first.")
+@click.option(
+    "--this-environment",
+    is_flag=True,
+    help="Run both refs with the packages of this environment, instead of one for each.",
+)
 @click.option("--records", type=click.IntRange(1), help="Over the scenario's.")
 @click.option("--iterations", type=click.IntRange(1), help="Over the scenario's.")
 @click.option("--smoke", is_flag=True, help="Small, and under the virtual clock: seconds.")
@@ -92,21 +99,34 @@ def run_one(
     out: Path,
     policy: str,
     versus: str | None,
+    baseline: str | None,
+    candidate: str | None,
+    this_environment: bool,
     records: int | None,
     iterations: int | None,
     smoke: bool,
 ) -> int:
     """Run SCENARIO (see `headgate bench list`), judge its gates, leave artifacts in a folder.
 
-    Exits with 1 where a gate fails.
+    Two policies of this code, or two states of the code, are run in turn. Exits with 1 where a
+    gate fails.
     """
+    from console.cli.bench_refs import run_refs
     from console.cli.bench_run import Request, check_variant, find_scenario, run_scenario
+    from engine.errors import UserError
 
     names = (policy,) if versus is None else (policy, versus)
     variants = tuple(dict.fromkeys(check_variant(name) for name in names))
-    artifacts = run_scenario(
-        Request(find_scenario(scenario), variants, out, records, iterations, smoke)
-    )
+    request = Request(find_scenario(scenario), variants, out, records, iterations, smoke)
+    if baseline is None and candidate is None:
+        artifacts = run_scenario(request)
+    elif baseline is None or candidate is None:
+        raise UserError("--baseline and --candidate go together")
+    elif variants != ("default",):
+        raise UserError("compare either refs or policies, not both at once")
+    else:
+        refs = (baseline, candidate)
+        artifacts = run_refs(request, refs, own_environments=not this_environment)
     failed = any(gate.verdict == "failed" for one in artifacts for gate in one.gates)
     return exits.FOUND if failed else exits.OK
 
