@@ -73,7 +73,7 @@ def run_refs(
             command = [str(python), "-P", "-c", start, "bench", "run", request.scenario.id]
             prepared.append(Ref(role, name, sha, command, {"PYTHONPATH": str(checkout)}))
         for number in range(request.rounds):
-            for ref in prepared if number % 2 else reversed(prepared):
+            for ref in reversed(prepared) if number % 2 else prepared:
                 say(f"{ref.role}, iteration {number + 1} of {request.rounds}")
                 _iterate(request, ref, place / f"{ref.role}-{number}")
         artifacts = [_join(request, ref, prepared) for ref in prepared]
