@@ -10,12 +10,21 @@ class UserError(Exception):
 class RetryableTaskError(Exception):
     """A task failed in a way that another execution may mend; it is deferred, not dropped."""
 
-    def __init__(self, error_type: str, message: str, delay_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        error_type: str,
+        message: str,
+        delay_seconds: float | None = None,
+        *,
+        uses_attempt: bool = True,
+    ) -> None:
         super().__init__(message)
         self.error_type = error_type
         self.message = message
         self.delay_seconds = delay_seconds
         """What the cause asks for; None leaves the delay to the retry policy."""
+        self.uses_attempt = uses_attempt
+        """False where nothing went wrong with the task itself: it may come back without end."""
 
 
 class PermanentTaskError(Exception):

@@ -533,8 +533,11 @@ class AsyncTaskScheduler:
         worker.add_done_callback(partial(self._worker_done, live))
 
     async def _work(self, payload: TaskPayload, correlation: RuntimeCorrelation) -> None:
-        self._correlations.set(correlation)
-        await self._execute(payload)
+        token = self._correlations.set(correlation)
+        try:
+            await self._execute(payload)
+        finally:
+            self._correlations.reset(token)
 
     # How a task ends
 
@@ -570,7 +573,8 @@ class AsyncTaskScheduler:
         if self._stop_cause is not None or live.abandoned:
             self._end(live, now, "cancelled", self._stop_cause or "row_dropped")
             return
-        if live.attempt >= self._retry.max_attempts:
+        live.failed += error.uses_attempt
+        if live.failed >= self._retry.max_attempts:
             self._drop(live, now, error.error_type, error.message)
             return
         delay = error.delay_seconds

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from engine.clock import Clock
 from engine.errors import RetryableTaskError
 from engine.events import EventStream, RequestResource, RuntimeCorrelationProvider
+from engine.identity import RequestResourceKey
 from engine.models.client import ModelClient, ModelRequest, ModelResponse, ProviderError
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.request_admission.types import (
@@ -169,23 +170,33 @@ async def _send(client: ModelClient, request: ModelRequest) -> ModelResponse:
 
 class ModelCaller:
     """What generators call. A rate-limited attempt is made again in place: it waits out the
-    cooldown at admission, while the task keeps its task lease."""
+    cooldown at admission, while the task keeps its task lease.
+
+    A call gives up after `max_rate_limited_attempts`, of which only those count between which its
+    resource answered others: a storm that spares nobody is no fault of this call.
+    """
 
     def __init__(self, executor: ModelRequestExecutor, max_rate_limited_attempts: int = 50) -> None:
         self._executor = executor
         self._max_rate_limited_attempts = max_rate_limited_attempts
+        self._answered: dict[RequestResourceKey, int] = {}
 
     async def call(self, request: ModelRequest) -> ModelResponse:
         """Raises `RetryableTaskError` where another execution may succeed, else `ProviderError`
         or `RequestAdmissionError` as they come."""
+        resource = request.resource
         rate_limited = 0
+        answered_before = -1
         while True:
             try:
-                return await self._executor.execute_attempt(request)
+                response = await self._executor.execute_attempt(request)
             except ProviderError as error:
                 if not error.retryable:
                     raise
-                rate_limited += error.kind == "rate_limited"
+                answered = self._answered.get(resource, 0)
+                if error.kind == "rate_limited" and answered != answered_before:
+                    rate_limited += 1
+                    answered_before = answered
                 if error.kind != "rate_limited" or rate_limited >= self._max_rate_limited_attempts:
                     raise RetryableTaskError(
                         error.error_type, error.message, error.retry_after_seconds
@@ -194,4 +205,7 @@ class ModelCaller:
                 known = _TASK_DENIALS.get(error.denial.reason)
                 if known is None:
                     raise
-                raise RetryableTaskError(*known) from error
+                raise RetryableTaskError(*known, uses_attempt=False) from error
+            else:
+                self._answered[resource] = self._answered.get(resource, 0) + 1
+                return response

@@ -22,6 +22,7 @@ class LiveTask:
         "correlation",
         "enqueued_at",
         "execution_id",
+        "failed",
         "item",
         "lease",
         "passed_over",
@@ -41,6 +42,8 @@ class LiveTask:
         self.phase: LivePhase = "ready"
         self.since = 0.0
         self.attempt = 1
+        self.failed = 0
+        """Executions that used up one of the allowed attempts."""
         self.ready_at = 0.0
         self.enqueued_at: float | None = None
         self.lease: TaskAdmissionLease | None = None

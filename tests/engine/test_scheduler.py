@@ -235,6 +235,24 @@ def test_a_retryable_failure_in_a_dropped_row_is_not_retried() -> None:
     assert one.kinds_of("slow/0")[-2:] == ["cancelled", "task_lease_released"]
 
 
+@pytest.mark.parametrize(("failures", "dropped"), [(4, 0), (5, 1)])
+def test_what_is_no_failure_of_the_task_uses_up_none_of_its_attempts(
+    failures: int, dropped: int
+) -> None:
+    executions = 0
+
+    async def execute(payload: TaskPayload) -> None:
+        nonlocal executions
+        executions += 1
+        if executions <= 20:
+            raise RetryableTaskError("RequestQueueTimeout", "no lease", 0.5, uses_attempt=False)
+        if executions <= 20 + failures:
+            raise RetryableTaskError("Hiccup", "again please", 0.5)
+
+    one = run(Setting((column("slow"),), records=1, execute=execute))
+    assert one.result == RunResult("success", 1 - dropped, dropped)
+
+
 def test_a_failed_batch_drops_every_row_of_its_group() -> None:
     async def execute(payload: TaskPayload) -> None:
         if payload.task_id == "topic/rg1":

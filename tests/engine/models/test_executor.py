@@ -272,13 +272,33 @@ def test_a_rate_limited_attempt_is_made_again_in_place_after_the_cooldown() -> N
     run_virtual(main())
 
 
-def test_too_many_rate_limits_defer_the_task() -> None:
+def test_too_many_rate_limits_while_others_are_answered_defer_the_task() -> None:
     async def main() -> None:
-        lab = Lab(answering(RATE_LIMIT))
+        lab = Lab(answering(RATE_LIMIT, 1.0, RATE_LIMIT, 1.0, RATE_LIMIT, 1.0), cap=1)
+
+        async def others() -> None:
+            for _ in range(3):
+                await lab.caller.call(request())
+
+        refused = asyncio.ensure_future(lab.caller.call(request()))
+        await asyncio.sleep(0.0)
+        answered = asyncio.ensure_future(others())
         with pytest.raises(RetryableTaskError, match="slow down") as caught:
-            await lab.caller.call(request())
-        assert lab.client.calls == 3
+            await refused
         assert (caught.value.error_type, caught.value.delay_seconds) == ("RateLimitError", 2.0)
+        assert caught.value.uses_attempt
+        await answered
+
+    run_virtual(main())
+
+
+def test_a_storm_that_spares_nobody_is_waited_out() -> None:
+    async def main() -> None:
+        lab = Lab(answering(*[RATE_LIMIT] * 500, 1.0))
+        response = await lab.caller.call(request())
+        assert response.text == "an answer"
+        assert lab.client.calls == 501
+        assert lab.loop.time() == 500 * 3.0 + 1.0
 
     run_virtual(main())
 
@@ -317,6 +337,7 @@ def test_a_queue_timeout_defers_the_task() -> None:
         with pytest.raises(RetryableTaskError) as caught:
             await lab.caller.call(request())
         assert caught.value.error_type == "RequestQueueTimeout"
+        assert not caught.value.uses_attempt, "it is no failure of the task"
         assert lab.loop.time() == 4.0
         assert lab.client.calls == 1
         await first
