@@ -49,6 +49,7 @@ def configured_capacity(
     tuned = bool(run.request_tuning.given)
     concurrency = CapacityValue(run.max_concurrent_row_groups, setting("max_concurrent_row_groups"))
     initial = request_admission.initial_limit
+    domains = ("chat", "healthcheck") if run.health_check else ("chat",)
     adaptive_rows = row_group_mode != "fixed"
     return AsyncCapacityPlan.of(
         ConfiguredCapacity(
@@ -72,15 +73,17 @@ def configured_capacity(
                 {key.label: limit for key, limit in limits.items()}, "model_metadata"
             ),
             request_resources=CapacityValue(
-                tuple(f"{key.label}/chat" for key in caps), "model_metadata"
+                tuple(f"{key.label}/{domain}" for key in caps for domain in domains),
+                "model_metadata",
             ),
             provider_model_static_caps=CapacityValue(
                 {key.label: cap for key, cap in caps.items()}, "model_metadata"
             ),
             request_domain_initial_limits=CapacityValue(
                 {
-                    f"{key.label}/chat": min(initial or cap.cap, cap.cap)
+                    f"{key.label}/{domain}": min(initial or cap.cap, cap.cap)
                     for key, cap in caps.items()
+                    for domain in domains
                 },
                 "model_metadata" if initial is None else untuned,
                 fallback_from=None if initial is None else "model_metadata",

@@ -7,7 +7,7 @@ that events and screens use; keys compare and hash by value.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -83,6 +83,10 @@ class RequestResourceResolver:
         self.raw_caps: Mapping[str, int] = {alias: one.raw_cap for alias, one in known.items()}
         """By alias."""
         self.static_caps = merge_static_caps(known.values())
+
+    def __iter__(self) -> Iterator[str]:
+        """The aliases, in order of their names."""
+        return iter(self._endpoints)
 
     def resolve(self, alias: str, domain: RequestDomain) -> RequestResourceKey:
         """Raises `KeyError` for an alias that the workflow does not name."""

@@ -30,6 +30,7 @@ from engine.events.run_folder import (
 from engine.generators.base import BatchContext, CellContext, cell_random
 from engine.models.build import build_client
 from engine.models.executor import ModelCaller, ModelRequestExecutor
+from engine.models.health import check_health
 from engine.output import RowGroupWriter
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.row_groups import RowGroupAdmission
@@ -168,8 +169,12 @@ async def execute_run(
     # The smallest cap first, so that no limit starts above the cap that all of them share.
     for alias, raw_cap in sorted(plan.resources.raw_caps.items(), key=lambda one: one[::-1]):
         admission.register(plan.resources.resolve(alias, "chat"), raw_cap, alias)
+        if workflow.run.health_check:
+            admission.register(plan.resources.resolve(alias, "healthcheck"), raw_cap, alias)
     control.attach(scheduler)
     try:
+        if workflow.run.health_check:
+            await check_health(caller, plan.health_requests())
         return await scheduler.run()
     finally:
         admission.shutdown()

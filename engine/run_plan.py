@@ -17,6 +17,8 @@ from engine.identity import (
     SchedulerResourceKey,
     StaticCap,
 )
+from engine.models.client import ModelRequest
+from engine.models.health import HEALTH_MAX_TOKENS, HEALTH_PROMPT
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.row_groups import RowGroupSpec, split_rows
 from engine.scheduler import ColumnPlan
@@ -74,6 +76,20 @@ class RunPlan:
             },
             capacity_plan=self.capacity.as_dict(),
         )
+
+    def health_requests(self) -> list[ModelRequest]:
+        """One for each endpoint that the workflow names, however many aliases share it."""
+        aliases = {self.resources.resolve(alias, "healthcheck"): alias for alias in self.resources}
+        return [
+            ModelRequest(
+                resource,
+                alias,
+                HEALTH_PROMPT,
+                max_tokens=HEALTH_MAX_TOKENS,
+                timeout_seconds=self.workflow.request_timeout(alias),
+            )
+            for resource, alias in sorted(aliases.items())
+        ]
 
 
 def plan_run(

@@ -215,6 +215,8 @@ class RunSettings(_Strict):
     successes_until_increase: int | None = Field(None, ge=1)
     cooldown_seconds: float | None = Field(None, ge=0)
     startup_ramp_seconds: float | None = Field(None, ge=0)
+    health_check: bool = False
+    """Ask each model one short question first; one that does not answer ends the run."""
     recovery: RecoveryPolicy | None = None
     """How request limits recover after rate limits: `adaptive` or `published`."""
 

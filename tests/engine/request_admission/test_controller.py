@@ -9,7 +9,7 @@ import pytest
 
 from engine.clock import LoopClock
 from engine.events import Event, EventStream, RequestEvent, RuntimeCorrelation
-from engine.identity import RequestResourceKey
+from engine.identity import PressureSnapshot, RequestResourceKey
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.request_admission.types import (
@@ -82,10 +82,14 @@ class Lab:
     ) -> asyncio.Task[RequestAdmissionLease]:
         return self.loop.create_task(self.acquire(resource, **wanted))
 
-    def counts(self, resource: RequestResourceKey = CHAT) -> tuple[int, int]:
-        """In flight and waiting."""
+    def pressure(self, resource: RequestResourceKey = CHAT) -> PressureSnapshot:
         pressure = self.controller.pressure.snapshot(resource)
         assert pressure is not None
+        return pressure
+
+    def counts(self, resource: RequestResourceKey = CHAT) -> tuple[int, int]:
+        """In flight and waiting."""
+        pressure = self.pressure(resource)
         return pressure.in_flight_count, pressure.waiters
 
     def events(self) -> list[RequestEvent]:
