@@ -130,7 +130,9 @@ class _Call:
         now = self._clock.monotonic()
         self._admission.mark_returned(self._lease, now)
         if self._stream.enabled:
-            diagnostics: dict[str, float | int | str] = {"duration_seconds": now - self._started_at}
+            diagnostics: dict[str, float | int | str] = {
+                "duration_seconds": round(now - self._started_at, 6)
+            }
             diagnostics.update((k, value) for k, value in facts.items() if value is not None)
             self._emit("model_request_completed", now, outcome.kind, diagnostics)
 
@@ -146,7 +148,7 @@ class _Call:
             correlation=context.captured_correlation if context is not None else None,
             attempt_id=context.request_attempt_id if context is not None else None,
             lease_id=self._lease.lease_id,
-            group=item.resource.label,
+            group=item.group.key if item.group is not None else None,
             outcome=outcome,
             diagnostics=diagnostics,
         )

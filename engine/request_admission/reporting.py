@@ -76,7 +76,10 @@ class RequestReporter:
         if not self._stream.enabled:
             return
         self._attempt_event(
-            "request_wait_completed", attempt, now, waited_seconds=now - attempt.wait_started_at
+            "request_wait_completed",
+            attempt,
+            now,
+            waited_seconds=_seconds(now - attempt.wait_started_at),
         )
         if drained:
             self._resource_event("request_queue_drained", attempt.state, now)
@@ -91,7 +94,7 @@ class RequestReporter:
             "queue_timeout": "request_wait_timeout",
             "cancellation": "request_wait_cancelled",
         }.get(reason, "request_acquire_denied")
-        waited = now - attempt.wait_started_at
+        waited = _seconds(now - attempt.wait_started_at)
         self._attempt_event(kind, attempt, now, outcome=reason, waited_seconds=waited)
         if drained:
             self._resource_event("request_queue_drained", attempt.state, now)
@@ -108,7 +111,7 @@ class RequestReporter:
             resource=RequestResource(*key),
             correlation=context.captured_correlation if context is not None else None,
             attempt_id=context.request_attempt_id if context is not None else None,
-            group=item.group.key if item.group is not None else key.label,
+            group=item.group.key if item.group is not None else None,
             outcome=reason,
             diagnostics={"waited_seconds": 0.0},
         )
@@ -188,7 +191,7 @@ class RequestReporter:
     def lease_released(self, attempt: Attempt, outcome: str, now: float) -> None:
         if not self._stream.enabled:
             return
-        held = now - attempt.acquired_at
+        held = _seconds(now - attempt.acquired_at)
         self._attempt_event(
             "request_lease_released", attempt, now, outcome=outcome, held_seconds=held
         )
@@ -227,7 +230,7 @@ class RequestReporter:
             correlation=context.captured_correlation if context is not None else None,
             attempt_id=context.request_attempt_id if context is not None else None,
             lease_id=lease.lease_id if lease is not None else None,
-            group=group.key if group is not None else attempt.state.label,
+            group=group.key if group is not None else None,
             outcome=outcome,
             diagnostics=_known(diagnostics),
         )
@@ -243,6 +246,11 @@ class RequestReporter:
         self._stream.request(
             kind, at=now, resource=state.wire, outcome=outcome, diagnostics=_known(diagnostics)
         )
+
+
+def _seconds(duration: float) -> float:
+    """To the microsecond: a difference of clocks has digits that mean nothing."""
+    return round(duration, 6)
 
 
 def _known(diagnostics: dict[str, Any]) -> dict[str, Any]:

@@ -124,7 +124,8 @@ def test_one_attempt_in_events() -> None:
         for event in told:
             assert event.request_attempt_id == "a1"
             assert event.request_resource_key is not None
-            assert event.request_resource_key.label == event.request_group_key == RESOURCE.label
+            assert event.request_resource_key.label == RESOURCE.label
+            assert event.request_group_key is None, "the resource is its own group"
             assert event.captured_correlation is not None
             assert event.captured_correlation.task_execution_id == "e9"
         assert [event.request_lease_id for event in told] == [None, None, *["r1"] * 4]
