@@ -134,17 +134,8 @@ class RequestReporter:
         self._resource_event("request_wait_reason_changed", state, now, **diagnostics)
 
     def lease_acquired(self, attempt: Attempt) -> None:
-        if not self._stream.enabled:
-            return
-        state = attempt.state
-        self._attempt_event(
-            "request_lease_acquired",
-            attempt,
-            attempt.since,
-            limit=state.limits.limit,
-            in_flight=state.in_flight,
-            aggregate_in_flight=state.provider_model.in_flight,
-        )
+        if self._stream.enabled:
+            self._attempt_event("request_lease_acquired", attempt, attempt.since)
 
     def rate_limited(
         self, attempt: Attempt, effect: RateLimitEffect, retry_after: float | None, now: float
@@ -189,12 +180,8 @@ class RequestReporter:
                 self._resource_event(change.kind, state, now, outcome=change.cause, **diagnostics)
 
     def lease_released(self, attempt: Attempt, outcome: str, now: float) -> None:
-        if not self._stream.enabled:
-            return
-        held = _seconds(now - attempt.acquired_at)
-        self._attempt_event(
-            "request_lease_released", attempt, now, outcome=outcome, held_seconds=held
-        )
+        if self._stream.enabled:
+            self._attempt_event("request_lease_released", attempt, now, outcome=outcome)
 
     def release_refused(
         self, lease: RequestAdmissionLease, reason: RequestReleaseReason, now: float

@@ -108,8 +108,8 @@ class Recount:
             case "request_lease_acquired":
                 one["in_flight"] += 1
                 shared["in_flight"] += 1
-                assert facts["in_flight"] == one["in_flight"] <= one["limit"] == facts["limit"]
-                assert facts["aggregate_in_flight"] == shared["in_flight"] <= shared["static_cap"]
+                assert one["in_flight"] <= one["limit"]
+                assert shared["in_flight"] <= shared["static_cap"]
                 assert at >= one.get("blocked_until", 0.0)
                 assert lease_id is not None
                 assert lease_id not in self.open_leases | self.closed_leases
