@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-peer
 
-.PHONY: demo test test-peer lint types layers bench clean
+.PHONY: demo test test-peer bench-peer lint types layers bench clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo
@@ -20,6 +20,10 @@ test: $(READY)
 test-peer: $(READY)
 	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
 	HEADGATE_PEER_PYTHON=$(abspath $(PEER))/bin/python $(BIN)/pytest --dist loadgroup tests/peer
+
+bench-peer: $(READY)
+	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
+	HEADGATE_PEER_PYTHON=$(abspath $(PEER))/bin/python $(BIN)/python tests/bench/exec_overhead.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -272,11 +272,12 @@ def notes(
         )
     if broken:
         found.append(f"{_counted(broken, 'line', 'lines')} could not be read and left out.")
-    if late:
-        found.append(
-            f"{_counted(late, 'event', 'events')} came too late to be put where "
-            f"{'it belongs' if late == 1 else 'they belong'} in time."
-        )
+    told_late = (
+        f"{_counted(late, 'event', 'events')} came too late to be put where "
+        f"{'it belongs' if late == 1 else 'they belong'} in time."
+    )
+    if late and not run.lacks:
+        found.append(told_late)
     odd = sum(state.malformed.values())
     if odd:
         found.append(f"{_counted(odd, 'event', 'events')} could not be used.")
@@ -289,7 +290,9 @@ def notes(
             f"{_counted(state.orphans, 'event', 'events')} without the beginning of their story."
         )
     if run.lacks:
-        found.append(f"Not in this stream: {'; '.join(run.lacks)}.")
+        # Who tells of waits when they are over always tells late: no alarm, a property.
+        rest = f" {told_late}" if late else ""
+        found.append(f"Not in this stream: {'; '.join(run.lacks)}.{rest}")
     return tuple(found)
 
 

@@ -112,7 +112,11 @@ def from_keyframe(run: RunInfo, event: SchedulerEvent, ordinal: int) -> State:
 def correct(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
     """A health snapshot: a check where nothing was lost, otherwise the truth to go on from."""
     if run.producer != "headgate":
-        _correct_pressure(state, mapping(event.diagnostics.get("request_pressure")))
+        pressure = mapping(event.diagnostics.get("request_pressure"))
+        if not state.last_sequence.get("request"):
+            _correct_pressure(state, pressure)
+        elif event.diagnostics.get("waits_told_late"):
+            _correct_waiters(state, pressure)
     elif event.snapshot:
         if state.out_of_step:
             _replace(state, event.snapshot, run)
@@ -122,9 +126,15 @@ def correct(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> 
             state.row_groups.target = count(rows.get("target"))
 
 
+def _correct_waiters(state: State, pressure: dict[str, Any]) -> None:
+    """Of calls that wait now the producer's events will tell when they wait no more."""
+    for resource, facts in pressure.items():
+        waiters = count(mapping(facts).get("waiters"))
+        if resource in state.ceilings and waiters is not None:
+            state.ceilings[resource].waiters = waiters
+
+
 def _correct_pressure(state: State, pressure: dict[str, Any]) -> None:
-    if state.last_sequence.get("request"):
-        return
     for resource, facts in pressure.items():
         if isinstance(facts, dict) and type(resource) is str:
             apply_pressure(state, ceiling_of(state, resource), facts)

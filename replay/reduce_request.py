@@ -41,13 +41,17 @@ def _ceiling(state: State, event: RequestEvent) -> Ceiling:
     return ceiling_of(state, resource.label)
 
 
-def _attempt(state: State, event: RequestEvent, ordinal: int) -> Attempt:
-    """The event's attempt; one whose beginning was never seen begins here."""
+def _attempt(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> Attempt:
+    """The event's attempt; one whose beginning was not seen begins here.
+
+    A foreign producer may yet tell of the beginning.
+    """
     attempt_id = event.request_attempt_id
     attempt = state.attempts.get(attempt_id or "")
     if attempt is not None:
         return attempt
-    state.orphans += 1
+    if run.producer == "headgate":
+        state.orphans += 1
     return _begin(state, event, ordinal, _ceiling(state, event))
 
 
@@ -161,9 +165,14 @@ def effective_cap_changed(state: State, event: RequestEvent, ordinal: int, run: 
 
 def wait_started(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
     ceiling = _ceiling(state, event)
+    if event.diagnostics.get("attempt_over"):
+        return
     known = state.attempts.get(event.request_attempt_id or "")
     if known is not None:
-        raise ValueError("this attempt waits already")
+        if run.producer == "headgate" or known.wait_started_at is not None:
+            raise ValueError("this attempt waits already")
+        known.wait_started_at = event.captured_at_monotonic
+        return
     attempt = _begin(state, event, ordinal, ceiling)
     attempt.wait_started_at = event.captured_at_monotonic
     reason = event.diagnostics.get("reason")
@@ -194,13 +203,17 @@ def lease_acquired(state: State, event: RequestEvent, ordinal: int, run: RunInfo
     lease_id = event.request_lease_id
     if lease_id is None:
         raise ValueError("no lease")
-    attempt = _attempt(state, event, ordinal)
+    if event.diagnostics.get("attempt_over"):
+        return
+    attempt = _attempt(state, event, ordinal, run)
     if attempt.phase == "waiting":
         _take_lease(state, attempt, lease_id, event.captured_at_monotonic)
+    elif attempt.acquired_at is None and run.producer != "headgate":
+        attempt.acquired_at = event.captured_at_monotonic
 
 
 def request_started(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
-    attempt = _attempt(state, event, ordinal)
+    attempt = _attempt(state, event, ordinal, run)
     now = event.captured_at_monotonic
     if attempt.phase == "waiting":
         _take_lease(state, attempt, event.request_lease_id or "unknown", now)

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from engine.events import RunInfo
 from replay.diagnosis.memory import DIAGNOSIS_VERSION
+from replay.diagnosis.provable import not_provable
 from replay.diagnosis.report_text import render_text
 from replay.diagnosis.summary import by_subject, cell_shares, run_shares, subject
 from replay.diagnosis.verdicts import WORKING, advice, phrase
@@ -112,6 +113,7 @@ def build_report(reader: Reader, window: tuple[float, float] | None = None) -> W
         cell_blame_by_column=_by_column(run, cell_rows),
         verdicts=tuple(_verdict(row, bounds.t0) for row in verdicts),
         lacks=run.lacks,
+        not_provable=not_provable(run),
     )
 
 

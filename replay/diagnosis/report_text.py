@@ -24,6 +24,9 @@ def render_text(report: WhyReport, width: int = 80) -> str:
     lines += _table("Cells: where their time went, from ready to done", report.cell_blame, width)
     lines += _columns(report, width)
     lines += _verdicts(report, width)
+    if report.not_provable:
+        names = ", ".join(phrase(verdict) for verdict in report.not_provable)
+        lines += _wrap(f"Not provable from this stream: {names}.", width)
     if report.lacks:
         lines += _wrap("This stream does not carry: " + ", ".join(report.lacks) + ".", width)
     return "\n".join(lines).rstrip()

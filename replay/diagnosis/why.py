@@ -76,3 +76,5 @@ class WhyReport(msgspec.Struct, frozen=True):
     """What must never happen first, then the longest."""
     lacks: tuple[str, ...]
     """What the producer's stream does not carry."""
+    not_provable: tuple[str, ...] = ()
+    """Verdicts that this stream could not prove: that they are absent says nothing."""

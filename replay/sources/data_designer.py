@@ -75,7 +75,12 @@ class EventMapper:
             "row_group_checkpointed": self._row_group_checkpointed,
         }
 
-    def map(self, line: Line) -> Event:
+    def map(self, line: Line, *, late: bool = False, live: bool = False) -> Event:
+        """`late`: what belongs behind the line was mapped already. `live`: such lines may come."""
+        if late:
+            line.diagnostics["late"] = True
+        if live and line.event_kind == "scheduler_health_snapshot":
+            line.diagnostics["waits_told_late"] = True
         return self._requests.map(line) if line.is_request else self._of_scheduler(line)
 
     def _of_scheduler(self, line: Line) -> SchedulerEvent:

@@ -29,6 +29,8 @@ _OUTCOMES_OF_CALLS = {
     "unexpected_exception": "unexpected_exception",
 }
 """Any other word of its own is an error of the provider's."""
+_BEGINNINGS = frozenset({"request_wait_started", "request_lease_acquired"})
+_ENDED_KEPT = 20_000
 _WAIT_ENDS = frozenset(
     {
         "request_wait_completed",
@@ -48,6 +50,8 @@ class RequestMapper:
         takes it away."""
         self._wait_started: dict[str, float] = {}
         self._lease_acquired: dict[str, float] = {}
+        self._over: dict[str, None] = {}
+        """Attempts that have ended, the last so many: of one, the beginning may be told later."""
         self._cut: set[str] = set()
         self._raw_caps: dict[str, dict[str, int]] = {}
 
@@ -60,11 +64,15 @@ class RequestMapper:
         attempt, lease = line.attempt_id or "", line.request_lease_id or ""
         outcome = line.reason_or_outcome
         provider_model = mapping(facts.get("provider_model"))
+        over = attempt in self._over
+        if over and kind in _BEGINNINGS:
+            facts["attempt_over"] = True
         if provider_model:
             names = (provider_model.get("provider_name"), provider_model.get("model_id"))
             facts["provider_model"] = "/".join(str(name) for name in names)
         if kind == "request_wait_started":
-            self._wait_started[attempt] = at
+            if not over:
+                self._wait_started[attempt] = at
             waiters = max(0, pressure.waiters - 1)
             facts["reason"] = _wait_reason(pressure, waiters)
             facts.update(
@@ -74,10 +82,14 @@ class RequestMapper:
             started = self._wait_started.pop(attempt, None)
             if started is not None:
                 facts["waited_seconds"] = max(0.0, at - started)
+            if kind != "request_wait_completed":
+                self._end(attempt)
         elif kind == "request_lease_acquired":
-            self._lease_acquired[lease] = at
+            if not over:
+                self._lease_acquired[lease] = at
             facts.update(in_flight=pressure.in_flight_count, limit=pressure.current_limit)
         elif kind == "request_lease_released":
+            self._end(attempt)
             acquired = self._lease_acquired.pop(lease, None)
             if acquired is not None:
                 facts["held_seconds"] = max(0.0, at - acquired)
@@ -118,6 +130,11 @@ class RequestMapper:
             _limits(pressure) if kind in _PRESSURE_KINDS else None,
             facts,
         )
+
+    def _end(self, attempt: str) -> None:
+        self._over[attempt] = None
+        if len(self._over) > _ENDED_KEPT:
+            del self._over[next(iter(self._over))]
 
     def _registered(self, facts: dict[str, Any], pressure: Pressure) -> None:
         caps = self._raw_caps.setdefault(str(facts.get("provider_model")), {})

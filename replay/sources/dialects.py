@@ -203,11 +203,12 @@ class DataDesignerLines:
             due = due if live else max(due, len(waiting) - window)
         released = []
         for one in waiting[:due]:
-            if one.order[0] < self._released:
+            late = one.order[0] < self._released
+            if late:
                 self.late += 1
             else:
                 self._released = one.order[0]
-            event = self._mapper.map(one.line)
+            event = self._mapper.map(one.line, late=late, live=live)
             if isinstance(event, SchedulerEvent) and event.event_kind == _COMPLETED:
                 self.outcome = event.reason_or_result
             released.append((one.number, event))

@@ -38,15 +38,16 @@ class Desk:
     environment: Mapping[str, str]
     seconds: float
     """What an answer takes, about."""
+    records: int = RECORDS
 
     def command(self, mode: str, **run_config: Any) -> list[str]:
         """Their command line: `mode` is `create` or `preview`."""
-        settings = {"buffer_size": RECORDS // 3, **run_config}
+        settings = {"buffer_size": self.records // 3, **run_config}
         return [
             os.environ["HEADGATE_PEER_PYTHON"],
             str(SCRIPT),
             mode,
-            str(RECORDS),
+            str(self.records),
             "seed.csv",
             str(self.out),
             *(f"{name}={json.dumps(value)}" for name, value in settings.items()),
@@ -111,6 +112,13 @@ class Desk:
         return rows
 
     @property
+    def cost(self) -> dict[str, float]:
+        """Seconds that the generation took of the clock (`wall`) and of the processor (`cpu`), and
+        what their whole process took (`whole_process_cpu`)."""
+        cost: dict[str, float] = json.loads((self.out / "cost.json").read_text())
+        return cost
+
+    @property
     def served(self) -> list[Served]:
         """What the providers recorded themselves."""
         log = self.folder / "served.jsonl"
@@ -146,14 +154,14 @@ class Desk:
 
 
 @contextmanager
-def open_desk(folder: Path, seconds: float) -> Iterator[Desk]:
+def open_desk(folder: Path, seconds: float, records: int = RECORDS) -> Iterator[Desk]:
     """A desk whose providers answer after about `seconds`."""
     folder.mkdir(parents=True)
     (folder / "out").mkdir()
     topics = ("tides", "bridges", "lanterns")
-    lines = [f"{number},{topics[number % 3]}" for number in range(RECORDS)]
+    lines = [f"{number},{topics[number % 3]}" for number in range(records)]
     (folder / "seed.csv").write_text("\n".join(["number,topic", *lines]) + "\n")
-    desk = Desk(folder, {}, seconds)
+    desk = Desk(folder, {}, seconds, records)
     script = folder / "providers.yaml"
     script.write_text(json.dumps({"alpha": desk._script(1), "beta": desk._script(2)}))
     module, log = "engine.models.scripted_server", folder / "served.jsonl"

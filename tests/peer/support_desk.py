@@ -1,12 +1,14 @@
 """A user's own Data Designer script: five LLM columns on two providers over a seed dataset.
 
 It knows nothing of headgate. ALPHA_URL and BETA_URL name the providers; its arguments are
-MODE (create or preview) RECORDS SEED OUT [name=value of RunConfig ...].
+MODE (create or preview) RECORDS SEED OUT [name=value of RunConfig ...]. In OUT it leaves the rows
+as it loaded them, and what their generation cost.
 """
 
 import json
 import os
 import sys
+import time
 
 import data_designer.config as dd
 from data_designer.interface import DataDesigner
@@ -47,8 +49,13 @@ for column, alias, prompt in (
 
 designer = DataDesigner(artifact_path=out, model_providers=providers)
 designer.set_run_config(dd.RunConfig(otel_metrics_port=None, **run_config))
+began = time.monotonic()
+spent = time.process_time()
 if mode == "create":
     dataset = designer.create(builder, num_records=int(records)).load_dataset()
 else:
     dataset = designer.preview(builder, num_records=int(records)).dataset
+cost = {"wall": time.monotonic() - began, "cpu": time.process_time() - spent}
+with open(os.path.join(out, "cost.json"), "w") as file:
+    json.dump({**cost, "whole_process_cpu": time.process_time()}, file)
 dataset.to_json(os.path.join(out, "loaded.json"), orient="records")

@@ -23,11 +23,10 @@ ALL_ROWS = f"{RECORDS}/{RECORDS} rows"
 MODEL = STORMY.rpartition("/")[0]
 
 
-def executing(desk: Desk, mode: str, **run_config: Any) -> Terminal:
+def executing(desk: Desk, mode: str, *options: str) -> Terminal:
     """`headgate exec` in a terminal of its own; the run's folder is `run`."""
-    command = desk.command(mode, **run_config)
-    argv: list[str | Path] = [HEADGATE, "exec", "--out", "run", "--", *command]
-    return Terminal(argv, columns=200, cwd=desk.folder, env=desk.environment)
+    argv = [str(HEADGATE), "exec", *options, "--out", "run", "--", *desk.command(mode)]
+    return Terminal(argv, columns=160, cwd=desk.folder, env=desk.environment)
 
 
 def announced(terminal: Terminal) -> str:
@@ -47,29 +46,49 @@ def leave(terminal: Terminal) -> None:
     assert terminal.wait_exit() == 0
 
 
-def why(desk: Desk, run_id: str) -> dict[str, Any]:
-    done = headgate("why", run_id, "--json", cwd=desk.folder, env=desk.environment)
+def why(desk: Desk, recording: str) -> dict[str, Any]:
+    done = headgate("why", recording, "--json", cwd=desk.folder, env=desk.environment)
     report: dict[str, Any] = json.loads(done.stdout)
     return report
 
 
-@pytest.mark.parametrize("mode", ["create", "preview"])
-def test_a_storm_is_seen_live_and_explained(
-    desks: Callable[..., Desk], rows_without_headgate: list[Row], mode: str
+def test_a_storm_over_create_is_watched_from_another_terminal(
+    desks: Callable[..., Desk], rows_without_headgate: list[Row]
 ) -> None:
     desk = desks(0.2)
-    with executing(desk, mode) as script:
+    with executing(desk, "create") as script:
         run_id = announced(script)
         with watching(desk, run_id) as console:
             console.wait_for("LIVE", *LLM_COLUMNS, STORMY)
             with desk.storm():
-                console.wait_for(f"limited by {MODEL}", "  cooldown ")
+                console.wait_for(f"limited by {MODEL}", "cooldown 0.")
             assert script.wait_exit(120) == 0
             console.wait_for("ENDED", ALL_ROWS, "success")
             leave(console)
     assert desk.loaded == rows_without_headgate
+    assert_explained(desk, run_id)
 
-    report = why(desk, run_id)
+
+def test_a_storm_over_preview_is_watched_in_the_same_terminal(
+    desks: Callable[..., Desk], rows_without_headgate: list[Row]
+) -> None:
+    desk = desks(0.2)
+    with executing(desk, "preview", "--live") as console:
+        console.wait_for("LIVE", *LLM_COLUMNS, STORMY)
+        with desk.storm():
+            console.wait_for(f"limited by {MODEL}", "cooldown 0.")
+        console.wait_for("ENDED", ALL_ROWS, "success", seconds=120)
+        console.send("o")
+        console.wait_for("Preview complete")
+        console.send("q")
+        assert console.wait_exit(60) == 0
+    assert desk.loaded == rows_without_headgate
+    assert_explained(desk, str(desk.folder / "run"))
+
+
+def assert_explained(desk: Desk, recording: str) -> None:
+    """`why` names the storm's resource and times as the providers recorded them."""
+    report = why(desk, recording)
     assert report["run"]["outcome"] == "success"
     [cooldown] = [v for v in report["verdicts"] if v["verdict"] == "request_cooldown"]
     assert cooldown["resource"] == STORMY

@@ -40,7 +40,7 @@ def test_watched_from_before_the_file_exists(desks: Callable[..., Desk]) -> None
                 during.wait_for("LIVE", MODEL)
                 with desk.storm():
                     for terminal in (before, during):
-                        terminal.wait_for(f"limited by {MODEL}", "  cooldown ")
+                        terminal.wait_for(f"limited by {MODEL}", "cooldown 0.")
                 assert script.wait(120) == 0
                 during.wait_for("ENDED", ALL_ROWS, "success")
                 leave(during)

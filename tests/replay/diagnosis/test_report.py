@@ -177,6 +177,18 @@ def test_report_tells_both_clocks_at_its_beginning() -> None:
     assert "0:00.0 is 2027-01-15 08:00:00.0 UTC" in render_text(report, 200)
 
 
+def test_report_says_what_its_stream_could_not_prove() -> None:
+    assert build_report(stormy()).not_provable == ()
+    stream = Stream()
+    lacks = ("request stream (attempts)", "loop heartbeat", "token counts")
+    stream.run = msgspec.structs.replace(stream.run, producer="data_designer", lacks=lacks)
+    stream.scheduler("scheduler_job_started")
+    report = build_report(Reader(stream, stream.fold()))
+    assert report.not_provable == ("event_loop_lag", "provider_latency", "lost_wakeup")
+    text = " ".join(render_text(report).split())
+    assert "Not provable from this stream: event loop held up, provider slower" in text
+
+
 def test_report_goes_through_json() -> None:
     report = build_report(stormy())
     assert msgspec.json.decode(msgspec.json.encode(report), type=WhyReport) == report

@@ -11,11 +11,14 @@ import pytest
 
 from engine.events import Event, JournalEnd, JournalHeader, RunInfo, encode_lines
 from engine.events.run_folder import ProducerLock, RunFolder, RunRecord, write_record
+from replay.fold import Fold
 from replay.sources.foreign_journal import ForeignJournalFeed, open_journal
 from tests.fixtures.data_designer_format import lines as simulated
 
 HEADER = JournalHeader(RunInfo("r1", "desk", producer="data_designer"), 1, 1, "data_designer")
 LATE_SECONDS = 3.0
+LATE_KINDS = ("request_wait_started", "request_lease_acquired")
+"""Told by whoever admits the attempt, and only when the wait of that one is over as well."""
 
 
 class Clock:
@@ -38,28 +41,26 @@ def append(folder: RunFolder, data: bytes) -> None:
         file.write(data)
 
 
-def told_late() -> list[dict[str, Any]]:
-    """A run's lines, of which one wait that began in mid-run is told when it is over."""
+def told_late(kind: str) -> list[dict[str, Any]]:
+    """A run's lines, of which one about an attempt in mid-run is told long after its time."""
     lines = sorted(simulated(storm=True), key=lambda line: float(line["captured_at_monotonic"]))
-    began = next(
-        place
-        for place, line in enumerate(lines)
-        if line["event_kind"] == "request_wait_started" and place > len(lines) // 3
-    )
-    late = lines.pop(began)
-    over = float(late["captured_at_monotonic"]) + LATE_SECONDS
+    begun = [place for place, line in enumerate(lines) if line["event_kind"] == kind]
+    late = lines.pop(begun[len(begun) // 2])
+    told_at = float(late["captured_at_monotonic"]) + LATE_SECONDS
     place = next(
-        place for place, line in enumerate(lines) if float(line["captured_at_monotonic"]) > over
+        place for place, line in enumerate(lines) if float(line["captured_at_monotonic"]) > told_at
     )
     return [*lines[:place], late, *lines[place:]]
 
 
-def read_along(folder: RunFolder, patient: bool) -> tuple[ForeignJournalFeed, list[Event]]:
+def read_along(
+    folder: RunFolder, kind: str, patient: bool
+) -> tuple[ForeignJournalFeed, list[Event]]:
     """Everything, read bit by bit while it is written, and when the producer has ended."""
     clock = Clock()
     feed = ForeignJournalFeed(folder, patient=patient, clock=clock)
     events: list[Event] = []
-    lines = told_late()
+    lines = told_late(kind)
     with ProducerLock(folder.lock):
         for start in range(0, len(lines), 50):
             part = lines[start : start + 50]
@@ -76,22 +77,51 @@ def read_along(folder: RunFolder, patient: bool) -> tuple[ForeignJournalFeed, li
     return feed, events
 
 
-def test_for_a_recorder_each_event_stands_where_its_time_belongs(folder: RunFolder) -> None:
-    feed, events = read_along(folder, patient=True)
+@pytest.mark.parametrize("kind", LATE_KINDS)
+def test_for_a_recorder_each_event_stands_where_its_time_belongs(
+    folder: RunFolder, kind: str
+) -> None:
+    feed, events = read_along(folder, kind, patient=True)
     times = [event.captured_at_monotonic for event in events]
     assert times == sorted(times)
     assert feed.late_events == 0
 
 
-def test_for_a_console_what_is_told_late_comes_late_and_is_counted(folder: RunFolder) -> None:
-    feed, events = read_along(folder, patient=False)
+@pytest.mark.parametrize("kind", LATE_KINDS)
+def test_for_a_console_what_is_told_late_begins_nothing_anew(folder: RunFolder, kind: str) -> None:
+    feed, events = read_along(folder, kind, patient=False)
     late = [
         event
         for before, event in pairwise(events)
         if event.captured_at_monotonic < before.captured_at_monotonic
     ]
-    assert [event.event_kind for event in late] == ["request_wait_started"]
+    assert [event.event_kind for event in late] == [kind]
+    assert late[0].diagnostics["late"] is True
     assert feed.late_events == 1
+    assert feed.run is not None
+    fold = Fold(feed.run)
+    fold.apply(events, 1)
+    state = fold.state
+    assert not state.attempts
+    assert {ceiling.in_flight + ceiling.waiters for ceiling in state.ceilings.values()} == {0}
+    assert not state.malformed
+    assert state.orphans == 0
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_waiting_calls_are_counted_while_they_wait(folder: RunFolder, patient: bool) -> None:
+    feed, events = read_along(folder, "request_wait_started", patient)
+    assert feed.run is not None
+    fold = Fold(feed.run)
+    told = 0
+    for ordinal, event in enumerate(events, 1):
+        fold.apply([event], ordinal)
+        if event.event_kind != "scheduler_health_snapshot":
+            continue
+        for resource, pressure in event.diagnostics["request_pressure"].items():
+            told += pressure["waiters"]
+            assert fold.state.ceilings[resource].waiters == pressure["waiters"]
+    assert told > 0
 
 
 def test_a_journal_says_whose_words_it_is_in(folder: RunFolder) -> None:
