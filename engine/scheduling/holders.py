@@ -1,8 +1,8 @@
 """`Holders`: which groups hold a resource, and what do those weigh that have nothing queued for it?
 
 Groups that compete for a resource are those with queued demand, which the queue weighs, and those
-that only hold leases of it, which nobody can weigh without asking both. The answer is kept until
-the backlog for the resource changes, so that asking costs O(1) while the same groups stay queued.
+that only hold leases of it, which nobody can weigh without asking both. The answer is kept, and
+brought up to date with the groups that have come into the queue or left it since.
 """
 
 from __future__ import annotations
@@ -42,14 +42,20 @@ class Holders:
     def idle_weight(self, resource: SchedulerResourceKey, queue_view: QueueView) -> float:
         """Sum of the weights of the holders without queued demand for the resource."""
         backlog = queue_view.backlog_version(resource)
-        if backlog != self._backlog:
-            self._backlog = backlog
-            self._idle = {
-                group: weight
-                for group, weight in self.weights.items()
-                if not queue_view.demand(group, resource)
-            }
-            self._idle_weight = sum(self._idle.values())
+        if backlog == self._backlog:
+            return self._idle_weight
+        changed = queue_view.backlog_changes(resource, self._backlog)
+        self._backlog = backlog
+        if changed is None:
+            changed, self._idle, self._idle_weight = self.weights, {}, 0.0
+        for group in changed:
+            self._idle_weight -= self._idle.pop(group, 0.0)
+            weight = self.weights.get(group)
+            if weight is not None and not queue_view.demand(group, resource):
+                self._idle[group] = weight
+                self._idle_weight += weight
+        if not self._idle:
+            self._idle_weight = 0.0
         return self._idle_weight
 
     def copy(self) -> Holders:

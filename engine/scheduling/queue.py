@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heappush
+from itertools import islice
 
 from engine.identity import SchedulerResourceKey, TaskGroupKey
 from engine.scheduling.fair_order import FairOrder, Needs, OrderedGroup
 from engine.scheduling.types import Eligibility, QueueSelection, QueueView, SchedulableTask
 
+_CHANGES_REMEMBERED = 64
 _IDLE_GROUPS_REMEMBERED = 1024
 """A forgotten group that comes back may be served once before its turn."""
 
@@ -44,15 +46,17 @@ class _Demand:
 
     `yielding` has (-weight, index, n, group): look at the group again once the queued weight falls
     below; `waiting` has (n, group) in turn, one to look at for each release. Both are valid while
-    the group gives way for the n-th time. `version` counts the groups that came and went.
+    the group gives way for the n-th time. `version` counts the groups that came and went, of which
+    `changed` has the last ones.
     """
 
-    __slots__ = ("groups", "total", "version", "waiting", "weight", "yielding")
+    __slots__ = ("changed", "groups", "total", "version", "waiting", "weight", "yielding")
 
     def __init__(self) -> None:
         self.groups = 0
         self.total = 0
         self.version = 0
+        self.changed: deque[TaskGroupKey] = deque(maxlen=_CHANGES_REMEMBERED)
         self.weight = 0.0
         self.yielding: list[tuple[float, int, int, _Group]] = []
         self.waiting: deque[tuple[int, _Group]] = deque()
@@ -295,6 +299,7 @@ class FairTaskQueue:
             if not before:
                 demand.groups += 1
                 demand.version += 1
+                demand.changed.append(group.key)
                 demand.weight += group.weight
 
     def _take_demand(self, group: _Group, item: SchedulableTask) -> None:
@@ -307,6 +312,7 @@ class FairTaskQueue:
                 continue
             demand.groups -= 1
             demand.version += 1
+            demand.changed.append(group.key)
             demand.weight = demand.weight - group.weight if demand.groups else 0.0
             yielding = demand.yielding
             while yielding and -yielding[0][0] > demand.weight:
@@ -356,6 +362,15 @@ class _Window:
     def backlog_version(self, resource: SchedulerResourceKey) -> int:
         demand = self._queue._demand.get(resource)
         return 0 if demand is None else demand.version
+
+    def backlog_changes(
+        self, resource: SchedulerResourceKey, since: int
+    ) -> Iterable[TaskGroupKey] | None:
+        demand = self._queue._demand.get(resource)
+        if demand is None or since < 0 or demand.version - since > len(demand.changed):
+            return None
+        changed = demand.changed
+        return islice(changed, len(changed) - (demand.version - since), None)
 
     def first_candidate(self, group: TaskGroupKey) -> SchedulableTask | None:
         known = self._queue._groups.get(group)

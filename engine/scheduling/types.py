@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -133,7 +133,12 @@ class QueueView(Protocol):
         """Sum of the weights of the groups with queued demand for the resource."""
 
     def backlog_version(self, resource: SchedulerResourceKey) -> int:
-        """Changes when a group begins or ceases to have queued demand for the resource."""
+        """Counts each time that a group begins or ceases to have queued demand for the resource."""
+
+    def backlog_changes(
+        self, resource: SchedulerResourceKey, since: int
+    ) -> Iterable[TaskGroupKey] | None:
+        """The groups that did so after that version; None where that is too long ago to tell."""
 
     def first_candidate(self, group: TaskGroupKey) -> SchedulableTask | None:
         """The head of the group."""
