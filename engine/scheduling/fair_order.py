@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from engine.identity import SchedulerResourceKey, TaskGroupKey
 
@@ -31,7 +31,7 @@ class OrderedGroup:
         self.weight = weight
         self.tag = 0.0
         self.stamp = 0
-        self.shape: _Shape | None = None
+        self.shape: _Shape[Any] | None = None
         self.placed = False
         """It is in the order, parked or not."""
 
@@ -43,6 +43,8 @@ class OrderedGroup:
 class _Stamped(Protocol):
     stamp: int
 
+
+Group = TypeVar("Group", bound=OrderedGroup)
 
 Key = TypeVar("Key")
 Item = TypeVar("Item", bound=_Stamped)
@@ -79,46 +81,57 @@ class _Places(Generic[Key, Item]):
         return (item for _, stamp, item in self.heap if stamp == item.stamp)
 
 
-class _Shape:
+class _Shape(Generic[Group]):
     """Groups by (tag, index)."""
 
-    __slots__ = ("filed", "groups", "lane", "members", "needs", "offset", "stamp", "tier")
+    __slots__ = (
+        "filed",
+        "groups",
+        "lane",
+        "members",
+        "needs",
+        "offset",
+        "resources",
+        "stamp",
+        "tier",
+    )
 
     def __init__(self, needs: Needs, tier: int) -> None:
         self.needs = needs
+        self.resources = frozenset(resource for resource, _ in needs)
         self.tier = tier
         self.members = 0
         """Groups that take their tag from here, in the order or not."""
-        self.groups: _Places[tuple[float, int], OrderedGroup] = _Places()
+        self.groups: _Places[tuple[float, int], Group] = _Places()
         self.offset = 0.0
         self.stamp = 0
-        self.lane: _Lane | None = None
+        self.lane: _Lane[Group] | None = None
         self.filed: tuple[float, int] | None = None
 
 
-class _Lane:
+class _Lane(Generic[Group]):
     """Shapes by (tier, tag, index of their first group): the ones that may be looked at, or the
     ones that lack units of one resource."""
 
     __slots__ = ("awake", "shapes")
 
     def __init__(self, awake: bool) -> None:
-        self.shapes: _Places[tuple[int, float, int], _Shape] = _Places()
+        self.shapes: _Places[tuple[int, float, int], _Shape[Group]] = _Places()
         self.awake = awake
 
 
-class FairOrder:
+class FairOrder(Generic[Group]):
     """Groups enter, are looked at in order, are parked or moved, advance, and leave."""
 
     def __init__(self) -> None:
         self._now = 0.0
         self._stamps = count(1)
-        self._shapes: dict[tuple[int, Needs], _Shape] = {}
-        self._open = _Lane(awake=True)
-        self._parked: dict[SchedulerResourceKey, dict[int, _Lane]] = {}
-        self._awake: list[_Lane] = []
+        self._shapes: dict[tuple[int, Needs], _Shape[Group]] = {}
+        self._open: _Lane[Group] = _Lane(awake=True)
+        self._parked: dict[SchedulerResourceKey, dict[int, _Lane[Group]]] = {}
+        self._awake: list[_Lane[Group]] = []
 
-    def first(self) -> OrderedGroup | None:
+    def first(self) -> Group | None:
         """The group with the earliest start of the lowest tier, of all that are not parked.
 
         Starts that virtual time has passed count as equal; the older one is first.
@@ -131,14 +144,14 @@ class FairOrder:
         first = None if best is None else best[1].groups.top()
         return None if first is None else first[1]
 
-    def candidates(self, resource: SchedulerResourceKey) -> Iterator[OrderedGroup]:
+    def candidates(self, resource: SchedulerResourceKey) -> Iterator[Group]:
         """Groups of tier 0 that are not parked and whose heads need `resource`, in no order."""
         for lane in (self._open, *self._awake):
             for shape in lane.shapes:
-                if not shape.tier and any(key == resource for key, _ in shape.needs):
+                if not shape.tier and resource in shape.resources:
                     yield from shape.groups
 
-    def enter(self, group: OrderedGroup, needs: Needs, tier: int = 0) -> None:
+    def enter(self, group: Group, needs: Needs, tier: int = 0) -> None:
         """Join, or move, at the current virtual time: no credit for the time away.
 
         Where a whole shape lags behind virtual time (it was short of something), the group takes
@@ -146,9 +159,7 @@ class FairOrder:
         """
         self.leave(group)
         old = group.shape
-        shape = self._shapes.get((tier, needs))
-        if shape is None:
-            shape = self._shapes[tier, needs] = _Shape(needs, tier)
+        shape = self._shapes.get((tier, needs)) or self._new_shape(needs, tier)
         if old is not shape:
             group.tag += (0.0 if old is None else old.offset) - shape.offset
             group.shape = shape
@@ -163,7 +174,7 @@ class FairOrder:
         shape.groups.size += 1
         self._place(group, shape)
 
-    def leave(self, group: OrderedGroup) -> None:
+    def leave(self, group: Group) -> None:
         """Out of the order until it enters again; it keeps its tag."""
         if group.placed:
             shape = group.shape
@@ -173,12 +184,12 @@ class FairOrder:
             shape.groups.size -= 1
             self._file(shape)
 
-    def forget(self, group: OrderedGroup) -> None:
+    def forget(self, group: Group) -> None:
         """A group that has left does not come back."""
         shape, group.shape = group.shape, None
         self._lose_member(shape)
 
-    def advance(self, group: OrderedGroup) -> None:
+    def advance(self, group: Group) -> None:
         """The head was dispatched: move virtual time, and the group by 1 / weight."""
         shape = group.shape
         assert shape is not None
@@ -190,18 +201,18 @@ class FairOrder:
         group.tag += 1.0 / group.weight
         self._place(group, shape)
 
-    def has_needs(self, group: OrderedGroup, needs: Needs) -> bool:
+    def has_needs(self, group: Group, needs: Needs) -> bool:
         return group.shape is not None and group.shape.needs == needs
 
-    def park(self, group: OrderedGroup, resource: SchedulerResourceKey) -> None:
+    def park(self, group: Group, resource: SchedulerResourceKey) -> None:
         """The group's head lacks units of `resource`, and so do all of its shape."""
         shape = group.shape
         assert shape is not None
         amount = next(amount for key, amount in shape.needs if key == resource)
         lanes = self._parked.setdefault(resource, {})
-        lane = lanes.get(amount)
-        if lane is None:
-            lane = lanes[amount] = _Lane(awake=False)
+        if amount not in lanes:
+            lanes[amount] = _Lane(awake=False)
+        lane = lanes[amount]
         if shape.lane is not lane:
             self._move(shape, lane)
         if lane.awake:
@@ -220,18 +231,23 @@ class FairOrder:
                 lane.awake = True
                 self._awake.append(lane)
 
-    def _lose_member(self, shape: _Shape | None) -> None:
+    def _new_shape(self, needs: Needs, tier: int) -> _Shape[Group]:
+        shape: _Shape[Group] = _Shape(needs, tier)
+        self._shapes[tier, needs] = shape
+        return shape
+
+    def _lose_member(self, shape: _Shape[Group] | None) -> None:
         if shape is not None:
             shape.members -= 1
             if not shape.members:
                 del self._shapes[shape.tier, shape.needs]
 
-    def _place(self, group: OrderedGroup, shape: _Shape) -> None:
+    def _place(self, group: Group, shape: _Shape[Group]) -> None:
         group.stamp = next(self._stamps)
         shape.groups.push((group.tag, group.index), group)
         self._file(shape)
 
-    def _file(self, shape: _Shape) -> None:
+    def _file(self, shape: _Shape[Group]) -> None:
         """Put the shape where its first group now belongs in its lane."""
         first = shape.groups.top()
         lane = shape.lane
@@ -253,7 +269,7 @@ class FairOrder:
         shape.stamp = next(self._stamps)
         lane.shapes.push((shape.tier, *place), shape)
 
-    def _move(self, shape: _Shape, lane: _Lane) -> None:
+    def _move(self, shape: _Shape[Group], lane: _Lane[Group]) -> None:
         if shape.lane is not None:
             shape.lane.shapes.size -= 1
         shape.lane = lane

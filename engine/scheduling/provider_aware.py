@@ -27,9 +27,9 @@ class ProviderAwareTaskAdmissionPolicy:
     """The shares of `shares`, and advice from request pressure, which it only reads.
 
     A resource is pressed while it cools down or has `pressed_waiters` waiting for it. A head whose
-    first request goes there is passed over for a peer that needs the same scheduler resources,
-    fits, and whose provider is not pressed, and such a peer need not keep to its share for a
-    pressed one's sake; where there is none the head is admitted as usual. It is looked at again
+    first request goes there is passed over for a peer that needs the same broadest resource, fits,
+    and whose provider is not pressed, and such a peer need not keep to its share for a pressed
+    one's sake; where there is none the head is admitted as usual. It is looked at again
     when the cooldown ends and, in turn with the others that were passed over, at each release of
     the broadest resource it needs, so none is passed over for ever.
     """
@@ -64,11 +64,8 @@ class ProviderAwareTaskAdmissionPolicy:
         def could_run(peer: SchedulableTask) -> bool:
             return fits(peer, admission_view) and is_free(peer)
 
-        amounts = item.resource_request.amounts
-        for resource in amounts:
-            if any_contender(item, resource, queue_view, could_run):
-                break
-        else:
+        broadest = next(iter(item.resource_request.amounts), None)
+        if broadest is None or not any_contender(item, broadest, queue_view, could_run):
             return decision
         cooling = pressed.cooldown_remaining_seconds > 0
         advisory: dict[str, object] = {
@@ -83,7 +80,7 @@ class ProviderAwareTaskAdmissionPolicy:
             "policy_denial",
             (),
             pressed.blocked_until_monotonic if cooling else None,
-            look_again_on=next(iter(amounts), None),
+            look_again_on=broadest,
             diagnostics={"advisory": advisory},
         )
 

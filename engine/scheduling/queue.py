@@ -71,7 +71,7 @@ class FairTaskQueue:
     """
 
     def __init__(self) -> None:
-        self._order = FairOrder()
+        self._order: FairOrder[_Group] = FairOrder()
         self._version = 0
         self._serial = 0
         self._queued: dict[str, tuple[int, SchedulableTask]] = {}
@@ -132,8 +132,7 @@ class FairTaskQueue:
         for refused in self._refused:
             order.enter(refused, _needs(refused.head), tier=1)
         self._refused.clear()
-        while (found := order.first()) is not None:
-            group = self._groups[found.key]
+        while (group := order.first()) is not None:
             verdict = is_eligible(group.head, view)
             if verdict.eligible:
                 return QueueSelection(group.head, view, self._version)
@@ -382,7 +381,6 @@ class _Window:
     def contenders(
         self, group: TaskGroupKey, resource: SchedulerResourceKey
     ) -> Iterator[SchedulableTask]:
-        groups = self._queue._groups
         for peer in self._queue._order.candidates(resource):
             if peer.key != group:
-                yield groups[peer.key].head
+                yield peer.head
