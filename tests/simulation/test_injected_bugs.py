@@ -172,7 +172,7 @@ def shorter_cooldown(patch: Patch) -> None:
 
 
 def unfair_order(patch: Patch) -> None:
-    def always_the_same(self: FairOrder, group: Any) -> None:
+    def always_the_same(self: FairOrder[Any], group: Any) -> None:
         self._place(group, group.shape)
 
     patch.setattr(FairOrder, "advance", always_the_same)
