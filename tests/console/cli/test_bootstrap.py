@@ -234,19 +234,48 @@ def test_two_runs_at_once_are_told_apart(control: Control) -> None:
     }
 
 
-def test_what_no_run_can_be_named_for_is_of_the_next_one(control: Control) -> None:
+def test_what_comes_before_a_run_is_of_that_run_alone(control: Control) -> None:
+    """A preview checks its models before it has an id, while the run before it has just ended."""
     recorder = Recorder(control)
-    preparation = Preparation("only")
     stream = lines(storm=False, rows=2)
-    early = [one for one in stream if one["event_kind"] == "request_wait_started"][:3]
-    for fields in early:
-        recorder.take(None, True, event({**fields, "captured_correlation": None}, None))
-    for fields in stream:
-        recorder.take(preparation, is_request(fields), event(fields, "only"))
+    kinds = ("request_wait_started", "request_lease_acquired", "request_lease_released")
+    checks = [
+        {**next(one for one in stream if one["event_kind"] == kind), "captured_correlation": None}
+        for kind in kinds
+    ]
+    for name in ("first", "second"):
+        preparation = Preparation(name)
+        for fields in checks:
+            recorder.take(None, True, event(fields, None))
+        call = next(one for one in stream if one["event_kind"] == "model_request_started")
+        recorder.take(preparation, True, event({**call, "captured_correlation": None}, None))
+        for fields in stream:
+            recorder.take(preparation, is_request(fields), event(fields, name))
+        recorder.write()
+    recorder.close()
+    expected = [(one["event_kind"], one["sequence"]) for one in (*stream, *checks, call)]
+    assert {name: all_of(events) for name, events in recorded().items()} == {
+        "first": sorted(expected),
+        "second": sorted(expected),
+    }
+
+
+def test_a_limit_that_changes_for_all_is_told_to_each_run(control: Control) -> None:
+    recorder = Recorder(control)
+    stream = lines(storm=False, rows=2)
+    change = next(one for one in stream if one["event_kind"] == "request_resource_registered")
+    first = Preparation("first")
+    for fields in stream[:60]:
+        recorder.take(first, is_request(fields), event(fields, "first"))
+    recorder.take(None, True, event({**change, "captured_correlation": None}, None))
+    recorder.write()
+    second = Preparation("second", made_at=change["captured_at_monotonic"] + 1)
+    for fields in stream[:60]:
+        recorder.take(second, is_request(fields), event(fields, "second"))
     recorder.write()
     recorder.close()
-    (events,) = recorded().values()
-    assert len(events) == len(stream) + 3
+    found = recorded()
+    assert (len(found["first"]), len(found["second"])) == (61, 60)
 
 
 def test_too_many_events_at_once_are_counted_and_ends_are_kept(

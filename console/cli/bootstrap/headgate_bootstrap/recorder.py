@@ -63,8 +63,10 @@ OUTCOMES = {"success": "success", "cancelled": "cancelled"}
 class Preparation:
     """What one resource provider is made for: no run, or one run after another."""
 
-    def __init__(self, dataset: str | None) -> None:
+    def __init__(self, dataset: str | None, made_at: float = 0.0) -> None:
+        """`made_at`: monotonic seconds; what nobody owns and is older is of no run of this."""
         self.dataset = dataset
+        self.made_at = made_at
         self.run: Run | None = None
 
 
@@ -99,7 +101,9 @@ class Recorder:
         self._closed = False
         self._refused = 0
         self._runs: list[Run] = []
-        self._early: deque[tuple[str | None, dict[str, Any]]] = deque(maxlen=MOST_EARLY)
+        self._early: deque[tuple[str | Preparation | None, dict[str, Any]]] = deque(
+            maxlen=MOST_EARLY
+        )
 
     # For any thread
 
@@ -109,7 +113,7 @@ class Recorder:
             self._closed = False
             self._thread = threading.Thread(target=self._work, name="headgate", daemon=True)
             self._thread.start()
-        return Preparation(dataset)
+        return Preparation(dataset, time.monotonic())
 
     def take(self, preparation: Preparation | None, is_request: bool, event: object) -> None:
         """`preparation` is None where the event may be of any run."""
@@ -187,23 +191,34 @@ class Recorder:
                 self._add(preparation.run, False, fields)
             return
         producer_id = _producer_id(fields)
-        if producer_id is None:
-            runs = [] if preparation is None else [preparation.run]
-            owners = [run for run in runs or self._runs if run is not None]
-        else:
+        if producer_id is not None:
             owners = [run for run in self._runs if run.producer_id == producer_id]
+            if not owners:
+                self._early.append((producer_id, fields))
+        elif preparation is not None and preparation.run is not None:
+            owners = [preparation.run]
+        else:
+            # A check that a model answers, or a limit that all share: tasks have a run's id.
+            owners = [run for run in self._runs if run.ends_at is None]
+            if preparation is not None or fields.get("request_attempt_id") is not None:
+                owners = []
+            self._early.append((preparation, fields))
         for run in owners:
             self._add(run, True, fields)
-        if not owners:
-            self._early.append((producer_id, fields))
 
     def _begin(self, preparation: Preparation, started: dict[str, Any]) -> None:
         if preparation.run is not None:
             self._end(preparation.run)
         preparation.run = None
         producer_id = _producer_id(started)
-        early = [fields for owner, fields in self._early if owner in (None, producer_id)]
-        others = [one for one in self._early if one[0] not in (None, producer_id)]
+        mine = (None, producer_id, preparation)
+        early = [
+            fields
+            for owner, fields in self._early
+            if owner in mine
+            and (owner is not None or fields["captured_at_monotonic"] >= preparation.made_at)
+        ]
+        others = [one for one in self._early if one[0] not in mine]
         self._early = deque(others, MOST_EARLY)
         first = min([started, *early], key=lambda fields: fields["captured_at_monotonic"])
         try:
