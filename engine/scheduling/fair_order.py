@@ -23,13 +23,15 @@ Needs = tuple[tuple[SchedulerResourceKey, int], ...]
 class OrderedGroup:
     """A group's place in the order. Tags count from the offset of its shape."""
 
-    __slots__ = ("index", "key", "placed", "shape", "stamp", "tag", "weight")
+    __slots__ = ("index", "key", "left_at", "placed", "shape", "stamp", "tag", "weight")
 
     def __init__(self, key: TaskGroupKey, index: int, weight: float) -> None:
         self.key = key
         self.index = index
         self.weight = weight
         self.tag = 0.0
+        self.left_at = 0.0
+        """Its tag in virtual time, as it was when it left its shape."""
         self.stamp = 0
         self.shape: _Shape[Any] | None = None
         self.placed = False
@@ -155,20 +157,18 @@ class FairOrder(Generic[Group]):
         """Join, or move, at the current virtual time: no credit for the time away.
 
         Where a whole shape lags behind virtual time (it was short of something), the group takes
-        its place among its equals; the shape will come back as one.
+        its place among its equals: one that comes from elsewhere is set back as far as the shape
+        lags, since the shape will come back as one.
         """
         self.leave(group)
         old = group.shape
         shape = self._shapes.get((tier, needs)) or self._new_shape(needs, tier)
+        clock = self._clock_of(shape)
         if old is not shape:
-            group.tag += (0.0 if old is None else old.offset) - shape.offset
+            group.tag = group.left_at - (self._now - clock) - shape.offset
             group.shape = shape
             shape.members += 1
             self._lose_member(old)
-        clock = self._now
-        equal = shape.groups.top()
-        if equal is not None:
-            clock = min(clock, equal[0][0] + shape.offset)
         group.tag = max(group.tag, clock - shape.offset)
         group.placed = True
         shape.groups.size += 1
@@ -179,6 +179,7 @@ class FairOrder(Generic[Group]):
         if group.placed:
             shape = group.shape
             assert shape is not None
+            group.left_at = group.tag + shape.offset + self._now - self._clock_of(shape)
             group.placed = False
             group.stamp = next(self._stamps)
             shape.groups.size -= 1
@@ -235,6 +236,11 @@ class FairOrder(Generic[Group]):
         shape: _Shape[Group] = _Shape(needs, tier)
         self._shapes[tier, needs] = shape
         return shape
+
+    def _clock_of(self, shape: _Shape[Group]) -> float:
+        """Virtual time as the shape has it: its first start, where that lags behind."""
+        first = shape.groups.top()
+        return self._now if first is None else min(self._now, first[0][0] + shape.offset)
 
     def _lose_member(self, shape: _Shape[Group] | None) -> None:
         if shape is not None:

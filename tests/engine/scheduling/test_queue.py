@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.identity import SchedulerResourceKey, TaskGroupKey
+from engine.scheduling.fair_order import FairOrder, OrderedGroup
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.types import (
     ELIGIBLE,
@@ -285,6 +286,28 @@ def test_a_shape_comes_back_as_one_with_its_weights_kept() -> None:
         taken[selection.item.payload.column] += 1
         free = 0
     assert taken == {"heavy": 30, "light": 10}
+
+
+def test_a_group_that_joins_a_shape_that_lags_is_not_pushed_back_with_it() -> None:
+    order: FairOrder[OrderedGroup] = FairOrder()
+    lagging, joining, other = (
+        OrderedGroup(key(name), index, 1.0) for index, name in enumerate(("l", "j", "o"))
+    )
+    needs, others = ((SLOT, 1),), ((stage("x"), 1),)
+    order.enter(lagging, needs, tier=1)
+    order.enter(other, others)
+    for _ in range(7):
+        order.advance(other)
+    order.leave(other)
+    order.enter(joining, needs)
+    order.enter(joining, needs, tier=1)
+    turns = []
+    for _ in range(6):
+        first = order.first()
+        assert first is not None
+        turns.append(first)
+        order.advance(first)
+    assert turns == [lagging, joining] * 3
 
 
 def test_the_view_tells_the_facts() -> None:
