@@ -27,7 +27,7 @@ from replay.state import State
 
 __all__ = ["DIAGNOSIS_VERSION", "Diagnosis"]
 
-INSTANT = 0.0005
+INSTANT = 0.0002
 """Events so close together count as one instant, that of the first: blame is exact to this."""
 LONGEST_STEP = 3 * 3600.0
 """A longer leap of the clock is no time in which anything was waited for."""

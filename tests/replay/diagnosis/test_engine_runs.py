@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-
 import pytest
 
-from engine.clock import LoopClock
-from engine.events import Event, EventStream
+from engine.benchmark.catalogue import SCENARIOS
 from engine.models.script import ErrorWindow, FailureWindow, Latency, RateLimitWindow
-from engine.run import RunControl, execute_run
-from engine.run_plan import plan_run
-from engine.virtual_time import run_virtual
-from engine.workflow.load import LoadedWorkflow
 from engine.workflow.model import (
     LlmTextColumn,
     Model,
@@ -22,36 +14,12 @@ from engine.workflow.model import (
     ScriptedProvider,
     Workflow,
 )
-from replay.fold import Fold, FoldOutput
+from replay.fold import FoldOutput
 from replay.rows import VerdictRow
+from tests.replay.diagnosis.simulated import diagnose
 
 ALPHA, BETA = "alpha/gen/chat", "beta/judge/chat"
 LATENCY = Latency(mean=0.5, spread=0.0)
-
-
-class Collected:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def write_events(self, events: Sequence[Event]) -> None:
-        self.events.extend(events)
-
-
-def diagnose(workflow: Workflow) -> FoldOutput:
-    async def main() -> FoldOutput:
-        loop = asyncio.get_running_loop()
-        clock = LoopClock(loop, wall_start=0.0)
-        plan = plan_run(LoadedWorkflow(workflow, None, {}), inline_functions=True)
-        sink = Collected()
-        stream = EventStream(clock, "run", [sink], loop.call_soon)
-        info = plan.describe("run", clock.wall(), clock.monotonic())
-        await execute_run(plan, stream, clock, control=RunControl(), inline=True)
-        stream.flush()
-        fold = Fold(info)
-        fold.apply(sink.events, 1)
-        return fold.finish(None, lost=False)
-
-    return run_virtual(main())
 
 
 def workflow(
@@ -131,3 +99,26 @@ def test_calls_that_hang_until_their_time_out() -> None:
     assert verdict.resource == BETA
     assert verdict.end - verdict.start == pytest.approx(4.5, abs=0.1)
     assert verdict.detail["calls"] == 4
+
+
+RUNS = {one.id: one for one in SCENARIOS.values() if one.build is not None and one.stop is None}
+
+
+@pytest.mark.parametrize("scenario", RUNS)
+def test_no_scenario_of_the_benchmark_shows_a_broken_engine(scenario: str) -> None:
+    one = RUNS[scenario]
+    assert one.build is not None
+    output = diagnose(one.build(one.smoke_records, one.seed))
+    assert [row.verdict for row in output.verdicts if row.tier in ("A", "B")] == []
+    broken = {row.verdict for row in output.blame} & {"leaked_lease", "lost_wakeup"}
+    assert broken == set()
+
+
+def test_a_start_up_ramp_that_holds_the_calls_down() -> None:
+    """From 1 to 4 calls at once over 12 s; a call takes 0.5 s."""
+    settings = RunSettings(startup_ramp_seconds=12.0)
+    output = diagnose(workflow(60, ScriptedProvider(latency=LATENCY), settings))
+    ramped = named(output, "request_ramp")
+    assert {row.resource for row in ramped} <= {ALPHA, BETA}
+    assert share(output, "request_ramp") > 0.2
+    assert share(output, "request_domain_limit") == 0.0
