@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from replay.frame import Frame
 from replay.state import Ceiling
+
+_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
+
+
+def run_time(text: str) -> float | None:
+    """Seconds of `83.5`, `1:23.5` or `1:02:03`; None if it is none of these."""
+    found = _CLOCK.fullmatch(text.strip())
+    if found is None:
+        return None
+    hours, minutes, seconds = found.groups()
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
 
 
 def clock(seconds: float, tenths: bool = False) -> str:

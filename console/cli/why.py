@@ -3,25 +3,97 @@
 from __future__ import annotations
 
 import click
-import msgspec
+
+from console.cli import exits
 
 
 @click.command()
-@click.argument("recording")
-@click.option("--json", "as_json", is_flag=True, help="The whole report as JSON.")
-def why(recording: str, as_json: bool) -> None:
-    """Say why RECORDING stood still: shares of blame, verdicts, and the events that prove them."""
+@click.argument("recording", required=False)
+@click.option("--json", "form", flag_value="json", help="The whole report as JSON.")
+@click.option("--markdown", "form", flag_value="markdown", help="The report as Markdown.")
+@click.option("--schema", is_flag=True, help="The JSON Schema of the report, without a recording.")
+@click.option("--at", metavar="T", help="Only what held at one time: 83.5, 1:23.5, 1:02:03.")
+@click.option("--between", nargs=2, metavar="A B", help="Only what lies between two times.")
+@click.option("--task", metavar="ID", help="With the life of one task: each wait and what kept it.")
+@click.option(
+    "--fail-on",
+    "fail_on",
+    multiple=True,
+    metavar="VERDICT",
+    help="Exit with 1 where this verdict, or any of this tier (A to F), is among those shown. "
+    "May be given several times.",
+)
+def why(
+    recording: str | None,
+    form: str | None,
+    schema: bool,
+    at: str | None,
+    between: tuple[str, str] | None,
+    task: str | None,
+    fail_on: tuple[str, ...],
+) -> int:
+    """Say why RECORDING stood still: shares of blame, verdicts, and the events that prove them.
+
+    Times are run time, as the report writes them: 0:00.0 is the first event.
+    """
+    import msgspec
+
     from console.cli.show import read_all
-    from replay.diagnosis.report import build_report, render_text
+    from engine.errors import UserError
+    from replay.diagnosis.recompute import up_to_date
+    from replay.diagnosis.report import build_report, render_markdown, render_text
+    from replay.diagnosis.why import schema as report_schema
     from replay.session import Session
 
+    if schema:
+        click.echo(msgspec.json.format(msgspec.json.encode(report_schema())).decode())
+        return exits.OK
+    if recording is None:
+        raise click.UsageError("Missing argument 'RECORDING'.")
+    if at is not None and between is not None:
+        raise click.UsageError("Give either --at or --between.")
+    _check_names(fail_on)
+    times = [_seconds(text) for text in (between or ([at] * 2 if at is not None else []))]
+    if times and times[1] < times[0]:
+        raise click.UsageError(f"--between: {times[1]:g} s is before {times[0]:g} s.")
     session = Session.open(recording, growing=False)
     try:
         read_all(session)
-        report = build_report(session.reader)
+        reader = up_to_date(session.reader)
+        t0 = reader.bounds().t0
+        window = (t0 + times[0], t0 + times[1]) if times else None
+        report = build_report(reader, window, task)
+    except LookupError:
+        raise UserError(
+            f"{recording} has no task {task}; ids look like question/17, and "
+            f'headgate sql {recording} "SELECT task_id FROM tasks" lists them'
+        ) from None
     finally:
         session.close()
-    if as_json:
+    if form == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+    elif form == "markdown":
+        click.echo(render_markdown(report), nl=False)
     else:
         click.echo(render_text(report))
+    found = {name for row in report.verdicts for name in (row.verdict, row.tier)}
+    return exits.FOUND if found.intersection(fail_on) else exits.OK
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    from replay.diagnosis.verdicts import TIERS, WORKING
+
+    known = {name for name in TIERS if name != WORKING}
+    for name in names:
+        if name not in known and name not in "ABCDEF":
+            listed = ", ".join(sorted(known))
+            raise click.UsageError(f"There is no verdict {name}. Tiers A to F, or: {listed}.")
+
+
+def _seconds(text: str) -> float:
+    from console.text import run_time
+
+    seconds = run_time(text)
+    if seconds is None:
+        raise click.UsageError(f"{text} is no time; write 83.5, 1:23.5 or 1:02:03.")
+    return seconds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -15,12 +14,12 @@ from textual.widgets import Input
 
 from console.keys import Control, bindings
 from console.paint import Row, Runs
+from console.text import run_time
 from console.theme import Look
 from console.widgets.drawn import Drawn
 
 QuitAnswer = Literal["leave", "stop", "cancel"]
 _RAISED = " on raised"
-_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +38,9 @@ def parse_target(text: str) -> Target | None:
         number = text[1:].replace(",", "")
         return Target(ordinal=int(number)) if number.isascii() and number.isdigit() else None
     sign = text[:1] if text[:1] in ("+", "-") else ""
-    found = _CLOCK.fullmatch(text[len(sign) :].strip())
-    if found is None:
+    value = run_time(text[len(sign) :])
+    if value is None:
         return None
-    hours, minutes, seconds = found.groups()
-    value = int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
     if sign:
         return Target(offset=-value if sign == "-" else value)
     return Target(run_time=value)

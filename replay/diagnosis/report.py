@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, Protocol
 
 from engine.events import RunInfo
 from replay.diagnosis.memory import DIAGNOSIS_VERSION
 from replay.diagnosis.provable import not_provable
+from replay.diagnosis.report_markdown import render_markdown
 from replay.diagnosis.report_text import render_text
+from replay.diagnosis.story import tell
 from replay.diagnosis.summary import by_subject, cell_shares, run_shares, subject
-from replay.diagnosis.verdicts import WORKING, advice, phrase
+from replay.diagnosis.verdicts import WORKING, advice, phrase, provider_of
 from replay.diagnosis.why import (
     REPORT_VERSION,
     BlameLine,
     ColumnBlame,
+    PartBlame,
     RunFacts,
     VerdictLine,
     WhyReport,
 )
 from replay.frame import Share
-from replay.rows import BlameRow, VerdictRow
+from replay.rows import AttemptRow, BlameRow, LeaseRow, VerdictRow
 from replay.sources.base import BrokenLine
+from replay.state import State
 
-__all__ = ["REPORT_VERSION", "WhyReport", "build_report", "render_text"]
+__all__ = ["REPORT_VERSION", "WhyReport", "build_report", "render_markdown", "render_text"]
 
 
 class Status(Protocol):
@@ -67,11 +71,18 @@ class Reader(Protocol):
 
     def broken_lines(self) -> Sequence[BrokenLine]: ...
 
+    def state_at(self, ordinal: int) -> State: ...
 
-def build_report(reader: Reader, window: tuple[float, float] | None = None) -> WhyReport:
+    def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]: ...
+
+
+def build_report(
+    reader: Reader, window: tuple[float, float] | None = None, task: str | None = None
+) -> WhyReport:
     """Why the run did not go faster, over `window` (monotonic seconds) or all of it.
 
-    Blame is kept by the second: a window takes in every second that it touches.
+    Blame is kept by the second: a window takes in every second that it touches. With `task` also
+    the story of that task; raises `LookupError` where the recording has no such task.
     """
     run, status, bounds = reader.run(), reader.status(), reader.bounds()
     start, end = window if window is not None else (bounds.t0, bounds.t1)
@@ -113,7 +124,33 @@ def build_report(reader: Reader, window: tuple[float, float] | None = None) -> W
         cell_blame_by_column=_by_column(run, cell_rows),
         verdicts=tuple(_verdict(row, bounds.t0) for row in verdicts),
         lacks=run.lacks,
+        run_blame_by_provider=_by_part(
+            (provider_of(row.resource) for row in run_rows), run_rows, run_shares
+        ),
+        cell_blame_by_row_group=_by_part(
+            ("" if row.row_group is None else str(row.row_group) for row in cell_rows),
+            cell_rows,
+            cell_shares,
+        ),
         not_provable=not_provable(run),
+        task=None if task is None else tell(reader, task, verdicts),
+    )
+
+
+def _by_part(
+    parts: Iterable[str],
+    rows: list[BlameRow],
+    shares: Callable[[list[BlameRow]], Sequence[Share]],
+) -> tuple[PartBlame, ...]:
+    """Blame by part, those with numbers for a name in the order of these."""
+    by_part: dict[str, list[BlameRow]] = {}
+    for part, row in zip(parts, rows, strict=True):
+        if part:
+            by_part.setdefault(part, []).append(row)
+    names = sorted(by_part, key=lambda name: (int(name) if name.isdecimal() else 0, name))
+    return tuple(
+        PartBlame(name, sum(row.seconds for row in by_part[name]), _lines(shares(by_part[name])))
+        for name in names
     )
 
 

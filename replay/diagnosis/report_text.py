@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from replay.diagnosis.verdicts import count_text, duration_text, phrase
-from replay.diagnosis.why import BlameLine, VerdictLine, WhyReport
+from replay.diagnosis.why import BlameLine, TaskStory, VerdictLine, WhyReport
 
 LINES_SHOWN = 12
 VERDICTS_SHOWN = 8
@@ -23,6 +23,9 @@ def render_text(report: WhyReport, width: int = 80) -> str:
     lines += _table("Run: where the request slots in demand went", report.run_blame, width)
     lines += _table("Cells: where their time went, from ready to done", report.cell_blame, width)
     lines += _columns(report, width)
+    lines += _providers(report, width)
+    if report.task is not None:
+        lines += _story(report.task, width)
     lines += _verdicts(report, width)
     if report.not_provable:
         names = ", ".join(phrase(verdict) for verdict in report.not_provable)
@@ -43,7 +46,8 @@ def clock(seconds: float) -> str:
     return f"{sign}{minutes}:{rest // 10:02d}.{rest % 10}"
 
 
-def _head(report: WhyReport, width: int) -> list[str]:
+def headline(report: WhyReport) -> str:
+    """What ran, how it ended and how much of it is known."""
     run = report.run
     if run.producer_lost:
         end = "its producer is gone without an end"
@@ -62,9 +66,16 @@ def _head(report: WhyReport, width: int) -> list[str]:
         parts.append(f"{run.lost_events} lost")
     if run.broken_lines:
         parts.append(count_text(run.broken_lines, "unreadable line"))
-    lines = _wrap(", ".join(parts), width)
-    if report.start > 0.05 or report.end < run.seconds - 0.05:
-        lines.append(f"from {clock(report.start)} to {clock(report.end)}")
+    return ", ".join(parts)
+
+
+def _head(report: WhyReport, width: int) -> list[str]:
+    lines = _wrap(headline(report), width)
+    if report.start > 0.05 or report.end < report.run.seconds - 0.05:
+        if report.end > report.start:
+            lines.append(f"from {clock(report.start)} to {clock(report.end)}")
+        else:
+            lines.append(f"at {clock(report.start)}")
     return lines
 
 
@@ -113,6 +124,38 @@ def _columns(report: WhyReport, width: int) -> list[str]:
     return lines
 
 
+def _providers(report: WhyReport, width: int) -> list[str]:
+    if len(report.run_blame_by_provider) < 2:
+        return []
+    longest = max(len(one.part) for one in report.run_blame_by_provider)
+    lines = _wrap("Run by provider", width)
+    for one in report.run_blame_by_provider:
+        head = f"  {_cut(one.part, width // 4):<{min(longest, width // 4)}}  "
+        parts = [
+            f"{line.phrase} {100 * line.fraction:.0f} %"
+            for line in one.blame[:4]
+            if line.fraction >= 0.005
+        ]
+        lines += _wrap(", ".join(parts), width, head, " " * len(head))
+    lines.append("")
+    return lines
+
+
+def _story(story: TaskStory, width: int) -> list[str]:
+    place = "" if story.position is None else f", {story.position} of its group before it"
+    lines = _wrap(f"Task {story.task_id}: {story.state}{place}", width)
+    for step in story.steps:
+        end = "..." if step.end is None else clock(step.end)
+        kept = [f"{phrase(name)} {duration_text(s)}" for name, s in step.verdicts.items()]
+        text = f"{step.what} {step.resource or ''}".strip()
+        if kept:
+            text += ": " + ", ".join(kept)
+        head = f"  {clock(step.start):>8} to {end:<8} "
+        lines += _wrap(text, width, head, " " * len(head))
+    lines.append("")
+    return lines
+
+
 def _verdicts(report: WhyReport, width: int) -> list[str]:
     if not report.verdicts:
         text = "Verdicts: none. Nothing stood still for longer than it normally does."
@@ -132,6 +175,13 @@ def _verdict(verdict: VerdictLine, width: int) -> list[str]:
     span = f"{clock(verdict.start)} to {clock(verdict.end)}"
     lines = [_cut(f"  {span}  {verdict.verdict}{where}", width)]
     lines += _wrap(verdict.sentence, width, "    ")
+    for fact in facts_of(verdict):
+        lines += _wrap(fact, width, "    ", "      ")
+    return lines
+
+
+def facts_of(verdict: VerdictLine) -> list[str]:
+    """What stands behind a verdict, one fact each."""
     facts = []
     limited = verdict.detail.get("limited_seconds")
     if limited is not None:
@@ -139,6 +189,12 @@ def _verdict(verdict: VerdictLine, width: int) -> list[str]:
         facts.append(f"429s: from {first} to {last}" if last != first else f"429s: at {first}")
     if verdict.holders:
         facts.append("held by: " + "; ".join(_holder(one) for one in verdict.holders[:3]))
+    needed, free = verdict.detail.get("needed"), verdict.detail.get("free")
+    if type(needed) is int and type(free) is int:
+        facts.append(f"needs {needed} more, {free} free of {verdict.detail.get('limit', '?')}")
+    path = verdict.detail.get("critical_path") or []
+    if len(path) > 1:
+        facts.append("critical path: " + " > ".join(path))
     if verdict.expected_release is not None:
         facts.append(f"frees itself: at {clock(verdict.expected_release)}")
     also = {name: share for name, share in verdict.also.items() if share >= 0.005}
@@ -150,9 +206,7 @@ def _verdict(verdict: VerdictLine, width: int) -> list[str]:
         facts.append("proved by events: " + ", ".join(str(one) for one in shown))
     if verdict.advice:
         facts.append("what to do: " + verdict.advice)
-    for fact in facts:
-        lines += _wrap(fact, width, "    ", "      ")
-    return lines
+    return facts
 
 
 def _holder(holder: dict[str, object]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 
 
 class RunFacts(msgspec.Struct, frozen=True):
@@ -41,6 +41,40 @@ class ColumnBlame(msgspec.Struct, frozen=True):
     seconds: float
     """Cell-seconds from dependency-ready to released."""
     blame: tuple[BlameLine, ...]
+
+
+class PartBlame(msgspec.Struct, frozen=True):
+    """The blame of one part: a provider (slots of its request resources) or a row group (cells)."""
+
+    part: str
+    seconds: float
+    blame: tuple[BlameLine, ...]
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A stretch in the life of a task."""
+
+    start: float
+    end: float | None
+    """None while it goes on, or where the end is not known."""
+    what: str
+    resource: str | None = None
+    verdicts: dict[str, float] = {}
+    """Verdicts of stalls that kept it, with the seconds that each covers."""
+
+
+class TaskStory(msgspec.Struct, frozen=True):
+    """The joined timeline of one task."""
+
+    task_id: str
+    column: str
+    row_group: int | None
+    row: int | None
+    state: str
+    """`completed`, `dropped`, `cancelled`, `deferred`, or what it does at the end."""
+    position: int | None
+    """Tasks of its group before it in the queue; None unless it is queued at the end."""
+    steps: tuple[Step, ...]
 
 
 class VerdictLine(msgspec.Struct, frozen=True):
@@ -78,3 +112,19 @@ class WhyReport(msgspec.Struct, frozen=True):
     """What the producer's stream does not carry."""
     not_provable: tuple[str, ...] = ()
     """Verdicts that this stream could not prove: that they are absent says nothing."""
+    run_blame_by_provider: tuple[PartBlame, ...] = ()
+    cell_blame_by_row_group: tuple[PartBlame, ...] = ()
+    task: TaskStory | None = None
+    """Only where one was asked for."""
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of `WhyReport`."""
+    template = "#/$defs/{name}"
+    (top,), definitions = msgspec.json.schema_components([WhyReport], ref_template=template)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "headgate why",
+        **top,
+        "$defs": definitions,
+    }

@@ -195,6 +195,25 @@ class RecordingReader:
         except (msgspec.MsgspecError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
 
+    def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]:
+        """The leases of one task and the request attempts made under them, oldest first."""
+        leases = self._rows(
+            f"SELECT {column_list('leases')} FROM leases WHERE task_id = ?"
+            " ORDER BY acquired_ordinal",
+            task_id,
+        )
+        attempts = self._rows(
+            f"SELECT {column_list('attempts')} FROM attempts WHERE execution_id IN"
+            " (SELECT execution_id FROM leases WHERE task_id = ?) ORDER BY first_ordinal",
+            task_id,
+        )
+        return [LeaseRow(*row) for row in leases], [AttemptRow(*row) for row in attempts]
+
+    def diagnosis_version(self) -> int:
+        """Of the blame and the verdicts that are stored; 0 where none is told."""
+        stored = self._meta("diagnosis_version")
+        return int(stored) if stored is not None and stored.isdecimal() else 0
+
     def broken_lines(self) -> list[BrokenLine]:
         rows = self._rows(f"SELECT {column_list('broken_lines')} FROM broken_lines")
         return [BrokenLine(*row) for row in rows]

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from engine.events import SCHEMA_VERSION, Event, RunInfo
 from engine.events.run_folder import installed_versions
+from replay.diagnosis.memory import DIAGNOSIS_VERSION
 from replay.fold import FoldOutput
 from replay.recording.rows import arrow_table, event_row, verdict_row
 from replay.recording.schema import Ending, create_tables
@@ -94,6 +95,7 @@ class RecordingWriter:
         create_tables(connection)
         if self.meta("schema_version") is None:
             self.set_meta("schema_version", str(SCHEMA_VERSION))
+            self.set_meta("diagnosis_version", str(DIAGNOSIS_VERSION))
             self.set_meta("versions", msgspec.json.encode(installed_versions()).decode())
 
     def meta(self, key: str) -> str | None:

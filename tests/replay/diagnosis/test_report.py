@@ -12,8 +12,9 @@ from engine.events import RunInfo
 from replay.diagnosis.report import WhyReport, build_report, render_text
 from replay.diagnosis.report_text import clock
 from replay.diagnosis.summary import bottleneck, cell_shares, run_shares
-from replay.rows import BlameRow, VerdictRow
+from replay.rows import AttemptRow, BlameRow, LeaseRow, VerdictRow
 from replay.sources.base import BrokenLine
+from replay.state import State
 from tests.replay.diagnosis.stream import ALPHA, BETA, QUESTION, VERDICT, Result, Stream
 
 RUN = RunInfo("run-1", "a run")
@@ -53,6 +54,12 @@ class Reader:
 
     def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]:
         return [r for r in self._result.rows if r.scope == scope and bin0 <= r.bin <= bin1]
+
+    def state_at(self, ordinal: int) -> State:
+        return self._result.state
+
+    def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]:
+        return [], []
 
     def verdicts(self, t0: float | None = None, t1: float | None = None) -> list[VerdictRow]:
         first = float("-inf") if t0 is None else t0

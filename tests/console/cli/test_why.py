@@ -1,0 +1,147 @@
+"""`headgate why`: its forms, its windows, the life of a task, and when it fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+import pytest
+
+from console.cli import exits
+from console.cli.main import run_cli
+from replay.diagnosis.memory import DIAGNOSIS_VERSION
+from replay.diagnosis.why import WhyReport
+from replay.recording.ingest import Ingest
+from replay.sources.json_lines import JsonLinesFeed
+from tests.fixtures.data_designer_format import generate
+
+RESOURCE = "beta/judge-70b/chat"
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished recording of a foreign run whose beta goes through a storm."""
+    folder = tmp_path_factory.mktemp("why")
+    generate(folder / "storm.jsonl", storm=True, rows=20)
+    feed = JsonLinesFeed(folder / "storm.jsonl", False)
+    ingest = Ingest(feed, folder / "storm.duckdb")
+    while feed.liveness in ("live", "waiting"):
+        ingest.step()
+    ingest.finish()
+    ingest.close()
+    feed.close()
+    return folder / "storm.duckdb"
+
+
+def asked(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert run_cli(["why", *map(str, arguments)]) == exits.OK
+    return capsys.readouterr().out
+
+
+def report(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    found = json.loads(asked(capsys, *arguments, "--json"))
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_report_says_the_same_in_all_forms(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = report(capsys, recording)["answer"]
+    assert answer.split(".")[0] in " ".join(asked(capsys, recording).split())
+    markdown = asked(capsys, recording, "--markdown")
+    assert markdown.startswith("# Why: ")
+    assert "`request_cooldown`" in markdown
+
+
+def test_the_json_is_what_the_schema_says(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema = json.loads(asked(capsys, "--schema"))
+    found = report(capsys, recording)
+    assert schema["$ref"] == "#/$defs/WhyReport"
+    described = schema["$defs"]["WhyReport"]
+    assert set(found) == set(described["properties"])
+    assert set(described["required"]) <= set(found)
+    msgspec.convert(found, WhyReport)
+    verdict = schema["$defs"]["VerdictLine"]
+    assert all(set(one) == set(verdict["properties"]) for one in found["verdicts"])
+
+
+def test_a_window_has_the_verdicts_that_reach_into_it(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cooldown = next(
+        one for one in report(capsys, recording)["verdicts"] if one["verdict"] == "request_cooldown"
+    )
+    middle = (cooldown["start"] + cooldown["end"]) / 2
+    at = report(capsys, recording, "--at", f"0:{middle:06.3f}")
+    assert at["start"] == at["end"] == pytest.approx(middle, abs=1e-3)
+    assert "request_cooldown" in {one["verdict"] for one in at["verdicts"]}
+    assert sum(line["fraction"] for line in at["run_blame"]) == pytest.approx(1.0)
+    before = report(capsys, recording, "--between", 0, max(0.0, cooldown["start"] - 0.1))
+    assert "request_cooldown" not in {one["verdict"] for one in before["verdicts"]}
+
+
+def test_it_fails_on_a_verdict_or_a_tier(recording: Path) -> None:
+    assert run_cli(["why", str(recording), "--fail-on", "request_cooldown"]) == exits.FOUND
+    assert run_cli(["why", str(recording), "--fail-on", "D"]) == exits.FOUND
+    assert run_cli(["why", str(recording), "--fail-on", "A", "--fail-on", "B"]) == exits.OK
+
+
+def test_a_task_is_told_from_ready_to_released(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connection = duckdb.connect(str(recording), read_only=True)
+    query = "SELECT task_id FROM leases WHERE \"column\" = 'verdict' ORDER BY acquired_at LIMIT 1"
+    (task_id,) = connection.execute(query).fetchone() or ("",)
+    connection.close()
+    story = report(capsys, recording, "--task", task_id)["task"]
+    assert (story["task_id"], story["column"]) == (task_id, "verdict")
+    steps = story["steps"]
+    assert [step["what"].split(" ")[0] for step in steps][:2] == ["ready,", "queued"]
+    assert any(step["resource"] == RESOURCE for step in steps)
+    starts = [step["start"] for step in steps]
+    assert starts == sorted(starts)
+    assert f"Task {task_id}: completed" in asked(capsys, recording, "--task", task_id)
+
+
+def test_what_a_foreign_stream_can_t_prove_is_named(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = report(capsys, recording)["not_provable"]
+    assert {"lost_wakeup", "event_loop_lag"} <= set(named)
+
+
+def test_an_older_diagnosis_is_made_anew(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "old.duckdb"
+    old.write_bytes(recording.read_bytes())
+    connection = duckdb.connect(str(old))
+    connection.execute("UPDATE meta SET value = '1' WHERE key = 'diagnosis_version'")
+    connection.execute("DELETE FROM verdicts")
+    connection.execute("UPDATE blame SET verdict = 'unknown'")
+    connection.close()
+    assert report(capsys, old) == report(capsys, recording)
+    assert report(capsys, old)["diagnosis_version"] == DIAGNOSIS_VERSION
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--at", "soon"], "soon is no time"),
+        (["--between", "5", "3"], "3 s is before 5 s"),
+        (["--at", "1", "--between", "1", "2"], "either --at or --between"),
+        (["--fail-on", "slowness"], "There is no verdict slowness"),
+        (["--task", "nobody/1"], "has no task nobody/1"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(
+    recording: Path, options: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli(["why", str(recording), *options]) == exits.MISUSE
+    assert problem in capsys.readouterr().err
