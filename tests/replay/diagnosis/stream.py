@@ -207,10 +207,10 @@ class Stream:
     def queue(self, column: ColumnInfo, row: int) -> Work:
         return self.enqueue(self.ready(column, row))
 
-    def run_task(self, work: Work) -> Work:
+    def run_task(self, work: Work, **lease: Any) -> Work:
         self.scheduler("selected", work)
         work.lease = self._id("t")
-        self.scheduler("task_lease_acquired", work, resources=work.column.resources)
+        self.scheduler("task_lease_acquired", work, resources=work.column.resources, **lease)
         work.execution = self._id("e")
         self.scheduler("worker_spawned", work)
         return work

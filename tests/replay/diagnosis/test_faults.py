@@ -253,13 +253,10 @@ def test_a_group_that_may_borrow_no_more() -> None:
     """It holds 2 of 4 slots, its ceiling of debt keeps it from the rest, and nobody is there."""
     stream = Stream((VERDICT, RATING), {"submission": 64, BETA_STAGE: 4})
     stream.register(BETA, 4)
-    works = [stream.call(stream.begin(VERDICT, row)) for row in range(2)]
+    owed = {VERDICT.group: {BETA_STAGE: 2}}
+    first, second = stream.queue(VERDICT, 0), stream.queue(VERDICT, 1)
+    works = [stream.call(stream.run_task(first)), stream.call(stream.run_task(second, debt=owed))]
     stream.queue(VERDICT, 2)
-    stream.scheduler(
-        "scheduler_health_snapshot",
-        reason="periodic",
-        snapshot={"debt_by_group": {VERDICT.group: {BETA_STAGE: 2}}},
-    )
     denied(stream, verdict="borrow_debt")
     beat(stream, 20.0)
     for work in works:
