@@ -75,18 +75,19 @@ def run_live(
     """
     script = LiveScript(command, control)
     over = threading.Event()
+    looking = threading.Lock()
     taken: list[SeenRun] = []
+    said: list[str] = []
 
     def look() -> None:
-        runs, warnings = control.look()
-        for run in runs:
-            script.keep_output(run)
-            take(run)
-            taken.append(run)
-        for warning in warnings:
-            said.append(warning)
+        with looking:
+            runs, warnings = control.look()
+            for run in runs:
+                script.keep_output(run)
+                take(run)
+                taken.append(run)
+            said.extend(warnings)
 
-    said: list[str] = []
     watcher = threading.Thread(target=_keep_looking, args=(look, over), daemon=True)
     watcher.start()
     shown = 0
@@ -96,7 +97,9 @@ def run_live(
         while True:
             try:
                 ended = script.process.poll() is not None
-                if shown < len(taken):
+                if ended:
+                    look()
+                if shown < len(taken) and not interrupts:
                     run = taken[shown]
                     shown += 1
                     outcome = show_terminal(
@@ -112,7 +115,7 @@ def run_live(
                     elif script.process.poll() is None and run.folder.producer_lives:
                         say(f"the run goes on; come back with: headgate watch {run.run_id}")
                         return None
-                    elif script.process.poll() is None:
+                    elif script.process.poll() is None and shown == len(taken):
                         say("that run is over, the script goes on; Ctrl+C stops it")
                 elif ended:
                     break

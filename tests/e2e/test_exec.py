@@ -435,6 +435,13 @@ def test_live_shows_the_run_and_what_the_script_prints(desk: Path) -> None:
     assert "after the run" in (desk / "here" / "output.log").read_text()
 
 
+def test_live_shows_also_a_run_that_was_over_at_once(desk: Path) -> None:
+    with in_terminal(desk, CREATE, "--live", "--out", "here") as terminal:
+        terminal.wait_for("Overview", "ENDED", "5/5 rows")
+        terminal.send("q")
+        assert terminal.wait_exit() == 0
+
+
 def test_live_leaves_the_script_running(desk: Path) -> None:
     write_stand_in(desk, lines(storm=False, rows=2))
     with in_terminal(desk, LIVE, "--live", "--out", "here") as terminal:
