@@ -203,7 +203,8 @@ class FairOrder(Generic[Group]):
         self._place(group, shape)
 
     def has_needs(self, group: Group, needs: Needs) -> bool:
-        return group.shape is not None and group.shape.needs == needs
+        shape = group.shape
+        return shape is not None and (shape.needs is needs or shape.needs == needs)
 
     def park(self, group: Group, resource: SchedulerResourceKey) -> None:
         """The group's head lacks units of `resource`, and so do all of its shape."""

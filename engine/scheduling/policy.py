@@ -19,7 +19,7 @@ from engine.scheduling.types import (
 )
 
 
-class TaskAdmissionPolicyDecision(msgspec.Struct, frozen=True):
+class TaskAdmissionPolicyDecision(msgspec.Struct, frozen=True, gc=False):
     allowed: bool
     reason: DenialReason | None = None
     resources: tuple[SchedulerResourceKey, ...] = ()
@@ -33,7 +33,7 @@ class TaskAdmissionPolicyDecision(msgspec.Struct, frozen=True):
     diagnostics: Mapping[str, Any] = {}
 
 
-class PolicyStateDelta(msgspec.Struct, frozen=True):
+class PolicyStateDelta(msgspec.Struct, frozen=True, gc=False):
     """Changes of debt, in units, that the controller books with the lease."""
 
     debt_changes: Mapping[tuple[TaskGroupKey, SchedulerResourceKey], int] = {}

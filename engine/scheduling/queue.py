@@ -8,7 +8,7 @@ from heapq import heapify, heappop, heappush
 from itertools import islice
 
 from engine.identity import SchedulerResourceKey, TaskGroupKey
-from engine.scheduling.fair_order import FairOrder, Needs, OrderedGroup
+from engine.scheduling.fair_order import FairOrder, OrderedGroup
 from engine.scheduling.types import Eligibility, QueueSelection, QueueView, SchedulableTask
 
 _CHANGES_REMEMBERED = 64
@@ -120,7 +120,7 @@ class FairTaskQueue:
                 group.weight = item.group.weight
                 self._backlogged[group] = None
                 self._idle.pop(group, None)
-                self._order.enter(group, _needs(item))
+                self._order.enter(group, item.resource_request.needs)
             self._add_demand(group, item)
         if accepted:
             self._version += 1
@@ -130,7 +130,7 @@ class FairTaskQueue:
         """The first eligible head in fair order, or None. Takes nothing out, moves no time."""
         view, order = self._view, self._order
         for refused in self._refused:
-            order.enter(refused, _needs(refused.head), tier=1)
+            order.enter(refused, refused.head.resource_request.needs, tier=1)
         self._refused.clear()
         while (group := order.first()) is not None:
             verdict = is_eligible(group.head, view)
@@ -212,7 +212,7 @@ class FairTaskQueue:
             self._order.leave(group)
             self._refused[group] = None
         else:
-            self._order.enter(group, _needs(group.head), tier=1)
+            self._order.enter(group, group.head.resource_request.needs, tier=1)
             group.yielded += 1
             for resource in verdict.resources:
                 demand = self._demand.get(resource)
@@ -259,7 +259,7 @@ class FairTaskQueue:
 
     def _re_enter(self, group: _Group) -> None:
         self._forget_verdict(group)
-        self._order.enter(group, _needs(group.head))
+        self._order.enter(group, group.head.resource_request.needs)
 
     def _remove_head(self, group: _Group) -> None:
         tasks, queued = group.tasks, self._queued
@@ -273,7 +273,9 @@ class FairTaskQueue:
             self._order.leave(group)
             del self._backlogged[group]
             self._retire(group)
-        elif not group.placed or not self._order.has_needs(group, _needs(group.head)):
+        elif not group.placed or not self._order.has_needs(
+            group, group.head.resource_request.needs
+        ):
             self._re_enter(group)
         self._take_demand(group, item)
 
@@ -318,10 +320,6 @@ class FairTaskQueue:
                 _, _, time, other = heappop(yielding)
                 if other.gives_way(time):
                     self._re_enter(other)
-
-
-def _needs(item: SchedulableTask) -> Needs:
-    return tuple(item.resource_request.amounts.items())
 
 
 class _Window:

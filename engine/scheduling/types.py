@@ -20,7 +20,7 @@ ReleaseReason = Literal[
 WaitsFor = Literal["resource", "own_release", "peers"]
 
 
-class TaskPayload(msgspec.Struct, frozen=True):
+class TaskPayload(msgspec.Struct, frozen=True, gc=False):
     """One cell (`row` is the global row index) or one batch over a whole row group (`row` None)."""
 
     column: str
@@ -54,11 +54,14 @@ class SchedulerResourceRequest:
     """Units of each scheduler resource that a task holds from its lease to its release."""
 
     amounts: Mapping[SchedulerResourceKey, int]
+    needs: tuple[tuple[SchedulerResourceKey, int], ...] = field(init=False, compare=False)
+    """The same, in the order of the request."""
 
     def __post_init__(self) -> None:
         for key, amount in self.amounts.items():
             if amount < 1:
                 raise ValueError(f"amount of {key.label} must be at least 1, not {amount}")
+        object.__setattr__(self, "needs", tuple(self.amounts.items()))
 
     @property
     def labels(self) -> dict[str, int]:
@@ -73,7 +76,7 @@ class ResolvedTaskScheduling:
     resource_request: SchedulerResourceRequest
 
 
-class SchedulableTask(msgspec.Struct, frozen=True):
+class SchedulableTask(msgspec.Struct, frozen=True, gc=False):
     """A ready task with everything that queue and admission may know about it."""
 
     task_id: str
@@ -84,7 +87,7 @@ class SchedulableTask(msgspec.Struct, frozen=True):
     """Where its first request goes, if that is known."""
 
 
-class Eligibility(msgspec.Struct, frozen=True):
+class Eligibility(msgspec.Struct, frozen=True, gc=False):
     """May this head run now, and if not, what would have to happen first?
 
     `waits_for` where it is blocked: `resource` (units of `resources[0]` are missing), `own_release`
@@ -152,7 +155,7 @@ class QueueView(Protocol):
         """Heads of other groups that need the resource and are not known to be blocked."""
 
 
-class QueueSelection(msgspec.Struct, frozen=True):
+class QueueSelection(msgspec.Struct, frozen=True, gc=False):
     """The next task in fair order, and the version of the queue in which that was true."""
 
     item: SchedulableTask
@@ -160,7 +163,7 @@ class QueueSelection(msgspec.Struct, frozen=True):
     sequence_version: int
 
 
-class TaskAdmissionLease(msgspec.Struct, frozen=True):
+class TaskAdmissionLease(msgspec.Struct, frozen=True, gc=False):
     lease_id: str
     item: SchedulableTask
     resources: SchedulerResourceRequest
@@ -168,7 +171,7 @@ class TaskAdmissionLease(msgspec.Struct, frozen=True):
     controller_generation: int
 
 
-class TaskAdmissionDenied(msgspec.Struct, frozen=True):
+class TaskAdmissionDenied(msgspec.Struct, frozen=True, gc=False):
     item: SchedulableTask
     reason: DenialReason
     available_after: float | None = None
@@ -179,7 +182,7 @@ class TaskAdmissionDenied(msgspec.Struct, frozen=True):
 TaskAdmissionDecision = TaskAdmissionLease | TaskAdmissionDenied
 
 
-class ReleaseResult(msgspec.Struct, frozen=True):
+class ReleaseResult(msgspec.Struct, frozen=True, gc=False):
     released: bool
     reason: ReleaseReason
     diagnostics: Mapping[str, Any] = {}
