@@ -207,7 +207,7 @@ def epilogue(control: ExecControl, command: tuple[str, ...]) -> list[str]:
     if control.used:
         return ["Data Designer was imported, but made no run: nothing was recorded"]
     if control.loaded:
-        return ["the script did not use Data Designer: nothing was recorded"]
+        return ["no Data Designer run was seen: nothing was recorded"]
     if control.too_old is not None:
         return [f"Python {control.too_old} is too old for headgate exec, which needs 3.10 or newer"]
     options = isolating(command)

@@ -103,7 +103,7 @@ sys.exit(7)
     shown = ["script.py", "--out", "x", "-h"]
     assert done.stdout == f"1 {own} {shown} their input\n[]\n"
     assert done.stderr.startswith("to stderr\n")
-    assert "did not use Data Designer" in done.stderr
+    assert "no Data Designer run was seen" in done.stderr
     assert done.returncode == 7
 
 
@@ -250,7 +250,6 @@ def test_the_folder_of_another_run_is_refused_before_anything_runs(desk: Path) -
     assert "not empty" in done.stderr
 
 
-NO_FACTORY = "def make_provider(**options): return None"
 NO_SINK = """
 from types import SimpleNamespace
 def create_resource_provider(*, artifact_storage):
@@ -265,28 +264,43 @@ def emit(one):
 """
 
 
+MOVED = """
+import data_designer.engine
+class DataDesigner:
+    def create(self):
+        print("made")
+"""
+NO_FACTORY = "import data_designer.engine.resources.resource_provider\n" + MOVED
+
+
 @pytest.mark.parametrize(
-    ("module", "text"),
+    "modules",
     [
-        ("engine/resources/resource_provider", NO_SINK),
-        ("engine/resources/resource_provider", NO_FACTORY + "\ncreate_resource_provider = 3"),
-        ("interface", "class DataDesigner:\n    def create(self): print('made')\n"),
+        {"engine/resources/resource_provider": NO_SINK},
+        {"engine/resources/resource_provider": "create_it = 3", "interface": NO_FACTORY},
+        {"engine/resources/resource_provider": None, "interface": MOVED},
     ],
+    ids=["no sink", "no factory", "no module"],
 )
 def test_an_unknown_version_runs_unrecorded_with_one_warning(
-    desk: Path, module: str, text: str
+    desk: Path, modules: dict[str, str | None]
 ) -> None:
-    write_stand_in(desk, EVENTS, {module: text})
-    script = (
-        CREATE
-        if "= 3" not in text
-        else "import data_designer.engine.resources." + ("resource_provider\n")
-    )
-    done = run_script(desk, script + "print('to the end')")
+    (desk / "data_designer" / "engine" / "resources" / "resource_provider.py").unlink()
+    write_stand_in(desk, EVENTS, modules)
+    done = run_script(desk, CREATE + "print('to the end')")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("to the end\n")
     assert done.stderr.count("this version of Data Designer") == 1
     assert done.stderr.count("\n") == 1
+
+
+def test_a_known_version_that_is_only_imported_is_no_unknown_one(desk: Path) -> None:
+    write_stand_in(desk, EVENTS, {"interface": MOVED})
+    done = run_script(desk, "import data_designer.interface\nprint('to the end')")
+    assert (done.returncode, done.stdout) == (0, "to the end\n")
+    assert done.stderr == (
+        "headgate: Data Designer was imported, but made no run: nothing was recorded\n"
+    )
 
 
 def test_a_version_without_subscriptions_gives_what_it_has(desk: Path) -> None:
@@ -477,7 +491,7 @@ def test_live_without_a_run_prints_what_the_script_printed(desk: Path) -> None:
     with in_terminal(desk, "print('no run here')", "--live") as terminal:
         assert terminal.wait_exit() == 0
         assert "no run here" in terminal.text
-        assert "did not use Data Designer" in terminal.text
+        assert "no Data Designer run was seen" in terminal.text
     assert list((desk / "headgate-runs").iterdir()) == []
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from headgate_bootstrap import control
 from headgate_bootstrap.recorder import Preparation, Recorder
 
+HOOKED = "data_designer.engine.resources.resource_provider"
 FACTORY = "create_resource_provider"
 SCHEDULER_SINK, REQUEST_SINK = "scheduler_event_sink", "request_event_sink"
 OBSERVABILITY = "data_designer.engine.observability"
@@ -55,7 +57,13 @@ def noticed() -> None:
 
 
 def _check(parent: control.Control) -> None:
-    if not _hooked:
+    """Its public class was imported, or its module can't be, and yet there was nothing to wrap."""
+    if _hooked:
+        return
+    folder = f"/{HOOKED.replace('.', '/')}.py"
+    paths = getattr(sys.modules.get("data_designer"), "__path__", ())
+    missing = not any(os.path.exists(os.path.dirname(path) + folder) for path in paths)
+    if missing or "data_designer.interface.data_designer" in sys.modules:
         _unknown(parent, "nothing of its runs can be recorded")
 
 
