@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 WAIT_SECONDS = 0.05
 
 
-@click.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    options_metavar="[OPTIONS] --",
-)
+@click.command(context_settings={"allow_interspersed_args": False}, options_metavar="[OPTIONS] --")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -55,6 +52,7 @@ def exec(
     is not found, 2 for misuse. With --live 0 also where the script was left running.
     """
     from console.cli.exec_control import CannotStart, ExecControl
+    from console.cli.main import complain
     from console.cli.terminal import is_interactive, require_size
 
     problem = cannot_start(command[0])
@@ -140,11 +138,6 @@ class Watched:
     def conclude(self, command: tuple[str, ...]) -> None:
         for sentence in epilogue(self._control, command):
             say(sentence)
-
-
-def complain(sentence: str, exit_code: int) -> int:
-    say(sentence)
-    return exit_code
 
 
 def say(sentence: str) -> None:

@@ -242,6 +242,21 @@ def test_a_command_that_can_not_run(desk: Path, command: list[str], code: int, s
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--bogus", "--", "echo"], "--bogus"), ([], "COMMAND"), (["--out", "x"], "COMMAND")],
+)
+def test_misuse_is_told_before_anything_runs(desk: Path, arguments: list[str], said: str) -> None:
+    done = headgate("exec", *arguments, cwd=desk)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
+def test_options_behind_the_command_are_its_own(desk: Path) -> None:
+    done = headgate("exec", "/bin/echo", "--out", "x", "--live", cwd=desk)
+    assert (done.returncode, done.stdout) == (0, "--out x --live\n")
+
+
 def test_the_folder_of_another_run_is_refused_before_anything_runs(desk: Path) -> None:
     (desk / "full").mkdir()
     (desk / "full" / "thing").touch()
