@@ -80,6 +80,8 @@ def test_a_storm_over_preview_is_watched_in_the_same_terminal(
         console.wait_for("ENDED", ALL_ROWS, "success", seconds=120)
         console.send("o")
         console.wait_for("Preview complete")
+        console.send("q")  # the output
+        console.wait_for("Request ceilings")
         console.send("q")
         assert console.wait_exit(60) == 0
     assert desk.loaded == rows_without_headgate
