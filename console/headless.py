@@ -38,10 +38,14 @@ def summary(frame: Frame) -> str:
         f"  rows      {_progress(frame)}",
     ]
     progress = frame.progress
-    lines.append(
-        f"  requests  {count(progress.requests_completed)} completed, "
-        f"{count(progress.rate_limited)} rate-limited, {count(progress.retries)} task retries"
+    told = not any(lack.startswith("request stream") for lack in frame.run.lacks)
+    requests = (
+        f"{count(progress.requests_completed)} completed, "
+        f"{count(progress.rate_limited)} rate-limited"
+        if told
+        else "not in this stream"
     )
+    lines.append(f"  requests  {requests}, {count(progress.retries)} task retries")
     if progress.prompt_tokens or progress.completion_tokens:
         lines.append(
             f"  tokens    {count(progress.prompt_tokens)} in, "
@@ -53,9 +57,8 @@ def summary(frame: Frame) -> str:
         head = "ceilings" if index == 0 else ""
         ceiling = row.ceiling
         facts = ", ".join(text for _, text in ceiling_facts(ceiling, frame.at))
-        lines.append(
-            f"  {head:<9} {ceiling.resource}: {facts}, {count(ceiling.rate_limited)} rate-limited"
-        )
+        refused = f", {count(ceiling.rate_limited)} rate-limited" if told else ""
+        lines.append(f"  {head:<9} {ceiling.resource}: {facts}{refused}")
     peaks = [f"{name} {most} of {limit}" for name, most, limit in capacity_peaks(frame)]
     if peaks:
         lines.append(f"  capacity  {', '.join(peaks)} in use at most")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
+import msgspec
 import pytest
 
 from console.headless import status_line, summary
@@ -27,6 +29,14 @@ def test_the_summary_of_a_finished_run() -> None:
     assert "8,112 completed, 41 rate-limited, 40 task retries" in text
     assert "ValueError: 3" in text
     assert "88 % working" in text
+
+
+def test_a_stream_without_requests_counts_none() -> None:
+    frame = ended()
+    lacks = ("request stream (attempts, waits, leases)",)
+    text = summary(replace(frame, run=msgspec.structs.replace(frame.run, lacks=lacks)))
+    assert "requests  not in this stream, 40 task retries" in text
+    assert "rate-limited" not in text
 
 
 def test_what_is_lost_is_said() -> None:
