@@ -15,6 +15,7 @@ from engine.events import (
     HeaderFacts,
     JournalEnd,
     JournalHeader,
+    JournalLine,
     RunInfo,
     SchedulerEvent,
     decode_line,
@@ -98,7 +99,7 @@ class CanonicalLines:
         self._header = HeaderFacts(RunInfo(run_id=name, name=name))
 
     def accept(self, number: int, line: bytes) -> None:
-        decoded = decode_line(line)
+        decoded = own_line(line)
         if isinstance(decoded, JournalHeader):
             if decoded.run.schema_version > SCHEMA_VERSION:
                 raise SourceError(
@@ -111,7 +112,6 @@ class CanonicalLines:
             self.outcome = decoded.outcome
             self.complete = True
         else:
-            _check(decoded)
             if self.run is None:
                 correlation = decoded.captured_correlation
                 self.run = RunInfo(
@@ -220,6 +220,26 @@ class _Waiting(msgspec.Struct):
     order: tuple[float, bool, int]
     number: int
     line: Line
+
+
+def own_line(line: bytes) -> JournalLine:
+    """A cleaned line of headgate's own. Raises one of `BROKEN` for what is none."""
+    decoded = decode_line(line)
+    if isinstance(decoded, JournalHeader):
+        _check_run(decoded.run)
+    elif not isinstance(decoded, JournalEnd):
+        _check(decoded)
+    return decoded
+
+
+def _check_run(run: RunInfo) -> None:
+    """Raises `msgspec.ValidationError` like `_check`."""
+    start, wall = run.monotonic_start, run.wall_start
+    if not abs(start) < MAX_SECONDS or not abs(wall or 0.0) < MAX_SECONDS:
+        raise msgspec.ValidationError("no usable time")
+    for number in (run.records, run.row_groups, run.schema_version):
+        if not 0 <= (number or 0) <= MAX_SEQUENCE:
+            raise msgspec.ValidationError("a number out of range")
 
 
 def _check(line: Event | Line) -> None:

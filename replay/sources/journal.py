@@ -11,11 +11,14 @@ from engine.events import (
     JournalEnd,
     JournalHeader,
     RunInfo,
-    decode_line,
 )
 from engine.events.run_folder import RunFolder, read_record
 from replay.sources.base import Batch, BrokenLine, Liveness, SourceError
-from replay.sources.segments import Place, SegmentReader
+from replay.sources.dialects import BROKEN, own_line
+from replay.sources.segments import MAX_LINE, Place, SegmentReader
+from replay.sources.text import clean_line, clean_text
+
+PROBLEM_LENGTH = 200
 
 
 class JournalFeed:
@@ -97,8 +100,8 @@ class JournalFeed:
             if not lines:
                 continue
             try:
-                header = decode_line(lines[0])
-            except msgspec.DecodeError:
+                header = own_line(clean_line(lines[0]))
+            except BROKEN:
                 continue
             if isinstance(header, JournalHeader):
                 self._take_header(header)
@@ -112,8 +115,8 @@ class JournalFeed:
         """The run as an earlier header told it, so that one who resumes knows it at once."""
         try:
             with open(self._folder.segment(segment), "rb") as file:
-                header = decode_line(file.readline())
-        except (OSError, msgspec.DecodeError):
+                header = own_line(clean_line(file.readline(MAX_LINE)))
+        except (OSError, *BROKEN):
             return None
         if not isinstance(header, JournalHeader):
             return None
@@ -130,8 +133,8 @@ class JournalFeed:
             if room <= 0:
                 break
             try:
-                read = decode_line(line)
-            except msgspec.DecodeError as error:
+                read = own_line(clean_line(line))
+            except BROKEN as error:
                 number = first + taken + 1
                 broken.append(BrokenLine(number, self._reader.named(problem_of(error))))
             else:
@@ -198,8 +201,13 @@ def check_schema(header: JournalHeader, folder: RunFolder) -> None:
         )
 
 
-def problem_of(error: msgspec.DecodeError) -> str:
+def problem_of(error: Exception) -> str:
     """What is wrong with a line, for people."""
-    if isinstance(error, msgspec.ValidationError):
-        return f"not a line of a journal: {error}"
-    return f"broken JSON: {error}"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    what = (
+        "not a line of a journal" if isinstance(error, msgspec.ValidationError) else "broken JSON"
+    )
+    return clean_text(f"{what}: {error}"[:PROBLEM_LENGTH])

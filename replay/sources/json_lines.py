@@ -240,4 +240,4 @@ def problem_of(error: Exception) -> str:
         return "nested too deeply"
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8"
-    return str(error)[:PROBLEM_LENGTH]
+    return clean_text(str(error)[:PROBLEM_LENGTH])

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from engine.events.run_folder import RunFolder
 
+MAX_LINE = 64 << 20
+"""A longer one is taken for a torn one: what follows it in its segment is lost."""
 _BLOCK = 1 << 20
 
 
@@ -48,7 +50,7 @@ class SegmentReader:
         """
         size = _BLOCK
         data = self.block(size)
-        while len(data) == size and b"\n" not in data:
+        while len(data) == size and b"\n" not in data and size < MAX_LINE:
             size *= 4
             data = self.block(size)
         parts = data.split(b"\n")

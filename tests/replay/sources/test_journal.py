@@ -257,3 +257,58 @@ def test_a_broken_header_leaves_a_readable_run(folder: RunFolder, alive: Produce
     assert feed.poll().events == [event(1)]
     assert feed.run is not None
     assert (feed.run.run_id, feed.run.name) == ("r1", "demo")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'"diagnostics":' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000, "nested too deeply"),
+        (b'"sequence":18446744073709551616', "a number out of range"),
+        (b'"captured_at_monotonic":1e300', "no usable time"),
+        (b'"reason_or_result":"\xff"', "not UTF-8"),
+        (b'"reason_or_result":"\\u001b[31m","sequence":true', "Expected `int`"),
+        (b'"task_id":"\x7f", nonsense', "broken JSON"),
+    ],
+)
+def test_lines_that_no_run_writes_are_told_and_left_out(
+    tmp_path: Path, line: bytes, problem: str
+) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    event = b'{"stream":"scheduler","event_kind":"selected","captured_at_monotonic":1,"sequence":1'
+    content = encode_lines([JournalHeader(RunInfo("r", "n"), 1, 1)])
+    content += event + b"," + line + b"}\n" + event + b"}\n"
+    folder.segment(1).write_bytes(content)
+    batch = JournalFeed(folder).poll()
+    assert [event.event_kind for event in batch.events] == ["selected"]
+    (broken,) = batch.broken
+    assert broken.line_number == 2
+    assert problem in broken.problem
+    assert broken.problem.isprintable()
+
+
+def test_no_text_of_a_journal_steers_a_terminal(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    hostile = "\x1b[31m\u202e"
+    event = SchedulerEvent(
+        "selected", 1.0, 1, task_id=hostile, diagnostics={hostile: [hostile, {"a": hostile}]}
+    )
+    folder.segment(1).write_bytes(encode_lines([JournalHeader(RunInfo("r", hostile), 1, 1), event]))
+    feed = JournalFeed(folder)
+    said = repr(feed.poll().events) + repr(feed.run)
+    assert "\ufffd[31m\ufffd" in said
+    assert "\\x1b" not in said
+    assert "\u202e" not in said
+
+
+def test_a_line_without_end_takes_no_memory_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("replay.sources.segments.MAX_LINE", 1 << 20)
+    folder = RunFolder.create(tmp_path / "run")
+    header = encode_lines([JournalHeader(RunInfo("r", "n"), 1, 1)])
+    folder.segment(1).write_bytes(header + b"x" * (9 << 20))
+    following = encode_lines([JournalHeader(RunInfo("r", "n"), 2, 1), SchedulerEvent("a", 1.0, 1)])
+    folder.segment(2).write_bytes(following)
+    batch = JournalFeed(folder).poll()
+    assert [event.event_kind for event in batch.events] == ["a"]
+    assert [one.problem for one in batch.broken] == ["000001.jsonl: the line is cut off"]
