@@ -19,6 +19,7 @@ import click
 import msgspec
 
 from console.cli.bench_peer_sides import Worker, check_alike, check_interpreter, scripted_server
+from console.cli.say import say_json
 from engine.benchmark.peer.common import CAP
 from engine.errors import UserError
 from engine.events.run_folder import RunFolder
@@ -143,7 +144,7 @@ def compare_with_peer(
             compare_runs(comparison, quick, home)
         report = PeerReport(versions, comparison.measured, comparison.gates)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+        say_json(report)
     say("Gates")
     for gate in report.gates:
         value = gate.value

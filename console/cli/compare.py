@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from console.cli import exits
+from console.cli.say import say, say_json
 
 
 @click.command()
@@ -21,14 +22,13 @@ def compare(a: str, b: str, as_json: bool, fail_on_worse: bool) -> int:
 
     Metrics, shares of blame and ceilings, with what is better and what is noise.
     """
-    import msgspec
 
     from replay.compare import compare as compare_runs
     from replay.compare_text import render_text
 
     found = compare_runs(a, b, lambda line: click.echo(line, err=True))
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+        say_json(found)
     else:
-        click.echo(render_text(found))
+        say(render_text(found))
     return exits.FOUND if fail_on_worse and found.worse else exits.OK

@@ -13,6 +13,7 @@ from console.cli import exits
 from engine.errors import UserError
 from engine.version import VERSION
 from replay.sources.base import SourceError
+from replay.sources.text import clean_text
 
 # Command name -> module that defines it under the same name, and its one-line help.
 COMMANDS = {
@@ -104,5 +105,5 @@ def run_cli(arguments: list[str]) -> int:
 
 
 def complain(sentence: str, exit_code: int) -> int:
-    click.echo(f"headgate: {sentence}", err=True)
+    click.echo(f"headgate: {clean_text(sentence)}", err=True)
     return exit_code

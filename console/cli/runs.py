@@ -7,6 +7,8 @@ import time
 
 import click
 
+from console.cli.say import say
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON array on stdout.")
@@ -43,6 +45,4 @@ def runs(as_json: bool) -> None:
     for row in rows:
         done = "-" if row["rows_done"] is None else f"{row['rows_done']}/{row['records']}"
         shown = row["outcome"] or row["state"]
-        click.echo(
-            f"{row['started']}  {shown:<9}  {done:>11} rows  {row['name']:<20}  {row['folder']}"
-        )
+        say(f"{row['started']}  {shown:<9}  {done:>11} rows  {row['name']:<20}  {row['folder']}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from console.cli import exits
+from console.cli.say import say, say_json
 
 
 @click.command()
@@ -27,7 +28,6 @@ def verify(recording: str, as_json: bool, canaries: tuple[str, ...]) -> int:
     Exits with 0 where all holds that can be checked, 1 where a rule is broken, 4 where the
     recording can't be read whole.
     """
-    import msgspec
 
     from engine.errors import UserError
     from replay.verify.report import render_text
@@ -39,9 +39,9 @@ def verify(recording: str, as_json: bool, canaries: tuple[str, ...]) -> int:
     except ValueError as error:
         raise UserError(str(error)) from error
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+        say_json(report)
     else:
-        click.echo(render_text(report))
+        say(render_text(report))
     return {"fine": exits.OK, "found": exits.FOUND, "damaged": exits.DAMAGED}[report.verdict]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from console.cli import exits
+from console.cli.say import say, say_json
 
 
 @click.command()
@@ -36,8 +37,6 @@ def why(
 
     Times are run time, as the report writes them: 0:00.0 is the first event.
     """
-    import msgspec
-
     from console.cli.show import read_all
     from engine.errors import UserError
     from replay.diagnosis.recompute import up_to_date
@@ -46,7 +45,7 @@ def why(
     from replay.session import Session
 
     if schema:
-        click.echo(msgspec.json.format(msgspec.json.encode(report_schema())).decode())
+        say_json(report_schema())
         return exits.OK
     if recording is None:
         raise click.UsageError("Missing argument 'RECORDING'.")
@@ -71,11 +70,11 @@ def why(
     finally:
         session.close()
     if form == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+        say_json(report)
     elif form == "markdown":
-        click.echo(render_markdown(report), nl=False)
+        say(render_markdown(report).rstrip("\n"))
     else:
-        click.echo(render_text(report))
+        say(render_text(report))
     found = {name for row in report.verdicts for name in (row.verdict, row.tier)}
     return exits.FOUND if found.intersection(fail_on) else exits.OK
 

@@ -6,6 +6,7 @@ from typing import IO, get_args, get_type_hints
 
 from engine.events import JournalEnd, JournalHeader, encode_lines
 from replay.recording.reader import RecordingReader
+from replay.sources.text import harmless_json
 
 EVENTS_AT_ONCE = 5_000
 _OUTCOMES = get_args(get_type_hints(JournalEnd)["outcome"])
@@ -18,14 +19,15 @@ def write_lines(reader: RecordingReader, file: IO[bytes]) -> None:
     that could not be read when the recording was made are not in it, and so not here.
     """
     bounds, status = reader.bounds(), reader.status()
-    file.write(encode_lines([JournalHeader(reader.run(), 1, max(1, bounds.first_ordinal))]))
+    header = JournalHeader(reader.run(), 1, max(1, bounds.first_ordinal))
+    file.write(harmless_json(encode_lines([header])))
     sequences = {"SchedulerEvent": 0, "RequestEvent": 0}
     first = bounds.first_ordinal
     while first <= bounds.last_ordinal and bounds.last_ordinal:
         events = [event for _, event in reader.events(first, first + EVENTS_AT_ONCE - 1)]
         for event in events:
             sequences[type(event).__name__] = event.sequence
-        file.write(encode_lines(list(events)))
+        file.write(harmless_json(encode_lines(list(events))))
         first += EVENTS_AT_ONCE
     if status.outcome in _OUTCOMES and not status.lost:
         end = JournalEnd(

@@ -16,6 +16,7 @@ from typing import IO, Any
 import msgspec
 
 from replay.recording.query import RecordingQuery
+from replay.sources.text import harmless_json
 
 RUN, STALLS, FIRST_COLUMN = 1, 2, 10
 EVENTS_AT_ONCE = 1_000
@@ -68,11 +69,11 @@ def write_trace(asked: RecordingQuery, file: IO[bytes]) -> None:
             "wall_start": wall_start,
         },
     }
-    encoded = msgspec.json.encode(head)
+    encoded = harmless_json(msgspec.json.encode(head))
     file.write(encoded[:-1] + b',"traceEvents":[\n')
     separator = b""
     for event in _events(asked, seconds):
-        file.write(separator + msgspec.json.encode(event))
+        file.write(separator + harmless_json(msgspec.json.encode(event)))
         separator = b",\n"
     file.write(b"\n]}\n")
 

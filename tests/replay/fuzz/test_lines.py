@@ -26,7 +26,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("lines", [OWN, FOREIGN], ids=["own", "foreign"])
-@bounded(25)
+@bounded(10)
 @given(data=st.data())
 def test_a_file_of_lines(lines: list[bytes], data: st.DataObject) -> None:
     with folder() as place:
@@ -36,7 +36,7 @@ def test_a_file_of_lines(lines: list[bytes], data: st.DataObject) -> None:
         look_at(path, growing=True)
 
 
-@bounded(25)
+@bounded(10)
 @given(content=streams(OWN), segments=st.integers(1, 3), known=st.booleans())
 def test_a_journal(content: bytes, segments: int, known: bool) -> None:
     with folder() as place:
@@ -44,7 +44,7 @@ def test_a_journal(content: bytes, segments: int, known: bool) -> None:
         look_at(place / "run")
 
 
-@bounded(6)
+@bounded(3)
 @given(data=st.data(), lines=st.sampled_from([OWN, FOREIGN]), journal=st.booleans())
 def test_every_command(data: st.DataObject, lines: list[bytes], journal: bool) -> None:
     with folder() as place:
@@ -57,7 +57,7 @@ def test_every_command(data: st.DataObject, lines: list[bytes], journal: bool) -
         ask_all(path)
 
 
-@bounded(20)
+@bounded(8)
 @given(content=streams(OWN), cut=st.integers(0, 4_000), flip=st.integers(0, 2**31))
 def test_a_damaged_gzip_file(content: bytes, cut: int, flip: int) -> None:
     with folder() as place:
