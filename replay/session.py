@@ -62,7 +62,7 @@ class Session:
         self._step_size = 500
         self._behind = feed is not None
         self._sampler = Sampler(0.0)
-        self._blame_of: tuple[int, int] | None = None
+        self._blame_of: tuple[int, int, int] | None = None
         self._blame_rows: list[BlameRow] = []
         if feed is not None:
             self._ingest = Ingest(feed, ":memory:")
@@ -352,9 +352,11 @@ class Session:
         over = self.finished and self._state.ordinal == self._last
         last = int((at - run.monotonic_start) // 1) - (0 if over else 1)
         first = max(int((self._t0 - run.monotonic_start) // 1), last + 1 - max(1, round(span)))
-        if (first, last) != self._blame_of:
+        # Of a live run some rows come late: what was pending is named once it is proved.
+        asked = (first, last, 0 if self.finished else self._last)
+        if asked != self._blame_of:
             self._blame_rows = self.reader.blame(first, last, "run") if last >= first else []
-            self._blame_of = (first, last)
+            self._blame_of = asked
         window = min(span, max(at - self._t0, 0.0))
         return run_shares(self._blame_rows), bottleneck(self._blame_rows, run, window)
 
