@@ -15,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import RetryableTaskError
+from engine.row_groups import split_rows
 from engine.scheduler import ColumnPlan, RetryPolicy
 from engine.scheduling.types import TaskPayload
 from tests.engine.scheduling.harness import Execute, Run, Setting, column, run
+from tests.simulation.conservation import Promises, check_conservation
 
 SEEDS = st.integers(0, 2**32)
 
@@ -90,7 +92,8 @@ def test_every_run_ends_with_every_row_done_or_dropped(seed: int, shuffled: bool
     assert one.result.rows_dropped == sum(len(rows) for rows in one.checkpoints.values())
     dropped = {event.task_id for event in one.told("non_retryable_dropped")}
     assert bool(dropped) == bool(one.result.rows_dropped)
-    _check_work_conservation(one)
+    groups = len(split_rows(one.setting.records, one.setting.buffer_size))
+    check_conservation(one.events, Promises(groups))
 
 
 @settings(max_examples=60, deadline=None)
@@ -126,35 +129,3 @@ def test_every_stop_releases_everything(seed: int, shuffled: bool, how: str, whe
 def test_one_seed_gives_one_stream(seed: int, shuffled: bool) -> None:
     first, second = (run(random_setting(seed), order_of(seed, shuffled)) for _ in range(2))
     assert first.lines() == second.lines()
-
-
-def _check_work_conservation(one: Run) -> None:
-    """Wherever time moves on with work queued, no queued head could have been admitted."""
-    limits = {key.label: limit for key, limit in one.admission.limits.items()}
-    caps = {plan.name: plan.scheduling.group.admitted_limit for plan in one.setting.columns}
-    free = dict(limits)
-    queued: dict[str, dict[str, int]] = {}
-    leases: dict[str, tuple[str, dict[str, int]]] = {}
-    before = 0.0
-    for event in one.told():
-        if event.captured_at_monotonic > before:
-            for task_id, needs in queued.items():
-                name = task_id.partition("/")[0]
-                held = sum(1 for owner, _ in leases.values() if owner == name)
-                cap = caps[name]
-                assert (cap is not None and held >= cap) or any(
-                    free[resource] < amount for resource, amount in needs.items()
-                ), f"{task_id} could have run at {before}"
-        before = event.captured_at_monotonic
-        task_id, lease_id = event.task_id or "", event.task_lease_id or ""
-        if event.event_kind == "ready_enqueued":
-            queued[task_id] = event.diagnostics["resources"]
-        elif event.event_kind == "cancelled":
-            queued.pop(task_id, None)
-        elif event.event_kind == "task_lease_acquired":
-            leases[lease_id] = (task_id.partition("/")[0], queued.pop(task_id))
-            for resource, amount in leases[lease_id][1].items():
-                free[resource] -= amount
-        elif event.event_kind == "task_lease_released":
-            for resource, amount in leases.pop(lease_id)[1].items():
-                free[resource] += amount

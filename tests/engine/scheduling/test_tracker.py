@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.row_groups import RowGroupSpec
@@ -146,55 +144,3 @@ def dags(draw: st.DrawFn) -> list[Column]:
         task_type: TaskType = draw(st.sampled_from(["cell", "batch"]))
         columns.append(Column(f"c{number}", task_type, tuple(depends_on)))
     return columns
-
-
-@settings(max_examples=150, deadline=None)
-@given(dags(), st.integers(1, 5), st.integers(0, 2**32), st.floats(0, 0.4))
-def test_readiness_equals_its_definition(
-    columns: list[Column], rows: int, seed: int, drop_share: float
-) -> None:
-    """Against a recount: a task is ready exactly when all that it needs is complete or dropped."""
-    source = random.Random(seed)
-    by_name = {column.name: column for column in columns}
-    tracker = CompletionTracker(columns)
-    tracker.add_row_group(RowGroupSpec(0, 0, rows))
-    complete: set[str] = set()
-    dropped: set[int] = set()
-
-    def tasks_of(column: Column) -> list[tuple[str, int | None]]:
-        if column.task_type == "batch":
-            return [(f"{column.name}/rg0", None)] if len(dropped) < rows else []
-        return [(f"{column.name}/{row}", row) for row in range(rows) if row not in dropped]
-
-    def needed(column: Column, row: int | None) -> list[str]:
-        return [
-            task_id
-            for name in column.depends_on
-            for task_id, other in tasks_of(by_name[name])
-            if row is None or other is None or other == row
-        ]
-
-    while True:
-        expected = {
-            task_id
-            for column in columns
-            for task_id, row in tasks_of(column)
-            if task_id not in complete and all(one in complete for one in needed(column, row))
-        }
-        assert {payload.task_id for payload in tracker.ready_frontier()} == expected
-        if not expected:
-            break
-        chosen = source.choice(sorted(expected))
-        tracker.mark_enqueued([chosen])
-        row = None if "rg" in chosen else int(chosen.partition("/")[2])
-        if source.random() < drop_share:
-            rows_hit = [row] if row is not None else list(range(rows))
-            tracker.drop_rows(0, rows_hit)
-            dropped.update(rows_hit)
-        elif source.random() < 0.2:
-            assert tracker.mark_ready_again(chosen) is not None
-        else:
-            tracker.mark_complete(chosen)
-            complete.add(chosen)
-    assert tracker.is_complete(0)
-    assert tracker.dropped_rows(0) == dropped
