@@ -27,8 +27,11 @@ from replay.sources.text import clean_text
 from replay.statistics import Direction, Metric, median_interval
 
 COMPARE_VERSION = 1
+ENOUGH = 5
 Judgement = Literal["better", "worse", "same", "different", "unknown"]
 """`different` where it is not known which direction is better, or whether it is noise."""
+SURE_ENOUGH = 0.9
+"""Confidence that both intervals must have for noise to be told: five iterations do."""
 NOTHING = 1e-9
 """Difference, relative to the larger or to 1, below which two numbers are the same."""
 
@@ -101,6 +104,8 @@ def compare(a: str, b: str, narrate: Narrate) -> Comparison:
     left, right = _load(a, narrate), _load(b, narrate)
     noise = _noise_known(left.side, right.side)
     notes = [*left.notes, *right.notes]
+    if noise == "measured" and min(left.side.runs, right.side.runs) < ENOUGH:
+        notes.append(f"fewer than {ENOUGH} iterations: noise unknown")
     if noise == "unknown":
         notes.append(
             "one run each: noise unknown"
@@ -307,6 +312,8 @@ def _difference(
     if noise == "unknown" or len(repeats_a) < 2 or len(repeats_b) < 2:
         return Difference(name, unit, a, b, change, ratio, judgement, "unknown")
     left, right = median_interval(repeats_a), median_interval(repeats_b)
+    if min(left.confidence, right.confidence) < SURE_ENOUGH:
+        return Difference(name, unit, a, b, change, ratio, judgement, "unknown")
     apart = left.high < right.low or right.high < left.low
     return Difference(
         name,

@@ -1,4 +1,4 @@
-"""The scenarios of `headgate bench`, by their stable ids."""
+"""The scenarios of `headgate bench`, by their stable ids. One list, and long for that."""
 
 from __future__ import annotations
 

@@ -237,6 +237,9 @@ def test_iterations_tell_a_difference_from_noise(
     assert (beyond.judgement, beyond.noise) == ("worse", "beyond")
     assert beyond.interval_a == (1.0, 1.1)
     assert wall(slower, usual).judgement == "better"
+    few = real_time(source, folder / "few.json", [1.0, 1.1, 1.05])
+    assert wall(few, slower).noise == "unknown"
+    assert "fewer than 5 iterations: noise unknown" in compare(str(few), str(slower), say).notes
 
     assert run_cli(["compare", str(usual), str(slower)]) == exits.OK
     assert "- wall_time (s)" in capsys.readouterr().out
