@@ -23,6 +23,7 @@ from console.screens.help import HelpScreen
 from console.screens.leases import LeasesScreen
 from console.screens.output import OutputWindow
 from console.screens.overview import OverviewScreen
+from console.screens.stalls import StallsScreen
 from console.theme import Look, prefers_dark, textual_theme
 from console.view import SPEEDS, View, mode_of
 from replay.frame import Frame
@@ -91,6 +92,7 @@ class ConsoleApp(App[Outcome]):
         self._pages: dict[str, FrameScreen] = {
             "overview": OverviewScreen(self.look, title),
             "leases": LeasesScreen(self.look, title),
+            "stalls": StallsScreen(self.look, title),
             "events": EventsScreen(self.look, title),
         }
         if follow:
@@ -224,6 +226,9 @@ class ConsoleApp(App[Outcome]):
 
     def action_step(self, delta: int) -> None:
         self._move(lambda session: session.step(delta))
+
+    def action_stall(self, direction: int) -> None:
+        self._move(lambda session: session.seek_stall(direction))
 
     def action_start(self) -> None:
         self.seek_ordinal(1)

@@ -35,6 +35,7 @@ def bindings(controls: Iterable[Control], *, priority: bool = False) -> list[Bin
 SCREENS = (
     Control("1", "1", "app.go('overview')", "Overview: what limits the run now", "Overview", True),
     Control("4", "4", "app.go('leases')", "Leases: who holds what, on a timeline", "Leases", True),
+    Control("5", "5", "app.go('stalls')", "Stalls: what stood still, and why", "Stalls", True),
     Control("6", "6", "app.go('events')", "Events: the stream, one by one", "Events", True),
 )
 
@@ -42,6 +43,8 @@ TIME = (
     Control("space", "space", "app.toggle_play", "Pause, or play from here", "pause/play", True),
     Control("left_square_bracket", "[", "app.step(-1)", "One event back"),
     Control("right_square_bracket", "]", "app.step(1)", "One event forward"),
+    Control("left_curly_bracket", "{", "app.stall(-1)", "Back to where a stall began"),
+    Control("right_curly_bracket", "}", "app.stall(1)", "On to where the next stall begins"),
     Control("less_than_sign", "<", "app.slower", "Play slower, down to ¼×"),
     Control("greater_than_sign", ">", "app.faster", "Play faster, up to 64× and max"),
     Control("g", "g", "app.ask_time", "Go to a time: 1:23.5, +5, -5, or #1234", "go to", True),

@@ -36,6 +36,9 @@ class SessionLike(Protocol):
 
     def seek_time(self, t: float) -> None: ...
 
+    def seek_stall(self, direction: int) -> None:
+        """To where the next stall begins (1), or the one before (-1); stays if there is none."""
+
     def advance(self, seconds: float) -> None: ...
 
     def frame(self, want: Want) -> Frame: ...

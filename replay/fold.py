@@ -72,6 +72,10 @@ class Fold:
         output, self._pending = self._pending, FoldOutput([], [], [], [], [])
         return output
 
+    def open_verdicts(self) -> list[VerdictRow]:
+        """Stalls that still go on, as far as they have come; changes nothing."""
+        return self._diagnosis.open_verdicts(self.state.time)
+
     def finish(self, outcome: str | None, lost: bool) -> FoldOutput:
         """No event will follow: what is open gets its row, with an open end.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.events import Event, RunInfo
+from replay.rows import VerdictRow
 from replay.sources.base import Liveness
 from replay.state import Block, Ceiling, Gap, Progress, RowGroups
 
@@ -116,6 +117,8 @@ class Want:
     """So many events ending at the cursor (0: none)."""
     events_after: int = 0
     """So many events behind the cursor, in `Frame.events` too: a table shows what is around it."""
+    verdicts: int = 0
+    """At most so many verdicts (0: none)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +170,5 @@ class Frame:
     """A sentence on what is waited for, before there is anything to read."""
     capacity: Mapping[str, Any] = field(default_factory=dict)
     """The capacity plan, as far as the producer told it; empty where it tells none."""
+    verdicts: tuple[VerdictRow, ...] = ()
+    """The newest of those known, newest first; of what still goes on, as far as it has come."""

@@ -14,7 +14,7 @@ from replay.frame import Bottleneck, EventRow, Frame, LeaseBar, Share, Want
 from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
 from replay.reducer import begin, reduce
-from replay.rows import BlameRow
+from replay.rows import BlameRow, VerdictRow
 from replay.sampling import Sampler
 from replay.sources.base import Feed, Liveness, SourceError
 from replay.sources.foreign_journal import ForeignJournalFeed
@@ -64,6 +64,8 @@ class Session:
         self._sampler = Sampler(0.0)
         self._blame_of: tuple[int, int, int] | None = None
         self._blame_rows: list[BlameRow] = []
+        self._verdicts_of: tuple[int, bool] | None = None
+        self._verdicts: list[VerdictRow] = []
         if feed is not None:
             self._ingest = Ingest(feed, ":memory:")
             self.reader = self._ingest.reader
@@ -224,6 +226,27 @@ class Session:
         n = self._last if t >= self._t1 else self.reader.ordinal_at(self._at)
         self._move(max(self._first, n))
 
+    def seek_stall(self, direction: int) -> None:
+        """To where the next stall begins (1), or the one before (-1); stays if there is none."""
+        starts = sorted({row.start for row in self._known_verdicts()})
+        if direction > 0:
+            found = next((start for start in starts if start > self._at), None)
+        else:
+            found = next((start for start in reversed(starts) if start < self._at), None)
+        if found is not None:
+            self.seek_time(found)
+
+    def _known_verdicts(self) -> list[VerdictRow]:
+        """By start; what still goes on as far as it has come."""
+        if self._verdicts_of != (self._last, self.finished):
+            self._verdicts = self.reader.verdicts()
+            fold = self._ingest.fold if self._ingest is not None else None
+            if fold is not None and not self.finished:
+                self._verdicts += fold.open_verdicts()
+                self._verdicts.sort(key=lambda row: (row.start, row.end))
+            self._verdicts_of = (self._last, self.finished)
+        return self._verdicts
+
     def advance(self, seconds: float) -> None:
         """On by so much of the run's time."""
         if seconds != 0:
@@ -341,7 +364,13 @@ class Session:
             ),
             awaited=file.awaited if file is not None else "",
             capacity=run.capacity_plan | state.capacity,
+            verdicts=self._newest_verdicts(want.verdicts),
         )
+
+    def _newest_verdicts(self, limit: int) -> tuple[VerdictRow, ...]:
+        if limit <= 0 or self._last == 0:
+            return ()
+        return tuple(reversed(self._known_verdicts()[-limit:]))
 
     def _blame(
         self, run: RunInfo, at: float, span: float

@@ -19,7 +19,7 @@ from replay.diagnosis.cell import Key
 from replay.diagnosis.division import divide, whole
 from replay.diagnosis.leaks import holds_after_end
 from replay.diagnosis.memory import DIAGNOSIS_VERSION, Memory
-from replay.diagnosis.stalls import NORMAL, Slow
+from replay.diagnosis.stalls import NORMAL, Slow, Stalls
 from replay.diagnosis.verdicts import UNKNOWN, WORKING, Blame
 from replay.diagnosis.wakeups import PENDING, Wakeup, harmless, pending
 from replay.rows import BlameRow, VerdictRow
@@ -116,6 +116,24 @@ class Diagnosis:
         rows, memory.rows = memory.rows, []
         closed, memory.stalls.closed = memory.stalls.closed, []
         return rows, closed
+
+    def open_verdicts(self, now: float) -> list[VerdictRow]:
+        """Stalls that still go on, as if they ended at `now`; changes nothing."""
+        memory = self._memory
+        if memory.time is None:
+            return []
+        packed = msgspec.msgpack.encode(memory.stalls)
+        stalls = msgspec.msgpack.decode(packed, type=Stalls)
+        stalls.closed = []
+        stalls.end_all(max(now, memory.time), memory.ordinal)
+        for about, wakeup in memory.wakeups.items():
+            if wakeup.lost:
+                stalls.emit(
+                    ("lost_wakeup", about), wakeup.since, now, wakeup.detail, wakeup.evidence
+                )
+        for about, leak in memory.population.leaks.open.items():
+            stalls.emit(("leaked_lease", about), leak.since, now, *leak.told(now))
+        return stalls.closed
 
     def finish(self, state: State, time: float) -> tuple[list[BlameRow], list[VerdictRow]]:
         """Close everything at `time`; without an end of the run, what follows is unknown."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from replay.diagnosis.verdicts import MODEL_SLOTS
@@ -9,6 +11,7 @@ from replay.state import State
 
 LEAK_AFTER = 1.0
 """A producer may take so long between the end of a task or call and the release of its lease."""
+SUSPECTS_SHOWN = 5
 CALL = "call "
 """Before the id of an attempt, where ids of tasks and attempts share a mapping."""
 
@@ -38,6 +41,15 @@ class Leak(msgspec.Struct):
     since: float
     suspects: list[Suspect]
     open: int
+
+    def told(self, now: float) -> tuple[dict[str, Any], list[int]]:
+        """Detail and evidence of its verdict."""
+        shown = self.suspects[:SUSPECTS_SHOWN]
+        holders = [
+            {"group": one.label, "leases": 1, "oldest_age": now - one.acquired_at} for one in shown
+        ]
+        evidence = [ordinal for one in shown for ordinal in one.evidence]
+        return {"leases": len(self.suspects), "holders": holders}, evidence
 
 
 class Leaks(msgspec.Struct):

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from replay.diagnosis.cell import Key
 from replay.diagnosis.division import queued_key
-from replay.diagnosis.facts import HOLDERS_SHOWN
 from replay.diagnosis.leaks import CALL, LEAK_AFTER, Leak, Suspect
 from replay.diagnosis.memory import Memory
 from replay.diagnosis.population import BUCKETS, Call, Placed, Population
@@ -503,13 +502,7 @@ def doubt_leaked(memory: Memory, suspect: Suspect) -> None:
 
 def tell_leak(memory: Memory, about: str, leak: Leak) -> None:
     now = memory.time or 0.0
-    holders = [
-        {"group": one.label, "leases": 1, "oldest_age": now - one.acquired_at}
-        for one in leak.suspects[:HOLDERS_SHOWN]
-    ]
-    evidence = [ordinal for one in leak.suspects[:HOLDERS_SHOWN] for ordinal in one.evidence]
-    detail = {"leases": len(leak.suspects), "holders": holders}
-    memory.stalls.emit(("leaked_lease", about), leak.since, now, detail, evidence)
+    memory.stalls.emit(("leaked_lease", about), leak.since, now, *leak.told(now))
 
 
 def expect_slow(memory: Memory, resource: str) -> None:

@@ -28,7 +28,14 @@ from replay.rows import AttemptRow, BlameRow, LeaseRow, VerdictRow
 from replay.sources.base import BrokenLine
 from replay.state import State
 
-__all__ = ["REPORT_VERSION", "WhyReport", "build_report", "render_markdown", "render_text"]
+__all__ = [
+    "REPORT_VERSION",
+    "WhyReport",
+    "build_report",
+    "render_markdown",
+    "render_text",
+    "verdict_line",
+]
 
 
 class Status(Protocol):
@@ -122,7 +129,7 @@ def build_report(
         run_blame=_lines(in_demand),
         cell_blame=_lines(cell_shares(cell_rows)),
         cell_blame_by_column=_by_column(run, cell_rows),
-        verdicts=tuple(_verdict(row, bounds.t0) for row in verdicts),
+        verdicts=tuple(verdict_line(row, bounds.t0) for row in verdicts),
         lacks=run.lacks,
         run_blame_by_provider=_by_part(
             (provider_of(row.resource) for row in run_rows), run_rows, run_shares
@@ -183,7 +190,8 @@ def _by_column(run: RunInfo, rows: list[BlameRow]) -> tuple[ColumnBlame, ...]:
     )
 
 
-def _verdict(row: VerdictRow, t0: float) -> VerdictLine:
+def verdict_line(row: VerdictRow, t0: float) -> VerdictLine:
+    """As the report has it, in run time."""
     detail: dict[str, Any] = dict(row.detail)
     release = detail.pop("expected_release", None)
     return VerdictLine(

@@ -15,6 +15,8 @@ from engine.events import (
     RuntimeCorrelation,
     SchedulerEvent,
 )
+from replay.diagnosis.sentences import sentence
+from replay.diagnosis.verdicts import advice, tier
 from replay.frame import (
     Bottleneck,
     CeilingRow,
@@ -25,6 +27,7 @@ from replay.frame import (
     Segment,
     Share,
 )
+from replay.rows import VerdictRow
 from replay.state import Block, Ceiling, Gap, LimitChange, Progress, RowGroups
 
 T0 = 1000.0
@@ -305,6 +308,51 @@ def healthy() -> Frame:
     )
 
 
+def _verdicts(now: float) -> tuple[VerdictRow, ...]:
+    """A stall that goes on, one of each kind of words, and one with a hostile name."""
+    cooldown = {
+        "also": {"request_domain_limit": 0.12},
+        "holders": [],
+        "needed": 1,
+        "free": 0,
+        "limit": 9,
+        "rate_limited": 6,
+        "held_seconds": 7.5,
+        "limited_seconds": 44.8,
+        "expected_release": now + 1.2,
+    }
+    slots = {
+        "also": {},
+        "holders": [
+            {"group": "model/beta/judge-large/chat/critique", "leases": 9, "oldest_age": 4.2},
+            {"group": "model/beta/judge-large/chat/score", "leases": 7, "oldest_age": 2.9},
+        ],
+        "needed": 1,
+        "free": 0,
+        "limit": 16,
+        "waiting": 23,
+    }
+    told = (
+        ("request_cooldown", BETA, 39.2, 84.2, (15_120, 15_702, 15_704), cooldown),
+        ("task_capacity", "model_stage:beta/judge-large", 31.0, 36.4, (9_801, 9_950), slots),
+        ("dependency", "", 0.4, 1.1, (12, 40), {"in_flight": {"topic": 4}, "also": {}}),
+        ("lost_wakeup", "evil/\x1b[31mname/chat", 0.1, 0.4, (3, 9), {"waiting": 2, "free": 1}),
+    )
+    return tuple(
+        VerdictRow(
+            verdict,
+            tier(verdict),
+            about or None,
+            T0 + start,
+            T0 + end,
+            sentence(verdict, about, end - start, detail),
+            evidence,
+            {"also": {}, "holders": [], **detail, "advice": advice(verdict, about)},
+        )
+        for verdict, about, start, end, evidence, detail in told
+    )
+
+
 def storm() -> Frame:
     """Live, beta answers 429: its ceiling is cut and cools down, alpha keeps its rate."""
     frame = healthy()
@@ -347,6 +395,7 @@ def storm() -> Frame:
     )
     return replace(
         frame,
+        verdicts=_verdicts(now),
         ordinal=15_710,
         last_ordinal=15_710,
         at=now,

@@ -50,6 +50,9 @@ class RecordingSession:
         self.calls.append(f"seek_time {t:.1f}")
         self.shown = replace(self.shown, at=t)
 
+    def seek_stall(self, direction: int) -> None:
+        self.calls.append(f"seek_stall {direction}")
+
     def advance(self, seconds: float) -> None:
         self.calls.append(f"advance {seconds:g}")
 

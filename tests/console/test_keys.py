@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
 
@@ -19,8 +20,10 @@ from console.screens.events import EventsScreen
 from console.screens.help import HelpScreen, help_lines
 from console.screens.leases import LeasesScreen
 from console.screens.overview import OverviewScreen
+from console.screens.stalls import StallsScreen
 from console.widgets.event_table import EventTable
 from console.widgets.header import Footer, Header
+from console.widgets.stall_list import StallDetail, StallList
 from console.widgets.timeline import Timeline
 from replay.sources.base import SourceError
 from tests.console.frames import FRAMES, T0
@@ -267,9 +270,42 @@ def test_targets() -> None:
         assert parse_target(text) is None
 
 
+def test_stalls_are_picked_by_what_they_are_and_lead_to_their_moment() -> None:
+    async def test(driven: Driven) -> None:
+        await driven.press("5")
+        assert isinstance(driven.app.page, StallsScreen)
+        assert "Provider beta asked to slow down" in driven.text(StallDetail)
+        await driven.press("down")
+        assert "task slots of beta/judge-large" in driven.text(StallDetail)
+        first = driven.session.shown.verdicts[0]
+        newest = msgspec.structs.replace(first, start=T0 + 80.0)
+        driven.session.shown = replace(
+            driven.session.shown, verdicts=(newest, *driven.session.shown.verdicts)
+        )
+        driven.session.changed = True
+        await driven.tick(0.25)
+        assert "task slots of beta/judge-large" in driven.text(StallDetail)
+        assert "\x1b" not in driven.text(StallList)
+        assert await driven.press("enter") == ["hold", f"seek_time {T0 + 31.0:.1f}"]
+        assert isinstance(driven.app.page, LeasesScreen)
+        await driven.press("5")
+        assert await driven.press("e") == ["hold", "seek_ordinal 9801"]
+        assert isinstance(driven.app.page, EventsScreen)
+
+    drive(test, "storm")
+
+
+def test_the_stall_before_and_after() -> None:
+    async def test(driven: Driven) -> None:
+        assert await driven.press("left_curly_bracket") == ["hold", "seek_stall -1"]
+        assert await driven.press("right_curly_bracket") == ["hold", "seek_stall 1"]
+
+    drive(test)
+
+
 def test_help_lists_every_key_of_the_screen() -> None:
     async def test(driven: Driven) -> None:
-        for key in ("1", "4", "6"):
+        for key in ("1", "4", "5", "6"):
             await driven.press(key)
             page = driven.app.page
             assert page is not None
@@ -286,7 +322,7 @@ def test_help_lists_every_key_of_the_screen() -> None:
 
 
 def test_every_binding_of_a_screen_is_declared_once() -> None:
-    for screen in (OverviewScreen, LeasesScreen, EventsScreen):
+    for screen in (OverviewScreen, LeasesScreen, StallsScreen, EventsScreen):
         keys = [
             key
             for control in (*screen.controls, *SCREENS, *TIME, *GENERAL)

@@ -39,7 +39,7 @@ def test_overview(snap_compare: Compare, name: str, size: tuple[int, int]) -> No
     assert snap_compare(app_for(name), terminal_size=size, run_before=press())
 
 
-@pytest.mark.parametrize("key", ["1", "4", "6"])
+@pytest.mark.parametrize("key", ["1", "4", "5", "6"])
 @pytest.mark.parametrize("name", ["storm", "replaying"])
 def test_large(snap_compare: Compare, name: str, key: str) -> None:
     assert snap_compare(app_for(name), terminal_size=SIZES[2], run_before=press(key))
@@ -57,6 +57,12 @@ def test_events(snap_compare: Compare, name: str, size: tuple[int, int]) -> None
     assert snap_compare(app_for(name), terminal_size=size, run_before=press("6"))
 
 
+@pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", ["storm", "replaying", "empty"])
+def test_stalls(snap_compare: Compare, name: str, size: tuple[int, int]) -> None:
+    assert snap_compare(app_for(name), terminal_size=size, run_before=press("5", "down"))
+
+
 @pytest.mark.parametrize("keys", [("4", "question_mark"), ("6", "enter"), ("g",)], ids="-".join)
 def test_windows(snap_compare: Compare, keys: tuple[str, ...]) -> None:
     assert snap_compare(app_for("paused"), terminal_size=(80, 24), run_before=press(*keys))
@@ -72,7 +78,7 @@ def test_light(snap_compare: Compare, key: str) -> None:
     assert snap_compare(app_for("storm"), terminal_size=(120, 40), run_before=press(key, "t"))
 
 
-@pytest.mark.parametrize("key", ["1", "4", "6"])
+@pytest.mark.parametrize("key", ["1", "4", "5", "6"])
 def test_ascii(snap_compare: Compare, key: str) -> None:
     app = app_for("storm", ascii_only=True)
     assert snap_compare(app, terminal_size=(80, 24), run_before=press(key))

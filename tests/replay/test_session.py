@@ -18,6 +18,7 @@ from replay.sampling import Sample, Samples
 from replay.session import Session
 from replay.sources.base import SourceError
 from replay.state import State
+from tests.fixtures.data_designer_format import generate
 from tests.replay.producer import Producer
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]
@@ -350,3 +351,26 @@ def test_rates_follow_tasks_where_rows_come_in_jumps(play: Play) -> None:
     )
     assert (unsized.rows_per_second, unsized.eta_seconds) == (2.0, None)
     assert framing.rates(run_of_100, state, Samples((), (), 0.0)).rows_per_second is None
+
+
+def test_stalls_are_reached_one_after_another(tmp_path: Path) -> None:
+    generate(tmp_path / "storm.jsonl", storm=True, rows=20)
+    session = Session.open(tmp_path / "storm.jsonl", growing=False)
+    try:
+        while session.refresh() or session.behind:
+            pass
+        verdicts = session.frame(Want(verdicts=100)).verdicts
+        starts = sorted({row.start for row in verdicts})
+        assert len(starts) > 1
+        assert [row.start for row in verdicts] == sorted((r.start for r in verdicts), reverse=True)
+        session.hold()
+        session.seek_time(starts[0] - 1.0)
+        for start in starts:
+            session.seek_stall(1)
+            assert session.frame(Want()).at == start
+        session.seek_stall(1)
+        assert session.frame(Want()).at == starts[-1]
+        session.seek_stall(-1)
+        assert session.frame(Want()).at == starts[-2]
+    finally:
+        session.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from replay.fold import Fold
 from tests.replay.diagnosis.stream import (
     ALPHA,
     BETA,
@@ -440,3 +441,23 @@ def test_stalls_that_follow_each_other_are_one_verdict() -> None:
     assert verdict.end - verdict.start == pytest.approx(6.0)
     assert verdict.detail["stalled_seconds"] == pytest.approx(6.0)
     assert "all were in use for 6.0 s" in verdict.sentence
+
+
+def test_a_stall_that_goes_on_is_told_before_it_ends() -> None:
+    """What a live console shows: the same verdict, as far as it has come."""
+    stream = Stream()
+    stream.register(BETA, 4)
+    work = stream.call(stream.begin(VERDICT, 0))
+    stream.at(2.0)
+    stream.answer(work, "rate_limited", blocked_until=120.0, retry_after=18.0)
+    stream.wait(work, "cooldown")
+    for second in range(3, 9):
+        stream.at(float(second))
+        stream.scheduler("scheduler_loop_heartbeat", period=1.0, drift=0.0)
+    fold = Fold(stream.run)
+    fold.apply(stream.events, 1)
+    before = fold.dump()
+    (verdict,) = fold.open_verdicts()
+    assert (verdict.verdict, verdict.resource) == ("request_cooldown", BETA.label)
+    assert (verdict.start, verdict.end) == (102.0, 108.0)
+    assert fold.dump() == before

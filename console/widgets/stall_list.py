@@ -1,0 +1,142 @@
+"""The stalls of a run, newest first, and one of them in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.events import Click, MouseScrollDown, MouseScrollUp
+from textual.message import Message
+
+from console.paint import Row, Runs, fit_tail, wrap
+from console.text import clock, duration
+from console.theme import Look, verdict_look
+from console.widgets.drawn import Drawn
+from console.widgets.panel import title
+from replay.diagnosis.report import verdict_line
+from replay.diagnosis.report_text import facts_of
+from replay.diagnosis.verdicts import phrase
+from replay.frame import Frame
+from replay.rows import VerdictRow
+
+Key = tuple[str, str | None, float]
+_HEAD = 2
+
+
+def key_of(row: VerdictRow) -> Key:
+    """What stays the same while a stall goes on."""
+    return row.verdict, row.resource, row.start
+
+
+class StallList(Drawn):
+    """One line for each verdict. The selection is one of them, not a line."""
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(look, id="stall-list")
+        self._frame: Frame | None = None
+        self._top = 0
+        self.selected: Key | None = None
+
+    class Picked(Message):
+        def __init__(self, key: Key) -> None:
+            super().__init__()
+            self.key = key
+
+    @property
+    def rows(self) -> tuple[VerdictRow, ...]:
+        return self._frame.verdicts if self._frame else ()
+
+    def show(self, frame: Frame) -> None:
+        self._frame = frame
+        self.redraw()
+
+    def index(self) -> int:
+        """Of the selected one; the newest where none is selected or it is gone."""
+        keys = [key_of(row) for row in self.rows]
+        return keys.index(self.selected) if self.selected in keys else 0
+
+    def at_cursor(self) -> VerdictRow | None:
+        return self.rows[self.index()] if self.rows else None
+
+    def move(self, by: int) -> None:
+        if self.rows:
+            index = max(0, min(self.index() + by, len(self.rows) - 1))
+            self.selected = key_of(self.rows[index])
+            self.redraw()
+
+    def draw(self, width: int, height: int) -> Sequence[Runs]:
+        frame, rows = self._frame, self.rows
+        lines = [title(self.look, "Stalls, newest first", width, f"{len(rows)}")]
+        if frame is None or not rows:
+            said = "Nothing has stood still for longer than it normally does."
+            return [*lines, (), *(Row().put(f" {one}").runs() for one in wrap(said, width - 2, 2))]
+        head = Row().put("   from", "dim", 12).put("to", "dim", 9).put("for", "dim", 8)
+        lines.append(head.put("    verdict", "dim").runs())
+        room = max(1, height - _HEAD)
+        here = self.index()
+        self._top = max(here - room + 1, min(self._top, here, max(0, len(rows) - room)))
+        for index in range(self._top, min(len(rows), self._top + room)):
+            lines.append(self._line(rows[index], frame, index == here, width))
+        return lines
+
+    def _line(self, row: VerdictRow, frame: Frame, here: bool, width: int) -> Runs:
+        ground = " on select" if here else ""
+        covers = row.start <= frame.at <= row.end
+        words = "bright" if here or covers else "text"
+        line = Row().put(self.look.glyphs.cursor if here else " ", f"bold bright{ground}")
+        line.put("· " if covers else "  ", f"bright{ground}")
+        line.put(clock(row.start - frame.t0, tenths=True), f"{words}{ground}", 9)
+        line.put(clock(row.end - frame.t0, tenths=True), f"{words}{ground}", 9)
+        line.put(duration(row.end - row.start), f"{words}{ground}", 7)
+        line.put(f" {row.tier} ", f"bold {verdict_look(row.verdict).colour}{ground}")
+        name = phrase(row.verdict)
+        line.put(f" {name}", f"{words}{ground}")
+        if row.resource:
+            room = width - line.used - 3
+            line.put(f"  {fit_tail(row.resource, room).rstrip()}", f"dim{ground}")
+        return line.to(width, f"text{ground}").runs()
+
+    def on_click(self, event: Click) -> None:
+        index = self._top + event.y - _HEAD
+        if event.y >= _HEAD and index < len(self.rows):
+            self.post_message(self.Picked(key_of(self.rows[index])))
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        self.move(1)
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        self.move(-1)
+
+
+class StallDetail(Drawn):
+    """What it is for someone who knows no internals, then what proves it."""
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(look, id="stall-detail")
+        self._row: VerdictRow | None = None
+        self._t0 = 0.0
+
+    def show(self, frame: Frame, row: VerdictRow | None) -> None:
+        self._row, self._t0 = row, frame.t0
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> Sequence[Runs]:
+        row = self._row
+        if row is None:
+            return []
+        verdict = verdict_line(row, self._t0)
+        lines = [title(self.look, row.verdict, width, row.resource or "")]
+        lines += [
+            Row().put(f" {one}", "bold bright").runs()
+            for one in wrap(verdict.sentence, width - 2, 4)
+        ]
+        for fact in facts_of(verdict):
+            name, _, rest = fact.partition(": ")
+            first, *more = wrap(fact, width - 4, 4) or [""]
+            said = Row().put("  ")
+            if rest and first.startswith(f"{name}: "):
+                said.put(f"{name}: ", "dim").put(first.removeprefix(f"{name}: "))
+            else:
+                said.put(first)
+            lines.append(said.runs())
+            lines += [Row().put(f"    {one}").runs() for one in more]
+        return lines
