@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.clock import Clock
 from engine.identity import SchedulerResourceKey, TaskGroupKey
@@ -35,6 +36,14 @@ DENIAL_ORDER: tuple[DenialReason, ...] = (
 RELEASED = ReleaseResult(True, "released")
 _LEASE_PREFIX = "t"
 _HOLDERS_TOLD = 8
+
+
+class _BlockedHeads(NamedTuple):
+    """Denials by group, the least amount that heads need of what is short, and when it ends."""
+
+    denials: dict[TaskGroupKey, DenialReason]
+    short: dict[SchedulerResourceKey, int]
+    available_after: float | None
 
 
 class TaskAdmissionController:
@@ -187,41 +196,50 @@ class TaskAdmissionController:
         return self._ledger.view()
 
     def explain_blocked(self, view: QueueView) -> TaskAdmissionBlockSummary:
-        """Why no head may run. Costs O(groups): ask when it is to be told, not to decide."""
-        counts: dict[DenialReason, int] = {}
-        groups: dict[str, str] = {}
+        """Why no head may run. Costs O(groups and leases): ask when it is to be told."""
+        heads = self._blocked_heads(view)
+        counts = Counter(heads.denials.values())
+        ordered = sorted(counts, key=lambda one: (-counts[one], DENIAL_ORDER.index(one)))
+        return TaskAdmissionBlockSummary(
+            view.queued_total,
+            {reason: counts[reason] for reason in ordered},
+            heads.available_after,
+            {
+                "groups": {group.label: denial for group, denial in heads.denials.items()},
+                "resources": {
+                    resource.label: self._shortage(resource, needed)
+                    for resource, needed in heads.short.items()
+                },
+            },
+        )
+
+    def blocked_signature(self, view: QueueView) -> object:
+        """Equal to an earlier one where the explanation is the same as then: the same heads denied
+        for the same reasons, and what is short held by the same groups. Costs O(groups)."""
+        heads = self._blocked_heads(view)
+        holders = self._ledger.window.holders
+        held = {resource: set(holders[resource].weights) for resource in heads.short}
+        return heads.denials, heads.available_after, held
+
+    def _blocked_heads(self, view: QueueView) -> _BlockedHeads:
+        available = self._ledger.available
+        denials: dict[TaskGroupKey, DenialReason] = {}
         short: dict[SchedulerResourceKey, int] = {}
         available_after: float | None = None
         for head in view.first_candidates():
             verdict = self.is_eligible(head, view)
             if verdict.eligible:
                 continue
-            reason = verdict.reason or "policy_denial"
-            counts[reason] = counts.get(reason, 0) + 1
-            groups[head.group.key.label] = reason
-            if verdict.available_after is not None:
-                available_after = min(
-                    verdict.available_after,
-                    verdict.available_after if available_after is None else available_after,
-                )
-            for resource, amount in head.resource_request.amounts.items():
-                if self._ledger.available[resource] < amount or (
+            reason = denials[head.group.key] = verdict.reason or "policy_denial"
+            after = verdict.available_after
+            if after is not None and (available_after is None or after < available_after):
+                available_after = after
+            for resource, amount in head.resource_request.needs:
+                if available[resource] < amount or (
                     reason != "no_capacity" and resource in verdict.resources
                 ):
                     short[resource] = min(amount, short.get(resource, amount))
-        ordered = sorted(counts, key=lambda one: (-counts[one], DENIAL_ORDER.index(one)))
-        return TaskAdmissionBlockSummary(
-            view.queued_total,
-            {reason: counts[reason] for reason in ordered},
-            available_after,
-            {
-                "groups": groups,
-                "resources": {
-                    resource.label: self._shortage(resource, needed)
-                    for resource, needed in short.items()
-                },
-            },
-        )
+        return _BlockedHeads(denials, short, available_after)
 
     def _obstacle(self, item: SchedulableTask) -> Eligibility | None:
         """What no policy can lift."""

@@ -42,28 +42,19 @@ class IdleReport:
             )
 
     def _tell_blocked(self) -> None:
-        summary = self._admission.explain_blocked(self._queue.view())
+        view = self._queue.view()
+        signature = self._admission.blocked_signature(view)
+        if signature == self._told:
+            return
+        summary = self._admission.explain_blocked(view)
         if not summary.dominant_reasons:
             return
+        self._told = signature
         dominant = next(iter(summary.dominant_reasons))
-        groups, resources = summary.diagnostics["groups"], summary.diagnostics["resources"]
-        explanation = (
-            summary.dominant_reasons,
-            groups,
-            summary.available_after,
-            {
-                resource: {holder["group"] for holder in shortage["holders"]}
-                for resource, shortage in resources.items()
-            },
-        )
-        if explanation == self._told:
-            return
-        self._told = explanation
         diagnostics = {
             "queued_count": summary.queued_count,
             "reasons": dict(summary.dominant_reasons),
-            "groups": groups,
-            "resources": resources,
+            **summary.diagnostics,
         }
         if summary.available_after is not None:
             diagnostics["available_after"] = summary.available_after
