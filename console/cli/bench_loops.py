@@ -31,7 +31,6 @@ from replay.statistics import Metric, judge, quantile
 GROUPS = (1, 8, 64, 256)
 TASKS = (1_000, 10_000, 100_000)
 MEMORY_TASKS = 2_000
-LONGEST = 600.0
 PROBE_SECONDS = 0.005
 Mode = Literal["off", "on", "console"]
 MODES: tuple[Mode, ...] = ("off", "on", "console")
@@ -82,7 +81,7 @@ def run_admission(iterations: int, smoke: bool) -> LoopOutcome:
         for shape in SHAPES:
             for tasks in sizes:
                 for number in groups:
-                    times = time_steps(*prepare_shape(shape, number, tasks), LONGEST)
+                    times = time_steps(*prepare_shape(shape, number, tasks))
                     cell = f"{shape} {number} groups {tasks} tasks"
                     found[f"{cell}: cycle p50"] = times.p50 * 1e6
                     found[f"{cell}: cycle p95"] = times.p95 * 1e6

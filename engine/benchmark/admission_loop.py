@@ -47,8 +47,8 @@ class StepTimes:
     p95: float
 
 
-def cpu_per_task(parts: AdmissionParts, tasks: Sequence[Any], seconds: float) -> float:
-    """Seconds of CPU to enqueue a task, admit and release it; stops after about `seconds`.
+def cpu_per_task(parts: AdmissionParts, tasks: Sequence[Any], most: int) -> float:
+    """Seconds of CPU to enqueue a task, admit and release it; `most` of them are admitted.
 
     As a scheduler does: whatever may run is leased until nothing is eligible; then the oldest
     lease is released and the queue is asked again. Where capacity is plentiful, everything is
@@ -61,10 +61,9 @@ def cpu_per_task(parts: AdmissionParts, tasks: Sequence[Any], seconds: float) ->
     select, acquire, commit, release = parts.select, parts.acquire, parts.commit, parts.release
     running: deque[Any] = deque()
     admitted = 0
-    until = perf_counter() + seconds
     before = time.process_time()
     while True:
-        while perf_counter() < until and (selection := select()) is not None:
+        while admitted < most and (selection := select()) is not None:
             lease = acquire(selection)
             if not parts.is_lease(lease) or commit(selection) is None:
                 raise RuntimeError("a selected task was not admitted")
@@ -76,7 +75,7 @@ def cpu_per_task(parts: AdmissionParts, tasks: Sequence[Any], seconds: float) ->
     return enqueueing + (time.process_time() - before) / admitted
 
 
-def time_steps(parts: AdmissionParts, tasks: Sequence[Any], seconds: float) -> StepTimes:
+def time_steps(parts: AdmissionParts, tasks: Sequence[Any]) -> StepTimes:
     """The same work with a clock at every step, which itself costs a little."""
     gc.collect()
     began = perf_counter()
@@ -88,10 +87,9 @@ def time_steps(parts: AdmissionParts, tasks: Sequence[Any], seconds: float) -> S
     every = max(1, len(tasks) // SAMPLES)
     cycles: list[float] = []
     cycle = 0.0
-    until = perf_counter() + seconds
     while True:
         t0 = perf_counter()
-        selection = parts.select() if t0 < until else None
+        selection = parts.select()
         t1 = perf_counter()
         spent["select"] += t1 - t0
         cycle += t1 - t0

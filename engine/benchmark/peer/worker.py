@@ -30,9 +30,9 @@ SIDES = {
 def answer(side: Any, request: dict[str, Any]) -> Any:
     what = request.pop("measure")
     if what == "admission":
-        seconds = request.pop("seconds")
+        most = request.pop("most")
         made = side.admission(**request)
-        return cpu_per_task(made.parts, made.tasks, seconds)
+        return cpu_per_task(made.parts, made.tasks, most)
     if what in ("requests", "waiters", "semaphore"):
         return asyncio.run(getattr(side, what)(**request))
     keep = request.pop("keep", None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,22 @@ class Counted:
         self.released.append(item)
 
 
-@pytest.mark.parametrize("measure", [cpu_per_task, time_steps])
+@pytest.mark.parametrize("measure", [partial(cpu_per_task, most=20), time_steps])
 @pytest.mark.parametrize(("capacity", "most"), [(3, 3), (1000, 20)])
 def test_every_task_goes_through_once_and_capacity_binds(
     measure: Any, capacity: int, most: int
 ) -> None:
     counted = Counted(capacity)
-    measure(counted.parts(), list(range(20)), 60.0)
+    measure(counted.parts(), list(range(20)))
     assert counted.released == list(range(20))
     assert (counted.waiting, counted.leased, counted.most) == ([], set(), most)
+
+
+def test_a_part_of_the_tasks_is_admitted_and_released() -> None:
+    counted = Counted(3)
+    assert cpu_per_task(counted.parts(), list(range(20)), most=7) > 0
+    assert counted.released == list(range(7))
+    assert len(counted.waiting) == 13
 
 
 @pytest.mark.parametrize("model_work", [False, True])
@@ -64,7 +72,7 @@ def test_headgates_queue_and_controller_are_driven_to_the_end(
     capacity: int, model_work: bool
 ) -> None:
     made = HeadgateSide().admission(3, capacity, 60, model_work)
-    times = time_steps(made.parts, made.tasks, 60.0)
+    times = time_steps(made.parts, made.tasks)
     assert times.tasks == 60
     assert tuple(times.steps) == STEPS
     assert 0 < times.p50 <= times.p95
@@ -80,7 +88,7 @@ def test_a_worker_answers_what_it_is_asked() -> None:
             "capacity": 4,
             "tasks": 20,
             "model_work": True,
-            "seconds": 60.0,
+            "most": 20,
         },
     )
     assert cost > 0
