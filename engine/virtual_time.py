@@ -112,9 +112,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         if self._shuffle is not None:
             self._collect_due_timers()
             ready = self._ready  # type: ignore[attr-defined]
-            order = list(ready)
+            # One by one: another thread may hand in a callback meanwhile.
+            order = [ready.popleft() for _ in range(len(ready))]
             self._shuffle.shuffle(order)
-            ready.clear()
             ready.extend(order)
         super()._run_once()  # type: ignore[misc]
 
