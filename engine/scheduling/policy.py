@@ -110,8 +110,11 @@ class StrictFairTaskAdmissionPolicy:
         rivals: Rivals,
     ) -> TaskAdmissionPolicyDecision:
         group = item.group.key
+        held = admission_view.leased_by_group.get(group)
+        if held is None:
+            return ALLOWED
         for resource in item.resource_request.amounts:
-            until_weight = _weight_at_share(item, resource, admission_view)
+            until_weight = _weight_at_share(item, resource, held, admission_view)
             if queue_view.queued_weight(resource) < until_weight:
                 continue
             if not queue_view.peer_demand(group, resource):
@@ -134,8 +137,10 @@ class StrictFairTaskAdmissionPolicy:
     def _is_within_shares(
         self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
     ) -> bool:
-        return all(
-            queue_view.queued_weight(resource) < _weight_at_share(item, resource, admission_view)
+        held = admission_view.leased_by_group.get(item.group.key)
+        return held is None or all(
+            queue_view.queued_weight(resource)
+            < _weight_at_share(item, resource, held, admission_view)
             for resource in item.resource_request.amounts
         )
 
@@ -151,14 +156,18 @@ class StrictFairTaskAdmissionPolicy:
 
 
 def _weight_at_share(
-    item: SchedulableTask, resource: SchedulerResourceKey, admission_view: TaskAdmissionView
+    item: SchedulableTask,
+    resource: SchedulerResourceKey,
+    held: Mapping[SchedulerResourceKey, int],
+    admission_view: TaskAdmissionView,
 ) -> float:
-    """Queued weight from which on one more lease would exceed the group's share."""
-    held = admission_view.leased_by_group.get(item.group.key, {}).get(resource, 0)
-    if not held:
+    """Queued weight from which on one more lease would exceed the share of a group that holds
+    `held`."""
+    units = held.get(resource, 0)
+    if not units:
         return math.inf
     # held + amount > ceil(limit x weight / queued weight), with room for rounding in the sum.
-    units = held + item.resource_request.amounts[resource] - 1
+    units += item.resource_request.amounts[resource] - 1
     return admission_view.limits[resource] * item.group.weight / units * (1 - 1e-9)
 
 

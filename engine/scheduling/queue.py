@@ -129,9 +129,10 @@ class FairTaskQueue:
     def select_next(self, is_eligible: EligibilityCheck) -> QueueSelection | None:
         """The first eligible head in fair order, or None. Takes nothing out, moves no time."""
         view, order = self._view, self._order
-        for refused in self._refused:
-            order.enter(refused, refused.head.resource_request.needs, tier=1)
-        self._refused.clear()
+        if self._refused:
+            for refused in self._refused:
+                order.enter(refused, refused.head.resource_request.needs, tier=1)
+            self._refused.clear()
         while (group := order.first()) is not None:
             verdict = is_eligible(group.head, view)
             if verdict.eligible:
