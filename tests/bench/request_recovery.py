@@ -1,4 +1,5 @@
-"""What request admission gets out of refusing providers: `python tests/bench/request_recovery.py`.
+"""What request admission gets out of refusing providers, from the top of the checkout:
+`PYTHONPATH=. python tests/bench/request_recovery.py [--quick]`.
 
 For each true capacity under a cap of 32, over round trips of 0.25, 1 and 4 s, with and without a
 retry-after, three distributions of latency and several seeds, all under virtual time: the worst
