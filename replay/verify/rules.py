@@ -56,6 +56,15 @@ NEED_ALL_EVENTS = frozenset(
 """Rules that a missing event would seem to break."""
 
 
+TOLD_LATE = {
+    "request_leases": ("",),
+    "limits": ("",),
+    "caps": ("more in flight",),
+    "end_state": ("request", "waiting request"),
+}
+"""Rule -> beginnings of what an event that is told late, behind others, may only seem to break."""
+
+
 class Example(msgspec.Struct, frozen=True):
     ordinal: int | None
     """Of the event that shows it; None where it is not about one event."""
@@ -138,6 +147,16 @@ class RuleBook:
         """These rules, or a part of what they say, could not be checked."""
         for rule in (rules,) if isinstance(rules, str) else rules:
             self.unchecked[rule][why] = None
+
+    def doubt_late(self) -> None:
+        """A foreign producer told request events late: what depends on their order is a note."""
+        for rule, beginnings in TOLD_LATE.items():
+            for found in self.found[rule].values():
+                if found.severity == "finding" and found.what.startswith(beginnings):
+                    found.severity = "note"
+                    self.leave_out(
+                        rule, "events were told late: their order may be all that is odd"
+                    )
 
     def status(self, rule: str) -> Status:
         severities = {found.severity for found in self.found[rule].values()}

@@ -141,6 +141,8 @@ class Verifier:
         book, state = self.book, self.state
         book.settle(state.ordinal + 1)
         self._streams.finish(state, self._run, over)
+        if book.foreign and book.found["time"]:
+            book.doubt_late()
         kinds = self._streams.kinds
         looked = book.looked_at
         looked["task_leases"] = self._tasks.acquired

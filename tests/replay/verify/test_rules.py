@@ -295,6 +295,26 @@ def test_what_another_producer_never_promised_is_a_note() -> None:
     assert "task_leases" in broken_rules(verify_events(foreign, mutate(list(events))))
 
 
+def test_what_a_foreign_producer_told_late_is_no_breach() -> None:
+    """A wait that reached the recording behind its lease, at its own earlier time."""
+    run, events = healthy()
+    foreign = msgspec.structs.replace(
+        run, producer="data_designer", request_sequence_semantics="per_producer"
+    )
+    index = places(list(events), "request_lease_released")[40]
+    late = [*events[:index], *events[index + 1 : index + 60], events[index], *events[index + 60 :]]
+    assert "request_leases" not in broken_rules(verify_events(foreign, late))
+    twice_released = [*late[: index + 70], events[index], *late[index + 70 :]]
+    told_late = verify_events(foreign, twice_released)
+    assert told_late.book.status("request_leases") == "noted"
+    assert told_late.book.unchecked["request_leases"]
+    in_time = msgspec.structs.replace(
+        events[index], captured_at_monotonic=events[index + 1].captured_at_monotonic
+    )
+    honest = [*events[: index + 1], in_time, *events[index + 1 :]]
+    assert "request_leases" in broken_rules(verify_events(foreign, honest))
+
+
 def test_ids_of_any_making_are_known_again() -> None:
     serial = IssuedIds("t")
     assert [serial.is_new(one) for one in ("t1", "t2", "t2", "t10", "t9")] == [
