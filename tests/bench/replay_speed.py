@@ -33,6 +33,7 @@ from engine.run_plan import plan_run
 from engine.virtual_time import run_virtual
 from engine.workflow.demo import demo_workflow
 from engine.workflow.load import LoadedWorkflow
+from replay.diagnosis.recompute import Recomputed
 from replay.diagnosis.report import build_report
 from replay.fold import Fold
 from replay.recording.ingest import Ingest
@@ -191,6 +192,7 @@ def main() -> int:
         reader = open_recording(recording)
         try:
             bench.measure("why, stored", count, lambda: build_report(reader))
+            bench.measure("why, recomputed", count, lambda: build_report(Recomputed(reader)))
         finally:
             reader.close()
     sys.stdout.flush()
