@@ -25,6 +25,8 @@ STORMY = "beta/judge-70b/chat"
 RETRY_AFTER = 0.8
 STORM_SECONDS = 2.0
 """At least so long lie the first and the last 429 of a storm apart."""
+PATIENCE = 90.0
+"""Seconds for their script to begin: it imports a lot, and a machine may be busy."""
 NOWHERE = "http://127.0.0.1:9"
 
 Row = dict[str, Any]

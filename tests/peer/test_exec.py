@@ -17,7 +17,7 @@ from engine.events.run_folder import RunFolder, read_record
 from replay.recording.reader import open_recording
 from tests.e2e.program import HEADGATE, headgate
 from tests.e2e.terminal import Terminal
-from tests.peer.desk import LLM_COLUMNS, RECORDS, RETRY_AFTER, STORMY, Desk, Row
+from tests.peer.desk import LLM_COLUMNS, PATIENCE, RECORDS, RETRY_AFTER, STORMY, Desk, Row
 
 ALL_ROWS = f"{RECORDS}/{RECORDS} rows"
 MODEL = STORMY.rpartition("/")[0]
@@ -31,7 +31,7 @@ def executing(desk: Desk, mode: str, *options: str) -> Terminal:
 
 def announced(terminal: Terminal) -> str:
     """The id of the run that `headgate exec` told on the script's own terminal."""
-    terminal.wait_for("headgate watch ")
+    terminal.wait_for("headgate watch ", seconds=PATIENCE)
     found = re.search(r"headgate watch (\S+)", terminal.text)
     assert found is not None
     return found[1]
@@ -59,7 +59,7 @@ def test_a_storm_over_create_is_watched_from_another_terminal(
     with executing(desk, "create") as script:
         run_id = announced(script)
         with watching(desk, run_id) as console:
-            console.wait_for("LIVE", *LLM_COLUMNS, STORMY)
+            console.wait_for("LIVE", *LLM_COLUMNS, STORMY, seconds=PATIENCE)
             with desk.storm():
                 console.wait_for(f"limited by {MODEL}", "cooldown 0.")
             assert script.wait_exit(120) == 0
@@ -74,7 +74,7 @@ def test_a_storm_over_preview_is_watched_in_the_same_terminal(
 ) -> None:
     desk = desks(0.2)
     with executing(desk, "preview", "--live") as console:
-        console.wait_for("LIVE", *LLM_COLUMNS, STORMY)
+        console.wait_for("LIVE", *LLM_COLUMNS, STORMY, seconds=PATIENCE)
         with desk.storm():
             console.wait_for(f"limited by {MODEL}", "cooldown 0.")
         console.wait_for("ENDED", ALL_ROWS, "success", seconds=120)
@@ -121,7 +121,7 @@ def test_a_killed_script_is_lost_to_its_last_whole_line(desks: Callable[..., Des
     with executing(desk, "create") as script:
         run_id = announced(script)
         with watching(desk, run_id) as console:
-            console.wait_for("LIVE", "working")
+            console.wait_for("LIVE", "working", seconds=PATIENCE)
             pid = their_process(desk)
             os.kill(pid, signal.SIGSTOP)
             while (written := whole_events(folder)) != whole_events(folder):

@@ -12,9 +12,10 @@ import pytest
 
 from tests.e2e.program import HEADGATE, headgate
 from tests.e2e.terminal import Terminal
-from tests.peer.desk import LLM_COLUMNS, RECORDS, RETRY_AFTER, STORMY, Desk
+from tests.peer.desk import LLM_COLUMNS, PATIENCE, RECORDS, RETRY_AFTER, STORMY, Desk
 
 ALL_ROWS = f"{RECORDS}/{RECORDS} rows"
+LACKING = "request stream (attempts, waits, leases)"
 MODEL = STORMY.rpartition("/")[0]
 
 pytestmark = pytest.mark.xdist_group("native")
@@ -35,7 +36,7 @@ def test_watched_from_before_the_file_exists(desks: Callable[..., Desk]) -> None
     with console(desk, dataset.relative_to(desk.folder)) as before:
         before.wait_for("WAITING", "Waiting for out/dataset/scheduler_events.jsonl")
         with desk.started("create", write_scheduler_events=True) as script:
-            before.wait_for("LIVE", *LLM_COLUMNS, "request stream (attempts, waits, leases)")
+            before.wait_for("LIVE", *LLM_COLUMNS, LACKING, seconds=PATIENCE)
             with console(desk, desk.native_events) as during:
                 during.wait_for("LIVE", MODEL)
                 with desk.storm():
@@ -55,7 +56,7 @@ def test_a_killed_script_is_told(desks: Callable[..., Desk]) -> None:
     desk = desks(0.5)
     with console(desk, desk.out) as terminal:
         with desk.started("create", write_scheduler_events=True) as script:
-            terminal.wait_for("LIVE", "working")
+            terminal.wait_for("LIVE", "working", seconds=PATIENCE)
             os.kill(script.pid, signal.SIGKILL)
             script.wait()
         terminal.wait_for("LOST", "The process that wrote the file is gone.")
