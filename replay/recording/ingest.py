@@ -27,6 +27,8 @@ BYTES_PER_EVENT = 20
 so many that keyframes of a large state don't outgrow the events."""
 FOLD_EVERY = 5_000
 """Events after which the fold itself is kept, for whoever goes on after a crash."""
+CHECKPOINT_EVERY = 1_000_000
+"""Events after which the write-ahead log goes into the file, so that memory does not hold them."""
 _REPLAY_EVENTS = 10_000
 
 
@@ -80,6 +82,7 @@ class Ingest:
         self._position: dict[str, int] = {}
         self._keyframe_ordinal = 0
         self._fold_ordinal = 0
+        self._checkpoint_ordinal = 0
         self._early_broken: list[BrokenLine] = []
         self.finished = self._writer.meta("ending") is not None
         self._resume()
@@ -144,6 +147,7 @@ class Ingest:
         """Move what is committed from the write-ahead log into the file."""
         self._await_writing()
         self._writer.checkpoint()
+        self._checkpoint_ordinal = self._ordinal
 
     def keep_fold(self) -> None:
         """Keep the fold as it is now, so that whoever goes on need not fold events again."""
@@ -201,6 +205,8 @@ class Ingest:
             self._writer.commit(rows)
         else:
             self._written = self._writing.submit(self._writer.commit, rows)
+        if self._ordinal - self._checkpoint_ordinal >= CHECKPOINT_EVERY:
+            self.checkpoint()
         self._position = batch.position
         self._early_broken = []
         if run is not None:
@@ -243,6 +249,6 @@ class Ingest:
         self._ordinal = point.ordinal
         self._position = point.position
         self._keyframe_ordinal = last
-        self._fold_ordinal = point.ordinal
+        self._fold_ordinal = self._checkpoint_ordinal = point.ordinal
         if point.position:
             self._feed.resume(point.position, point.ordinal + 1)

@@ -13,7 +13,7 @@ import msgspec
 from engine.events import Event, RunInfo
 from replay import reducer
 from replay.recording.rows import event_of, verdict_of
-from replay.recording.schema import Ending, check_version, column_list
+from replay.recording.schema import Ending, bounded_memory, check_version, column_list
 from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow, VerdictRow
 from replay.sources.base import BrokenLine, SourceError
 from replay.state import State
@@ -308,12 +308,11 @@ def open_recording(path: Path) -> RecordingReader:
     if head[_MAGIC_OFFSET:] != _MAGIC:
         raise SourceError(f"{path} is not a recording of headgate (no DuckDB file).")
     try:
-        connection = duckdb.connect(
-            str(path), read_only=True, config={"enable_external_access": "false"}
-        )
+        connection = duckdb.connect(str(path), read_only=True, config={**bounded_memory()})
     except duckdb.Error as error:
         raise _open_error(path, str(error)) from error
     try:
+        connection.execute("SET enable_external_access = false")
         version = check_version(connection, str(path))
     except duckdb.Error as error:
         connection.close()

@@ -6,6 +6,9 @@ zone maps answer ranges; there is no index. The format is readable by every Duck
 
 from __future__ import annotations
 
+import os
+import secrets
+import tempfile
 from pathlib import Path
 
 import duckdb
@@ -127,6 +130,9 @@ class Ending(msgspec.Struct, frozen=True):
     lost: bool
 
 
+MEMORY_LIMIT = "512MB"
+"""Of the database of one connection, whatever the size of the recording."""
+
 _STORAGE = {"storage_compatibility_version": "v1.5.0"}
 
 
@@ -163,10 +169,24 @@ def check_version(connection: duckdb.DuckDBPyConnection, name: str) -> int | Non
     return written
 
 
+def bounded_memory() -> dict[str, str]:
+    """Configuration by which what doesn't fit into memory goes to the folder for temporary files.
+
+    Also of a recording in memory. DuckDB makes its folder when it needs it, and takes it away.
+    """
+    place = Path(tempfile.gettempdir()) / f"headgate-{os.getpid()}-{secrets.token_hex(4)}"
+    return {"memory_limit": MEMORY_LIMIT, "temp_directory": str(place)}
+
+
 def connect_for_writing(path: Path | str) -> duckdb.DuckDBPyConnection:
     """Open or create a recording. Raises `duckdb.Error`, above all where another has it open."""
     # One writer's batches are too small to share: more threads only wait for each other.
-    connection = duckdb.connect(str(path), config={**_STORAGE, "threads": 1})
+    config: dict[str, str | bool | int | float | list[str]] = {
+        **_STORAGE,
+        **bounded_memory(),
+        "threads": 1,
+    }
+    connection = duckdb.connect(str(path), config=config)
     tune_for_writing(connection)
     return connection
 

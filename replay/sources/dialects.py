@@ -228,7 +228,7 @@ def own_line(line: bytes) -> JournalLine:
     if isinstance(decoded, JournalHeader):
         _check_run(decoded.run)
     elif not isinstance(decoded, JournalEnd):
-        _check(decoded)
+        _check(decoded, earliest=-MAX_SECONDS)
     return decoded
 
 
@@ -242,11 +242,11 @@ def _check_run(run: RunInfo) -> None:
             raise msgspec.ValidationError("a number out of range")
 
 
-def _check(line: Event | Line) -> None:
+def _check(line: Event | Line, earliest: float = 0.0) -> None:
     """Raises `msgspec.ValidationError` for numbers that no real run has and no store takes."""
     correlation = line.captured_correlation
     row_group = None if correlation is None else correlation.row_group
-    if not 0 <= line.captured_at_monotonic < MAX_SECONDS:
+    if not earliest <= line.captured_at_monotonic < MAX_SECONDS:
         raise msgspec.ValidationError("no usable time")
     if not 0 <= line.sequence <= MAX_SEQUENCE or not 0 <= (row_group or 0) <= MAX_ROW_GROUP:
         raise msgspec.ValidationError("a number out of range")
