@@ -43,7 +43,7 @@ ODD_EVENTS: list[Event] = [
         "submission",
         "released",
         {},
-        {"resources": {"submission": 1}, "x": [1.5, None, "é\n", {"deep": True}]},
+        {"resources": {"submission": 1}, "x": [1.5, None, "é 🦜", {"deep": True}]},
     ),
     SchedulerEvent("not_a_kind_we_know", -5.0, 0, RuntimeCorrelation("r1"), snapshot={"a": 1}),
     RequestEvent("request_queue_formed", 1e-9, 1, None, None, None, RequestResource("p", "m", "")),
