@@ -73,8 +73,7 @@ def share_resource(
             if peer is not None and peer.queued > 0 and peer_key != group:
                 weights += peer.weight
                 pressed = True
-        share = max(amount, math.ceil(limit * own.weight / weights - 1e-9))
-        if pressed and held + amount > share:
+        if pressed and held + amount > _strict_share(limit, amount, own.weight / weights):
             return resource
     return None
 
@@ -167,11 +166,16 @@ def is_eligible(state: State, group: str, needs: dict[str, int]) -> bool:
         held = own.leased_amounts.get(resource, 0)
         if held == 0:
             continue
-        weights = sum(
+        weights = own.weight + sum(
             peer.weight
-            for peer in state.groups.values()
-            if peer.queued > 0 and resource in peer.demand
+            for name, peer in state.groups.items()
+            if name != group and peer.queued > 0 and resource in peer.demand
         )
-        if held + amount > max(amount, math.ceil(limit * own.weight / weights - 1e-9)):
+        if held + amount > _strict_share(limit, amount, own.weight / weights):
             return False
     return True
+
+
+def _strict_share(limit: int, amount: int, part: float) -> int:
+    """What a group with this part of all weights may hold of a resource; one task at the least."""
+    return max(amount, math.ceil(limit * part - 1e-9))

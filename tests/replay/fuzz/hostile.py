@@ -81,6 +81,9 @@ HOSTILE_JSON = (
     b"" + b"y" * 300_000,
 )
 
+DEEPEST = 400
+"""Objects in a line that is still taken apart."""
+
 _replacement = st.one_of(
     st.sampled_from(HOSTILE_TEXTS),
     st.sampled_from(HOSTILE_NUMBERS),
@@ -159,6 +162,8 @@ def _flipped(line: bytes, seed: int) -> bytes:
 
 def _mistyped(line: bytes, draw: st.DrawFn) -> bytes:
     """One value somewhere in the line becomes another."""
+    if line.count(b"{") > DEEPEST:  # whether Python can write it depends on the stack of the day
+        return line
     try:
         value = msgspec.json.decode(line)
     except msgspec.DecodeError:
