@@ -308,7 +308,7 @@ def open_recording(path: Path) -> RecordingReader:
     if head[_MAGIC_OFFSET:] != _MAGIC:
         raise SourceError(f"{path} is not a recording of headgate (no DuckDB file).")
     try:
-        connection = duckdb.connect(str(path), read_only=True, config={**bounded_memory()})
+        connection = duckdb.connect(str(path), read_only=True, config={**bounded_memory(path)})
     except duckdb.Error as error:
         raise _open_error(path, str(error)) from error
     try:

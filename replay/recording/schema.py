@@ -6,6 +6,7 @@ zone maps answer ranges; there is no index. The format is readable by every Duck
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import tempfile
@@ -133,6 +134,8 @@ class Ending(msgspec.Struct, frozen=True):
 MEMORY_LIMIT = "512MB"
 """Of the database of one connection, whatever the size of the recording."""
 
+_IN_MEMORY = ":memory:"
+_PROCESS_KEY = secrets.token_bytes(16)
 _STORAGE = {"storage_compatibility_version": "v1.5.0"}
 
 
@@ -169,13 +172,18 @@ def check_version(connection: duckdb.DuckDBPyConnection, name: str) -> int | Non
     return written
 
 
-def bounded_memory() -> dict[str, str]:
+def bounded_memory(database: Path | str) -> dict[str, str]:
     """Configuration by which what doesn't fit into memory goes to the folder for temporary files.
 
     Also of a recording in memory. DuckDB makes its folder when it needs it, and takes it away.
+    Connections of one process to one file share a database, and so must share its folder.
     """
-    place = Path(tempfile.gettempdir()) / f"headgate-{os.getpid()}-{secrets.token_hex(4)}"
-    return {"memory_limit": MEMORY_LIMIT, "temp_directory": str(place)}
+    name = f"{os.getpid()} {Path(database).resolve()}"
+    if database == _IN_MEMORY:
+        name = secrets.token_hex(8)
+    place = hashlib.blake2b(name.encode(), key=_PROCESS_KEY, digest_size=8).hexdigest()
+    folder = Path(tempfile.gettempdir()) / f"headgate-{place}"
+    return {"memory_limit": MEMORY_LIMIT, "temp_directory": str(folder)}
 
 
 def connect_for_writing(path: Path | str) -> duckdb.DuckDBPyConnection:
@@ -183,7 +191,7 @@ def connect_for_writing(path: Path | str) -> duckdb.DuckDBPyConnection:
     # One writer's batches are too small to share: more threads only wait for each other.
     config: dict[str, str | bool | int | float | list[str]] = {
         **_STORAGE,
-        **bounded_memory(),
+        **bounded_memory(path),
         "threads": 1,
     }
     connection = duckdb.connect(str(path), config=config)
