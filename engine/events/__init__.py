@@ -1,6 +1,6 @@
 """The canonical event stream: types, vocabulary, encoding, and the run folder it is kept in."""
 
-from engine.events.codec import HeaderFacts, decode_line, encode_lines
+from engine.events.codec import HeaderFacts, decode_line, decode_whole, encode_lines
 from engine.events.correlation import RuntimeCorrelationProvider
 from engine.events.kinds import (
     ALL_REQUEST_KINDS,
@@ -49,6 +49,7 @@ __all__ = [
     "RuntimeCorrelationProvider",
     "SchedulerEvent",
     "decode_line",
+    "decode_whole",
     "encode_lines",
     "stream_of",
 ]

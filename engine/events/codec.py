@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
+from msgspec.structs import force_setattr
 
 from engine.events.types import (
     Event,
@@ -14,6 +17,7 @@ from engine.events.types import (
 )
 
 _encoder = msgspec.json.Encoder()
+_NOTHING_TOLD = (None, None, None)
 _decoder: msgspec.json.Decoder[JournalLine] = msgspec.json.Decoder(JournalLine)
 
 
@@ -29,6 +33,11 @@ def decode_line(line: bytes | memoryview) -> JournalLine:
     (JSON, but no line of a journal).
     """
     return _decoder.decode(line)
+
+
+def decode_whole(lines: Sequence[bytes]) -> list[JournalLine]:
+    """The same for many lines at once. Raises at the first that is none."""
+    return list(map(_decoder.decode, lines))
 
 
 class HeaderFacts:
@@ -68,10 +77,11 @@ class HeaderFacts:
         return msgspec.structs.replace(line, captured_correlation=short)
 
     def complete(self, event: Event) -> Event:
+        """Puts the rest back into an event that was just read, and that nobody else has yet."""
         short = event.captured_correlation
         if short is None or short.run_id:
             return event
-        kind, group_kind, group_hash = self._columns.get(short.task_column, (None, None, None))
+        kind, group_kind, group_hash = self._columns.get(short.task_column, _NOTHING_TOLD)
         whole = RuntimeCorrelation(
             self._run_id,
             short.row_group,
@@ -81,4 +91,5 @@ class HeaderFacts:
             group_hash,
             short.task_execution_id,
         )
-        return msgspec.structs.replace(event, captured_correlation=whole)
+        force_setattr(event, "captured_correlation", whole)
+        return event

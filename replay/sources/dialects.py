@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Literal, Protocol
@@ -16,15 +17,18 @@ from engine.events import (
     JournalEnd,
     JournalHeader,
     JournalLine,
+    RequestEvent,
     RunInfo,
     SchedulerEvent,
     decode_line,
+    decode_whole,
 )
 from replay.sources.base import SourceError
 from replay.sources.data_designer import EventMapper
 from replay.sources.data_designer_run import STARTED, RunFacts
 from replay.sources.data_designer_wire import Line, decode
 from replay.sources.lines import LineReader, count_in_file
+from replay.sources.text import clean_line, is_plain
 
 BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 HORIZON = 60.0
@@ -225,11 +229,37 @@ class _Waiting(msgspec.Struct):
 def own_line(line: bytes) -> JournalLine:
     """A cleaned line of headgate's own. Raises one of `BROKEN` for what is none."""
     decoded = decode_line(line)
-    if isinstance(decoded, JournalHeader):
-        _check_run(decoded.run)
-    elif not isinstance(decoded, JournalEnd):
-        _check(decoded, earliest=-MAX_SECONDS)
+    _check_own(decoded)
     return decoded
+
+
+def own_lines(lines: Sequence[bytes]) -> list[JournalLine | Exception]:
+    """Many lines of headgate's own, not cleaned yet: each as read, or what was wrong with it."""
+    try:
+        if is_plain(b"\n".join(lines)):
+            whole = decode_whole(lines)
+            for one in whole:
+                _check_own(one)
+            return list(whole)
+    except BROKEN:
+        pass
+    return [_tried(line) for line in lines]
+
+
+def _tried(line: bytes) -> JournalLine | Exception:
+    try:
+        return own_line(clean_line(line))
+    except BROKEN as error:
+        return error
+
+
+def _check_own(line: JournalLine) -> None:
+    """Raises `msgspec.ValidationError` like `_check`."""
+    kind = type(line)
+    if kind is SchedulerEvent or kind is RequestEvent:
+        _check(line, -MAX_SECONDS)  # type: ignore[arg-type]
+    elif isinstance(line, JournalHeader):
+        _check_run(line.run)
 
 
 def _check_run(run: RunInfo) -> None:

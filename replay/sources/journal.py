@@ -10,11 +10,13 @@ from engine.events import (
     HeaderFacts,
     JournalEnd,
     JournalHeader,
+    RequestEvent,
     RunInfo,
+    SchedulerEvent,
 )
 from engine.events.run_folder import RunFolder, read_record
 from replay.sources.base import Batch, BrokenLine, Liveness, SourceError
-from replay.sources.dialects import BROKEN, own_line
+from replay.sources.dialects import BROKEN, own_line, own_lines
 from replay.sources.segments import MAX_LINE, Place, SegmentReader
 from replay.sources.text import clean_line, clean_text
 
@@ -124,29 +126,25 @@ class JournalFeed:
         return header.run
 
     def _read(self, limit: int, events: list[Event], broken: list[BrokenLine]) -> bool:
-        """Take whole lines, at most `limit` events. False if there is no whole line now."""
-        lines = self._reader.lines()
+        """Take at most `limit` whole lines. False if there is none now."""
+        lines = self._reader.lines()[:limit]
         first = self._reader.place.line
         taken = 0
-        room = limit
-        for line in lines:
-            if room <= 0:
+        complete, append = self._header.complete, events.append
+        for read in own_lines(lines):
+            kind = type(read)
+            if kind is SchedulerEvent or kind is RequestEvent:
+                append(complete(read))  # type: ignore[arg-type]
+            elif isinstance(read, JournalHeader):
+                self._take_header(read)
+                complete = self._header.complete
+            elif isinstance(read, JournalEnd):
+                # The place stays before it: who resumes must read it again.
+                self._end = read
                 break
-            try:
-                read = own_line(clean_line(line))
-            except BROKEN as error:
+            elif isinstance(read, Exception):
                 number = first + taken + 1
-                broken.append(BrokenLine(number, self._reader.named(problem_of(error))))
-            else:
-                if isinstance(read, JournalHeader):
-                    self._take_header(read)
-                elif isinstance(read, JournalEnd):
-                    # The place stays before it: who resumes must read it again.
-                    self._end = read
-                    break
-                else:
-                    events.append(self._header.complete(read))
-                    room -= 1
+                broken.append(BrokenLine(number, self._reader.named(problem_of(read))))
             taken += 1
         self._reader.take(lines[:taken])
         return taken > 0

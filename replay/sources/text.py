@@ -27,13 +27,21 @@ def harmless_json(encoded: bytes) -> bytes:
     return _unsafe.sub(_escape, encoded.decode()).encode()
 
 
+def is_plain(lines: bytes) -> bool:
+    """Is there nothing in this JSON, of one line or several, that had to be looked at closer?
+
+    An ASCII control character can only be in a string of JSON as an escape.
+    """
+    return lines.isascii() and b"\\" not in lines and b"\x7f" not in lines
+
+
 def clean_line(line: bytes) -> bytes:
     """The JSON of `line` with all its strings cleaned; mostly the very same bytes.
 
     Raises `msgspec.DecodeError`, `UnicodeDecodeError` or `RecursionError` for broken JSON.
     """
-    if b"\\" not in line and b"\x7f" not in line and (line.isascii() or not _has_unsafe(line)):
-        return line  # an ASCII control character can only be in JSON as an escape
+    if is_plain(line) or (b"\\" not in line and b"\x7f" not in line and not _has_unsafe(line)):
+        return line
     return msgspec.json.encode(_clean(msgspec.json.decode(line)))
 
 
