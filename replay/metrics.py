@@ -19,7 +19,8 @@ FARTHEST_BIN = 2**40
 TASK_KINDS = frozenset(
     """
     dependency_ready ready_enqueued selected task_lease_acquired worker_spawned
-    worker_spawn_failed retry_deferred non_retryable_dropped cancelled task_lease_released
+    worker_spawn_failed task_completed retry_deferred non_retryable_dropped cancelled
+    task_lease_released
     """.split()
 )
 BLOCK_KINDS = frozenset(
@@ -81,6 +82,8 @@ class Rollup:
         self._memory = Memory()
         self._bin_end = -math.inf
         self._task: Task | None = None
+        self._same = False
+        """The event at hand changes no amount."""
         self._seen: dict[str, tuple[float | None, ...]] = {}
         """What rarely changes of each ceiling, as last counted."""
 
@@ -88,10 +91,17 @@ class Rollup:
         now = event.captured_at_monotonic
         memory = self._memory
         if now > memory.at or memory.bin is None:
-            self._go_to(now)
+            if now >= self._bin_end:
+                self._go_to(now)
+            memory.at = now
         memory.events += 1
-        if event.event_kind in TASK_KINDS and isinstance(event, SchedulerEvent):
-            self._task = state.tasks.get(event.task_id or "")
+        if event.event_kind in TASK_KINDS and type(event) is SchedulerEvent:
+            task = self._task = state.tasks.get(event.task_id or "")
+            kind = event.event_kind
+            self._same = task is not None and (
+                kind == "selected"
+                or (task.lease_id is not None and kind in ("worker_spawned", "task_completed"))
+            )
 
     def after(self, state: State, event: Event, ordinal: int) -> None:
         kind = event.event_kind
@@ -106,7 +116,7 @@ class Rollup:
             return
         if kind in TASK_KINDS:
             task, self._task = self._task, None
-            if kind != "dependency_ready" or task is not None:
+            if not self._same and (kind != "dependency_ready" or task is not None):
                 task = task or state.tasks.get(event.task_id or "")
                 if task is not None:
                     self._see_task(state, task)
@@ -145,9 +155,8 @@ class Rollup:
         if memory.bin is None:
             memory.bin = self._bin_of(now)
             self._bin_end = self._start + memory.bin + 1
-        elif now >= self._bin_end:
+        else:
             self._reach(now)
-        memory.at = now
 
     def _bin_of(self, now: float) -> int:
         return math.floor(max(-FARTHEST_BIN, min(now - self._start, FARTHEST_BIN)))

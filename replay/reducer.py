@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from engine.events import Event, RunInfo, SchedulerEvent
+from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from replay import reduce_request, reduce_scheduler
 from replay.keyframe import from_keyframe, to_keyframe
 from replay.payload import count, text
@@ -39,8 +39,10 @@ def reduce(state: State, event: Event, ordinal: int, run: RunInfo) -> None:
     """Fold one event into the state."""
     kind = event.event_kind
     now = event.captured_at_monotonic
-    scheduler = type(event) is SchedulerEvent
-    stream = "scheduler" if scheduler else "request"
+    if type(event) is SchedulerEvent:
+        stream, handler = "scheduler", _SCHEDULER.get(kind)
+    else:
+        stream, handler = "request", _REQUEST.get(kind)
     sequence = event.sequence
     last = state.last_sequence.get(stream)
     if last is None or sequence == last + 1:
@@ -52,14 +54,13 @@ def reduce(state: State, event: Event, ordinal: int, run: RunInfo) -> None:
     if now > state.time or state.ordinal == 0:
         state.time = now
     state.ordinal = ordinal
-    handler = _HANDLERS[stream].get(kind)
     if handler is None:
         state.unknown_kinds[kind] = state.unknown_kinds.get(kind, 0) + 1
         return
     try:
         handler(state, event, ordinal, run)
-        if not scheduler and event.pressure_snapshot is not None:  # type: ignore[union-attr]
-            reduce_request.take_pressure(state, event)  # type: ignore[arg-type]
+        if type(event) is RequestEvent and event.pressure_snapshot is not None:
+            reduce_request.take_pressure(state, event)
     except UNUSABLE:
         state.malformed[kind] = state.malformed.get(kind, 0) + 1
 
@@ -110,7 +111,6 @@ def _lose(
         state.gaps.append(Gap(stream, first, last, since, now, cause))
 
 
-_HANDLERS: dict[str, dict[str, Callable[[State, Any, int, RunInfo], None]]] = {
-    "scheduler": {**reduce_scheduler.HANDLERS, "recording_gap": _recording_gap},
-    "request": dict(reduce_request.HANDLERS),
-}
+_Handlers = dict[str, Callable[[State, Any, int, RunInfo], None]]
+_SCHEDULER: _Handlers = {**reduce_scheduler.HANDLERS, "recording_gap": _recording_gap}
+_REQUEST: _Handlers = {**reduce_request.HANDLERS}

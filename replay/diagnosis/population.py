@@ -47,7 +47,14 @@ class Wants(msgspec.Struct):
     deferred: int = 0
 
     def add(self, bucket: str, by: int) -> None:
-        setattr(self, bucket, getattr(self, bucket) + by)
+        if bucket == "running":
+            self.running += by
+        elif bucket == "queued":
+            self.queued += by
+        elif bucket == "ready":
+            self.ready += by
+        else:
+            self.deferred += by
 
 
 BUCKETS: dict[str, str] = {
@@ -191,16 +198,26 @@ class Population(msgspec.Struct):
         return provider or waiting
 
     def _count(self, placed: Placed, by: int) -> None:
-        self.wants.setdefault("", Wants()).add(placed.bucket, by)
-        if placed.request_resource:
-            self.wants.setdefault(placed.request_resource, Wants()).add(placed.bucket, by)
-        if placed.bucket == "queued":
-            groups = self.queued_for.setdefault(placed.request_resource, {})
-            groups[placed.group] = groups.get(placed.group, 0) + by
-            if groups[placed.group] == 0:
-                del groups[placed.group]
-        elif placed.bucket == "running":
-            column = placed.cell[0]
-            self.running_by_column[column] = self.running_by_column.get(column, 0) + by
-            if self.running_by_column[column] == 0:
-                del self.running_by_column[column]
+        bucket, resource = placed.bucket, placed.request_resource
+        self._wants_of("").add(bucket, by)
+        if resource:
+            self._wants_of(resource).add(bucket, by)
+        if bucket == "queued":
+            _add(self.queued_for.setdefault(resource, {}), placed.group, by)
+        elif bucket == "running":
+            _add(self.running_by_column, placed.cell[0], by)
+
+    def _wants_of(self, resource: str) -> Wants:
+        wants = self.wants.get(resource)
+        if wants is None:
+            wants = self.wants[resource] = Wants()
+        return wants
+
+
+def _add(counts: dict[str, int], name: str, by: int) -> None:
+    """What comes to nothing leaves the mapping."""
+    number = counts.get(name, 0) + by
+    if number:
+        counts[name] = number
+    else:
+        del counts[name]
