@@ -56,8 +56,8 @@ def take_over(memory: Memory, state: State, run: RunInfo) -> None:
                     executions[call.execution_id] = None
         for execution_id in executions:
             task_id = population.executions.get(execution_id)
-            if task_id is not None:
-                tasks.setdefault(task_id, memory.ordinal)
+            if task_id is not None and task_id not in tasks:
+                _follow_calls(memory, state, task_id)
         if executions and not memory.standing.attempts_seen:
             memory.standing.attempts_seen = True
             resync(memory, state, run)
@@ -158,6 +158,15 @@ def place(memory: Memory, state: State, task_id: str, run: RunInfo, ordinal: int
     memory.doubtful_resources[placed.request_resource] = None
 
 
+def _follow_calls(memory: Memory, state: State, task_id: str) -> None:
+    """No event told of the task itself, only of a call of its worker."""
+    task, placed = state.tasks.get(task_id), memory.population.placed[task_id]
+    if task is not None:
+        key = _key(memory, task, placed.request_resource)
+        if key != placed.key:
+            _change_key(memory, placed, key, memory.time or 0.0, -1)
+
+
 def _change_key(memory: Memory, placed: Placed, key: Key, now: float, before: int) -> None:
     """The task does something else from `now` on; `before` is -1 where it counted already."""
     was, placed.key = placed.key, key
@@ -208,7 +217,7 @@ def _group_changed(memory: Memory, state: State, key: str) -> None:
     memory.presence[key] = presence
     for resource in needs:
         free = state.limits.get(resource, 0) - state.leased.get(resource, 0)
-        level = max(0, min(free, memory.population.most.get(resource, 1)))
+        level = min(free, memory.population.most.get(resource, 1))
         if shifted or memory.levels.get(resource) != level:
             memory.levels[resource] = level
             memory.doubt_queued(resource)
