@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from replay.collection import without_collection
 from replay.diagnosis.engine import Diagnosis
 from replay.diagnosis.memory import DIAGNOSIS_VERSION
 from replay.recording.reader import RecordingReader
@@ -28,11 +29,12 @@ class Recomputed:
         self._verdicts: list[VerdictRow] = []
         while first < bounds.last_ordinal:
             last = min(first + EVENTS_AT_ONCE, bounds.last_ordinal)
-            for ordinal, event in reader.events(first + 1, last):
-                if event.captured_at_monotonic >= diagnosis.instant_end:
-                    diagnosis.before(state, event, ordinal)
-                reduce(state, event, ordinal, run)
-                diagnosis.after(state, event, ordinal)
+            with without_collection():
+                for ordinal, event in reader.events(first + 1, last):
+                    if event.captured_at_monotonic >= diagnosis.instant_end:
+                        diagnosis.before(state, event, ordinal)
+                    reduce(state, event, ordinal, run)
+                    diagnosis.after(state, event, ordinal)
             self._take(diagnosis.drain())
             first = last
         status = reader.status()
