@@ -41,6 +41,7 @@ def why(
     from engine.errors import UserError
     from replay.diagnosis.recompute import up_to_date
     from replay.diagnosis.report import build_report, render_markdown, render_text
+    from replay.diagnosis.report_text import clock
     from replay.diagnosis.why import schema as report_schema
     from replay.session import Session
 
@@ -59,7 +60,10 @@ def why(
     try:
         read_all(session)
         reader = up_to_date(session.reader)
-        t0 = reader.bounds().t0
+        t0, t1 = reader.bounds().t0, reader.bounds().t1
+        if times and times[0] > t1 - t0 and clock(times[0]) != clock(t1 - t0):
+            ends = f"{recording} ends at {clock(t1 - t0)}"
+            raise UserError(f"{ends}: nothing is known of {clock(times[0])}")
         window = (t0 + times[0], t0 + times[1]) if times else None
         report = build_report(reader, window, task)
     except LookupError:

@@ -138,6 +138,8 @@ def test_an_older_diagnosis_is_made_anew(
         (["--at", "1", "--between", "1", "2"], "either --at or --between"),
         (["--fail-on", "slowness"], "There is no verdict slowness"),
         (["--task", "nobody/1"], "has no task nobody/1"),
+        (["--at", "99:00"], "nothing is known of 1:39:00.0"),
+        (["--between", "99:00", "99:01"], "nothing is known of 1:39:00.0"),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(
