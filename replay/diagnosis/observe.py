@@ -413,6 +413,7 @@ def _resource_changed(memory: Memory, state: State, resource: str) -> None:
 def _follow_cooldown(memory: Memory, state: State, resource: str, now: float) -> None:
     watch = memory.stalls.watch(resource)
     until = state.ceilings[resource].blocked_until
+    before, watch.looked_at = watch.looked_at, now
     if until == watch.cooling_until:
         return
     watch.cooling_until = until
@@ -420,7 +421,8 @@ def _follow_cooldown(memory: Memory, state: State, resource: str, now: float) ->
     if until is not None and until > now:
         memory.set_timer(until, "cooldown", resource)
         if not memory.standing.attempts_seen:
-            memory.stalls.cooldown_seen(resource, now, memory.ordinal, until)
+            before = now if before is None else before
+            memory.stalls.cooldown_seen(resource, now, memory.ordinal, until, before)
 
 
 def doubt_cooling(memory: Memory, resource: str) -> None:

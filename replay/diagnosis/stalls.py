@@ -60,6 +60,8 @@ class Storm(msgspec.Struct):
     success: bool = False
     """A call that was let out after the last 429 has succeeded."""
     grace: float = STORM_GRACE
+    cooldown: float = 0.0
+    """The longest seen to be left, where snapshots are all that tells of it."""
 
 
 class Episode(msgspec.Struct):
@@ -99,6 +101,8 @@ class Watch(msgspec.Struct):
     timer: bool = False
     slow_timer: bool = False
     cooling_until: float | None = None
+    looked_at: float | None = None
+    """When its cooldown was last told of."""
     wait_ordinal: int | None = None
 
 
@@ -156,14 +160,23 @@ class Stalls(msgspec.Struct):
         storm.late_evidence["rate_limited"] = ordinal
         storm.late_evidence.pop("recovery", None)
 
-    def cooldown_seen(self, resource: str, now: float, ordinal: int, until: float) -> None:
-        """A snapshot shows a cooldown, in a stream that does not tell of the 429s themselves."""
+    def cooldown_seen(
+        self, resource: str, now: float, ordinal: int, until: float, before: float
+    ) -> None:
+        """A snapshot shows a cooldown, in a stream that does not tell of the 429s themselves.
+
+        Its 429 came after the snapshot at `before`; how long ago, the longest cooldown of the storm
+        tells.
+        """
         storm = self.watch(resource).storm
         if storm is None or until > storm.until + SAME_COOLDOWN:
+            longest = until - now if storm is None else max(storm.cooldown, until - now)
             self.rate_limited(resource, now, ordinal, until)
             storm = self.watch(resource).storm
             if storm is not None:
                 storm.rate_limited = 0
+                storm.cooldown = longest
+                storm.last_at = min(now, max(before, storm.start, until - longest))
 
     def limit_cut(self, resource: str, ordinal: int) -> None:
         storm = self.watch(resource).storm

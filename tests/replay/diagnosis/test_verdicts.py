@@ -220,6 +220,26 @@ def test_probes_that_meet_another_429_do_not_end_a_storm() -> None:
     assert [r.detail["rate_limited"] for r in result.named("request_cooldown")] == [4, 2]
 
 
+def test_snapshots_tell_when_a_429_came_that_they_show_late() -> None:
+    """Cooldowns of 0.8 s begin at 2.0 and 3.0 s; the second is seen half a second later."""
+    stream = Stream((VERDICT,), producer="data_designer", lacks=("request stream",))
+    work = stream.begin(VERDICT, 0)
+
+    def snapshot(at: float, until: float | None) -> None:
+        stream.at(at)
+        facts = {"effective_max": 2, "current_limit": 2, "in_flight_count": 0, "waiters": 1}
+        facts["blocked_until_monotonic"] = until  # type: ignore[assignment]
+        stream.scheduler("scheduler_health_snapshot", request_pressure={BETA.label: facts})
+
+    for at, until in ((1.9, None), (2.0, 102.8), (2.9, None), (3.5, 103.8), (4.0, None)):
+        snapshot(at, until)
+    stream.at(8.0)
+    stream.finish(work)
+    verdict = stream.end().only("request_cooldown")
+    assert verdict.start == pytest.approx(102.0)
+    assert verdict.detail["limited_seconds"] == pytest.approx(1.0)
+
+
 def test_a_cooldown_that_nobody_waits_for_is_no_stall() -> None:
     stream = Stream()
     stream.register(BETA, 2)
