@@ -405,6 +405,68 @@ def test_row_group_horizon_where_more_row_groups_would_fill_the_gap() -> None:
     assert "max_concurrent_row_groups" in result.only("row_group_horizon").detail["advice"]
 
 
+def test_downstream_completion_while_finished_rows_are_written() -> None:
+    """All cells are done at 4 s; their row group is written until 10 s."""
+    stream = Stream(row_groups=1)
+    stream.register(BETA, 2)
+    stream.scheduler("row_group_admitted", row_group=0, rows=2, in_flight=1, target=1)
+    works = [stream.call(stream.begin(VERDICT, row)) for row in range(2)]
+    stream.at(4.0)
+    for work in works:
+        stream.complete(work)
+    stream.scheduler("row_group_checkpoint_started", row_group=0)
+    stream.at(10.0)
+    stream.scheduler("row_group_checkpointed", row_group=0, rows=2)
+    result = stream.end()
+    assert result.share("run", "downstream_completion") == pytest.approx(0.6, abs=TOLERANCE)
+    assert result.share("run", "working") == pytest.approx(0.4, abs=TOLERANCE)
+    assert result.share("cell", "working") == pytest.approx(1.0)
+    verdict = result.only("downstream_completion")
+    assert (verdict.tier, verdict.start, verdict.end) == ("F", 104.0, 110.0)
+
+
+def test_a_call_behind_others() -> None:
+    """1 of 2 slots is used; whose turn it was, nothing tells for 10 s, and then it is let out."""
+    stream = Stream()
+    stream.register(BETA, 2)
+    first = stream.call(stream.begin(VERDICT, 0))
+    second = stream.wait(stream.begin(VERDICT, 1), "waiters_ahead")
+    stream.at(10.0)
+    stream.send(second)
+    stream.at(20.0)
+    for work in (first, second):
+        stream.complete(work)
+    result = stream.end()
+    assert result.share("run", "request_waiters_ahead") == pytest.approx(0.25, abs=TOLERANCE)
+    assert result.share("cell", "request_waiters_ahead") == pytest.approx(0.25, abs=TOLERANCE)
+    assert result.named("lost_wakeup") == []
+
+
+def test_a_start_up_ramp_below_the_maximum() -> None:
+    """For 8 of 10 s the ramp lets out 1 call of 4, then all."""
+    stream = Stream()
+    stream.register(BETA, 4, limit=1)
+    works = [stream.begin(VERDICT, row) for row in range(4)]
+    stream.call(works[0])
+    for work in works[1:]:
+        stream.wait(work, "ramp")
+    stream.at(8.0)
+    stream.request("request_limit_increased", BETA, None, "ramp", previous=1, current=4)
+    for work in works[1:]:
+        stream.send(work)
+    stream.at(10.0)
+    for work in works:
+        stream.complete(work)
+    result = stream.end()
+    assert result.share("run", "request_ramp") == pytest.approx(0.6, abs=TOLERANCE)
+    assert result.share("cell", "request_ramp") == pytest.approx(0.6, abs=TOLERANCE)
+    assert result.share("run", "request_domain_limit") == 0.0
+    verdict = result.only("request_ramp")
+    assert (verdict.tier, verdict.resource) == ("D", BETA.label)
+    assert (verdict.start, verdict.end) == (100.0, 108.0)
+    assert "startup_ramp_seconds" in verdict.detail["advice"]
+
+
 def test_a_local_column_alone_is_work() -> None:
     stream = Stream((TOPIC,))
     topic = stream.begin(TOPIC, 0)
