@@ -13,15 +13,13 @@ import math
 import msgspec
 
 from engine.events import Event, RunInfo, SchedulerEvent
-from replay.diagnosis import facts, observe, proof
-from replay.diagnosis.capacity import WHOLE
-from replay.diagnosis.cell import Key
-from replay.diagnosis.division import divide, whole
-from replay.diagnosis.leaks import holds_after_end
+from replay.diagnosis import facts, places
+from replay.diagnosis.judge import settle
 from replay.diagnosis.memory import DIAGNOSIS_VERSION, Memory
-from replay.diagnosis.stalls import NORMAL, Slow, Stalls
-from replay.diagnosis.verdicts import UNKNOWN, WORKING, Blame
-from replay.diagnosis.wakeups import PENDING, Wakeup, harmless, pending
+from replay.diagnosis.observe import observe
+from replay.diagnosis.stalls import Stalls
+from replay.diagnosis.turning import fire
+from replay.diagnosis.verdicts import UNKNOWN
 from replay.rows import BlameRow, VerdictRow
 from replay.state import State
 
@@ -34,19 +32,6 @@ LONGEST_STEP = 3 * 3600.0
 
 LAG_LEAST = 0.5
 """A heartbeat may be so late."""
-GROUPS_COMPARED = 64
-"""Among more groups none is looked at for whether all deny each other."""
-
-_FIXED: dict[str, str] = {
-    "ready": "queue_order",
-    "deferred": "retry_backoff",
-    "own": WORKING,
-    "provider": WORKING,
-    "overdue": "provider_latency",
-    "lost": UNKNOWN,
-    "leaked": "leaked_lease",
-}
-"""Meters whose blame never changes."""
 
 
 class Diagnosis:
@@ -86,7 +71,7 @@ class Diagnosis:
         memory.ordinal = ordinal
         if state.lost_events != memory.lost_events:
             self._lose(state, event, ordinal)
-        observe.observe(memory, state, event, ordinal, self._run)
+        observe(memory, state, event, ordinal, self._run)
 
     def _lose(self, state: State, event: Event, ordinal: int) -> None:
         """Events are missing just before this one."""
@@ -106,8 +91,8 @@ class Diagnosis:
             memory.stalls.emit(
                 (UNKNOWN, ""), gap.from_time, gap.to_time, detail, [ordinal - 1, ordinal]
             )
-        observe.take_over(memory, state, self._run)
-        observe.lose_track(memory, stream, memory.time or 0.0)
+        places.take_over(memory, state, self._run)
+        places.lose_track(memory, stream, memory.time or 0.0)
         memory.doubt_all(state)
 
     def drain(self) -> tuple[list[BlameRow], list[VerdictRow]]:
@@ -156,11 +141,11 @@ class Diagnosis:
         else:
             if time > last:
                 self._advance(state, time)
-            self._settle(state)
+            settle(self._memory, self._run, state)
             memory.stalls.end_all(memory.time, memory.ordinal)
         self._end_wakeups()
         for about, leak in memory.population.leaks.open.items():
-            observe.tell_leak(memory, about, leak)
+            places.tell_leak(memory, about, leak)
         self._close_bin()
         return self.drain()
 
@@ -185,8 +170,8 @@ class Diagnosis:
 
     def _end_instant(self, state: State) -> None:
         """All events of this instant are in: what do they come to?"""
-        observe.take_over(self._memory, state, self._run)
-        self._settle(state)
+        places.take_over(self._memory, state, self._run)
+        settle(self._memory, self._run, state)
         self._look_at_wakeups(state)
         self._take_timers()
 
@@ -245,8 +230,8 @@ class Diagnosis:
             memory.time = max(stop, memory.time or stop)
             while memory.timers and memory.timers[0][0] <= memory.time:
                 _, kind, subject = heapq.heappop(memory.timers)
-                self._fire(state, kind, subject, memory.time)
-            self._settle(state)
+                fire(memory, self._run, state, kind, subject, memory.time)
+            settle(self._memory, self._run, state)
             self._take_timers()
             if memory.time >= self._bin_end():
                 self._close_bin()
@@ -304,242 +289,6 @@ class Diagnosis:
         memory.cells.leap(now)
         memory.capacity.leap(now)
         memory.doubt_all(state)
-
-    def _settle(self, state: State) -> None:
-        """Look again at everything that may have changed, as of `memory.time`."""
-        memory = self._memory
-        now = memory.time or 0.0
-        if memory.doubtful_meters:
-            meters, memory.doubtful_meters = memory.doubtful_meters, {}
-            for key in meters:
-                if key not in memory.cells.meters:
-                    memory.pending.pop(key, None)
-                else:
-                    blame = self._blame(state, key, now)
-                    if blame[0] in PENDING or blame[0] == "lost_wakeup":
-                        memory.pending[key] = None
-                    elif memory.pending:
-                        memory.pending.pop(key, None)
-                    changed = memory.cells.blame(key, blame, now)
-                    if changed and key[0] == "queued":
-                        resource = memory.population.request_of.get(key[1], "")
-                        memory.doubtful_resources[resource] = None
-                        memory.doubtful_resources[WHOLE] = None
-        if not memory.doubtful_resources:
-            return
-        self._look_at_horizon(state)
-        resources, memory.doubtful_resources = memory.doubtful_resources, {}
-        changed = WHOLE in resources
-        for resource in resources:
-            if resource and self._divide(state, resource, now):
-                changed = True
-        if changed:
-            self._divide_whole(state, now)
-
-    def _divide_whole(self, state: State, now: float) -> None:
-        memory = self._memory
-        blame = whole(state, memory.population, memory.cells, memory.standing)
-        if blame is None or memory.standing.demanding:
-            memory.capacity.divide(WHOLE, {}, now)
-        else:
-            slots = sum(ceiling.effective_max for ceiling in state.ceilings.values())
-            memory.capacity.divide(WHOLE, {blame[0]: float(slots or 1)}, now)
-        wants = memory.population.wants.get("")
-        if blame is not None and blame[0] == "dependency" and (wants is None or not wants.running):
-            blame = None  # Nothing is upstream: the run has not begun, or is about to end.
-        self._stand(state, WHOLE, blame, now)
-
-    def _look_at_horizon(self, state: State) -> None:
-        memory = self._memory
-        wants = memory.population.wants.get("")
-        rows = state.row_groups
-        horizon = (
-            rows.blocked_reason is not None
-            and (self._run.row_groups is None or rows.admitted < self._run.row_groups)
-            and (wants is None or wants.ready + wants.queued == 0)
-        )
-        if horizon != memory.standing.horizon:
-            memory.standing.horizon = horizon
-            for resource in memory.standing.demanding:
-                memory.doubtful_resources[resource] = None
-
-    def _divide(self, state: State, resource: str, now: float) -> bool:
-        """Divide the slots of a resource anew. True if that may matter to the run as a whole."""
-        memory = self._memory
-        standing = memory.standing
-        division = divide(state, memory.population, memory.cells, standing, resource, now)
-        memory.capacity.divide(resource, division.parts, now)
-        changed = False
-        for flags, holds in (
-            (standing.demanding, bool(division.parts)),
-            (standing.wanting, division.rest is not None),
-            (standing.full, division.full),
-        ):
-            if holds != (resource in flags):
-                changed = True
-                if holds:
-                    flags[resource] = None
-                else:
-                    del flags[resource]
-        self._stand(state, resource, division.rest, now)
-        self._count_slow(resource, now)
-        return changed
-
-    def _stand(self, state: State, resource: str, blame: Blame | None, now: float) -> None:
-        memory = self._memory
-        if blame is not None and blame[0] in PENDING:
-            blame = (PENDING[blame[0]], blame[1])
-        if blame is not None and blame[0] in NORMAL:
-            blame = None
-        watch = memory.stalls.stand(resource, blame, now, memory.ordinal)
-        span = watch.span
-        if span is None:
-            return
-        if span.confirmed:
-            self._collect(state, resource, now)
-        elif not watch.timer:
-            watch.timer = True
-            memory.set_timer(span.since + watch.pace.threshold, "stall", resource)
-
-    def _collect(self, state: State, resource: str, now: float) -> None:
-        span = self._memory.stalls.watch(resource).span
-        if span is not None and span.blame not in span.facts:
-            span.facts[span.blame] = facts.collect(
-                state, self._run, self._memory.population, span.blame, resource, now
-            )
-
-    def _count_slow(self, resource: str, now: float) -> None:
-        memory = self._memory
-        number = memory.population.overdue.get(resource, 0)
-        watch = memory.stalls.watch(resource)
-        slow = None
-        if number > 0 and watch.slow is None:
-            for attempt_id in memory.population.requests.get(resource, ()):
-                call = memory.population.calls[attempt_id]
-                if call.overdue and call.started_at is not None:
-                    evidence = [call.started_ordinal, memory.ordinal]
-                    p95 = watch.times.p95
-                    slow = Slow(now, call.started_at, evidence, call.column, p95, number)
-                    break
-        memory.stalls.slow_calls(resource, number, slow, now)
-
-    def _blame(self, state: State, key: Key, now: float) -> Blame:
-        """What the cells of this meter are under, from `now` on."""
-        kind, subject = key
-        fixed = _FIXED.get(kind)
-        if fixed is not None:
-            return (fixed, subject)
-        population = self._memory.population
-        if kind == "queued":
-            return self._queued_blame(state, subject, now)
-        ceiling = state.ceilings.get(subject)
-        if ceiling is None:
-            return (UNKNOWN, subject) if kind == "waiting" else (WORKING, subject)
-        aggregate = state.aggregates.get(ceiling.provider_model)
-        verdict = proof.ceiling_verdict(ceiling, aggregate, now)
-        if kind == "waiting":
-            if verdict is None:
-                return self._able(subject, now)
-            full = verdict in ("request_domain_limit", "request_aggregate_cap")
-            leaked = full and population.leaks.amounts.get(subject)
-            return ("leaked_lease" if leaked else verdict, subject)
-        if verdict is not None and ceiling.waiters >= max(1, ceiling.in_flight):
-            return (verdict, subject)
-        return (WORKING, subject)
-
-    def _queued_blame(self, state: State, group: str, now: float) -> Blame:
-        population = self._memory.population
-        needs = population.needs.get(group, {})
-        request = population.request_of.get(group, "")
-        leaked = population.leaks.amounts
-        blame = proof.queued_blame(state, group, needs, request, population.needing, leaked, now)
-        if blame[0] == "group_cap" or blame[0] == "borrow_debt":
-            if len(population.needs) <= GROUPS_COMPARED and proof.deny_each_other(
-                state, population.needs, population.needing
-            ):
-                return ("policy_mutual_denial", blame[1])
-        elif blame[0] == "queue_order" and proof.is_eligible(state, group, needs):
-            return self._able("", now)
-        return blame
-
-    def _able(self, about: str, now: float) -> Blame:
-        """Nothing keeps this head from going on, that can be seen in the stream."""
-        if self._run.producer != "headgate":
-            return harmless(about)
-        memory = self._memory
-        wakeup = memory.wakeups.get(about)
-        if wakeup is None:
-            wakeup = memory.wakeups[about] = Wakeup(now, [memory.ordinal])
-        return ("lost_wakeup", about) if wakeup.lost else pending(about)
-
-    def _fire(self, state: State, kind: str, subject: str, now: float) -> None:
-        memory = self._memory
-        if kind == "cooldown":
-            observe.doubt_cooling(memory, subject)
-            self._settle(state)
-            blind = not memory.standing.attempts_seen
-            memory.stalls.cooled_down(subject, now, memory.ordinal, blind)
-            memory.doubtful_resources[subject] = None
-            memory.stalls.storm_check(subject, now)
-        elif kind == "storm":
-            memory.stalls.storm_check(subject, now)
-        elif kind == "episode":
-            memory.stalls.episode_check(subject, now)
-        elif kind == "stall":
-            self._check_stall(state, subject, now)
-        elif kind == "overdue":
-            self._turn_slow(state, subject, now)
-        elif kind == "leak":
-            self._find_leak(state, subject)
-
-    def _check_stall(self, state: State, resource: str, now: float) -> None:
-        watch = self._memory.stalls.watch(resource)
-        watch.timer = False
-        span = watch.span
-        if span is None:
-            return
-        when = span.since + watch.pace.threshold
-        if when > now:
-            watch.timer = True
-            self._memory.set_timer(when, "stall", resource)
-        else:
-            span.confirmed = True
-            self._collect(state, resource, now)
-
-    def _find_leak(self, state: State, subject: str) -> None:
-        """A lease was still held after the end of its owner: is it so now?"""
-        memory = self._memory
-        leaks = memory.population.leaks
-        if not holds_after_end(state, subject, memory.population.executions):
-            leaks.suspects.pop(subject, None)
-            return
-        suspect = leaks.confirm(subject)
-        if suspect is not None:
-            observe.doubt_leaked(memory, suspect)
-            if subject in memory.population.placed:
-                observe.place(memory, state, subject, self._run, memory.ordinal)
-
-    def _turn_slow(self, state: State, resource: str, now: float) -> None:
-        """Mark the calls of a resource that have become slow, the oldest first."""
-        memory = self._memory
-        population = memory.population
-        watch = memory.stalls.watch(resource)
-        watch.slow_timer = False
-        allowance = watch.times.allowance
-        for attempt_id in population.requests.get(resource, ()):
-            call = population.calls[attempt_id]
-            if call.phase != "in_provider" or call.overdue or call.lost:
-                continue
-            if call.started_at is None:
-                continue
-            if allowance is None or call.started_at + allowance > now:
-                break
-            population.count_overdue(call, True)
-            memory.doubtful_resources[resource] = None
-            task_id = population.executions.get(call.execution_id or "")
-            if task_id is not None:
-                observe.place(memory, state, task_id, self._run, memory.ordinal)
-        observe.expect_slow(memory, resource)
 
 
 def _loses(state: State, event: Event, run: RunInfo) -> bool:
