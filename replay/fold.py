@@ -12,7 +12,7 @@ import msgspec
 
 from engine.events import Event, RunInfo
 from replay.diagnosis.engine import Diagnosis
-from replay.metrics import UNCOUNTED, Rollup
+from replay.metrics import MAY_REMOVE, UNCOUNTED, Rollup
 from replay.reducer import begin, reduce
 from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow, VerdictRow
 from replay.state import State
@@ -56,8 +56,10 @@ class Fold:
             ends = kind in ENDS
             if ends:
                 intervals.before(state, event, ordinal)
-            rollup.before(state, event, ordinal)
-            if event.captured_at_monotonic >= diagnosis.instant_end:
+            now = event.captured_at_monotonic
+            if now >= rollup.bin_end or kind in MAY_REMOVE:
+                rollup.before(state, event, ordinal)
+            if now >= diagnosis.instant_end:
                 diagnosis.before(state, event, ordinal)
             reduce(state, event, ordinal, run)
             if ends:

@@ -16,13 +16,14 @@ LONGEST_LEAP = 3600
 """Bins. Over a longer silence no series is written: nobody was there to watch it."""
 FARTHEST_BIN = 2**40
 
-TASK_KINDS = frozenset(
+MAY_REMOVE = frozenset(
     """
-    dependency_ready ready_enqueued selected task_lease_acquired worker_spawned
-    worker_spawn_failed task_completed retry_deferred non_retryable_dropped cancelled
-    task_lease_released
+    dependency_ready worker_spawn_failed non_retryable_dropped cancelled task_lease_released
     """.split()
 )
+"""Kinds before which a task counts for something that may not be found after them."""
+CHANGES_COUNTS = MAY_REMOVE | {"ready_enqueued", "task_lease_acquired", "retry_deferred"}
+CHANGES_ORPHANS_ONLY = frozenset({"selected", "worker_spawned"})
 BLOCK_KINDS = frozenset(
     "queue_empty admission_blocked group_capped queue_drained scheduler_job_completed".split()
 )
@@ -60,13 +61,14 @@ class Memory(msgspec.Struct):
     """All that a `Rollup` keeps. `counted` holds totals as last seen, by series and key."""
 
     bin: int | None = None
-    at: float = 0.0
     series: dict[str, dict[str, Series]] = {}
     cooldowns: dict[str, Cooldown] = {}
     counts: dict[str, dict[str, float]] = {}
     counted: dict[str, dict[str, int]] = {}
     blocked_by: str | None = None
-    events: int = 0
+    before_bin: int = 0
+    """Ordinal of the last event before the current bin."""
+    orphans: int = 0
 
 
 class Rollup:
@@ -80,30 +82,24 @@ class Rollup:
         self.rows: list[RollupRow] = []
         self._start = run.monotonic_start
         self._memory = Memory()
-        self._bin_end = -math.inf
+        self.bin_end = -math.inf
+        """`before` must see the first event from here on."""
+        self._now = 0.0
         self._task: Task | None = None
-        self._same = False
-        """The event at hand changes no amount."""
         self._seen: dict[str, tuple[float | None, ...]] = {}
         """What rarely changes of each ceiling, as last counted."""
 
     def before(self, state: State, event: Event, ordinal: int) -> None:
+        """To be called from `bin_end` on, and before each of `MAY_REMOVE`."""
         now = event.captured_at_monotonic
-        memory = self._memory
-        if now > memory.at or memory.bin is None:
-            if now >= self._bin_end:
-                self._go_to(now)
-            memory.at = now
-        memory.events += 1
-        if event.event_kind in TASK_KINDS and type(event) is SchedulerEvent:
-            task = self._task = state.tasks.get(event.task_id or "")
-            kind = event.event_kind
-            self._same = task is not None and (
-                kind == "selected"
-                or (task.lease_id is not None and kind in ("worker_spawned", "task_completed"))
-            )
+        if now >= self.bin_end:
+            self._go_to(state, now, ordinal)
+        if event.event_kind in MAY_REMOVE and isinstance(event, SchedulerEvent):
+            self._task = state.tasks.get(event.task_id or "")
 
     def after(self, state: State, event: Event, ordinal: int) -> None:
+        """To be called after every event but those of `UNCOUNTED`."""
+        self._now = state.time
         kind = event.event_kind
         if isinstance(event, RequestEvent):
             if kind not in QUIET_REQUEST_KINDS or event.pressure_snapshot is not None:
@@ -114,15 +110,20 @@ class Rollup:
                 if kind == "model_request_completed":
                     self._see_tokens(state)
             return
-        if kind in TASK_KINDS:
+        if kind in CHANGES_ORPHANS_ONLY:
+            if state.orphans != self._memory.orphans:
+                self._memory.orphans = state.orphans
+                self._see_task(state, state.tasks.get(event.task_id or ""))
+            return
+        if kind in CHANGES_COUNTS:
             task, self._task = self._task, None
-            if not self._same and (kind != "dependency_ready" or task is not None):
-                task = task or state.tasks.get(event.task_id or "")
-                if task is not None:
-                    self._see_task(state, task)
+            if kind != "dependency_ready" or task is not None:
+                self._see_task(state, task or state.tasks.get(event.task_id or ""))
         if kind in BLOCK_KINDS:
             self._see_block(state)
         elif kind == "task_completed" or kind == "retry_deferred":
+            if (event.task_id or "") not in state.tasks:
+                self._see_queues(state)  # It ended without a lease.
             correlation = event.captured_correlation
             column = None if correlation is None else correlation.task_column
             if column is not None:
@@ -136,7 +137,7 @@ class Rollup:
         """Close the bin of the last event."""
         memory = self._memory
         if memory.bin is not None:
-            self._close_bin(memory.at)
+            self._close_bin(state.time, state.ordinal)
             memory.bin = None
 
     def dump(self) -> bytes:
@@ -147,27 +148,18 @@ class Rollup:
         rollup = cls(run)
         memory = rollup._memory = msgspec.msgpack.decode(data, type=Memory)
         if memory.bin is not None:
-            rollup._bin_end = rollup._start + memory.bin + 1
+            rollup.bin_end = rollup._start + memory.bin + 1
         return rollup
 
-    def _go_to(self, now: float) -> None:
+    def _go_to(self, state: State, now: float, ordinal: int) -> None:
+        """Close bins until the current one holds `now`, the time of event `ordinal`."""
         memory = self._memory
-        if memory.bin is None:
-            memory.bin = self._bin_of(now)
-            self._bin_end = self._start + memory.bin + 1
-        else:
-            self._reach(now)
-
-    def _bin_of(self, now: float) -> int:
-        return math.floor(max(-FARTHEST_BIN, min(now - self._start, FARTHEST_BIN)))
-
-    def _reach(self, now: float) -> None:
-        """Close bins until the current one holds `now`."""
-        memory = self._memory
-        assert memory.bin is not None
         target = self._bin_of(now)
-        if target - memory.bin > LONGEST_LEAP:
-            self._close_bin(memory.at)
+        if memory.bin is None:
+            memory.bin = target
+            memory.before_bin = ordinal - 1
+        elif target - memory.bin > LONGEST_LEAP:
+            self._close_bin(state.time, ordinal - 1)
             memory.bin = target
             for series in memory.series.values():
                 for one in series.values():
@@ -175,11 +167,14 @@ class Rollup:
             for cooldown in memory.cooldowns.values():
                 cooldown.at = now
         while memory.bin < target:
-            self._close_bin(self._start + memory.bin + 1)
+            self._close_bin(self._start + memory.bin + 1, ordinal - 1)
             memory.bin += 1
-        self._bin_end = self._start + memory.bin + 1
+        self.bin_end = self._start + memory.bin + 1
 
-    def _close_bin(self, end: float) -> None:
+    def _bin_of(self, now: float) -> int:
+        return math.floor(max(-FARTHEST_BIN, min(now - self._start, FARTHEST_BIN)))
+
+    def _close_bin(self, end: float, last_ordinal: int) -> None:
         """Write the rows of the current bin, with every value held until `end`."""
         memory, rows = self._memory, self.rows
         number = memory.bin
@@ -200,10 +195,10 @@ class Rollup:
                 last = float(cooldown.until is not None and cooldown.until >= end)
                 rows.append(RollupRow(number, "cooling", key, cooldown.seconds, last, 1.0))
                 cooldown.seconds = 0.0
-        if memory.events:
-            amount = float(memory.events)
+        if last_ordinal > memory.before_bin:
+            amount = float(last_ordinal - memory.before_bin)
             rows.append(RollupRow(number, "events", "", amount, amount, amount))
-            memory.events = 0
+            memory.before_bin = last_ordinal
         for name, counts in memory.counts.items():
             for key, amount in counts.items():
                 rows.append(RollupRow(number, name, key, amount, amount, amount))
@@ -218,9 +213,9 @@ class Rollup:
         if one is None:
             if not value:
                 return
-            one = series[key] = Series(memory.at)
+            one = series[key] = Series(self._now)
         if one.value != value:
-            now = memory.at
+            now = self._now
             one.integral += one.value * (now - one.at)
             one.at = now
             one.value = value
@@ -242,12 +237,18 @@ class Rollup:
             cooldown.seconds += max(0.0, min(now, cooldown.until) - cooldown.at)
         cooldown.at = now
 
-    def _see_task(self, state: State, task: Task) -> None:
+    def _see_task(self, state: State, task: Task | None) -> None:
+        if task is None:
+            return
         group = state.groups.get(task.group)
         if group is not None:
             self._set("queue_depth", group.key, group.queued)
         for resource in task.resources:
             self._set("leased", resource, state.leased.get(resource, 0))
+
+    def _see_queues(self, state: State) -> None:
+        for group in state.groups.values():
+            self._set("queue_depth", group.key, group.queued)
 
     def _see_ceiling(self, ceiling: Ceiling) -> None:
         key = ceiling.resource
@@ -272,9 +273,9 @@ class Rollup:
         if cooldown is None:
             if until is None:
                 return
-            cooldown = self._memory.cooldowns[key] = Cooldown(self._memory.at)
+            cooldown = self._memory.cooldowns[key] = Cooldown(self._now)
         if cooldown.until != until:
-            self._cool(cooldown, self._memory.at)
+            self._cool(cooldown, self._now)
             cooldown.until = until
 
     def _see_tokens(self, state: State) -> None:
@@ -294,8 +295,7 @@ class Rollup:
 
     def _see_all(self, state: State) -> None:
         """After a keyframe, which may have corrected anything."""
-        for group in state.groups.values():
-            self._set("queue_depth", group.key, group.queued)
+        self._see_queues(state)
         for resource in self._memory.series.get("leased", {}).keys() | state.leased.keys():
             self._set("leased", resource, state.leased.get(resource, 0))
         for ceiling in state.ceilings.values():
