@@ -9,7 +9,7 @@ import msgspec
 from replay.diagnosis.cell import CellLedger, Key
 from replay.diagnosis.population import Population, Wants
 from replay.diagnosis.proof import ceiling_verdict
-from replay.diagnosis.verdicts import WORKING, Blame
+from replay.diagnosis.verdicts import UNKNOWN, WORKING, Blame
 from replay.state import State
 
 NOTHING = Wants()
@@ -75,7 +75,7 @@ def divide(
     }
     rest: Blame | None = None
     if busy < slots:
-        rest = _rest(state, population, cells, resource, ready, wants, now)
+        rest = _rest(state, population, cells, standing, resource, ready, wants, now)
         verdict = rest[0] if rest is not None else _idle(standing)
         parts[verdict] = parts.get(verdict, 0.0) + float(slots - busy)
     return Division({v: n for v, n in parts.items() if n > 0.0}, rest, busy >= slots)
@@ -85,6 +85,7 @@ def _rest(
     state: State,
     population: Population,
     cells: CellLedger,
+    standing: Standing,
     resource: str,
     ready: bool,
     wants: Wants,
@@ -96,6 +97,8 @@ def _rest(
     verdict = ceiling_verdict(ceiling, state.aggregates.get(ceiling.provider_model), now)
     if verdict is not None and (ready or verdict == "request_cooldown"):
         return (verdict, resource)
+    if ceiling.waiters > 0 and not standing.attempts_seen:
+        return (UNKNOWN, resource)  # it may have gone out since the snapshot that shows it
     if ceiling.waiters > 0:
         meter = cells.meters.get(("waiting", resource))
         return ("request_waiters_ahead", resource) if meter is None else meter.blame

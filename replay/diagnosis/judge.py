@@ -169,8 +169,8 @@ def _blame(memory: Memory, run: RunInfo, state: State, key: Key, now: float) -> 
         full = verdict in ("request_domain_limit", "request_aggregate_cap")
         leaked = full and population.leaks.amounts.get(subject)
         return ("leaked_lease" if leaked else verdict, subject)
-    if verdict is not None and ceiling.waiters >= max(1, ceiling.in_flight):
-        return (verdict, subject)
+    if ceiling.waiters >= max(1, ceiling.in_flight):
+        return (verdict or UNKNOWN, subject)
     return (WORKING, subject)
 
 

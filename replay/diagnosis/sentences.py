@@ -27,10 +27,10 @@ def _cooldown(resource: str, seconds: float, detail: dict[str, Any]) -> str:
     )
     if seconds - held > 0.05 * seconds:
         return (
-            f"{asked}: no call to {model} went out for {duration_text(held)} of"
+            f"{asked}: calls to {model} were held back for {duration_text(held)} of"
             f" {duration_text(seconds)}."
         )
-    return f"{asked}: no call to {model} went out for {duration_text(held)}."
+    return f"{asked}: calls to {model} were held back for {duration_text(held)}."
 
 
 def _domain_limit(resource: str, seconds: float, detail: dict[str, Any]) -> str:

@@ -340,3 +340,7 @@ def test_a_stream_without_requests_takes_the_ceilings_from_snapshots() -> None:
     verdict = result.only("request_cooldown")
     assert (verdict.start, verdict.end) == (102.0, 105.0)
     assert verdict.detail["missing"] == ["request stream"]
+    # From the cooldown's end until the next snapshot the waiting call may have gone out or not.
+    assert result.seconds("cell", "unknown") == pytest.approx(1.0)
+    assert result.seconds("run", "unknown", resource=BETA.label) == pytest.approx(2.0)
+    assert "request_waiters_ahead" not in {row.verdict for row in result.verdicts}
