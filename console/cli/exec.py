@@ -205,7 +205,10 @@ def epilogue(control: ExecControl, command: tuple[str, ...]) -> list[str]:
         return [f"Python {control.too_old} is too old for headgate exec, which needs 3.10 or newer"]
     options = isolating(command)
     if options:
-        return [f"nothing was recorded: under {options} Python ignores PYTHONPATH; run it without"]
+        return [
+            f"nothing was recorded: under {options} Python does not load what headgate puts on "
+            "PYTHONPATH; run it without"
+        ]
     return [
         "nothing was recorded: the command started no Python that minds PYTHONPATH; "
         "run: headgate exec -- python script.py"
@@ -217,9 +220,15 @@ def isolating(command: tuple[str, ...]) -> str:
     if "python" not in Path(command[0]).name:
         return ""
     found = []
-    for word in command[1:]:
-        if not word.startswith("-") or word.startswith(("--", "-c", "-m")):
+    words = iter(command[1:])
+    for word in words:
+        if not word.startswith("-") or word == "-" or word.startswith("--"):
             break
-        if word[1:].isalpha() and set(word[1:]) & set("IES"):
-            found.append(word)
+        flags = word[: next((at for at, one in enumerate(word) if one in "cmXW"), len(word))]
+        if set(flags) & set("IES"):
+            found.append(flags)
+        if word[len(flags) :].startswith(("c", "m")):
+            break
+        if word[len(flags) :] in ("X", "W"):
+            next(words, None)  # what the option is set to
     return " ".join(found)

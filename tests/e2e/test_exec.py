@@ -218,8 +218,9 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("python", "said"),
     [
-        ((sys.executable, "-I"), "under -I Python ignores PYTHONPATH"),
-        ((sys.executable, "-sE"), "under -sE Python ignores PYTHONPATH"),
+        ((sys.executable, "-I"), "under -I Python does not load what headgate puts on PYTHONPATH"),
+        ((sys.executable, "-sE"), "under -sE Python does not load"),
+        ((sys.executable, "-X", "utf8", "-S"), "under -S Python does not load"),
         (("/bin/echo",), "started no Python"),
     ],
 )
