@@ -10,7 +10,7 @@ import msgspec
 from engine.events import Event, SchedulerEvent
 from replay.payload import amounts, count, mapping, number, text
 from replay.sources.data_designer_requests import RequestMapper
-from replay.sources.data_designer_run import RowIndex
+from replay.sources.data_designer_run import RowIndex, rows_to_make
 from replay.sources.data_designer_wire import (
     Line,
     Snapshot,
@@ -121,7 +121,9 @@ class EventMapper:
     def _job_started(self, line: Line, facts: dict[str, Any]) -> None:
         for column in _dicts(facts.pop("column_scheduling", None)):
             self._columns[str(column.get("group_identity_hash"))] = column
-        _rename(facts, "num_records", "records")
+        _set(facts, "records", rows_to_make(facts))
+        if facts.get("num_records") == facts.get("records"):
+            facts.pop("num_records", None)
         _rename(facts, "row_group_count", "row_groups")
         _rename(facts, "resource_limits", "limits")
 

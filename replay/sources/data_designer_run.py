@@ -200,7 +200,7 @@ class RunFacts:
         admitted = {str(row.get("column")): row.get("group_admitted_limit") for row in rows}
         self._run = msgspec.structs.replace(
             self._run,
-            records=_count(facts.get("num_records")) or None,
+            records=rows_to_make(facts),
             row_groups=_count(facts.get("row_group_count")) or None,
             columns=tuple(_column(row) for row in rows),
             resource_limits=limits,
@@ -223,6 +223,11 @@ class RunFacts:
             for column in run.columns
         )
         return msgspec.structs.replace(run, columns=columns, lacks=self._lacks(run))
+
+
+def rows_to_make(facts: dict[str, Any]) -> int | None:
+    """Rows of this run, by its start. `num_records` counts those of a resumed dataset as well."""
+    return _count(facts.get("row_group_total_rows")) or _count(facts.get("num_records")) or None
 
 
 def _column(row: dict[str, Any]) -> ColumnInfo:

@@ -66,6 +66,17 @@ def test_a_run_is_recorded_whole(desk: Path) -> None:
     assert done.stdout == ""
 
 
+def test_a_resumed_run_is_measured_by_the_rows_that_were_left(tmp_path: Path) -> None:
+    resumed = lines(storm=False, rows=5)
+    (started,) = [line for line in resumed if line["event_kind"] == "scheduler_job_started"]
+    started["diagnostics"]["num_records"] = 20
+    write_stand_in(tmp_path, resumed)
+    done = run_script(tmp_path, CREATE, "--out", "here")
+    assert "success, 5 of 5 rows" in done.stderr
+    verified = headgate("verify", "here", cwd=tmp_path)
+    assert verified.returncode == 0, verified.stdout
+
+
 def test_each_run_of_a_script_has_a_folder_of_its_own(desk: Path) -> None:
     script = CREATE + 'DataDesigner().preview(run_id="run-2")\n'
     done = run_script(desk, script, "--out", "here")

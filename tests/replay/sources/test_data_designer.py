@@ -85,6 +85,21 @@ def test_run_is_told_by_the_start_of_the_job(storm: Storm) -> None:
     assert columns["topic"].group == "local/default/topic"
 
 
+def test_a_resumed_run_has_the_rows_that_were_left(tmp_path: Path) -> None:
+    """`num_records` is then the target of the dataset: 8 rows of 20 stood there already."""
+    told = lines(storm=False)
+    (started,) = [line for line in told if line["event_kind"] == "scheduler_job_started"]
+    started["diagnostics"]["num_records"] = 20
+    path = tmp_path / "resumed.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in told))
+
+    events, run, _ = load(path)
+
+    assert run.records == 12
+    (event,) = of_kind(events, "scheduler_job_started")
+    assert (event.diagnostics["records"], event.diagnostics["num_records"]) == (12, 20)
+
+
 @pytest.mark.parametrize("storm", [False, True])
 def test_edges_are_inferred_from_the_order_of_readiness(tmp_path: Path, storm: bool) -> None:
     generate(tmp_path / "run.jsonl.gz", storm)

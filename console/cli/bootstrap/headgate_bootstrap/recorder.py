@@ -245,7 +245,9 @@ class Recorder:
         versions = {**control.versions, "python": platform.python_version()}
         with contextlib.suppress(PackageNotFoundError):
             versions[PACKAGE] = version(PACKAGE)
-        records = (started.get("diagnostics") or {}).get("num_records")
+        facts = started.get("diagnostics") or {}
+        # Of a resumed dataset `num_records` counts the rows that stand there already as well.
+        records = facts.get("row_group_total_rows") or facts.get("num_records")
         run = {
             "run_id": run_id,
             "name": name,
