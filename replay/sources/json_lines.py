@@ -6,6 +6,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 from engine.events import Event, RunInfo
@@ -26,7 +27,8 @@ class JsonLinesFeed:
     """A `Feed` of a `.jsonl` or `.jsonl.gz` file.
 
     `growing`: lines may still be added, by a writer that may not have begun. A file that is not
-    growing is read to its end, and is `lost` where no end of the run stands in it.
+    growing is read to its end of now. Where no end of the run stands in it, it is `live` as long
+    as a process has it open for writing, else `lost`.
     `search` finds the file where `path` is only a guess of where its writer will put it.
     """
 
@@ -80,8 +82,10 @@ class JsonLinesFeed:
             return "live"
         if self.outcome is not None:
             return "ended"
-        followed = self._dialect is not None and self._dialect.followed
-        return "lost" if not self.growing or self._writer_gone or followed else "live"
+        if self._dialect is not None and self._dialect.followed:
+            return "lost"
+        gone = self._writer_gone if self.growing else not self._being_written
+        return "lost" if gone else "live"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -148,6 +152,12 @@ class JsonLinesFeed:
         if self._dialect is not None and self._dialect.held:
             return False
         return self._complete
+
+    @cached_property
+    def _being_written(self) -> bool:
+        """Of a file that was read to its end once: its writer was still there then."""
+        status = self._reader.status
+        return status is not None and is_written(status)
 
     @property
     def _complete(self) -> bool:

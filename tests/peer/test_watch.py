@@ -39,6 +39,8 @@ def test_watched_from_before_the_file_exists(desks: Callable[..., Desk]) -> None
             before.wait_for("LIVE", *LLM_COLUMNS, LACKING, seconds=PATIENCE)
             with console(desk, desk.native_events) as during:
                 during.wait_for("LIVE", MODEL)
+                going = headgate("why", dataset, "--json", cwd=desk.folder, env=desk.environment)
+                assert not json.loads(going.stdout)["run"]["producer_lost"]
                 with desk.storm():
                     for terminal in (before, during):
                         terminal.wait_for(f"limited by {MODEL}", "cooldown 0.")

@@ -16,7 +16,7 @@ from replay.diagnosis.memory import DIAGNOSIS_VERSION
 from replay.diagnosis.why import WhyReport
 from replay.recording.ingest import Ingest
 from replay.sources.json_lines import JsonLinesFeed
-from tests.fixtures.data_designer_format import generate
+from tests.fixtures.data_designer_format import generate, lines
 
 RESOURCE = "beta/judge-70b/chat"
 
@@ -147,3 +147,20 @@ def test_a_mistake_is_told_in_a_sentence(
 ) -> None:
     assert run_cli(["why", str(recording), *options]) == exits.MISUSE
     assert problem in capsys.readouterr().err
+
+
+def test_a_run_that_its_producer_still_writes_is_not_called_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "scheduler_events.jsonl"
+    told = [one for one in lines(storm=False) if "request_attempt_id" not in one][:200]
+    with path.open("w") as writer:
+        writer.write("".join(json.dumps(line) + "\n" for line in told))
+        writer.flush()
+        assert "not ended" in asked(capsys, path)
+        going = report(capsys, path)
+        assert run_cli(["verify", str(path)]) == exits.OK
+        assert "lost" not in capsys.readouterr().out
+    assert not going["run"]["producer_lost"]
+    assert "producer_gone" not in {one["verdict"] for one in going["verdicts"]}
+    assert report(capsys, path)["run"]["producer_lost"]

@@ -164,6 +164,22 @@ def test_file_without_an_end_is_lost_and_its_torn_line_reported(
     assert (feed.liveness, feed.outcome) == ("lost", None)
 
 
+def test_what_is_read_of_a_file_in_its_writers_hands_is_not_lost(
+    tmp_path: Path, open_feed: Open
+) -> None:
+    path = tmp_path / "run.jsonl"
+    with path.open("wb") as writer:
+        writer.write(encoded(simulated(storm=False)[:200]))
+        writer.flush()
+        feed = open_feed(path, growing=False)
+        events, _ = drain(feed)
+        assert len(events) == 200
+        assert (feed.liveness, feed.outcome) == ("live", None)
+    later = open_feed(path, growing=False)
+    drain(later)
+    assert later.liveness == "lost"
+
+
 def test_last_line_without_newline_counts_where_it_is_whole(
     tmp_path: Path, open_feed: Open
 ) -> None:
