@@ -94,6 +94,12 @@ class Session:
         """There may be more to read at once: the last refresh only ran out of its budget."""
         return self._behind
 
+    @property
+    def holds_back(self) -> bool:
+        """Events that were read wait for earlier ones."""
+        feed = self._feed
+        return isinstance(feed, JsonLinesFeed | ForeignJournalFeed) and feed.holds_back
+
     def close(self) -> None:
         if self._ingest is not None:
             self._ingest.close()
@@ -153,6 +159,8 @@ class Session:
         self._run = ingest.run
         self._last = ingest.last_ordinal
         self._t1 = ingest.fold.state.time
+        if self._last == 0:
+            self._t0 = self._t1
         if self._first == 0 and self._last > 0:
             bounds = self.reader.bounds()
             self._first, self._t0 = bounds.first_ordinal, bounds.t0

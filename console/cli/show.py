@@ -16,6 +16,8 @@ from replay.session import Session
 
 LINE_SECONDS = 2.0
 POLL_SECONDS = 0.1
+SETTLE_SECONDS = 1.0
+"""So long one snapshot waits for events that wait for earlier ones."""
 
 
 def show_terminal(
@@ -92,6 +94,10 @@ def show_once(target: str | Path, *, growing: bool, once: bool) -> None:
     session = Session.open(target, growing=growing)
     try:
         frame = _read_all(session)
+        until = time.monotonic() + SETTLE_SECONDS
+        while once and session.holds_back and time.monotonic() < until:
+            time.sleep(POLL_SECONDS)
+            frame = _read_all(session)
         while growing and not once and frame.liveness in ("live", "waiting"):
             click.echo(status_line(frame), err=True)
             time.sleep(LINE_SECONDS)

@@ -74,6 +74,11 @@ class ForeignJournalFeed:
         return 0 if self._dialect is None else self._dialect.late
 
     @property
+    def holds_back(self) -> bool:
+        """Lines that were read wait for earlier ones."""
+        return self._dialect is not None and bool(self._dialect.held)
+
+    @property
     def completed(self) -> bool:
         """The journal is gone or not whole, because the recording has it all: open that instead."""
         return self._completed

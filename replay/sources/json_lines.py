@@ -101,6 +101,11 @@ class JsonLinesFeed:
         return (*self._notes, *dialect, *silence)
 
     @property
+    def holds_back(self) -> bool:
+        """Lines that were read wait for earlier ones."""
+        return self._dialect is not None and bool(self._dialect.held)
+
+    @property
     def awaited(self) -> str:
         """In words, the file that is not there yet; empty once it is."""
         if self._reader.opened:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from console.cli.show import show_once
 from console.headless import status_line, summary
 from tests.console.frames import FRAMES, ended, lost, storm
+from tests.fixtures.data_designer_format import lines
 
 
 def test_a_line_says_what_limits_the_run() -> None:
@@ -57,3 +61,13 @@ def test_headless_does_not_load_textual() -> None:
         "import sys, console.headless; sys.exit('textual' in sys.modules or 'rich' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_one_snapshot_has_the_events_that_waited_for_earlier_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "scheduler_events.jsonl"
+    told = [line for line in lines(storm=False) if "request_attempt_id" not in line][:20]
+    path.write_text("".join(json.dumps(line) + "\n" for line in told))
+    show_once(path, growing=True, once=True)
+    assert "events    20\n" in capsys.readouterr().out

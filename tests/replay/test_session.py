@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ from replay.sampling import Sample, Samples
 from replay.session import Session
 from replay.sources.base import SourceError
 from replay.state import State
-from tests.fixtures.data_designer_format import generate
+from tests.fixtures.data_designer_format import generate, lines
 from tests.replay.producer import Producer
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]
@@ -47,6 +48,20 @@ def read_all(session: Session) -> Frame:
     while session.refresh():
         pass
     return session.frame(WANT)
+
+
+def test_no_time_has_passed_before_the_first_event_is_handed_out(tmp_path: Path) -> None:
+    """The first lines of a growing file wait for earlier ones; what clock they have is known."""
+    path = tmp_path / "scheduler_events.jsonl"
+    head = [line for line in lines(storm=False) if "request_attempt_id" not in line][:3]
+    path.write_text("".join(json.dumps(line) + "\n" for line in head))
+    session = Session.open(path, growing=True)
+    try:
+        frame = read_all(session)
+        assert (frame.last_ordinal, session.holds_back) == (0, True)
+        assert frame.t0 == frame.t1 == frame.at
+    finally:
+        session.close()
 
 
 def states(run: RunInfo, events: list[Event]) -> Iterator[tuple[int, State]]:
