@@ -383,6 +383,14 @@ def test_a_folder_that_can_not_be_made_is_told_and_the_script_goes_on(desk: Path
     assert "could not be recorded" in done.stderr
 
 
+def test_a_disk_that_takes_no_more_is_told_once(desk: Path) -> None:
+    small = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+    done = run_script(desk, small + CREATE + "print('to the end')", "--out", "here")
+    assert (done.returncode, done.stdout) == (0, "to the end\n")
+    assert done.stderr.count("takes no more") == 1
+    assert "is recorded with gaps" in done.stderr
+
+
 def test_a_control_folder_that_is_swept_away_harms_nothing(desk: Path) -> None:
     sweep = "import os, shutil, time\nshutil.rmtree(os.environ['HEADGATE_EXEC'])\ntime.sleep(0.2)\n"
     done = run_script(desk, sweep + CREATE + "print('to the end')")

@@ -81,6 +81,8 @@ class RunJournal:
         self._written = 0
         self._in_segment = 0
         self.shed_events = 0
+        self.refusal = ""
+        """Why lines were not taken, in words of the system; empty where all were."""
         self.path, self._lock, self._fd = self._claim(folders)
 
     def append(self, lines: list[Line]) -> None:
@@ -195,6 +197,7 @@ class RunJournal:
                 done = self._append(b"".join(line.data for line in chunk))
             except OSError as error:
                 cause = "disk_full" if error.errno in _FULL else "write_error"
+                self.refusal = error.strerror or type(error).__name__
                 self._shed(lambda line: not line.kept, cause)
                 return False
             events = sum(line.stream != "" for line in chunk[:done])
@@ -202,6 +205,7 @@ class RunJournal:
             self._in_segment += events
             del self._pending[:done]
             if done < len(chunk):
+                self.refusal = "only part of a write"
                 self._shed(lambda line: not line.kept, "disk_full")
                 return False
         return True

@@ -176,10 +176,19 @@ class Recorder:
             lines, run.lines = run.lines, []
             try:
                 run.journal.append(lines)
+                if run.journal.refusal:
+                    self._tell_refusal(run.journal)
                 if run.ends_at is not None and run.ends_at <= now:
                     self._end(run)
             except Exception as error:
                 self._control.warn("journal", f"events were lost to {type(error).__name__}")
+
+    def _tell_refusal(self, journal: RunJournal) -> None:
+        self._control.warn(
+            "disk",
+            f"{journal.path} takes no more ({journal.refusal}): the run goes on, but is recorded "
+            "with gaps",
+        )
 
     def _sort(
         self, preparation: Preparation | None, is_request: bool, fields: dict[str, Any]
