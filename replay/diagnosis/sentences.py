@@ -138,7 +138,8 @@ def _backoff(resource: str, seconds: float, detail: dict[str, Any]) -> str:
     errors = detail.get("errors") or {}
     number = detail.get("deferred", 0)
     kind = max(errors, key=lambda name: (errors[name], name), default="")
-    what = f" ({kind})" if kind else ""
+    untold = any(lack.startswith("error types") for lack in detail.get("missing", ()))
+    what = f" ({kind})" if kind else " (this stream does not say how)" if untold else ""
     where = f" for {model_of(resource)}" if resource else ""
     return (
         f"{count_text(number, 'task')} had failed{what} and waited to be tried again: nothing else"

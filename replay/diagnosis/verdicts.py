@@ -114,7 +114,7 @@ _ADVICE: dict[str, str] = {
     "provider_latency": (
         "Look at the endpoint; a shorter time-out of the model turns a hung call into a retry."
     ),
-    "retry_backoff": "Fix what causes this class of error; the evidence names it.",
+    "retry_backoff": "Fix what causes this class of error: the log of the run tells more.",
 }
 
 

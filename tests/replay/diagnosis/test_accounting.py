@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.diagnosis.engine import Diagnosis
+from replay.diagnosis.sentences import sentence
 from replay.reducer import begin, reduce
 from replay.rows import BlameRow, VerdictRow
 from replay.state import State
@@ -344,3 +345,10 @@ def test_a_stream_without_requests_takes_the_ceilings_from_snapshots() -> None:
     assert result.seconds("cell", "unknown") == pytest.approx(1.0)
     assert result.seconds("run", "unknown", resource=BETA.label) == pytest.approx(2.0)
     assert "request_waiters_ahead" not in {row.verdict for row in result.verdicts}
+
+
+def test_a_retry_whose_error_is_not_told_says_so() -> None:
+    detail = {"deferred": 2, "errors": {}, "missing": ["error types of deferred tasks"]}
+    assert "2 tasks had failed (this stream does not say how)" in sentence(
+        "retry_backoff", BETA.label, 1.0, detail
+    )
