@@ -101,12 +101,17 @@ def assert_explained(desk: Desk, recording: str) -> None:
     assert cooldown["detail"]["rate_limited"] == len(desk.refused)
 
 
-def test_a_healthy_run_has_nothing_to_explain(
+def test_a_healthy_run_is_watched_and_has_nothing_to_explain(
     desks: Callable[..., Desk], rows_without_headgate: list[Row]
 ) -> None:
-    desk = desks(0.05)
+    desk = desks(0.4)
     with executing(desk, "create") as script:
         run_id = announced(script)
+        with watching(desk, run_id) as console:
+            console.wait_for("LIVE", *LLM_COLUMNS, MODEL, "limit 8/8", seconds=PATIENCE)
+            console.wait_for("ENDED", ALL_ROWS, "success", seconds=120)
+            assert "rate limited" not in console.text
+            leave(console)
         assert script.wait_exit(60) == 0
     assert desk.loaded == rows_without_headgate
     report = why(desk, run_id)
