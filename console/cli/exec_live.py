@@ -15,6 +15,7 @@ import click
 
 from console.cli.exec_control import CannotStart, ExecControl, SeenRun
 from console.cli.show import show_terminal
+from engine.errors import UserError
 
 LOOK_SECONDS = 0.1
 
@@ -23,10 +24,17 @@ class LiveScript:
     """A script in a session of its own, its output in a file; it outlives its console."""
 
     def __init__(self, command: tuple[str, ...], control: ExecControl) -> None:
-        """Start the command. Raises `CannotStart`."""
-        self.output = control.output_log()
+        """Start it. Raises `CannotStart`, or `UserError` where its output can't be kept."""
+        try:
+            self.output = control.output_log()
+            log_file = self.output.open("ab")
+        except OSError as error:
+            raise UserError(
+                f"--live keeps the script's output beside its run, and {error.filename} can't be "
+                f"written: {error.strerror}; name another place with --out"
+            ) from error
         environment = control.environment({"PYTHONUNBUFFERED": "1", **os.environ})
-        with self.output.open("ab") as log:
+        with log_file as log:
             try:
                 self.process = subprocess.Popen(
                     command,

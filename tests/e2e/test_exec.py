@@ -534,6 +534,14 @@ def test_live_without_a_run_prints_what_the_script_printed(desk: Path) -> None:
     assert list((desk / "headgate-runs").iterdir()) == []
 
 
+def test_live_says_where_the_output_can_not_be_kept(desk: Path) -> None:
+    (desk / "taken").touch()
+    with in_terminal(desk, CREATE, "--live", "--out", "taken/run") as terminal:
+        assert terminal.wait_exit() == 2
+        assert "can't be written: " in terminal.text
+        assert "Traceback" not in terminal.text
+
+
 def test_live_needs_a_terminal(desk: Path) -> None:
     done = run_script(desk, CREATE, "--live")
     assert done.returncode == 2
