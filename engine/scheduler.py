@@ -150,7 +150,7 @@ class AsyncTaskScheduler:
         )
         self._events = TaskEvents(stream)
         self._passed_over = PassedOver(self._events)
-        self._idle = IdleReport(stream, queue, admission)
+        self._idle = IdleReport(stream, queue, admission, clock)
         self._correlations = RuntimeCorrelationProvider()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Future[None] | None = None

@@ -38,12 +38,22 @@ _LEASE_PREFIX = "t"
 _HOLDERS_TOLD = 8
 
 
-class _BlockedHeads(NamedTuple):
-    """Denials by group, the least amount that heads need of what is short, and when it ends."""
+class BlockedHeads(NamedTuple):
+    """Denials by group, the least amount that heads need of what is short, which groups hold that,
+    and when a denial ends by itself."""
 
     denials: dict[TaskGroupKey, DenialReason]
     short: dict[SchedulerResourceKey, int]
+    holders: dict[SchedulerResourceKey, frozenset[TaskGroupKey]]
     available_after: float | None
+
+    def denied_alike(self, other: BlockedHeads) -> bool:
+        """The same heads for the same reasons, whoever holds what is short."""
+        return (
+            self.denials == other.denials
+            and self.available_after == other.available_after
+            and self.short.keys() == other.short.keys()
+        )
 
 
 class TaskAdmissionController:
@@ -195,9 +205,12 @@ class TaskAdmissionController:
         """A copy of the ledger, consistent at this instant. Zero entries are left out by group."""
         return self._ledger.view()
 
-    def explain_blocked(self, view: QueueView) -> TaskAdmissionBlockSummary:
-        """Why no head may run. Costs O(groups and leases): ask when it is to be told."""
-        heads = self._blocked_heads(view)
+    def explain_blocked(
+        self, view: QueueView, heads: BlockedHeads | None = None
+    ) -> TaskAdmissionBlockSummary:
+        """Why no head may run; `heads` where they are known already. Costs O(groups and leases):
+        ask when it is to be told."""
+        heads = heads or self.blocked_heads(view)
         counts = Counter(heads.denials.values())
         ordered = sorted(counts, key=lambda one: (-counts[one], DENIAL_ORDER.index(one)))
         return TaskAdmissionBlockSummary(
@@ -213,15 +226,23 @@ class TaskAdmissionController:
             },
         )
 
-    def blocked_signature(self, view: QueueView) -> object:
-        """Equal to an earlier one where the explanation is the same as then: the same heads denied
-        for the same reasons, and what is short held by the same groups. Costs O(groups)."""
-        heads = self._blocked_heads(view)
-        holders = self._ledger.window.holders
-        held = {resource: set(holders[resource].weights) for resource in heads.short}
-        return heads.denials, heads.available_after, held
+    def standstill(self, view: QueueView) -> object | None:
+        """Equal to an earlier one where the same heads are denied for the same reasons as then.
+        Costs O(different needs); None where only `blocked_heads` can tell."""
+        found = view.standstill()
+        if found is None:
+            return None
+        available = self._ledger.available
+        short = frozenset(
+            resource
+            for needs in found.needs
+            for resource, amount in needs
+            if available[resource] < amount
+        )
+        return found.backlog, short
 
-    def _blocked_heads(self, view: QueueView) -> _BlockedHeads:
+    def blocked_heads(self, view: QueueView) -> BlockedHeads:
+        """Which heads are denied, and why. Costs O(groups)."""
         available = self._ledger.available
         denials: dict[TaskGroupKey, DenialReason] = {}
         short: dict[SchedulerResourceKey, int] = {}
@@ -239,7 +260,9 @@ class TaskAdmissionController:
                     reason != "no_capacity" and resource in verdict.resources
                 ):
                     short[resource] = min(amount, short.get(resource, amount))
-        return _BlockedHeads(denials, short, available_after)
+        known = self._ledger.window.holders
+        holders = {resource: frozenset(known[resource].weights) for resource in short}
+        return BlockedHeads(denials, short, holders, available_after)
 
     def _obstacle(self, item: SchedulableTask) -> Eligibility | None:
         """What no policy can lift."""

@@ -15,9 +15,7 @@ from itertools import count
 from typing import Any, Generic, Protocol, TypeVar
 
 from engine.identity import SchedulerResourceKey, TaskGroupKey
-
-Needs = tuple[tuple[SchedulerResourceKey, int], ...]
-"""Amounts that a head needs, in the order of its request."""
+from engine.scheduling.types import Needs
 
 
 class OrderedGroup:
@@ -132,6 +130,8 @@ class FairOrder(Generic[Group]):
         self._open: _Lane[Group] = _Lane(awake=True)
         self._parked: dict[SchedulerResourceKey, dict[int, _Lane[Group]]] = {}
         self._awake: list[_Lane[Group]] = []
+        self.placed = 0
+        """Groups in the order, parked or not."""
 
     def first(self) -> Group | None:
         """The group with the earliest start of the lowest tier, of all that are not parked.
@@ -153,6 +153,10 @@ class FairOrder(Generic[Group]):
                 if not shape.tier and resource in shape.resources:
                     yield from shape.groups
 
+    def needs_placed(self) -> Iterator[Needs]:
+        """What the heads of the groups in the order need, each once by tier."""
+        return (shape.needs for shape in self._shapes.values() if shape.groups.size)
+
     def enter(self, group: Group, needs: Needs, tier: int = 0) -> None:
         """Join, or move, at the current virtual time: no credit for the time away.
 
@@ -171,6 +175,7 @@ class FairOrder(Generic[Group]):
             self._lose_member(old)
         group.tag = max(group.tag, clock - shape.offset)
         group.placed = True
+        self.placed += 1
         shape.groups.size += 1
         self._place(group, shape)
 
@@ -181,6 +186,7 @@ class FairOrder(Generic[Group]):
             assert shape is not None
             group.left_at = group.tag + shape.offset + self._now - self._clock_of(shape)
             group.placed = False
+            self.placed -= 1
             group.stamp = next(self._stamps)
             shape.groups.size -= 1
             self._file(shape)

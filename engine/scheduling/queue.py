@@ -9,7 +9,13 @@ from itertools import islice
 
 from engine.identity import SchedulerResourceKey, TaskGroupKey
 from engine.scheduling.fair_order import FairOrder, OrderedGroup
-from engine.scheduling.types import Eligibility, QueueSelection, QueueView, SchedulableTask
+from engine.scheduling.types import (
+    Eligibility,
+    QueueSelection,
+    QueueView,
+    SchedulableTask,
+    Standstill,
+)
 
 _CHANGES_REMEMBERED = 64
 _IDLE_GROUPS_REMEMBERED = 1024
@@ -21,10 +27,11 @@ EligibilityCheck = Callable[[SchedulableTask, QueueView], Eligibility]
 class _Group(OrderedGroup):
     """A group with its tasks in FIFO order; an entry counts while it is the one of its id."""
 
-    __slots__ = ("available_after", "demand", "queued", "tasks", "yielded")
+    __slots__ = ("available_after", "demand", "mark", "queued", "tasks", "yielded")
 
     def __init__(self, key: TaskGroupKey, index: int, weight: float) -> None:
         super().__init__(key, index, weight)
+        self.mark = hash((index,))
         self.tasks: deque[tuple[int, SchedulableTask]] = deque()
         self.queued = 0
         self.demand: dict[SchedulerResourceKey, int] = {}
@@ -78,6 +85,8 @@ class FairTaskQueue:
         self._groups: dict[TaskGroupKey, _Group] = {}
         self._group_count = 0
         self._backlogged: dict[_Group, None] = {}
+        self._backlog_mark = 0
+        """Exclusive or over the backlogged groups: back to what it was when they are the same."""
         self._idle: dict[_Group, None] = {}
         self._refused: dict[_Group, None] = {}
         self._timed: list[tuple[float, int, _Group]] = []
@@ -119,6 +128,7 @@ class FairTaskQueue:
             if len(group.tasks) == 1:
                 group.weight = item.group.weight
                 self._backlogged[group] = None
+                self._backlog_mark ^= group.mark
                 self._idle.pop(group, None)
                 self._order.enter(group, item.resource_request.needs)
             self._add_demand(group, item)
@@ -273,6 +283,7 @@ class FairTaskQueue:
             self._forget_verdict(group)
             self._order.leave(group)
             del self._backlogged[group]
+            self._backlog_mark ^= group.mark
             self._retire(group)
         elif not group.placed or not self._order.has_needs(
             group, group.head.resource_request.needs
@@ -376,6 +387,12 @@ class _Window:
 
     def first_candidates(self) -> Iterator[SchedulableTask]:
         return (group.head for group in self._queue._backlogged)
+
+    def standstill(self) -> Standstill | None:
+        queue = self._queue
+        if queue._order.placed < len(queue._backlogged):
+            return None
+        return Standstill(queue._backlog_mark, queue._order.needs_placed())
 
     def contenders(
         self, group: TaskGroupKey, resource: SchedulerResourceKey

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -18,6 +18,8 @@ ReleaseReason = Literal[
     "released", "duplicate", "stale_lease", "wrong_controller_generation", "unknown_lease"
 ]
 WaitsFor = Literal["resource", "own_release", "peers"]
+Needs = tuple[tuple[SchedulerResourceKey, int], ...]
+"""Amounts that a head needs, in the order of its request."""
 
 
 class TaskPayload(msgspec.Struct, frozen=True, gc=False):
@@ -54,7 +56,7 @@ class SchedulerResourceRequest:
     """Units of each scheduler resource that a task holds from its lease to its release."""
 
     amounts: Mapping[SchedulerResourceKey, int]
-    needs: tuple[tuple[SchedulerResourceKey, int], ...] = field(init=False, compare=False)
+    needs: Needs = field(init=False, compare=False)
     """The same, in the order of the request."""
 
     def __post_init__(self) -> None:
@@ -110,6 +112,14 @@ class Eligibility(msgspec.Struct, frozen=True, gc=False):
 ELIGIBLE = Eligibility(True)
 
 
+class Standstill(NamedTuple):
+    """What a queue lacks in which every head is short of something. `backlog` stands for the groups
+    that have work queued, `needs` are the different amounts that their heads need."""
+
+    backlog: int
+    needs: Iterator[Needs]
+
+
 class QueueView(Protocol):
     """Facts about the queue, without any eligibility.
 
@@ -148,6 +158,10 @@ class QueueView(Protocol):
 
     def first_candidates(self) -> Iterator[SchedulableTask]:
         """The head of every group."""
+
+    def standstill(self) -> Standstill | None:
+        """Once nothing can be selected: None where a head stands aside for another reason than that
+        units are short. Costs O(different needs)."""
 
     def contenders(
         self, group: TaskGroupKey, resource: SchedulerResourceKey

@@ -12,6 +12,7 @@ from engine.identity import RequestResourceKey
 from engine.scheduler import RetryPolicy, RunResult
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicyDecision
 from engine.scheduling.types import (
+    Eligibility,
     QueueView,
     SchedulableTask,
     TaskAdmissionDecision,
@@ -553,6 +554,54 @@ def test_a_block_is_told_again_when_others_hold_what_is_short() -> None:
     ]
     assert len(holders) > 1
     assert all(before != after for before, after in pairwise(holders))
+
+
+def crowd(groups: int, records: int = 8, slots: int = 4) -> Setting:
+    """Many more groups than slots: with each end another group holds a slot."""
+    return Setting(
+        tuple(column(f"c{n}") for n in range(groups)),
+        records=records,
+        buffer_size=records,
+        slots=slots,
+        execute=uneven,
+    )
+
+
+async def uneven(payload: TaskPayload) -> None:
+    await asyncio.sleep(0.1 + random.Random(payload.task_id).random() / 10)
+
+
+def test_holders_that_change_with_every_lease_are_told_once_a_second_at_most() -> None:
+    one = run(crowd(30))
+    times = [event.captured_at_monotonic for event in one.told("admission_blocked")]
+    drained = 30
+    assert len(one.executed) == 240
+    assert one.ended_at / 2 < len(times) <= 1 + one.ended_at + drained
+
+
+def test_a_blocked_pass_costs_the_same_however_many_groups_wait() -> None:
+    def looks_per_task(groups: int) -> float:
+        setting = crowd(groups, records=24, slots=20)
+        setting.at = {2.0: lambda one: one.scheduler.abort()}
+        one = Run(setting)
+        looks = [0]
+
+        async def main() -> None:
+            going = asyncio.ensure_future(one.go())
+            await asyncio.sleep(0)
+            obstacle = one.admission._obstacle
+
+            def counted(item: SchedulableTask) -> Eligibility | None:
+                looks[0] += 1
+                return obstacle(item)
+
+            one.admission._obstacle = counted  # type: ignore[method-assign]
+            await going
+
+        run_virtual(main())
+        return looks[0] / len(one.executed)
+
+    assert looks_per_task(120) < 1.5 * looks_per_task(30)
 
 
 def test_whoever_begins_to_read_in_the_middle_is_told_what_holds() -> None:
