@@ -10,12 +10,16 @@ step costs O(log groups) however many are blocked. Tier 0 goes before tier 1, wh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from typing import Any, Generic, Protocol, TypeVar
 
 from engine.identity import SchedulerResourceKey, TaskGroupKey
 from engine.scheduling.types import Needs
+
+_LANES_AWAKE = 4
+"""From so many on, a shape that was parked alone goes to the open lane: each one awake costs a look
+per selection, and moving costs two."""
 
 
 class OrderedGroup:
@@ -67,6 +71,14 @@ class _Places(Generic[Key, Item]):
             heap[:] = [entry for entry in heap if entry[1] == entry[2].stamp]
             heapify(heap)
         heappush(heap, (key, item.stamp, item))
+
+    def move(self, key: Key, item: Item) -> None:
+        """As `push`, for an item whose place may be the top."""
+        heap = self.heap
+        if heap and heap[0][2] is item:
+            heapreplace(heap, (key, item.stamp, item))
+        else:
+            self.push(key, item)
 
     def top(self) -> tuple[Key, Item] | None:
         heap = self.heap
@@ -232,7 +244,9 @@ class FairOrder(Generic[Group]):
         for lane in self._parked.get(resource, {}).values():
             if lane.awake or not lane.shapes.size:
                 continue
-            only = lane.shapes.top() if lane.shapes.size == 1 else None
+            only = None
+            if lane.shapes.size == 1 and len(self._awake) >= _LANES_AWAKE:
+                only = lane.shapes.top()
             if only is not None:
                 self._move(only[1], self._open)
             else:
@@ -257,7 +271,7 @@ class FairOrder(Generic[Group]):
 
     def _place(self, group: Group, shape: _Shape[Group]) -> None:
         group.stamp = next(self._stamps)
-        shape.groups.push((group.tag, group.index), group)
+        shape.groups.move((group.tag, group.index), group)
         self._file(shape)
 
     def _file(self, shape: _Shape[Group]) -> None:
@@ -280,7 +294,7 @@ class FairOrder(Generic[Group]):
             return
         shape.filed = place
         shape.stamp = next(self._stamps)
-        lane.shapes.push((shape.tier, *place), shape)
+        lane.shapes.move((shape.tier, tag + shape.offset, index), shape)
 
     def _move(self, shape: _Shape[Group], lane: _Lane[Group]) -> None:
         if shape.lane is not None:

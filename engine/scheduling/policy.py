@@ -114,6 +114,8 @@ class StrictFairTaskAdmissionPolicy:
         if held is None:
             return ALLOWED
         for resource in item.resource_request.amounts:
+            if resource not in held:
+                continue
             until_weight = _weight_at_share(item, resource, held, admission_view)
             if queue_view.queued_weight(resource) < until_weight:
                 continue

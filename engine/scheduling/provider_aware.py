@@ -45,27 +45,27 @@ class ProviderAwareTaskAdmissionPolicy:
         self._shares = shares
         self._pressure = pressure
         self._pressed_waiters = pressed_waiters
+        self._seen: dict[RequestResourceKey, PressureSnapshot | None] = {}
+        """Within one evaluation."""
 
     def evaluate(
         self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
     ) -> TaskAdmissionPolicyDecision:
-        seen: dict[RequestResourceKey, PressureSnapshot | None] = {}
-
-        def is_free(peer: SchedulableTask) -> bool:
-            return self._pressed(peer, seen) is None
-
-        decision = self._shares.evaluate_among(item, queue_view, admission_view, is_free)
+        if self._seen:
+            self._seen.clear()
+        decision = self._shares.evaluate_among(item, queue_view, admission_view, self._is_free)
         if not decision.allowed:
             return decision
-        pressed = self._pressed(item, seen)
+        pressed = self._pressed(item)
         if pressed is None:
             return decision
-
-        def could_run(peer: SchedulableTask) -> bool:
-            return fits(peer, admission_view) and is_free(peer)
-
         broadest = next(iter(item.resource_request.amounts), None)
-        if broadest is None or not any_contender(item, broadest, queue_view, could_run):
+        if broadest is None or not any_contender(
+            item,
+            broadest,
+            queue_view,
+            lambda peer: fits(peer, admission_view) and self._is_free(peer),
+        ):
             return decision
         cooling = pressed.cooldown_remaining_seconds > 0
         advisory: dict[str, object] = {
@@ -92,15 +92,15 @@ class ProviderAwareTaskAdmissionPolicy:
     def on_release(self, lease: TaskAdmissionLease) -> PolicyStateDelta:
         return self._shares.on_release(lease)
 
-    def _pressed(
-        self,
-        item: SchedulableTask,
-        seen: dict[RequestResourceKey, PressureSnapshot | None],
-    ) -> PressureSnapshot | None:
+    def _is_free(self, peer: SchedulableTask) -> bool:
+        return self._pressed(peer) is None
+
+    def _pressed(self, item: SchedulableTask) -> PressureSnapshot | None:
         """The pressure on where its first request goes; None where there is none to speak of."""
         resource = item.request_resource_key
         if resource is None:
             return None
+        seen = self._seen
         if resource not in seen:
             seen[resource] = self._pressure.snapshot(resource)
         snapshot = seen[resource]
