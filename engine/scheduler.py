@@ -308,7 +308,6 @@ class AsyncTaskScheduler:
                 self._use_free_slots()
         except Exception as error:
             self._fail(f"the scheduler failed: {type(error).__name__}", error)
-        self._clockwork.check_count()
         self._check_end()
 
     def _check_end(self) -> None:

@@ -43,6 +43,8 @@ class EventStream:
         self.scheduler_sequence = 0
         self.request_sequence = 0
         self.failures_by_sink: dict[str, int] = {}
+        self.after_flush: Callable[[], None] | None = None
+        """Called once the events so far are delivered: in no critical section, and free to emit."""
         self._clock = clock
         self._sinks = tuple(sinks)
         self._defer = defer
@@ -127,6 +129,8 @@ class EventStream:
             except Exception:
                 name = type(sink).__name__
                 self.failures_by_sink[name] = self.failures_by_sink.get(name, 0) + 1
+        if self.after_flush is not None:
+            self.after_flush()
 
     def _push(self, event: Event) -> None:
         self._pending.append(event)

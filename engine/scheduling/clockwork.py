@@ -48,10 +48,13 @@ class Clockwork:
         self._loop = loop
         if self._cpu_seconds is not None:
             self._cpu_before = self._cpu_seconds()
+        self._stream.after_flush = self._check_count
         self._expect_heartbeat()
         self._expect_keyframe()
 
     def stop(self) -> None:
+        if self._stream.after_flush == self._check_count:
+            self._stream.after_flush = None
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -61,7 +64,7 @@ class Clockwork:
         """One was written, for whatever reason."""
         self._events_at_keyframe = self._quiet_since = self._events()
 
-    def check_count(self) -> None:
+    def _check_count(self) -> None:
         if self._events() - self._events_at_keyframe >= self._keyframe_events:
             self._emit_keyframe("periodic")
 

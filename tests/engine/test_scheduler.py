@@ -675,6 +675,26 @@ def test_keyframes_come_by_time_by_count_and_on_request() -> None:
     assert max(gaps[1:-1]) < 60
 
 
+def test_keyframes_by_count_come_while_nothing_is_dispatched() -> None:
+    """One task may make any number of requests."""
+
+    async def chatty(payload: TaskPayload) -> None:
+        for _ in range(300):
+            one.stream.request("request_queue_formed")
+            await asyncio.sleep(0.0)
+
+    one = Run(
+        Setting((column("a"),), records=1, execute=chatty, keyframe_seconds=1e9, keyframe_events=40)
+    )
+    run_virtual(one.go())
+    keyframes = [
+        ordinal
+        for ordinal, event in enumerate(one.events)
+        if event.event_kind == "scheduler_health_snapshot"
+    ]
+    assert max(later - earlier for earlier, later in pairwise(keyframes)) <= 45
+
+
 def test_no_keyframe_is_repeated_while_nothing_happens() -> None:
     one = run(
         Setting(
