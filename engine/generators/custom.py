@@ -26,8 +26,18 @@ class RowModels:
         self.failure: Exception | None = None
         """The last error of a call, to be told apart from an error of the function."""
 
-    async def text(self, alias: str, prompt: str, system: str | None = None) -> str:
-        """The answer of the model behind `alias`."""
+    async def text(
+        self,
+        alias: str,
+        prompt: str,
+        system: str | None = None,
+        *,
+        within_seconds: float | None = None,
+    ) -> str:
+        """The answer of the model behind `alias`.
+
+        Raises a `TimeoutError` where there is none `within_seconds`, waits for admission included.
+        """
         endpoint = self._endpoints.get(alias)
         try:
             if endpoint is None:
@@ -37,7 +47,8 @@ class RowModels:
                     f'column "{self._column}" asks for a model that it does not declare '
                     f"(declared: {declared})",
                 )
-            return (await self._calls.call(endpoint.request(prompt, system))).text
+            request = endpoint.request(prompt, system, within_seconds)
+            return (await self._calls.call(request)).text
         except Exception as error:
             self.failure = error
             raise

@@ -22,7 +22,9 @@ class Endpoint:
     max_tokens: int | None
     timeout_seconds: float
 
-    def request(self, prompt: str, system: str | None = None) -> ModelRequest:
+    def request(
+        self, prompt: str, system: str | None = None, within_seconds: float | None = None
+    ) -> ModelRequest:
         return ModelRequest(
             self.resource,
             self.alias,
@@ -31,6 +33,7 @@ class Endpoint:
             self.temperature,
             self.max_tokens,
             self.timeout_seconds,
+            within_seconds,
         )
 
 

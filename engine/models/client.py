@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from engine.errors import RetryableTaskError
 from engine.identity import RequestResourceKey
 
 ProviderErrorKind = Literal["rate_limited", "provider_failure", "provider_timeout"]
@@ -22,6 +23,9 @@ class ModelRequest:
     temperature: float | None = None
     max_tokens: int | None = None
     timeout_seconds: float | None = 120.0
+    """How long the provider may take for an attempt."""
+    within_seconds: float | None = None
+    """How long the caller gives it in all, waits for admission and repetitions included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,18 @@ class ProviderError(Exception):
         """False where sending the same request again cannot help (bad request, no permission)."""
 
 
+class LocalTimeoutError(RetryableTaskError, TimeoutError):
+    """A time limit of this process ended an attempt or its wait: nothing is said of the provider.
+
+    Where nobody catches it, the task is deferred.
+    """
+
+
 class ModelClient(Protocol):
     """Sends one request once: no retries of its own, cancellable, usable concurrently."""
 
     async def send(self, request: ModelRequest) -> ModelResponse:
-        """Raises `ProviderError`; anything else is an unexpected exception."""
+        """Raises `ProviderError` or `LocalTimeoutError`; anything else is an unexpected
+        exception."""
 
     async def close(self) -> None: ...

@@ -12,7 +12,13 @@ from engine.clock import Clock
 from engine.errors import RetryableTaskError
 from engine.events import EventStream, RequestResource, RuntimeCorrelationProvider
 from engine.identity import RequestResourceKey
-from engine.models.client import ModelClient, ModelRequest, ModelResponse, ProviderError
+from engine.models.client import (
+    LocalTimeoutError,
+    ModelClient,
+    ModelRequest,
+    ModelResponse,
+    ProviderError,
+)
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.request_admission.types import (
     RequestAdmissionError,
@@ -55,9 +61,20 @@ class ModelRequestExecutor:
         self._queue_wait_timeout = queue_wait_timeout
         self._attempts = 0
 
-    async def execute_attempt(self, request: ModelRequest) -> ModelResponse:
+    def deadline(self, request: ModelRequest) -> float | None:
+        """When the caller's time is up (monotonic seconds), if the call begins now."""
+        within = request.within_seconds
+        return None if within is None else self._clock.monotonic() + within
+
+    def is_past(self, deadline: float | None) -> bool:
+        return deadline is not None and self._clock.monotonic() >= deadline
+
+    async def execute_attempt(
+        self, request: ModelRequest, deadline: float | None = None
+    ) -> ModelResponse:
         """Send the request once. Raises what the client raised, `ProviderError` also where the
-        provider took longer than the request allows, `RequestAdmissionError` without a lease."""
+        provider took longer than the request allows, `LocalTimeoutError` where the caller's
+        `deadline` came first, `RequestAdmissionError` without a lease."""
         client = self._clients[request.resource.provider_name]
         self._attempts += 1
         correlation = self._correlation.current()
@@ -66,13 +83,18 @@ class ModelRequestExecutor:
             correlation.task_execution_id if correlation is not None else None,
             f"a{self._attempts}",
         )
+        wait = self._queue_wait_timeout
+        if deadline is not None:
+            callers = max(0.0, deadline - self._clock.monotonic())
+            wait = callers if wait is None else min(wait, callers)
         lease = await self._admission.acquire_async(
-            RequestAdmissionItem(request.resource, None, self._queue_wait_timeout, context)
+            RequestAdmissionItem(request.resource, None, wait, context)
         )
         call = _Call(self._stream, self._clock, self._admission, lease)
         try:
             call.started()
-            response = await _send(client, request)
+            left = None if deadline is None else deadline - self._clock.monotonic()
+            response = await _send(client, request, left)
         except BaseException as error:
             call.failed(error)
             raise
@@ -121,6 +143,9 @@ class _Call:
             kind = error.kind
             retry_after = error.retry_after_seconds
             error_type = error.error_type
+        elif isinstance(error, LocalTimeoutError):
+            kind = "local_timeout"
+            error_type = error.error_type
         elif isinstance(error, asyncio.CancelledError):
             kind = "local_cancelled"
         self._returned(RequestReleaseOutcome(kind, retry_after), error_type=error_type)
@@ -154,20 +179,33 @@ class _Call:
         )
 
 
-async def _send(client: ModelClient, request: ModelRequest) -> ModelResponse:
-    """The client's answer within the request's time; a time-out of its own is not that one."""
-    deadline = asyncio.timeout(request.timeout_seconds)
+async def _send(client: ModelClient, request: ModelRequest, left: float | None) -> ModelResponse:
+    """The client's answer within the request's time and what is left of the caller's; a time-out of
+    the client's own is neither."""
+    allowed = request.timeout_seconds
+    callers = left is not None and (allowed is None or left < allowed)
+    deadline = asyncio.timeout(left if callers else allowed)
     try:
         async with deadline:
             return await client.send(request)
     except TimeoutError:
         if not deadline.expired():
             raise
+        if callers:
+            raise _time_is_up(request) from None
         raise ProviderError(
             "provider_timeout",
             "ProviderTimeout",
-            f"no answer from {request.resource.provider_name} in {request.timeout_seconds:g} s",
+            f"no answer from {request.resource.provider_name} in {allowed:g} s",
         ) from None
+
+
+def _time_is_up(request: ModelRequest, *, uses_attempt: bool = True) -> LocalTimeoutError:
+    return LocalTimeoutError(
+        "LocalTimeout",
+        f"the caller's {request.within_seconds:g} s were over before an answer",
+        uses_attempt=uses_attempt,
+    )
 
 
 class ModelCaller:
@@ -184,14 +222,16 @@ class ModelCaller:
         self._answered: dict[RequestResourceKey, int] = {}
 
     async def call(self, request: ModelRequest) -> ModelResponse:
-        """Raises `RetryableTaskError` where another execution may succeed, else `ProviderError`
-        or `RequestAdmissionError` as they come."""
+        """Raises `RetryableTaskError` where another execution may succeed (`LocalTimeoutError`
+        where the caller's time is over), else `ProviderError` or `RequestAdmissionError` as they
+        come."""
         resource = request.resource
+        deadline = self._executor.deadline(request)
         rate_limited = 0
         answered_before = -1
         while True:
             try:
-                response = await self._executor.execute_attempt(request)
+                response = await self._executor.execute_attempt(request, deadline)
             except ProviderError as error:
                 if not error.retryable:
                     raise
@@ -204,6 +244,8 @@ class ModelCaller:
                         error.error_type, error.message, error.retry_after_seconds
                     ) from error
             except RequestAdmissionError as error:
+                if error.denial.reason == "queue_timeout" and self._executor.is_past(deadline):
+                    raise _time_is_up(request, uses_attempt=False) from error
                 known = _TASK_DENIALS.get(error.denial.reason)
                 if known is None:
                     raise

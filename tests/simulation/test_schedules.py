@@ -30,6 +30,9 @@ SEEN = (
     "request_rate_limited request_limit_decreased request_limit_increased "
     "request_soft_ceiling_recovered request_fully_recovered"
 ).split()
+OUTCOMES = (
+    "success rate_limited provider_failure provider_timeout local_cancelled local_timeout"
+).split()
 
 
 def outcome(seed: int) -> bytes:
@@ -43,12 +46,16 @@ def outcome(seed: int) -> bytes:
 @pytest.mark.parametrize("portion", range(PORTIONS))
 def test_no_schedule_breaks_an_invariant(portion: int) -> None:
     kinds: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     for seed in range(FIRST + portion, FIRST + RUNS, PORTIONS):
         lines = outcome(seed)
         if portion == 0:
-            kinds.update(event["event_kind"] for event in msgspec.json.decode(lines))
+            events = msgspec.json.decode(lines)
+            kinds.update(event["event_kind"] for event in events)
+            outcomes.update(event.get("reason_or_outcome") for event in events)
     if portion == 0 and RUNS >= 1000:
         assert [kind for kind in SEEN if not kinds[kind]] == []
+        assert [kind for kind in OUTCOMES if not outcomes[kind]] == []
 
 
 def test_one_seed_gives_one_stream() -> None:

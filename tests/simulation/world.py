@@ -132,18 +132,20 @@ class Requests:
             raise fate.choice([ValueError, KeyError, asyncio.CancelledError])
 
     async def _call(self, endpoint: Endpoint, prompt: str, luck: float) -> None:
+        patience = [0.0, 0.1, 0.25, 0.5][int(luck * 40) % 4]
         request = ModelRequest(
             endpoint.resource,
             endpoint.alias,
             prompt,
             timeout_seconds=self._world.request_timeout,
+            within_seconds=patience if luck < 0.1 else None,
         )
         if luck > 0.2:
             await self._caller.call(request)
             return
-        # The caller loses patience: cancelled wherever the call happens to be.
+        # The caller loses patience: its time is over, or it is cancelled wherever the call is.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout([0.0, 0.1, 0.25, 0.5][int(luck * 20) % 4]):
+            async with asyncio.timeout(None if luck < 0.1 else patience):
                 await self._caller.call(request)
 
     def close(self) -> None:

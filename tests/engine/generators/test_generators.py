@@ -13,7 +13,7 @@ from engine.errors import PermanentTaskError, RetryableTaskError, UserError
 from engine.generators import build_generators
 from engine.generators.base import BatchContext, CellContext, ColumnGenerator, cell_random
 from engine.metadata import SchedulingMetadata
-from engine.models.client import ModelRequest, ModelResponse, ProviderError
+from engine.models.client import LocalTimeoutError, ModelRequest, ModelResponse, ProviderError
 from engine.virtual_time import run_virtual
 from engine.workflow.load import LoadedWorkflow
 from engine.workflow.model import Workflow
@@ -285,7 +285,7 @@ def test_an_error_of_the_function_keeps_row_values_to_itself(
     "error",
     [
         ProviderError("provider_failure", "HTTP500", "500"),
-        RetryableTaskError("LocalTimeout", "waited too long"),
+        LocalTimeoutError("LocalTimeout", "waited too long"),
         RuntimeError("of the admission"),
     ],
 )
@@ -309,6 +309,19 @@ def test_a_function_may_recover_from_a_model_and_fail_on_its_own() -> None:
     with pytest.raises(PermanentTaskError) as caught:
         make(made_by, {"topic": ""}, Echo(ProviderError("provider_failure", "HTTP500", "500")))
     assert caught.value.error_type == "ArithmeticError"
+
+
+def test_a_function_may_give_a_call_a_time_and_go_on_without_an_answer() -> None:
+    async def asks(row: dict[str, Any], models: Any) -> str:
+        try:
+            return str(await models.text("writer", "Hi", within_seconds=2.0))
+        except TimeoutError:
+            return "none"
+
+    made_by = generator({"models": ["writer"]}, asks)
+    late = Echo(LocalTimeoutError("LocalTimeout", "over"))
+    assert make(made_by, {"topic": ""}, late) == "none"
+    assert [request.within_seconds for request in late.requests] == [2.0]
 
 
 def test_a_function_may_ask_for_a_retry() -> None:

@@ -18,7 +18,12 @@ from engine.events import (
     RuntimeCorrelationProvider,
 )
 from engine.identity import RequestResourceKey
-from engine.models.client import ModelRequest, ModelResponse, ProviderError
+from engine.models.client import (
+    LocalTimeoutError,
+    ModelRequest,
+    ModelResponse,
+    ProviderError,
+)
 from engine.models.executor import ModelCaller, ModelRequestExecutor
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
@@ -151,6 +156,7 @@ def test_one_attempt_in_events() -> None:
         (ProviderError("provider_timeout", "T", "late"), "provider_timeout", "T"),
         (ValueError("not told"), "unexpected_exception", "ValueError"),
         (TimeoutError("its own"), "unexpected_exception", "TimeoutError"),
+        (LocalTimeoutError("NoRoom", "no room"), "local_timeout", "NoRoom"),
         (KeyError("x"), "unexpected_exception", "KeyError"),
     ],
 )
@@ -198,6 +204,55 @@ def test_the_time_allowed_runs_from_the_start_of_the_call() -> None:
         assert caught.value.retryable
         assert str(caught.value) == "no answer from alpha in 5 s"
         assert lab.events()[-1].reason_or_outcome == "provider_timeout"
+        await first
+
+    run_virtual(main())
+
+
+def within(seconds: float) -> ModelRequest:
+    return ModelRequest(RESOURCE, "writer", "a question", within_seconds=seconds)
+
+
+def test_the_callers_time_ends_an_attempt_and_says_nothing_of_the_provider() -> None:
+    async def main() -> None:
+        lab = Lab(answering(RATE_LIMIT, 8.0), cap=4)
+        with pytest.raises(TimeoutError, match="the caller's 5 s were over") as caught:
+            await lab.caller.call(within(5.0))
+        assert isinstance(caught.value, RetryableTaskError)
+        assert (caught.value.error_type, caught.value.uses_attempt) == ("LocalTimeout", True)
+        assert lab.loop.time() == 5.0, "repetitions share it"
+        *_, completed, released = lab.events()
+        assert completed.reason_or_outcome == released.reason_or_outcome == "local_timeout"
+        assert completed.diagnostics["error_type"] == "LocalTimeout"
+        pressure = lab.admission.pressure.snapshot(RESOURCE)
+        assert pressure is not None
+        assert (pressure.current_limit, pressure.last_outcome) == (3, "local_timeout")
+        assert lab.counts() == (0, 0)
+
+    run_virtual(main())
+
+
+def test_the_providers_time_comes_first_where_it_is_shorter() -> None:
+    async def main() -> None:
+        lab = Lab(answering(200.0))
+        with pytest.raises(RetryableTaskError, match="no answer from alpha in 120 s"):
+            await lab.caller.call(within(150.0))
+        assert lab.events()[-1].reason_or_outcome == "provider_timeout"
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("wait", [None, 60.0])
+def test_the_callers_time_also_ends_a_wait(wait: float | None) -> None:
+    async def main() -> None:
+        lab = Lab(answering(60.0), cap=1, wait=wait)
+        first = lab.loop.create_task(lab.caller.call(request()))
+        await asyncio.sleep(0)
+        with pytest.raises(LocalTimeoutError) as caught:
+            await lab.caller.call(within(4.0))
+        assert not caught.value.uses_attempt, "it is no failure of the task"
+        assert lab.loop.time() == 4.0
+        assert len(lab.events("request_wait_timeout")) == 1
         await first
 
     run_virtual(main())
