@@ -28,7 +28,8 @@ class Promises:
 
 
 def check_conservation(events: list[Event], promises: Promises) -> None:
-    """Raises `Broken` with `work_conservation`, `request_conservation` or `lost_timer`."""
+    """Raises `Broken` with `work_conservation`, `request_conservation`, `explanation` or
+    `lost_timer`."""
     run = RunInfo("run", "test")
     state = begin(run)
     heads = _Heads()
@@ -37,6 +38,8 @@ def check_conservation(events: list[Event], promises: Promises) -> None:
         if now > state.time and ordinal > 1:
             for sentence in heads.idle(state, promises.holds_back):
                 raise Broken("work_conservation", f"at {state.time:g} s {sentence}")
+            for sentence in heads.explained(state):
+                raise Broken("explanation", f"at {state.time:g} s {sentence}")
             for sentence in _requests(state, now, promises):
                 raise Broken("request_conservation", f"at {state.time:g} s {sentence}")
             for sentence in heads.overdue(now):
@@ -91,13 +94,32 @@ class _Heads:
             if group.queued
             and not (holds_back and group.leased)
             and group.leased < self.caps.get(name, group.leased + 1)
-            and all(
-                state.limits[resource] - state.leased.get(resource, 0) >= amount
-                for resource, amount in self.needs[name].items()
-            )
+            and not self._lacks(state, name)
         ]
         if fitting:
             yield f"{', '.join(fitting)} could run"
+
+    def explained(self, state: State) -> Iterator[str]:
+        """Is what was last told of the queue still so?"""
+        queued = {name for name, group in state.groups.items() if group.queued}
+        block = state.block
+        if not queued:
+            return
+        if block is None or block.kind == "queue_empty":
+            yield "work is queued and nothing says why"
+        elif block.groups.keys() != queued:
+            yield f"{sorted(block.groups)} are told as denied, {sorted(queued)} are queued"
+        else:
+            for name, denial in block.groups.items():
+                if (denial == "no_capacity") != bool(self._lacks(state, name)):
+                    yield f"{name} is told as {denial} and lacks {self._lacks(state, name)}"
+
+    def _lacks(self, state: State, group: str) -> list[str]:
+        return [
+            resource
+            for resource, amount in self.needs[group].items()
+            if state.limits[resource] - state.leased.get(resource, 0) < amount
+        ]
 
     def overdue(self, now: float) -> Iterator[str]:
         return (

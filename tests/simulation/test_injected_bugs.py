@@ -140,6 +140,15 @@ def over_admission_of_requests(patch: Patch) -> None:
     patch.setattr(ResourceState, "has_room", lambda self, now: not self.limits.cooling(now))
 
 
+def over_admission_of_domains(patch: Patch) -> None:
+    """Each domain keeps to its own limit, and all of them together do not to the cap they share."""
+
+    def alone(self: AdaptiveRequestAdmissionController, shared: Any, now: float) -> Any:
+        return shared.queue.select_next(lambda key: self._resources[key].has_room(now))
+
+    patch.setattr(AdaptiveRequestAdmissionController, "_next_waiter", alone)
+
+
 def lease_in_a_cooldown(patch: Patch) -> None:
     patch.setattr(AdaptiveRequestLimitState, "cooling", lambda self, now: False)
 
@@ -150,6 +159,19 @@ def unbounded_limit(patch: Patch) -> None:
         return LimitTransition("request_limit_increased", cause, previous, self.limit, 1)
 
     patch.setattr(AdaptiveRequestLimitState, "_grow", grow)
+
+
+def limit_of_nothing(patch: Patch) -> None:
+    limited = AdaptiveRequestLimitState.on_rate_limited
+
+    def to_nothing(self: Any, now: float, lease_cascade: int, retry_after: float | None) -> Any:
+        effect = limited(self, now, lease_cascade, retry_after)
+        if effect.cut is None:
+            return effect
+        self.limit = 0
+        return effect._replace(cut=effect.cut._replace(current=0))
+
+    patch.setattr(AdaptiveRequestLimitState, "on_rate_limited", to_nothing)
 
 
 def cascade_that_cuts_twice(patch: Patch) -> None:
@@ -176,6 +198,17 @@ def unfair_order(patch: Patch) -> None:
         self._place(group, group.shape)
 
     patch.setattr(FairOrder, "advance", always_the_same)
+
+
+def weights_that_count_for_nothing(patch: Patch) -> None:
+    advance = FairOrder.advance
+
+    def alike(self: FairOrder[Any], group: Any) -> None:
+        weight, group.weight = group.weight, 1.0
+        advance(self, group)
+        group.weight = weight
+
+    patch.setattr(FairOrder, "advance", alike)
 
 
 def wrong_keyframe(patch: Patch) -> None:
@@ -277,6 +310,19 @@ def debt_beyond_what_is_held(patch: Patch) -> None:
     )
 
 
+def debt_below_nothing(patch: Patch) -> None:
+    change = TaskLedger.change_debt
+
+    def generous(self: TaskLedger, changes: Any) -> Any:
+        changed = change(self, changes)
+        for debts in changed.values():
+            for resource, owed in debts.items():
+                debts[resource] = owed or -1
+        return changed
+
+    patch.setattr(TaskLedger, "change_debt", generous)
+
+
 def debt_that_nobody_tells(patch: Patch) -> None:
     change = TaskLedger.change_debt
 
@@ -285,6 +331,20 @@ def debt_that_nobody_tells(patch: Patch) -> None:
         return {}
 
     patch.setattr(TaskLedger, "change_debt", quiet)
+
+
+def explanation_that_is_not_renewed(patch: Patch) -> None:
+    patch.setattr(TaskAdmissionController, "standstill", lambda self, view: "as before")
+
+
+def sink_that_stops_the_run(patch: Patch) -> None:
+    def bare(self: EventStream) -> None:
+        self._flush_due = False
+        events, self._pending = self._pending, []
+        for sink in self._sinks:
+            sink.write_events(events)
+
+    patch.setattr(EventStream, "flush", bare)
 
 
 def groups_that_deny_each_other(patch: Patch) -> None:
@@ -321,11 +381,14 @@ BUGS: dict[str, tuple[Inject, set[str]]] = {
     "a deadline without effect": (lost_deadline, {"request_conservation"}),
     "more task leases than fit": (over_admission, {"caps"}),
     "more request leases than fit": (over_admission_of_requests, {"caps"}),
+    "more calls than the shared cap": (over_admission_of_domains, {"caps"}),
     "a lease in a cooldown": (lease_in_a_cooldown, {"cooldowns"}),
     "a limit above its maximum": (unbounded_limit, {"limits"}),
+    "a limit of nothing": (limit_of_nothing, {"limits"}),
     "a cascade that cuts twice": (cascade_that_cuts_twice, {"cooldowns"}),
     "a cooldown cut short": (shorter_cooldown, {"cooldowns"}),
     "one group always first": (unfair_order, {"fairness"}),
+    "weights that count for nothing": (weights_that_count_for_nothing, {"fairness"}),
     "a keyframe that is wrong": (wrong_keyframe, {"keyframes"}),
     "a number swallowed": (swallowed_number, {"sequence"}),
     "empty with work queued": (spurious_queue_empty, {"empty_blocked"}),
@@ -338,7 +401,10 @@ BUGS: dict[str, tuple[Inject, set[str]]] = {
     "more row groups than allowed": (too_many_row_groups, {"caps"}),
     "a waiter left behind": (waiter_left_behind, {"left_behind", "attempts"}),
     "a debt beyond what is held": (debt_beyond_what_is_held, {"debt"}),
+    "a debt below nothing": (debt_below_nothing, {"debt"}),
     "a debt that nobody tells": (debt_that_nobody_tells, {"keyframes"}),
+    "an explanation not renewed": (explanation_that_is_not_renewed, {"explanation"}),
+    "a sink that stops the run": (sink_that_stops_the_run, {"exception", "sinks"}),
     "groups that deny each other": (groups_that_deny_each_other, {"work_conservation"}),
     "a clock that goes back": (clock_that_goes_back, {"time"}),
 }
