@@ -36,10 +36,11 @@ from engine.request_admission.controller import AdaptiveRequestAdmissionControll
 from engine.row_groups import RowGroupAdmission
 from engine.row_store import RowStore
 from engine.run_plan import RunPlan, plan_run
-from engine.scheduler import AsyncTaskScheduler, RetryPolicy, RunResult
+from engine.scheduler import AsyncTaskScheduler
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.config import build_policy
 from engine.scheduling.peaks import SchedulerPeaks
+from engine.scheduling.plan import RetryPolicy, RunResult
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.types import TaskPayload
 from engine.workers.local import LocalWorkers

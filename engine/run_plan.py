@@ -21,8 +21,8 @@ from engine.models.client import ModelRequest
 from engine.models.health import HEALTH_MAX_TOKENS, HEALTH_PROMPT
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.row_groups import RowGroupSpec, split_rows
-from engine.scheduler import ColumnPlan
 from engine.scheduling.config import TaskAdmissionConfig
+from engine.scheduling.plan import ColumnPlan
 from engine.scheduling.resolver import SUBMISSION, MetadataDiagnostic, TaskSchedulingResolver
 from engine.version import VERSION
 from engine.workflow.endpoints import resource_resolver

@@ -21,7 +21,7 @@ from engine.events.journal import JournalWriter
 from engine.events.run_folder import RunFolder
 from engine.run import RunControl, journal_run
 from engine.run_plan import RunPlan
-from engine.scheduler import RunResult
+from engine.scheduling.plan import RunResult
 from engine.virtual_time import run_virtual
 from replay.artifact import Iteration, Timeline, sha256_of
 from replay.keyframe import to_keyframe

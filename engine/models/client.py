@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from engine.errors import RetryableTaskError
+from engine.errors import RetryableTaskError, TaskError
 from engine.identity import RequestResourceKey
 
 ProviderErrorKind = Literal["rate_limited", "provider_failure", "provider_timeout"]
@@ -35,7 +35,7 @@ class ModelResponse:
     completion_tokens: int | None = None
 
 
-class ProviderError(Exception):
+class ProviderError(TaskError):
     """An attempt that the provider answered badly or not at all. The message is sanitised."""
 
     def __init__(
@@ -47,10 +47,8 @@ class ProviderError(Exception):
         retry_after_seconds: float | None = None,
         retryable: bool = True,
     ) -> None:
-        super().__init__(message)
+        super().__init__(error_type, message)
         self.kind = kind
-        self.error_type = error_type
-        self.message = message
         self.retry_after_seconds = retry_after_seconds
         self.retryable = retryable
         """False where sending the same request again cannot help (bad request, no permission)."""

@@ -1,4 +1,4 @@
-"""`IdleReport`: tells once why the queue admits nothing, and again when the reason changes."""
+"""`IdleReport`: why does the queue admit nothing, and is there anything in it at all?"""
 
 from __future__ import annotations
 
@@ -39,10 +39,21 @@ class IdleReport:
         self._told_at = self._looked_at = 0.0
         self._standstill: object = None
         """As it was at the last look, when `_told` was found to hold or was told."""
+        self._had_work = False
 
     def forget(self) -> None:
         """A reader begins here: what holds is told again."""
         self._told = self._standstill = None
+
+    def note_work(self) -> None:
+        """Something was queued."""
+        self._had_work = True
+
+    def note_drained(self) -> None:
+        """Tells `queue_drained` where the queue went from work to none."""
+        if self._had_work and not len(self._queue):
+            self._had_work = False
+            self._stream.scheduler("queue_drained")
 
     def tell(self, in_flight: int, deferred: int) -> None:
         """Nothing can be selected now."""

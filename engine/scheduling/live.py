@@ -1,4 +1,5 @@
-"""`LiveTask`: what the scheduler knows of a task between dependency-ready and its end."""
+"""`LiveTask`: what the scheduler knows of a task between dependency-ready and its end.
+`LiveTasks`: which tasks are live?"""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ import asyncio
 from typing import Any, Literal
 
 from engine.events import RuntimeCorrelation
-from engine.scheduling.types import SchedulableTask, TaskAdmissionLease
+from engine.scheduling.plan import ColumnPlan
+from engine.scheduling.types import SchedulableTask, TaskAdmissionLease, TaskPayload
 
 LivePhase = Literal["ready", "queued", "selected", "leased", "running", "finished", "deferred"]
 
@@ -97,3 +99,75 @@ class LiveTask:
             "retry_at": self.retry_at,
         }
         return {name: value for name, value in facts.items() if value is not None}
+
+
+class LiveTasks:
+    """By id; `running` have a worker, `deferred` wait for their next attempt."""
+
+    def __init__(self, run_id: str) -> None:
+        self.running: dict[str, LiveTask] = {}
+        self.deferred: dict[str, LiveTask] = {}
+        self._run_id = run_id
+        self._by_id: dict[str, LiveTask] = {}
+        self._by_row_group: dict[int, int] = {}
+        self._correlations: dict[int, dict[str, RuntimeCorrelation]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __getitem__(self, task_id: str) -> LiveTask:
+        return self._by_id[task_id]
+
+    def get(self, task_id: str) -> LiveTask | None:
+        return self._by_id.get(task_id)
+
+    def without_worker(self) -> list[LiveTask]:
+        return [one for one in self._by_id.values() if one.worker is None]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The `tasks` of a full keyframe."""
+        return [self._by_id[task_id].row() for task_id in sorted(self._by_id)]
+
+    def begin_row_group(self, row_group: int) -> None:
+        self._by_row_group[row_group] = 0
+        self._correlations[row_group] = {}
+
+    def in_row_group(self, row_group: int) -> int:
+        return self._by_row_group[row_group]
+
+    def end_row_group(self, row_group: int) -> None:
+        del self._by_row_group[row_group]
+        del self._correlations[row_group]
+
+    def add(self, payload: TaskPayload, column: ColumnPlan) -> LiveTask:
+        """A task of a row group that has begun."""
+        item = SchedulableTask(
+            payload.task_id,
+            payload,
+            column.scheduling.group,
+            column.scheduling.resource_request,
+            column.request_resource,
+        )
+        live = self._by_id[item.task_id] = LiveTask(item, self._correlation(payload, column))
+        self._by_row_group[payload.row_group] += 1
+        return live
+
+    def forget(self, live: LiveTask) -> None:
+        del self._by_id[live.item.task_id]
+        self._by_row_group[live.item.payload.row_group] -= 1
+
+    def _correlation(self, payload: TaskPayload, column: ColumnPlan) -> RuntimeCorrelation:
+        """One for all tasks of a column in a row group."""
+        known = self._correlations[payload.row_group]
+        correlation = known.get(payload.column)
+        if correlation is None:
+            group = column.scheduling.group.key
+            correlation = known[payload.column] = RuntimeCorrelation(
+                self._run_id,
+                payload.row_group,
+                payload.column,
+                payload.task_type,
+                group.kind,
+                group.identity_hash,
+            )
+        return correlation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.scheduling.live import LiveTask
+from engine.scheduling.live import LiveTasks
 from engine.scheduling.task_events import TaskEvents
 from engine.scheduling.types import Eligibility, SchedulableTask
 
@@ -23,7 +23,7 @@ class PassedOver:
         if advisory is not None:
             self._advice[item.task_id] = advisory
 
-    def tell(self, chosen: SchedulableTask | None, live: Mapping[str, LiveTask], at: float) -> None:
+    def tell(self, chosen: SchedulableTask | None, live: LiveTasks, at: float) -> None:
         """`chosen` was selected, or nothing was; where it was passed over itself, nobody gave way
         to it."""
         if not self._advice:

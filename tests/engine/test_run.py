@@ -18,7 +18,7 @@ from engine.events import Event, EventStream, RunInfo, SchedulerEvent
 from engine.models.script import Latency, RateLimitWindow
 from engine.run import RunControl, execute_run
 from engine.run_plan import plan_run
-from engine.scheduler import RunResult
+from engine.scheduling.plan import RunResult
 from engine.virtual_time import VirtualTimeLoop, run_virtual
 from engine.workflow.demo import demo_workflow
 from engine.workflow.load import LoadedWorkflow

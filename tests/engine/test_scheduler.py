@@ -9,7 +9,7 @@ import pytest
 
 from engine.errors import RetryableTaskError
 from engine.identity import RequestResourceKey
-from engine.scheduler import RetryPolicy, RunResult
+from engine.scheduling.plan import RetryPolicy, RunResult
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicyDecision
 from engine.scheduling.types import (
     Eligibility,
@@ -189,17 +189,28 @@ def test_after_the_last_attempt_the_row_is_dropped() -> None:
     assert one.kinds_of("b/1") == []
 
 
-def test_any_other_error_drops_the_row_and_tells_only_its_type() -> None:
+class Talkative(Exception):
+    """As clients of providers raise them: with attributes that look like ours."""
+
+    error_type = "secret type"
+    message = "secret row value"
+
+
+@pytest.mark.parametrize("error", [ValueError("secret row value"), Talkative("secret row value")])
+def test_any_other_error_drops_the_row_and_tells_only_its_type(error: Exception) -> None:
     async def execute(payload: TaskPayload) -> None:
         if payload.task_id == "a/1":
-            raise ValueError("secret row value")
+            raise error
         await asyncio.sleep(1.0 if payload.column == "a" else 5.0)
 
     columns = (column("a"), column("other"), column("b", ("a", "other")))
     one = run(Setting(columns, records=2, slots=3, execute=execute))
     assert one.result == RunResult("success", 1, 1)
     (dropped,) = one.told("non_retryable_dropped")
-    assert (dropped.reason_or_result, dropped.diagnostics) == ("ValueError", {"attempt": 1})
+    assert (dropped.reason_or_result, dropped.diagnostics) == (
+        type(error).__name__,
+        {"attempt": 1},
+    )
     assert b"secret" not in one.lines()
 
 

@@ -14,7 +14,7 @@ from engine.events import ALL_SCHEDULER_KINDS, RunInfo, SchedulerEvent, decode_l
 from engine.events.journal import JournalWriter
 from engine.events.run_folder import RunFolder
 from engine.identity import RequestResourceKey
-from engine.scheduler import RetryPolicy
+from engine.scheduling.plan import RetryPolicy
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicyDecision
 from engine.scheduling.provider_aware import ProviderAwareTaskAdmissionPolicy
 from engine.scheduling.resolver import MetadataDiagnostic

@@ -17,13 +17,15 @@ from engine.request_admission.ledger import RequestLeaseLedger
 from engine.request_admission.limits import AdaptiveRequestLimitState, LimitTransition
 from engine.request_admission.resources import ResourceState
 from engine.row_groups import RowGroupAdmission
-from engine.scheduler import AsyncTaskScheduler, RetryPolicy
+from engine.scheduler import AsyncTaskScheduler
 from engine.scheduling import keyframe
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.bounded_borrow import BoundedBorrowTaskAdmissionPolicy
+from engine.scheduling.dispatch import Dispatch
 from engine.scheduling.fair_order import FairOrder
 from engine.scheduling.idle import IdleReport
 from engine.scheduling.ledger import TaskLedger
+from engine.scheduling.plan import RetryPolicy
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicyDecision
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.task_events import TaskEvents
@@ -70,15 +72,15 @@ def capacity_back_twice(patch: Patch) -> None:
 
 
 def leaked_lease(patch: Patch) -> None:
-    release = AsyncTaskScheduler._release
+    release = Dispatch.release
 
-    def forgetful(self: AsyncTaskScheduler, live: Any) -> float:
+    def forgetful(self: Dispatch, live: Any) -> float:
         if live.lease is not None and live.lease.lease_id.endswith("7"):
             live.close_lease()
             return self._clock.monotonic()
         return release(self, live)
 
-    patch.setattr(AsyncTaskScheduler, "_release", forgetful)
+    patch.setattr(Dispatch, "release", forgetful)
 
 
 def leaked_request_lease(patch: Patch) -> None:
@@ -99,7 +101,7 @@ def lost_wake_up_of_the_pass(patch: Patch) -> None:
     wake = AsyncTaskScheduler._wake
 
     def sleepy(self: AsyncTaskScheduler) -> None:
-        if self._executions % 5 != 3:
+        if self._dispatch._executions % 5 != 3:
             wake(self)
 
     patch.setattr(AsyncTaskScheduler, "_wake", sleepy)
@@ -246,15 +248,15 @@ def blocked_without_work(patch: Patch) -> None:
 
 
 def worker_without_lease(patch: Patch) -> None:
-    spawn = AsyncTaskScheduler._spawn
+    spawn = Dispatch._spawn
 
-    def early(self: AsyncTaskScheduler, live: Any) -> None:
+    def early(self: Dispatch, live: Any) -> None:
         lease = live.lease
-        self._release(live)
+        self.release(live)
         live.lease = lease
         spawn(self, live)
 
-    patch.setattr(AsyncTaskScheduler, "_spawn", early)
+    patch.setattr(Dispatch, "_spawn", early)
 
 
 def lease_that_nobody_tells(patch: Patch) -> None:

@@ -32,9 +32,9 @@ from engine.models.script import (
 from engine.models.scripted import ScriptedClient
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
-from engine.scheduler import ColumnPlan, RetryPolicy
 from engine.scheduling.bounded_borrow import BoundedBorrowTaskAdmissionPolicyConfig
 from engine.scheduling.config import TaskAdmissionConfig, build_policy
+from engine.scheduling.plan import ColumnPlan, RetryPolicy
 from engine.scheduling.types import TaskPayload
 from tests.engine.scheduling.harness import Broken, Run, Setting, column
 

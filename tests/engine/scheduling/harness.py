@@ -22,8 +22,9 @@ from engine.events import (
 )
 from engine.identity import RequestResourceKey, SchedulerResourceKey, TaskGroupKey
 from engine.row_groups import RowGroupAdmission, split_rows
-from engine.scheduler import AsyncTaskScheduler, ColumnPlan, RetryPolicy, RunResult
+from engine.scheduler import AsyncTaskScheduler
 from engine.scheduling.admission import TaskAdmissionController
+from engine.scheduling.plan import ColumnPlan, RetryPolicy, RunResult
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicy
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.resolver import MetadataDiagnostic

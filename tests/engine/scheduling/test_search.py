@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from engine.errors import RetryableTaskError
 from engine.row_groups import split_rows
-from engine.scheduler import ColumnPlan, RetryPolicy
+from engine.scheduling.plan import ColumnPlan, RetryPolicy
 from engine.scheduling.types import TaskPayload
 from tests.engine.scheduling.harness import Execute, Run, Setting, column, run
 from tests.simulation.conservation import Promises, check_conservation

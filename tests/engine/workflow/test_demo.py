@@ -12,7 +12,7 @@ from engine.clock import LoopClock
 from engine.events import Event, EventStream, RequestEvent
 from engine.run import RunControl, execute_run
 from engine.run_plan import plan_run
-from engine.scheduler import RunResult
+from engine.scheduling.plan import RunResult
 from engine.virtual_time import run_virtual
 from engine.workflow.demo import demo_workflow
 from engine.workflow.load import LoadedWorkflow

@@ -1,0 +1,61 @@
+"""What a scheduler is told of a run, and what it says of it in the end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from engine.identity import RequestResourceKey, SchedulerResourceKey
+from engine.scheduling.types import ResolvedTaskScheduling, TaskType
+
+Outcome = Literal["success", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class ColumnPlan:
+    """A column as the scheduler needs to know it."""
+
+    name: str
+    task_type: TaskType
+    depends_on: tuple[str, ...]
+    scheduling: ResolvedTaskScheduling
+    request_resource: RequestResourceKey | None = None
+    """Where its first request goes, if that is known."""
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Attempt n is followed by base x 2^(n-1) seconds, at most `max_delay_seconds`; a random part
+    of up to one half is taken off, so that retries spread out."""
+
+    max_attempts: int = 5
+    base_delay_seconds: float = 0.5
+    max_delay_seconds: float = 30.0
+
+    def delay(self, attempt: int, source: random.Random) -> float:
+        full = self.base_delay_seconds * 2.0 ** min(attempt - 1, 60)
+        return min(full, self.max_delay_seconds) * (0.5 + 0.5 * source.random())
+
+
+@dataclass(frozen=True)
+class RunResult:
+    outcome: Outcome
+    rows_done: int
+    rows_dropped: int
+    message: str = ""
+    capacity: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What its last event says of the capacity that was used."""
+
+
+def check_limits(columns: Sequence[ColumnPlan], limits: Mapping[SchedulerResourceKey, int]) -> None:
+    """Raises `ValueError` where a column asks for a resource without a limit, or for more than the
+    limit."""
+    for column in columns:
+        for key, amount in column.scheduling.resource_request.amounts.items():
+            limit = limits.get(key, 0)
+            if amount > limit:
+                raise ValueError(
+                    f"column {column.name!r} needs {amount} of {key.label}, the limit is {limit}"
+                )
