@@ -1,5 +1,6 @@
 """The canonical event stream: types, vocabulary, encoding, and the run folder it is kept in."""
 
+from engine.errors import UserError
 from engine.events.codec import HeaderFacts, decode_line, decode_whole, encode_lines
 from engine.events.correlation import RuntimeCorrelationProvider
 from engine.events.kinds import (
@@ -48,6 +49,7 @@ __all__ = [
     "RuntimeCorrelation",
     "RuntimeCorrelationProvider",
     "SchedulerEvent",
+    "UserError",
     "decode_line",
     "decode_whole",
     "encode_lines",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from engine.errors import UserError
+from engine.events import UserError
 from replay.sources.text import clean_text
 
 STDOUT = Path("-")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import UserError
+from engine.events import UserError
 from engine.events.run_folder import ProducerLock, RunFolder, list_runs, read_record
 from replay.artifact import Artifact, begins_artifact, read_artifact, recording_of
 from replay.sources.base import Feed, SourceError
