@@ -164,7 +164,7 @@ class AsyncTaskScheduler:
         if reason == "segment" and self._ended is not None and not self._ended.done():
             self._dispatch.idle.forget()
             self._wake()
-        if self._stream.enabled:
+        if self._stream.scheduler_enabled:
             self._stream.scheduler(
                 "scheduler_health_snapshot",
                 snapshot=self.snapshot(reason in _FULL_KEYFRAMES),

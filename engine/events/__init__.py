@@ -12,7 +12,12 @@ from engine.events.kinds import (
     SCHEDULER_KINDS,
     stream_of,
 )
-from engine.events.stream import EventSink, EventStream
+from engine.events.stream import (
+    EventSink,
+    EventStream,
+    RequestAdmissionEventSink,
+    SchedulerAdmissionEventSink,
+)
 from engine.events.types import (
     SCHEMA_VERSION,
     ColumnInfo,
@@ -43,11 +48,13 @@ __all__ = [
     "JournalEnd",
     "JournalHeader",
     "JournalLine",
+    "RequestAdmissionEventSink",
     "RequestEvent",
     "RequestResource",
     "RunInfo",
     "RuntimeCorrelation",
     "RuntimeCorrelationProvider",
+    "SchedulerAdmissionEventSink",
     "SchedulerEvent",
     "UserError",
     "decode_line",

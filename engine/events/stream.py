@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from engine.clock import Clock
 from engine.events.types import (
@@ -14,11 +14,31 @@ from engine.events.types import (
     SchedulerEvent,
 )
 
+E = TypeVar("E", bound=Event)
+C = TypeVar("C", bound=Event, contravariant=True)
+
+
+class _Sink(Protocol[C]):
+    def write_events(self, events: Sequence[C]) -> None: ...
+
 
 class EventSink(Protocol):
-    """Receives events in order, in batches of one loop tick, never under a critical section."""
+    """Receives events of both streams in their common order, in batches of one loop tick, never
+    under a critical section."""
 
     def write_events(self, events: Sequence[Event]) -> None: ...
+
+
+class SchedulerAdmissionEventSink(Protocol):
+    """As `EventSink`, of the scheduler stream alone."""
+
+    def write_events(self, events: Sequence[SchedulerEvent]) -> None: ...
+
+
+class RequestAdmissionEventSink(Protocol):
+    """As `EventSink`, of the request stream alone."""
+
+    def write_events(self, events: Sequence[RequestEvent]) -> None: ...
 
 
 class EventStream:
@@ -26,9 +46,10 @@ class EventStream:
 
     `defer` schedules a callback for the end of the current loop tick (`loop.call_soon`); without
     it, delivery waits for `flush()`. A sink that raises is isolated and counted in
-    `failures_by_sink`; it never stops a run. Without sinks no event is built at all, and
-    sequences do not advance. `at` is for a producer that has read the clock for this fact already
-    and keeps that time: its ledger and the fold of its events then agree to the last digit.
+    `failures_by_sink`; it never stops a run. Of a stream that no sink takes, no event is built at
+    all, and its sequence does not advance. `at` is for a producer that has read the clock for this
+    fact already and keeps that time: its ledger and the fold of its events then agree to the last
+    digit.
     """
 
     def __init__(
@@ -37,9 +58,13 @@ class EventStream:
         run_id: str,
         sinks: Sequence[EventSink] = (),
         defer: Callable[[Callable[[], None]], object] | None = None,
+        *,
+        scheduler_sinks: Sequence[SchedulerAdmissionEventSink] = (),
+        request_sinks: Sequence[RequestAdmissionEventSink] = (),
     ) -> None:
         self.run_id = run_id
-        self.enabled = bool(sinks)
+        self.scheduler_enabled = bool(sinks or scheduler_sinks)
+        self.requests_enabled = bool(sinks or request_sinks)
         self.scheduler_sequence = 0
         self.request_sequence = 0
         self.failures_by_sink: dict[str, int] = {}
@@ -47,6 +72,8 @@ class EventStream:
         """Called once the events so far are delivered: in no critical section, and free to emit."""
         self._clock = clock
         self._sinks = tuple(sinks)
+        self._scheduler_sinks = tuple(scheduler_sinks)
+        self._request_sinks = tuple(request_sinks)
         self._defer = defer
         self._pending: list[Event] = []
         self._flush_due = False
@@ -65,7 +92,7 @@ class EventStream:
         diagnostics: dict[str, Any] | None = None,
         at: float | None = None,
     ) -> None:
-        if not self.enabled:
+        if not self.scheduler_enabled:
             return
         self.scheduler_sequence += 1
         self._push(
@@ -98,7 +125,7 @@ class EventStream:
         diagnostics: dict[str, Any] | None = None,
         at: float | None = None,
     ) -> None:
-        if not self.enabled:
+        if not self.requests_enabled:
             return
         self.request_sequence += 1
         self._push(
@@ -124,13 +151,26 @@ class EventStream:
         if not events:
             return
         for sink in self._sinks:
-            try:
-                sink.write_events(events)
-            except Exception:
-                name = type(sink).__name__
-                self.failures_by_sink[name] = self.failures_by_sink.get(name, 0) + 1
+            self._deliver(sink, events)
+        if self._scheduler_sinks:
+            of_scheduler = [one for one in events if isinstance(one, SchedulerEvent)]
+            for scheduler_sink in self._scheduler_sinks:
+                self._deliver(scheduler_sink, of_scheduler)
+        if self._request_sinks:
+            of_requests = [one for one in events if isinstance(one, RequestEvent)]
+            for request_sink in self._request_sinks:
+                self._deliver(request_sink, of_requests)
         if self.after_flush is not None:
             self.after_flush()
+
+    def _deliver(self, sink: _Sink[E], events: Sequence[E]) -> None:
+        if not events:
+            return
+        try:
+            sink.write_events(events)
+        except Exception:
+            name = type(sink).__name__
+            self.failures_by_sink[name] = self.failures_by_sink.get(name, 0) + 1
 
     def _push(self, event: Event) -> None:
         self._pending.append(event)

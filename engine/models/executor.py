@@ -125,7 +125,7 @@ class _Call:
     def started(self) -> None:
         now = self._started_at = self._clock.monotonic()
         self._admission.mark_started(self._lease, now)
-        if self._stream.enabled:
+        if self._stream.requests_enabled:
             self._emit("model_request_started", now, None, {})
 
     def succeeded(self, response: ModelResponse) -> None:
@@ -154,7 +154,7 @@ class _Call:
         self.outcome = outcome
         now = self._clock.monotonic()
         self._admission.mark_returned(self._lease, now)
-        if self._stream.enabled:
+        if self._stream.requests_enabled:
             diagnostics: dict[str, float | int | str] = {
                 "duration_seconds": round(now - self._started_at, 6)
             }

@@ -27,7 +27,7 @@ class RequestReporter:
         self._stream = stream
 
     def registered(self, registration: Registration, now: float) -> None:
-        if not self._stream.enabled:
+        if not self._stream.requests_enabled:
             return
         state = registration.state
         shared = state.provider_model
@@ -55,7 +55,7 @@ class RequestReporter:
     def wait_started(
         self, attempt: Attempt, reason: RequestWaitReason | None, waiters: int
     ) -> None:
-        if not self._stream.enabled:
+        if not self._stream.requests_enabled:
             return
         state = attempt.state
         self._attempt_event(
@@ -73,7 +73,7 @@ class RequestReporter:
 
     def wait_completed(self, attempt: Attempt, drained: bool, now: float) -> None:
         """The attempt stops waiting with a lease; `drained`: it was the last one in the queue."""
-        if not self._stream.enabled:
+        if not self._stream.requests_enabled:
             return
         self._attempt_event(
             "request_wait_completed",
@@ -88,7 +88,7 @@ class RequestReporter:
         self, attempt: Attempt, reason: RequestDenialReason, drained: bool, now: float
     ) -> None:
         """The attempt stops waiting without a lease."""
-        if not self._stream.enabled:
+        if not self._stream.requests_enabled:
             return
         kind = {
             "queue_timeout": "request_wait_timeout",
@@ -101,7 +101,7 @@ class RequestReporter:
 
     def refused(self, item: RequestAdmissionItem, reason: RequestDenialReason, now: float) -> None:
         """An acquisition that did not wait got no lease."""
-        if not self._stream.enabled:
+        if not self._stream.requests_enabled:
             return
         key = item.resource
         context = item.event_context
@@ -123,7 +123,7 @@ class RequestReporter:
         current: RequestWaitReason,
         now: float,
     ) -> None:
-        if not self._stream.enabled:
+        if not self._stream.requests_enabled:
             return
         diagnostics: dict[str, Any] = {
             "from": previous or "none",
@@ -134,13 +134,13 @@ class RequestReporter:
         self._resource_event("request_wait_reason_changed", state, now, **diagnostics)
 
     def lease_acquired(self, attempt: Attempt) -> None:
-        if self._stream.enabled:
+        if self._stream.requests_enabled:
             self._attempt_event("request_lease_acquired", attempt, attempt.since)
 
     def rate_limited(
         self, attempt: Attempt, effect: RateLimitEffect, retry_after: float | None, now: float
     ) -> None:
-        if not self._stream.enabled:
+        if not self._stream.requests_enabled:
             return
         self._attempt_event(
             "request_rate_limited",
@@ -162,7 +162,7 @@ class RequestReporter:
         retry_after: float | None = None,
     ) -> None:
         """`attempt`: whose end changed the limit; None where time or a registration did."""
-        if not self._stream.enabled:
+        if not self._stream.requests_enabled:
             return
         for change in transitions:
             diagnostics: dict[str, Any] = {"current": change.current}
@@ -180,13 +180,13 @@ class RequestReporter:
                 self._resource_event(change.kind, state, now, outcome=change.cause, **diagnostics)
 
     def lease_released(self, attempt: Attempt, outcome: str, now: float) -> None:
-        if self._stream.enabled:
+        if self._stream.requests_enabled:
             self._attempt_event("request_lease_released", attempt, now, outcome=outcome)
 
     def release_refused(
         self, lease: RequestAdmissionLease, reason: RequestReleaseReason, now: float
     ) -> None:
-        if not self._stream.enabled:
+        if not self._stream.requests_enabled:
             return
         context = lease.item.event_context
         self._stream.request(

@@ -43,7 +43,7 @@ class Clockwork:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Does nothing where nobody listens."""
-        if not self._stream.enabled:
+        if not self._stream.scheduler_enabled:
             return
         self._loop = loop
         if self._cpu_seconds is not None:

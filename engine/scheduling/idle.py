@@ -57,7 +57,7 @@ class IdleReport:
 
     def tell(self, in_flight: int, deferred: int) -> None:
         """Nothing can be selected now."""
-        if not self._stream.enabled:
+        if not self._stream.scheduler_enabled:
             return
         if len(self._queue):
             self._tell_blocked()

@@ -39,12 +39,12 @@ class TaskEvents:
         )
 
     def ready(self, live: LiveTask, at: float) -> None:
-        if self._stream.enabled:
+        if self._stream.scheduler_enabled:
             diagnostics: dict[str, Any] = {"group": live.item.group.key.label}
             self.tell("dependency_ready", live, at, diagnostics=_with_row(live, diagnostics))
 
     def enqueued(self, live: LiveTask, at: float) -> None:
-        if not self._stream.enabled:
+        if not self._stream.scheduler_enabled:
             return
         item = live.item
         diagnostics = {
@@ -59,12 +59,12 @@ class TaskEvents:
         self.tell("ready_enqueued", live, at, diagnostics=_with_row(live, diagnostics))
 
     def leased(self, live: LiveTask, at: float, debts: Debts) -> None:
-        if self._stream.enabled:
+        if self._stream.scheduler_enabled:
             diagnostics = _with_debts({"resources": live.item.resource_request.labels}, debts)
             self.tell("task_lease_acquired", live, at, diagnostics=diagnostics)
 
     def released(self, live: LiveTask, at: float, result: ReleaseResult, debts: Debts) -> None:
-        if self._stream.enabled:
+        if self._stream.scheduler_enabled:
             kind = "task_lease_released" if result.released else "release_diagnostic"
             self.tell(kind, live, at, result.reason, _with_debts({}, debts))
 

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import msgspec
+import pytest
 
 from engine.clock import LoopClock
-from engine.events import Event, EventStream
+from engine.events import Event, EventStream, RequestEvent, SchedulerEvent
 from engine.virtual_time import run_virtual
 from tests.engine.scheduling.harness import ListSink, Run, Setting, column, takes
+from tests.simulation.world import random_world
 
 
 class Failing:
@@ -73,7 +78,38 @@ def test_without_a_sink_nothing_is_built() -> None:
         stream.scheduler("selected")
         stream.request("request_queue_formed")
         stream.flush()
-        assert not stream.enabled
+        assert not stream.scheduler_enabled
+        assert not stream.requests_enabled
         assert (stream.scheduler_sequence, stream.request_sequence) == (0, 0)
 
     run_virtual(main())
+
+
+@pytest.mark.parametrize("alone", ["scheduler", "request"])
+def test_either_stream_alone_says_what_it_says_beside_the_other(
+    alone: Literal["scheduler", "request"],
+) -> None:
+    kind = SchedulerEvent if alone == "scheduler" else RequestEvent
+    for seed in range(30):
+        told = []
+        for streams in ("both", alone):
+            world = random_world(seed)
+            world.setting.sinks = []
+            world.setting.streams = streams
+            one = Run(world.setting)
+            run_virtual(one.go())
+            told.append(facts(event for event in one.events if isinstance(event, kind)))
+            if streams == alone:
+                assert all(isinstance(event, kind) for event in one.events)
+                numbers = [event.sequence for event in one.events]
+                assert numbers == list(range(1, len(numbers) + 1))
+        assert told[0] == told[1]
+
+
+def facts(events: Iterable[Event]) -> list[Event]:
+    """Without numbers, and without the keyframes that follow how much both streams tell."""
+    return [
+        msgspec.structs.replace(event, sequence=0)
+        for event in events
+        if event.event_kind != "scheduler_health_snapshot"
+    ]

@@ -144,6 +144,7 @@ class Setting:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     seed: int = 1
     listening: bool = True
+    streams: Literal["both", "scheduler", "request"] = "both"
     spawn_fails_at: int | None = None
     heartbeat_seconds: float = FAR * 10
     keyframe_seconds: float = 1.0
@@ -184,7 +185,14 @@ class Run:
         clock = self.clock = LoopClock(loop, 0.0)
         sink = ListSink()
         sinks = [sink, *setting.sinks] if setting.listening else []
-        self.stream = EventStream(clock, "run", sinks, loop.call_soon)
+        self.stream = EventStream(
+            clock,
+            "run",
+            sinks if setting.streams == "both" else (),
+            loop.call_soon,
+            scheduler_sinks=sinks if setting.streams == "scheduler" else (),
+            request_sinks=sinks if setting.streams == "request" else (),
+        )
         self.queue = FairTaskQueue()
         if setting.requests is not None:
             self.requests = setting.requests(self)
