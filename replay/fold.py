@@ -16,7 +16,7 @@ from replay.metrics import MAY_REMOVE, UNCOUNTED, Rollup
 from replay.reducer import begin, reduce
 from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow, VerdictRow
 from replay.state import State
-from replay.timeline import ENDS, Intervals
+from replay.timeline import ENDS, CorrelatedRuntimeView
 
 
 class FoldOutput(msgspec.Struct):
@@ -42,7 +42,7 @@ class Fold:
     def __init__(self, run: RunInfo) -> None:
         self.run = run
         self.state = begin(run)
-        self._intervals = Intervals(run)
+        self._intervals = CorrelatedRuntimeView(run)
         self._rollup = Rollup(run)
         self._diagnosis = Diagnosis(run)
         self._pending = FoldOutput([], [], [], [], [])

@@ -1,4 +1,4 @@
-"""Intervals: which task leases and request attempts lie between which events.
+"""`CorrelatedRuntimeView`: which task leases and request attempts lie between which events.
 
 All that is needed lives in the state, so there is nothing to keep but rows not yet drained.
 """
@@ -24,7 +24,7 @@ MAY_END_AN_ATTEMPT = frozenset(
 MAY_END_MANY = frozenset({"scheduler_health_snapshot", "scheduler_job_completed"})
 
 ENDS = MAY_REPLACE_A_LEASE | MAY_END_AN_ATTEMPT | MAY_END_MANY | frozenset({"task_lease_released"})
-"""`Intervals` need see no other kinds of events."""
+"""`CorrelatedRuntimeView` need see no other kinds of events."""
 
 
 def lease_row(task: Task, released_at: float | None, ordinal: int | None) -> LeaseRow | None:
@@ -81,8 +81,9 @@ def open_attempt_row(attempt: Attempt) -> AttemptRow:
     return attempt_row(attempt, attempt.completed_at, attempt.released_at, attempt.outcome, None)
 
 
-class Intervals:
-    """Observer of a fold: rows of leases and attempts, each once, when it ends.
+class CorrelatedRuntimeView:
+    """Joins the two streams as an observer of their fold: rows of leases and of the attempts that
+    their executions made, each once, when it ends.
 
     One whose end was lost (the stream has a gap) gets its row, with an open end, when it is known
     to be gone; `finish` gives the rows of those still open.
