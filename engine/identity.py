@@ -1,7 +1,8 @@
 """Neutral identity: the keys that resolution, request admission, capacity and events share.
 
 Nothing here knows a queue, a controller or a client. A *label* is the one-string form of a key
-that events and screens use; keys compare and hash by value.
+that events and screens use; keys compare and hash by value. Those of task admission keep their
+hash: each dispatch looks them up dozens of times.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class RequestResourceResolver:
         return self.static_caps[self._endpoints[alias]].cap
 
 
-class SchedulerResourceKey(NamedTuple):
+class SchedulerResourceKey(msgspec.Struct, frozen=True, order=True, cache_hash=True, gc=False):
     """A task-stage resource: `submission`, `local:<name>`, `model_stage:<provider>/<model>`.
 
     Never a request-domain key: it measures scheduler pressure, not request concurrency.
@@ -111,7 +112,7 @@ class SchedulerResourceKey(NamedTuple):
         return f"{self.kind}:{self.identity}" if self.identity else self.kind
 
 
-class TaskGroupKey(NamedTuple):
+class TaskGroupKey(msgspec.Struct, frozen=True, order=True, cache_hash=True, gc=False):
     """A fair-queueing group: resource identity plus the flow (output columns) it feeds."""
 
     kind: str
