@@ -18,7 +18,8 @@ from engine.workflow.model import (
 def demo_workflow(records: int = 240, seed: int = 7) -> Workflow:
     """Three columns of work for the healthy `alpha`, two for the stormy `beta` behind it.
 
-    More rows are in flight than `alpha` gets through in a storm, so that it keeps its rate.
+    More rows are in flight than `alpha` gets through in a storm, so that it keeps its rate. `beta`
+    has little to spare beside it: most of what its slots lose is lost to the storms.
     """
     return Workflow(
         name="demo",
@@ -28,7 +29,7 @@ def demo_workflow(records: int = 240, seed: int = 7) -> Workflow:
             "alpha": ScriptedProvider(seed=seed, latency=Latency(mean=0.65, spread=0.15)),
             "beta": ScriptedProvider(
                 seed=seed + 1,
-                latency=Latency(mean=0.45, spread=0.12),
+                latency=Latency(mean=0.8, spread=0.2),
                 rate_limits=(
                     RateLimitWindow(start=3, end=7.5, retry_after=1.5, allow=2),
                     RateLimitWindow(start=24, end=29, retry_after=None, allow=3),

@@ -6,6 +6,7 @@ import pytest
 
 from engine.benchmark.catalogue import SCENARIOS
 from engine.models.script import ErrorWindow, FailureWindow, Latency, RateLimitWindow
+from engine.workflow.demo import demo_workflow
 from engine.workflow.model import (
     LlmTextColumn,
     Model,
@@ -14,9 +15,10 @@ from engine.workflow.model import (
     ScriptedProvider,
     Workflow,
 )
+from replay.diagnosis.summary import bottleneck
 from replay.fold import FoldOutput
 from replay.rows import VerdictRow
-from tests.replay.diagnosis.simulated import diagnose
+from tests.replay.diagnosis.simulated import diagnose, fold, simulate
 
 ALPHA, BETA = "alpha/gen/chat", "beta/judge/chat"
 LATENCY = Latency(mean=0.5, spread=0.0)
@@ -72,6 +74,19 @@ def test_a_storm_names_its_provider_and_its_window() -> None:
     assert verdict.end == pytest.approx(8.0, abs=0.5)
     assert {row.resource for row in output.verdicts if row.tier == "D"} == {BETA}
     assert share(output, "request_cooldown", ALPHA) == 0.0
+
+
+def test_the_demo_says_what_limits_it() -> None:
+    """From soon after each 429 until its ceiling is back, the bottleneck line names the storm."""
+    info, events = simulate(demo_workflow())
+    rows = fold(info, events).blame
+    for second in (*range(8, 16), *range(29, 37)):
+        window = min(second, 60)
+        past = [row for row in rows if row.scope == "run" and second - 60 <= row.bin < second]
+        said = bottleneck(past, info, window)
+        assert said is not None
+        assert said.verdict in ("request_cooldown", "request_domain_limit"), (second, said)
+        assert said.resource == "beta/judge-70b/chat"
 
 
 def test_too_few_task_slots() -> None:
