@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
+from textual.events import Key
 from textual.screen import Screen
 
 from console.keys import GENERAL, OUTPUT, SCREENS, TIME, Control, bindings
@@ -278,6 +279,11 @@ class ConsoleApp(App[Outcome]):
 
     def action_ask_time(self) -> None:
         self.push_screen(GoToDialog(self.look), self._go_to)
+
+    def on_key(self, event: Key) -> None:
+        """Nobody took it: meant for the dialog that an earlier key asked for, while it came."""
+        if isinstance(self.screen, GoToDialog) and event.is_printable and event.character:
+            self.screen.type_ahead(event.character)
 
     def _go_to(self, target: Target | None) -> None:
         frame = self._frame

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from console.blame import SEEN, by_verdict
-from console.text import ceiling_facts, clock, cooldown_left, count, duration, percent, short, words
+from console.text import ceiling_facts, clock, cooldown_left, count, duration, percent, short
+from replay.diagnosis.verdicts import phrase
 from replay.frame import Frame
 from replay.payload import count as count_of
 from replay.payload import mapping
@@ -20,7 +21,7 @@ def status_line(frame: Frame) -> str:
     for row in frame.ceilings:
         ceiling = row.ceiling
         if ceiling.limit < ceiling.effective_max or ceiling.waiters:
-            facts = [words for what, words in ceiling_facts(ceiling, frame.at) if what != "reason"]
+            facts = [words for what, words in ceiling_facts(ceiling, frame) if what != "reason"]
             parts.append(f"{ceiling.resource}: {', '.join(facts)}")
     if frame.lost_events:
         parts.append(f"{count(frame.lost_events)} events lost")
@@ -56,7 +57,7 @@ def summary(frame: Frame) -> str:
     for index, row in enumerate(frame.ceilings):
         head = "ceilings" if index == 0 else ""
         ceiling = row.ceiling
-        facts = ", ".join(text for _, text in ceiling_facts(ceiling, frame.at))
+        facts = ", ".join(text for _, text in ceiling_facts(ceiling, frame))
         refused = f", {count(ceiling.rate_limited)} rate-limited" if told else ""
         lines.append(f"  {head:<9} {ceiling.resource}: {facts}{refused}")
     peaks = [f"{name} {most} of {limit}" for name, most, limit in capacity_peaks(frame)]
@@ -66,7 +67,7 @@ def summary(frame: Frame) -> str:
     for index, share in enumerate(named):
         head = "blame" if index == 0 else ""
         where = f" ({share.resource})" if share.resource else ""
-        lines.append(f"  {head:<9} {percent(share.fraction):>4} {words(share.verdict)}{where}")
+        lines.append(f"  {head:<9} {percent(share.fraction):>4} {phrase(share.verdict)}{where}")
     if frame.bottleneck is not None:
         lines.append(f"  limited   {frame.bottleneck.sentence}")
     lost = f", {count(frame.lost_events)} lost" if frame.lost_events else ""

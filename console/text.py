@@ -80,19 +80,36 @@ def cooldown_left(ceiling: Ceiling, at: float) -> float:
     return max(0.0, ceiling.blocked_until - at)
 
 
-def ceiling_facts(ceiling: Ceiling, at: float) -> list[tuple[str, str]]:
+_WAITS = {
+    "domain_limit": "limit reached",
+    "aggregate_cap": "model's cap reached",
+    "ramp": "starting up",
+    "waiters_ahead": "behind others",
+}
+
+
+def ceiling_facts(ceiling: Ceiling, frame: Frame) -> list[tuple[str, str]]:
     """(what, words) for one ceiling, in the order they are shown."""
+    doubt = doubt_of(frame)
     facts = [
         ("limit", f"limit {ceiling.limit}/{ceiling.effective_max}"),
-        ("in_flight", f"in flight {ceiling.in_flight}"),
-        ("waiting", f"waiting {ceiling.waiters}"),
+        ("in_flight", f"in flight {ceiling.in_flight}{doubt}"),
+        ("waiting", f"waiting {ceiling.waiters}{doubt}"),
     ]
-    left = cooldown_left(ceiling, at)
-    if left > 0:
+    left = cooldown_left(ceiling, frame.at)
+    reason = ceiling.wait_reason
+    if frame.unknown:
+        facts.append(("reason", "when it was lost"))
+    elif left > 0:
         facts.append(("cooldown", f"cooldown {duration(left)}"))
-    elif ceiling.waiters and ceiling.wait_reason and ceiling.wait_reason != "none":
-        facts.append(("reason", words(ceiling.wait_reason)))
+    elif ceiling.waiters and reason and reason != "none":
+        facts.append(("reason", _WAITS.get(reason, words(reason))))
     return facts
+
+
+def doubt_of(frame: Frame) -> str:
+    """What stands behind a number of things held: a question mark once nobody knows."""
+    return "?" if frame.unknown else ""
 
 
 def cells_done(frame: Frame) -> float:

@@ -172,3 +172,8 @@ class Frame:
     """The capacity plan, as far as the producer told it; empty where it tells none."""
     verdicts: tuple[VerdictRow, ...] = ()
     """The newest of those known, newest first; of what still goes on, as far as it has come."""
+
+    @property
+    def unknown(self) -> bool:
+        """The producer was lost here: what was open or held then may long be otherwise."""
+        return self.liveness == "lost" and self.ordinal >= self.last_ordinal

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from console.cli import exits
+from console.cli.terminal import is_interactive, own_name, require_size
 from engine.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,7 +54,6 @@ def exec(
     """
     from console.cli.exec_control import CannotStart, ExecControl
     from console.cli.main import complain
-    from console.cli.terminal import is_interactive, require_size
 
     problem = cannot_start(command[0])
     if problem is not None:
@@ -107,7 +107,7 @@ class Watched:
             say(warning)
         for run in runs:
             self.take(run)
-            say(f"recording a run, watch it: headgate watch {run.run_id}")
+            say(f"recording a run, watch it: {own_name()} watch {run.run_id}")
 
     def take(self, run: SeenRun) -> None:
         from console.cli.launch import start_recorder
@@ -193,7 +193,7 @@ def epilogue(control: ExecControl, command: tuple[str, ...]) -> list[str]:
         if record is not None and record.records is not None:
             rows = f", {record.rows_done} of {record.records} rows"
         sentences.append(
-            f"{run.run_id}: {how}{rows}; where its time went: headgate why {run.run_id}"
+            f"{run.run_id}: {how}{rows}; where its time went: {own_name()} why {run.run_id}"
         )
     if control.runs or control.warnings:
         return sentences

@@ -15,6 +15,7 @@ import click
 
 from console.cli.exec_control import CannotStart, ExecControl, SeenRun
 from console.cli.show import show_terminal
+from console.cli.terminal import own_name
 from engine.errors import UserError
 
 LOOK_SECONDS = 0.1
@@ -121,7 +122,7 @@ def run_live(
                         say("stopping the script; Ctrl+C again ends it at once")
                         interrupts = 1
                     elif script.process.poll() is None and run.folder.producer_lives:
-                        say(f"the run goes on; come back with: headgate watch {run.run_id}")
+                        say(f"the run goes on; come back with: {own_name()} watch {run.run_id}")
                         return None
                     elif script.process.poll() is None and shown == len(taken):
                         say("that run is over, the script goes on; Ctrl+C stops it")

@@ -85,9 +85,14 @@ def main() -> None:
 def run_cli(arguments: list[str]) -> int:
     try:
         result = cli.main(arguments, prog_name="headgate", standalone_mode=False)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return exits.MISUSE
+    except click.ClickException as error:
+        where = error.ctx if isinstance(error, click.UsageError) else None
+        said = " ".join(error.format_message().split())
+        help_at = where.command_path if where is not None else "headgate"
+        return complain(f"{said} See {help_at} --help.", exits.MISUSE)
     except (click.Abort, KeyboardInterrupt):
         return exits.INTERRUPTED
     except UserError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from console.cli import exits
-from console.cli.terminal import is_interactive, require_size
+from console.cli.terminal import is_interactive, own_name, require_size
 
 _options = [
     click.option(
@@ -83,7 +83,7 @@ def start(
         click.echo("Stopping: running tasks may finish.", err=True)
     elif launched.engine.poll() is None:
         click.echo(
-            f"The run goes on. Come back with: headgate watch {launched.folder.path}", err=True
+            f"The run goes on. Come back with: {own_name()} watch {launched.folder.path}", err=True
         )
         return exits.OK
     try:

@@ -8,6 +8,7 @@ import time
 import click
 
 from console.cli.say import say
+from console.cli.terminal import own_name
 
 
 @click.command()
@@ -40,7 +41,7 @@ def runs(as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
-        click.echo("No runs yet. Start one with: headgate demo", err=True)
+        click.echo(f"No runs yet. Start one with: {own_name()} demo", err=True)
         return
     for row in rows:
         done = "-" if row["rows_done"] is None else f"{row['rows_done']}/{row['records']}"

@@ -9,6 +9,7 @@ from typing import Literal
 import click
 
 from console.cli.launch import Launched, exit_code_of
+from console.cli.terminal import own_name
 from console.headless import status_line, summary
 from engine.events.run_folder import RunFolder
 from replay.frame import Frame, Want
@@ -85,8 +86,8 @@ def show_headless(launched: Launched) -> int:
 def show_summary(folder: RunFolder) -> None:
     """The finished run in a few lines, on stdout."""
     click.echo(summary(_last_frame(folder.path)))
-    click.echo(f"Recording  {folder.path}\nReplay     headgate replay {folder.path}")
-    click.echo(f"Diagnosis  headgate why {folder.path}")
+    click.echo(f"Recording  {folder.path}\nReplay     {own_name()} replay {folder.path}")
+    click.echo(f"Diagnosis  {own_name()} why {folder.path}")
 
 
 def show_once(target: str | Path, *, growing: bool, once: bool) -> None:

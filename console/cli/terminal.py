@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import sys
+from pathlib import Path
 
 from console.view import MIN_SIZE
 from engine.errors import UserError
@@ -12,6 +15,15 @@ from engine.errors import UserError
 def is_interactive() -> bool:
     """True where a full-screen console can be drawn and keys can be read."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def own_name() -> str:
+    """What to type for this command: its path, where the shell does not find `headgate`."""
+    started = Path(sys.argv[0])
+    if started.name != "headgate" or shutil.which("headgate") is not None:
+        return "headgate"
+    here = Path.cwd()
+    return shlex.quote(str(started.relative_to(here) if here in started.parents else started))
 
 
 def require_size() -> None:

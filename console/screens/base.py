@@ -74,7 +74,7 @@ class FrameScreen(Screen[None]):
         raise NotImplementedError
 
     def on_mount(self) -> None:
-        self._footer.show(self.console_app.extra_controls + self.controls + TIME + GENERAL)
+        self._footer.show(self.console_app.extra_controls + self.controls + TIME, GENERAL)
 
     def want(self) -> Want:
         """What the next frame must hold for this page at its present size."""

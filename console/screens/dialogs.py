@@ -87,16 +87,24 @@ class GoToDialog(ModalScreen[Target | None]):
     def __init__(self, look: Look) -> None:
         super().__init__()
         self._head = Lines(look, [(Row().put("Go to", f"bold bright{_RAISED}").runs(), "")])
+        self._ahead = ""
         hint = "1:23.5 run time   +5 -5 seconds from here   #1234 event"
         self._hint = Lines(look, [(Row().put(hint, f"dim{_RAISED}").runs(), "")])
 
     def compose(self) -> ComposeResult:
         with Vertical():
             yield self._head
-            target = Input(select_on_focus=False)
+            target = Input(self._ahead, select_on_focus=False)
             target.cursor_blink = False
             yield target
             yield self._hint
+
+    def type_ahead(self, character: str) -> None:
+        """Typed before this dialog was there to take it."""
+        self._ahead += character
+        for target in self.query(Input):
+            target.value = self._ahead
+            target.cursor_position = len(self._ahead)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         if not message.value.strip():

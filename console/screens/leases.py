@@ -115,6 +115,7 @@ class LeasesScreen(FrameScreen):
     def action_lanes(self) -> None:
         index = MODES.index(self._timeline.mode)
         self._timeline.mode = MODES[(index + 1) % len(MODES)]
+        self._timeline.begin()
         self._again()
 
     def action_scroll_lanes(self, by: int) -> None:

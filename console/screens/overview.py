@@ -22,6 +22,8 @@ from console.widgets.stacked import BlockReasons, QueueDepth
 from replay.frame import Frame, Want
 
 _SPANS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 43200.0, 86400.0)
+_STALLS = 16
+"""The newest; one that still goes on is among them."""
 
 
 class OverviewScreen(FrameScreen):
@@ -68,7 +70,7 @@ class OverviewScreen(FrameScreen):
 
     def want(self) -> Want:
         width = self.size.width // 2 if self.has_class("wide") else self.size.width
-        return Want(samples=max(20, width), span=self._shown_span(self.frame))
+        return Want(samples=max(20, width), span=self._shown_span(self.frame), verdicts=_STALLS)
 
     def _shown_span(self, frame: Frame | None) -> float:
         return self._span if frame is None else growing_span(frame, self._span)
@@ -94,15 +96,13 @@ class OverviewScreen(FrameScreen):
         width, height = self.size
         groups, ceilings = max(1, len(frame.groups)), max(1, len(frame.ceilings))
         slots, notes = len(frame.limits), self._notes.lines_for(width)
-        said = 1 if height < 16 else self._bottleneck.lines_for(frame, width)
         legend = self._blame.legend_lines(frame.blame, width) if frame.blame else 1
-        key = (width, height, groups, ceilings, slots, notes, said, legend)
+        key = (width, height, groups, ceilings, slots, notes, legend)
         if key == self._arranged:
             return
         self._arranged = key
         wide = width >= 110 and height >= 30
         self.set_class(wide, "wide")
-        set_height(self._bottleneck, said)
         set_height(self._bottleneck, 1 if height < 16 else 2)
         most = 4 if height >= 30 else 2 if height >= 24 else 1
         blame = 2 + min(legend, most) + (1 if height >= 50 else 0)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from console.blame import SEEN, by_verdict
 from console.paint import Row, Runs, width_of
-from console.text import percent, words
+from console.text import percent
 from console.theme import Look, verdict_look
 from console.widgets.drawn import Drawn
 from console.widgets.panel import title
+from replay.diagnosis.verdicts import phrase
 from replay.frame import Share
 
 
@@ -83,7 +84,7 @@ class BlameBar(Drawn):
             if share.fraction < SEEN:
                 continue
             look = verdict_look(share.verdict)
-            name = words(share.verdict)
+            name = phrase(share.verdict)
             where = f" {share.resource}" if share.resource and share.verdict != "working" else ""
             part = percent(share.fraction)
             need = 4 + width_of(name) + width_of(where) + 1 + len(part)

@@ -20,6 +20,9 @@ _FACT_STYLE = {
     "reason": "dim",
 }
 
+_CAUSES = {"rate_limited": "a 429", "carried": "as many as got through", "ramp": "start-up ramp"}
+"""Why a ceiling moved, where its name says too little."""
+
 
 def short_names(resources: Sequence[str]) -> list[str]:
     """Without the domain, where provider and model alone tell them apart."""
@@ -75,7 +78,7 @@ class CeilingPanel(Drawn):
 
     def _compact(self, frame: Frame, width: int, room: int) -> list[Runs]:
         names = short_names([row.ceiling.resource for row in frame.ceilings])
-        facts = [ceiling_facts(row.ceiling, frame.at) for row in frame.ceilings]
+        facts = [ceiling_facts(row.ceiling, frame) for row in frame.ceilings]
         widest = max(sum(width_of(text) + 3 for _, text in line) for line in facts)
         name = max(10, min(max(map(len, names)) + 1, width - widest - 8))
         trend = max(0, min(24, width - name - widest - 1))
@@ -112,7 +115,7 @@ class CeilingPanel(Drawn):
         last = self._last_change(row, frame.at)
         if last and width - name.used - width_of(last) > 3:
             name.to(width - width_of(last) - 2).put(last, "dim")
-        said = ceiling_facts(ceiling, frame.at)
+        said = ceiling_facts(ceiling, frame)
         tight = sum(width_of(text) + 3 for _, text in said) > width
         facts = self._facts(Row().put(" "), said, ceiling.waiters, "  " if tight else " · ")
         rows: list[Runs] = [self._cut(name.runs(), width), self._cut(facts.runs(), width)]
@@ -159,7 +162,7 @@ class CeilingPanel(Drawn):
         change = row.ceiling.last_change
         if change is None or change.previous == change.current or at < change.at:
             return ""
-        cause = words(change.cause)
+        cause = _CAUSES.get(change.cause, words(change.cause))
         if change.retry_after is not None:
             cause += f", retry after {duration(change.retry_after)}"
-        return f"{change.previous} → {change.current} {cause}, {duration(at - change.at)} ago"
+        return f"{change.previous} → {change.current}, {cause}, {duration(at - change.at)} ago"

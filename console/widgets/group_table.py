@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from console.paint import Row, Runs, fit_tail
-from console.text import count, duration, short, words
+from console.text import count, doubt_of, duration, short, words
 from console.theme import Look
 from console.widgets.chart import sparkline
 from console.widgets.drawn import Drawn
@@ -50,20 +50,23 @@ class GroupTable(Drawn):
         for group in shown:
             line = Row().put(" ").put(fit_tail(group.label, name - 1), "bright").put(" ")
             spark = sparkline(depth.get(group.key, ()), trend - 1, top, self.look.glyphs)
-            rows.append(self._facts(line.put(spark, "sky").put(" "), group, numbers).runs())
+            line.put(spark, "sky").put(" ")
+            rows.append(self._facts(line, group, numbers, doubt_of(frame)).runs())
         if len(shown) < len(groups):
             rest = groups[len(shown) :]
             more = f" {len(rest)} more groups, {sum(group.queued for group in rest)} queued"
             rows.append(Row().put(more, "dim").runs())
         return rows
 
-    def _facts(self, row: Row, group: GroupRow, numbers: Sequence[tuple[str, int]]) -> Row:
+    def _facts(
+        self, row: Row, group: GroupRow, numbers: Sequence[tuple[str, int]], doubt: str
+    ) -> Row:
         values = (group.queued, group.leased, group.running, group.deferred)
         for (_, size), value, style in zip(
             numbers, values, ("bright", "text", "text", "orange"), strict=True
         ):
             row.put(
-                short(value) if value >= 10_000 else str(value),
+                (short(value) if value >= 10_000 else str(value)) + (doubt if value else ""),
                 style if value else "faint",
                 size,
                 ">",

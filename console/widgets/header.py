@@ -12,9 +12,13 @@ from console.text import cells_done, clock, count, duration, percent, short
 from console.theme import Look, verdict_look
 from console.view import MODE_COLOUR, View, speed_label
 from console.widgets.drawn import Drawn
-from replay.frame import Frame
+from replay.diagnosis.summary import subject
+from replay.frame import Frame, Share
+from replay.rows import VerdictRow
 
 _MOST_NOTE_LINES = 5
+_NAMES_FIT = 64
+"""Cells from which on the footer names every screen."""
 
 
 class Header(Drawn):
@@ -169,7 +173,7 @@ class Notes(Drawn):
 
 
 class BottleneckLine(Drawn):
-    """One sentence: what limits the run now."""
+    """What limited the run lately; where there is room, what stands still at this moment."""
 
     DEFAULT_CSS = "BottleneckLine { height: 2; margin: 1 0 0 0; }"
 
@@ -191,23 +195,39 @@ class BottleneckLine(Drawn):
                 for line in wrap(_nothing_limits(frame), width - 4, height)
             ]
         look = verdict_look(bottleneck.verdict)
-        return [
+        rows = [
             Row().put(f" {edge} ", look.colour).put(line, "bold bright").runs()
             for line in wrap(bottleneck.sentence, width - 4, height)
         ]
+        stall = stall_here(frame)
+        if stall is not None and len(rows) < height:
+            row = Row().put(f" {edge} ", verdict_look(stall.verdict).colour).put("now: ", "dim")
+            rows.append(row.put(_said_within(stall, width - 9), "text").runs())
+        return rows
 
-    @staticmethod
-    def lines_for(frame: Frame, width: int) -> int:
-        """Lines that the sentence takes at this width, at most two."""
-        sentence = frame.bottleneck.sentence if frame.bottleneck else frame.awaited
-        return max(1, len(wrap(sentence, width - 4, 2)))
+
+def stall_here(frame: Frame) -> VerdictRow | None:
+    """What stands still where the cursor is: of several, the highest tier, then the oldest."""
+    if frame.outcome is not None or frame.unknown:
+        return None
+    here = [row for row in frame.verdicts if row.start <= frame.at <= row.end]
+    return min(here, key=lambda row: (row.tier, row.start), default=None)
+
+
+def _said_within(stall: VerdictRow, width: int) -> str:
+    """Its sentence where that fits, else its name and how long."""
+    if width_of(stall.sentence) <= width:
+        return stall.sentence
+    about = subject(Share(stall.verdict, 1.0, stall.resource))
+    return f"{about}, for {duration(stall.end - stall.start)}"
 
 
 def _nothing_limits(frame: Frame | None) -> str:
     if frame is not None and frame.awaited:
         return frame.awaited
-    waiting = frame is None or frame.last_ordinal == 0
-    return "Waiting for the first events." if waiting else "Nothing holds the run back now."
+    if frame is None or frame.last_ordinal == 0:
+        return "Waiting for the first events."
+    return "Too little seen yet to say what limits the run."
 
 
 class Footer(Drawn):
@@ -221,10 +241,12 @@ class Footer(Drawn):
         self._screens = screens
         self._here = here
         self._controls: tuple[Control, ...] = ()
+        self._always: tuple[Control, ...] = ()
         self._spots: list[tuple[int, int, str]] = []
 
-    def show(self, controls: tuple[Control, ...]) -> None:
-        self._controls = controls
+    def show(self, controls: tuple[Control, ...], always: tuple[Control, ...]) -> None:
+        """`controls` as far as there is room beside `always`."""
+        self._controls, self._always = controls, always
         self.redraw()
 
     def draw(self, width: int, height: int) -> Sequence[Runs]:
@@ -234,12 +256,17 @@ class Footer(Drawn):
             here = control.brief == self._here
             start = row.used
             style = "bold ink on sky" if here else "bold bright on raised"
-            row.put(f" {control.shown} {control.brief} ", style)
+            brief = f" {control.brief}" if here or width >= _NAMES_FIT else ""
+            row.put(f" {control.shown}{brief} ", style)
             self._spots.append((start, row.used, control.action))
         row.put(f" {self.look.glyphs.now} ", "faint on raised")
+        always = [control for control in self._always if control.brief]
+        room = width - sum(map(_size, always))
+        fitting: list[Control] = []
         for control in self._controls:
-            if not control.brief or row.used + len(control.shown + control.brief) + 3 > width:
-                continue
+            if control.brief and row.used + sum(map(_size, (*fitting, control))) <= room:
+                fitting.append(control)
+        for control in (*fitting, *always):
             start = row.used
             row.put(f"{control.shown} ", "bold sky on raised")
             row.put(control.brief, "dim on raised")
@@ -252,3 +279,8 @@ class Footer(Drawn):
             if start <= event.x < end:
                 await self.run_action(action)
                 return
+
+
+def _size(control: Control) -> int:
+    """Cells in the footer, with the space behind it."""
+    return len(control.shown) + len(control.brief) + 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from console.paint import Row, Runs
+from console.text import doubt_of
 from console.theme import Look
 from console.widgets.drawn import Drawn
 from console.widgets.panel import title
@@ -15,9 +16,10 @@ class Slots(Drawn):
     def __init__(self, look: Look) -> None:
         super().__init__(look, id="slots")
         self._limits: tuple[tuple[str, int, int], ...] = ()
+        self._doubt = ""
 
     def show(self, frame: Frame) -> None:
-        self._limits = frame.limits
+        self._limits, self._doubt = frame.limits, doubt_of(frame)
         self.redraw()
 
     def draw(self, width: int, height: int) -> Sequence[Runs]:
@@ -32,7 +34,7 @@ class Slots(Drawn):
             style = "orange" if leased >= limit else "sky"
             row = Row().put(" ").put(label, "text", name - 1).put(glyphs.bar_full * full, style)
             row.put(glyphs.bar_rest * (bar - full), "faint").put(
-                f"{leased}/{limit}", "bright", 9, ">"
+                f"{leased}{self._doubt}/{limit}", "bright", 9, ">"
             )
             rows.append(row.runs())
         return rows

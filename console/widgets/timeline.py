@@ -42,6 +42,7 @@ class Timeline(Drawn):
         self._book = LaneBook()
         self._lanes: list[Lane] = []
         self._top = 0
+        self._scrolled = False
         self._drawn_width = 80
 
     class Picked(Message):
@@ -116,9 +117,14 @@ class Timeline(Drawn):
         self._scroll_to_selection()
         self.redraw()
 
+    def begin(self) -> None:
+        """Back to the lanes that are shown before anyone scrolls."""
+        self._scrolled = False
+
     def scroll_lanes(self, by: int) -> None:
         room = self.size.height - _HEAD
         self._top = max(0, min(self._top + by, len(self._lanes) - room))
+        self._scrolled = True
         self.redraw()
 
     def draw(self, width: int, height: int) -> Sequence[Runs]:
@@ -140,8 +146,8 @@ class Timeline(Drawn):
             rows.append(Row().put(" no task holds a lease in this window", "dim").runs())
             return rows
         room = height - _HEAD
-        if self.mode == "lease" and self.selected is None:
-            self._top = len(self._lanes) - room
+        if not self._scrolled and self.selected is None:
+            self._top = len(self._lanes) if self.mode == "lease" else self._first_calls()
         self._top = max(0, min(self._top, len(self._lanes) - room))
         window = (left, self.step, self.columns)
         now = int((frame.at - left) / self.step)
@@ -150,9 +156,18 @@ class Timeline(Drawn):
             row.put(glyphs.now, "faint")
             rows.append(row.runs() + self._lane(lane, frame, window, now))
         below = len(self._lanes) - self._top - room
+        if self._top > 0:
+            rows[_HEAD] = Row().put(f" {self._top + 1} more lanes above", "dim").runs()
         if below > 0:
             rows[-1] = Row().put(f" {below + 1} more lanes below", "dim").runs()
         return rows
+
+    def _first_calls(self) -> int:
+        """Where to begin until someone scrolls: columns that call nothing are soon read."""
+        first = (
+            index for index, lane in enumerate(self._lanes) if any(b.segments for b in lane.bars)
+        )
+        return max(0, next(first, 0) - 1)
 
     def _legend(self, width: int) -> str:
         glyphs = self.look.glyphs
@@ -280,7 +295,7 @@ class Timeline(Drawn):
         return None
 
     def _select_any(self) -> None:
-        for lane in self._lanes[self._top :]:
+        for lane in self._lanes[self._top + (self._top > 0) :]:
             visible = self._visible(lane)
             if visible:
                 self.selected = visible[-1].lease_id
@@ -289,8 +304,9 @@ class Timeline(Drawn):
     def _scroll_to_selection(self) -> None:
         spot = self._spot()
         room = self.size.height - _HEAD
-        if spot is not None and not self._top <= spot[0] < self._top + room - 1:
+        if spot is not None and not self._top < spot[0] < self._top + room - 1:
             self._top = max(0, spot[0] - room // 2)
+            self._scrolled = True
 
     def on_click(self, event: Click) -> None:
         lane = self._top + event.y - _HEAD

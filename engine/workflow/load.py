@@ -81,7 +81,8 @@ def _validated(raw: Any, path: Path) -> Workflow:
     if raw is None:
         raise UserError(f"{path} is empty")
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: a workflow is a mapping of settings, not a {type(raw).__name__}")
+        kind = type(raw).__name__
+        raise UserError(f"{path}: a workflow is a mapping of settings, but this is of type {kind}")
     try:
         return Workflow.model_validate(raw)
     except ValidationError as error:

@@ -157,10 +157,11 @@ def _unknown(resource: str, seconds: float, detail: dict[str, Any]) -> str:
 
 
 def _gone(resource: str, seconds: float, detail: dict[str, Any]) -> str:
+    open_tasks = detail.get("open_tasks", 0)
     return (
         "The stream stops here without an end of the run:"
-        f" {count_text(detail.get('open_tasks', 0), 'task')} had been begun, and what became of"
-        " them is unknown."
+        f" {count_text(open_tasks, 'task')} {'was' if open_tasks == 1 else 'were'} open, and what"
+        " became of them is unknown."
     )
 
 

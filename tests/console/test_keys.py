@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 
 from console.app import ConsoleApp
@@ -21,8 +22,10 @@ from console.screens.help import HelpScreen, help_lines
 from console.screens.leases import LeasesScreen
 from console.screens.overview import OverviewScreen
 from console.screens.stalls import StallsScreen
+from console.widgets.ceilings import CeilingPanel
 from console.widgets.event_table import EventTable
-from console.widgets.header import Footer, Header
+from console.widgets.group_table import GroupTable
+from console.widgets.header import BottleneckLine, Footer, Header
 from console.widgets.stall_list import StallDetail, StallList
 from console.widgets.timeline import Timeline
 from replay.sources.base import SourceError
@@ -513,6 +516,92 @@ def test_a_click_in_the_footer() -> None:
         assert isinstance(driven.app.screen, LeasesScreen)
 
     drive(test)
+
+
+@pytest.mark.parametrize("size", [(40, 12), (80, 24), (120, 40)])
+@pytest.mark.parametrize("page", ["1", "4", "5", "6"])
+def test_the_footer_always_says_how_to_get_help_and_out(page: str, size: tuple[int, int]) -> None:
+    async def test(driven: Driven) -> None:
+        await driven.press(page)
+        said = driven.text(Footer)
+        assert "? help" in said
+        assert "q quit" in said
+        assert all(f" {control.shown} " in said for control in SCREENS)
+
+    drive(test, size=size)
+
+
+def test_a_time_may_be_typed_before_its_dialog_is_there() -> None:
+    async def test(driven: Driven) -> None:
+        before = len(driven.session.calls)
+        for key, character in (("g", "g"), ("plus", "+"), ("5", "5"), ("enter", "\r")):
+            driven.app.post_message(Key(key, character))
+        await driven.pilot.pause()
+        await driven.settle()
+        if isinstance(driven.app.screen, GoToDialog):  # Enter came too early as well
+            await driven.press("enter")
+        assert driven.session.calls[before:][0] == "hold"
+        assert driven.session.calls[before:][1].startswith("seek_time")
+
+    drive(test)
+
+
+def test_the_bottleneck_line_says_what_stands_still_now() -> None:
+    async def wide(driven: Driven) -> None:
+        sentence = driven.session.shown.verdicts[0].sentence
+        assert f"now: {sentence}" in driven.text(BottleneckLine)
+        over = replace(driven.session.shown, outcome="success", liveness="ended")
+        driven.session.shown, driven.session.changed = over, True
+        await driven.tick(1.0)
+        assert "now:" not in driven.text(BottleneckLine)
+
+    async def narrow(driven: Driven) -> None:
+        shown = driven.session.shown
+        assert shown.bottleneck is not None
+        brief = replace(shown.bottleneck, sentence="limited by beta/judge-large: cooldown")
+        driven.session.shown, driven.session.changed = replace(shown, bottleneck=brief), True
+        await driven.tick(1.0)
+        assert "now: beta/judge-large: cooldown after 429s, for " in driven.text(BottleneckLine)
+
+    drive(wide, size=(200, 60))
+    drive(narrow, size=(80, 24))
+
+
+def test_what_was_held_when_the_producer_was_lost_is_in_doubt() -> None:
+    async def test(driven: Driven) -> None:
+        frame = driven.session.shown
+        table, panel = driven.text(GroupTable), driven.text(CeilingPanel)
+        for group in frame.groups:
+            if group.leased:
+                assert f" {group.leased}? " in table
+        for row in frame.ceilings:
+            assert f"in flight {row.ceiling.in_flight}?" in panel
+        # Before its end the same recording says what was so.
+        driven.session.shown = replace(frame, ordinal=frame.last_ordinal - 100)
+        driven.session.changed = True
+        await driven.tick(1.0)
+        assert "?" not in driven.text(GroupTable) + driven.text(CeilingPanel)
+
+    drive(test, "lost")
+
+
+def test_leases_begin_with_the_columns_that_call() -> None:
+    async def test(driven: Driven) -> None:
+        shown = driven.session.shown
+        quick = [bar for bar in shown.bars if bar.column == "topic"]
+        more = [replace(bar, lease_id=f"{bar.lease_id}-{lane}") for bar in quick for lane in "ab"]
+        driven.session.shown = replace(shown, bars=(*shown.bars, *more))
+        await driven.press("4")
+        lines = driven.text(Timeline).splitlines()
+        assert lines[2].strip() == "3 more lanes above"
+        assert lines[3].startswith(" question")
+        assert "lanes below" in lines[-1]
+        await driven.press("pageup")
+        assert driven.text(Timeline).splitlines()[2].startswith(" topic")
+        await driven.tick(1.0)
+        assert driven.text(Timeline).splitlines()[2].startswith(" topic")
+
+    drive(test, size=(80, 24))
 
 
 def test_quit_without_a_question() -> None:

@@ -113,11 +113,30 @@ def test_a_folder_without_write_permission(tmp_path: Path) -> None:
     assert_refused(tmp_path, "demo", "--headless", "--out", target, says=(str(target),))
 
 
-def test_an_unknown_command(tmp_path: Path) -> None:
-    done = headgate("fly", cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["fly"], ("fly", "headgate --help")),
+        (["demo", "--records", "0"], ("--records", "x>=1", "headgate demo --help")),
+        (["demo", "--out", "mine.txt"], ("mine.txt", "is a file")),
+        (["replay"], ("RECORDING", "headgate replay --help")),
+        (["export", "mine.txt"], ("--format", "parquet", "csv")),
+        (["watch", "a", "b"], ("unexpected", "b")),
+        (["why", "--sideways", "mine.txt"], ("--sideways",)),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_slip_in_the_command_line(
+    arguments: list[str], says: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    assert_refused(tmp_path, *arguments, says=says)
+
+
+def test_without_a_command_it_says_which_there_are(tmp_path: Path) -> None:
+    done = headgate(cwd=tmp_path)
     assert done.returncode == 2
-    assert "fly" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "demo" in done.stderr + done.stdout
 
 
 def test_a_terminal_too_small(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_another_kind_of_file(tmp_path: Path) -> None:
         ("name: 2024-99-99\n", ("broken YAML",)),
         ("[" * 5000, ("broken YAML",)),
         ("", ("is empty",)),
-        ("- a\n- b\n", ("mapping", "not a list")),
+        ("- a\n- b\n", ("mapping", "of type list")),
     ],
 )
 def test_broken_yaml(text: str, says: tuple[str, ...], tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_wrong_function_references(reference: str, says: str, tmp_path: Path) ->
     ("text", "says"),
     [
         ("x = 1\n", "exports no `workflow`"),
-        ("workflow = 3\n", "not a int"),
+        ("workflow = 3\n", "of type int"),
         ("workflow = None\n", "is empty"),
         ("\nraise ValueError('two\\nlines')\n", "w.py, line 2: ValueError: two lines"),
         ("import sys\nsys.exit(4)\n", "w.py, line 2: SystemExit: 4"),
