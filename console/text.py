@@ -81,8 +81,8 @@ def cooldown_left(ceiling: Ceiling, at: float) -> float:
 
 
 _WAITS = {
-    "domain_limit": "limit reached",
-    "aggregate_cap": "model's cap reached",
+    "domain_limit": "all in use",
+    "aggregate_cap": "model's cap full",
     "ramp": "starting up",
     "waiters_ahead": "behind others",
 }
@@ -99,8 +99,8 @@ def ceiling_facts(ceiling: Ceiling, frame: Frame) -> list[tuple[str, str]]:
     left = cooldown_left(ceiling, frame.at)
     reason = ceiling.wait_reason
     if frame.unknown:
-        facts.append(("reason", "when it was lost"))
-    elif left > 0:
+        return facts
+    if left > 0:
         facts.append(("cooldown", f"cooldown {duration(left)}"))
     elif ceiling.waiters and reason and reason != "none":
         facts.append(("reason", _WAITS.get(reason, words(reason))))

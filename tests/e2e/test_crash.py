@@ -95,18 +95,17 @@ def test_engine_killed(running: tuple[Path, subprocess.Popen[bytes]], tmp_path: 
     out, command = running
     with Terminal([HEADGATE, "watch", out], cwd=tmp_path, env=environment(tmp_path)) as terminal:
         terminal.wait_for("LIVE")
+        written = len(journal_events(out))
         kill(out, "console.cli.engine_process")
-        killed_at = time.monotonic()
         terminal.wait_for("LOST", "The producer is gone")
         terminal.send("q")
         assert terminal.wait_exit() == 0
     assert command.wait(timeout=60) == 3
-    assert time.monotonic() > killed_at
     assert json.loads((out / "run.json").read_text())["state"] == "lost"
     assert not (out / "journal").exists()
     low, high, count, distinct = ordinals(out / "recording.duckdb")
     assert low == 1
-    assert high == count == distinct
+    assert high == count == distinct >= written > 400
     with duckdb.connect(str(out / "recording.duckdb"), read_only=True) as connection:
         for stream in ("scheduler", "request"):
             row = connection.execute(
