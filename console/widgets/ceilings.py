@@ -20,7 +20,7 @@ _FACT_STYLE = {
     "reason": "dim",
 }
 
-_CAUSES = {"rate_limited": "a 429", "carried": "as many as got through", "ramp": "start-up ramp"}
+_CAUSES = {"rate_limited": ", a 429", "carried": " got through", "ramp": ", start-up ramp"}
 """Why a ceiling moved, where its name says too little."""
 
 
@@ -112,9 +112,10 @@ class CeilingPanel(Drawn):
         gutter, inner = 5, width - 7
         name = Row().put(" ")
         name.put(fit_tail(ceiling.resource, min(width - 2, len(ceiling.resource))), "bold bright")
-        last = self._last_change(row, frame.at)
-        if last and width - name.used - width_of(last) > 3:
-            name.to(width - width_of(last) - 2).put(last, "dim")
+        for last in self._last_change(row, frame.at):
+            if width - name.used - width_of(last) > 3:
+                name.to(width - width_of(last) - 2).put(last, "dim")
+                break
         said = ceiling_facts(ceiling, frame)
         tight = sum(width_of(text) + 3 for _, text in said) > width
         facts = self._facts(Row().put(" "), said, ceiling.waiters, "  " if tight else " · ")
@@ -158,11 +159,14 @@ class CeilingPanel(Drawn):
         return tuple(kept)
 
     @staticmethod
-    def _last_change(row: CeilingRow, at: float) -> str:
+    def _last_change(row: CeilingRow, at: float) -> list[str]:
+        """The last move of the ceiling, in full and, where more can be said, in brief."""
         change = row.ceiling.last_change
         if change is None or change.previous == change.current or at < change.at:
-            return ""
-        cause = _CAUSES.get(change.cause, words(change.cause))
-        if change.retry_after is not None:
-            cause += f", retry after {duration(change.retry_after)}"
-        return f"{change.previous} → {change.current}, {cause}, {duration(at - change.at)} ago"
+            return []
+        moved = f"{change.previous} → {change.current}"
+        moved += _CAUSES.get(change.cause, f", {words(change.cause)}")
+        ago = f"{duration(at - change.at)} ago"
+        if change.retry_after is None:
+            return [f"{moved}, {ago}"]
+        return [f"{moved}, retry after {duration(change.retry_after)}, {ago}", f"{moved}, {ago}"]
