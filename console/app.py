@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -107,6 +108,8 @@ class ConsoleApp(App[Outcome]):
         for name, page in self._pages.items():
             self.install_screen(page, name)  # kept, not removed, while another is on view
         self.push_screen(self._pages["overview"])
+        if not self.is_headless:  # ended from outside, it leaves the terminal as it was
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
         self.run_worker(self._feed(), name="frames", exit_on_error=False)
 
     def on_unmount(self) -> None:

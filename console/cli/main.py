@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import traceback
+from types import FrameType
+from typing import Any
 
 import click
 
@@ -58,6 +61,15 @@ class LazyGroup(click.Group):
             raise TypeError(f"{cmd_name} is not a command")
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader of our output has left. click would leave with 1, which means something
+            # else here; and nothing may be flushed into the closed pipe at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return exits.OK
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -82,31 +94,46 @@ def main() -> None:
     sys.exit(run_cli(sys.argv[1:]))
 
 
+class Interrupts:
+    """Remembers Ctrl+C: what a library makes of it on its way up is often another exception."""
+
+    def __init__(self) -> None:
+        self.came = False
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._come)
+
+    def _come(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+
 def run_cli(arguments: list[str]) -> int:
+    interrupts = Interrupts()
     try:
         result = cli.main(arguments, prog_name="headgate", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
+    except (click.Abort, KeyboardInterrupt):
+        return exits.INTERRUPTED
+    except Exception as error:
+        return exits.INTERRUPTED if interrupts.came else tell(error)
+    return result if isinstance(result, int) else exits.OK
+
+
+def tell(error: Exception) -> int:
+    """One sentence on stderr; returns the exit code."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return exits.MISUSE
-    except click.ClickException as error:
+    if isinstance(error, click.ClickException):
         where = error.ctx if isinstance(error, click.UsageError) else None
         said = " ".join(error.format_message().split())
         help_at = where.command_path if where is not None else "headgate"
         return complain(f"{said} See {help_at} --help.", exits.MISUSE)
-    except (click.Abort, KeyboardInterrupt):
-        return exits.INTERRUPTED
-    except UserError as error:
+    if isinstance(error, UserError):
         return complain(str(error), exits.MISUSE)
-    except SourceError as error:
+    if isinstance(error, SourceError):
         return complain(str(error), error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output left; nothing may be flushed into the closed pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.OK
-    except Exception:
-        traceback.print_exc()
-        return complain("that is a bug in headgate; please report the lines above", exits.BUG)
-    return result if isinstance(result, int) else exits.OK
+    traceback.print_exception(error)
+    return complain("that is a bug in headgate; please report the lines above", exits.BUG)
 
 
 def complain(sentence: str, exit_code: int) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +22,7 @@ LINE_SECONDS = 2.0
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 1.0
 """So long one snapshot waits for events that wait for earlier ones."""
+_STOPPING = "Stopping: running tasks may finish; Ctrl+C again aborts them."
 
 
 def show_terminal(
@@ -55,32 +59,48 @@ def show_terminal(
 
 
 def show_headless(launched: Launched) -> int:
-    """Lines on stderr while the run goes on, the summary on stdout, the run's exit code."""
-    interrupts = 0
+    """Lines on stderr while the run goes on, the summary on stdout, the run's exit code.
+
+    SIGTERM stops the run as Ctrl+C does: whoever ends this command means the run.
+    """
     session = Session.open(launched.folder.path)
     try:
-        next_line = time.monotonic() + LINE_SECONDS
-        while launched.engine.poll() is None:
-            try:
+        with asked_to_stop() as asked:
+            stops = 0
+            next_line = time.monotonic() + LINE_SECONDS
+            while launched.engine.poll() is None:
                 session.refresh()
                 if time.monotonic() >= next_line:
                     next_line += LINE_SECONDS
                     click.echo(status_line(session.frame(Want())), err=True)
+                if len(asked) > stops:
+                    stops += 1
+                    launched.stop()
+                    click.echo(_STOPPING if stops == 1 else "Aborting.", err=True)
                 time.sleep(POLL_SECONDS)
-            except KeyboardInterrupt:
-                interrupts += 1
-                launched.stop()
-                click.echo(
-                    "Stopping: running tasks may finish; Ctrl+C again aborts them."
-                    if interrupts == 1
-                    else "Aborting.",
-                    err=True,
-                )
     finally:
         session.close()
     launched.wait_for_recorder()
     show_summary(launched.folder)
     return exit_code_of(launched.folder)
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[list[int]]:
+    """Signals that came to stop this process, noted instead of raised: an exception in the middle
+    of a query or a fold would leave them in no known state. What is ignored stays ignored."""
+    asked: list[int] = []
+    heeded = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    before = [signal.signal(number, lambda came, _: asked.append(came)) for number in heeded]
+    try:
+        yield asked
+    finally:
+        for number, handler in zip(heeded, before, strict=True):
+            signal.signal(number, handler)
 
 
 def show_summary(folder: RunFolder) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+
+import pytest
 
 from tests.e2e.program import HEADGATE, environment, headgate
 from tests.e2e.terminal import Terminal
@@ -40,6 +43,22 @@ def test_a_replay_from_start_to_quit(tmp_path: Path) -> None:
         # The alternate screen is left and the cursor is back.
         assert terminal.raw.rindex(b"\x1b[?1049l") > terminal.raw.rindex(b"\x1b[?1049h")
         assert terminal.raw.rindex(b"\x1b[?25h") > terminal.raw.rindex(b"\x1b[?25l")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_console_that_is_ended_leaves_the_terminal_as_it_was(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    recording = tmp_path / "storm.jsonl"
+    generate(recording, storm=True, rows=20)
+    with Terminal(
+        [HEADGATE, "replay", recording], 80, 24, cwd=tmp_path, env=environment(tmp_path)
+    ) as terminal:
+        terminal.wait_for("Request ceilings", "REPLAY")
+        terminal.process.send_signal(number)
+        assert terminal.wait_exit() == code
+        assert terminal.raw.rindex(b"\x1b[?1049l") > terminal.raw.rindex(b"\x1b[?1049h")
+        assert b"Traceback" not in terminal.raw
 
 
 def test_quitting_a_live_run_asks_and_leaves_it_running(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -15,7 +17,8 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from tests.e2e.program import headgate
+from tests.e2e.program import HEADGATE, environment, headgate
+from tests.fixtures.data_designer_format import generate
 
 SCRIPTS = """
 alpha: {seed: 1, latency: {mean: 0.03, spread: 0.01}}
@@ -102,6 +105,65 @@ def test_demo_without_a_terminal(tmp_path: Path) -> None:
     replayed = headgate("replay", out, "--once", cwd=tmp_path)
     assert replayed.returncode == 0, replayed.stderr
     assert "60" in replayed.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_headless_run_is_stopped_by_a_signal(number: signal.Signals, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        [HEADGATE, "demo", "--headless", "--out", out],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stderr is not None
+        assert "live" in command.stderr.readline()
+        command.send_signal(number)
+        assert command.stderr.readline().startswith("Stopping")
+        command.send_signal(number)
+        said, complaints = command.communicate(timeout=60)
+    assert command.returncode == 130, complaints
+    assert said.startswith("demo: cancelled")
+    assert "Traceback" not in complaints
+    assert not (out / "journal").exists()
+    assert json.loads((out / "run.json").read_text())["outcome"] == "cancelled"
+
+
+def test_a_reader_that_leaves_is_no_finding(tmp_path: Path) -> None:
+    recording = tmp_path / "storm.jsonl"
+    generate(recording, storm=True, rows=20)
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [HEADGATE, "replay", recording, "--once"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_interruption_that_a_library_hides_is_still_one() -> None:
+    """DuckDB makes its own error of a Ctrl+C that comes during a query."""
+    code = """
+import os, signal, sys
+import console.cli.main as main
+
+def command(*arguments, **options):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        raise RuntimeError("Query interrupted") from None
+
+main.cli.main = command
+sys.exit(main.run_cli([]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 def test_three_hundred_records_over_real_http(
