@@ -107,7 +107,8 @@ def rates(run: RunInfo, state: State, past: Samples) -> Rates:
     Rows are done only when their row group is checkpointed, in jumps. So the rate is that of tasks:
     each column's completed tasks as a fraction of its total, averaged over the columns that make
     requests (where there are none: over all columns with a task per row, else over all), in rows.
-    Where the size of the run is not known, it is that of checkpointed rows, without an ETA.
+    Where the size of the run is not known, it is that of checkpointed rows, without an ETA. A run
+    that has ended went as fast as all its rows over all its time.
     """
     if past.seconds < 1:
         return Rates(None, None, None)
@@ -115,6 +116,9 @@ def rates(run: RunInfo, state: State, past: Samples) -> Rates:
     known_tokens = state.progress.prompt_tokens + state.progress.completion_tokens > 0
     tokens_per_second = tokens if known_tokens else None
     totals = _totals(run)
+    if state.outcome is not None:
+        seconds = max(state.time - run.monotonic_start, past.seconds)
+        return Rates(state.progress.rows_done / seconds, tokens_per_second, None)
     if run.records is None or not totals:
         return Rates(past.total("rows_done", "") / past.seconds, tokens_per_second, None)
     progress = state.progress
@@ -125,7 +129,7 @@ def rates(run: RunInfo, state: State, past: Samples) -> Rates:
     )
     rate = gained / past.seconds
     left = run.records - max(done, progress.rows_done + progress.rows_dropped)
-    eta = max(0.0, left) / rate if rate > 0 and state.outcome is None else None
+    eta = max(0.0, left) / rate if rate > 0 else None
     return Rates(rate, tokens_per_second, eta)
 
 

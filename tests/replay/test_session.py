@@ -361,6 +361,10 @@ def test_rates_follow_tasks_where_rows_come_in_jumps(play: Play) -> None:
     assert found.rows_per_second == pytest.approx((0.20 + 0.10) / 2 * 100 / 5)
     assert found.eta_seconds == pytest.approx(60 / 3.0)
     assert found.tokens_per_second is None
+    state.outcome, state.time = "failed", 20.0
+    state.progress.rows_done, state.progress.rows_dropped = 10, 90
+    assert framing.rates(run_of_100, state, Samples((1.0,), (sample,), 5.0)).rows_per_second == 0.5
+    state.outcome = None
     unsized = framing.rates(
         RunInfo("r", "n"), state, Samples((1.0,), (Sample(sums={("rows_done", ""): 10.0}),), 5.0)
     )
