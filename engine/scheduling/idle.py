@@ -50,9 +50,11 @@ class IdleReport:
         self._had_work = True
 
     def note_drained(self) -> None:
-        """Tells `queue_drained` where the queue went from work to none."""
+        """Tells `queue_drained` where the queue went from work to none; a blocked state ends so."""
         if self._had_work and not len(self._queue):
             self._had_work = False
+            if self._told != "queue_empty":
+                self.forget()
             self._stream.scheduler("queue_drained")
 
     def tell(self, in_flight: int, deferred: int) -> None:
