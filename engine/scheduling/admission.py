@@ -85,7 +85,6 @@ class TaskAdmissionController:
         self._issued = 0
         self._leases: dict[str, TaskAdmissionLease] = {}
         self._spawned: set[str] = set()
-        self._by_group: dict[TaskGroupKey, dict[str, TaskAdmissionLease]] = {}
         self._paid_off: dict[TaskGroupKey, None] = {}
         self._left: dict[SchedulerResourceKey, None] = {}
 
@@ -148,10 +147,6 @@ class TaskAdmissionController:
         )
         delta = self._policy.on_acquire(lease, decision)
         self._leases[lease.lease_id] = lease
-        held = self._by_group.get(item.group.key)
-        if held is None:
-            held = self._by_group[item.group.key] = {}
-        held[lease.lease_id] = lease
         self._ledger.take(lease, view)
         if delta.debt_changes or self.debt_changed:
             self._book_debt(delta)
@@ -167,24 +162,23 @@ class TaskAdmissionController:
     def release(self, lease: TaskAdmissionLease) -> ReleaseResult:
         """Gives back exactly once; any other call is refused with its reason, and never raises."""
         lease_id = lease.lease_id
-        refusal = self._refusal(lease)
-        if refusal is not None:
+        if (
+            self._leases.get(lease_id) is not lease
+            or lease.controller_generation != self._generation
+        ):
+            refusal = self._refusal(lease)
             self.release_diagnostics[refusal] = self.release_diagnostics.get(refusal, 0) + 1
             return ReleaseResult(False, refusal, {"lease_id": lease_id})
         if lease_id in self._spawned:
             self._spawned.discard(lease_id)
             self._ledger.stop_running(lease)
         del self._leases[lease_id]
-        group = lease.item.group.key
-        held = self._by_group[group]
-        del held[lease_id]
-        if not held:
-            del self._by_group[group]
         self._ledger.give_back(lease)
         delta = self._policy.on_release(lease)
         if delta.debt_changes or self.debt_changed:
             self._book_debt(delta)
         if delta.shares_may_grow:
+            group = lease.item.group.key
             for resource in lease.resources.amounts:
                 if not self._ledger.holds(group, resource):
                     self._left[resource] = None
@@ -283,14 +277,13 @@ class TaskAdmissionController:
     def _shortage(self, resource: SchedulerResourceKey, needed: int) -> dict[str, Any]:
         """Who holds how much of it: the groups with most leases, and how many more there are."""
         now = self._clock.monotonic()
-        held: list[tuple[int, float, str]] = []
-        for key in self._ledger.window.holders[resource].weights:
-            leases = [
-                lease
-                for lease in self._by_group[key].values()
-                if resource in lease.resources.amounts
-            ]
-            held.append((-len(leases), leases[0].acquired_at, key.label))
+        by_group: dict[TaskGroupKey, list[TaskAdmissionLease]] = {}
+        for lease in self._leases.values():
+            if resource in lease.resources.amounts:
+                by_group.setdefault(lease.item.group.key, []).append(lease)
+        held = [
+            (-len(leases), leases[0].acquired_at, group.label) for group, leases in by_group.items()
+        ]
         held.sort()
         shortage: dict[str, Any] = {
             "needed": needed,
@@ -305,13 +298,11 @@ class TaskAdmissionController:
             shortage["more_holders"] = len(held) - _HOLDERS_TOLD
         return shortage
 
-    def _refusal(self, lease: TaskAdmissionLease) -> ReleaseReason | None:
+    def _refusal(self, lease: TaskAdmissionLease) -> ReleaseReason:
+        """Why a lease that is not live can't be released."""
         if lease.controller_generation != self._generation:
             return "wrong_controller_generation"
-        live = self._leases.get(lease.lease_id)
-        if live is lease:
-            return None
-        if live is not None:
+        if lease.lease_id in self._leases:
             return "stale_lease"
         number = lease.lease_id.removeprefix(_LEASE_PREFIX)
         if number.isdecimal() and 0 < int(number) <= self._issued:

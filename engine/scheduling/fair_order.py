@@ -241,7 +241,10 @@ class FairOrder(Generic[Group]):
 
     def unpark(self, resource: SchedulerResourceKey) -> None:
         """Units of `resource` came free: who is parked on it may be looked at again."""
-        for lane in self._parked.get(resource, {}).values():
+        lanes = self._parked.get(resource)
+        if lanes is None:
+            return
+        for lane in lanes.values():
             if lane.awake or not lane.shapes.size:
                 continue
             only = None

@@ -113,10 +113,12 @@ class StrictFairTaskAdmissionPolicy:
         held = admission_view.leased_by_group.get(group)
         if held is None:
             return ALLOWED
-        for resource in item.resource_request.amounts:
-            if resource not in held:
+        for resource, amount in item.resource_request.needs:
+            units = held.get(resource)
+            if not units:
                 continue
-            until_weight = _weight_at_share(item, resource, held, admission_view)
+            limit = admission_view.limits[resource]
+            until_weight = _weight_at_share(item.group.weight, amount, units, limit)
             if queue_view.queued_weight(resource) < until_weight:
                 continue
             if not queue_view.peer_demand(group, resource):
@@ -140,10 +142,14 @@ class StrictFairTaskAdmissionPolicy:
         self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
     ) -> bool:
         held = admission_view.leased_by_group.get(item.group.key)
-        return held is None or all(
+        if held is None:
+            return True
+        weight, limits = item.group.weight, admission_view.limits
+        return all(
             queue_view.queued_weight(resource)
-            < _weight_at_share(item, resource, held, admission_view)
-            for resource in item.resource_request.amounts
+            < _weight_at_share(weight, amount, held[resource], limits[resource])
+            for resource, amount in item.resource_request.needs
+            if resource in held
         )
 
     def on_acquire(
@@ -157,20 +163,11 @@ class StrictFairTaskAdmissionPolicy:
         return NO_CHANGE
 
 
-def _weight_at_share(
-    item: SchedulableTask,
-    resource: SchedulerResourceKey,
-    held: Mapping[SchedulerResourceKey, int],
-    admission_view: TaskAdmissionView,
-) -> float:
-    """Queued weight from which on one more lease would exceed the share of a group that holds
-    `held`."""
-    units = held.get(resource, 0)
-    if not units:
-        return math.inf
+def _weight_at_share(weight: float, amount: int, held: int, limit: int) -> float:
+    """Queued weight from which on one more lease would exceed the share of a group of that weight
+    that holds some units of a resource already."""
     # held + amount > ceil(limit x weight / queued weight), with room for rounding in the sum.
-    units += item.resource_request.amounts[resource] - 1
-    return admission_view.limits[resource] * item.group.weight / units * (1 - 1e-9)
+    return limit * weight / (held + amount - 1) * (1 - 1e-9)
 
 
 def any_contender(

@@ -10,7 +10,6 @@ from engine.identity import (
 )
 from engine.scheduling.policy import (
     FairSharePolicy,
-    PolicyStateDelta,
     TaskAdmissionPolicyDecision,
     any_contender,
     fits,
@@ -18,7 +17,6 @@ from engine.scheduling.policy import (
 from engine.scheduling.types import (
     QueueView,
     SchedulableTask,
-    TaskAdmissionLease,
     TaskAdmissionView,
 )
 
@@ -45,6 +43,7 @@ class ProviderAwareTaskAdmissionPolicy:
         self._shares = shares
         self._pressure = pressure
         self._pressed_waiters = pressed_waiters
+        self.on_acquire, self.on_release = shares.on_acquire, shares.on_release
         self._seen: dict[RequestResourceKey, PressureSnapshot | None] = {}
         """Within one evaluation."""
 
@@ -54,7 +53,7 @@ class ProviderAwareTaskAdmissionPolicy:
         if self._seen:
             self._seen.clear()
         decision = self._shares.evaluate_among(item, queue_view, admission_view, self._is_free)
-        if not decision.allowed:
+        if not decision.allowed or item.request_resource_key is None:
             return decision
         pressed = self._pressed(item)
         if pressed is None:
@@ -83,14 +82,6 @@ class ProviderAwareTaskAdmissionPolicy:
             look_again_on=broadest,
             diagnostics={"advisory": advisory},
         )
-
-    def on_acquire(
-        self, lease: TaskAdmissionLease, decision: TaskAdmissionPolicyDecision
-    ) -> PolicyStateDelta:
-        return self._shares.on_acquire(lease, decision)
-
-    def on_release(self, lease: TaskAdmissionLease) -> PolicyStateDelta:
-        return self._shares.on_release(lease)
 
     def _is_free(self, peer: SchedulableTask) -> bool:
         return self._pressed(peer) is None

@@ -144,9 +144,10 @@ class FairTaskQueue:
                 order.enter(refused, refused.head.resource_request.needs, tier=1)
             self._refused.clear()
         while (group := order.first()) is not None:
-            verdict = is_eligible(group.head, view)
+            head = group.tasks[0][1]
+            verdict = is_eligible(head, view)
             if verdict.eligible:
-                return QueueSelection(group.head, view, self._version)
+                return QueueSelection(head, view, self._version)
             self._hold_back(group, verdict)
         return None
 
@@ -286,7 +287,7 @@ class FairTaskQueue:
             self._backlog_mark ^= group.mark
             self._retire(group)
         elif not group.placed or not self._order.has_needs(
-            group, group.head.resource_request.needs
+            group, tasks[0][1].resource_request.needs
         ):
             self._re_enter(group)
         self._take_demand(group, item)
