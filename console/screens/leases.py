@@ -63,8 +63,9 @@ class LeasesScreen(FrameScreen):
         return Want(samples=_SAMPLES, span=span, bars=_MOST_BARS)
 
     def show_page(self, frame: Frame) -> None:
-        if not self._zoomed:
+        if not self._zoomed and self._timeline.span != growing_span(frame, _SPAN):
             self._timeline.span = growing_span(frame, _SPAN)
+            self.console_app.ask_frame()
         self._timeline.show(frame)
         self._show_detail()
 

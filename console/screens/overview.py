@@ -53,7 +53,7 @@ class OverviewScreen(FrameScreen):
         self._depth = QueueDepth(look)
         self._ceilings = CeilingPanel(look)
         self._blame = BlameBar(look)
-        self._span = 60.0
+        self._span = self._asked = 60.0
         self._arranged: tuple[int, ...] | None = None
 
     def compose_page(self) -> ComposeResult:
@@ -70,14 +70,17 @@ class OverviewScreen(FrameScreen):
 
     def want(self) -> Want:
         width = self.size.width // 2 if self.has_class("wide") else self.size.width
-        return Want(samples=max(20, width), span=self._shown_span(self.frame), verdicts=_STALLS)
+        self._asked = self._shown_span(self.frame)
+        return Want(samples=max(20, width), span=self._asked, verdicts=_STALLS)
 
     def _shown_span(self, frame: Frame | None) -> float:
         return self._span if frame is None else growing_span(frame, self._span)
 
     def show_page(self, frame: Frame) -> None:
         self._arrange(frame)
-        over = f"last {duration(self._shown_span(frame))}"
+        over = f"last {duration(self._asked)}"
+        if self._shown_span(frame) != self._asked:
+            self.console_app.ask_frame()
         self._bottleneck.show(frame)
         self._groups.show(frame)
         self._ceilings.show(frame, over)

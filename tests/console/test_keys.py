@@ -123,6 +123,20 @@ def test_each_screen_wants_only_what_it_shows() -> None:
     drive(test)
 
 
+@pytest.mark.parametrize("page", ["1", "4"])
+def test_a_frame_that_outgrows_its_window_is_asked_for_again(page: str) -> None:
+    async def test(driven: Driven) -> None:
+        await driven.press(page)
+        driven.session.shown = replace(driven.session.shown, at=T0 + 11.0)
+        driven.session.changed = True
+        await driven.tick(1.0)
+        assert 15.0 <= driven.session.wants[-1].span < 16.0
+        if page == "1":
+            assert "last 15 s" in driven.text(CeilingPanel)
+
+    drive(test)
+
+
 def test_a_live_run_is_followed_from_the_start() -> None:
     async def test(driven: Driven) -> None:
         assert driven.session.calls == ["follow"]
