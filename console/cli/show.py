@@ -77,7 +77,8 @@ def show_headless(launched: Launched) -> int:
                     stops += 1
                     launched.stop()
                     click.echo(_STOPPING if stops == 1 else "Aborting.", err=True)
-                time.sleep(POLL_SECONDS)
+                if not session.behind:
+                    time.sleep(POLL_SECONDS)
     finally:
         session.close()
     launched.wait_for_recorder()
