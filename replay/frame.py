@@ -119,6 +119,8 @@ class Want:
     """So many events behind the cursor, in `Frame.events` too: a table shows what is around it."""
     verdicts: int = 0
     """At most so many verdicts (0: none)."""
+    standing: bool = False
+    """The verdicts whose time the cursor is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,8 @@ class Frame:
     """The capacity plan, as far as the producer told it; empty where it tells none."""
     verdicts: tuple[VerdictRow, ...] = ()
     """The newest of those known, newest first; of what still goes on, as far as it has come."""
+    standing: tuple[VerdictRow, ...] = ()
+    """Those whose time the cursor is in, by start; only with `Want.standing`."""
 
     @property
     def unknown(self) -> bool:

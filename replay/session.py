@@ -247,11 +247,8 @@ class Session:
     def _known_verdicts(self) -> list[VerdictRow]:
         """By start; what still goes on as far as it has come."""
         if self._verdicts_of != (self._last, self.finished):
-            self._verdicts = self.reader.verdicts()
-            fold = self._ingest.fold if self._ingest is not None else None
-            if fold is not None and not self.finished:
-                self._verdicts += fold.open_verdicts()
-                self._verdicts.sort(key=lambda row: (row.start, row.end))
+            self._verdicts = self.reader.verdicts() + self._open_verdicts()
+            self._verdicts.sort(key=lambda row: (row.start, row.end))
             self._verdicts_of = (self._last, self.finished)
         return self._verdicts
 
@@ -373,7 +370,20 @@ class Session:
             awaited=file.awaited if file is not None else "",
             capacity=run.capacity_plan | state.capacity,
             verdicts=self._newest_verdicts(want.verdicts),
+            standing=self._standing(at) if want.standing else (),
         )
+
+    def _standing(self, at: float) -> tuple[VerdictRow, ...]:
+        if self._last == 0:
+            return ()
+        rows = self.reader.verdicts(at, at)
+        rows += [row for row in self._open_verdicts() if row.start <= at <= row.end]
+        return tuple(sorted(rows, key=lambda row: (row.start, row.end)))
+
+    def _open_verdicts(self) -> list[VerdictRow]:
+        """What still goes on where reading has come to."""
+        fold = self._ingest.fold if self._ingest is not None else None
+        return fold.open_verdicts() if fold is not None and not self.finished else []
 
     def _newest_verdicts(self, limit: int) -> tuple[VerdictRow, ...]:
         if limit <= 0 or self._last == 0:

@@ -22,8 +22,6 @@ from console.widgets.stacked import BlockReasons, QueueDepth
 from replay.frame import Frame, Want
 
 _SPANS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 43200.0, 86400.0)
-_STALLS = 16
-"""The newest; one that still goes on is among them."""
 
 
 class OverviewScreen(FrameScreen):
@@ -71,7 +69,7 @@ class OverviewScreen(FrameScreen):
     def want(self) -> Want:
         width = self.size.width // 2 if self.has_class("wide") else self.size.width
         self._asked = self._shown_span(self.frame)
-        return Want(samples=max(20, width), span=self._asked, verdicts=_STALLS)
+        return Want(samples=max(20, width), span=self._asked, standing=True)
 
     def _shown_span(self, frame: Frame | None) -> float:
         return self._span if frame is None else growing_span(frame, self._span)

@@ -210,8 +210,7 @@ def stall_here(frame: Frame) -> VerdictRow | None:
     """What stands still where the cursor is: of several, the highest tier, then the oldest."""
     if frame.outcome is not None or frame.unknown:
         return None
-    here = [row for row in frame.verdicts if row.start <= frame.at <= row.end]
-    return min(here, key=lambda row: (row.tier, row.start), default=None)
+    return min(frame.standing, key=lambda row: (row.tier, row.start), default=None)
 
 
 def _said_within(stall: VerdictRow, width: int) -> str:

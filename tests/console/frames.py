@@ -396,6 +396,7 @@ def storm() -> Frame:
     return replace(
         frame,
         verdicts=_verdicts(now),
+        standing=tuple(row for row in _verdicts(now) if row.start <= now <= row.end),
         ordinal=15_710,
         last_ordinal=15_710,
         at=now,

@@ -384,9 +384,14 @@ def test_stalls_are_reached_one_after_another(tmp_path: Path) -> None:
         assert [row.start for row in verdicts] == sorted((r.start for r in verdicts), reverse=True)
         session.hold()
         session.seek_time(starts[0] - 1.0)
+        assert session.frame(Want(standing=True)).standing == ()
         for start in starts:
             session.seek_stall(1)
-            assert session.frame(Want()).at == start
+            frame = session.frame(Want(standing=True))
+            assert frame.at == start
+            here = [row for row in reversed(verdicts) if row.start <= start <= row.end]
+            assert list(frame.standing) == here
+            assert session.frame(Want()).standing == ()
         session.seek_stall(1)
         assert session.frame(Want()).at == starts[-1]
         session.seek_stall(-1)
