@@ -365,7 +365,7 @@ class Session:
             events=self._events(want),
             notes=(
                 *framing.notes(run, state, self._liveness, self._complete, self._broken, late),
-                *(file.notes if file is not None else ()),
+                *(feed.notes if feed is not None else ()),
             ),
             awaited=file.awaited if file is not None else "",
             capacity=run.capacity_plan | state.capacity,

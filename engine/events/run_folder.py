@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,8 @@ import msgspec
 
 from engine.errors import UserError
 from engine.events.types import SCHEMA_VERSION
+
+_KEYFRAME_BYTES = 64 * 1024
 
 RunStateName = Literal["running", "ended", "complete", "lost"]
 """`running` and `ended` are said by the producer, `complete` (all imported after a clean end) and
@@ -93,6 +96,14 @@ class RunFolder:
     @property
     def producer_lives(self) -> bool:
         return ProducerLock.held(self.lock)
+
+    @property
+    def disk_is_full(self) -> bool:
+        """Has the disk no room for as much as a keyframe?"""
+        try:
+            return shutil.disk_usage(self.path).free < _KEYFRAME_BYTES
+        except OSError:
+            return False
 
     def segment(self, number: int) -> Path:
         """The journal's file `number` (1-based)."""

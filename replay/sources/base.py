@@ -61,6 +61,10 @@ class Feed(Protocol):
     def outcome(self) -> str | None:
         """`success`, `failed`, `cancelled`; None while running or if it was lost."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of this source, a sentence each."""
+
     def poll(self, limit: int = 10_000) -> Batch:
         """At most `limit` new events, none if there are none now. Never waits."""
 

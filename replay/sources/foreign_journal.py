@@ -15,7 +15,7 @@ from engine.events.run_folder import RunFolder, read_record
 from replay.sources.base import Batch, BrokenLine, Liveness
 from replay.sources.delivered import Delivered, position_of
 from replay.sources.dialects import BROKEN, DataDesignerLines, own_line
-from replay.sources.journal import JournalFeed, check_schema
+from replay.sources.journal import JournalFeed, check_schema, journal_notes
 from replay.sources.json_lines import problem_of
 from replay.sources.segments import SegmentReader
 from replay.sources.text import clean_line
@@ -77,6 +77,10 @@ class ForeignJournalFeed:
     def holds_back(self) -> bool:
         """Lines that were read wait for earlier ones."""
         return self._dialect is not None and bool(self._dialect.held)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return journal_notes(self._folder, self._liveness)
 
     @property
     def completed(self) -> bool:

@@ -55,6 +55,10 @@ class JournalFeed:
         return self._outcome
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        return journal_notes(self._folder, self._liveness)
+
+    @property
     def completed(self) -> bool:
         """The journal is gone or not whole, because the recording has it all: open that instead."""
         return self._completed
@@ -209,3 +213,10 @@ def problem_of(error: Exception) -> str:
         "not a line of a journal" if isinstance(error, msgspec.ValidationError) else "broken JSON"
     )
     return clean_text(f"{what}: {error}"[:PROBLEM_LENGTH])
+
+
+def journal_notes(folder: RunFolder, liveness: Liveness) -> tuple[str, ...]:
+    """What a journal lacks because its disk took no more; nobody else may be able to tell."""
+    if liveness not in ("live", "lost") or not folder.disk_is_full:
+        return ()
+    return (f"The disk that holds {folder.path} is full: not all that happened could be written.",)

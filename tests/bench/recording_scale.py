@@ -76,6 +76,7 @@ class Repeated:
 
     liveness: Liveness = "live"
     outcome: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __init__(self, run: RunInfo, events: Sequence[Event], total: int) -> None:
         self.run = run

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -312,3 +313,21 @@ def test_a_line_without_end_takes_no_memory_without_end(
     batch = JournalFeed(folder).poll()
     assert [event.event_kind for event in batch.events] == ["a"]
     assert [one.problem for one in batch.broken] == ["000001.jsonl: the line is cut off"]
+
+
+@pytest.mark.parametrize(("free", "full"), [(4_096, True), (1 << 30, False)])
+def test_a_full_disk_is_told_of_a_lost_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, full: bool
+) -> None:
+    usage = type(shutil.disk_usage(tmp_path))(1 << 31, (1 << 31) - free, free)
+    monkeypatch.setattr("engine.events.run_folder.shutil.disk_usage", lambda _: usage)
+    folder = RunFolder.create(tmp_path / "run")
+    write_record(folder, RunRecord("r1", "demo", "running"))
+    append(folder, 1, [JournalHeader(RUN, 1, 1), event(1)])
+    feed = JournalFeed(folder)
+    feed.poll()
+    feed.poll()
+    assert feed.liveness == "lost"
+    assert bool(feed.notes) is full
+    assert all("is full" in note for note in feed.notes)
+    feed.close()
