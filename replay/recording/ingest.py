@@ -24,6 +24,7 @@ MOST_EVENTS = 10_000
 BYTES_PER_EVENT = 20
 """From one keyframe to the next: so few events that folding them takes no time that a person sees,
 so many that keyframes of a large state don't outgrow the events."""
+EVENTS_AT_ONCE = 10_000
 FOLD_EVERY = 5_000
 """Events after which the fold itself is kept, for whoever goes on after a crash."""
 CHECKPOINT_EVERY = 2 * 122_880
@@ -87,7 +88,7 @@ class Ingest:
         """Of the last event that is in; 0 before the first."""
         return self._ordinal
 
-    def step(self, limit: int = 10_000) -> int:
+    def step(self, limit: int = EVENTS_AT_ONCE) -> int:
         """Poll once, fold, commit. Returns how many events that brought."""
         if self.finished:
             return 0

@@ -51,7 +51,7 @@ Producer = Literal["headgate", "data_designer"]
 
 
 class Dialect(Protocol):
-    """What a producer's lines mean. `accept` raises one of `BROKEN` for what is no line."""
+    """What a producer's lines mean."""
 
     outcome: str | None
 
@@ -80,7 +80,8 @@ class Dialect(Protocol):
     def followed(self) -> bool:
         """Another run began in the same file: nothing more will come of this one."""
 
-    def accept(self, number: int, line: bytes) -> None: ...
+    def accept(self, lines: Sequence[tuple[int, bytes]]) -> list[tuple[int, Exception]]:
+        """Take numbered lines. Returns what is none, and what is wrong with it."""
 
     def release(self, *, everything: bool, live: bool) -> list[tuple[int, Event]]: ...
 
@@ -102,31 +103,41 @@ class CanonicalLines:
         self._ready: list[tuple[int, Event]] = []
         self._header = HeaderFacts(RunInfo(run_id=name, name=name))
 
-    def accept(self, number: int, line: bytes) -> None:
-        decoded = own_line(line)
-        if isinstance(decoded, JournalHeader):
-            if decoded.run.schema_version > SCHEMA_VERSION:
-                raise SourceError(
-                    f"The events are of schema {decoded.run.schema_version}, newer than this "
-                    f"headgate's {SCHEMA_VERSION}: update headgate."
-                )
-            self.run = decoded.run
-            self._header = HeaderFacts(decoded.run)
-        elif isinstance(decoded, JournalEnd):
-            self.outcome = decoded.outcome
-            self.complete = True
-        else:
-            if self.run is None:
-                correlation = decoded.captured_correlation
-                self.run = RunInfo(
-                    run_id=(correlation.run_id if correlation else "") or self._name,
-                    name=self._name,
-                    monotonic_start=decoded.captured_at_monotonic,
-                    lacks=("header (columns, limits)", "wall clock"),
-                )
-            if isinstance(decoded, SchedulerEvent) and decoded.event_kind == _COMPLETED:
-                self.outcome = decoded.reason_or_result or "success"
-            self._ready.append((number, self._header.complete(decoded)))
+    def accept(self, lines: Sequence[tuple[int, bytes]]) -> list[tuple[int, Exception]]:
+        wrong: list[tuple[int, Exception]] = []
+        for (number, _), read in zip(lines, own_lines([line for _, line in lines]), strict=True):
+            if isinstance(read, Exception):
+                wrong.append((number, read))
+            elif isinstance(read, JournalHeader):
+                self._begin(read)
+            elif isinstance(read, JournalEnd):
+                self.outcome = read.outcome
+                self.complete = True
+            else:
+                if self.run is None:
+                    self.run = self._without_header(read)
+                if type(read) is SchedulerEvent and read.event_kind == _COMPLETED:
+                    self.outcome = read.reason_or_result or "success"
+                self._ready.append((number, self._header.complete(read)))
+        return wrong
+
+    def _begin(self, header: JournalHeader) -> None:
+        if header.run.schema_version > SCHEMA_VERSION:
+            raise SourceError(
+                f"The events are of schema {header.run.schema_version}, newer than this "
+                f"headgate's {SCHEMA_VERSION}: update headgate."
+            )
+        self.run = header.run
+        self._header = HeaderFacts(header.run)
+
+    def _without_header(self, first: Event) -> RunInfo:
+        correlation = first.captured_correlation
+        return RunInfo(
+            run_id=(correlation.run_id if correlation else "") or self._name,
+            name=self._name,
+            monotonic_start=first.captured_at_monotonic,
+            lacks=("header (columns, limits)", "wall clock"),
+        )
 
     def release(self, *, everything: bool, live: bool) -> list[tuple[int, Event]]:
         ready, self._ready = self._ready, []
@@ -177,8 +188,16 @@ class DataDesignerLines:
     def followed(self) -> bool:
         return self._facts.followed
 
-    def accept(self, number: int, line: bytes) -> None:
-        decoded = decode(line)
+    def accept(self, lines: Sequence[tuple[int, bytes]]) -> list[tuple[int, Exception]]:
+        wrong: list[tuple[int, Exception]] = []
+        for number, line in lines:
+            try:
+                self._accept(number, decode(clean_line(line)))
+            except BROKEN as error:
+                wrong.append((number, error))
+        return wrong
+
+    def _accept(self, number: int, decoded: Line) -> None:
         _check(decoded)
         if not self._facts.learn(decoded):
             return

@@ -165,7 +165,8 @@ class ForeignJournalFeed:
             record = read_record(self._folder)
             name = self._folder.path.name if record is None else record.name
             self._dialect = DataDesignerLines(name)
-        self._dialect.accept(number, clean_line(line))
+        for _, error in self._dialect.accept([(number, line)]):
+            raise error
 
     def _release(self, over: bool, exhausted: bool) -> None:
         """Hand out what is due: in order within seconds while more may come, else all."""

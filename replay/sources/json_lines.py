@@ -120,9 +120,8 @@ class JsonLinesFeed:
             self._look_for_file(self._search)
         while len(self._ready) < limit:
             lines = self._reader.read(limit)
-            for number, line in lines:
-                self._accept(number, line)
             if lines:
+                self._accept(lines)
                 self._quiet_since = self._clock()
             self._caught_up = self._caught_up or self._reader.at_end
             self._release()
@@ -174,20 +173,25 @@ class JsonLinesFeed:
         patience = self._dialect.patience if self._dialect is not None else WATERMARK
         return not self.growing or self._clock() - self._quiet_since >= patience
 
-    def _accept(self, number: int, line: bytes) -> None:
+    def _accept(self, lines: list[tuple[int, bytes]]) -> None:
         if not self._read_to:
-            self._head = zlib.crc32(line)
+            self._head = zlib.crc32(lines[0][1])
             if self._delivered_head not in (None, self._head):
                 self._delivered = Delivered()
                 self._notes.append("The file is another one than before: it is read anew.")
-        self._read_to = number
-        try:
-            cleaned = clean_line(line)
-            if self._dialect is None:
-                self._dialect = dialect_of(cleaned, self.path, self._name)
-            self._dialect.accept(number, cleaned)
-        except BROKEN as error:
-            self._broken.append(BrokenLine(number, problem_of(error)))
+        self._read_to = lines[-1][0]
+        wrong: list[tuple[int, Exception]] = []
+        first = 0
+        while self._dialect is None and first < len(lines):
+            number, line = lines[first]
+            try:
+                self._dialect = dialect_of(clean_line(line), self.path, self._name)
+            except BROKEN as error:
+                wrong.append((number, error))
+                first += 1
+        if self._dialect is not None:
+            wrong += self._dialect.accept(lines[first:])
+        self._broken += [BrokenLine(number, problem_of(error)) for number, error in wrong]
 
     def _release(self) -> None:
         dialect = self._dialect

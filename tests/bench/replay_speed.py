@@ -1,14 +1,16 @@
 """How fast events become knowledge: `python tests/bench/replay_speed.py [--events N] [--quick]`.
 
 The events are those of the embedded demo with more records, generated under virtual time, with a
-few microseconds between those of one instant, as real ones have. Rates are per second of CPU (what
-else the machine does takes no part in them) and beside each stands its ratio to a fixed loop of
-plain Python, steps of it per event, which two machines share.
+few microseconds between those of one instant, as real ones have. Printed are events per second of
+time, of CPU (what else the machine does takes less part in them), and of the thread that reads and
+folds, beside which an import writes on another core. The latter stands also in steps of a fixed
+loop of plain Python per event, which two machines share, and scaled to a machine that does 28
+million of them a second.
 
-Targets, on a machine that does 15 million steps a second: reducer 200,000 events/s, import of a
-journal 100,000 (recorder, fold with diagnosis, DuckDB), of Data Designer's lines 30,000, `why` from
-stored verdicts 1 s and recomputed 12 s for a million events. Exit code 1 where one is missed by
-more than a fifth, scaled to this machine's loop.
+Targets on such a machine: reducer 200,000 events/s, import of a journal and of its lines 100,000
+(recorder, fold with diagnosis, DuckDB), of Data Designer's lines 30,000, `why` from stored verdicts
+1 s and recomputed 12 s for a million events, a recorder that keeps up with 20,000 events/s. Exit
+code 1 where one is missed by more than a fifth.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from engine.workflow.load import LoadedWorkflow
 from replay.diagnosis.recompute import Recomputed
 from replay.diagnosis.report import build_report
 from replay.fold import Fold
-from replay.recording.ingest import Ingest
+from replay.recording.ingest import EVENTS_AT_ONCE, Ingest
 from replay.recording.reader import open_recording
 from replay.reducer import begin, reduce
 from replay.sources.base import Feed
@@ -47,7 +49,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.fixtures.data_designer_format import generate as generate_foreign
 
 STEPS = 1_000_000
-STEPS_PER_SECOND = 15e6
+STEPS_PER_SECOND = 28e6
 """Of the machine that the targets are for."""
 APART = 8e-6
 EVENTS_PER_RECORD = 78
@@ -105,20 +107,22 @@ class Bench:
     def measure(self, name: str, events: int, work: Callable[[], object]) -> None:
         """Time `work` on `events` events, between two runs of the loop."""
         before = loop_seconds()
-        began, wall = time.process_time(), time.perf_counter()
+        wall, cpu, thread = time.perf_counter(), time.process_time(), time.thread_time()
         work()
-        seconds, wall = time.process_time() - began, time.perf_counter() - wall
+        thread, cpu = time.thread_time() - thread, time.process_time() - cpu
+        wall = time.perf_counter() - wall
         step = (before + loop_seconds()) / (2 * STEPS)
         target = TARGETS.get(name)
-        scaled = events / seconds * step * STEPS_PER_SECOND
+        scaled = events / thread * step * STEPS_PER_SECOND
         verdict = ""
         if target is not None:
             verdict = f"target {target:>9,.0f}"
             if scaled < 0.8 * target:
                 self.missed, verdict = True, verdict + "  MISSED"
         print(
-            f"{name:34} {events / seconds:>10,.0f}/s of CPU {events / wall:>10,.0f}/s of time"
-            f" {seconds / events / step:>7,.0f} steps/event = {scaled:>10,.0f}/s  {verdict}",
+            f"{name:31} {events / wall:>9,.0f}/s of time {events / cpu:>9,.0f}/s of CPU"
+            f" {events / thread:>9,.0f}/s of the thread, {thread / events / step:>5,.0f}"
+            f" steps/event = {scaled:>9,.0f}/s  {verdict}",
             flush=True,
         )
 
@@ -126,6 +130,7 @@ class Bench:
 TARGETS = {
     "reducer": 200_000,
     "import, journal": 100_000,
+    "import, own lines": 100_000,
     "import, Data Designer": 30_000,
     "why, stored": 1_000_000,
     "why, recomputed": 83_000,
@@ -154,7 +159,7 @@ def measure_in_memory(bench: Bench, folder: RunFolder, count: int) -> None:
     bench.measure("fold (with rows and diagnosis)", count, lambda: fold.apply(events, 1))
 
 
-def ingest(feed: Feed, path: Path, limit: int = 20_000) -> None:
+def ingest(feed: Feed, path: Path, limit: int = EVENTS_AT_ONCE) -> None:
     taken = Ingest(feed, path, overlap=True)
     while feed.liveness in ("live", "waiting"):
         taken.step(limit)
@@ -180,6 +185,14 @@ def main() -> int:
         small = home / "small.duckdb"
         bench.measure(
             "recorder, small batches", count, lambda: ingest(JournalFeed(folder), small, 1_000)
+        )
+        own = home / "own.jsonl"
+        with own.open("wb") as out:
+            out.writelines(folder.segment(n).read_bytes() for n in folder.segment_numbers())
+        bench.measure(
+            "import, own lines",
+            count,
+            lambda: ingest(JsonLinesFeed(own, False), home / "own.duckdb"),
         )
         lines = home / "foreign.jsonl"
         generate_foreign(lines, storm=True, rows=max(20, wanted // 100))
