@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from replay.sources.base import SourceError
-from replay.sources.text import clean_text
+from replay.sources.text import clean_line, clean_text
 from replay.statistics import GateVerdict, Metric
 
 ARTIFACT_SCHEMA_VERSION = 1
@@ -109,12 +109,13 @@ def read_artifact(path: Path) -> Artifact:
     except OSError as error:
         raise SourceError(f"{name} can't be read: {error.strerror}.") from error
     try:
+        data = clean_line(data)
         head = msgspec.json.decode(data, type=_Head)
     except msgspec.ValidationError as error:
         raise SourceError(f"{name} is not a benchmark artifact of headgate.") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SourceError(
-            f"{name} is damaged: it is not whole JSON ({error}).", exit_code=4
+            f"{name} is damaged: it is not whole JSON ({clean_text(str(error))}).", exit_code=4
         ) from error
     if head.artifact_schema_version > ARTIFACT_SCHEMA_VERSION:
         raise SourceError(
@@ -124,7 +125,7 @@ def read_artifact(path: Path) -> Artifact:
     try:
         return msgspec.json.decode(data, type=Artifact)
     except msgspec.DecodeError as error:
-        raise SourceError(f"{name} is damaged: {error}.", exit_code=4) from error
+        raise SourceError(f"{name} is damaged: {clean_text(str(error))}.", exit_code=4) from error
 
 
 def begins_artifact(head: bytes) -> bool:

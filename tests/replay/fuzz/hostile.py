@@ -166,7 +166,7 @@ def _mistyped(line: bytes, draw: st.DrawFn) -> bytes:
         return line
     try:
         value = msgspec.json.decode(line)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return line
     if not isinstance(value, dict) or not value:
         return line

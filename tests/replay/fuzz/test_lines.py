@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.events import JournalHeader, RunInfo, encode_lines
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 from tests.replay.fuzz.exercise import ask_all, look_at
 from tests.replay.fuzz.hostile import bounded, foreign_lines, own_lines, streams
@@ -41,6 +42,18 @@ def test_a_file_of_lines(lines: list[bytes], data: st.DataObject) -> None:
 def test_a_journal(content: bytes, segments: int, known: bool) -> None:
     with folder() as place:
         journal_of(place / "run", content, segments, known)
+        look_at(place / "run")
+
+
+@bounded(10)
+@given(content=streams(FOREIGN), segments=st.integers(1, 3), known=st.booleans())
+def test_a_journal_in_a_foreign_producer_s_words(
+    content: bytes, segments: int, known: bool
+) -> None:
+    run = RunInfo("run-1", "test", producer="data_designer")
+    with folder() as place:
+        header = encode_lines([JournalHeader(run, 1, 1, "data_designer")])
+        journal_of(place / "run", header + content, segments, known)
         look_at(place / "run")
 
 
