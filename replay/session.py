@@ -7,13 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from engine.events import Event, RunInfo
+from engine.events import RunInfo
 from replay import framing
 from replay.diagnosis.summary import bottleneck, run_shares
 from replay.frame import Bottleneck, EventRow, Frame, LeaseBar, Share, Want
 from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
-from replay.reducer import begin, reduce
+from replay.reducer import begin
 from replay.rows import BlameRow, VerdictRow
 from replay.sampling import Sampler
 from replay.sources.base import Feed, Liveness, SourceError
@@ -22,13 +22,8 @@ from replay.sources.journal import JournalFeed
 from replay.sources.json_lines import JsonLinesFeed
 from replay.sources.open import open_source
 from replay.state import State
+from replay.walk import Walk
 
-FORWARD = 2_000
-"""Events that are rather folded one by one than reached from a keyframe."""
-BACK = 32
-"""How many earlier states a step back brings at once."""
-STATES_KEPT = 256
-READ_AHEAD = 256
 SMALLEST_STEP = 200
 LARGEST_STEP = 10_000
 
@@ -57,8 +52,7 @@ class Session:
         self._following = True
         self._state = State()
         self._at = 0.0
-        self._states: dict[int, bytes] = {}
-        self._ahead: list[tuple[int, Event]] = []
+        self._walk: Walk | None = None
         self._step_size = 500
         self._behind = feed is not None
         self._sampler = Sampler(0.0)
@@ -164,6 +158,7 @@ class Session:
         if self._first == 0 and self._last > 0:
             bounds = self.reader.bounds()
             self._first, self._t0 = bounds.first_ordinal, bounds.t0
+            self._walk = Walk(self.reader, self._first)
         if self._following:
             self._glue()
 
@@ -178,6 +173,7 @@ class Session:
         self._broken = len(self.reader.broken_lines())
         self._first, self._last = bounds.first_ordinal, bounds.last_ordinal
         self._t0, self._t1 = bounds.t0, bounds.t1
+        self._walk = Walk(self.reader, self._first)
         if self._following:
             self._glue()
 
@@ -272,45 +268,9 @@ class Session:
 
     def _move(self, n: int) -> None:
         """Make `_state` the one after event `n`."""
-        here = self._state.ordinal
-        if n == here:
-            return
-        if 0 < n - here <= FORWARD and here >= self._first:
-            self._fold_forward(n)
-        elif n in self._states:
-            self._state = msgspec.msgpack.decode(self._states[n], type=State)
-        elif here - BACK < n < here:
-            self._state = self._state_back(n)
-        else:
-            self._state = self.reader.state_at(n)
-
-    def _fold_forward(self, n: int) -> None:
         assert self._run is not None
-        state = self._state
-        while state.ordinal < n:
-            following = state.ordinal + 1
-            if not self._ahead or not self._ahead[0][0] <= following <= self._ahead[-1][0]:
-                amount = max(READ_AHEAD, n - following)
-                self._ahead = self.reader.events(following, following + amount)
-                if not self._ahead:
-                    return
-            for ordinal, event in self._ahead[following - self._ahead[0][0] :]:
-                reduce(state, event, ordinal, self._run)
-                if ordinal >= n:
-                    return
-
-    def _state_back(self, n: int) -> State:
-        """The state after `n`; those before it are kept, as the next step back may want them."""
-        assert self._run is not None
-        base = max(self._first, n - BACK)
-        state = self.reader.state_at(base)
-        if len(self._states) > STATES_KEPT:
-            self._states.clear()
-        self._states[base] = msgspec.msgpack.encode(state)
-        for ordinal, event in self.reader.events(base + 1, n):
-            reduce(state, event, ordinal, self._run)
-            self._states[ordinal] = msgspec.msgpack.encode(state)
-        return state
+        assert self._walk is not None
+        self._state = self._walk.move(self._state, n, self._run)
 
     def _event_time(self, n: int) -> float:
         """Times of a foreign stream may go back; the cursor is at the latest seen so far."""
