@@ -41,7 +41,7 @@ def collect(
     if verdict in _OF_TASK_SLOTS:
         _task_slots(state, population, about, now, detail, evidence)
         if verdict != "task_capacity":
-            _group_facts(state, population, about, resource, detail)
+            _group_facts(state, population, blame, resource, detail)
     elif verdict.startswith("request_"):
         _request_slots(state, population, verdict, about, now, detail, evidence)
     elif verdict == "retry_backoff":
@@ -59,9 +59,13 @@ def collect(
 
 
 def _group_facts(
-    state: State, population: Population, about: str, resource: str, detail: dict[str, Any]
+    state: State, population: Population, blame: Blame, resource: str, detail: dict[str, Any]
 ) -> None:
-    """The largest group that waits: what it holds of the resource, its share and its debt."""
+    """The largest group that waits: what it holds of the resource, its share and its debt.
+
+    A share that is borrowed from is divided among those that hold the resource too.
+    """
+    verdict, about = blame
     key = _largest(population.queued_for.get(resource, {})) or _largest(
         {one.key: one.queued for one in state.groups.values() if one.queued > 0}
     )
@@ -73,7 +77,12 @@ def _group_facts(
     peers = [
         one
         for name in population.needing.get(about, ())
-        if (one := state.groups.get(name)) is not None and (one.queued > 0 or one is group)
+        if (one := state.groups.get(name)) is not None
+        and (
+            one.queued > 0
+            or one is group
+            or (verdict == "borrow_debt" and one.leased_amounts.get(about, 0) > 0)
+        )
     ]
     detail["held"] = group.leased_amounts.get(about, 0)
     detail["share"] = limit * group.weight / sum(peer.weight for peer in peers or [group])
