@@ -46,9 +46,8 @@ def test_row_groups_that_are_let_in_one_at_a_time() -> None:
         "row_group_horizon", None, 0.0, 24.0,
     )  # fmt: skip
     assert verdict.detail["row_group_target"] == 1
-    assert [(row.start, row.end) for row in output.verdicts if row is not verdict] == [
-        (pytest.approx(24.0), pytest.approx(25.0))
-    ]
+    (end,) = [row for row in output.verdicts if row is not verdict]
+    assert (end.start, end.end) == pytest.approx((24.0, 25.0))
 
 
 def test_columns_that_wait_for_a_slow_one_upstream() -> None:
