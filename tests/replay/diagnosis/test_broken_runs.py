@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import engine.run
 import engine.scheduler
 from engine.checkpoints import Checkpoints
 from engine.events import RequestEvent, SchedulerEvent
@@ -23,7 +22,6 @@ from engine.run_plan import RunPlan
 from engine.scheduler import AsyncTaskScheduler
 from engine.scheduling.dispatch import Dispatch
 from engine.scheduling.live import LiveTask
-from engine.scheduling.policy import ALLOWED, NO_CHANGE, TaskAdmissionPolicyDecision
 from engine.scheduling.types import SchedulerResourceRequest
 from engine.virtual_time import VirtualTimeLoop
 from engine.workflow.model import CustomColumn
@@ -228,37 +226,3 @@ def test_a_column_that_asks_for_more_than_there_is(monkeypatch: pytest.MonkeyPat
     expect_shares(output.blame, {"working": 2 * 10 / slots, "unsatisfiable": 2 * 20 / slots})
     verdict = expect_verdict(output.verdicts, "unsatisfiable", stage.label, 0.0, 20.0)
     assert (verdict.detail["needed"], verdict.detail["limit"]) == (5, 4)
-
-
-class NobodyFirst:
-    """Holds back any group that holds a lease while another has something queued."""
-
-    def evaluate(self, item: Any, queue_view: Any, admission_view: Any) -> Any:
-        group = item.group.key
-        held = admission_view.leased_by_group.get(group)
-        if held and any(queue_view.peer_demand(group, resource) for resource in held):
-            return TaskAdmissionPolicyDecision(False, "policy_denial")
-        return ALLOWED
-
-    def on_acquire(self, lease: Any, decision: Any) -> Any:
-        return NO_CHANGE
-
-    def on_release(self, lease: Any) -> Any:
-        return NO_CHANGE
-
-
-def test_groups_that_deny_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two columns of 2 rows, calls of 8 s on 4 slots: each keeps the other from its second."""
-    monkeypatch.setattr(engine.run, "build_policy", lambda config, pressure: NobodyFirst())
-    made = workflow(2, {"alpha": (calls_of(8.0), 4)}, asks("question", "gen"), asks("title", "gen"))
-    output = fold(*simulate(made))
-    expect_shares(
-        output.blame,
-        {
-            "working": 2 * 16 / (4 * 16),
-            "policy_mutual_denial": 2 * 8 / (4 * 16),
-            "dependency": 2 * 8 / (4 * 16),
-        },
-    )
-    denials = [row for row in output.verdicts if row.verdict != "dependency"]
-    expect_verdict(denials, "policy_mutual_denial", None, 0.0, 8.0)

@@ -7,14 +7,13 @@ seconds.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
 
 from engine.errors import RetryableTaskError
-from engine.metadata import SchedulingMetadata
-from engine.scheduling.bounded_borrow import BoundedBorrowTaskAdmissionPolicyConfig
-from engine.scheduling.config import TaskAdmissionConfig
+from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.workflow.model import CustomColumn
 from tests.replay.diagnosis.simulated import (
     ALPHA,
@@ -84,41 +83,6 @@ def test_too_few_task_slots() -> None:
     verdict = expect_verdict(waits, "task_capacity", "submission", 0.0, 8.0)
     assert (verdict.detail["limit"], verdict.detail["free"]) == (1, 0)
     assert [holder["leases"] for holder in verdict.detail["holders"]] == [1]
-
-
-def test_a_group_that_may_borrow_no_more() -> None:
-    """6 task slots for two groups of equal weight, so a share is 3; 1 more may be borrowed.
-
-    For 10 s the one holds a single slot, with nothing queued; the other makes 40 calls of 1 s on
-    its 4 slots, so 2 of its 6 call slots idle although a task slot is free. Nothing waits in the
-    last second.
-    """
-    naps = iter([10.0])
-
-    async def nap(row: dict[str, Any]) -> None:
-        await asyncio.sleep(next(naps, 0.0))
-
-    nap.get_scheduling_metadata = lambda: SchedulingMetadata(  # type: ignore[attr-defined]
-        "custom_model", ("custom_model", "test", "nap", "1"), 6
-    )
-    made = workflow(
-        40,
-        {"alpha": (calls_of(1.0), 6)},
-        CustomColumn(name="napped", function=nap),
-        asks("question", "gen"),
-        max_in_flight_tasks=6,
-    )
-    borrow = BoundedBorrowTaskAdmissionPolicyConfig(default_borrow_ceiling=1)
-    config = TaskAdmissionConfig("bounded_borrow", provider_aware=False, bounded_borrow=borrow)
-    output = fold(*simulate(made, task_admission=config))
-    expect_shares(
-        output.blame,
-        {"working": 4 / 6, "borrow_debt": 2 * 9 / (6 * 10), "dependency": 2 * 1 / (6 * 10)},
-    )
-    waits = [row for row in output.verdicts if row.verdict != "dependency"]
-    verdict = expect_verdict(waits, "borrow_debt", "submission", 0.0, 9.0)
-    facts = {name: verdict.detail[name] for name in ("limit", "free", "held", "share", "debt")}
-    assert facts == {"limit": 6, "free": 1, "held": 4, "share": 3.0, "debt": 1}
 
 
 def test_a_cooldown_after_a_429() -> None:
@@ -195,3 +159,48 @@ def test_an_error_that_is_tried_again_later() -> None:
     expect_shares(output.blame, {"working": 2 / 6, "retry_backoff": 4 / 6})
     verdict = expect_verdict(output.verdicts, "retry_backoff", ALPHA, 1.0, 5.0)
     assert verdict.detail["errors"] == {"Flaky": 1}
+
+
+def test_a_cap_that_another_domain_fills(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embeddings fill the model's cap of 2 for 6 s. 2 chats wait for it from 0.5 s on, and then
+    take 6 s too: slots are demanded of embeddings for 6 s and of chat for 11.5 s.
+    """
+    register = AdaptiveRequestAdmissionController.register
+
+    def register_both(admission: Any, resource: Any, cap: int, alias: str) -> None:
+        register(admission, resource, cap, alias)
+        register(admission, resource._replace(domain="embedding"), cap, alias)
+
+    async def embed(row: dict[str, Any], models: Any) -> str:
+        request = models._endpoints["gen"].request("Go on")
+        resource = request.resource._replace(domain="embedding")
+        response = await models._calls.call(dataclasses.replace(request, resource=resource))
+        return str(response.text)
+
+    async def fetch(row: dict[str, Any]) -> str:
+        await asyncio.sleep(0.5)
+        return "fetched"
+
+    monkeypatch.setattr(AdaptiveRequestAdmissionController, "register", register_both)
+    made = workflow(
+        2,
+        {"alpha": (calls_of(6.0), 2)},
+        CustomColumn(name="vector", function=embed, models=["gen"]),
+        CustomColumn(name="fetched", function=fetch),
+        asks("question", "gen", "fetched"),
+    )
+    output = fold(*simulate(made))
+    calls, waits, fetches = 4 * 6, 2 * 5.5, 2 * 0.5
+    expect_shares(
+        output.blame,
+        {"working": calls / (calls + waits), "request_aggregate_cap": waits / (calls + waits)},
+    )
+    lives = calls + waits + fetches
+    expect_shares(
+        output.blame,
+        {"working": (calls + fetches) / lives, "request_aggregate_cap": waits / lives},
+        "cell",
+    )
+    verdict = expect_verdict(output.verdicts, "request_aggregate_cap", ALPHA, 0.5, 6.0)
+    (holder,) = verdict.detail["holders"]
+    assert (holder["group"], holder["leases"]) == ("alpha/gen/embedding", 2)
