@@ -10,7 +10,7 @@ from replay.diagnosis.cell import CellLedger, Key
 from replay.diagnosis.population import Population, Wants
 from replay.diagnosis.proof import ceiling_verdict
 from replay.diagnosis.verdicts import UNKNOWN, WORKING, Blame
-from replay.state import State
+from replay.state import Ceiling, State
 
 NOTHING = Wants()
 _ORDER: Blame = ("queue_order", "")
@@ -64,6 +64,8 @@ def divide(
     busy = min(max(ceiling.in_flight, 0), slots)
     ready = ceiling.waiters > 0 or wants.queued > 0 or wants.ready > 0
     hidden = wants.running > 0 and not standing.attempts_seen
+    if not ready and wants.deferred == 0:
+        slots = min(slots, _left(state, ceiling, slots))
     if slots <= 0 or not (ready or wants.deferred > 0 or busy > 0 or hidden):
         return Division({}, None, False)
     late = min(population.overdue.get(resource, 0), busy)
@@ -79,6 +81,14 @@ def divide(
         verdict = rest[0] if rest is not None else _idle(standing)
         parts[verdict] = parts.get(verdict, 0.0) + float(slots - busy)
     return Division({v: n for v, n in parts.items() if n > 0.0}, rest, busy >= slots)
+
+
+def _left(state: State, ceiling: Ceiling, slots: int) -> int:
+    """What calls of its siblings leave this resource of the cap that they share."""
+    aggregate = state.aggregates.get(ceiling.provider_model)
+    if aggregate is None or aggregate.static_cap is None:
+        return slots
+    return max(aggregate.static_cap - aggregate.in_flight, 0) + max(ceiling.in_flight, 0)
 
 
 def _rest(

@@ -161,10 +161,9 @@ def test_an_error_that_is_tried_again_later() -> None:
     assert verdict.detail["errors"] == {"Flaky": 1}
 
 
-def test_a_cap_that_another_domain_fills(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Embeddings fill the model's cap of 2 for 6 s. 2 chats wait for it from 0.5 s on, and then
-    take 6 s too: slots are demanded of embeddings for 6 s and of chat for 11.5 s.
-    """
+@pytest.fixture
+def vector(monkeypatch: pytest.MonkeyPatch) -> CustomColumn:
+    """A column of embeddings by the model that chats, under the cap that both share."""
     register = AdaptiveRequestAdmissionController.register
 
     def register_both(admission: Any, resource: Any, cap: int, alias: str) -> None:
@@ -177,15 +176,23 @@ def test_a_cap_that_another_domain_fills(monkeypatch: pytest.MonkeyPatch) -> Non
         response = await models._calls.call(dataclasses.replace(request, resource=resource))
         return str(response.text)
 
+    monkeypatch.setattr(AdaptiveRequestAdmissionController, "register", register_both)
+    return CustomColumn(name="vector", function=embed, models=["gen"])
+
+
+def test_a_cap_that_another_domain_fills(vector: CustomColumn) -> None:
+    """Embeddings fill the model's cap of 2 for 6 s. 2 chats wait for it from 0.5 s on, and then
+    take 6 s too: slots are demanded of embeddings for 6 s and of chat for 11.5 s.
+    """
+
     async def fetch(row: dict[str, Any]) -> str:
         await asyncio.sleep(0.5)
         return "fetched"
 
-    monkeypatch.setattr(AdaptiveRequestAdmissionController, "register", register_both)
     made = workflow(
         2,
         {"alpha": (calls_of(6.0), 2)},
-        CustomColumn(name="vector", function=embed, models=["gen"]),
+        vector,
         CustomColumn(name="fetched", function=fetch),
         asks("question", "gen", "fetched"),
     )
@@ -204,3 +211,11 @@ def test_a_cap_that_another_domain_fills(monkeypatch: pytest.MonkeyPatch) -> Non
     verdict = expect_verdict(output.verdicts, "request_aggregate_cap", ALPHA, 0.5, 6.0)
     (holder,) = verdict.detail["holders"]
     assert (holder["group"], holder["leases"]) == ("alpha/gen/embedding", 2)
+
+
+def test_a_cap_that_two_domains_fill_together(vector: CustomColumn) -> None:
+    """One embedding and one chat use both slots of the cap: there is nothing left to use."""
+    made = workflow(1, {"alpha": (calls_of(6.0), 2)}, vector, asks("question", "gen"))
+    output = fold(*simulate(made))
+    expect_shares(output.blame, {"working": 1.0})
+    assert output.verdicts == []
