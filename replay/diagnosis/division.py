@@ -119,6 +119,14 @@ def _rest(
     return ("retry_backoff", resource)
 
 
+def _saturated(state: State, standing: Standing) -> bool:
+    """No request resource could take one more call, whatever came out of the queue."""
+    return bool(standing.full) and all(
+        resource in standing.full or _left(state, ceiling, 1) == 0
+        for resource, ceiling in state.ceilings.items()
+    )
+
+
 def queued_blame_of(cells: CellLedger, groups: dict[str, int]) -> Blame:
     """What keeps most queued tasks of these groups; a short resource before a share."""
     heads: dict[Blame, int] = {}
@@ -145,6 +153,8 @@ def whole(
         return None
     wants = population.wants.get("", NOTHING)
     if wants.queued > 0:
+        if _saturated(state, standing):
+            return (WORKING, "")
         groups: dict[str, int] = {}
         for resource, queued in population.queued_for.items():
             if resource not in standing.demanding:

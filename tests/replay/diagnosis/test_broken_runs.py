@@ -162,7 +162,12 @@ def test_a_producer_that_is_gone() -> None:
     heard = [event for event in events if event.captured_at_monotonic <= 10.0]
     blame, verdicts = fold_until(info, heard, 20.0)
     expect_shares(blame, {"working": 10 / 20, "unknown": 10 / 20})
-    expect_verdict(verdicts, "producer_gone", None, 10.0, 20.0)
+    verdict = expect_verdict(verdicts, "producer_gone", None, 10.0, 20.0)
+    assert verdict.detail["open_tasks"] == 20
+    # A recording ends with its last event, and so does what it can say.
+    recorded = fold(info, heard)
+    expect_shares(recorded.blame, {"working": 1.0})
+    expect_verdict(recorded.verdicts, "producer_gone", None, 10.0, 10.0)
 
 
 def test_events_that_are_missing() -> None:

@@ -17,6 +17,7 @@ from engine.request_admission.controller import AdaptiveRequestAdmissionControll
 from engine.workflow.model import CustomColumn
 from tests.replay.diagnosis.simulated import (
     ALPHA,
+    BETA,
     asks,
     calls_of,
     expect_shares,
@@ -85,6 +86,17 @@ def test_too_few_task_slots() -> None:
     assert [holder["leases"] for holder in verdict.detail["holders"]] == [1]
 
 
+def test_slots_that_are_all_in_use_are_no_stall_of_a_task_without_a_call() -> None:
+    """2 task slots serve both call slots for 4 s, while topics of the next row group wait."""
+    made = workflow(
+        8, {"alpha": (calls_of(1.0), 2)}, asks("question", "gen"),
+        max_in_flight_tasks=2, buffer_size=4,
+    )  # fmt: skip
+    output = fold(*simulate(made))
+    expect_shares(output.blame, {"working": 1.0})
+    assert output.verdicts == []
+
+
 def test_a_cooldown_after_a_429() -> None:
     """Calls of 1 s, one at a time; the second meets a 429 with 4 s to wait: 10 s in all."""
     window = {"from": 1, "to": 1.5, "retry_after": 4}
@@ -93,6 +105,22 @@ def test_a_cooldown_after_a_429() -> None:
     expect_shares(output.blame, {"working": 6 / 10, "request_cooldown": 4 / 10})
     verdict = expect_verdict(output.verdicts, "request_cooldown", ALPHA, 1.0, 5.0)
     assert verdict.detail["rate_limited"] == 1
+
+
+def test_a_cooldown_of_one_of_two_providers() -> None:
+    """As above, beside 6 calls of 5 s on 3 slots: each slot counts the same."""
+    window = {"from": 1, "to": 1.5, "retry_after": 4}
+    beta = calls_of(1.0, rate_limits=[window])
+    made = workflow(
+        6,
+        {"alpha": (calls_of(5.0), 3), "beta": (beta, 1)},
+        asks("question", "gen"),
+        asks("verdict", "judge"),
+    )
+    output = fold(*simulate(made))
+    slots = 3 * 10 + 1 * 10
+    expect_shares(output.blame, {"working": 36 / slots, "request_cooldown": 4 / slots})
+    expect_verdict(output.verdicts, "request_cooldown", BETA, 1.0, 5.0)
 
 
 def test_a_ceiling_that_a_429_has_cut() -> None:
