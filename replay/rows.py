@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 
-class LeaseRow(msgspec.Struct, frozen=True):
+class LeaseRow(msgspec.Struct, frozen=True, gc=False):
     """One task lease, from dependency-ready to release. Open ends are None."""
 
     lease_id: str
@@ -34,7 +34,7 @@ class LeaseRow(msgspec.Struct, frozen=True):
     released_ordinal: int | None
 
 
-class AttemptRow(msgspec.Struct, frozen=True):
+class AttemptRow(msgspec.Struct, frozen=True, gc=False):
     """One request attempt, from its wait to the release of its lease. Open ends are None."""
 
     attempt_id: str
@@ -53,7 +53,7 @@ class AttemptRow(msgspec.Struct, frozen=True):
     last_ordinal: int | None
 
 
-class RollupRow(msgspec.Struct, frozen=True):
+class RollupRow(msgspec.Struct, frozen=True, gc=False):
     """One series in one bin.
 
     `queue_depth` by group; `limit`, `in_flight`, `waiters`, `effective_max`, `cooling` (fraction of
@@ -70,7 +70,7 @@ class RollupRow(msgspec.Struct, frozen=True):
     peak: float
 
 
-class BlameRow(msgspec.Struct, frozen=True):
+class BlameRow(msgspec.Struct, frozen=True, gc=False):
     """Seconds of blame in one bin.
 
     Scope `cell`: cell-seconds (each live cell counts one second a second). Scope `run`:

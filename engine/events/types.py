@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 SequenceSemantics = Literal["gapless", "per_producer", "none"]
 
 
-class RuntimeCorrelation(msgspec.Struct, frozen=True, omit_defaults=True):
+class RuntimeCorrelation(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Whose work it is: seven primitives, captured when the fact happens."""
 
     run_id: str = ""
@@ -28,7 +28,7 @@ class RuntimeCorrelation(msgspec.Struct, frozen=True, omit_defaults=True):
     task_execution_id: str | None = None
 
 
-class RequestResource(msgspec.Struct, frozen=True):
+class RequestResource(msgspec.Struct, frozen=True, gc=False):
     """Wire form of `engine.identity.RequestResourceKey`."""
 
     provider_name: str
@@ -41,7 +41,7 @@ class RequestResource(msgspec.Struct, frozen=True):
 
 
 class SchedulerEvent(
-    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="stream", tag="scheduler"
+    msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="stream", tag="scheduler"
 ):
     """A fact of the scheduler stream. Times are monotonic seconds of the producing process."""
 
@@ -59,7 +59,7 @@ class SchedulerEvent(
 
 
 class RequestEvent(
-    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="stream", tag="request"
+    msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="stream", tag="request"
 ):
     """A fact of the request stream. Times are monotonic seconds of the producing process."""
 

@@ -11,7 +11,7 @@ import msgspec
 from engine.events import REQUEST_KINDS, RequestResource, RuntimeCorrelation, stream_of
 
 
-class Pressure(msgspec.Struct, frozen=True):
+class Pressure(msgspec.Struct, frozen=True, gc=False):
     """The request pressure that each request event carries."""
 
     effective_max: int = 0
@@ -38,7 +38,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 _NOTHING = msgspec.Raw()
 
 
-class Line(msgspec.Struct):
+class Line(msgspec.Struct, gc=False):
     """One line of either stream."""
 
     event_kind: str

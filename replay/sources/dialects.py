@@ -239,7 +239,7 @@ class DataDesignerLines:
         return released
 
 
-class _Waiting(msgspec.Struct):
+class _Waiting(msgspec.Struct, gc=False):
     order: tuple[float, bool, int]
     number: int
     line: Line
