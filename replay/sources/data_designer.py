@@ -16,7 +16,6 @@ from replay.sources.data_designer_wire import (
     Snapshot,
     debt_key,
     group_label,
-    key_label,
 )
 
 _OUTCOMES = {
@@ -77,19 +76,22 @@ class EventMapper:
 
     def map(self, line: Line, *, late: bool = False, live: bool = False) -> Event:
         """`late`: what belongs behind the line was mapped already. `live`: such lines may come."""
+        facts = dict(line.told.facts)
         if late:
-            line.diagnostics["late"] = True
+            facts["late"] = True
         if live and line.event_kind == "scheduler_health_snapshot":
-            line.diagnostics["waits_told_late"] = True
-        return self._requests.map(line) if line.is_request else self._of_scheduler(line)
+            facts["waits_told_late"] = True
+        if line.is_request:
+            return self._requests.map(line, facts)
+        return self._of_scheduler(line, facts)
 
-    def _of_scheduler(self, line: Line) -> SchedulerEvent:
-        facts = line.diagnostics
-        group = key_label(facts.pop("task_group_key", None))
-        needs = facts.pop("resource_request", None)
+    def _of_scheduler(self, line: Line, facts: dict[str, Any]) -> SchedulerEvent:
+        facts.pop("task_group_key", None)
+        facts.pop("resource_request", None)
+        group = line.told.group
         if group is not None:
             facts["group"] = group
-            facts["resources"] = amounts(needs)
+            facts["resources"] = line.told.needs
         correlation = line.captured_correlation
         if correlation is not None and correlation.task_type == "from_scratch":
             correlation = msgspec.structs.replace(correlation, task_type="batch")

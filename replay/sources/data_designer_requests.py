@@ -55,9 +55,9 @@ class RequestMapper:
         self._cut: set[str] = set()
         self._raw_caps: dict[str, dict[str, int]] = {}
 
-    def map(self, line: Line) -> RequestEvent:
+    def map(self, line: Line, facts: dict[str, Any]) -> RequestEvent:
+        """`facts`: the line's diagnostics, to be changed here and the event's own from then on."""
         kind, at = line.event_kind, line.captured_at_monotonic
-        facts = line.diagnostics
         pressure = line.pressure_snapshot or Pressure()
         resource = line.request_resource_key
         label = resource.label if resource is not None else ""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from engine.events import ColumnInfo, RunInfo, RuntimeCorrelation
-from replay.sources.data_designer_wire import Line, key_label
+from replay.sources.data_designer_wire import Line
 
 _CLOCK = "wall clock"
 _LACKS = (
@@ -133,7 +133,7 @@ class RunFacts:
         elif line.event_kind == "ready_enqueued" and correlation is not None:
             column = correlation.task_column
             if column is not None and column not in self._labels:
-                label = key_label(line.diagnostics.get("task_group_key"))
+                label = line.told.group
                 if label is not None:
                     self._labels[column] = label
                     self._stale = True
@@ -190,7 +190,7 @@ class RunFacts:
         if self._run is None:
             return
         self.started = True
-        facts = dict(line.diagnostics)
+        facts = dict(line.told.facts)
         scheduling = facts.pop("column_scheduling", None)
         rows = [row for row in scheduling if isinstance(row, dict)] if scheduling else []
         limits = _counts(facts.pop("resource_limits", None))

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from engine.events import REQUEST_KINDS, RequestResource, RuntimeCorrelation, stream_of
+from replay.payload import amounts
 
 
 class Pressure(msgspec.Struct, frozen=True, gc=False):
@@ -35,7 +36,19 @@ class Snapshot(msgspec.Struct, frozen=True):
     policy_debt_by_group_resource: dict[str, int] = {}
 
 
+class Diagnostics(msgspec.Struct, frozen=True, gc=False):
+    """The diagnostics of a line. Lines that say the same may share one: none of it is changed."""
+
+    facts: dict[str, Any]
+    """As they are written."""
+    group: str | None
+    """The label of the task's group, where they name one."""
+    needs: dict[str, int]
+    """What the task needs, by resource; empty where they name no group."""
+
+
 _NOTHING = msgspec.Raw()
+_NO_DIAGNOSTICS = Diagnostics({}, None, {})
 
 
 class Line(msgspec.Struct, gc=False):
@@ -57,24 +70,31 @@ class Line(msgspec.Struct, gc=False):
     reason_or_outcome: str | None = None
     pressure_snapshot: Pressure | None = None
     snapshot: msgspec.Raw = _NOTHING
-    diagnostics: dict[str, Any] = {}
+    diagnostics: msgspec.Raw = _NOTHING
+    told: Diagnostics = msgspec.field(name="~told", default=_NO_DIAGNOSTICS)
+    """The decoded diagnostics. No field of the line."""
     view: Snapshot | None = msgspec.field(name="~view", default=None)
     """The decoded snapshot, where it is more than a repetition. No field of the line."""
-
-    @property
-    def is_request(self) -> bool:
-        """By its kind; for an unknown kind by the fields that the line has."""
-        if self.event_kind in REQUEST_KINDS:
-            return True
-        return self.request_attempt_id is not msgspec.UNSET and stream_of(self.event_kind) is None
+    is_request: bool = msgspec.field(name="~is_request", default=False)
+    """By its kind; for an unknown kind by the fields that the line has. No field of the line."""
 
     @property
     def attempt_id(self) -> str | None:
         return None if self.request_attempt_id is msgspec.UNSET else self.request_attempt_id
 
 
+class _WholeLine(Line, gc=False):
+    """What is wrong with a line is told as of a whole, not of the part that was decoded alone."""
+
+    diagnostics: dict[str, Any] = {}  # type: ignore[assignment]
+
+
 _WITH_SNAPSHOT = frozenset({"scheduler_health_snapshot", "admission_blocked", "group_capped"})
+_OFTEN_SAID = 1024
+"""Bytes up to which diagnostics are looked for among those of earlier lines."""
 _line_decoder = msgspec.json.Decoder(Line)
+_whole_decoder = msgspec.json.Decoder(_WholeLine)
+_facts_decoder: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 _view_decoder: msgspec.json.Decoder[Snapshot | None] = msgspec.json.Decoder(Snapshot | None)
 
 
@@ -83,11 +103,42 @@ def decode(line: bytes) -> Line:
 
     Raises `msgspec.DecodeError`, `UnicodeDecodeError` or `RecursionError` for what is no line.
     """
-    decoded = _line_decoder.decode(line)
-    wanted = decoded.event_kind in _WITH_SNAPSHOT and decoded.snapshot
-    decoded.view = _view_decoder.decode(decoded.snapshot) if wanted else None
-    decoded.snapshot = _NOTHING  # it would keep the whole line in memory
+    try:
+        decoded = _line_decoder.decode(line)
+        written = bytes(decoded.diagnostics)
+        if not written:
+            decoded.told = _NO_DIAGNOSTICS
+        elif len(written) <= _OFTEN_SAID:
+            decoded.told = _told_often(written)
+        else:
+            decoded.told = _told(written)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        _whole_decoder.decode(line)
+        raise
+    kind = decoded.event_kind
+    wanted = kind in _WITH_SNAPSHOT and decoded.snapshot
+    decoded.view = _view(bytes(decoded.snapshot)) if wanted else None
+    decoded.snapshot = decoded.diagnostics = _NOTHING  # would keep the whole line in memory
+    decoded.is_request = kind in REQUEST_KINDS or (
+        decoded.request_attempt_id is not msgspec.UNSET and stream_of(kind) is None
+    )
     return decoded
+
+
+def _told(written: bytes) -> Diagnostics:
+    facts = _facts_decoder.decode(written)
+    group = key_label(facts.get("task_group_key"))
+    needs = {} if group is None else amounts(facts.get("resource_request"))
+    return Diagnostics(facts, group, needs)
+
+
+_told_often = lru_cache(maxsize=4096)(_told)
+
+
+@lru_cache(maxsize=64)
+def _view(written: bytes) -> Snapshot | None:
+    """Lines that follow each other mostly see the same."""
+    return _view_decoder.decode(written)
 
 
 _STRING = r"(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
@@ -130,7 +181,7 @@ def key_label(key: Any) -> str | None:
     identity = key.get("identity")
     if not isinstance(identity, list) or not identity:
         return None
-    return _join(tuple(str(part) for part in identity))
+    return _join(tuple(map(str, identity)))
 
 
 @lru_cache(maxsize=4096)

@@ -7,10 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
-from replay.sources.data_designer_requests import RequestMapper
+from replay.sources.data_designer import EventMapper
 from replay.sources.data_designer_run import RowIndex
 from replay.sources.data_designer_wire import debt_key, decode, group_label
 from replay.sources.json_lines import JsonLinesFeed
@@ -272,9 +273,27 @@ def test_request_events_belong_to_their_task(storm: Storm) -> None:
 def test_outcomes_of_calls_have_our_words(word: str, outcome: str, error_type: str | None) -> None:
     line = next(one for one in lines(storm=True) if one["event_kind"] == "model_request_completed")
     line["diagnostics"]["outcome"] = word
-    event = RequestMapper().map(decode(json.dumps(line).encode()))
+    event = EventMapper(RowIndex()).map(decode(json.dumps(line).encode()))
+    assert isinstance(event, RequestEvent)
     assert event.reason_or_outcome == outcome
     assert event.diagnostics.get("error_type") == error_type
+
+
+@pytest.mark.parametrize("kind", ["ready_enqueued", "request_wait_started"])
+def test_lines_that_say_the_same_have_diagnostics_of_their_own(kind: str) -> None:
+    line = next(one for one in lines(storm=True) if one["event_kind"] == kind)
+    mapper = EventMapper(RowIndex())
+    first, late, last = (
+        mapper.map(decode(json.dumps(line).encode()), late=late) for late in (False, True, False)
+    )
+    assert late.diagnostics == {**first.diagnostics, "late": True}
+    assert last == first
+
+
+def test_what_is_wrong_with_diagnostics_is_told_with_its_place() -> None:
+    line = lines(storm=True)[0] | {"diagnostics": [1]}
+    with pytest.raises(msgspec.ValidationError, match=r"got `array` - at `\$\.diagnostics`"):
+        decode(json.dumps(line).encode())
 
 
 def test_registration_tells_caps_by_alias(storm: Storm) -> None:
