@@ -37,6 +37,9 @@ _IN_SNAPSHOT = (
 )
 
 
+_NO_SNAPSHOT = Snapshot()
+
+
 class EventMapper:
     """Maps lines of one run, in order of time, one event for each line."""
 
@@ -49,6 +52,10 @@ class EventMapper:
         self._needs: dict[str, dict[str, int]] = {}
         self._columns: dict[str, dict[str, Any]] = {}
         """What the start of the job said of a group's column, by hash of the group."""
+        self._view = _NO_SNAPSHOT
+        """The last that a keyframe was made of, and what it says by label of a group."""
+        self._running: dict[str, int] = {}
+        self._debt: dict[str, dict[str, int]] = {}
         self._row_groups: set[int] = set()
         self._admitted = 0
         self._checkpointed = 0
@@ -199,7 +206,7 @@ class EventMapper:
 
     def _blocked(self, line: Line, facts: dict[str, Any]) -> str | None:
         reasons = amounts(facts.get("reasons"))
-        view = line.view or Snapshot()
+        view = line.view or _NO_SNAPSHOT
         policy = [reason for reason in reasons if reason != "no_capacity"]
         groups: dict[str, str] = {}
         resources: dict[str, dict[str, Any]] = {}
@@ -249,18 +256,15 @@ class EventMapper:
 
     def _keyframe(self, line: Line, facts: dict[str, Any]) -> dict[str, Any]:
         """headgate's keyframe as far as the line knows it; `facts` loses what went into it."""
-        view = line.view or Snapshot()
+        view = line.view or _NO_SNAPSHOT
         parts = {name: facts.pop(name, None) for name in _IN_SNAPSHOT}
         queued = {
             group_label(key): heads for key, heads in amounts(parts["queued_by_group"]).items()
         }
         self._queued = dict(queued)
-        running = {group_label(key): n for key, n in view.running_counts_by_group.items() if n}
-        debt: dict[str, dict[str, int]] = {}
-        for key, amount in view.policy_debt_by_group_resource.items():
-            names = debt_key(key)
-            if names is not None and amount:
-                debt.setdefault(names[0], {})[names[1]] = amount
+        if view is not self._view:
+            self._view, self._running, self._debt = view, _running(view), _debt(view)
+        running = self._running
         row_groups: dict[str, Any] = {
             "admitted": self._admitted,
             "checkpointed": self._checkpointed,
@@ -284,7 +288,7 @@ class EventMapper:
             "leased": amounts(view.leased_resources),
             "leased_by_group": running,
             "running_by_group": running,
-            "debt_by_group": debt,
+            "debt_by_group": self._debt,
             "active_leases": sum(running.values()),
             "ready": count(parts["pending_pre_batch_tasks"]) or 0,
             "deferred": count(parts["deferred_tasks"]) or 0,
@@ -295,6 +299,19 @@ class EventMapper:
 
     def _attempt(self, line: Line) -> int:
         return self._retries.get(line.task_id or "", 0) + 1
+
+
+def _running(view: Snapshot) -> dict[str, int]:
+    return {group_label(key): n for key, n in view.running_counts_by_group.items() if n}
+
+
+def _debt(view: Snapshot) -> dict[str, dict[str, int]]:
+    debt: dict[str, dict[str, int]] = {}
+    for key, amount in view.policy_debt_by_group_resource.items():
+        names = debt_key(key)
+        if names is not None and amount:
+            debt.setdefault(names[0], {})[names[1]] = amount
+    return debt
 
 
 def _shortage(view: Snapshot, resource: str, needed: int, free: int) -> dict[str, Any]:

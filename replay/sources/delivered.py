@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
+from engine.events import Event
+
 
 class Delivered:
     """What an earlier reader left as its position: lines up to a number, but for some ranges."""
@@ -14,6 +16,10 @@ class Delivered:
 
     def was_read(self, number: int) -> bool:
         return number <= self._position.get("read", 0)
+
+    def others(self, lines: list[tuple[int, Event]]) -> list[tuple[int, Event]]:
+        """Those of numbered lines that were not handed out."""
+        return [one for one in lines if one[0] not in self] if self._position else lines
 
     def __contains__(self, number: int) -> bool:
         """Was it handed out?"""

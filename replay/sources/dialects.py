@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from operator import attrgetter
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -144,6 +144,10 @@ class CanonicalLines:
         return ready
 
 
+_Waiting = tuple[float, bool, int, int, Line]
+"""In their order: time, does it belong to requests, sequence, number in the file; and the line."""
+
+
 class DataDesignerLines:
     """Data Designer's lines: put in order of time, then mapped."""
 
@@ -169,7 +173,7 @@ class DataDesignerLines:
 
     @property
     def held(self) -> list[int]:
-        return [waiting.number for waiting in self._waiting]
+        return [number for _, _, _, number, _ in self._waiting]
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -206,8 +210,7 @@ class DataDesignerLines:
         at = decoded.captured_at_monotonic
         if at > self._newest:
             self._newest = at
-        order = (at, decoded.is_request, decoded.sequence)
-        self._waiting.append(_Waiting(order, number, decoded))
+        self._waiting.append((at, decoded.is_request, decoded.sequence, number, decoded))
 
     def release(self, *, everything: bool, live: bool) -> list[tuple[int, Event]]:
         waiting = self._waiting
@@ -215,34 +218,29 @@ class DataDesignerLines:
         live = live and self._facts.started
         window = WINDOW if self._facts.has_requests else SCHEDULER_WINDOW
         before = self._newest - (WATERMARK if live else HORIZON)
-        overdue = bool(waiting) and waiting[0].order[0] <= before - SORT_EVERY
+        overdue = bool(waiting) and waiting[0][0] <= before - SORT_EVERY
         if not waiting or not (everything or live or overdue or len(waiting) > window):
             return []
-        waiting.sort(key=attrgetter("order"))
+        waiting.sort()
         if everything:
             due = len(waiting)
         else:
-            due = bisect_right(waiting, before, key=lambda one: one.order[0])
+            due = bisect_right(waiting, before, key=itemgetter(0))
             due = due if live else max(due, len(waiting) - window)
         released = []
-        for one in waiting[:due]:
-            late = one.order[0] < self._released
+        map_line = self._mapper.map
+        for at, _, _, number, line in waiting[:due]:
+            late = at < self._released
             if late:
                 self.late += 1
             else:
-                self._released = one.order[0]
-            event = self._mapper.map(one.line, late=late, live=live)
-            if isinstance(event, SchedulerEvent) and event.event_kind == _COMPLETED:
+                self._released = at
+            event = map_line(line, late=late, live=live)
+            if line.event_kind == _COMPLETED and isinstance(event, SchedulerEvent):
                 self.outcome = event.reason_or_result
-            released.append((one.number, event))
+            released.append((number, event))
         del waiting[:due]
         return released
-
-
-class _Waiting(msgspec.Struct, gc=False):
-    order: tuple[float, bool, int]
-    number: int
-    line: Line
 
 
 def own_line(line: bytes) -> JournalLine:

@@ -109,10 +109,8 @@ class ForeignJournalFeed:
         if self._read_to > read_before:
             self._quiet_since = self._clock()
         self._release(over, exhausted)
-        events: list[Event] = []
         first = self._next_ordinal
-        while self._ready and len(events) < limit:
-            events.append(self._ready.popleft()[1])
+        events = [self._ready.popleft()[1] for _ in range(min(limit, len(self._ready)))]
         self._next_ordinal += len(events)
         self._judge(alive, over and not self._ready)
         return Batch(events, first, self._position(), broken)
@@ -175,9 +173,8 @@ class ForeignJournalFeed:
         quiet = self._clock() - self._quiet_since
         live = exhausted and not self._patient
         everything = over or (live and quiet >= self._dialect.patience)
-        for number, event in self._dialect.release(everything=everything, live=live):
-            if number not in self._delivered:
-                self._ready.append((number, event))
+        released = self._dialect.release(everything=everything, live=live)
+        self._ready += self._delivered.others(released)
 
     def _position(self) -> dict[str, int]:
         held = [number for number, _ in self._ready]

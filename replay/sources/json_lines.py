@@ -128,10 +128,8 @@ class JsonLinesFeed:
             if self._caught_up or self._ready:
                 break
         self._look_for_writer()
-        events: list[Event] = []
         first = self._next_ordinal
-        while self._ready and len(events) < limit:
-            events.append(self._ready.popleft()[1])
+        events = [self._ready.popleft()[1] for _ in range(min(limit, len(self._ready)))]
         self._next_ordinal += len(events)
         found = [*self._reader.problems, *self._broken]
         self._reader.problems.clear()
@@ -198,9 +196,8 @@ class JsonLinesFeed:
         if dialect is None:
             return
         live = self.growing and self._caught_up
-        for number, event in dialect.release(everything=self._complete, live=live):
-            if number not in self._delivered:
-                self._ready.append((number, event))
+        released = dialect.release(everything=self._complete, live=live)
+        self._ready += self._delivered.others(released)
         self.late_events = dialect.late
 
     def _restart(self, why: str) -> None:
