@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.events import RequestEvent
+from engine.events import RequestEvent, RequestResource
 from replay.payload import mapping
 from replay.sources.data_designer_wire import Line, Pressure
 
@@ -52,22 +52,21 @@ class RequestMapper:
         self._lease_acquired: dict[str, float] = {}
         self._over: dict[str, None] = {}
         """Attempts that have ended, the last so many: of one, the beginning may be told later."""
-        self._cut: set[str] = set()
+        self._cut: set[str | None] = set()
         self._raw_caps: dict[str, dict[str, int]] = {}
 
     def map(self, line: Line, facts: dict[str, Any]) -> RequestEvent:
         """`facts`: the line's diagnostics, to be changed here and the event's own from then on."""
         kind, at = line.event_kind, line.captured_at_monotonic
         pressure = line.pressure_snapshot or Pressure()
-        resource = line.request_resource_key
-        label = resource.label if resource is not None else ""
-        attempt, lease = line.attempt_id or "", line.request_lease_id or ""
+        resource, group = line.request_resource_key, line.request_group_key
+        attempt_id = line.attempt_id
+        attempt, lease = attempt_id or "", line.request_lease_id or ""
         outcome = line.reason_or_outcome
-        provider_model = mapping(facts.get("provider_model"))
         over = attempt in self._over
         if over and kind in _BEGINNINGS:
             facts["attempt_over"] = True
-        if provider_model:
+        if facts and (provider_model := mapping(facts.get("provider_model"))):
             names = (provider_model.get("provider_name"), provider_model.get("model_id"))
             facts["provider_model"] = "/".join(str(name) for name in names)
         if kind == "request_wait_started":
@@ -75,9 +74,9 @@ class RequestMapper:
                 self._wait_started[attempt] = at
             waiters = max(0, pressure.waiters - 1)
             facts["reason"] = _wait_reason(pressure, waiters)
-            facts.update(
-                waiters=waiters, in_flight=pressure.in_flight_count, limit=pressure.current_limit
-            )
+            facts["waiters"] = waiters
+            facts["in_flight"] = pressure.in_flight_count
+            facts["limit"] = pressure.current_limit
         elif kind in _WAIT_ENDS:
             started = self._wait_started.pop(attempt, None)
             if started is not None:
@@ -87,7 +86,8 @@ class RequestMapper:
         elif kind == "request_lease_acquired":
             if not over:
                 self._lease_acquired[lease] = at
-            facts.update(in_flight=pressure.in_flight_count, limit=pressure.current_limit)
+            facts["in_flight"] = pressure.in_flight_count
+            facts["limit"] = pressure.current_limit
         elif kind == "request_lease_released":
             self._end(attempt)
             acquired = self._lease_acquired.pop(lease, None)
@@ -103,11 +103,12 @@ class RequestMapper:
                 if result != outcome:
                     facts["error_type"] = result
         elif kind == "request_rate_limited":
+            label = _label(resource)
             facts["cut"] = label in self._cut
             self._cut.discard(label)
             _keep(facts, "blocked_until", pressure.blocked_until_monotonic)
         elif kind == "request_limit_decreased":
-            self._cut.add(label)
+            self._cut.add(_label(resource))
             outcome = outcome or "rate_limited"
             _keep(facts, "soft_ceiling", pressure.rate_limit_ceiling or None)
             _keep(facts, "blocked_until", pressure.blocked_until_monotonic)
@@ -122,10 +123,10 @@ class RequestMapper:
             at,
             line.sequence,
             line.captured_correlation,
-            line.attempt_id,
+            attempt_id,
             line.request_lease_id,
             resource,
-            line.request_group_key.label if line.request_group_key is not None else None,
+            _label(group),
             outcome,
             _limits(pressure) if kind in _PRESSURE_KINDS else None,
             facts,
@@ -147,6 +148,10 @@ class RequestMapper:
         facts["raw_caps"] = dict(caps)
         facts["effective_max"] = pressure.effective_max
         facts["limit"] = pressure.current_limit
+
+
+def _label(resource: RequestResource | None) -> str | None:
+    return None if resource is None else resource.label
 
 
 def _wait_reason(pressure: Pressure, waiters: int) -> str:

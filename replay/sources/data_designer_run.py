@@ -115,14 +115,15 @@ class RunFacts:
         """False where the line belongs to another run than this one."""
         correlation = line.captured_correlation
         if correlation is not None:
+            run_id = correlation.run_id
             if self._run_id is None:
-                self._run_id = correlation.run_id
-            if correlation.run_id != self._run_id:
-                self.other_runs.setdefault(correlation.run_id)
+                self._run_id = run_id
+            if run_id != self._run_id:
+                self.other_runs.setdefault(run_id)
                 self.followed = self.followed or self._run is not None
                 return False
             if self._run is None:
-                self._begin(correlation.run_id, line.captured_at_monotonic)
+                self._begin(run_id, line.captured_at_monotonic)
         if line.is_request:
             if not self.has_requests:
                 self.has_requests = self._stale = True

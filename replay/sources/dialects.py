@@ -36,6 +36,8 @@ WINDOW = 50_000
 SCHEDULER_WINDOW = 1_000
 """Of a file that is read as a whole, the lines of so many seconds, but at most so many, are put in
 order of time together. A scheduler stream alone is written in order; waits come when they end."""
+CLEANED_TOGETHER = 32
+"""Lines that are looked at together for whether they are plain: so many stay in the cache."""
 SORT_EVERY = 5.0
 """Seconds of such lines that are put in order together, not each by itself."""
 WATERMARK = 0.5
@@ -194,11 +196,14 @@ class DataDesignerLines:
 
     def accept(self, lines: Sequence[tuple[int, bytes]]) -> list[tuple[int, Exception]]:
         wrong: list[tuple[int, Exception]] = []
-        for number, line in lines:
-            try:
-                self._accept(number, decode(clean_line(line)))
-            except BROKEN as error:
-                wrong.append((number, error))
+        for start in range(0, len(lines), CLEANED_TOGETHER):
+            some = lines[start : start + CLEANED_TOGETHER]
+            plain = is_plain(b"\n".join([line for _, line in some]))
+            for number, line in some:
+                try:
+                    self._accept(number, decode(line if plain else clean_line(line)))
+                except BROKEN as error:
+                    wrong.append((number, error))
         return wrong
 
     def _accept(self, number: int, decoded: Line) -> None:
