@@ -282,7 +282,7 @@ class EventMapper:
         return {
             "queued_total": count(parts["queued_total"]) or 0,
             "queued_by_group": queued,
-            "demand_by_resource": amounts(mapping(parts["queued_demand_by_resource"])),
+            "demand_by_resource": amounts(parts["queued_demand_by_resource"]),
             "limits": view.resource_limits or mapping(parts["resource_limits"]),
             "available": view.resources_available or mapping(parts["resources_available"]),
             "leased": amounts(view.leased_resources),

@@ -90,7 +90,7 @@ class _WholeLine(Line, gc=False):
 
 
 _WITH_SNAPSHOT = frozenset({"scheduler_health_snapshot", "admission_blocked", "group_capped"})
-_OFTEN_SAID = 1024
+_OFTEN_SAID = 512
 """Bytes up to which diagnostics are looked for among those of earlier lines."""
 _line_decoder = msgspec.json.Decoder(Line)
 _whole_decoder = msgspec.json.Decoder(_WholeLine)
@@ -132,7 +132,7 @@ def _told(written: bytes) -> Diagnostics:
     return Diagnostics(facts, group, needs)
 
 
-_told_often = lru_cache(maxsize=4096)(_told)
+_told_often = lru_cache(maxsize=1024)(_told)
 
 
 @lru_cache(maxsize=64)

@@ -175,7 +175,7 @@ class DataDesignerLines:
 
     @property
     def held(self) -> list[int]:
-        return [number for _, _, _, number, _ in self._waiting]
+        return list(map(itemgetter(3), self._waiting))
 
     @property
     def notes(self) -> tuple[str, ...]:
