@@ -5,7 +5,7 @@ All that is needed lives in the state, so there is nothing to keep but rows not 
 
 from __future__ import annotations
 
-from engine.events import Event, RequestEvent, RunInfo
+from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from replay.rows import AttemptRow, LeaseRow
 from replay.state import Attempt, State, Task
 
@@ -81,6 +81,13 @@ def open_attempt_row(attempt: Attempt) -> AttemptRow:
     return attempt_row(attempt, attempt.completed_at, attempt.released_at, attempt.outcome, None)
 
 
+def _lists_what_is_live(event: SchedulerEvent) -> bool:
+    """All but a keyframe of counts alone, which ends nothing."""
+    if event.event_kind != "scheduler_health_snapshot":
+        return True
+    return event.snapshot is not None and "tasks" in event.snapshot
+
+
 class CorrelatedRuntimeView:
     """Joins the two streams as an observer of their fold: rows of leases and of the attempts that
     their executions made, each once, when it ends.
@@ -110,7 +117,7 @@ class CorrelatedRuntimeView:
             task = state.tasks.get(event.task_id or "")
             if task is not None and task.lease_id is not None:
                 self._lease = lease_row(task, None, None)
-        elif kind in MAY_END_MANY:
+        elif kind in MAY_END_MANY and _lists_what_is_live(event):
             # Structs are replaced or removed there, never changed, so that these stay as they were.
             self._were_leased = [task for task in state.tasks.values() if task.lease_id is not None]
             self._were_tried = list(state.attempts.values())
@@ -125,7 +132,7 @@ class CorrelatedRuntimeView:
             if self._attempt.attempt_id not in state.attempts:
                 self.attempts.append(self._attempt)
             self._attempt = None
-        if event.event_kind in MAY_END_MANY:
+        if self._were_leased or self._were_tried:
             for task in self._were_leased:
                 known = state.tasks.get(task.task_id)
                 if known is None or known.lease_id != task.lease_id:
