@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
 from engine.clock import LoopClock
 from engine.events import Event, EventStream, RunInfo
 from engine.models.script import Latency
+from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.run import RunControl, execute_run
 from engine.run_plan import RunPlan, plan_run
 from engine.scheduling.config import TaskAdmissionConfig
@@ -165,3 +167,16 @@ def expect_verdict(
     row = rows[0]
     assert (row.start, row.end) == pytest.approx((start, end), abs=within)
     return row
+
+
+def hear_late(monkeypatch: pytest.MonkeyPatch, *, at: float, until: float) -> None:
+    """A fault: request admission hears only at `until` of the slots that were freed at `at`."""
+    pump = AdaptiveRequestAdmissionController._pump
+
+    def late(admission: Any, shared: Any, now: float) -> None:
+        if now != pytest.approx(at):
+            pump(admission, shared, now)
+        else:
+            asyncio.get_running_loop().call_at(until, pump, admission, shared, until)
+
+    monkeypatch.setattr(AdaptiveRequestAdmissionController, "_pump", late)

@@ -33,6 +33,7 @@ from tests.replay.diagnosis.simulated import (
     expect_verdict,
     fold,
     fold_until,
+    hear_late,
     simulate,
     workflow,
 )
@@ -115,15 +116,7 @@ def test_a_scheduler_that_nobody_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_waiting_calls_that_nobody_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """As above, at request admission: two calls wait, and both slots are free."""
-    pump = AdaptiveRequestAdmissionController._pump
-
-    def oversleep(admission: Any, shared: Any, now: float) -> None:
-        if now != pytest.approx(1.0):
-            pump(admission, shared, now)
-        else:
-            asyncio.get_running_loop().call_at(21.0, pump, admission, shared, 21.0)
-
-    monkeypatch.setattr(AdaptiveRequestAdmissionController, "_pump", oversleep)
+    hear_late(monkeypatch, at=1.0, until=21.0)
     made = workflow(4, {"alpha": (calls_of(1.0), 2)}, asks("question", "gen"))
     output = fold(*simulate(made))
     expect_shares(output.blame, {"working": 2 / 22, "lost_wakeup": 20 / 22})

@@ -16,7 +16,6 @@ import engine.run
 import engine.scheduling.policy
 from engine.identity import SchedulerResourceKey
 from engine.metadata import SchedulingMetadata
-from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.run_plan import RunPlan
 from engine.scheduler import AsyncTaskScheduler
 from engine.scheduling.bounded_borrow import BoundedBorrowTaskAdmissionPolicyConfig
@@ -30,6 +29,7 @@ from tests.replay.diagnosis.simulated import (
     expect_shares,
     expect_verdict,
     fold,
+    hear_late,
     simulate,
     workflow,
 )
@@ -165,15 +165,7 @@ def test_calls_whose_turn_comes_late(monkeypatch: pytest.MonkeyPatch) -> None:
 
     No event tells that the loop lived meanwhile, so it is not proved that a wake-up was lost.
     """
-    pump = AdaptiveRequestAdmissionController._pump
-
-    def linger(admission: Any, shared: Any, now: float) -> None:
-        if now != pytest.approx(5.0):
-            pump(admission, shared, now)
-        else:
-            asyncio.get_running_loop().call_at(8.0, pump, admission, shared, 8.0)
-
-    monkeypatch.setattr(AdaptiveRequestAdmissionController, "_pump", linger)
+    hear_late(monkeypatch, at=5.0, until=8.0)
     made = workflow(4, {"alpha": (calls_of(5.0), 2)}, asks("question", "gen"))
     output = fold(*simulate(made, keyframe_seconds=60.0))
     expect_shares(output.blame, {"working": 10 / 13, "request_waiters_ahead": 3 / 13})
