@@ -7,42 +7,28 @@ import pytest
 from engine.benchmark.catalogue import SCENARIOS
 from engine.models.script import ErrorWindow, FailureWindow, Latency, RateLimitWindow
 from engine.workflow.demo import demo_workflow
-from engine.workflow.model import (
-    LlmTextColumn,
-    Model,
-    RunSettings,
-    SamplerColumn,
-    ScriptedProvider,
-    Workflow,
-)
+from engine.workflow.model import ScriptedProvider, Workflow
 from replay.diagnosis.summary import bottleneck
 from replay.fold import FoldOutput
 from replay.rows import VerdictRow
-from tests.replay.diagnosis.simulated import diagnose, fold, simulate
+from tests.replay.diagnosis.simulated import (
+    ALPHA,
+    BETA,
+    asks,
+    diagnose,
+    fold,
+    simulate,
+    workflow,
+)
 
-ALPHA, BETA = "alpha/gen/chat", "beta/judge/chat"
 LATENCY = Latency(mean=0.5, spread=0.0)
 
 
-def workflow(
-    records: int, beta: ScriptedProvider, run: RunSettings | None = None, calls: int = 4
-) -> Workflow:
+def beside_alpha(records: int, beta: ScriptedProvider, **settings: object) -> Workflow:
     """A column of alpha and a column of beta that do not need each other."""
-    return Workflow(
-        name="diagnosed",
-        records=records,
-        providers={"alpha": ScriptedProvider(latency=LATENCY), "beta": beta},
-        models={
-            "writer": Model(provider="alpha", model="gen", max_parallel_requests=4),
-            "judge": Model(provider="beta", model="judge", max_parallel_requests=calls),
-        },
-        columns=[
-            SamplerColumn(name="topic", values=["a", "b"]),
-            LlmTextColumn(name="question", model="writer", prompt="About {{ topic }}"),
-            LlmTextColumn(name="verdict", model="judge", prompt="Judge {{ topic }}"),
-        ],
-        run=run or RunSettings(),
-    )
+    providers = {"alpha": (ScriptedProvider(latency=LATENCY), 4), "beta": (beta, 4)}
+    columns = asks("question", "gen", "topic"), asks("verdict", "judge", "topic")
+    return workflow(records, providers, *columns, **settings)
 
 
 def share(output: FoldOutput, verdict: str, resource: str | None = None) -> float:
@@ -58,7 +44,7 @@ def named(output: FoldOutput, verdict: str) -> list[VerdictRow]:
 
 
 def test_a_healthy_run_works_and_has_no_alarming_verdict() -> None:
-    output = diagnose(workflow(80, ScriptedProvider(latency=LATENCY)))
+    output = diagnose(beside_alpha(80, ScriptedProvider(latency=LATENCY)))
     assert share(output, "working") == pytest.approx(1.0, abs=0.02)
     assert all(row.tier in ("C", "D", "E") for row in output.verdicts)
     assert not named(output, "request_cooldown")
@@ -67,7 +53,7 @@ def test_a_healthy_run_works_and_has_no_alarming_verdict() -> None:
 def test_a_storm_names_its_provider_and_its_window() -> None:
     """429s from 3 s to 8 s after beta's first call, each asking for half a second."""
     windows = (RateLimitWindow(start=3, end=8, retry_after=0.5),)
-    output = diagnose(workflow(200, ScriptedProvider(latency=LATENCY, rate_limits=windows)))
+    output = diagnose(beside_alpha(200, ScriptedProvider(latency=LATENCY, rate_limits=windows)))
     (verdict,) = named(output, "request_cooldown")
     assert verdict.resource == BETA
     assert verdict.start == pytest.approx(3.0, abs=0.5)
@@ -91,15 +77,15 @@ def test_the_demo_says_what_limits_it() -> None:
 
 def test_too_few_task_slots() -> None:
     """2 task slots serve 2 of 8 call slots."""
-    settings = RunSettings(max_in_flight_tasks=2)
-    output = diagnose(workflow(40, ScriptedProvider(latency=LATENCY), settings))
+    beta = ScriptedProvider(latency=LATENCY)
+    output = diagnose(beside_alpha(40, beta, max_in_flight_tasks=2))
     assert share(output, "task_capacity") == pytest.approx(0.75, abs=0.02)
     assert {row.resource for row in named(output, "task_capacity")} <= {"submission"}
 
 
 def test_errors_that_wait_to_be_tried_again() -> None:
     errors = (ErrorWindow(start=0, end=4, status=500),)
-    output = diagnose(workflow(8, ScriptedProvider(latency=LATENCY, errors=errors)))
+    output = diagnose(beside_alpha(8, ScriptedProvider(latency=LATENCY, errors=errors)))
     assert {row.resource for row in named(output, "retry_backoff")} == {BETA}
     assert share(output, "retry_backoff", BETA) > 0.2
     assert share(output, "retry_backoff", ALPHA) == 0.0
@@ -109,7 +95,7 @@ def test_calls_that_hang_until_their_time_out() -> None:
     """From 10 s on beta's calls hang; 1.5 s (3 times the usual) after that they count as slow."""
     hang = (FailureWindow(start=10, end=10.4),)
     beta = ScriptedProvider(latency=LATENCY, timeouts=hang, timeout_seconds=6)
-    output = diagnose(workflow(160, beta))
+    output = diagnose(beside_alpha(160, beta))
     (verdict,) = named(output, "provider_latency")
     assert verdict.resource == BETA
     assert verdict.end - verdict.start == pytest.approx(4.5, abs=0.1)
@@ -131,8 +117,8 @@ def test_no_scenario_of_the_benchmark_shows_a_broken_engine(scenario: str) -> No
 
 def test_a_start_up_ramp_that_holds_the_calls_down() -> None:
     """From 1 to 4 calls at once over 12 s; of 60 calls of 0.5 s, 48 fit in there."""
-    settings = RunSettings(startup_ramp_seconds=12.0)
-    output = diagnose(workflow(60, ScriptedProvider(latency=LATENCY), settings))
+    beta = ScriptedProvider(latency=LATENCY)
+    output = diagnose(beside_alpha(60, beta, startup_ramp_seconds=12.0))
     ramped = named(output, "request_ramp")
     assert {row.resource for row in ramped} <= {ALPHA, BETA}
     assert share(output, "request_ramp") == pytest.approx((3 + 2 + 1) * 4 / (4 * 13.5), abs=0.02)
