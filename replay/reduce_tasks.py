@@ -127,11 +127,11 @@ def _orphan(state: State, event: SchedulerEvent, run: RunInfo) -> Task:
 
 def dependency_ready(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
     old = state.tasks.get(event.task_id or "")
+    task = _new_task(state, event, run)
     if old is not None:
         withdraw(state, old)
-    task = _new_task(state, event, run)
-    if old is not None and task.attempt <= old.attempt and old.result == "deferred":
-        task.attempt = old.attempt + 1
+        if task.attempt <= old.attempt and old.result == "deferred":
+            task.attempt = old.attempt + 1
     group_of(state, task.group)
 
 

@@ -576,6 +576,17 @@ def test_no_payload_breaks_the_fold(events: list[Event], ours: bool) -> None:
     assert stored == state
 
 
+def test_an_event_without_a_task_takes_nothing_from_one_without_a_name() -> None:
+    events: list[Event] = [
+        SchedulerEvent("selected", 0.0, 1, task_id=""),
+        SchedulerEvent("dependency_ready", 0.0, 2),
+    ]
+    state = fold_all(FOREIGN, events)
+    assert state.malformed == {"dependency_ready": 1}
+    assert state.tasks[""].phase == "selected"
+    assert state.groups[""].queued == 1
+
+
 @settings(max_examples=100, deadline=None)
 @given(events=st.lists(hostile_events(600.0), max_size=12), ours=st.booleans())
 def test_no_payload_breaks_what_is_derived(events: list[Event], ours: bool) -> None:
