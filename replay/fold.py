@@ -22,11 +22,11 @@ from replay.timeline import ENDS, CorrelatedRuntimeView
 class FoldOutput(msgspec.Struct):
     """Derived rows, each given out once."""
 
-    leases: list[LeaseRow]
-    attempts: list[AttemptRow]
-    rollup: list[RollupRow]
-    blame: list[BlameRow]
-    verdicts: list[VerdictRow]
+    leases: list[LeaseRow] = []
+    attempts: list[AttemptRow] = []
+    rollup: list[RollupRow] = []
+    blame: list[BlameRow] = []
+    verdicts: list[VerdictRow] = []
 
 
 class _Dump(msgspec.Struct):
@@ -45,7 +45,7 @@ class Fold:
         self._intervals = CorrelatedRuntimeView(run)
         self._rollup = Rollup(run)
         self._diagnosis = Diagnosis(run)
-        self._pending = FoldOutput([], [], [], [], [])
+        self._pending = FoldOutput()
 
     def apply(self, events: Sequence[Event], first_ordinal: int) -> None:
         """Fold events; the first has the ordinal `first_ordinal`, the others follow."""
@@ -71,7 +71,7 @@ class Fold:
     def drain(self) -> FoldOutput:
         """Rows that have become certain since the last time."""
         self._collect()
-        output, self._pending = self._pending, FoldOutput([], [], [], [], [])
+        output, self._pending = self._pending, FoldOutput()
         return output
 
     def open_verdicts(self) -> list[VerdictRow]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,10 +11,12 @@ import msgspec
 
 from engine.events import RunInfo
 from replay.collection import without_collection
-from replay.fold import Fold, FoldOutput
+from replay.fold import Fold
+from replay.recording.batch import FoldDump, FoldedBatch, Keyframe
 from replay.recording.reader import RecordingReader
 from replay.recording.schema import Ending, connect_for_writing, tune_for_writing
-from replay.recording.writer import FoldDump, Keyframe, Prepared, RecordingWriter, prepared
+from replay.recording.writer import RecordingWriter
+from replay.recording.writing_process import WritingProcess
 from replay.sources.base import Batch, BrokenLine, Feed
 from replay.state import State
 
@@ -24,12 +25,13 @@ MOST_EVENTS = 10_000
 BYTES_PER_EVENT = 20
 """From one keyframe to the next: so few events that folding them takes no time that a person sees,
 so many that keyframes of a large state don't outgrow the events."""
-EVENTS_AT_ONCE = 10_000
+EVENTS_AT_ONCE = 1_000
+"""Read, folded and turned into rows together: so many stay in the processor's cache."""
+EVENTS_PER_STEP = 10_000
 FOLD_EVERY = 5_000
 """Events after which the fold itself is kept, for whoever goes on after a crash."""
-CHECKPOINT_EVERY = 2 * 122_880
-"""Events after which the write-ahead log goes into the file, so that memory does not hold them: two
-row groups of DuckDB, which it writes as they are."""
+ALONE_EVENTS = 10_000
+"""So many are written before it pays to start another process for the rest."""
 _REPLAY_EVENTS = 10_000
 _FAST = 1
 """zlib's level: a third of the time of the usual one, and a tenth more bytes."""
@@ -47,25 +49,28 @@ class Ingest:
         feed: Feed,
         target: duckdb.DuckDBPyConnection | Path | str,
         keyframe_every: int | None = None,
-        overlap: bool = False,
+        two_processes: bool = False,
     ) -> None:
         """`keyframe_every`: events from one keyframe to the next; None goes by their size.
 
-        With `overlap` a batch is written while the next one is folded: `last_ordinal` then runs
-        ahead of what `reader` sees.
+        With `two_processes` another one writes what comes once it has started, some time after the
+        first `ALONE_EVENTS`. From then on there is no `reader`, and a batch may be committed long
+        after its `step`.
         """
         self._feed = feed
         self._fixed_every = keyframe_every
         self._keyframe_every = keyframe_every or FEWEST_EVENTS
-        self._writing = ThreadPoolExecutor(1, "recording") if overlap else None
-        self._written: Future[None] | None = None
-        self._owned = not isinstance(target, duckdb.DuckDBPyConnection)
+        self._path = None
         if isinstance(target, duckdb.DuckDBPyConnection):
             self._connection = target
             tune_for_writing(target)
         else:
+            self._path = target
             self._connection = connect_for_writing(target)
         self._writer = RecordingWriter(self._connection)
+        self._two_processes = two_processes
+        self._apart: WritingProcess | None = None
+        self._starting: WritingProcess | None = None
         self.reader = RecordingReader(self._connection)
         self.fold: Fold | None = None
         self._run: RunInfo | None = None
@@ -73,7 +78,6 @@ class Ingest:
         self._position: dict[str, int] = {}
         self._keyframe_ordinal = 0
         self._fold_ordinal = 0
-        self._checkpoint_ordinal = 0
         self._early_broken: list[BrokenLine] = []
         self.finished = self._writer.meta("ending") is not None
         self._resume()
@@ -88,14 +92,62 @@ class Ingest:
         """Of the last event that is in; 0 before the first."""
         return self._ordinal
 
-    def step(self, limit: int = EVENTS_AT_ONCE) -> int:
-        """Poll once, fold, commit. Returns how many events that brought."""
-        if self.finished:
-            return 0
-        with without_collection():
-            return self._step(limit)
+    def step(self, limit: int = EVENTS_PER_STEP) -> int:
+        """Read what there is up to `limit` events, fold, commit. Returns how many events."""
+        taken = 0
+        if not self.finished:
+            with without_collection():
+                while taken < limit and (count := self._take(min(limit - taken, EVENTS_AT_ONCE))):
+                    taken += count
+                self._commit()
+            self._hand_over()
+        return taken
 
-    def _step(self, limit: int) -> int:
+    def finish(self) -> None:
+        """Write what is still open, the last keyframe and how it ended; nothing comes after."""
+        if self.finished:
+            return
+        if self.fold is None:
+            self._begin(self._feed.run or RunInfo(run_id="", name=""), 0)
+        assert self.fold is not None
+        last = self._nothing_new()
+        if self._ordinal > self._keyframe_ordinal:
+            last.keyframes = [self._keyframe(self.fold.state)]
+        lost = self._feed.liveness == "lost"
+        last.output = self.fold.finish(self._feed.outcome, lost)
+        last.broken = self._early_broken
+        last.ending = Ending(self._feed.outcome, lost)
+        self._append(last)
+        self._commit()
+        if self._apart is None:
+            self._writer.checkpoint()
+        else:
+            self._apart.finish()
+        self.finished = True
+
+    def checkpoint(self) -> None:
+        """Move what is committed from the write-ahead log into the file."""
+        self._writer.checkpoint()
+
+    def keep_fold(self) -> None:
+        """Keep the fold as it is now, so that whoever goes on need not fold events again."""
+        if self.fold is not None and not self.finished:
+            kept = self._nothing_new()
+            kept.fold = FoldDump(self._ordinal, self.fold.dump())
+            self._append(kept)
+            self._commit()
+
+    def close(self) -> None:
+        """What is committed stays; with two processes, that may be less than the steps took in."""
+        if self._starting is not None:
+            self._starting.close()
+        if self._apart is not None:
+            self._apart.close()
+        else:
+            self._close_here()
+
+    def _take(self, limit: int) -> int:
+        """Poll once and fold. Returns how many events that brought."""
         batch = self._feed.poll(limit)
         run = self._feed.run
         if self.fold is None:
@@ -105,68 +157,26 @@ class Ingest:
             self._begin(run, batch.first_ordinal - 1)
             batch.broken = self._early_broken + batch.broken
         if batch.events or batch.broken:
-            self._commit(batch, None if run == self._run else run)
+            self._append(self._folded(batch, None if run == self._run else run))
+            self._position = batch.position
+            self._early_broken = []
+            self._run = run
         return len(batch.events)
-
-    def finish(self) -> None:
-        """Write what is still open, the last keyframe and how it ended; nothing comes after."""
-        if self.finished:
-            return
-        if self.fold is None:
-            self._begin(self._feed.run or RunInfo(run_id="", name=""), 0)
-        assert self.fold is not None
-        self._await_writing()
-        keyframes = []
-        if self._ordinal > self._keyframe_ordinal:
-            keyframes.append(self._keyframe(self.fold.state))
-        lost = self._feed.liveness == "lost"
-        output = self.fold.finish(self._feed.outcome, lost)
-        self._writer.append(
-            [],
-            self._ordinal + 1,
-            output,
-            self._position,
-            broken=self._early_broken,
-            keyframes=keyframes,
-            ending=Ending(self._feed.outcome, lost),
-        )
-        self._writer.forget_fold()
-        self._writer.checkpoint()
-        self.finished = True
-
-    def checkpoint(self) -> None:
-        """Move what is committed from the write-ahead log into the file."""
-        self._await_writing()
-        self._writer.checkpoint()
-        self._checkpoint_ordinal = self._ordinal
-
-    def keep_fold(self) -> None:
-        """Keep the fold as it is now, so that whoever goes on need not fold events again."""
-        self._await_writing()
-        if self.fold is not None and not self.finished:
-            dump = FoldDump(self._ordinal, self.fold.dump())
-            nothing = FoldOutput([], [], [], [], [])
-            self._writer.append([], self._ordinal + 1, nothing, self._position, fold=dump)
-
-    def close(self) -> None:
-        if self._writing is not None:
-            self._writing.shutdown()
-        self.reader.close()
-        if self._owned:
-            self._connection.close()
 
     def _begin(self, run: RunInfo, ordinal: int) -> None:
         """An empty recording gets its run and the state before the first event."""
         self.fold = Fold(run)
         self._run = run
         self._ordinal = self._keyframe_ordinal = self._fold_ordinal = ordinal
-        nothing = FoldOutput([], [], [], [], [])
-        keyframes = [self._keyframe(self.fold.state)]
-        self._writer.append([], ordinal + 1, nothing, self._position, keyframes=keyframes, run=run)
+        first = self._nothing_new()
+        first.keyframes, first.run = [self._keyframe(self.fold.state)], run
+        self._append(first)
 
-    def _commit(self, batch: Batch, run: RunInfo | None) -> None:
+    def _folded(self, batch: Batch, run: RunInfo | None) -> FoldedBatch:
         assert self.fold is not None
-        keyframes = []
+        folded = FoldedBatch(
+            batch.events, batch.first_ordinal, batch.position, broken=batch.broken, run=run
+        )
         events, first = batch.events, batch.first_ordinal
         while events:
             room = max(1, self._keyframe_every - (self._ordinal - self._keyframe_ordinal))
@@ -175,44 +185,40 @@ class Ingest:
             first += len(some)
             self._ordinal = first - 1
             if len(some) == room:
-                keyframes.append(self._keyframe(self.fold.state))
+                folded.keyframes.append(self._keyframe(self.fold.state))
                 self._keyframe_ordinal = self._ordinal
-        output, fold = self.fold.drain(), None
+        folded.output = self.fold.drain()
         if self._ordinal - self._fold_ordinal >= FOLD_EVERY:
-            fold = FoldDump(self._ordinal, self.fold.dump())
+            folded.fold = FoldDump(self._ordinal, self.fold.dump())
             self._fold_ordinal = self._ordinal
-        rows = prepared(
-            batch.events,
-            batch.first_ordinal,
-            output,
-            batch.position,
-            broken=batch.broken,
-            keyframes=keyframes,
-            fold=fold,
-            run=run,
-        )
-        self._await_writing()
-        checkpoint = self._ordinal - self._checkpoint_ordinal >= CHECKPOINT_EVERY
-        if checkpoint:
-            self._checkpoint_ordinal = self._ordinal
-        if self._writing is None:
-            self._write(rows, checkpoint)
-        else:
-            self._written = self._writing.submit(self._write, rows, checkpoint)
-        self._position = batch.position
-        self._early_broken = []
-        if run is not None:
-            self._run = run
+        return folded
 
-    def _write(self, rows: Prepared, checkpoint: bool) -> None:
-        self._writer.commit(rows)
-        if checkpoint:
-            self._writer.checkpoint()
+    def _nothing_new(self) -> FoldedBatch:
+        return FoldedBatch([], self._ordinal + 1, self._position)
 
-    def _await_writing(self) -> None:
-        written, self._written = self._written, None
-        if written is not None:
-            written.result()
+    def _append(self, batch: FoldedBatch) -> None:
+        (self._apart or self._writer).append(batch)
+
+    def _commit(self) -> None:
+        if self._apart is None:  # else the other side sees to that
+            self._writer.commit()
+
+    def _hand_over(self) -> None:
+        """Once it pays, have another process started, and once it is, have it write."""
+        if not self._two_processes or self._path is None or self._apart is not None:
+            return
+        if self._starting is None:
+            if self._ordinal >= ALONE_EVENTS:
+                self._starting = WritingProcess()
+        elif self._starting.ready:
+            self._close_here()
+            self._apart, self._starting = self._starting, None
+            self._apart.open(self._path)
+
+    def _close_here(self) -> None:
+        self.reader.close()
+        if self._path is not None:
+            self._connection.close()
 
     def _keyframe(self, state: State) -> Keyframe:
         data = zlib.compress(msgspec.msgpack.encode(state), _FAST)
@@ -246,6 +252,6 @@ class Ingest:
         self._ordinal = point.ordinal
         self._position = point.position
         self._keyframe_ordinal = last
-        self._fold_ordinal = self._checkpoint_ordinal = point.ordinal
+        self._fold_ordinal = point.ordinal
         if point.position:
             self._feed.resume(point.position, point.ordinal + 1)

@@ -83,14 +83,14 @@ def finish_import(folder: RunFolder) -> None:
     try:
         if lock.try_acquire():
             with lock:
-                _record(folder, lambda: False)
+                _record(folder, lambda: False, two_processes=True)
     except OSError as error:
         raise SourceError(
             f"The import of {folder.path} can't be completed: {error.strerror}.", exit_code=4
         ) from error
 
 
-def _record(folder: RunFolder, stopped: Callable[[], bool]) -> bool:
+def _record(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool = False) -> bool:
     """Import until the end, surviving a recording that fails for a time. False if stopped."""
     shutil.rmtree(folder.path / _IMPORTED, ignore_errors=True)
     record = read_record(folder)
@@ -100,7 +100,7 @@ def _record(folder: RunFolder, stopped: Callable[[], bool]) -> bool:
     failures = 0
     while not stopped():
         try:
-            return _import(folder, stopped)
+            return _import(folder, stopped, two_processes)
         except duckdb.Error as error:
             # A full disk closes the database until it is opened again; the journal keeps all.
             failures = 0 if folder.producer_lives else failures + 1
@@ -116,10 +116,10 @@ def _record(folder: RunFolder, stopped: Callable[[], bool]) -> bool:
     return False
 
 
-def _import(folder: RunFolder, stopped: Callable[[], bool]) -> bool:
+def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool) -> bool:
     """One connection's work. True once the whole journal is in the recording."""
     feed = open_journal(folder, patient=True)
-    ingest = Ingest(feed, folder.recording, overlap=True)
+    ingest = Ingest(feed, folder.recording, two_processes=two_processes)
     try:
         began = idle_since = time.monotonic()
         checkpointed = True

@@ -47,7 +47,7 @@ def whole_recording(target: str | Path, narrate: Narrate) -> Iterator[Path]:
 
 
 def _take_all(feed: Feed, path: Path) -> None:
-    ingest = Ingest(feed, path, overlap=True)
+    ingest = Ingest(feed, path, two_processes=True)
     try:
         while ingest.step():
             pass

@@ -1,33 +1,25 @@
-"""`RecordingWriter`: one batch of a run into DuckDB, all of it or none."""
+"""`RecordingWriter`: batches of a run into DuckDB, each commit whole or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import duckdb
 import msgspec
 import pyarrow as pa
 
-from engine.events import SCHEMA_VERSION, Event, RunInfo
+from engine.events import SCHEMA_VERSION, RunInfo
 from engine.events.run_folder import installed_versions
 from replay.diagnosis.memory import DIAGNOSIS_VERSION
-from replay.fold import FoldOutput
+from replay.recording.batch import FoldDump, FoldedBatch
 from replay.recording.rows import arrow_table, event_row, verdict_row
-from replay.recording.schema import Ending, create_tables
-from replay.sources.base import BrokenLine
+from replay.recording.schema import create_tables
 
-
-class Keyframe(NamedTuple):
-    ordinal: int
-    t: float
-    state: bytes
-    """zlib-compressed msgpack of a `State`."""
-
-
-class FoldDump(NamedTuple):
-    ordinal: int
-    data: bytes
+CHECKPOINT_EVERY = 122_880
+"""Events after which the write-ahead log goes into the file, so that memory does not hold them: two
+row groups of DuckDB, which it writes as they are."""
 
 
 class ResumePoint(NamedTuple):
@@ -38,53 +30,15 @@ class ResumePoint(NamedTuple):
     fold: FoldDump | None
 
 
-class Prepared(NamedTuple):
-    """One batch in the form in which it is written."""
+@dataclass
+class _Pending:
+    """What was appended and is not committed."""
 
-    tables: dict[str, pa.Table]
-    meta: dict[str, str]
-    position: dict[str, int]
-    ordinal: int
-    fold: FoldDump | None
-
-
-def prepared(
-    events: Sequence[Event],
-    first_ordinal: int,
-    output: FoldOutput,
-    position: dict[str, int],
-    *,
-    broken: Sequence[BrokenLine] = (),
-    keyframes: Sequence[Keyframe] = (),
-    fold: FoldDump | None = None,
-    run: RunInfo | None = None,
-    ending: Ending | None = None,
-) -> Prepared:
-    """See `RecordingWriter.append`."""
-    rows: dict[str, Iterable[Sequence[object]]] = {
-        "events": [
-            event_row(ordinal, event) for ordinal, event in enumerate(events, first_ordinal)
-        ],
-        "leases": [msgspec.structs.astuple(row) for row in output.leases],
-        "attempts": [msgspec.structs.astuple(row) for row in output.attempts],
-        "rollup": [msgspec.structs.astuple(row) for row in output.rollup],
-        "blame": [msgspec.structs.astuple(row) for row in output.blame],
-        "verdicts": [verdict_row(row) for row in output.verdicts],
-        "broken_lines": [msgspec.structs.astuple(row) for row in broken],
-        "keyframes": keyframes,
-    }
-    meta = {}
-    if run is not None:
-        meta["run"] = msgspec.json.encode(run).decode()
-    if ending is not None:
-        meta["ending"] = msgspec.json.encode(ending).decode()
-    return Prepared(
-        {table: arrow_table(table, some) for table, some in rows.items() if some},
-        meta,
-        position,
-        first_ordinal + len(events) - 1,
-        fold,
-    )
+    tables: dict[str, list[pa.Table]] = field(default_factory=dict)
+    events: int = 0
+    run: RunInfo | None = None
+    fold: FoldDump | None = None
+    last: FoldedBatch | None = None
 
 
 class RecordingWriter:
@@ -92,6 +46,8 @@ class RecordingWriter:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
+        self._since_checkpoint = 0
+        self._pending = _Pending()
         create_tables(connection)
         if self.meta("schema_version") is None:
             self.set_meta("schema_version", str(SCHEMA_VERSION))
@@ -118,55 +74,49 @@ class RecordingWriter:
         dump = None if fold is None else FoldDump(fold_ordinal, bytes(fold))
         return ResumePoint(msgspec.json.decode(position, type=dict[str, int]), ordinal, dump)
 
-    def append(
-        self,
-        events: Sequence[Event],
-        first_ordinal: int,
-        output: FoldOutput,
-        position: dict[str, int],
-        *,
-        broken: Sequence[BrokenLine] = (),
-        keyframes: Sequence[Keyframe] = (),
-        fold: FoldDump | None = None,
-        run: RunInfo | None = None,
-        ending: Ending | None = None,
-    ) -> None:
-        """Commit a batch with all that follows from it. `run` only where it changed."""
-        self.commit(
-            prepared(
-                events,
-                first_ordinal,
-                output,
-                position,
-                broken=broken,
-                keyframes=keyframes,
-                fold=fold,
-                run=run,
-                ending=ending,
-            )
-        )
+    @property
+    def uncommitted(self) -> int:
+        """Events appended since the last commit."""
+        return self._pending.events
 
-    def commit(self, batch: Prepared) -> None:
-        """All of it or none."""
+    def append(self, batch: FoldedBatch) -> None:
+        """Have it written with the next commit."""
+        pending = self._pending
+        for table, rows in _rows(batch).items():
+            if rows:
+                pending.tables.setdefault(table, []).append(arrow_table(table, rows))
+        pending.last = batch
+        pending.run = batch.run or pending.run
+        pending.fold = batch.fold or pending.fold
+        pending.events += len(batch.events)
+
+    def commit(self) -> None:
+        """All that was appended since the last commit, or nothing."""
+        pending, self._pending = self._pending, _Pending()
+        if pending.last is None:
+            return
         connection = self._connection
         connection.execute("BEGIN TRANSACTION")
         try:
-            for table, rows in batch.tables.items():
-                self._insert(table, rows)
-            for key, value in batch.meta.items():
-                self.set_meta(key, value)
-            self._set_resume(batch.position, batch.ordinal, batch.fold)
+            for table, parts in pending.tables.items():
+                self._insert(table, pa.concat_tables(parts))
+            if pending.run is not None:
+                self.set_meta("run", msgspec.json.encode(pending.run).decode())
+            if pending.last.ending is not None:
+                self.set_meta("ending", msgspec.json.encode(pending.last.ending).decode())
+            self._set_resume(pending.last, pending.fold)
             connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
-
-    def forget_fold(self) -> None:
-        """A finished recording needs none."""
-        self._connection.execute("UPDATE resume SET fold = NULL, fold_ordinal = NULL")
+        self._since_checkpoint += pending.events
+        if self._since_checkpoint >= CHECKPOINT_EVERY:
+            self.checkpoint()
 
     def checkpoint(self) -> None:
+        """Move what is committed from the write-ahead log into the file."""
         self._connection.execute("CHECKPOINT")
+        self._since_checkpoint = 0
 
     def _insert(self, table: str, rows: pa.Table) -> None:
         self._connection.register("incoming", rows)
@@ -175,14 +125,16 @@ class RecordingWriter:
         finally:
             self._connection.unregister("incoming")
 
-    def _set_resume(self, position: dict[str, int], ordinal: int, fold: FoldDump | None) -> None:
-        place = msgspec.json.encode(position).decode()
+    def _set_resume(self, last: FoldedBatch, fold: FoldDump | None) -> None:
+        place = msgspec.json.encode(last.position).decode()
         execute = self._connection.execute
         if execute("SELECT count(*) FROM resume").fetchone() == (0,):
-            execute("INSERT INTO resume VALUES (?, ?, NULL, NULL)", [place, ordinal])
+            execute("INSERT INTO resume VALUES (?, ?, NULL, NULL)", [place, last.last_ordinal])
         else:
-            execute("UPDATE resume SET position = ?, ordinal = ?", [place, ordinal])
-        if fold is not None:
+            execute("UPDATE resume SET position = ?, ordinal = ?", [place, last.last_ordinal])
+        if last.ending is not None:  # Who would go on?
+            execute("UPDATE resume SET fold_ordinal = NULL, fold = NULL")
+        elif fold is not None:
             execute("UPDATE resume SET fold_ordinal = ?, fold = ?", [fold.ordinal, fold.data])
 
     def _roll_back(self) -> None:
@@ -190,3 +142,21 @@ class RecordingWriter:
             self._connection.execute("ROLLBACK")
         except duckdb.Error:
             return  # the failure itself ended the transaction, or the database with it
+
+
+def _rows(batch: FoldedBatch) -> dict[str, Sequence[Sequence[object]]]:
+    """Rows by table."""
+    astuple, output = msgspec.structs.astuple, batch.output
+    return {
+        "events": [
+            event_row(ordinal, event)
+            for ordinal, event in enumerate(batch.events, batch.first_ordinal)
+        ],
+        "leases": [astuple(row) for row in output.leases],
+        "attempts": [astuple(row) for row in output.attempts],
+        "rollup": [astuple(row) for row in output.rollup],
+        "blame": [astuple(row) for row in output.blame],
+        "verdicts": [verdict_row(row) for row in output.verdicts],
+        "broken_lines": [astuple(row) for row in batch.broken],
+        "keyframes": batch.keyframes,
+    }

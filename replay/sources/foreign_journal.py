@@ -128,7 +128,7 @@ class ForeignJournalFeed:
 
     def _read(self, limit: int, broken: list[BrokenLine]) -> int:
         """Take whole lines of this segment. Returns how many; 0 if there is none now."""
-        lines = self._reader.lines()[:limit]
+        lines = self._reader.lines(limit)
         taken = 0
         for line in lines:
             own = line.startswith((b'{"stream":"header"', b'{"stream":"end"'))
@@ -209,7 +209,7 @@ def open_journal(folder: RunFolder, *, patient: bool = False) -> JournalFeed | F
     """The journal of a run, in whosever words it is; `patient` as for `ForeignJournalFeed`."""
     reader = SegmentReader(folder)
     try:
-        lines = reader.lines()
+        lines = reader.lines(1)
         header = own_line(clean_line(lines[0])) if lines else None
     except BROKEN:
         header = None

@@ -102,7 +102,7 @@ class JournalFeed:
         """Start at the newest segment whose header stands there whole; False if there is none."""
         for number in reversed(self._folder.segment_numbers()):
             self._reader.go(Place(number, 0, 0))
-            lines = self._reader.lines()
+            lines = self._reader.lines(1)
             if not lines:
                 continue
             try:
@@ -131,7 +131,7 @@ class JournalFeed:
 
     def _read(self, limit: int, events: list[Event], broken: list[BrokenLine]) -> bool:
         """Take at most `limit` whole lines. False if there is none now."""
-        lines = self._reader.lines()[:limit]
+        lines = self._reader.lines(limit)
         first = self._reader.place.line
         taken = 0
         complete, append = self._header.complete, events.append

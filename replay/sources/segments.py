@@ -28,11 +28,14 @@ class SegmentReader:
         self.place = Place(1, 0, 0)
         self._fd = -1
         self._torn_reported = False
+        self._ahead: list[bytes] = []
+        self._taken = 0
 
     def go(self, place: Place) -> None:
         self.close()
         self.place = place
         self._torn_reported = False
+        self._ahead = []
 
     @property
     def followed(self) -> bool:
@@ -43,25 +46,23 @@ class SegmentReader:
         """To the next segment."""
         self.go(Place(self.place.segment + 1, 0, 0))
 
-    def lines(self) -> list[bytes]:
-        """The next whole lines of this segment, without newline; none if there are none now.
+    def lines(self, limit: int) -> list[bytes]:
+        """At most `limit` next whole lines of this segment, without newline; none if none is there.
 
         They are not taken: `take` says how many were used.
         """
-        size = _BLOCK
-        data = self.block(size)
-        while len(data) == size and b"\n" not in data and size < MAX_LINE:
-            size *= 4
-            data = self.block(size)
-        parts = data.split(b"\n")
-        parts.pop()
-        return parts
+        if not self._ahead:
+            self._ahead, self._taken = self._read_block(), 0
+        return self._ahead[self._taken : self._taken + limit]
 
     def take(self, lines: list[bytes]) -> None:
         """The first lines of `lines()` are used: go on behind them."""
         segment, offset, line = self.place
         used = sum(map(len, lines)) + len(lines)
         self.place = Place(segment, offset + used, line + len(lines))
+        self._taken += len(lines)
+        if self._taken == len(self._ahead):
+            self._ahead = []
 
     def block(self, size: int) -> bytes:
         """Bytes from the current place; none where the segment can't be opened (any more)."""
@@ -97,3 +98,13 @@ class SegmentReader:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _read_block(self) -> list[bytes]:
+        size = _BLOCK
+        data = self.block(size)
+        while len(data) == size and b"\n" not in data and size < MAX_LINE:
+            size *= 4
+            data = self.block(size)
+        parts = data.split(b"\n")
+        parts.pop()
+        return parts

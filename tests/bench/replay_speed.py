@@ -38,7 +38,7 @@ from engine.workflow.load import LoadedWorkflow
 from replay.diagnosis.recompute import Recomputed
 from replay.diagnosis.report import build_report
 from replay.fold import Fold
-from replay.recording.ingest import EVENTS_AT_ONCE, Ingest
+from replay.recording.ingest import EVENTS_PER_STEP, Ingest
 from replay.recording.reader import open_recording
 from replay.reducer import begin, reduce
 from replay.sources.base import Feed
@@ -159,8 +159,8 @@ def measure_in_memory(bench: Bench, folder: RunFolder, count: int) -> None:
     bench.measure("fold (with rows and diagnosis)", count, lambda: fold.apply(events, 1))
 
 
-def ingest(feed: Feed, path: Path, limit: int = EVENTS_AT_ONCE) -> None:
-    taken = Ingest(feed, path, overlap=True)
+def ingest(feed: Feed, path: Path, limit: int = EVENTS_PER_STEP) -> None:
+    taken = Ingest(feed, path, two_processes=True)
     while feed.liveness in ("live", "waiting"):
         taken.step(limit)
     taken.finish()

@@ -19,7 +19,7 @@ Play = Callable[..., tuple[RunInfo, list[Event]]]
 
 
 def joined(*parts: FoldOutput) -> FoldOutput:
-    whole = FoldOutput([], [], [], [], [])
+    whole = FoldOutput()
     for part in parts:
         for name in whole.__struct_fields__:
             getattr(whole, name).extend(getattr(part, name))

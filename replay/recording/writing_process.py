@@ -1,0 +1,166 @@
+"""`WritingProcess`: a recording that is written on another core than the one that folds its events.
+
+Both ends are here. The other one says that it is ready, then gets the path of the recording and
+batches as `encode_batch` makes them, each after eight bytes of length; a length of zero says that
+all were sent. It commits many of them at once and says nothing more unless it fails. A thread would
+not do: building rows holds the lock that folding needs.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import IO
+
+import duckdb
+
+from replay.collection import without_collection
+from replay.recording.batch import FoldedBatch, decode_batch, encode_batch
+from replay.recording.schema import connect_for_writing
+from replay.recording.writer import RecordingWriter
+
+EVENTS_PER_COMMIT = 10_000
+MOST_WAITING = 20
+"""Batches that the other side holds encoded; then the sender waits."""
+PIPE_BYTES = 1 << 20
+SWITCH_SECONDS = 0.001
+"""After so long the thread that reads the pipe gets its turn."""
+_LENGTH_BYTES = 8
+_READY = b"ready\n"
+
+
+class WritingProcess:
+    """The near end. Raises `duckdb.Error` where the other fails; what it committed stays."""
+
+    def __init__(self) -> None:
+        # -P: the folder headgate is started in must not shadow its modules. Its own session: what a
+        # terminal interrupts is the sender, and the end of its pipe is the end of this one.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "replay.recording.writing_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            pipesize=PIPE_BYTES,
+            bufsize=0,
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Has it started, which takes a moment? To be asked until it has."""
+        stdout = _pipe(self._process.stdout)
+        os.set_blocking(stdout.fileno(), False)
+        said = stdout.read(len(_READY))
+        os.set_blocking(stdout.fileno(), True)
+        return said == _READY
+
+    def open(self, path: Path | str) -> None:
+        """The recording belongs to it from now on; nobody here has it open."""
+        self._send(os.fsencode(path))
+
+    def append(self, batch: FoldedBatch) -> None:
+        """Have it committed, with others and in order, at the other side's own time."""
+        self._send(encode_batch(batch))
+
+    def finish(self) -> None:
+        """Returns once all is in the file and the file is closed."""
+        self._send(b"")
+        if self._process.wait() != 0:
+            raise self._failure()
+
+    def close(self) -> None:
+        """Ends the other side; what it has not committed by now is lost, unless it had finished."""
+        self._process.kill()
+        self._process.wait()
+        _pipe(self._process.stdin).close()
+        _pipe(self._process.stdout).close()
+
+    def _send(self, data: bytes) -> None:
+        pipe = _pipe(self._process.stdin)
+        try:
+            _write(pipe, len(data).to_bytes(_LENGTH_BYTES, "big"))
+            _write(pipe, data)
+        except BrokenPipeError:
+            raise self._failure() from None
+
+    def _failure(self) -> duckdb.Error:
+        code = self._process.wait()
+        said = _pipe(self._process.stdout).read().decode(errors="replace").strip()
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return duckdb.Error(said or f"The process that writes it ended with {how}.")
+
+
+def main() -> int:
+    """The other side. Exit codes: 0 all is written, 1 it is not, for the reason on stdout."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    os.write(1, _READY)
+    received: queue.Queue[bytes | None] = queue.Queue(MOST_WAITING)
+    threading.Thread(target=_receive, args=(received,), daemon=True).start()
+    try:
+        path = received.get()
+        return 0 if path and _write_all(os.fsdecode(path), received) else 1
+    except Exception as error:
+        sys.stdout.write(str(error) or type(error).__name__)
+        return 1
+
+
+def _write_all(path: str, received: queue.Queue[bytes | None]) -> bool:
+    """False if the sender is gone without an end: then the rest would be of no use."""
+    connection = connect_for_writing(path)
+    writer = RecordingWriter(connection)
+    with without_collection():
+        while data := received.get():
+            writer.append(decode_batch(data))
+            if writer.uncommitted >= EVENTS_PER_COMMIT:
+                writer.commit()
+    if data is not None:
+        writer.commit()
+        writer.checkpoint()
+    connection.close()
+    return data is not None
+
+
+def _receive(received: queue.Queue[bytes | None]) -> None:
+    """What was sent, to the empty one, or None where the pipe ends without it."""
+    with open(0, "rb", buffering=0, closefd=False) as pipe:
+        while (length := _read(pipe, _LENGTH_BYTES)) is not None:
+            data = _read(pipe, int.from_bytes(length, "big"))
+            received.put(data)
+            if not data:
+                return
+    received.put(None)
+
+
+def _read(pipe: IO[bytes], size: int) -> bytes | None:
+    """None if the pipe ends before."""
+    data = bytearray(size)
+    room = memoryview(data)
+    while room:
+        count = pipe.readinto(room)  # type: ignore[attr-defined]
+        if not count:
+            return None
+        room = room[count:]
+    return bytes(data)
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None
+    return pipe
+
+
+def _write(pipe: IO[bytes], data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[pipe.write(rest) :]
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # all is closed, and somebody waits

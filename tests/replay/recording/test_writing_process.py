@@ -1,0 +1,209 @@
+"""Real processes: what the other side writes, and how either side's end is taken."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from engine.events import Event, RunInfo, SchedulerEvent
+from engine.events.run_folder import RunFolder
+from replay.fold import FoldOutput
+from replay.recording.batch import FoldDump, FoldedBatch, Keyframe, decode_batch, encode_batch
+from replay.recording.ingest import Ingest
+from replay.recording.reader import RecordingReader, open_recording
+from replay.recording.schema import Ending
+from replay.recording.whole import whole_recording
+from replay.recording.writing_process import WritingProcess
+from replay.rows import BlameRow
+from replay.sources.base import BrokenLine, SourceError
+from replay.sources.journal import JournalFeed
+
+Play = Callable[..., tuple[RunInfo, list[Event]]]
+WriteJournal = Callable[..., RunFolder]
+Derived = Callable[[RunInfo, list[Event]], FoldOutput]
+Kept = Callable[[RecordingReader], FoldOutput]
+Started = list[WritingProcess]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    """Every import is given to another process at once, and waits for it."""
+    processes: Started = []
+
+    class Prompt(WritingProcess):
+        def __init__(self) -> None:
+            super().__init__()
+            processes.append(self)
+
+        @property
+        def ready(self) -> bool:
+            while not super().ready:
+                assert self._process.poll() is None
+            return True
+
+    monkeypatch.setattr("replay.recording.ingest.WritingProcess", Prompt)
+    monkeypatch.setattr("replay.recording.ingest.ALONE_EVENTS", 1)
+    monkeypatch.setattr("replay.recording.ingest.EVENTS_PER_STEP", 20)
+    monkeypatch.setattr("replay.recording.ingest.FOLD_EVERY", 30)
+    return processes
+
+
+def begin(folder: RunFolder) -> Ingest:
+    """Handed over, with more than half of the events still to come."""
+    ingest = Ingest(JournalFeed(folder), folder.recording, 50, two_processes=True)
+    assert [ingest.step(20) for _ in range(2)] == [20, 20]
+    return ingest
+
+
+def kill(process: WritingProcess) -> None:
+    os.kill(process._process.pid, signal.SIGKILL)
+
+
+def end(ingest: Ingest) -> None:
+    while ingest.step(20):
+        pass
+    ingest.finish()
+
+
+def test_two_processes_write_what_one_does(
+    play: Play,
+    write_journal: WriteJournal,
+    derived: Derived,
+    kept: Kept,
+    started: Started,
+) -> None:
+    run, events = play(3, row_groups=6)
+    folder = write_journal(run, events, segments=3)
+    ingest = begin(folder)
+    end(ingest)
+    assert ingest.finished
+    ingest.close()
+    assert len(started) == 1
+    reader = open_recording(folder.recording)
+    assert reader.events(1, 10**9) == list(enumerate(events, 1))
+    assert kept(reader) == derived(run, events)
+    assert reader.status().complete
+    reader.close()
+
+
+def test_any_batch_arrives_as_it_was_sent() -> None:
+    batch = FoldedBatch(
+        [SchedulerEvent("selected", 0.5, 1, diagnostics={"huge": 10**40, "é": [None, 1.5]})],
+        7,
+        {"segment": 1},
+        FoldOutput(blame=[BlameRow(3, "run", "", None, "alpha", "working", float("inf"))]),
+        [BrokenLine(3, "broken JSON")],
+        [Keyframe(7, float("-inf"), b"\x00\xff")],
+        FoldDump(7, b"\x01"),
+        RunInfo("r1", "run", configuration={"huge": -(10**40)}),
+        Ending("success", False),
+    )
+    again = decode_batch(encode_batch(batch))
+    assert again == batch
+    assert decode_batch(encode_batch(FoldedBatch([], 1, {}))) == FoldedBatch([], 1, {})
+
+
+def test_an_import_goes_on_where_the_other_side_was_killed(
+    play: Play, write_journal: WriteJournal, derived: Derived, kept: Kept, started: Started
+) -> None:
+    run, events = play(8, row_groups=6)
+    folder = write_journal(run, events)
+    ingest = begin(folder)
+    kill(started[0])
+    with pytest.raises(duckdb.Error, match="ended with signal 9"):
+        end(ingest)
+    ingest.close()
+    again = Ingest(JournalFeed(folder), folder.recording, 50, two_processes=True)
+    assert again.last_ordinal == 40
+    end(again)
+    again.close()
+    reader = open_recording(folder.recording)
+    assert reader.events(1, 10**9) == list(enumerate(events, 1))
+    assert kept(reader) == derived(run, events)
+    reader.close()
+
+
+def before_opening(
+    monkeypatch: pytest.MonkeyPatch, act: Callable[[WritingProcess, Path | str], None]
+) -> None:
+    open_it = WritingProcess.open
+
+    def act_and_open(self: WritingProcess, path: Path | str) -> None:
+        act(self, path)
+        open_it(self, path)
+
+    monkeypatch.setattr(WritingProcess, "open", act_and_open)
+
+
+def test_what_the_other_side_can_not_do_is_told(
+    play: Play, write_journal: WriteJournal, started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, events = play(8, row_groups=6)
+    folder = write_journal(run, events)
+    taken: list[duckdb.DuckDBPyConnection] = []
+    before_opening(monkeypatch, lambda _, path: taken.append(duckdb.connect(str(path))))
+    ingest = begin(folder)
+    with pytest.raises(duckdb.Error, match="lock"):
+        end(ingest)
+    ingest.close()
+    taken[0].close()
+
+
+def test_a_reading_whose_writer_fails_is_one_sentence(
+    play: Play, write_journal: WriteJournal, started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, events = play(8, row_groups=6)
+    folder = write_journal(run, events)
+    before_opening(monkeypatch, lambda process, _: kill(process))
+    with (
+        pytest.raises(SourceError, match=r"can't be read .* ended with signal 9"),
+        whole_recording(folder.segment(1), lambda _: None),
+    ):
+        pass
+
+
+def test_the_other_side_ends_with_its_sender(tmp_path: Path) -> None:
+    path = tmp_path / "recording.duckdb"
+    process = WritingProcess()
+    process.open(path)
+    process.append(FoldedBatch([SchedulerEvent("selected", 0.5, 1)], 1, {}))
+    assert process._process.stdin is not None
+    process._process.stdin.close()
+    assert process._process.wait() == 1
+    with duckdb.connect(str(path)) as connection:  # nobody holds it, and no half of it is there
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (0,)
+    process.close()
+
+
+def test_an_import_that_is_given_up_leaves_no_process(
+    play: Play, write_journal: WriteJournal, started: Started
+) -> None:
+    run, events = play(8, row_groups=6)
+    folder = write_journal(run, events)
+    ingest = begin(folder)
+    assert ingest.step(20) == 20
+    ingest.close()
+    assert started[0]._process.returncode == -signal.SIGKILL
+    with duckdb.connect(str(folder.recording)) as connection:
+        assert connection.execute("SELECT ordinal FROM resume").fetchone() == (40,)
+
+
+def test_a_few_events_start_no_process(
+    play: Play, write_journal: WriteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    run, events = play(8, row_groups=6)
+    folder = write_journal(run, events)
+    with whole_recording(folder.segment(1), lambda _: None) as path:
+        reader = open_recording(path)
+        assert reader.bounds().last_ordinal == len(events)
+        reader.close()
