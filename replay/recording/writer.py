@@ -17,7 +17,7 @@ from replay.recording.batch import FoldDump, FoldedBatch
 from replay.recording.rows import arrow_table, event_row, verdict_row
 from replay.recording.schema import create_tables
 
-CHECKPOINT_EVERY = 122_880
+CHECKPOINT_EVERY = 2 * 122_880
 """Events after which the write-ahead log goes into the file, so that memory does not hold them: two
 row groups of DuckDB, which it writes as they are."""
 
@@ -36,6 +36,7 @@ class _Pending:
 
     tables: dict[str, list[pa.Table]] = field(default_factory=dict)
     events: int = 0
+    bytes: int = 0
     run: RunInfo | None = None
     fold: FoldDump | None = None
     last: FoldedBatch | None = None
@@ -44,8 +45,11 @@ class _Pending:
 class RecordingWriter:
     """Owns a connection's tables. Raises `duckdb.Error`; what was committed before stays."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, checkpoint_every: int = CHECKPOINT_EVERY
+    ) -> None:
         self._connection = connection
+        self._checkpoint_every = checkpoint_every
         self._since_checkpoint = 0
         self._pending = _Pending()
         create_tables(connection)
@@ -76,15 +80,17 @@ class RecordingWriter:
 
     @property
     def uncommitted(self) -> int:
-        """Events appended since the last commit."""
-        return self._pending.events
+        """Bytes of rows appended since the last commit, in memory."""
+        return self._pending.bytes
 
     def append(self, batch: FoldedBatch) -> None:
         """Have it written with the next commit."""
         pending = self._pending
         for table, rows in _rows(batch).items():
             if rows:
-                pending.tables.setdefault(table, []).append(arrow_table(table, rows))
+                part = arrow_table(table, rows)
+                pending.tables.setdefault(table, []).append(part)
+                pending.bytes += part.nbytes
         pending.last = batch
         pending.run = batch.run or pending.run
         pending.fold = batch.fold or pending.fold
@@ -110,7 +116,7 @@ class RecordingWriter:
             self._roll_back()
             raise
         self._since_checkpoint += pending.events
-        if self._since_checkpoint >= CHECKPOINT_EVERY:
+        if self._since_checkpoint >= self._checkpoint_every:
             self.checkpoint()
 
     def checkpoint(self) -> None:

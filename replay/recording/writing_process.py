@@ -9,11 +9,11 @@ not do: building rows holds the lock that folding needs.
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from pathlib import Path
 from typing import IO
 
@@ -24,9 +24,12 @@ from replay.recording.batch import FoldedBatch, decode_batch, encode_batch
 from replay.recording.schema import connect_for_writing
 from replay.recording.writer import RecordingWriter
 
-EVENTS_PER_COMMIT = 10_000
-MOST_WAITING = 20
-"""Batches that the other side holds encoded; then the sender waits."""
+BYTES_PER_COMMIT = 8 << 20
+"""Of rows: the longer a commit, the less it costs, and the more waits at the end for the last."""
+BYTES_AHEAD = 32 << 20
+"""So much of what was sent may wait to be written; then the sender waits."""
+CHECKPOINT_EVERY = 122_880
+"""Events: a row group. More often than one process would, since nothing waits but at the end."""
 PIPE_BYTES = 1 << 20
 SWITCH_SECONDS = 0.001
 """After so long the thread that reads the pipe gets its turn."""
@@ -100,8 +103,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_SECONDS)
     os.write(1, _READY)
-    received: queue.Queue[bytes | None] = queue.Queue(MOST_WAITING)
-    threading.Thread(target=_receive, args=(received,), daemon=True).start()
+    received = _Inbox()
+    threading.Thread(target=received.fill, daemon=True).start()
     try:
         path = received.get()
         return 0 if path and _write_all(os.fsdecode(path), received) else 1
@@ -110,14 +113,14 @@ def main() -> int:
         return 1
 
 
-def _write_all(path: str, received: queue.Queue[bytes | None]) -> bool:
+def _write_all(path: str, received: _Inbox) -> bool:
     """False if the sender is gone without an end: then the rest would be of no use."""
     connection = connect_for_writing(path)
-    writer = RecordingWriter(connection)
+    writer = RecordingWriter(connection, CHECKPOINT_EVERY)
     with without_collection():
         while data := received.get():
             writer.append(decode_batch(data))
-            if writer.uncommitted >= EVENTS_PER_COMMIT:
+            if writer.uncommitted >= BYTES_PER_COMMIT:
                 writer.commit()
     if data is not None:
         writer.commit()
@@ -126,15 +129,34 @@ def _write_all(path: str, received: queue.Queue[bytes | None]) -> bool:
     return data is not None
 
 
-def _receive(received: queue.Queue[bytes | None]) -> None:
-    """What was sent, to the empty one, or None where the pipe ends without it."""
-    with open(0, "rb", buffering=0, closefd=False) as pipe:
-        while (length := _read(pipe, _LENGTH_BYTES)) is not None:
-            data = _read(pipe, int.from_bytes(length, "big"))
-            received.put(data)
-            if not data:
-                return
-    received.put(None)
+class _Inbox:
+    """What was sent and not taken yet: read by a thread, so that a commit need not hold it up."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[bytes | None] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+
+    def get(self) -> bytes | None:
+        """The next message; empty after the last one, None where the pipe ends without that."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting)
+            data = self._waiting.popleft()
+            self._bytes -= len(data or b"")
+            self._changed.notify()
+            return data
+
+    def fill(self) -> None:
+        with open(0, "rb", buffering=0, closefd=False) as pipe:
+            data: bytes | None = b"some"
+            while data:
+                length = _read(pipe, _LENGTH_BYTES)
+                data = None if length is None else _read(pipe, int.from_bytes(length, "big"))
+                with self._changed:
+                    self._changed.wait_for(lambda: self._bytes < BYTES_AHEAD)
+                    self._waiting.append(data)
+                    self._bytes += len(data or b"")
+                    self._changed.notify()
 
 
 def _read(pipe: IO[bytes], size: int) -> bytes | None:
