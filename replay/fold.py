@@ -12,7 +12,7 @@ import msgspec
 
 from engine.events import Event, RunInfo
 from replay.diagnosis.engine import Diagnosis
-from replay.metrics import MAY_REMOVE, UNCOUNTED, Rollup
+from replay.metrics import MAY_REMOVE, Rollup
 from replay.reducer import begin, reduce
 from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow, VerdictRow
 from replay.state import State
@@ -64,8 +64,7 @@ class Fold:
             reduce(state, event, ordinal, run)
             if ends:
                 intervals.after(state, event, ordinal)
-            if kind not in UNCOUNTED:
-                rollup.after(state, event, ordinal)
+            rollup.after(state, event, ordinal)
             diagnosis.after(state, event, ordinal)
 
     def drain(self) -> FoldOutput:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -22,23 +22,11 @@ MAY_REMOVE = frozenset(
     """.split()
 )
 """Kinds before which a task counts for something that may not be found after them."""
-CHANGES_COUNTS = MAY_REMOVE | {"ready_enqueued", "task_lease_acquired", "retry_deferred"}
-CHANGES_ORPHANS_ONLY = frozenset({"selected", "worker_spawned"})
-BLOCK_KINDS = frozenset(
-    "queue_empty admission_blocked group_capped queue_drained scheduler_job_completed".split()
-)
 QUIET_REQUEST_KINDS = frozenset(
     """
     request_queue_formed request_queue_drained request_wait_completed model_request_started
     """.split()
 )
-UNCOUNTED = frozenset(
-    """
-    scheduler_loop_heartbeat stale_selection admission_denied row_group_admitted
-    row_group_admission_blocked row_group_checkpoint_started queue_drained
-    """.split()
-)
-"""Some kinds after which no series has another value."""
 
 
 class Series(msgspec.Struct, array_like=True):
@@ -98,40 +86,76 @@ class Rollup:
             self._task = state.tasks.get(event.task_id or "")
 
     def after(self, state: State, event: Event, ordinal: int) -> None:
-        """To be called after every event but those of `UNCOUNTED`."""
+        """To be called after every event."""
         self._now = state.time
+        if type(event) is RequestEvent:
+            self._after_request(state, event)
+        elif type(event) is SchedulerEvent:
+            look = _AFTER.get(event.event_kind)
+            if look is not None:
+                look(self, state, event)
+
+    def _after_request(self, state: State, event: RequestEvent) -> None:
         kind = event.event_kind
-        if isinstance(event, RequestEvent):
-            if kind not in QUIET_REQUEST_KINDS or event.pressure_snapshot is not None:
-                resource = event.request_resource_key
-                ceiling = None if resource is None else state.ceilings.get(resource.label)
-                if ceiling is not None:
-                    self._see_ceiling(ceiling)
-                if kind == "model_request_completed":
-                    self._see_tokens(state)
-            return
-        if kind in CHANGES_ORPHANS_ONLY:
-            if state.orphans != self._memory.orphans:
-                self._memory.orphans = state.orphans
-                self._see_task(state, state.tasks.get(event.task_id or ""))
-            return
-        if kind in CHANGES_COUNTS:
-            task, self._task = self._task, None
-            if kind != "dependency_ready" or task is not None:
-                self._see_task(state, task or state.tasks.get(event.task_id or ""))
-        if kind in BLOCK_KINDS:
-            self._see_block(state)
-        elif kind == "task_completed" or kind == "retry_deferred":
-            if (event.task_id or "") not in state.tasks:
-                self._see_queues(state)  # It ended without a lease.
-            correlation = event.captured_correlation
-            column = None if correlation is None else correlation.task_column
-            if column is not None:
-                self._count("tasks_done", column, state.progress.completed_by_column.get(column, 0))
-        elif kind == "row_group_checkpointed":
-            self._count("rows_done", "", state.progress.rows_done)
-        elif kind == "scheduler_health_snapshot":
-            self._see_all(state)
+        if kind not in QUIET_REQUEST_KINDS or event.pressure_snapshot is not None:
+            resource = event.request_resource_key
+            ceiling = None if resource is None else state.ceilings.get(resource.label)
+            if ceiling is not None:
+                self._see_ceiling(ceiling)
+            if kind == "model_request_completed":
+                self._see_tokens(state)
+
+    def _after_queue_or_lease(self, state: State, event: SchedulerEvent) -> None:
+        task, self._task = self._task, None
+        self._see_task(state, task or state.tasks.get(event.task_id or ""))
+
+    def _after_ready(self, state: State, event: SchedulerEvent) -> None:
+        """It counts for nothing itself; what it replaced may have."""
+        task, self._task = self._task, None
+        self._see_task(state, task)
+
+    def _after_orphan(self, state: State, event: SchedulerEvent) -> None:
+        """A kind that changes counts only where a task's beginning was not seen."""
+        if state.orphans != self._memory.orphans:
+            self._memory.orphans = state.orphans
+            self._see_task(state, state.tasks.get(event.task_id or ""))
+
+    def _after_retry(self, state: State, event: SchedulerEvent) -> None:
+        self._after_queue_or_lease(state, event)
+        self._after_end(state, event)
+
+    def _after_end(self, state: State, event: SchedulerEvent) -> None:
+        if (event.task_id or "") not in state.tasks:
+            self._see_queues(state)  # It ended without a lease.
+        correlation = event.captured_correlation
+        column = None if correlation is None else correlation.task_column
+        if column is not None:
+            self._count("tasks_done", column, state.progress.completed_by_column.get(column, 0))
+
+    def _after_block(self, state: State, event: SchedulerEvent) -> None:
+        block = state.block
+        reason = None if block is None else block.reason or block.kind
+        held = self._memory.blocked_by
+        if reason != held:
+            if held is not None:
+                self._set("blocked", held, 0.0)
+            if reason is not None:
+                self._set("blocked", reason, 1.0)
+            self._memory.blocked_by = reason
+
+    def _after_checkpoint(self, state: State, event: SchedulerEvent) -> None:
+        self._count("rows_done", "", state.progress.rows_done)
+
+    def _after_keyframe(self, state: State, event: SchedulerEvent) -> None:
+        """It may have corrected anything."""
+        self._see_queues(state)
+        for resource in self._memory.series.get("leased", {}).keys() | state.leased.keys():
+            self._set("leased", resource, state.leased.get(resource, 0))
+        for ceiling in state.ceilings.values():
+            self._see_ceiling(ceiling)
+        for column, done in state.progress.completed_by_column.items():
+            self._count("tasks_done", column, done)
+        self._count("rows_done", "", state.progress.rows_done)
 
     def finish(self, state: State) -> None:
         """Close the bin of the last event."""
@@ -282,27 +306,27 @@ class Rollup:
         progress = state.progress
         self._count("tokens", "", progress.prompt_tokens + progress.completion_tokens)
 
-    def _see_block(self, state: State) -> None:
-        block = state.block
-        reason = None if block is None else block.reason or block.kind
-        held = self._memory.blocked_by
-        if reason != held:
-            if held is not None:
-                self._set("blocked", held, 0.0)
-            if reason is not None:
-                self._set("blocked", reason, 1.0)
-            self._memory.blocked_by = reason
 
-    def _see_all(self, state: State) -> None:
-        """After a keyframe, which may have corrected anything."""
-        self._see_queues(state)
-        for resource in self._memory.series.get("leased", {}).keys() | state.leased.keys():
-            self._set("leased", resource, state.leased.get(resource, 0))
-        for ceiling in state.ceilings.values():
-            self._see_ceiling(ceiling)
-        for column, done in state.progress.completed_by_column.items():
-            self._count("tasks_done", column, done)
-        self._count("rows_done", "", state.progress.rows_done)
+_AFTER: dict[str, Callable[[Rollup, State, SchedulerEvent], None]] = {
+    "dependency_ready": Rollup._after_ready,
+    "ready_enqueued": Rollup._after_queue_or_lease,
+    "selected": Rollup._after_orphan,
+    "task_lease_acquired": Rollup._after_queue_or_lease,
+    "worker_spawned": Rollup._after_orphan,
+    "worker_spawn_failed": Rollup._after_queue_or_lease,
+    "task_completed": Rollup._after_end,
+    "retry_deferred": Rollup._after_retry,
+    "non_retryable_dropped": Rollup._after_queue_or_lease,
+    "cancelled": Rollup._after_queue_or_lease,
+    "task_lease_released": Rollup._after_queue_or_lease,
+    "queue_empty": Rollup._after_block,
+    "admission_blocked": Rollup._after_block,
+    "group_capped": Rollup._after_block,
+    "queue_drained": Rollup._after_block,
+    "scheduler_job_completed": Rollup._after_block,
+    "row_group_checkpointed": Rollup._after_checkpoint,
+    "scheduler_health_snapshot": Rollup._after_keyframe,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from replay.metrics import Rollup, waits
 from replay.reducer import begin, reduce
 from replay.rows import AttemptRow, LeaseRow
 from replay.state import State
+from tests.replay.diagnosis.simulated import simulate
+from tests.replay.diagnosis.test_random_runs import random_workflow
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]
 
@@ -127,7 +129,27 @@ SERIES: dict[str, Callable[[State], dict[str, float]]] = {
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_series_are_the_exact_integrals_of_the_state(play: Play, seed: int) -> None:
-    run, events = play(seed)
+    assert_exact_series(*play(seed))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_series_of_a_run_of_the_engine_are_exact(seed: int) -> None:
+    assert_exact_series(*simulate(random_workflow(seed)))
+
+
+def test_a_drained_queue_is_blocked_no_more() -> None:
+    kinds = {0.1: "admission_blocked", 0.4: "queue_drained", 0.9: "scheduler_loop_heartbeat"}
+    events: list[Event] = [
+        SchedulerEvent(kind, at, number, reason_or_result="no_capacity")
+        for number, (at, kind) in enumerate(kinds.items(), 1)
+    ]
+    run = RunInfo("r", "drained")
+    assert_exact_series(run, events)
+    (blocked,) = (row for row in at_once(run, events).rollup if row.series == "blocked")
+    assert blocked.mean == pytest.approx(0.3)
+
+
+def assert_exact_series(run: RunInfo, events: list[Event]) -> None:
     rows = at_once(run, events).rollup
     expected: dict[tuple[int, str, str], float] = {}
     state = begin(run)
