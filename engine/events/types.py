@@ -6,11 +6,17 @@ One line of a journal is one JSON object; its `stream` field tells which struct 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 SCHEMA_VERSION = 1
+
+# What no real run has and no store takes is refused where a line is read.
+Seconds = Annotated[float, Meta(gt=-1e10, lt=1e10)]
+Number = Annotated[int, Meta(ge=0, le=2**53)]
+RowGroupNumber = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 SequenceSemantics = Literal["gapless", "per_producer", "none"]
 
@@ -20,7 +26,7 @@ class RuntimeCorrelation(msgspec.Struct, frozen=True, omit_defaults=True, gc=Fal
 
     run_id: str = ""
     """Never empty but in a line of a journal that `HeaderFacts` has shortened."""
-    row_group: int | None = None
+    row_group: RowGroupNumber | None = None
     task_column: str | None = None
     task_type: str | None = None
     scheduling_group_kind: str | None = None
@@ -46,8 +52,8 @@ class SchedulerEvent(
     """A fact of the scheduler stream. Times are monotonic seconds of the producing process."""
 
     event_kind: str
-    captured_at_monotonic: float
-    sequence: int
+    captured_at_monotonic: Seconds
+    sequence: Number
     captured_correlation: RuntimeCorrelation | None = None
     task_id: str | None = None
     task_execution_id: str | None = None
@@ -64,8 +70,8 @@ class RequestEvent(
     """A fact of the request stream. Times are monotonic seconds of the producing process."""
 
     event_kind: str
-    captured_at_monotonic: float
-    sequence: int
+    captured_at_monotonic: Seconds
+    sequence: Number
     captured_correlation: RuntimeCorrelation | None = None
     request_attempt_id: str | None = None
     request_lease_id: str | None = None
@@ -107,12 +113,12 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     producer: str = "headgate"
     """`headgate` or `data_designer`."""
     producer_version: str = ""
-    schema_version: int = SCHEMA_VERSION
-    wall_start: float | None = None
+    schema_version: Number = SCHEMA_VERSION
+    wall_start: Seconds | None = None
     """Unix seconds at `monotonic_start`; None where the producer does not tell."""
-    monotonic_start: float = 0.0
-    records: int | None = None
-    row_groups: int | None = None
+    monotonic_start: Seconds = 0.0
+    records: Number | None = None
+    row_groups: Number | None = None
     columns: tuple[ColumnInfo, ...] = ()
     edges_inferred: bool = False
     resource_limits: dict[str, int] = {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
-from engine.events import REQUEST_KINDS, RequestResource, RuntimeCorrelation, stream_of
+from engine.events import REQUEST_KINDS, Number, RequestResource, RuntimeCorrelation, stream_of
 from replay.payload import amounts
 
 
@@ -55,8 +56,8 @@ class Line(msgspec.Struct, gc=False):
     """One line of either stream."""
 
     event_kind: str
-    captured_at_monotonic: float
-    sequence: int
+    captured_at_monotonic: Annotated[float, Meta(ge=0.0, lt=1e10)]
+    sequence: Number
     captured_correlation: RuntimeCorrelation | None = None
     task_id: str | None = None
     task_execution_id: str | None = None

@@ -44,9 +44,6 @@ WATERMARK = 0.5
 """Seconds for which a growing file's events wait for earlier ones."""
 START_PATIENCE = 5.0
 """Seconds of silence after which a run is shown whose start was not seen."""
-MAX_SECONDS = 1e10
-MAX_SEQUENCE = 2**53
-MAX_ROW_GROUP = 2**31 - 1
 _COMPLETED = "scheduler_job_completed"
 
 Producer = Literal["headgate", "data_designer"]
@@ -108,20 +105,24 @@ class CanonicalLines:
     def accept(self, lines: Sequence[tuple[int, bytes]]) -> list[tuple[int, Exception]]:
         wrong: list[tuple[int, Exception]] = []
         for (number, _), read in zip(lines, own_lines([line for _, line in lines]), strict=True):
-            if isinstance(read, Exception):
-                wrong.append((number, read))
+            kind = type(read)
+            if kind is SchedulerEvent or kind is RequestEvent:
+                self._take(number, read)  # type: ignore[arg-type]
             elif isinstance(read, JournalHeader):
                 self._begin(read)
             elif isinstance(read, JournalEnd):
                 self.outcome = read.outcome
                 self.complete = True
-            else:
-                if self.run is None:
-                    self.run = self._without_header(read)
-                if type(read) is SchedulerEvent and read.event_kind == _COMPLETED:
-                    self.outcome = read.reason_or_result or "success"
-                self._ready.append((number, self._header.complete(read)))
+            elif isinstance(read, Exception):
+                wrong.append((number, read))
         return wrong
+
+    def _take(self, number: int, event: Event) -> None:
+        if self.run is None:
+            self.run = self._without_header(event)
+        if event.event_kind == _COMPLETED and type(event) is SchedulerEvent:
+            self.outcome = event.reason_or_result or "success"
+        self._ready.append((number, self._header.complete(event)))
 
     def _begin(self, header: JournalHeader) -> None:
         if header.run.schema_version > SCHEMA_VERSION:
@@ -207,7 +208,6 @@ class DataDesignerLines:
         return wrong
 
     def _accept(self, number: int, decoded: Line) -> None:
-        _check(decoded)
         if not self._facts.learn(decoded):
             return
         if decoded.event_kind == _COMPLETED:
@@ -248,21 +248,11 @@ class DataDesignerLines:
         return released
 
 
-def own_line(line: bytes) -> JournalLine:
-    """A cleaned line of headgate's own. Raises one of `BROKEN` for what is none."""
-    decoded = decode_line(line)
-    _check_own(decoded)
-    return decoded
-
-
 def own_lines(lines: Sequence[bytes]) -> list[JournalLine | Exception]:
     """Many lines of headgate's own, not cleaned yet: each as read, or what was wrong with it."""
     try:
         if is_plain(b"\n".join(lines)):
-            whole = decode_whole(lines)
-            for one in whole:
-                _check_own(one)
-            return list(whole)
+            return [*decode_whole(lines)]
     except BROKEN:
         pass
     return [_tried(line) for line in lines]
@@ -270,38 +260,9 @@ def own_lines(lines: Sequence[bytes]) -> list[JournalLine | Exception]:
 
 def _tried(line: bytes) -> JournalLine | Exception:
     try:
-        return own_line(clean_line(line))
+        return decode_line(clean_line(line))
     except BROKEN as error:
         return error
-
-
-def _check_own(line: JournalLine) -> None:
-    """Raises `msgspec.ValidationError` like `_check`."""
-    kind = type(line)
-    if kind is SchedulerEvent or kind is RequestEvent:
-        _check(line, -MAX_SECONDS)  # type: ignore[arg-type]
-    elif isinstance(line, JournalHeader):
-        _check_run(line.run)
-
-
-def _check_run(run: RunInfo) -> None:
-    """Raises `msgspec.ValidationError` like `_check`."""
-    start, wall = run.monotonic_start, run.wall_start
-    if not abs(start) < MAX_SECONDS or not abs(wall or 0.0) < MAX_SECONDS:
-        raise msgspec.ValidationError("no usable time")
-    for number in (run.records, run.row_groups, run.schema_version):
-        if not 0 <= (number or 0) <= MAX_SEQUENCE:
-            raise msgspec.ValidationError("a number out of range")
-
-
-def _check(line: Event | Line, earliest: float = 0.0) -> None:
-    """Raises `msgspec.ValidationError` for numbers that no real run has and no store takes."""
-    correlation = line.captured_correlation
-    row_group = None if correlation is None else correlation.row_group
-    if not earliest <= line.captured_at_monotonic < MAX_SECONDS:
-        raise msgspec.ValidationError("no usable time")
-    if not 0 <= line.sequence <= MAX_SEQUENCE or not 0 <= (row_group or 0) <= MAX_ROW_GROUP:
-        raise msgspec.ValidationError("a number out of range")
 
 
 class _Peek(msgspec.Struct):

@@ -10,11 +10,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from engine.events import Event, JournalEnd, JournalHeader, RunInfo
+from engine.events import Event, JournalEnd, JournalHeader, RunInfo, decode_line
 from engine.events.run_folder import RunFolder, read_record
 from replay.sources.base import Batch, BrokenLine, Liveness
 from replay.sources.delivered import Delivered, position_of
-from replay.sources.dialects import BROKEN, DataDesignerLines, own_line
+from replay.sources.dialects import BROKEN, DataDesignerLines
 from replay.sources.journal import JournalFeed, check_schema, journal_notes
 from replay.sources.json_lines import problem_of
 from replay.sources.segments import SegmentReader
@@ -148,7 +148,7 @@ class ForeignJournalFeed:
 
     def _take_own(self, line: bytes) -> bool:
         """A line of headgate's. False for the end, before which the place stays."""
-        read = own_line(clean_line(line))
+        read = decode_line(clean_line(line))
         if isinstance(read, JournalEnd):
             self._end = read
             return False
@@ -210,7 +210,7 @@ def open_journal(folder: RunFolder, *, patient: bool = False) -> JournalFeed | F
     reader = SegmentReader(folder)
     try:
         lines = reader.lines(1)
-        header = own_line(clean_line(lines[0])) if lines else None
+        header = decode_line(clean_line(lines[0])) if lines else None
     except BROKEN:
         header = None
     finally:

@@ -13,10 +13,11 @@ from engine.events import (
     RequestEvent,
     RunInfo,
     SchedulerEvent,
+    decode_line,
 )
 from engine.events.run_folder import RunFolder, read_record
 from replay.sources.base import Batch, BrokenLine, Liveness, SourceError
-from replay.sources.dialects import BROKEN, own_line, own_lines
+from replay.sources.dialects import BROKEN, own_lines
 from replay.sources.segments import MAX_LINE, Place, SegmentReader
 from replay.sources.text import clean_line, clean_text
 
@@ -106,7 +107,7 @@ class JournalFeed:
             if not lines:
                 continue
             try:
-                header = own_line(clean_line(lines[0]))
+                header = decode_line(clean_line(lines[0]))
             except BROKEN:
                 continue
             if isinstance(header, JournalHeader):
@@ -121,7 +122,7 @@ class JournalFeed:
         """The run as an earlier header told it, so that one who resumes knows it at once."""
         try:
             with open(self._folder.segment(segment), "rb") as file:
-                header = own_line(clean_line(file.readline(MAX_LINE)))
+                header = decode_line(clean_line(file.readline(MAX_LINE)))
         except (OSError, *BROKEN):
             return None
         if not isinstance(header, JournalHeader):
