@@ -53,9 +53,7 @@ class Fold:
         intervals, rollup, diagnosis = self._intervals, self._rollup, self._diagnosis
         for ordinal, event in enumerate(events, first_ordinal):
             kind = event.event_kind
-            ends = kind in ENDS
-            if ends:
-                intervals.before(state, event, ordinal)
+            ends = kind in ENDS and intervals.before(state, event, ordinal)
             now = event.captured_at_monotonic
             if now >= rollup.bin_end or kind in MAY_REMOVE:
                 rollup.before(state, event, ordinal)

@@ -88,22 +88,21 @@ class Rollup:
     def after(self, state: State, event: Event, ordinal: int) -> None:
         """To be called after every event."""
         self._now = state.time
-        if type(event) is RequestEvent:
-            self._after_request(state, event)
-        elif type(event) is SchedulerEvent:
-            look = _AFTER.get(event.event_kind)
+        kind = event.event_kind
+        if type(event) is SchedulerEvent:
+            look = _AFTER.get(kind)
             if look is not None:
                 look(self, state, event)
-
-    def _after_request(self, state: State, event: RequestEvent) -> None:
-        kind = event.event_kind
-        if kind not in QUIET_REQUEST_KINDS or event.pressure_snapshot is not None:
+        elif type(event) is RequestEvent:
+            if kind in QUIET_REQUEST_KINDS and event.pressure_snapshot is None:
+                return
             resource = event.request_resource_key
             ceiling = None if resource is None else state.ceilings.get(resource.label)
             if ceiling is not None:
                 self._see_ceiling(ceiling)
             if kind == "model_request_completed":
-                self._see_tokens(state)
+                progress = state.progress
+                self._count("tokens", "", progress.prompt_tokens + progress.completion_tokens)
 
     def _after_queue_or_lease(self, state: State, event: SchedulerEvent) -> None:
         task, self._task = self._task, None
@@ -267,8 +266,11 @@ class Rollup:
         group = state.groups.get(task.group)
         if group is not None:
             self._set("queue_depth", group.key, group.queued)
+        leased, series = state.leased, self._memory.series.get("leased", {})
         for resource in task.resources:
-            self._set("leased", resource, state.leased.get(resource, 0))
+            amount, one = leased.get(resource, 0), series.get(resource)
+            if one is None or one.value != amount:
+                self._set("leased", resource, amount)
 
     def _see_queues(self, state: State) -> None:
         for group in state.groups.values():
@@ -301,10 +303,6 @@ class Rollup:
         if cooldown.until != until:
             self._cool(cooldown, self._now)
             cooldown.until = until
-
-    def _see_tokens(self, state: State) -> None:
-        progress = state.progress
-        self._count("tokens", "", progress.prompt_tokens + progress.completion_tokens)
 
 
 _AFTER: dict[str, Callable[[Rollup, State, SchedulerEvent], None]] = {

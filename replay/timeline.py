@@ -104,23 +104,29 @@ class CorrelatedRuntimeView:
         self._were_leased: list[Task] = []
         self._were_tried: list[Attempt] = []
 
-    def before(self, state: State, event: Event, ordinal: int) -> None:
+    def before(self, state: State, event: Event, ordinal: int) -> bool:
+        """True if something may end with this event: then `after` is to be called."""
         kind = event.event_kind
         if isinstance(event, RequestEvent):
             if kind in MAY_END_AN_ATTEMPT:
                 self._before_end(state, event, ordinal)
+                return self._attempt is not None
         elif kind == "task_lease_released":
             task = state.tasks.get(event.task_id or "")
             if task is not None and task.lease_id == event.task_lease_id:
                 self._lease = lease_row(task, event.captured_at_monotonic, ordinal)
+                return True
         elif kind in MAY_REPLACE_A_LEASE:
             task = state.tasks.get(event.task_id or "")
             if task is not None and task.lease_id is not None:
                 self._lease = lease_row(task, None, None)
+                return True
         elif kind in MAY_END_MANY and _lists_what_is_live(event):
             # Structs are replaced or removed there, never changed, so that these stay as they were.
             self._were_leased = [task for task in state.tasks.values() if task.lease_id is not None]
             self._were_tried = list(state.attempts.values())
+            return True
+        return False
 
     def after(self, state: State, event: Event, ordinal: int) -> None:
         if self._lease is not None:

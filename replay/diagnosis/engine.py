@@ -12,11 +12,12 @@ import math
 
 import msgspec
 
-from engine.events import Event, RunInfo, SchedulerEvent
+from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from replay.diagnosis import facts, places
+from replay.diagnosis.capacity import WHOLE
 from replay.diagnosis.judge import settle
 from replay.diagnosis.memory import DIAGNOSIS_VERSION, Memory
-from replay.diagnosis.observe import observe
+from replay.diagnosis.observe import REQUEST_FACTS, SCHEDULER_FACTS, touch_resource
 from replay.diagnosis.stalls import Stalls
 from replay.diagnosis.turning import fire
 from replay.diagnosis.verdicts import UNKNOWN
@@ -71,7 +72,24 @@ class Diagnosis:
         memory.ordinal = ordinal
         if state.lost_events != memory.lost_events:
             self._lose(state, event, ordinal)
-        observe(memory, state, event, ordinal, self._run)
+        if type(event) is SchedulerEvent:
+            task_id = event.task_id
+            if task_id is None:
+                memory.doubtful_resources[WHOLE] = None
+            else:
+                memory.touched_tasks[task_id] = ordinal
+            fact = SCHEDULER_FACTS.get(event.event_kind)
+            if fact is not None:
+                fact(memory, state, event, ordinal, self._run)
+        elif type(event) is RequestEvent:
+            attempt_id = event.request_attempt_id
+            if attempt_id is not None:
+                memory.touched_calls[attempt_id] = ordinal
+            request_fact = REQUEST_FACTS.get(event.event_kind)
+            if request_fact is not None:
+                request_fact(memory, state, event, ordinal)
+            if event.pressure_snapshot is not None:
+                touch_resource(memory, state, event)
 
     def _lose(self, state: State, event: Event, ordinal: int) -> None:
         """Events are missing just before this one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
+from engine.events import RequestEvent, RunInfo, SchedulerEvent
 from replay.diagnosis.division import queued_key
 from replay.diagnosis.doubts import expect_slow, follow_cooldown
 from replay.diagnosis.memory import Memory
@@ -12,28 +12,6 @@ from replay.diagnosis.places import request_resource_of, resync
 from replay.diagnosis.trailing import CALLS_NEEDED
 from replay.payload import number
 from replay.state import State
-
-
-def observe(memory: Memory, state: State, event: Event, ordinal: int, run: RunInfo) -> None:
-    """Note what `event` changed; `take_over` looks at it once, when the instant ends."""
-    if type(event) is SchedulerEvent:
-        task_id = event.task_id
-        if task_id is None:
-            memory.doubtful_resources[""] = None
-        else:
-            memory.touched_tasks[task_id] = ordinal
-        fact = _SCHEDULER_FACTS.get(event.event_kind)
-        if fact is not None:
-            fact(memory, state, event, ordinal, run)
-    elif type(event) is RequestEvent:
-        attempt_id = event.request_attempt_id
-        if attempt_id is not None:
-            memory.touched_calls[attempt_id] = ordinal
-        request_fact = _REQUEST_FACTS.get(event.event_kind)
-        if request_fact is not None:
-            request_fact(memory, state, event, ordinal)
-        if event.pressure_snapshot is not None:
-            _touch_resource(memory, state, event)
 
 
 def _task_leased(
@@ -109,7 +87,7 @@ def _job(memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run:
     memory.doubt_all(state)
 
 
-_SCHEDULER_FACTS: dict[str, Callable[[Memory, State, SchedulerEvent, int, RunInfo], None]] = {
+SCHEDULER_FACTS: dict[str, Callable[[Memory, State, SchedulerEvent, int, RunInfo], None]] = {
     "task_lease_acquired": _task_leased,
     "task_completed": _stand_in,
     "row_group_checkpoint_started": _checkpoint,
@@ -125,7 +103,7 @@ _SCHEDULER_FACTS: dict[str, Callable[[Memory, State, SchedulerEvent, int, RunInf
 }
 
 
-def _touch_resource(memory: Memory, state: State, event: RequestEvent) -> str | None:
+def touch_resource(memory: Memory, state: State, event: RequestEvent) -> str | None:
     """Label of the event's resource, to be looked at again; None where the state has none."""
     resource = event.request_resource_key.label if event.request_resource_key else None
     if resource is None or resource not in state.ceilings:
@@ -142,7 +120,7 @@ def _request_leased(memory: Memory, state: State, event: RequestEvent, ordinal: 
 
 
 def _rate_limited(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
-    resource = _touch_resource(memory, state, event)
+    resource = touch_resource(memory, state, event)
     if resource is not None:
         now = memory.time or 0.0
         until = state.ceilings[resource].blocked_until
@@ -150,7 +128,7 @@ def _rate_limited(memory: Memory, state: State, event: RequestEvent, ordinal: in
 
 
 def _limit_cut(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
-    resource = _touch_resource(memory, state, event)
+    resource = touch_resource(memory, state, event)
     if resource is not None:
         memory.stalls.limit_cut(resource, ordinal)
 
@@ -158,13 +136,13 @@ def _limit_cut(memory: Memory, state: State, event: RequestEvent, ordinal: int) 
 def _wait_started(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
     if event.diagnostics.get("reason") == "none":
         return
-    resource = _touch_resource(memory, state, event)
+    resource = touch_resource(memory, state, event)
     if resource is not None and state.ceilings[resource].waiters == 1:
         memory.stalls.waiting_began(resource, ordinal)
 
 
 def _resource_told(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
-    _touch_resource(memory, state, event)
+    touch_resource(memory, state, event)
     memory.doubtful_resources[""] = None
 
 
@@ -174,7 +152,7 @@ def _call_ended(memory: Memory, state: State, event: RequestEvent, ordinal: int)
     attempt = state.attempts.get(attempt_id)
     if attempt is None:
         if attempt_id not in memory.population.calls:
-            _touch_resource(memory, state, event)
+            touch_resource(memory, state, event)
         return
     outcome = event.reason_or_outcome or event.diagnostics.get("outcome")
     if outcome != "success" or attempt.started_at is None:
@@ -191,7 +169,7 @@ def _call_ended(memory: Memory, state: State, event: RequestEvent, ordinal: int)
         expect_slow(memory, attempt.resource)
 
 
-_REQUEST_FACTS: dict[str, Callable[[Memory, State, RequestEvent, int], None]] = {
+REQUEST_FACTS: dict[str, Callable[[Memory, State, RequestEvent, int], None]] = {
     "request_resource_registered": _resource_told,
     "request_effective_cap_changed": _resource_told,
     "request_wait_started": _wait_started,
