@@ -32,6 +32,8 @@ FOLD_EVERY = 5_000
 """Events after which the fold itself is kept, for whoever goes on after a crash."""
 ALONE_EVENTS = 10_000
 """So many are written before it pays to start another process for the rest."""
+MOST_HELD = 20
+"""Batches kept in memory until it has started."""
 _REPLAY_EVENTS = 10_000
 _FAST = 1
 """zlib's level: a third of the time of the usual one, and a tenth more bytes."""
@@ -71,6 +73,7 @@ class Ingest:
         self._two_processes = two_processes
         self._apart: WritingProcess | None = None
         self._starting: WritingProcess | None = None
+        self._held: list[FoldedBatch] = []
         self.reader = RecordingReader(self._connection)
         self.fold: Fold | None = None
         self._run: RunInfo | None = None
@@ -110,6 +113,7 @@ class Ingest:
         if self.fold is None:
             self._begin(self._feed.run or RunInfo(run_id="", name=""), 0)
         assert self.fold is not None
+        self._stay_here()
         last = self._nothing_new()
         if self._ordinal > self._keyframe_ordinal:
             last.keyframes = [self._keyframe(self.fold.state)]
@@ -132,6 +136,7 @@ class Ingest:
     def keep_fold(self) -> None:
         """Keep the fold as it is now, so that whoever goes on need not fold events again."""
         if self.fold is not None and not self.finished:
+            self._stay_here()
             kept = self._nothing_new()
             kept.fold = FoldDump(self._ordinal, self.fold.dump())
             self._append(kept)
@@ -197,7 +202,18 @@ class Ingest:
         return FoldedBatch([], self._ordinal + 1, self._position)
 
     def _append(self, batch: FoldedBatch) -> None:
-        (self._apart or self._writer).append(batch)
+        if self._apart is not None:
+            self._apart.append(batch)
+        elif self._starting is not None and len(self._held) < MOST_HELD:
+            self._held.append(batch)
+        else:
+            self._write_held()
+            self._writer.append(batch)
+
+    def _write_held(self) -> None:
+        held, self._held = self._held, []
+        for batch in held:
+            self._writer.append(batch)
 
     def _commit(self) -> None:
         if self._apart is None:  # else the other side sees to that
@@ -209,11 +225,25 @@ class Ingest:
             return
         if self._starting is None:
             if self._ordinal >= ALONE_EVENTS:
-                self._starting = WritingProcess()
+                try:
+                    self._starting = WritingProcess()
+                except OSError:
+                    self._two_processes = False  # this machine has no room for another process
         elif self._starting.ready:
+            self._writer.commit()
             self._close_here()
             self._apart, self._starting = self._starting, None
             self._apart.open(self._path)
+            held, self._held = self._held, []
+            for batch in held:
+                self._apart.append(batch)
+
+    def _stay_here(self) -> None:
+        """What is left is too little for another process."""
+        if self._starting is not None:
+            self._starting.close()
+            self._starting = None
+            self._write_held()
 
     def _close_here(self) -> None:
         self.reader.close()

@@ -24,8 +24,9 @@ from replay.recording.batch import FoldedBatch, decode_batch, encode_batch
 from replay.recording.schema import connect_for_writing
 from replay.recording.writer import RecordingWriter
 
-BYTES_PER_COMMIT = 8 << 20
-"""Of rows: the longer a commit, the less it costs, and the more waits at the end for the last."""
+LEAST_PER_COMMIT = 4 << 20
+MOST_PER_COMMIT = 8 << 20
+"""Bytes of rows: the more at once, the less it costs, but nothing is to wait for no reason."""
 BYTES_AHEAD = 32 << 20
 """So much of what was sent may wait to be written; then the sender waits."""
 CHECKPOINT_EVERY = 122_880
@@ -120,7 +121,8 @@ def _write_all(path: str, received: _Inbox) -> bool:
     with without_collection():
         while data := received.get():
             writer.append(decode_batch(data))
-            if writer.uncommitted >= BYTES_PER_COMMIT:
+            enough = LEAST_PER_COMMIT if received.empty else MOST_PER_COMMIT
+            if writer.uncommitted >= enough:
                 writer.commit()
     if data is not None:
         writer.commit()
@@ -136,6 +138,11 @@ class _Inbox:
         self._waiting: deque[bytes | None] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
+
+    @property
+    def empty(self) -> bool:
+        """Nothing waits now."""
+        return not self._waiting
 
     def get(self) -> bytes | None:
         """The next message; empty after the last one, None where the pipe ends without that."""

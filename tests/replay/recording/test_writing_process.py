@@ -120,7 +120,7 @@ def test_an_import_goes_on_where_the_other_side_was_killed(
         end(ingest)
     ingest.close()
     again = Ingest(JournalFeed(folder), folder.recording, 50, two_processes=True)
-    assert again.last_ordinal == 40
+    assert again.last_ordinal == 20
     end(again)
     again.close()
     reader = open_recording(folder.recording)
@@ -191,7 +191,44 @@ def test_an_import_that_is_given_up_leaves_no_process(
     ingest.close()
     assert started[0]._process.returncode == -signal.SIGKILL
     with duckdb.connect(str(folder.recording)) as connection:
-        assert connection.execute("SELECT ordinal FROM resume").fetchone() == (40,)
+        assert connection.execute("SELECT ordinal FROM resume").fetchone() == (20,)
+
+
+def test_what_ends_before_the_other_side_has_started_is_written_here(
+    play: Play,
+    write_journal: WriteJournal,
+    derived: Derived,
+    kept: Kept,
+    started: Started,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(WritingProcess, "ready", False)
+    monkeypatch.setattr("replay.recording.ingest.WritingProcess", WritingProcess)
+    monkeypatch.setattr("replay.recording.ingest.MOST_HELD", 3)
+    run, events = play(8, row_groups=6)
+    folder = write_journal(run, events)
+    ingest = begin(folder)
+    end(ingest)
+    ingest.close()
+    reader = open_recording(folder.recording)
+    assert reader.events(1, 10**9) == list(enumerate(events, 1))
+    assert kept(reader) == derived(run, events)
+    reader.close()
+
+
+def test_where_no_process_can_be_started_one_does_it_all(
+    play: Play, write_journal: WriteJournal, started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    run, events = play(8, row_groups=6)
+    folder = write_journal(run, events)
+    with whole_recording(folder.segment(1), lambda _: None) as path:
+        reader = open_recording(path)
+        assert reader.bounds().last_ordinal == len(events)
+        reader.close()
 
 
 def test_a_few_events_start_no_process(
