@@ -79,7 +79,7 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 fine, 1 found something or rows dropped, 2 misuse, 3 the run failed, "
-    "4 the recording is damaged, 70 a bug, 130 interrupted.",
+    "4 the recording is damaged, 70 a bug, 130 interrupted, 143 terminated.",
 )
 @click.version_option(VERSION, prog_name="headgate")
 def cli() -> None:
@@ -95,15 +95,27 @@ def main() -> None:
 
 
 class Interrupts:
-    """Remembers Ctrl+C: what a library makes of it on its way up is often another exception."""
+    """Remembers Ctrl+C: what a library makes of it on its way up is often another exception.
+
+    SIGTERM is the same, so that whatever a command has made for itself goes with it.
+    """
 
     def __init__(self) -> None:
-        self.came = False
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._come)
+        self.came: int | None = None
+        """The signal."""
+        for number, untouched in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGTERM, signal.SIG_DFL),
+        ):
+            if signal.getsignal(number) is untouched:
+                signal.signal(number, self._come)
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + (self.came or signal.SIGINT)
 
     def _come(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
+        self.came = number
         raise KeyboardInterrupt
 
 
@@ -112,9 +124,9 @@ def run_cli(arguments: list[str]) -> int:
     try:
         result = cli.main(arguments, prog_name="headgate", standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):
-        return exits.INTERRUPTED
+        return interrupts.exit_code
     except Exception as error:
-        return exits.INTERRUPTED if interrupts.came else tell(error)
+        return tell(error) if interrupts.came is None else interrupts.exit_code
     return result if isinstance(result, int) else exits.OK
 
 

@@ -147,15 +147,16 @@ def test_a_reader_that_leaves_is_no_finding(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_an_interruption_that_a_library_hides_is_still_one() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_that_a_library_hides_is_still_one(number: signal.Signals) -> None:
     """DuckDB makes its own error of a Ctrl+C that comes during a query."""
-    code = """
-import os, signal, sys
+    code = f"""
+import os, sys
 import console.cli.main as main
 
 def command(*arguments, **options):
     try:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), {number})
     except KeyboardInterrupt:
         raise RuntimeError("Query interrupted") from None
 
@@ -163,7 +164,37 @@ main.cli.main = command
 sys.exit(main.run_cli([]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, b"", b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_import_that_is_interrupted_leaves_nothing_behind(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    lines, scratch = tmp_path / "run.jsonl", tmp_path / "scratch"
+    generate(lines, storm=False, rows=20)
+    scratch.mkdir()
+    code = f"""
+import os, sys
+from console.cli.main import run_cli
+from replay.recording.ingest import Ingest
+
+def step(self):
+    assert os.listdir({str(scratch)!r})
+    os.kill(os.getpid(), {number})
+
+Ingest.step = step
+sys.exit(run_cli(["sql", {str(lines)!r}, "SELECT 1"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"TMPDIR": str(scratch)},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (128 + number, b"")
+    assert b"Traceback" not in done.stderr
+    assert list(scratch.iterdir()) == []
 
 
 def test_three_hundred_records_over_real_http(
