@@ -216,31 +216,32 @@ def test_what_ends_before_the_other_side_has_started_is_written_here(
     reader.close()
 
 
+def refuse_processes(monkeypatch: pytest.MonkeyPatch, why: Exception) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise why
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+
+
+def read_whole(folder: RunFolder) -> list[Event]:
+    with whole_recording(folder.segment(1), lambda _: None) as path:
+        reader = open_recording(path)
+        events = [event for _, event in reader.events(1, 10**9)]
+        reader.close()
+    return events
+
+
 def test_where_no_process_can_be_started_one_does_it_all(
     play: Play, write_journal: WriteJournal, started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_arguments: object, **_options: object) -> None:
-        raise BlockingIOError("no more processes")
-
-    monkeypatch.setattr(subprocess, "Popen", refuse)
+    refuse_processes(monkeypatch, BlockingIOError("no more processes"))
     run, events = play(8, row_groups=6)
-    folder = write_journal(run, events)
-    with whole_recording(folder.segment(1), lambda _: None) as path:
-        reader = open_recording(path)
-        assert reader.bounds().last_ordinal == len(events)
-        reader.close()
+    assert read_whole(write_journal(run, events)) == events
 
 
 def test_a_few_events_start_no_process(
     play: Play, write_journal: WriteJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_arguments: object, **_options: object) -> None:
-        raise AssertionError("started")
-
-    monkeypatch.setattr(subprocess, "Popen", refuse)
+    refuse_processes(monkeypatch, AssertionError("started"))
     run, events = play(8, row_groups=6)
-    folder = write_journal(run, events)
-    with whole_recording(folder.segment(1), lambda _: None) as path:
-        reader = open_recording(path)
-        assert reader.bounds().last_ordinal == len(events)
-        reader.close()
+    assert read_whole(write_journal(run, events)) == events
