@@ -3,37 +3,37 @@ anything.
 
 A recording is one run, and its noise is unknown. A benchmark artifact has iterations: a difference
 counts where the intervals of both medians lie apart, and under a virtual clock, which has no noise,
-always.
+always. What did not do the same work is set side by side, and neither is called better.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
+from engine.events import RunInfo
 from replay.artifact import Artifact, recording_of
 from replay.diagnosis.summary import run_shares
 from replay.diagnosis.verdicts import WORKING
+from replay.difference import Difference, Noise, differ
 from replay.recording.reader import RecordingReader, open_recording
 from replay.recording.whole import Narrate, whole_recording
 from replay.run_metrics import METRICS, measure_run, metric
 from replay.sources.open import named_artifact
 from replay.sources.text import clean_text
-from replay.statistics import Direction, Metric, median_interval
+from replay.statistics import Direction, Metric
 
-COMPARE_VERSION = 1
+COMPARE_VERSION = 2
 ENOUGH = 5
-Judgement = Literal["better", "worse", "same", "different", "unknown"]
-"""`different` where it is not known which direction is better, or whether it is noise."""
-SURE_ENOUGH = 0.9
-"""Confidence that both intervals must have for noise to be told: five iterations do."""
-NOTHING = 1e-9
-"""Difference, relative to the larger or to 1, below which two numbers are the same."""
+SMALL_SHARE = 0.02
+"""Of the capacity in demand: up to here shares of single runs are too close to tell."""
+SMALL_SECONDS = 0.001
+"""The same of times: that much a busy loop alone makes."""
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -48,51 +48,43 @@ class Side(msgspec.Struct, frozen=True):
     """Scenario, variant, versions and commits, as far as they are known."""
 
 
-class Difference(msgspec.Struct, frozen=True):
-    """One number of both sides. `change` is b - a, `ratio` b / a; None where they can't be told.
-
-    `noise`: `beyond`, `within`, `none` (deterministic) or `unknown`.
-    """
-
-    name: str
-    unit: str
-    a: float | None
-    b: float | None
-    change: float | None
-    ratio: float | None
-    judgement: Judgement
-    noise: Literal["beyond", "within", "none", "unknown"]
-    interval_a: tuple[float, float] | None = None
-    interval_b: tuple[float, float] | None = None
-    missing_reasons: tuple[str, ...] = ()
-
-
 class Comparison(msgspec.Struct, frozen=True):
     version: int
     a: Side
     b: Side
+    noise: Noise
     metrics: list[Difference]
     verdict_shares: list[Difference]
     ceilings: list[Difference]
+    other_work: list[str]
+    """In what the work of the two differed; then nothing is better or worse."""
     notes: list[str]
+
+    @property
+    def every(self) -> list[Difference]:
+        return [*self.metrics, *self.verdict_shares, *self.ceilings]
 
     @property
     def worse(self) -> list[Difference]:
         """Differences for the worse that are not noise."""
-        every = [*self.metrics, *self.verdict_shares, *self.ceilings]
-        return [
-            one for one in every if one.judgement == "worse" and one.noise in ("beyond", "none")
-        ]
+        return [one for one in self.every if one.judgement == "worse"]
+
+
+Ceilings = Mapping[str, tuple[str, Direction | None, float]]
+"""By request resource and fact: unit, the better direction, the number."""
 
 
 @dataclass(frozen=True)
 class _Loaded:
     side: Side
     metrics: Mapping[str, Metric]
-    repeats: Mapping[str, Sequence[float]]
+    repeats: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """A number for each iteration, by the metric and statistic it is of."""
-    shares: Mapping[str, float] | None
-    ceilings: Mapping[str, tuple[str, Direction | None, float]]
+    shares: Sequence[Mapping[str, float]] = ()
+    """Of the capacity in demand, by verdict, for each iteration."""
+    ceilings: Sequence[Ceilings] = ()
+    records: int | None = None
+    columns: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
 
@@ -103,26 +95,19 @@ def compare(a: str, b: str, narrate: Narrate) -> Comparison:
     """
     left, right = _load(a, narrate), _load(b, narrate)
     noise = _noise_known(left.side, right.side)
-    notes = [*left.notes, *right.notes]
-    if noise == "measured" and min(left.side.runs, right.side.runs) < ENOUGH:
-        notes.append(f"fewer than {ENOUGH} iterations: noise unknown")
-    if noise == "unknown":
-        notes.append(
-            "one run each: noise unknown"
-            if left.side.runs == right.side.runs == 1
-            else "one run on one side: noise unknown"
-        )
-    if left.side.facts.get("scenario") != right.side.facts.get("scenario"):
-        notes.append("the two did not run the same scenario")
-    return Comparison(
+    other_work = list(_other_work(left, right))
+    found = Comparison(
         COMPARE_VERSION,
         left.side,
         right.side,
+        noise,
         list(_metrics(left, right, noise)),
         list(_shares(left, right, noise)),
         list(_ceilings(left, right, noise)),
-        notes,
+        other_work,
+        [*left.notes, *right.notes],
     )
+    return _without_direction(found) if other_work else found
 
 
 def _load(target: str, narrate: Narrate) -> _Loaded:
@@ -144,8 +129,17 @@ def _load(target: str, narrate: Narrate) -> _Loaded:
             name: metric(name, measures.samples[name], measures.missing.get(name))
             for name in METRICS
         }
-        notes = tuple(f"{side.title} lacks {clean_text(what)}" for what in run.lacks)
-        return _Loaded(side, found, {}, _blame(reader), _limits(reader), notes)
+        lacks = ", ".join(clean_text(what) for what in run.lacks)
+        return _Loaded(
+            side,
+            found,
+            {},
+            [_blame(reader)],
+            [_limits(reader)],
+            run.records,
+            _columns(run),
+            (f"{side.title} lacks {lacks}",) if lacks else (),
+        )
 
 
 def _load_artifact(target: str, path: Path, artifact: Artifact) -> _Loaded:
@@ -174,11 +168,20 @@ def _load_artifact(target: str, path: Path, artifact: Artifact) -> _Loaded:
         None,
         {name: clean_text(value) for name, value in facts.items()},
     )
-    if not artifact.iterations or artifact.iterations[0].timeline is None:
-        return _Loaded(side, artifact.metrics, repeats, None, {})
-    with _opened(recording_of(path, artifact)) as reader:
-        side = msgspec.structs.replace(side, outcome=reader.status().outcome)
-        return _Loaded(side, artifact.metrics, repeats, _blame(reader), _limits(reader))
+    shares: list[Mapping[str, float]] = []
+    ceilings: list[Ceilings] = []
+    columns: frozenset[str] = frozenset()
+    # Under a virtual clock one iteration is like the other.
+    for number, iteration in enumerate(artifact.iterations[: 1 if virtual else None]):
+        if iteration.timeline is not None:
+            with _opened(recording_of(path, artifact, number)) as reader:
+                if not shares:
+                    side = msgspec.structs.replace(side, outcome=reader.status().outcome)
+                    columns = _columns(reader.run())
+                shares.append(_blame(reader))
+                ceilings.append(_limits(reader))
+    records = artifact.inputs.record_count
+    return _Loaded(side, artifact.metrics, repeats, shares, ceilings, records, columns)
 
 
 @contextmanager
@@ -190,6 +193,10 @@ def _opened(path: Path) -> Iterator[RecordingReader]:
         reader.close()
 
 
+def _columns(run: RunInfo) -> frozenset[str]:
+    return frozenset(clean_text(column.name) for column in run.columns)
+
+
 def _blame(reader: RecordingReader) -> dict[str, float]:
     shares: dict[str, float] = {}
     for share in run_shares(reader.blame(-(2**40), 2**40, "run")):
@@ -197,8 +204,7 @@ def _blame(reader: RecordingReader) -> dict[str, float]:
     return shares
 
 
-def _limits(reader: RecordingReader) -> dict[str, tuple[str, Direction | None, float]]:
-    """By request resource and fact: unit, the better direction, the number."""
+def _limits(reader: RecordingReader) -> Ceilings:
     found: dict[str, tuple[str, Direction | None, float]] = {}
     lowest: dict[str, float] = {}
     held: dict[str, float] = {}
@@ -222,13 +228,40 @@ def _limits(reader: RecordingReader) -> dict[str, tuple[str, Direction | None, f
     return found
 
 
-Noise = Literal["measured", "none", "unknown"]
-
-
 def _noise_known(a: Side, b: Side) -> Noise:
     if a.virtual and b.virtual:
         return "none"
-    return "measured" if a.runs > 1 and b.runs > 1 else "unknown"
+    return "measured" if min(a.runs, b.runs) >= ENOUGH else "unknown"
+
+
+def _other_work(a: _Loaded, b: _Loaded) -> Iterator[str]:
+    """In what the work of the two differed, as far as both tell."""
+    scenarios = [one.side.facts.get("scenario") for one in (a, b)]
+    if None not in scenarios and scenarios[0] != scenarios[1]:
+        yield f"scenario {scenarios[0]} and {scenarios[1]}"
+    if a.records is not None and b.records is not None and a.records != b.records:
+        yield f"{a.records:,} and {b.records:,} records"
+    if a.columns and b.columns:
+        for name, only in (("A", a.columns - b.columns), ("B", b.columns - a.columns)):
+            if only:
+                yield f"{', '.join(sorted(only))} only in {name}"
+
+
+def _without_direction(found: Comparison) -> Comparison:
+    def level(rows: list[Difference]) -> list[Difference]:
+        return [
+            one
+            if one.judgement in ("same", "unknown")
+            else msgspec.structs.replace(one, judgement="different")
+            for one in rows
+        ]
+
+    return msgspec.structs.replace(
+        found,
+        metrics=level(found.metrics),
+        verdict_shares=level(found.verdict_shares),
+        ceilings=level(found.ceilings),
+    )
 
 
 def _metrics(a: _Loaded, b: _Loaded, noise: Noise) -> Iterator[Difference]:
@@ -243,87 +276,57 @@ def _metrics(a: _Loaded, b: _Loaded, noise: Noise) -> Iterator[Difference]:
         several = max(left.count / max(a.side.runs, 1), right.count / max(b.side.runs, 1)) > 1
         for statistic in ("mean", "p95") if several else ("mean",):
             key = f"{name} {statistic}"
-            yield _difference(
+            yield differ(
                 clean_text(key if several else name),
                 unit,
                 better,
                 getattr(left, statistic),
                 getattr(right, statistic),
                 noise,
-                a.repeats.get(key, ()),
-                b.repeats.get(key, ()),
+                (a.repeats.get(key, ()), b.repeats.get(key, ())),
                 missing,
+                SMALL_SECONDS if unit == "s" else 0.0,
             )
 
 
 def _shares(a: _Loaded, b: _Loaded, noise: Noise) -> Iterator[Difference]:
-    """Shares of the capacity in demand, of the first iteration. A side without blame has none."""
-    if a.shares is None or b.shares is None:
+    """Shares of the capacity in demand. A side without blame has none."""
+    if not a.shares or not b.shares:
         return
-    for verdict in dict.fromkeys([*a.shares, *b.shares]):
+    for verdict in dict.fromkeys(name for one in (*a.shares, *b.shares) for name in one):
+        left = [one.get(verdict, 0.0) for one in a.shares]
+        right = [one.get(verdict, 0.0) for one in b.shares]
         better: Direction = "higher" if verdict == WORKING else "lower"
-        yield _difference(
+        yield differ(
             verdict,
             "share",
             better,
-            a.shares.get(verdict, 0.0),
-            b.shares.get(verdict, 0.0),
-            "none" if noise == "none" else "unknown",
+            _mean(left),
+            _mean(right),
+            noise,
+            (left, right),
+            least=SMALL_SHARE,
         )
 
 
 def _ceilings(a: _Loaded, b: _Loaded, noise: Noise) -> Iterator[Difference]:
-    for name in dict.fromkeys([*a.ceilings, *b.ceilings]):
-        left, right = a.ceilings.get(name), b.ceilings.get(name)
-        unit, better, _ = left or right or ("", None, 0.0)
-        yield _difference(
+    for name in dict.fromkeys(name for one in (*a.ceilings, *b.ceilings) for name in one):
+        left = [one[name] for one in a.ceilings if name in one]
+        right = [one[name] for one in b.ceilings if name in one]
+        unit, better, _ = (left or right)[0]
+        values = [number for *_, number in left], [number for *_, number in right]
+        only = "B" if not left else "A"
+        yield differ(
             name,
             unit,
             better,
-            None if left is None else left[2],
-            None if right is None else right[2],
-            "none" if noise == "none" else "unknown",
-            missing=() if left and right else ("only one side has this resource",),
+            _mean(values[0]),
+            _mean(values[1]),
+            noise,
+            values,
+            () if left and right else (f"only {only} has this resource",),
         )
 
 
-def _difference(
-    name: str,
-    unit: str,
-    better: Direction | None,
-    a: float | None,
-    b: float | None,
-    noise: Noise,
-    repeats_a: Sequence[float] = (),
-    repeats_b: Sequence[float] = (),
-    missing: tuple[str, ...] = (),
-) -> Difference:
-    if a is None or b is None:
-        why = missing or ("no reason is given",)
-        return Difference(name, unit, a, b, None, None, "unknown", "unknown", missing_reasons=why)
-    change, ratio = b - a, (b / a if a else None)
-    judgement: Judgement = "different"
-    if abs(change) <= NOTHING * max(abs(a), abs(b), 1.0):
-        judgement = "same"
-    elif better is not None:
-        judgement = "better" if (change > 0) == (better == "higher") else "worse"
-    if noise == "none":
-        return Difference(name, unit, a, b, change, ratio, judgement, "none")
-    if noise == "unknown" or len(repeats_a) < 2 or len(repeats_b) < 2:
-        return Difference(name, unit, a, b, change, ratio, judgement, "unknown")
-    left, right = median_interval(repeats_a), median_interval(repeats_b)
-    if min(left.confidence, right.confidence) < SURE_ENOUGH:
-        return Difference(name, unit, a, b, change, ratio, judgement, "unknown")
-    apart = left.high < right.low or right.high < left.low
-    return Difference(
-        name,
-        unit,
-        a,
-        b,
-        change,
-        ratio,
-        judgement if apart or judgement == "same" else "same",
-        "beyond" if apart else "within",
-        (left.low, left.high),
-        (right.low, right.high),
-    )
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None

@@ -31,4 +31,7 @@ def compare(a: str, b: str, as_json: bool, fail_on_worse: bool) -> int:
         say_json(found)
     else:
         say(render_text(found))
+    if fail_on_worse and (found.other_work or found.noise == "unknown"):
+        why = "they did not do the same work" if found.other_work else "the noise is not known"
+        click.echo(f"headgate: --fail-on-worse found nothing: {why}.", err=True)
     return exits.FOUND if fail_on_worse and found.worse else exits.OK

@@ -179,19 +179,50 @@ def test_artifacts_of_a_virtual_clock_have_no_noise(made: Path) -> None:
     assert {one.noise for one in told if one.change is not None} == {"none"}
     assert {one.judgement for one in told if one.change is not None} == {"same"}
     assert found.worse == []
-    assert not found.notes
+    assert (found.noise, found.other_work, found.notes) == ("none", [], [])
 
 
-def test_two_single_runs_admit_that_their_noise_is_unknown(made: Path) -> None:
-    found = compare(
-        str(made / "strict-fair-0.duckdb"), str(made / "published-recovery-0.duckdb"), say
-    )
-    assert "one run each: noise unknown" in found.notes
+def test_two_single_runs_admit_that_their_noise_is_unknown(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [str(made / "strict-fair-0.duckdb"), str(made / "published-recovery-0.duckdb")]
+    found = compare(runs[0], runs[1], say)
+    assert found.noise == "unknown"
     assert {one.noise for one in found.metrics} == {"unknown"}
-    assert found.worse == []
+    assert {one.judgement for one in found.every} == {"same", "unknown"}
     shares = {one.name: one.a for one in found.verdict_shares}
     assert sum(share or 0.0 for share in shares.values()) == pytest.approx(1.0)
     assert "alpha/big/chat: lowest limit" in {one.name for one in found.ceilings}
+
+    assert run_cli(["compare", *runs, "--fail-on-worse"]) == exits.OK
+    told = capsys.readouterr()
+    assert told.out.index("One run each: by how much such runs differ") < told.out.index("Metrics")
+    assert max(map(len, told.out.splitlines())) <= 80
+    assert "--fail-on-worse found nothing: the noise is not known." in told.err
+
+
+def test_what_did_other_work_is_neither_better_nor_worse(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = Request(SCENARIOS["heavy-root-seeded"], ("strict-fair",), tmp_path, 6, 1, smoke=True)
+    run_scenario(request, say=say)
+    pair = [str(made / "strict-fair.json"), str(tmp_path / "strict-fair.json")]
+    found = compare(pair[0], pair[1], say)
+    assert found.other_work == [
+        "scenario heavy-root version 1 and heavy-root-seeded version 1",
+        "8 and 6 records",
+        "number only in B",
+    ]
+    assert found.noise == "none"
+    assert {one.judgement for one in found.every} == {"same", "different", "unknown"}
+    assert run_cli(["compare", *pair, "--fail-on-worse"]) == exits.OK
+    told = capsys.readouterr()
+    assert "number only in B): what differs is neither better nor worse." in squeezed(told.out)
+    assert "--fail-on-worse found nothing: they did not do the same work." in told.err
+
+
+def squeezed(text: str) -> str:
+    return " ".join(text.split())
 
 
 def say(line: str) -> None:
@@ -238,11 +269,18 @@ def test_iterations_tell_a_difference_from_noise(
     assert beyond.interval_a == (1.0, 1.1)
     assert wall(slower, usual).judgement == "better"
     few = real_time(source, folder / "few.json", [1.0, 1.1, 1.05])
-    assert wall(few, slower).noise == "unknown"
-    assert "fewer than 5 iterations: noise unknown" in compare(str(few), str(slower), say).notes
+    assert (wall(few, slower).judgement, wall(few, slower).noise) == ("seems_worse", "unknown")
+    assert compare(str(few), str(slower), say).noise == "unknown"
+    assert run_cli(["compare", str(few), str(slower)]) == exits.OK
+    out = squeezed(capsys.readouterr().out)
+    assert "3 runs of A and 5 runs of B: by how much such runs differ by chance is not known" in out
+    assert "wall_time 1.05 s 1.55 s +47.4 % worse?" in out
 
     assert run_cli(["compare", str(usual), str(slower)]) == exits.OK
-    assert "- wall_time (s)" in capsys.readouterr().out
+    out = squeezed(capsys.readouterr().out)
+    assert "5 and 5 runs tell what is noise" in out
+    assert "wall_time 1.05 s 1.55 s +47.7 % worse" in out
+    assert "worse?" not in out
     assert run_cli(["compare", str(usual), str(slower), "--fail-on-worse"]) == exits.FOUND
     assert run_cli(["compare", str(slower), str(usual), "--fail-on-worse"]) == exits.OK
     assert run_cli(["compare", str(usual), str(slower), "--json"]) == exits.OK
