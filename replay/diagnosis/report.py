@@ -78,6 +78,8 @@ class Reader(Protocol):
 
     def broken_lines(self) -> Sequence[BrokenLine]: ...
 
+    def ordinal_at(self, t: float) -> int: ...
+
     def state_at(self, ordinal: int) -> State: ...
 
     def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]: ...
@@ -140,7 +142,9 @@ def build_report(
             cell_shares,
         ),
         not_provable=not_provable(run),
-        task=None if task is None else tell(reader, task, verdicts),
+        task=None
+        if task is None
+        else tell(reader, task, reader.verdicts(), None if window is None else end),
     )
 
 

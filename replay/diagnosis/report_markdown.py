@@ -11,6 +11,9 @@ from replay.diagnosis.report_text import (
     clock,
     facts_of,
     headline,
+    kept_by,
+    steps_shown,
+    story_head,
 )
 from replay.diagnosis.verdicts import phrase
 from replay.diagnosis.why import BlameLine, VerdictLine, WhyReport
@@ -24,14 +27,11 @@ def render_markdown(report: WhyReport) -> str:
     lines += _table("Run: where the request slots in demand went", report.run_blame)
     lines += _table("Cells: where their time went, from ready to done", report.cell_blame)
     if report.task is not None:
-        story = report.task
-        lines += [f"## Task {_safe(story.task_id)}: {_safe(story.state)}", ""]
-        lines += ["| from | to | what | kept by |", "|---:|---:|---|---|"]
-        for step in story.steps:
-            end = "" if step.end is None else clock(step.end)
-            kept = ", ".join(f"{phrase(n)} {s:.1f} s" for n, s in step.verdicts.items())
-            what = f"{step.what} {step.resource or ''}".strip()
-            lines.append(f"| {clock(step.start)} | {end} | {_safe(what)} | {_safe(kept)} |")
+        lines += [f"## {_safe(story_head(report, report.task))}", ""]
+        lines += ["| from | for | what | kept by |", "|---:|---:|---|---|"]
+        for step, length in steps_shown(report.task):
+            what = _safe(f"{step.what} {step.resource or ''}".strip())
+            lines.append(f"| {clock(step.start)} | {length} | {what} | {_safe(kept_by(step))} |")
         lines.append("")
     lines += ["## Verdicts", ""]
     if not report.verdicts:

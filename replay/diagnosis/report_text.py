@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from replay.diagnosis.verdicts import count_text, duration_text, phrase
-from replay.diagnosis.why import BlameLine, TaskStory, VerdictLine, WhyReport
+from replay.diagnosis.why import BlameLine, Step, TaskStory, VerdictLine, WhyReport
 
 LINES_SHOWN = 12
 VERDICTS_SHOWN = 8
 EVIDENCE_SHOWN = 8
 LEAST_SHOWN = 0.0005
+LEAST_STEP = 0.001
+"""Seconds; the whole life of a task is in the JSON."""
+LEAST_KEPT = 0.01
+"""Of a wait."""
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
@@ -25,7 +29,7 @@ def render_text(report: WhyReport, width: int = 80) -> str:
     lines += _columns(report, width)
     lines += _providers(report, width)
     if report.task is not None:
-        lines += _story(report.task, width)
+        lines += _story(report, report.task, width)
     lines += _verdicts(report, width)
     if report.not_provable:
         names = ", ".join(phrase(verdict) for verdict in report.not_provable)
@@ -141,19 +145,41 @@ def _providers(report: WhyReport, width: int) -> list[str]:
     return lines
 
 
-def _story(story: TaskStory, width: int) -> list[str]:
-    place = "" if story.position is None else f", {story.position} of its group before it"
-    lines = _wrap(f"Task {story.task_id}: {story.state}{place}", width)
-    for step in story.steps:
-        end = "..." if step.end is None else clock(step.end)
-        kept = [f"{phrase(name)} {duration_text(s)}" for name, s in step.verdicts.items()]
+def _story(report: WhyReport, story: TaskStory, width: int) -> list[str]:
+    lines = _wrap(story_head(report, story), width)
+    for step, length in steps_shown(story):
+        head = f"  {clock(step.start):>8} {length:>11}  "
         text = f"{step.what} {step.resource or ''}".strip()
-        if kept:
-            text += ": " + ", ".join(kept)
-        head = f"  {clock(step.start):>8} to {end:<8} "
-        lines += _wrap(text, width, head, " " * len(head))
+        kept = kept_by(step)
+        lines += _wrap(f"{text}: {kept}" if kept else text, width, head, " " * len(head))
     lines.append("")
     return lines
+
+
+def story_head(report: WhyReport, story: TaskStory) -> str:
+    place = story.position
+    line = "" if place is None else f", {place} before it in line at {clock(report.end)}"
+    row = "" if story.row is None else f" ({story.column}, row {story.row})"
+    return f"Task {story.task_id}{row}: {story.state}{line}"
+
+
+def steps_shown(story: TaskStory) -> list[tuple[Step, str]]:
+    """Each step that took any time to speak of, with its length in words."""
+    return [
+        (step, "so far" if step.end is None else duration_text(step.end - step.start))
+        for step in story.steps
+        if step.end is None or step.end - step.start >= LEAST_STEP
+    ]
+
+
+def kept_by(step: Step) -> str:
+    """A back-off needs no word beside the step that is one."""
+    length = sum(step.verdicts.values())
+    return ", ".join(
+        f"{phrase(name)} {duration_text(seconds)}"
+        for name, seconds in step.verdicts.items()
+        if seconds >= LEAST_KEPT * length and name != "retry_backoff"
+    )
 
 
 def _verdicts(report: WhyReport, width: int) -> list[str]:

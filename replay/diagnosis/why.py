@@ -60,7 +60,8 @@ class Step(msgspec.Struct, frozen=True):
     what: str
     resource: str | None = None
     verdicts: dict[str, float] = {}
-    """Verdicts of stalls that kept it, with the seconds that each covers."""
+    """What kept it, with the seconds of each: by the second, as the cells of its column and row
+    group that waited in the same way."""
 
 
 class TaskStory(msgspec.Struct, frozen=True):
@@ -73,7 +74,8 @@ class TaskStory(msgspec.Struct, frozen=True):
     state: str
     """`completed`, `dropped`, `cancelled`, `deferred`, or what it does at the end."""
     position: int | None
-    """Tasks of its group before it in the queue; None unless it is queued at the end."""
+    """Tasks of its group before it in the queue, or calls before its own at their resource: at the
+    end of the window. None unless it waited there then."""
     steps: tuple[Step, ...]
 
 
