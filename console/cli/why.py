@@ -10,8 +10,8 @@ from console.cli.say import say, say_json
 
 @click.command()
 @click.argument("recording", required=False)
-@click.option("--json", "form", flag_value="json", help="The whole report as JSON.")
-@click.option("--markdown", "form", flag_value="markdown", help="The report as Markdown.")
+@click.option("--json", "as_json", is_flag=True, help="The whole report as JSON.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="The report as Markdown.")
 @click.option("--schema", is_flag=True, help="The JSON Schema of the report, without a recording.")
 @click.option("--at", metavar="T", help="Only what held at one time: 83.5, 1:23.5, 1:02:03.")
 @click.option("--between", nargs=2, metavar="A B", help="Only what lies between two times.")
@@ -26,7 +26,8 @@ from console.cli.say import say, say_json
 )
 def why(
     recording: str | None,
-    form: str | None,
+    as_json: bool,
+    as_markdown: bool,
     schema: bool,
     at: str | None,
     between: tuple[str, str] | None,
@@ -52,6 +53,8 @@ def why(
         raise click.UsageError("Missing argument 'RECORDING'.")
     if at is not None and between is not None:
         raise click.UsageError("Give either --at or --between.")
+    if as_json and as_markdown:
+        raise click.UsageError("Give --json or --markdown, not both.")
     _check_names(fail_on)
     times = [_seconds(text) for text in (between or ([at] * 2 if at is not None else []))]
     if times and times[1] < times[0]:
@@ -73,9 +76,9 @@ def why(
         ) from None
     finally:
         session.close()
-    if form == "json":
+    if as_json:
         say_json(report)
-    elif form == "markdown":
+    elif as_markdown:
         say(render_markdown(report).rstrip("\n"))
     else:
         say(render_text(report))

@@ -5,12 +5,14 @@ Taken only when a stall has lasted long enough to be one, so a walk over groups 
 
 from __future__ import annotations
 
+from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 from engine.events import RunInfo
 from replay.diagnosis.population import Population
 from replay.diagnosis.verdicts import Blame
-from replay.state import State
+from replay.state import State, Task
 
 HOLDERS_SHOWN = 5
 _OF_TASK_SLOTS = (
@@ -42,8 +44,10 @@ def collect(
         _task_slots(state, population, about, now, detail, evidence)
         if verdict != "task_capacity":
             _group_facts(state, population, blame, resource, detail)
+        _longest_task(state, about, now, detail)
     elif verdict.startswith("request_"):
         _request_slots(state, population, verdict, about, now, detail, evidence)
+        _longest_call(state, population, about, now, detail)
     elif verdict == "retry_backoff":
         _deferred(state, resource, detail)
     elif verdict in ("dependency", "row_group_horizon"):
@@ -56,6 +60,40 @@ def collect(
     if run.lacks:
         detail["missing"] = list(run.lacks)
     return detail, evidence
+
+
+def _longest_task(state: State, about: str, now: float, detail: dict[str, Any]) -> None:
+    """Who has waited longest for a scheduler resource ("": for any), and for how long."""
+    queued = [
+        (task.enqueued_at, task)
+        for task in islice(state.tasks.values(), TASKS_LOOKED_AT)
+        if task.phase == "queued"
+        and task.enqueued_at is not None
+        and (not about or about in task.resources)
+    ]
+    if queued:
+        since, task = min(queued, key=itemgetter(0))
+        detail["longest_waiter"] = _in_line(task, now - since)
+
+
+def _longest_call(
+    state: State, population: Population, about: str, now: float, detail: dict[str, Any]
+) -> None:
+    """The same of the calls that wait at a request resource."""
+    waiting = [
+        (one.wait_started_at, one.execution_id or "")
+        for one in state.attempts.values()
+        if one.phase == "waiting" and one.resource == about and one.wait_started_at is not None
+    ]
+    if waiting:
+        since, execution_id = min(waiting)
+        task = state.tasks.get(population.executions.get(execution_id, ""))
+        if task is not None:
+            detail["longest_waiter"] = _in_line(task, now - since)
+
+
+def _in_line(task: Task, age: float) -> dict[str, Any]:
+    return {"task_id": task.task_id, "column": task.column, "row": task.row, "age": age}
 
 
 def _group_facts(

@@ -15,7 +15,7 @@ from replay.diagnosis.wakeups import PENDING, Wakeup, harmless, pending
 from replay.rows import BlameRow
 from replay.state import State
 
-DIAGNOSIS_VERSION = 5
+DIAGNOSIS_VERSION = 6
 
 
 class Memory(msgspec.Struct):

@@ -10,7 +10,7 @@ from engine.events import RunInfo
 from replay.diagnosis.memory import DIAGNOSIS_VERSION
 from replay.diagnosis.provable import not_provable
 from replay.diagnosis.report_markdown import render_markdown
-from replay.diagnosis.report_text import render_text
+from replay.diagnosis.report_text import clock, render_text
 from replay.diagnosis.story import tell
 from replay.diagnosis.summary import by_subject, cell_shares, run_shares, subject
 from replay.diagnosis.verdicts import WORKING, advice, phrase, provider_of
@@ -21,6 +21,7 @@ from replay.diagnosis.why import (
     PartBlame,
     RunFacts,
     VerdictLine,
+    Waiter,
     WhyReport,
 )
 from replay.frame import Share
@@ -90,17 +91,23 @@ def build_report(
 ) -> WhyReport:
     """Why the run did not go faster, over `window` (monotonic seconds) or all of it.
 
-    Blame is kept by the second: a window takes in every second that it touches. With `task` also
-    the story of that task; raises `LookupError` where the recording has no such task.
+    Blame is kept by the second: a window takes in the seconds that lie in it for the most part, at
+    least one. With `task` also the story of that task; raises `LookupError` where the recording has
+    no such task.
     """
     run, status, bounds = reader.run(), reader.status(), reader.bounds()
     start, end = window if window is not None else (bounds.t0, bounds.t1)
-    bin0 = math.floor(start - run.monotonic_start)
-    bin1 = max(bin0, math.ceil(end - run.monotonic_start) - (window is not None))
+    if window is None:
+        bin0, bin1 = 0, math.ceil(end - run.monotonic_start)
+    else:
+        bin0, bin1 = _seconds_of(start - run.monotonic_start, end - run.monotonic_start)
+    begin = run.monotonic_start + bin0
     run_rows = reader.blame(bin0, bin1, "run")
     cell_rows = reader.blame(bin0, bin1, "cell")
     verdicts = sorted(reader.verdicts(start, end), key=_urgency)
     in_demand = run_shares(run_rows)
+    groups = {column.name: column.group for column in run.columns}
+    providers = {column.name: provider_of(column.request_resource or "") for column in run.columns}
     lost = sum(v.detail.get("lost_events", 0) for v in verdicts if v.verdict == "unknown")
     return WhyReport(
         version=REPORT_VERSION,
@@ -128,6 +135,8 @@ def build_report(
         ),
         start=start - bounds.t0,
         end=end - bounds.t0,
+        blame_start=max(start if window is None else begin, bounds.t0) - bounds.t0,
+        blame_end=min(end if window is None else begin + bin1 + 1 - bin0, bounds.t1) - bounds.t0,
         run_blame=_lines(in_demand),
         cell_blame=_lines(cell_shares(cell_rows)),
         cell_blame_by_column=_by_column(run, cell_rows),
@@ -141,11 +150,23 @@ def build_report(
             cell_rows,
             cell_shares,
         ),
+        cell_blame_by_group=_by_part(
+            (groups.get(row.column, "") for row in cell_rows), cell_rows, cell_shares
+        ),
+        cell_blame_by_provider=_by_part(
+            (providers.get(row.column, "") for row in cell_rows), cell_rows, cell_shares
+        ),
         not_provable=not_provable(run),
         task=None
         if task is None
         else tell(reader, task, reader.verdicts(), None if window is None else end),
     )
+
+
+def _seconds_of(start: float, end: float) -> tuple[int, int]:
+    """The first and the last second of a window, both included."""
+    first, last = round(start), round(end) - 1
+    return (first, last) if last >= first else (math.floor((start + end) / 2),) * 2
 
 
 def _by_part(
@@ -198,6 +219,7 @@ def verdict_line(row: VerdictRow, t0: float) -> VerdictLine:
     """As the report has it, in run time."""
     detail: dict[str, Any] = dict(row.detail)
     release = detail.pop("expected_release", None)
+    waiting, first = detail.pop("waiting", None), detail.pop("longest_waiter", None)
     return VerdictLine(
         row.verdict,
         row.tier,
@@ -212,6 +234,8 @@ def verdict_line(row: VerdictRow, t0: float) -> VerdictLine:
         detail.pop("holders", []),
         release - t0 if release is not None else None,
         detail,
+        waiting,
+        None if first is None else Waiter(**first),
     )
 
 
@@ -229,11 +253,15 @@ def _answer(shares: Sequence[Share], verdicts: Sequence[VerdictRow], t0: float) 
     if not losses or losses[0].fraction < 0.005:
         return first + "."
     loss = losses[0]
-    part = f"{first}; most was lost to {subject(loss)} ({100 * loss.fraction:.0f} %)"
+    part = f"{first}; the largest loss, {100 * loss.fraction:.0f} %, was {subject(loss)}."
     same = [
         row
         for row in verdicts
         if row.verdict == loss.verdict
         and loss.resource in (None, row.resource, row.detail.get("request_resource"))
     ]
-    return f"{part}. {same[0].sentence}" if same else f"{part}."
+    if not same:
+        return part
+    stall = "Its stall" if len(same) == 1 else f"The longest of its {len(same)} stalls"
+    span = f"{clock(same[0].start - t0)} to {clock(same[0].end - t0)}"
+    return f"{part} {stall}, {span}: {same[0].sentence}"

@@ -75,12 +75,18 @@ def headline(report: WhyReport) -> str:
 
 def _head(report: WhyReport, width: int) -> list[str]:
     lines = _wrap(headline(report), width)
-    if report.start > 0.05 or report.end < report.run.seconds - 0.05:
-        if report.end > report.start:
-            lines.append(f"from {clock(report.start)} to {clock(report.end)}")
-        else:
-            lines.append(f"at {clock(report.start)}")
-    return lines
+    about = window_of(report)
+    return [*lines, *_wrap(about, width)] if about else lines
+
+
+def window_of(report: WhyReport) -> str:
+    """What part of the run is told of; empty where it is all of it."""
+    start, end, whole = report.start, report.end, report.run.seconds
+    if start <= 0.05 and end >= whole - 0.05:
+        return ""
+    text = f"from {clock(start)} to {clock(end)}" if end > start else f"at {clock(start)}"
+    told = f"{clock(report.blame_start)} to {clock(report.blame_end)}"
+    return text if text == f"from {told}" else f"{text} (shares: of {told})"
 
 
 def _table(title: str, blame: Sequence[BlameLine], width: int) -> list[str]:
@@ -116,16 +122,20 @@ def _columns(report: WhyReport, width: int) -> list[str]:
     name_width = min(longest, width // 4)
     lines = _wrap("Cells by column (share of all cell time, and what it went to)", width)
     for column in report.cell_blame_by_column:
-        sums: dict[str, float] = {}
-        for line in column.blame:
-            sums[line.phrase] = sums.get(line.phrase, 0.0) + line.fraction
-        most = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
-        parts = [f"{name} {100 * part:.0f} %" for name, part in most[:4] if part >= 0.005]
         share = column.seconds / total if total > 0 else 0.0
         head = f"  {_cut(column.column, name_width):<{name_width}} {100 * share:5.1f} %  "
-        lines += _wrap(", ".join(parts), width, head, " " * len(head))
+        lines += _wrap(mostly(column.blame), width, head, " " * len(head))
     lines.append("")
     return lines
+
+
+def mostly(blame: Sequence[BlameLine]) -> str:
+    """The four largest shares by what they went to, whatever they are about."""
+    sums: dict[str, float] = {}
+    for line in blame:
+        sums[line.phrase] = sums.get(line.phrase, 0.0) + line.fraction
+    most = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {100 * part:.0f} %" for name, part in most[:4] if part >= 0.005)
 
 
 def _providers(report: WhyReport, width: int) -> list[str]:
@@ -135,12 +145,7 @@ def _providers(report: WhyReport, width: int) -> list[str]:
     lines = _wrap("Run by provider", width)
     for one in report.run_blame_by_provider:
         head = f"  {_cut(one.part, width // 4):<{min(longest, width // 4)}}  "
-        parts = [
-            f"{line.phrase} {100 * line.fraction:.0f} %"
-            for line in one.blame[:4]
-            if line.fraction >= 0.005
-        ]
-        lines += _wrap(", ".join(parts), width, head, " " * len(head))
+        lines += _wrap(mostly(one.blame), width, head, " " * len(head))
     lines.append("")
     return lines
 
@@ -218,6 +223,11 @@ def facts_of(verdict: VerdictLine) -> list[str]:
     needed, free = verdict.detail.get("needed"), verdict.detail.get("free")
     if type(needed) is int and type(free) is int:
         facts.append(f"needs {needed} more, {free} free of {verdict.detail.get('limit', '?')}")
+    longest = verdict.longest_waiter
+    if longest is not None:
+        row = "" if longest.row is None else f" of row {longest.row}"
+        waits = f"{longest.column}{row} ({duration_text(longest.age)})"
+        facts.append(f"in line: {verdict.waiting or 1}, longest {waits}")
     path = verdict.detail.get("critical_path") or []
     if len(path) > 1:
         facts.append("critical path: " + " > ".join(path))

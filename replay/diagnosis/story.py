@@ -148,9 +148,7 @@ def _of_lease(lease: LeaseRow, attempts: Sequence[AttemptRow]) -> list[Step]:
         if attempt.started_at is not None:
             ended = attempt.completed_at
             outcome = f" ({attempt.outcome})" if attempt.outcome not in (None, "success") else ""
-            steps.append(
-                Step(attempt.started_at, ended, f"{PROVIDER}{outcome}", attempt.resource)
-            )
+            steps.append(Step(attempt.started_at, ended, f"{PROVIDER}{outcome}", attempt.resource))
             busy = ended if ended is not None else busy
     open_call = any(step.end is None for step in steps)
     if not open_call and (lease.released_at is None or lease.released_at > busy):

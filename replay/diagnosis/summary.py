@@ -12,7 +12,9 @@ from replay.rows import BlameRow
 NOTABLE_LOSS = 0.1
 """A smaller loss beside work that fills most of the capacity is not what limits a run."""
 
-_UNIT_NAMES = frozenset({"dependency", "row_group_horizon", "downstream_completion", "unknown"})
+_UNIT_NAMES = frozenset(
+    {"dependency", "row_group_horizon", "downstream_completion", "queue_order", "unknown"}
+)
 """Verdicts about the run rather than about the resource whose slots they left unused."""
 
 

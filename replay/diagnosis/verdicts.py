@@ -95,6 +95,10 @@ _ADVICE: dict[str, str] = {
         " that other rows fill the gap, or make the slow upstream column depend on less."
     ),
     "task_capacity": "Raise max_in_flight_tasks.",
+    "queue_order": (
+        "Normal while it is short. Which group is next follows its weight, and that follows"
+        " max_parallel_requests of its model."
+    ),
     "group_cap": (
         "The slots are shared by weight, and weight follows max_parallel_requests: raise it for"
         " the model that should get more."

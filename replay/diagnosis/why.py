@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 
 
 class RunFacts(msgspec.Struct, frozen=True):
@@ -44,10 +44,11 @@ class ColumnBlame(msgspec.Struct, frozen=True):
 
 
 class PartBlame(msgspec.Struct, frozen=True):
-    """The blame of one part: a provider (slots of its request resources) or a row group (cells)."""
+    """The blame of one part: of slots by provider, of cells by provider, group or row group."""
 
     part: str
     seconds: float
+    """Slot-seconds in demand, or cell-seconds from dependency-ready to released."""
     blame: tuple[BlameLine, ...]
 
 
@@ -79,6 +80,16 @@ class TaskStory(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
 
 
+class Waiter(msgspec.Struct, frozen=True):
+    """The task, or the call of a task, that waited longest for what was missing."""
+
+    task_id: str
+    column: str
+    row: int | None
+    age: float
+    """Seconds of its wait when the stall was proved to be one."""
+
+
 class VerdictLine(msgspec.Struct, frozen=True):
     verdict: str
     tier: str
@@ -94,6 +105,9 @@ class VerdictLine(msgspec.Struct, frozen=True):
     holders: list[dict[str, Any]]
     expected_release: float | None
     detail: dict[str, Any]
+    waiting: int | None = None
+    """How many tasks and calls were in the line for it."""
+    longest_waiter: Waiter | None = None
 
 
 class WhyReport(msgspec.Struct, frozen=True):
@@ -103,6 +117,10 @@ class WhyReport(msgspec.Struct, frozen=True):
     run: RunFacts
     start: float
     end: float
+    """Of the window that was asked for."""
+    blame_start: float
+    blame_end: float
+    """Of the whole seconds that stand for it in the blame."""
     run_blame: tuple[BlameLine, ...]
     """Shares of the slots of request resources in demand; together 1, or empty."""
     cell_blame: tuple[BlameLine, ...]
@@ -116,6 +134,10 @@ class WhyReport(msgspec.Struct, frozen=True):
     """Verdicts that this stream could not prove: that they are absent says nothing."""
     run_blame_by_provider: tuple[PartBlame, ...] = ()
     cell_blame_by_row_group: tuple[PartBlame, ...] = ()
+    cell_blame_by_group: tuple[PartBlame, ...] = ()
+    """By scheduling group, of the columns whose group is known."""
+    cell_blame_by_provider: tuple[PartBlame, ...] = ()
+    """By the provider that a column's first call goes to; columns without one are left out."""
     task: TaskStory | None = None
     """Only where one was asked for."""
 
@@ -127,6 +149,7 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "headgate why",
+        "description": "Times are seconds of run time, 0 is the first event; fractions are of 1.",
         **top,
         "$defs": definitions,
     }

@@ -54,7 +54,8 @@ def test_the_report_says_the_same_in_all_forms(
     assert answer.split(".")[0] in " ".join(asked(capsys, recording).split())
     markdown = asked(capsys, recording, "--markdown")
     assert markdown.startswith("# Why: ")
-    assert "`request_cooldown`" in markdown
+    for told in ("`request_cooldown`", "## Cells by column", "Not provable", "does not carry"):
+        assert told in markdown
 
 
 def test_the_json_is_what_the_schema_says(
@@ -106,7 +107,9 @@ def test_a_task_is_told_from_ready_to_released(
     assert any(step["resource"] == RESOURCE for step in steps)
     starts = [step["start"] for step in steps]
     assert starts == sorted(starts)
-    assert f"Task {task_id}: completed" in asked(capsys, recording, "--task", task_id)
+    head = f"Task {task_id} (verdict, row {story['row']}): completed"
+    assert head in asked(capsys, recording, "--task", task_id)
+    assert head in asked(capsys, recording, "--task", task_id, "--markdown")
 
 
 def test_what_a_foreign_stream_can_t_prove_is_named(
@@ -136,6 +139,7 @@ def test_an_older_diagnosis_is_made_anew(
         (["--at", "soon"], "soon is no time"),
         (["--between", "5", "3"], "3 s is before 5 s"),
         (["--at", "1", "--between", "1", "2"], "either --at or --between"),
+        (["--json", "--markdown"], "--json or --markdown, not both"),
         (["--fail-on", "slowness"], "There is no verdict slowness"),
         (["--task", "nobody/1"], "has no task nobody/1"),
         (["--at", "99:00"], "nothing is known of 1:39:00.0"),

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from engine.events import RunInfo
-from replay.diagnosis.report import WhyReport, build_report, render_text
+from replay.diagnosis.report import WhyReport, build_report, render_markdown, render_text
 from replay.diagnosis.report_text import clock
 from replay.diagnosis.summary import bottleneck, cell_shares, run_shares
 from replay.rows import AttemptRow, BlameRow, LeaseRow, VerdictRow
@@ -54,6 +54,9 @@ class Reader:
 
     def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]:
         return [r for r in self._result.rows if r.scope == scope and bin0 <= r.bin <= bin1]
+
+    def ordinal_at(self, t: float) -> int:
+        return self._bounds.last_ordinal
 
     def state_at(self, ordinal: int) -> State:
         return self._result.state
@@ -156,7 +159,10 @@ def test_report_of_a_storm() -> None:
     (verdict,) = report.verdicts
     assert (verdict.start, verdict.end) == (4.0, 12.0)
     assert verdict.expected_release == pytest.approx(12.0)
-    assert "beta/judge: cooldown after 429s (20 %)" in report.answer
+    assert report.answer.startswith(
+        "80 % of the capacity that was wanted did work; the largest loss, 20 %, was beta/judge:"
+        " cooldown after 429s. Its stall, 0:04.0 to 0:12.0: Provider beta asked to slow down"
+    )
     assert report.run.events > 0
 
 
@@ -168,6 +174,60 @@ def test_report_of_a_window_takes_only_its_seconds() -> None:
     after = build_report(reader, (113.0, 120.0))
     assert {line.verdict for line in after.run_blame} == {"working"}
     assert after.verdicts == ()
+
+
+@pytest.mark.parametrize(
+    ("window", "told", "working"),
+    [
+        ((103.9, 112.1), (4.0, 12.0), 0.5),
+        ((103.0, 103.0), (3.0, 4.0), 1.0),
+        ((104.1, 104.2), (4.0, 5.0), 0.5),
+        ((111.9, 113.4), (12.0, 13.0), 1.0),
+    ],
+)
+def test_a_window_says_which_seconds_stand_for_it(
+    window: tuple[float, float], told: tuple[float, float], working: float
+) -> None:
+    report = build_report(stormy(), window)
+    assert (report.blame_start, report.blame_end) == told
+    shares = sum(line.fraction for line in report.run_blame if line.verdict == "working")
+    assert shares == pytest.approx(working)
+    assert f"(shares: of {clock(told[0])} to {clock(told[1])})" in render_text(report)
+    assert f"(shares: of {clock(told[0])} to {clock(told[1])})" in render_markdown(report)
+
+
+def test_cells_are_told_by_whatever_they_belong_to() -> None:
+    report = build_report(stormy())
+    for parts in (
+        report.cell_blame_by_provider,
+        report.cell_blame_by_group,
+        report.cell_blame_by_row_group,
+    ):
+        assert sum(part.seconds for part in parts) == pytest.approx(80.0)
+        for part in parts:
+            assert sum(line.fraction for line in part.blame) == pytest.approx(1.0)
+    by_provider = {part.part: part for part in report.cell_blame_by_provider}
+    assert list(by_provider) == ["alpha", "beta"]
+    assert [line.verdict for line in by_provider["alpha"].blame] == ["working"]
+    cooldown = {line.verdict: line.fraction for line in by_provider["beta"].blame}
+    assert cooldown["request_cooldown"] == pytest.approx(0.4)
+    groups = [part.part for part in report.cell_blame_by_group]
+    assert groups == [QUESTION.group, VERDICT.group]
+    markdown = render_markdown(report)
+    assert "| beta | 50.0 % | working 60 %, cooldown after 429s 40 % |" in markdown
+
+
+def test_what_is_normal_may_be_the_largest_loss_too() -> None:
+    rows = [
+        row("working", "a/m/chat", 70.0),
+        row("queue_order", "a/m/chat", 9.0),
+        row("queue_order", "b/m/chat", 9.0),
+        row("request_cooldown", "b/m/chat", 12.0),
+    ]
+    found = bottleneck(rows, RUN, 60.0)
+    assert found is not None
+    assert found.verdict == "queue_order"
+    assert found.fraction == pytest.approx(0.18)
 
 
 def test_report_tells_both_clocks_at_its_beginning() -> None:

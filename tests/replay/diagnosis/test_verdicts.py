@@ -112,6 +112,8 @@ def test_task_capacity_tells_what_its_holders_wait_for() -> None:
     assert verdict.detail["request_resource"] == ALPHA.label
     assert verdict.detail["holders_wait_for"] == {BETA.label: 2}
     assert "2 of the tasks that hold them wait for a call to beta/judge" in verdict.sentence
+    longest = {"task_id": "question/0", "column": "question", "row": 0, "age": pytest.approx(0.25)}
+    assert verdict.detail["longest_waiter"] == longest
 
 
 def test_group_cap_is_proved_by_shares_not_by_the_reason() -> None:
@@ -276,6 +278,8 @@ def test_domain_limit_below_the_maximum() -> None:
     assert verdict.detail["limit"] == 1
     assert verdict.detail["effective_max"] == 4
     assert verdict.detail["waiting"] == 1
+    longest = {"task_id": "verdict/1", "column": "verdict", "row": 1, "age": pytest.approx(0.25)}
+    assert verdict.detail["longest_waiter"] == longest
 
 
 def test_aggregate_cap_names_the_domain_that_holds_it() -> None:
