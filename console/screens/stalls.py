@@ -8,14 +8,17 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from console.keys import Control, bindings
-from console.screens.base import FrameScreen
+from console.screens.base import FrameScreen, set_height
 from console.theme import Look
-from console.widgets.stall_list import StallDetail, StallList
+from console.widgets.stall_list import HEAD, Key, StallDetail, StallList, key_of
 from replay.frame import Frame, Want
 
 _SAMPLES = 20
 """For the rates in the header."""
 _MOST_STALLS = 500
+_DETAIL = 12
+"""Lines that one stall in words may need; the list has the rest, if it wants it."""
+_LEAST_LIST = 5
 
 
 class StallsScreen(FrameScreen):
@@ -26,18 +29,20 @@ class StallsScreen(FrameScreen):
         Control("up,k", "↑", "pick(-1)", "Select the stall after it"),
         Control("pagedown", "PgDn", "pick(10)", "Ten stalls further back"),
         Control("pageup", "PgUp", "pick(-10)", "Ten stalls further on"),
-        Control("e", "e", "evidence", "The first event that proves it, in the stream", "evidence"),
+        Control("e", "e", "evidence", "The events that prove it, one after the other", "evidence"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
     DEFAULT_CSS = """
-    StallsScreen StallList { height: 2fr; margin: 1 0 0 0; }
-    StallsScreen StallDetail { height: 3fr; margin: 1 0 0 0; }
+    StallsScreen StallList { margin: 1 0 0 0; }
+    StallsScreen StallDetail { height: 1fr; margin: 1 0 0 0; }
     """
 
     def __init__(self, look: Look, run_title: str) -> None:
         super().__init__(look, run_title)
         self._list = StallList(look)
         self._detail = StallDetail(look)
+        self._shown: tuple[Key, int] | None = None
+        """The stall whose evidence was looked at last, and which of its events."""
 
     def compose_page(self) -> ComposeResult:
         yield self._list
@@ -47,6 +52,8 @@ class StallsScreen(FrameScreen):
         return Want(samples=_SAMPLES, verdicts=_MOST_STALLS)
 
     def show_page(self, frame: Frame) -> None:
+        room = self.query_one("#page").size.height - 2 - _DETAIL
+        set_height(self._list, min(HEAD + max(1, len(frame.verdicts)), max(_LEAST_LIST, room)))
         self._list.show(frame)
         self._detail.show(frame, self._list.at_cursor())
 
@@ -64,7 +71,11 @@ class StallsScreen(FrameScreen):
     def action_evidence(self) -> None:
         row = self._list.at_cursor()
         if row is not None and row.evidence:
-            self.console_app.seek_ordinal(row.evidence[0])
+            key, following = key_of(row), 0
+            if self._shown is not None and self._shown[0] == key:
+                following = (self._shown[1] + 1) % len(row.evidence)
+            self._shown = key, following
+            self.console_app.seek_ordinal(row.evidence[following])
             self.console_app.action_go("events")
 
     def on_stall_list_picked(self, message: StallList.Picked) -> None:

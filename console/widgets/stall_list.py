@@ -8,18 +8,19 @@ from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
 from console.paint import Row, Runs, fit_tail, wrap
-from console.text import clock, duration
+from console.text import duration
 from console.theme import Look, verdict_look
 from console.widgets.drawn import Drawn
 from console.widgets.panel import title
 from replay.diagnosis.report import verdict_line
-from replay.diagnosis.report_text import facts_of
+from replay.diagnosis.report_text import clock, facts_of
 from replay.diagnosis.verdicts import phrase
 from replay.frame import Frame
 from replay.rows import VerdictRow
 
 Key = tuple[str, str | None, float]
-_HEAD = 2
+HEAD = 2
+"""Lines above the first stall."""
 
 
 def key_of(row: VerdictRow) -> Key:
@@ -71,7 +72,7 @@ class StallList(Drawn):
             return [*lines, (), *(Row().put(f" {one}").runs() for one in wrap(said, width - 2, 2))]
         head = Row().put("   from", "dim", 12).put("to", "dim", 9).put("for", "dim", 8)
         lines.append(head.put("    verdict", "dim").runs())
-        room = max(1, height - _HEAD)
+        room = max(1, height - HEAD)
         here = self.index()
         self._top = max(here - room + 1, min(self._top, here, max(0, len(rows) - room)))
         for index in range(self._top, min(len(rows), self._top + room)):
@@ -84,8 +85,8 @@ class StallList(Drawn):
         words = "bright" if here or covers else "text"
         line = Row().put(self.look.glyphs.cursor if here else " ", f"bold bright{ground}")
         line.put("· " if covers else "  ", f"bright{ground}")
-        line.put(clock(row.start - frame.t0, tenths=True), f"{words}{ground}", 9)
-        line.put(clock(row.end - frame.t0, tenths=True), f"{words}{ground}", 9)
+        line.put(clock(row.start - frame.t0), f"{words}{ground}", 9)
+        line.put(clock(row.end - frame.t0), f"{words}{ground}", 9)
         line.put(duration(row.end - row.start), f"{words}{ground}", 7)
         line.put(f" {row.tier} ", f"bold {verdict_look(row.verdict).colour}{ground}")
         name = phrase(row.verdict)
@@ -96,8 +97,8 @@ class StallList(Drawn):
         return line.to(width, f"text{ground}").runs()
 
     def on_click(self, event: Click) -> None:
-        index = self._top + event.y - _HEAD
-        if event.y >= _HEAD and index < len(self.rows):
+        index = self._top + event.y - HEAD
+        if event.y >= HEAD and index < len(self.rows):
             self.post_message(self.Picked(key_of(self.rows[index])))
 
     def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:

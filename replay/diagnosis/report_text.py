@@ -220,14 +220,17 @@ def facts_of(verdict: VerdictLine) -> list[str]:
         facts.append(f"429s: from {first} to {last}" if last != first else f"429s: at {first}")
     if verdict.holders:
         facts.append("held by: " + "; ".join(_holder(one) for one in verdict.holders[:3]))
+    missing = []
     needed, free = verdict.detail.get("needed"), verdict.detail.get("free")
     if type(needed) is int and type(free) is int:
-        facts.append(f"needs {needed} more, {free} free of {verdict.detail.get('limit', '?')}")
+        missing.append(f"needs {needed} more, {free} free of {verdict.detail.get('limit', '?')}")
     longest = verdict.longest_waiter
     if longest is not None:
         row = "" if longest.row is None else f" of row {longest.row}"
         waits = f"{longest.column}{row} ({duration_text(longest.age)})"
-        facts.append(f"in line: {verdict.waiting or 1}, longest {waits}")
+        missing.append(f"{verdict.waiting or 1} in line, longest {waits}")
+    if missing:
+        facts.append("; ".join(missing))
     path = verdict.detail.get("critical_path") or []
     if len(path) > 1:
         facts.append("critical path: " + " > ".join(path))

@@ -320,6 +320,8 @@ def _verdicts(now: float) -> tuple[VerdictRow, ...]:
         "held_seconds": 7.5,
         "limited_seconds": 44.8,
         "expected_release": now + 1.2,
+        "waiting": 23,
+        "longest_waiter": {"task_id": "verdict/17", "column": "verdict", "row": 17, "age": 0.42},
     }
     slots = {
         "also": {},
@@ -331,6 +333,7 @@ def _verdicts(now: float) -> tuple[VerdictRow, ...]:
         "free": 0,
         "limit": 16,
         "waiting": 23,
+        "longest_waiter": {"task_id": "t-8", "column": "score\x1b[2J", "row": None, "age": 1.6},
     }
     told = (
         ("request_cooldown", BETA, 39.2, 84.2, (15_120, 15_702, 15_704), cooldown),

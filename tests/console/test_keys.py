@@ -306,10 +306,29 @@ def test_stalls_are_picked_by_what_they_are_and_lead_to_their_moment() -> None:
         assert await driven.press("enter") == ["hold", f"seek_time {T0 + 31.0:.1f}"]
         assert isinstance(driven.app.page, LeasesScreen)
         await driven.press("5")
-        assert await driven.press("e") == ["hold", "seek_ordinal 9801"]
-        assert isinstance(driven.app.page, EventsScreen)
+        for ordinal in (9801, 9950, 9801):
+            assert await driven.press("e") == ["hold", f"seek_ordinal {ordinal}"]
+            assert isinstance(driven.app.page, EventsScreen)
+            await driven.press("5")
 
     drive(test, "storm")
+
+
+def test_one_stall_in_words_has_room_in_the_smallest_terminal() -> None:
+    async def test(driven: Driven) -> None:
+        await driven.press("5")
+        rows = driven.session.shown.verdicts
+        for verdicts in (rows, rows * 20):
+            driven.session.shown = replace(driven.session.shown, verdicts=verdicts)
+            driven.session.changed = True
+            await driven.tick(0.25)
+            detail = driven.text(StallDetail)
+            assert "429s: from 0:39.2 to 1:24.0" in detail
+            assert "needs 1 more, 0 free of 9; 23 in line, longest verdict of row 17" in detail
+            assert detail.rstrip().endswith("where the provider names no wait.")
+            assert "0:39.2" in driven.text(StallList)
+
+    drive(test, "storm", size=(80, 24))
 
 
 def test_the_stall_before_and_after() -> None:
