@@ -51,9 +51,14 @@ class StallList(Drawn):
         self.redraw()
 
     def index(self) -> int:
-        """Of the selected one; the newest where none is selected or it is gone."""
+        """Of the selected one; where none is selected or it is gone, of the newest that goes on at
+        the moment shown, else of the newest."""
         keys = [key_of(row) for row in self.rows]
-        return keys.index(self.selected) if self.selected in keys else 0
+        if self.selected in keys:
+            return keys.index(self.selected)
+        at = self._frame.at if self._frame else 0.0
+        covering = (i for i, row in enumerate(self.rows) if row.start <= at <= row.end)
+        return next(covering, 0)
 
     def at_cursor(self) -> VerdictRow | None:
         return self.rows[self.index()] if self.rows else None

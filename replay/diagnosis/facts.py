@@ -47,7 +47,7 @@ def collect(
         _longest_task(state, about, now, detail)
     elif verdict.startswith("request_"):
         _request_slots(state, population, verdict, about, now, detail, evidence)
-        _longest_call(state, population, about, now, detail)
+        _longest_call(state, population, about, now, detail, evidence)
     elif verdict == "retry_backoff":
         _deferred(state, resource, detail)
     elif verdict in ("dependency", "row_group_horizon"):
@@ -77,19 +77,25 @@ def _longest_task(state: State, about: str, now: float, detail: dict[str, Any]) 
 
 
 def _longest_call(
-    state: State, population: Population, about: str, now: float, detail: dict[str, Any]
+    state: State,
+    population: Population,
+    about: str,
+    now: float,
+    detail: dict[str, Any],
+    evidence: list[int],
 ) -> None:
-    """The same of the calls that wait at a request resource."""
+    """The same of the calls that wait at a request resource; its wait is a proof."""
     waiting = [
-        (one.wait_started_at, one.execution_id or "")
+        (one.wait_started_at, one.first_ordinal, one.execution_id or "")
         for one in state.attempts.values()
         if one.phase == "waiting" and one.resource == about and one.wait_started_at is not None
     ]
     if waiting:
-        since, execution_id = min(waiting)
+        since, ordinal, execution_id = min(waiting)
         task = state.tasks.get(population.executions.get(execution_id, ""))
         if task is not None:
             detail["longest_waiter"] = _in_line(task, now - since)
+            evidence.append(ordinal)
 
 
 def _in_line(task: Task, age: float) -> dict[str, Any]:

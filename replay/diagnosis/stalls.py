@@ -302,7 +302,11 @@ class Stalls(msgspec.Struct):
             return
         detail, seen = span.facts.get(blame, ({}, []))
         evidence = [span.ordinal, *seen, ordinal]
-        if blame[0].startswith("request_") and watch.wait_ordinal is not None:
+        if (
+            blame[0].startswith("request_")
+            and watch.wait_ordinal is not None
+            and "longest_waiter" not in detail
+        ):
             evidence.append(watch.wait_ordinal)
         if resource and resource != blame[1]:
             detail = {**detail, "request_resource": resource}

@@ -314,6 +314,18 @@ def test_stalls_are_picked_by_what_they_are_and_lead_to_their_moment() -> None:
     drive(test, "storm")
 
 
+def test_the_stall_of_the_moment_is_shown_where_none_was_picked() -> None:
+    async def test(driven: Driven) -> None:
+        await driven.press("5")
+        for at, said in ((33.0, "task slots of beta/judge-large"), (20.0, "asked to slow down")):
+            driven.session.shown = replace(driven.session.shown, at=T0 + at)
+            driven.session.changed = True
+            await driven.tick(0.25)
+            assert said in driven.text(StallDetail)
+
+    drive(test, "storm")
+
+
 def test_one_stall_in_words_has_room_in_the_smallest_terminal() -> None:
     async def test(driven: Driven) -> None:
         await driven.press("5")

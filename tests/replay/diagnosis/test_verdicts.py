@@ -280,6 +280,31 @@ def test_domain_limit_below_the_maximum() -> None:
     assert verdict.detail["waiting"] == 1
     longest = {"task_id": "verdict/1", "column": "verdict", "row": 1, "age": pytest.approx(0.25)}
     assert verdict.detail["longest_waiter"] == longest
+    assert "request_wait_started" in [stream.kind_of(one) for one in verdict.evidence]
+
+
+def test_the_wait_that_proves_a_stall_is_of_a_call_that_still_waits() -> None:
+    """One call of 4 may be out. Calls wait from 0 s on, another each 0.2 s; one goes out as often,
+    until from 2 to 12 s none does."""
+    stream = Stream((VERDICT,))
+    stream.register(BETA, 4)
+    out = stream.call(stream.begin(VERDICT, 0))
+    stream.answer(out, "rate_limited", blocked_until=stream.now, limit=(4, 1))
+    stream.call(out)
+    line = [stream.wait(stream.begin(VERDICT, 1), "domain_limit")]
+    for fifth in range(1, 11):
+        stream.at(fifth / 5)
+        line.append(stream.wait(stream.begin(VERDICT, fifth + 1), "domain_limit"))
+        stream.complete(out)
+        out = stream.send(line.pop(0))
+    stream.at(12.0)
+    stream.complete(out)
+    stream.send(line.pop(0))
+    verdict = stream.fold().only("request_domain_limit")
+    assert (verdict.start, verdict.end) == (102.0, 112.0)
+    assert verdict.detail["longest_waiter"]["row"] == 11
+    (wait,) = [one for one in verdict.evidence if stream.kind_of(one) == "request_wait_started"]
+    assert stream.events[wait - 1].captured_at_monotonic == 102.0
 
 
 def test_aggregate_cap_names_the_domain_that_holds_it() -> None:
