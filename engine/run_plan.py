@@ -47,8 +47,11 @@ class RunPlan:
     metadata_diagnostics: tuple[MetadataDiagnostic, ...] = ()
     """Fallbacks taken in place of what generators told; a run tells them as its first events."""
 
-    def describe(self, run_id: str, wall_start: float, monotonic_start: float) -> RunInfo:
-        """The run as its journal tells it: names and numbers, no prompts, no keys."""
+    def describe(self, run_id: str, wall_start: float | None, monotonic_start: float) -> RunInfo:
+        """The run as its journal tells it: names and numbers, no prompts, no keys.
+
+        `wall_start` is None where a virtual clock has nothing to do with anyone's wall.
+        """
         workflow = self.workflow
         return RunInfo(
             run_id=run_id,

@@ -98,7 +98,7 @@ def _run(
         loop = asyncio.get_running_loop()
         clock = LoopClock(loop, wall_start=0.0 if virtual else None)
         control = RunControl()
-        info = plan.describe(run_id, clock.wall(), clock.monotonic())
+        info = plan.describe(run_id, None if virtual else clock.wall(), clock.monotonic())
         journal = JournalWriter(folder, info, loop=loop, request_keyframe=control.emit_keyframe)
         timers = _stops(loop, control, scenario.stop)
         began = clock.monotonic()
