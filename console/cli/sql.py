@@ -33,8 +33,8 @@ def sql(
 ) -> int:
     """Ask RECORDING something in SQL, read-only; QUERY "-" is read from stdin.
 
-    Views: tasks, requests, leases, ceilings, stalls, blame, events, run. A query reaches the
-    recording and nothing else: no file, no network.
+    Views: tasks, requests, leases, ceilings, stalls, blame, series, events, run. A query reaches
+    the recording and nothing else: no file, no network.
     """
     from replay.recording.query import RecordingQuery
     from replay.recording.whole import whole_recording

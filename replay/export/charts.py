@@ -13,6 +13,8 @@ from replay.recording.query import RecordingQuery
 BUCKETS = 240
 """Columns of a chart at most; several seconds share one where the run is longer."""
 KEYS_SHOWN = 7
+LEAST_NAMED = 0.0005
+"""Of all: a smaller part has no name in a legend of shares."""
 LEFT, RIGHT = 56.0, 16.0
 ACROSS = WIDTH - LEFT - RIGHT
 OWN_COLOURS = {WORKING: PALETTE[2], UNKNOWN: "#9a9a9a"}
@@ -51,7 +53,8 @@ def ceilings(asked: RecordingQuery) -> Picture:
     """A panel for each request resource: the limit over what is in flight; cooldowns shaded."""
     time = _Time(asked)
     picture = Picture("Ceilings")
-    picture.text(LEFT, 22, "Ceilings: limit (line), in flight (filled), waiting (dashed)", "title")
+    title = "Ceilings: limit (line), in flight (filled), waiting (dashed), cooldown (shaded)"
+    picture.text(LEFT, 22, title, "title")
     top = 40.0
     rows = _table(
         asked,
@@ -214,6 +217,8 @@ def _legend(
         label = words if key else f"{len(order) - len(named)} more"
         if whole is not None:
             part = sum(totals[one] for one in _members(key, named, order)) / whole
+            if part < LEAST_NAMED:
+                continue
             label += f" {100 * part:.1f} %"
         wide = 24 + 6.6 * len(label)
         if x > LEFT and x + wide > WIDTH - RIGHT:

@@ -20,8 +20,9 @@ LEAST_SHOWN = 0.0005
 _COLUMNS = """
     SELECT task_column, count(*), count(*) FILTER (result = 'completed'),
         sum(greatest(leases - 1, 0)), quantile_cont(ready_to_done, 0.5),
-        quantile_cont(ready_to_done, 0.95), quantile_cont(request_wait, 0.95),
-        quantile_cont(provider_time, 0.5)
+        quantile_cont(ready_to_done, 0.95),
+        quantile_cont(request_wait, 0.95) FILTER (requests > 0),
+        quantile_cont(provider_time, 0.5) FILTER (requests > 0)
     FROM tasks GROUP BY 1 ORDER BY min(first_ordinal)
 """
 _CEILINGS = """

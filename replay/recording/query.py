@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ BATCH_ROWS = 50_000
 
 _READS = frozenset({"SELECT", "EXPLAIN", "MULTI"})
 _RUN_TYPES = "VARCHAR VARCHAR VARCHAR VARCHAR DOUBLE DOUBLE DOUBLE BIGINT BIGINT BIGINT VARCHAR"
+_NO_TABLE = re.compile(r"Table with name (.+?) does not exist")
 _DAMAGE = (
     duckdb.IOException,
     duckdb.SerializationException,
@@ -186,6 +188,10 @@ class RecordingQuery:
             return SourceError(f"{name} is damaged: {first_line(error)}", exit_code=4)
         if isinstance(error, duckdb.PermissionException):
             return QueryError("A query reads the recording and nothing else: no file, no network.")
+        unknown = _NO_TABLE.search(str(error))
+        if unknown is not None and isinstance(error, duckdb.CatalogException):
+            views = ", ".join([*(view.name for view in VIEWS), "run"])
+            return QueryError(f"There is no view {clean_text(unknown[1])}. There are: {views}.")
         if "pytz" in str(error):
             return QueryError("Times with a time zone can't be shown: cast them to TIMESTAMP.")
         return QueryError(f"The query can't be answered: {first_line(error)}")

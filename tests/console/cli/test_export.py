@@ -148,6 +148,12 @@ def test_hostile_names_are_neither_markup_nor_escapes(lines: Path, tmp_path: Pat
     assert "<b>" not in text
 
 
+def test_pictures_name_what_they_show(lines: Path, tmp_path: Path) -> None:
+    assert export("--format", "svg", "--out", "all.svg") == 0
+    said = [one.text or "" for one in ET.parse(tmp_path / "all.svg").iter()]
+    assert any(one.endswith("waiting (dashed), cooldown (shaded)") for one in said)
+
+
 def test_a_failure_leaves_no_file(
     lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
