@@ -12,7 +12,7 @@ PEER := .venv-peer
 .PHONY: demo test test-peer bench-peer lint types layers bench clean
 
 demo: $(READY)
-	@$(BIN)/headgate demo
+	@$(BIN)/headgate demo || { code=$$?; test $$code -eq 130 || exit $$code; }  # 130: stopped by its user
 
 test: $(READY)
 	$(BIN)/pytest
