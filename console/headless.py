@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from console.blame import SEEN, by_verdict
@@ -75,7 +76,14 @@ def summary(frame: Frame) -> str:
     if frame.awaited:
         lines.append(f"  waiting   {frame.awaited}")
     lines.extend(f"  note      {note}" for note in frame.notes)
-    return "\n".join(_plain(line) for line in lines)
+    return "\n".join(part for line in lines for part in _folded(_plain(line)))
+
+
+def _folded(line: str) -> list[str]:
+    """In 80 columns, as far as no word is longer."""
+    return textwrap.wrap(
+        line, 80, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def capacity_peaks(frame: Frame) -> list[tuple[str, int, int]]:

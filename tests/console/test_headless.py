@@ -50,6 +50,12 @@ def test_what_is_lost_is_said() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FRAMES))
+def test_the_summary_fits_80_columns(name: str) -> None:
+    lines = summary(FRAMES[name]()).splitlines()
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("name", sorted(FRAMES))
 def test_no_escape_codes(name: str) -> None:
     frame = FRAMES[name]()
     assert "\n" not in status_line(frame)
