@@ -14,6 +14,9 @@ from replay.frame import Frame, GroupRow
 
 _NUMBERS = (("queued", 7), ("leased", 7), ("running", 8), ("deferred", 9))
 _SHORT = (("queued", 7), ("leased", 7), ("run", 5), ("defer", 6))
+_OLDEST = 8
+_BLOCKED = 13
+"""Two spaces and `no capacity`."""
 
 
 class GroupTable(Drawn):
@@ -35,18 +38,19 @@ class GroupTable(Drawn):
         if frame is None or not groups:
             return [*rows, Row().put(" no group has work yet", "dim").runs()]
         numbers = _NUMBERS if width >= 90 else _SHORT
-        fixed = sum(size for _, size in numbers) + 7
+        room = width - sum(size for _, size in numbers) - _OLDEST - _BLOCKED - 1
+        wanted = min(max(len(group.label) for group in groups) + 1, 28)
         trend = 9 if width < 72 else 12 if width < 90 else 24
-        longest = max(len(group.label) for group in groups)
-        name = max(8, min(longest + 1, width - fixed - trend - 14, 28))
+        trend = max(5, min(trend, room - wanted))
+        name = max(8, min(wanted, room - trend))
         head = Row().put(" group", "dim", name + 1).put("", "dim", trend)
         for label, size in numbers:
             head.put(label, "dim", size, ">")
-        rows.append(head.put("oldest", "dim", 8, ">").put("  blocked by", "dim").runs())
+        rows.append(head.put("oldest", "dim", _OLDEST, ">").put("  blocked by", "dim").runs())
         depth = dict(zip((group.key for group in groups), frame.queue_depth, strict=False))
         top = max((max(values, default=0.0) for values in frame.queue_depth), default=0.0)
-        room = height - len(rows)
-        shown = groups if len(groups) <= room else groups[: max(0, room - 1)]
+        lines = height - len(rows)
+        shown = groups if len(groups) <= lines else groups[: max(0, lines - 1)]
         for group in shown:
             line = Row().put(" ").put(fit_tail(group.label, name - 1), "bright").put(" ")
             spark = sparkline(depth.get(group.key, ()), trend - 1, top, self.look.glyphs)
@@ -73,7 +77,7 @@ class GroupTable(Drawn):
             )
         oldest = group.oldest_wait
         old = "dim" if oldest is None else "orange" if oldest >= 10 else "text"
-        row.put(duration(oldest), old, 8, ">").put("  ")
+        row.put(duration(oldest), old, _OLDEST, ">").put("  ")
         if group.blocked_by:
             row.put(words(group.blocked_by), "orange")
         elif group.ready and not group.queued:

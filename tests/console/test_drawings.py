@@ -8,10 +8,11 @@ import pytest
 
 from console.blame import by_verdict
 from console.paint import Runs
-from console.theme import UNICODE, verdict_look
+from console.theme import UNICODE, Look, verdict_look
 from console.view import mode_of, run_seconds
 from console.widgets.blame_bar import parts
 from console.widgets.chart import ceiling_chart, nice_step, resample, sparkline, stacked_chart
+from console.widgets.group_table import GroupTable
 from console.widgets.lanes import LaneBook
 from console.widgets.lease_detail import waits
 from replay.frame import LeaseBar, Segment, Share
@@ -44,6 +45,18 @@ def test_ceiling_chart() -> None:
     assert [text(line) for line in lines] == ["▔▔▼░", "█ ░░", "██▔▔", "███ "]
     limit = [style for line in lines for part, style in line if "▔" in part]
     assert all("orange" in style for style in limit)
+
+
+@pytest.mark.parametrize("width", [66, 78, 118])
+def test_a_group_has_room_for_its_name_and_what_blocks_it(width: int) -> None:
+    frame = replaying()
+    group = replace(frame.groups[0], label="number, topic", blocked_by="no_capacity")
+    table = GroupTable(Look())
+    table.show(replace(frame, groups=(group,)))
+    line = text(table.draw(width, 9)[2])
+    assert line.startswith(" number, topic ")
+    assert line.endswith("  no capacity")
+    assert len(line) <= width
 
 
 def test_a_cell_shared_by_two_layers_shows_both() -> None:
