@@ -46,7 +46,9 @@ class BlameBar(Drawn):
         shares = by_verdict(self._shares)
         if not shares:
             return [*rows, Row().put(" nothing to account for yet", "dim").runs()]
-        legend = self._legend(shares, width)[: height - 2]
+        legend = self._legend(shares, width)
+        if len(legend) > height - 2:  # which resource is less than which verdict
+            legend = self._legend(shares, width, resources=False)[: height - 2]
         bar_lines = max(1, min(2, height - 1 - len(legend)))
         rows.extend(self._bar(shares, width, index == 0) for index in range(bar_lines))
         return rows + legend
@@ -77,7 +79,7 @@ class BlameBar(Drawn):
             row.put(hatch * (cells - len(label)), fill)
         return row.runs()
 
-    def _legend(self, shares: Sequence[Share], width: int) -> list[Runs]:
+    def _legend(self, shares: Sequence[Share], width: int, resources: bool = True) -> list[Runs]:
         rows: list[Runs] = []
         row = Row().put(" ")
         for share in shares:
@@ -85,7 +87,8 @@ class BlameBar(Drawn):
                 continue
             look = verdict_look(share.verdict)
             name = phrase(share.verdict)
-            where = f" {share.resource}" if share.resource and share.verdict != "working" else ""
+            named = resources and share.resource and share.verdict != "working"
+            where = f" {share.resource}" if named else ""
             part = percent(share.fraction)
             need = 4 + width_of(name) + width_of(where) + 1 + len(part)
             if row.used > 1 and row.used + need > width:

@@ -10,11 +10,12 @@ from console.blame import by_verdict
 from console.paint import Runs
 from console.theme import UNICODE, Look, verdict_look
 from console.view import mode_of, run_seconds
-from console.widgets.blame_bar import parts
+from console.widgets.blame_bar import BlameBar, parts
 from console.widgets.chart import ceiling_chart, nice_step, resample, sparkline, stacked_chart
 from console.widgets.group_table import GroupTable
 from console.widgets.lanes import LaneBook
 from console.widgets.lease_detail import waits
+from replay.diagnosis.verdicts import phrase
 from replay.frame import LeaseBar, Segment, Share
 from tests.console.frames import FRAMES, paused, replaying
 
@@ -45,6 +46,19 @@ def test_ceiling_chart() -> None:
     assert [text(line) for line in lines] == ["▔▔▼░", "█ ░░", "██▔▔", "███ "]
     limit = [style for line in lines for part, style in line if "▔" in part]
     assert all("orange" in style for style in limit)
+
+
+def test_a_legend_names_verdicts_before_resources() -> None:
+    told = ("request_cooldown", "request_domain_limit", "task_capacity")
+    losses = [Share(verdict, 0.1, "provider/model-of-some-size/chat") for verdict in told]
+    bar = BlameBar(Look())
+    bar.show((Share("working", 0.7), *losses), "")
+    wide, narrow = (" ".join(map(text, bar.draw(80, height)[2:])) for height in (6, 4))
+    assert wide.count("provider/model-of-some-size/chat") == len(losses)
+    assert "provider/model-of-some-size/chat" not in narrow
+    for verdict in told:
+        assert phrase(verdict) in wide
+        assert phrase(verdict) in narrow
 
 
 @pytest.mark.parametrize("width", [66, 78, 118])
