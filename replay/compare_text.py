@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from replay.compare import ENOUGH, SMALL_SECONDS, SMALL_SHARE, Comparison, Side
 from replay.diagnosis.verdicts import PHRASES
-from replay.difference import SMALL, Difference
+from replay.difference import NOTHING, SMALL, Difference
 
 WIDTH = 80
 _NAME, _NUMBER, _CHANGE = 37, 10, 11
@@ -131,7 +131,7 @@ def _named(one: Difference) -> str:
 
 def _change(one: Difference) -> str:
     assert one.change is not None
-    if one.judgement == "same" and one.noise != "within":
+    if abs(one.change) < NOTHING:
         return "0"
     if one.unit == "share":
         return f"{_signed(100 * one.change)} pts"
