@@ -115,13 +115,13 @@ def _add_waits(
         "downstream_ready_to_lease_gap",
     )
     found: dict[str, list[float]] = {name: [] for name in names}
-    asked = {one.name for one in run.columns if one.request_resource} if not attempts else set()
+    unknown = not attempts and any(one.request_resource for one in run.columns)
     for lease in leases:
         own = by_execution.get(lease.execution_id or "", [])
         waited = waits(lease, own, end)
         for name in names[:6]:
             value = getattr(waited, name)
-            if name == "own_time" and lease.column in asked:
+            if name == "own_time" and unknown:
                 continue  # what of it was the provider's is not recorded
             if value is not None and (own or name not in ("request_wait", "provider_time")):
                 found[name].append(value)

@@ -6,20 +6,33 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from engine.benchmark.catalogue import SCENARIOS
 from engine.clock import LoopClock
-from engine.events import Event, EventStream, RequestEvent, RunInfo, SchedulerEvent
+from engine.events import (
+    Event,
+    EventStream,
+    JournalHeader,
+    RequestEvent,
+    RunInfo,
+    SchedulerEvent,
+    encode_lines,
+)
 from engine.run import RunControl, execute_run
 from engine.run_plan import plan_run
 from engine.virtual_time import run_virtual
 from replay.gates import Evidence, evaluate
+from replay.recording.reader import open_recording
+from replay.recording.whole import whole_recording
 from replay.rows import AttemptRow
-from replay.run_metrics import METRICS, metric
+from replay.run_metrics import METRICS, measure_run, metric
 from replay.run_pass import Measures, RunPass
+from tests.replay.diagnosis.simulated import simulate
+from tests.replay.diagnosis.test_random_runs import random_workflow
 
 
 class Collected:
@@ -255,3 +268,18 @@ def test_an_unknown_metric_says_why_and_is_no_zero() -> None:
     known = metric("wall_time", [1.0, 3.0])
     assert (known.mean, known.unit, known.better, known.missing_reason) == (2.0, "s", "lower", None)
     assert set(measured().samples) <= set(METRICS)
+
+
+@pytest.mark.parametrize("requests", [True, False])
+def test_own_time_is_known_only_beside_the_calls(tmp_path: Path, requests: bool) -> None:
+    """What remains of the columns that ask no model is no mean of the run."""
+    run, events = simulate(random_workflow(3))
+    told = [event for event in events if requests or isinstance(event, SchedulerEvent)]
+    assert any(column.request_resource is None for column in run.columns)
+    lines = tmp_path / "run.jsonl"
+    lines.write_bytes(encode_lines([JournalHeader(run, 1, 1), *told]))
+    with whole_recording(lines, lambda _: None) as path:
+        reader = open_recording(path)
+        measures = measure_run(reader)
+        reader.close()
+    assert bool(measures.samples["own_time"]) == requests
