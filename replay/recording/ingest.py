@@ -12,11 +12,11 @@ import msgspec
 from engine.events import RunInfo
 from replay.collection import without_collection
 from replay.fold import Fold
-from replay.recording.batch import FoldDump, FoldedBatch, Keyframe
+from replay.recording.batch import FoldDump, FoldedBatch, Keyframe, decode_batch, encode_batch
 from replay.recording.reader import RecordingReader
 from replay.recording.schema import Ending, connect_for_writing, tune_for_writing
 from replay.recording.writer import RecordingWriter
-from replay.recording.writing_process import WritingProcess
+from replay.recording.writing_process import MOST_PER_COMMIT, WritingProcess
 from replay.sources.base import Batch, BrokenLine, Feed
 from replay.state import State
 
@@ -32,8 +32,8 @@ FOLD_EVERY = 5_000
 """Events after which the fold itself is kept, for whoever goes on after a crash."""
 ALONE_EVENTS = 10_000
 """So many are written before it pays to start another process for the rest."""
-MOST_HELD = 20
-"""Batches kept in memory until it has started."""
+MOST_HELD = 32 << 20
+"""Bytes of batches kept in memory until it has started."""
 _REPLAY_EVENTS = 10_000
 _FAST = 1
 """zlib's level: a third of the time of the usual one, and a tenth more bytes."""
@@ -73,7 +73,8 @@ class Ingest:
         self._two_processes = two_processes
         self._apart: WritingProcess | None = None
         self._starting: WritingProcess | None = None
-        self._held: list[FoldedBatch] = []
+        self._held: list[bytes] = []
+        self._held_bytes = 0
         self.reader = RecordingReader(self._connection)
         self.fold: Fold | None = None
         self._run: RunInfo | None = None
@@ -131,7 +132,8 @@ class Ingest:
 
     def checkpoint(self) -> None:
         """Move what is committed from the write-ahead log into the file."""
-        self._writer.checkpoint()
+        if self._apart is None:  # else the other side sees to that
+            self._writer.checkpoint()
 
     def keep_fold(self) -> None:
         """Keep the fold as it is now, so that whoever goes on need not fold events again."""
@@ -203,17 +205,30 @@ class Ingest:
 
     def _append(self, batch: FoldedBatch) -> None:
         if self._apart is not None:
-            self._apart.append(batch)
-        elif self._starting is not None and len(self._held) < MOST_HELD:
-            self._held.append(batch)
+            self._apart.append(encode_batch(batch))
+        elif self._starting is not None:
+            self._hold(encode_batch(batch))
         else:
+            self._write(batch)
+
+    def _hold(self, batch: bytes) -> None:
+        self._held.append(batch)
+        self._held_bytes += len(batch)
+        if self._held_bytes > MOST_HELD:
             self._write_held()
-            self._writer.append(batch)
 
     def _write_held(self) -> None:
-        held, self._held = self._held, []
-        for batch in held:
-            self._writer.append(batch)
+        for batch in self._take_held():
+            self._write(decode_batch(batch))
+
+    def _take_held(self) -> list[bytes]:
+        held, self._held, self._held_bytes = self._held, [], 0
+        return held
+
+    def _write(self, batch: FoldedBatch) -> None:
+        self._writer.append(batch)
+        if self._writer.uncommitted >= MOST_PER_COMMIT:
+            self._writer.commit()
 
     def _commit(self) -> None:
         if self._apart is None:  # else the other side sees to that
@@ -234,8 +249,7 @@ class Ingest:
             self._close_here()
             self._apart, self._starting = self._starting, None
             self._apart.open(self._path)
-            held, self._held = self._held, []
-            for batch in held:
+            for batch in self._take_held():
                 self._apart.append(batch)
 
     def _stay_here(self) -> None:

@@ -100,7 +100,8 @@ def _record(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool 
     failures = 0
     while not stopped():
         try:
-            return _import(folder, stopped, two_processes)
+            # Whatever another process failed of, this one can do alone, or tell.
+            return _import(folder, stopped, two_processes and not failures)
         except duckdb.Error as error:
             # A full disk closes the database until it is opened again; the journal keeps all.
             failures = 0 if folder.producer_lives else failures + 1

@@ -173,27 +173,40 @@ def check_version(connection: duckdb.DuckDBPyConnection, name: str) -> int | Non
 
 
 def bounded_memory(database: Path | str) -> dict[str, str]:
-    """Configuration by which what doesn't fit into memory goes to the folder for temporary files.
+    """Configuration by which what doesn't fit into memory goes to `spill_folder`.
 
-    Also of a recording in memory. DuckDB makes its folder when it needs it, and takes it away.
+    Also of a recording in memory.
+    """
+    return {"memory_limit": MEMORY_LIMIT, "temp_directory": str(spill_folder(database))}
+
+
+def spill_folder(database: Path | str) -> Path:
+    """DuckDB makes it when it needs it, and takes it away.
+
     Connections of one process to one file share a database, and so must share its folder.
     """
     name = f"{os.getpid()} {Path(database).resolve()}"
     if database == _IN_MEMORY:
         name = secrets.token_hex(8)
     place = hashlib.blake2b(name.encode(), key=_PROCESS_KEY, digest_size=8).hexdigest()
-    folder = Path(tempfile.gettempdir()) / f"headgate-{place}"
-    return {"memory_limit": MEMORY_LIMIT, "temp_directory": str(folder)}
+    return Path(tempfile.gettempdir()) / f"headgate-{place}"
 
 
-def connect_for_writing(path: Path | str) -> duckdb.DuckDBPyConnection:
-    """Open or create a recording. Raises `duckdb.Error`, above all where another has it open."""
+def connect_for_writing(
+    path: Path | str, spill: Path | str | None = None
+) -> duckdb.DuckDBPyConnection:
+    """Open or create a recording. Raises `duckdb.Error`, above all where another has it open.
+
+    `spill`: the folder for what does not fit into memory, in place of this process's own.
+    """
     # One writer's batches are too small to share: more threads only wait for each other.
     config: dict[str, str | bool | int | float | list[str]] = {
         **_STORAGE,
         **bounded_memory(path),
         "threads": 1,
     }
+    if spill is not None:
+        config["temp_directory"] = str(spill)
     connection = duckdb.connect(str(path), config=config)
     tune_for_writing(connection)
     return connection

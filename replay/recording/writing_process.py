@@ -1,14 +1,16 @@
 """`WritingProcess`: a recording that is written on another core than the one that folds its events.
 
-Both ends are here. The other one says that it is ready, then gets the path of the recording and
-batches as `encode_batch` makes them, each after eight bytes of length; a length of zero says that
-all were sent. It commits many of them at once and says nothing more unless it fails. A thread would
-not do: building rows holds the lock that folding needs.
+Both ends are here. The other one says that it is ready, then gets messages, each after eight bytes
+of length: first the paths of the recording and of its spill folder, with a zero byte between, then
+batches as `encode_batch` makes them; an empty one says that all were sent. It commits many of them
+at once and says nothing more unless it fails. A thread would not do: building rows holds the lock
+that folding needs.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +22,8 @@ from typing import IO
 import duckdb
 
 from replay.collection import without_collection
-from replay.recording.batch import FoldedBatch, decode_batch, encode_batch
-from replay.recording.schema import connect_for_writing
+from replay.recording.batch import decode_batch
+from replay.recording.schema import connect_for_writing, spill_folder
 from replay.recording.writer import RecordingWriter
 
 LEAST_PER_COMMIT = 4 << 20
@@ -53,6 +55,7 @@ class WritingProcess:
             pipesize=PIPE_BYTES,
             bufsize=0,
         )
+        self._spill: Path | None = None
 
     @property
     def ready(self) -> bool:
@@ -65,11 +68,13 @@ class WritingProcess:
 
     def open(self, path: Path | str) -> None:
         """The recording belongs to it from now on; nobody here has it open."""
-        self._send(os.fsencode(path))
+        self._spill = spill_folder(path)
+        self._send(os.fsencode(f"{path}\0{self._spill}"))
 
-    def append(self, batch: FoldedBatch) -> None:
-        """Have it committed, with others and in order, at the other side's own time."""
-        self._send(encode_batch(batch))
+    def append(self, batch: bytes) -> None:
+        """Have what `encode_batch` made committed, with others and in order, at the other side's
+        own time."""
+        self._send(batch)
 
     def finish(self) -> None:
         """Returns once all is in the file and the file is closed."""
@@ -83,6 +88,8 @@ class WritingProcess:
         self._process.wait()
         _pipe(self._process.stdin).close()
         _pipe(self._process.stdout).close()
+        if self._spill is not None:
+            shutil.rmtree(self._spill, ignore_errors=True)  # who is killed leaves it
 
     def _send(self, data: bytes) -> None:
         pipe = _pipe(self._process.stdin)
@@ -103,20 +110,22 @@ def main() -> int:
     """The other side. Exit codes: 0 all is written, 1 it is not, for the reason on stdout."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_SECONDS)
-    os.write(1, _READY)
+    # An event is nested a little deeper in a batch than in its line, which was read elsewhere.
+    sys.setrecursionlimit(2 * sys.getrecursionlimit())
     received = _Inbox()
-    threading.Thread(target=received.fill, daemon=True).start()
+    threading.Thread(target=received.fill, args=(0,), daemon=True).start()
+    os.write(1, _READY)
     try:
-        path = received.get()
-        return 0 if path and _write_all(os.fsdecode(path), received) else 1
+        path, _, spill = os.fsdecode(received.get() or b"").partition("\0")
+        return 0 if path and _write_all(path, spill, received) else 1
     except Exception as error:
         sys.stdout.write(str(error) or type(error).__name__)
         return 1
 
 
-def _write_all(path: str, received: _Inbox) -> bool:
+def _write_all(path: str, spill: str, received: _Inbox) -> bool:
     """False if the sender is gone without an end: then the rest would be of no use."""
-    connection = connect_for_writing(path)
+    connection = connect_for_writing(path, spill)
     writer = RecordingWriter(connection, CHECKPOINT_EVERY)
     with without_collection():
         while data := received.get():
@@ -153,17 +162,29 @@ class _Inbox:
             self._changed.notify()
             return data
 
-    def fill(self) -> None:
-        with open(0, "rb", buffering=0, closefd=False) as pipe:
+    def fill(self, descriptor: int) -> None:
+        """Read until the last message. If the pipe ends before, what waits is not wanted either."""
+        with open(descriptor, "rb", buffering=0, closefd=False) as pipe:
             data: bytes | None = b"some"
             while data:
-                length = _read(pipe, _LENGTH_BYTES)
-                data = None if length is None else _read(pipe, int.from_bytes(length, "big"))
+                data = _message(pipe)
                 with self._changed:
+                    if data is None:
+                        self._waiting.clear()
+                        self._bytes = 0
                     self._changed.wait_for(lambda: self._bytes < BYTES_AHEAD)
                     self._waiting.append(data)
                     self._bytes += len(data or b"")
                     self._changed.notify()
+
+
+def _message(pipe: IO[bytes]) -> bytes | None:
+    """None if the pipe ends before, or where it does not fit into memory."""
+    try:
+        length = _read(pipe, _LENGTH_BYTES)
+        return None if length is None else _read(pipe, int.from_bytes(length, "big"))
+    except MemoryError:
+        return None
 
 
 def _read(pipe: IO[bytes], size: int) -> bytes | None:

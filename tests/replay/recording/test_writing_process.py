@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from replay.fold import FoldOutput
 from replay.recording.batch import FoldDump, FoldedBatch, Keyframe, decode_batch, encode_batch
 from replay.recording.ingest import Ingest
 from replay.recording.reader import RecordingReader, open_recording
-from replay.recording.schema import Ending
+from replay.recording.recorder import finish_import
+from replay.recording.schema import Ending, spill_folder
 from replay.recording.whole import whole_recording
-from replay.recording.writing_process import WritingProcess
+from replay.recording.writer import RecordingWriter
+from replay.recording.writing_process import WritingProcess, _Inbox
 from replay.rows import BlameRow
 from replay.sources.base import BrokenLine, SourceError
 from replay.sources.journal import JournalFeed
@@ -172,7 +175,9 @@ def test_the_other_side_ends_with_its_sender(tmp_path: Path) -> None:
     path = tmp_path / "recording.duckdb"
     process = WritingProcess()
     process.open(path)
-    process.append(FoldedBatch([SchedulerEvent("selected", 0.5, 1)], 1, {}))
+    process.append(encode_batch(FoldedBatch([SchedulerEvent("selected", 0.5, 1)], 1, {})))
+    while not path.exists():
+        assert process._process.poll() is None
     assert process._process.stdin is not None
     process._process.stdin.close()
     assert process._process.wait() == 1
@@ -204,7 +209,7 @@ def test_what_ends_before_the_other_side_has_started_is_written_here(
 ) -> None:
     monkeypatch.setattr(WritingProcess, "ready", False)
     monkeypatch.setattr("replay.recording.ingest.WritingProcess", WritingProcess)
-    monkeypatch.setattr("replay.recording.ingest.MOST_HELD", 3)
+    monkeypatch.setattr("replay.recording.ingest.MOST_HELD", 30_000)
     run, events = play(8, row_groups=6)
     folder = write_journal(run, events)
     ingest = begin(folder)
@@ -245,3 +250,124 @@ def test_a_few_events_start_no_process(
     refuse_processes(monkeypatch, AssertionError("started"))
     run, events = play(8, row_groups=6)
     assert read_whole(write_journal(run, events)) == events
+
+
+def test_a_dead_recording_is_completed_here_where_the_other_side_fails(
+    play: Play,
+    write_journal: WriteJournal,
+    derived: Derived,
+    kept: Kept,
+    started: Started,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, events = play(8, row_groups=6)
+    folder = write_journal(run, events)
+    before_opening(monkeypatch, lambda process, _: kill(process))
+    monkeypatch.setattr("replay.recording.recorder._pause", lambda *_: None)
+    finish_import(folder)
+    assert len(started) == 1
+    reader = open_recording(folder.recording)
+    assert reader.events(1, 10**9) == list(enumerate(events, 1))
+    assert kept(reader) == derived(run, events)
+    reader.close()
+
+
+def test_a_checkpoint_of_what_another_process_writes_is_its_own(
+    play: Play, write_journal: WriteJournal, started: Started
+) -> None:
+    run, events = play(8, row_groups=6)
+    ingest = begin(write_journal(run, events))
+    ingest.checkpoint()
+    end(ingest)
+    ingest.close()
+
+
+def test_large_events_are_committed_before_they_fill_memory(
+    play: Play, write_journal: WriteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, events = play(8, row_groups=6)
+    folder = write_journal(run, events)
+    commits: list[int] = []
+    commit = RecordingWriter.commit
+
+    def count(self: RecordingWriter) -> None:
+        commits.append(self.uncommitted)
+        commit(self)
+
+    monkeypatch.setattr(RecordingWriter, "commit", count)
+    monkeypatch.setattr("replay.recording.ingest.EVENTS_AT_ONCE", 10)
+    monkeypatch.setattr("replay.recording.ingest.MOST_PER_COMMIT", 20_000)
+    ingest = Ingest(JournalFeed(folder), folder.recording, 50)
+    assert ingest.step() == len(events)
+    assert sum(commits) > 4 * max(commits)
+    assert max(commits) < 2 * 20_000
+    ingest.close()
+
+
+def test_what_was_nested_as_deep_as_can_be_read_arrives(tmp_path: Path) -> None:
+    path = tmp_path / "recording.duckdb"
+    limit = sys.getrecursionlimit()
+    nested: list[object] = []
+    for _ in range(limit):
+        nested = [nested]
+    event = SchedulerEvent("selected", 0.5, 1, diagnostics={"nested": nested})
+    sys.setrecursionlimit(limit + 200)
+    try:
+        data = encode_batch(FoldedBatch([event], 1, {}))
+    finally:
+        sys.setrecursionlimit(limit)
+    process = WritingProcess()
+    process.open(path)
+    process.append(data)
+    process.finish()
+    process.close()
+    with duckdb.connect(str(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (1,)
+
+
+def test_who_is_killed_leaves_no_spilled_memory(tmp_path: Path) -> None:
+    path = tmp_path / "recording.duckdb"
+    process = WritingProcess()
+    process.open(path)
+    spill = spill_folder(path)
+    spill.mkdir()
+    (spill / "duckdb_temp").touch()
+    process.close()
+    assert not spill.exists()
+
+
+def test_what_waits_for_a_sender_that_died_is_dropped(tmp_path: Path) -> None:
+    def received(sent: bytes) -> list[bytes | None]:
+        pipe = tmp_path / "pipe"
+        pipe.write_bytes(sent)
+        inbox, taken = _Inbox(), []
+        with pipe.open("rb") as file:
+            inbox.fill(file.fileno())
+        while not inbox.empty:
+            taken.append(inbox.get())
+        return taken
+
+    def message(data: bytes) -> bytes:
+        return len(data).to_bytes(8, "big") + data
+
+    two = message(b"one") + message(b"two")
+    assert received(two + message(b"")) == [b"one", b"two", b""]
+    assert received(two) == [None]
+    assert received(two + message(b"three")[:-1]) == [None]
+    assert received(two + (2**62).to_bytes(8, "big")) == [None]  # more than any memory
+
+
+def test_who_can_not_start_its_thread_is_never_ready() -> None:
+    code = """
+import threading
+
+def refuse(thread):
+    raise RuntimeError("can't start new thread")
+
+threading.Thread.start = refuse
+from replay.recording.writing_process import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.stdout == b""
+    assert done.returncode != 0
