@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import duckdb
 
 from replay.recording.ingest import Ingest
 from replay.sources.base import Feed, SourceError
+from replay.sources.foreign_journal import ForeignJournalFeed
+from replay.sources.journal import JournalFeed
 from replay.sources.open import open_source
 
 Narrate = Callable[[str], None]
@@ -29,8 +34,8 @@ def whole_recording(target: str | Path, narrate: Narrate) -> Iterator[Path]:
         return
     feed = opened.feed
     assert feed is not None
-    with tempfile.TemporaryDirectory(prefix="headgate-import-") as folder:
-        path = Path(folder) / "recording.duckdb"
+    with _temporary_folder() as folder:
+        path = folder / "recording.duckdb"
         narrate(f"Reading {opened.title} ...")
         try:
             _take_all(feed, path)
@@ -41,9 +46,24 @@ def whole_recording(target: str | Path, narrate: Narrate) -> Iterator[Path]:
             ) from error
         finally:
             feed.close()
+        if isinstance(feed, JournalFeed | ForeignJournalFeed) and feed.completed:
+            # Another process has imported the journal meanwhile, and has removed it.
+            path = open_source(target, growing=False).recording or path
         if feed.liveness in ("live", "waiting"):
             narrate("The run is still going: this is what it has written so far.")
         yield path
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="headgate-import-"))
+    remove = partial(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(remove)  # once more, where a second Ctrl+C comes while it is removed
+    try:
+        yield folder
+    finally:
+        remove()
+        atexit.unregister(remove)
 
 
 def _take_all(feed: Feed, path: Path) -> None:

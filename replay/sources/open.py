@@ -107,11 +107,11 @@ def _await_dataset(path: Path) -> Opened:
 def _open_run(folder: RunFolder) -> Opened:
     record = read_record(folder)
     title = record.name if record is not None else folder.path.resolve().name
-    if ProducerLock.held(folder.lock) or ProducerLock.held(folder.recorder_lock):
-        return Opened(open_journal(folder), None, title, folder.path)
     imported = record is not None and record.state in ("complete", "lost")
     if imported and folder.recording.exists():
         return Opened(None, folder.recording, title, folder.path)
+    if ProducerLock.held(folder.lock) or ProducerLock.held(folder.recorder_lock):
+        return Opened(open_journal(folder), None, title, folder.path)
     if not folder.segment_numbers():
         if folder.recording.exists():
             return Opened(None, folder.recording, title, folder.path)

@@ -27,6 +27,7 @@ from replay.recording import recorder
 from replay.recording.ingest import Ingest
 from replay.recording.reader import RecordingReader, open_recording
 from replay.recording.recorder import finish_import
+from replay.recording.whole import whole_recording
 from replay.sources.base import SourceError
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]
@@ -258,6 +259,29 @@ def test_nothing_is_finished_while_the_producer_or_a_recorder_lives(
         assert folder.journal.exists()
     finish_import(folder)
     assert folder.recording.exists()
+
+
+def test_a_journal_that_another_imports_and_removes_is_read_to_its_end(
+    play: Play, write_journal: WriteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, events = play(8, row_groups=6)
+    folder = write_journal(run, events, segments=6)
+    other = ProducerLock(folder.recorder_lock)
+    other.acquire()
+    step = Ingest.step
+
+    def step_once(ingest: Ingest) -> int:
+        monkeypatch.setattr(Ingest, "step", step)
+        taken = ingest.step(20)
+        other.release()
+        finish_import(folder)
+        return taken
+
+    monkeypatch.setattr(Ingest, "step", step_once)
+    with whole_recording(folder.path, lambda _: None) as path:
+        reader = open_recording(path)
+        assert reader.events(1, 10**9) == list(enumerate(events, 1))
+        reader.close()
 
 
 def test_a_recorder_that_died_between_its_last_steps_is_finished(

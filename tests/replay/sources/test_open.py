@@ -154,6 +154,15 @@ def test_what_a_dead_recorder_left_is_imported_first(tmp_path: Path) -> None:
     assert open_source(folder.recording) == opened
 
 
+def test_what_is_imported_is_a_recording_although_its_recorder_still_cleans_up(
+    tmp_path: Path,
+) -> None:
+    folder = make_run(tmp_path / "run")
+    opened = open_source(folder.path)
+    with ProducerLock(folder.recorder_lock):
+        assert open_source(folder.path) == opened
+
+
 def test_journal_is_read_where_the_import_fails(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     folder.recording.write_bytes(b"\0" * 4096)
