@@ -26,7 +26,7 @@ from typing import Any, Literal
 import msgspec
 
 from engine.errors import UserError
-from engine.events.types import SCHEMA_VERSION
+from engine.events.types import SCHEMA_VERSION, Seconds
 
 _KEYFRAME_BYTES = 64 * 1024
 
@@ -44,8 +44,8 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: str | None = None
     """`success`, `failed`, `cancelled`; None while running and after a loss."""
     message: str = ""
-    wall_start: float | None = None
-    wall_end: float | None = None
+    wall_start: Seconds | None = None
+    wall_end: Seconds | None = None
     versions: dict[str, str] = {}
     """Versions of `headgate`, `python` and `duckdb` that made the run."""
     producer: str = "headgate"

@@ -121,7 +121,7 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     row_groups: Number | None = None
     columns: tuple[ColumnInfo, ...] = ()
     edges_inferred: bool = False
-    resource_limits: dict[str, int] = {}
+    resource_limits: dict[str, Number] = {}
     """Scheduler resource label -> configured limit."""
     scheduler_sequence_semantics: SequenceSemantics = "gapless"
     request_sequence_semantics: SequenceSemantics = "gapless"
@@ -137,8 +137,8 @@ class JournalHeader(
     """First line of every segment."""
 
     run: RunInfo
-    segment: int
-    first_ordinal: int
+    segment: Number
+    first_ordinal: Number
     """Ordinal (1-based, over both streams) of the first event in this segment."""
     dialect: Literal["headgate", "data_designer"] = "headgate"
     """Whose words the lines after it are in; header, gaps and end are headgate's in either."""

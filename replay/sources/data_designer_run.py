@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from engine.events import ColumnInfo, RunInfo, RuntimeCorrelation
+from replay.payload import count, number
 from replay.sources.data_designer_wire import Line
 
 _CLOCK = "wall clock"
@@ -195,14 +196,14 @@ class RunFacts:
         scheduling = facts.pop("column_scheduling", None)
         rows = [row for row in scheduling if isinstance(row, dict)] if scheduling else []
         limits = _counts(facts.pop("resource_limits", None))
-        buffer_size = _count(facts.get("buffer_size"))
-        largest = _count(facts.get("row_group_max_size")) or buffer_size
+        buffer_size = count(facts.get("buffer_size")) or 0
+        largest = count(facts.get("row_group_max_size")) or buffer_size
         self.rows.reset(largest, buffer_size)
         admitted = {str(row.get("column")): row.get("group_admitted_limit") for row in rows}
         self._run = msgspec.structs.replace(
             self._run,
             records=rows_to_make(facts),
-            row_groups=_count(facts.get("row_group_count")) or None,
+            row_groups=count(facts.get("row_group_count")) or None,
             columns=tuple(_column(row) for row in rows),
             resource_limits=limits,
             configuration={**facts, "group_admitted_limit": admitted},
@@ -228,7 +229,7 @@ class RunFacts:
 
 def rows_to_make(facts: dict[str, Any]) -> int | None:
     """Rows of this run, by its start. `num_records` counts those of a resumed dataset as well."""
-    return _count(facts.get("row_group_total_rows")) or _count(facts.get("num_records")) or None
+    return count(facts.get("row_group_total_rows")) or count(facts.get("num_records")) or None
 
 
 def _column(row: dict[str, Any]) -> ColumnInfo:
@@ -237,7 +238,7 @@ def _column(row: dict[str, Any]) -> ColumnInfo:
     digest = str(row.get("group_identity_hash") or "")
     request_resource = row.get("request_resource")
     strategy = str(row.get("strategy") or "")
-    weight = row.get("group_weight")
+    weight = number(row.get("group_weight"))
     return ColumnInfo(
         name=name,
         kind=strategy,
@@ -245,7 +246,7 @@ def _column(row: dict[str, Any]) -> ColumnInfo:
         group=_proved_group(kind, name, request_resource, digest),
         group_kind=kind,
         group_hash=digest,
-        group_weight=float(weight) if isinstance(weight, int | float) else 1.0,
+        group_weight=1.0 if weight is None else weight,
         resources=_counts(row.get("resource_request")),
         request_resource=request_resource if isinstance(request_resource, str) else None,
     )
@@ -262,11 +263,7 @@ def _proved_group(kind: str, column: str, request_resource: Any, digest: str) ->
     return "/".join(identity) if found == digest else ""
 
 
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
-
-
 def _counts(value: Any) -> dict[str, int]:
     if not isinstance(value, dict):
         return {}
-    return {key: amount for key, amount in value.items() if isinstance(amount, int)}
+    return {key: amount for key, amount in value.items() if count(amount) is not None}

@@ -81,6 +81,8 @@ def test_the_record_is_replaced_whole(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.path.iterdir()) == ["journal", "run.json"]
     folder.run_json.write_text("{torn")
     assert read_record(folder) is None
+    folder.run_json.write_text('{"run_id":"r1","name":"demo","state":"ended","wall_start":1e300}')
+    assert read_record(folder) is None
 
 
 def test_the_lock_tells_whether_its_holder_lives(tmp_path: Path) -> None:

@@ -101,6 +101,23 @@ def test_a_resumed_run_has_the_rows_that_were_left(tmp_path: Path) -> None:
     assert (event.diagnostics["records"], event.diagnostics["num_records"]) == (12, 20)
 
 
+def test_more_rows_than_any_run_has_are_not_told(tmp_path: Path) -> None:
+    told = lines(storm=False)
+    (started,) = [line for line in told if line["event_kind"] == "scheduler_job_started"]
+    for name in ("num_records", "row_group_total_rows", "row_group_count"):
+        started["diagnostics"][name] = 2**53 + 1
+    started["diagnostics"]["resource_limits"] = {"submission": 10**40, "llm_wait": 4}
+    started["diagnostics"]["column_scheduling"][0]["group_weight"] = 10**400
+    path = tmp_path / "huge.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in told))
+
+    _, run, _ = load(path)
+
+    assert (run.records, run.row_groups, run.resource_limits) == (None, None, {"llm_wait": 4})
+    assert run.columns[0].group_weight == 1.0
+    assert msgspec.json.decode(msgspec.json.encode(run), type=RunInfo) == run
+
+
 @pytest.mark.parametrize("storm", [False, True])
 def test_edges_are_inferred_from_the_order_of_readiness(tmp_path: Path, storm: bool) -> None:
     generate(tmp_path / "run.jsonl.gz", storm)

@@ -251,8 +251,20 @@ def test_a_newer_journal_is_refused_in_one_sentence(folder: RunFolder) -> None:
     assert caught.value.exit_code == 2
 
 
-def test_a_broken_header_leaves_a_readable_run(folder: RunFolder, alive: ProducerLock) -> None:
-    append_bytes(folder, 1, b"{broken\n")
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{broken",
+        b'{"stream":"header","run":{"run_id":"r9","name":"n"},"segment":1,"first_ordinal":1%s}'
+        % (b"0" * 30),
+        b'{"stream":"header","run":{"run_id":"r9","name":"n","resource_limits":{"submission":1%s}},'
+        b'"segment":1,"first_ordinal":1}' % (b"0" * 30),
+    ],
+)
+def test_a_broken_header_leaves_a_readable_run(
+    folder: RunFolder, alive: ProducerLock, header: bytes
+) -> None:
+    append_bytes(folder, 1, header + b"\n")
     append(folder, 1, [event(1)])
     feed = JournalFeed(folder)
     assert feed.poll().events == [event(1)]
