@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,9 +25,16 @@ _NUMBERS = ("INT", "DOUBLE", "FLOAT", "DECIMAL")
 
 
 def write_table(
-    columns: Sequence[ResultColumn], rows: Iterator[Sequence[Any]], limit: int | None
+    columns: Sequence[ResultColumn],
+    rows: Iterator[Sequence[Any]],
+    limit: int | None,
+    width: int | None = None,
 ) -> bool:
-    """Aligned columns; long cells are cut. True where there were more than `limit` rows."""
+    """Aligned columns; long cells are cut. True where there were more than `limit` rows.
+
+    Where the columns need more than `width`, each row is a paragraph with a line for each column,
+    and nothing is cut.
+    """
     taken = 0
     numbers = [any(word in column.type for word in _NUMBERS) for column in columns]
     widths: list[int] | None = None
@@ -39,10 +47,15 @@ def write_table(
                 min(CELL_WIDTH, max(map(cell_len, [name, *(row[nth] for row in chunk)])))
                 for nth, name in enumerate(names)
             ]
-            click.echo(_line(names, widths, numbers))
-            click.echo("  ".join("-" * width for width in widths))
-        for row in chunk:
-            click.echo(_line(row, widths, numbers))
+            paragraphs = width is not None and sum(widths) + 2 * (len(widths) - 1) > width
+            if not paragraphs:
+                click.echo(_line(names, widths, numbers))
+                click.echo("  ".join("-" * wide for wide in widths))
+        for nth, row in enumerate(chunk, taken + 1):
+            if paragraphs:
+                click.echo(_paragraph(nth, names, row, width or 0))
+            else:
+                click.echo(_line(row, widths, numbers))
         taken += len(chunk)
         if len(chunk) < at_once or not chunk:
             break
@@ -86,6 +99,18 @@ def _line(cells: Sequence[str], widths: Sequence[int], numbers: Sequence[bool]) 
         space = " " * (width - cell_len(cell))
         parts.append(space + cell if number else cell + space)
     return "  ".join(parts).rstrip()
+
+
+def _paragraph(nth: int, names: Sequence[str], row: Sequence[str], width: int) -> str:
+    wide = max(map(len, names), default=0) + 4
+    lines = [f"row {nth:,}"]
+    for name, cell in zip(names, row, strict=True):
+        head = f"  {name}".ljust(wide)
+        room = max(20, width - wide)
+        for part in textwrap.wrap(cell, room, break_on_hyphens=False) or [""]:
+            lines.append(f"{head}{part}".rstrip())
+            head = " " * wide
+    return "\n".join(lines)
 
 
 def _cell(value: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -65,11 +67,13 @@ def answer(
     from console.cli.rows import write_csv, write_json, write_table
 
     rows = TABLE_ROWS if limit is None and not (as_csv or as_json) else (limit or None)
-    write = write_csv if as_csv else write_json if as_json else write_table
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
     def ask() -> bool:
         columns, found = asked.run(query)
-        return write(columns, found, rows)
+        if as_csv or as_json:
+            return (write_csv if as_csv else write_json)(columns, found, rows)
+        return write_table(columns, found, rows, width)
 
     if interruptible(ask, asked.interrupt):
         click.echo(f"Only the first {rows:,} rows are shown; --limit 0 shows all.", err=True)
@@ -105,7 +109,7 @@ def describe_views(asked: RecordingQuery) -> str:
     """Every view with its columns: name, type, unit, meaning."""
     from replay.recording.views import RUN_COLUMNS, UNITS, VIEWS
 
-    parts = [UNITS]
+    parts = [textwrap.fill(UNITS, 80)]
     described = [(view.name, view.holds, view.columns) for view in VIEWS]
     described.append(("run", "one row: what was recorded", RUN_COLUMNS))
     for name, holds, columns in described:
@@ -113,10 +117,11 @@ def describe_views(asked: RecordingQuery) -> str:
         lines = [f"\n{name}: {holds}"]
         for column in columns:
             kind = types[column.name].lower()
-            lines.append(f"  {column.name:<20} {kind:<9} {column.unit:<15} {column.meaning}")
-        parts.append("\n".join(line.rstrip() for line in lines))
+            head = f"  {column.name:<19} {kind:<9} {column.unit:<13} "
+            lines += textwrap.wrap(f"{head}{column.meaning}", 80, subsequent_indent=" " * len(head))
+        parts.append("\n".join(lines))
     parts.append(
-        "\nThe tables of the file are there too, as recording.events, recording.leases, "
-        "...: their columns may change between versions."
+        "\nThe tables of the file are there too, as recording.events, recording.leases, ...:"
+        "\ntheir columns may change between versions."
     )
     return "\n".join(parts)

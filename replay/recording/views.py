@@ -152,7 +152,9 @@ _CEILINGS = """
 _STALLS = """
     SELECT "start" - {t0} AS started_at, "end" - {t0} AS ended_at, "end" - "start" AS seconds,
         verdict, tier, resource, sentence,
-        json_extract_string(detail, '$.advice') AS advice, evidence, detail
+        json_extract_string(detail, '$.advice') AS advice, evidence, detail,
+        CAST(json_extract(detail, '$.expected_release') AS DOUBLE) - {t0} AS expected_release,
+        CAST(json_extract(detail, '$.waiting') AS BIGINT) AS waiting
     FROM recording.verdicts
     ORDER BY "start", "end"
 """
@@ -299,6 +301,8 @@ VIEWS: tuple[View, ...] = (
             Column("advice", _ID, "what can be changed"),
             Column("evidence", _ID, "ordinals of the events that prove it, a list"),
             Column("detail", _ID, "holders, amounts and losing verdicts, as JSON"),
+            Column("expected_release", _AT, "when it frees itself; null where that is not known"),
+            Column("waiting", _N, "tasks and calls in line for it"),
         ),
         _STALLS,
     ),

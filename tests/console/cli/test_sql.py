@@ -51,6 +51,22 @@ def test_a_table_is_cut_with_a_note(lines: Path, capsys: Captured) -> None:
     assert "1,200 rows" in said.err
 
 
+def test_a_table_wider_than_the_terminal_is_told_row_by_row(
+    lines: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    query = f"SELECT ordinal, '{HOSTILE}' || repeat(' word', 40) AS much FROM events LIMIT 2"
+    assert run_cli(["sql", str(lines), query]) == 0
+    told = capsys.readouterr().out
+    assert max(map(len, told.splitlines())) <= 60
+    assert told.count("word") == 80
+    assert [line for line in told.splitlines() if line.startswith("row")] == ["row 1", "row 2"]
+    assert not set(told) & set("\x1b\u202e\x9b")
+    assert run_cli(["sql", str(lines), "SELECT ordinal, t, reason FROM events LIMIT 2"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["ordinal", "t", "reason"]
+
+
 def test_csv_and_json_have_all_rows(lines: Path, capsys: Captured) -> None:
     query = "SELECT ordinal, reason, NULL AS nothing, 1 / 3 AS third FROM events"
     assert run_cli(["sql", str(lines), "--csv", query]) == 0
@@ -106,6 +122,7 @@ def test_views_are_described(lines: Path, capsys: Captured) -> None:
     for name in ("tasks", "requests", "leases", "ceilings", "stalls", "blame", "events", "run"):
         assert f"\n{name}: " in said
     assert "ready_queue_wait" in said
+    assert max(len(line) for line in said.splitlines() if line.startswith("  ")) <= 80
 
 
 def test_a_query_is_needed_and_may_come_from_stdin(

@@ -81,6 +81,24 @@ def test_the_plan_describes_every_column() -> None:
         assert described == [f"| `{one.name}` | {one.unit} | {one.meaning} |" for one in columns]
 
 
+def test_stalls_say_when_they_free_themselves_in_the_time_of_the_run(
+    asked: RecordingQuery, recording: Path
+) -> None:
+    reader = open_recording(recording)
+    t0 = reader.bounds().t0
+    told = [
+        (row.start - t0, row.detail.get("expected_release"), row.detail.get("waiting"))
+        for row in reader.verdicts()
+    ]
+    reader.close()
+    found = rows(asked, "SELECT started_at, expected_release, waiting FROM stalls")
+    assert any(release is not None for _, release, _ in told)
+    for row, (start, release, waiting) in zip(found, told, strict=True):
+        assert close(row["started_at"], start)
+        assert close(row["expected_release"], None if release is None else release - t0)
+        assert row["waiting"] == waiting
+
+
 def test_leases_say_what_the_one_joined_timeline_says(
     asked: RecordingQuery, recording: Path
 ) -> None:
