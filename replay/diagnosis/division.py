@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -63,10 +64,11 @@ def divide(
     wants = population.wants.get(resource, NOTHING)
     busy = min(max(ceiling.in_flight, 0), slots)
     ready = ceiling.waiters > 0 or wants.queued > 0 or wants.ready > 0
+    unsure = not ready and _may_queue(state, population.lost_for.get(resource, ()))
     hidden = wants.running > 0 and not standing.attempts_seen
-    if not ready and wants.deferred == 0:
+    if not ready and not unsure and wants.deferred == 0:
         slots = min(slots, _left(state, ceiling, slots))
-    if slots <= 0 or not (ready or wants.deferred > 0 or busy > 0 or hidden):
+    if slots <= 0 or not (ready or unsure or wants.deferred > 0 or busy > 0 or hidden):
         return Division({}, None, False)
     late = min(population.overdue.get(resource, 0), busy)
     leaked = min(population.leaks.amounts.get(resource, 0), busy - late)
@@ -77,10 +79,19 @@ def divide(
     }
     rest: Blame | None = None
     if busy < slots:
-        rest = _rest(state, population, cells, standing, resource, ready, wants, now)
+        rest = (
+            (UNKNOWN, resource)
+            if unsure
+            else _rest(state, population, cells, standing, resource, ready, wants, now)
+        )
         verdict = rest[0] if rest is not None else _idle(standing)
         parts[verdict] = parts.get(verdict, 0.0) + float(slots - busy)
     return Division({v: n for v, n in parts.items() if n > 0.0}, rest, busy >= slots)
+
+
+def _may_queue(state: State, groups: Iterable[str]) -> bool:
+    """By the ledger there are queued tasks in one of these groups, of which no event tells."""
+    return any(state.groups[group].queued > 0 for group in groups if group in state.groups)
 
 
 def _left(state: State, ceiling: Ceiling, slots: int) -> int:
@@ -163,6 +174,8 @@ def whole(
         return queued_blame_of(cells, groups) if groups else (WORKING, "")
     if wants.ready > 0:
         return _ORDER
+    if any(_may_queue(state, groups) for groups in population.lost_for.values()):
+        return (UNKNOWN, "")
     if wants.running > 0:
         if len(standing.full) >= len(standing.demanding) and (standing.full or not state.ceilings):
             return (WORKING, "")

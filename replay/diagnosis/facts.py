@@ -44,7 +44,7 @@ def collect(
         _task_slots(state, population, about, now, detail, evidence)
         if verdict != "task_capacity":
             _group_facts(state, population, blame, resource, detail)
-        _longest_task(state, about, now, detail)
+        _longest_task(state, population, about, now, detail)
     elif verdict.startswith("request_"):
         _request_slots(state, population, verdict, about, now, detail, evidence)
         _longest_call(state, population, about, now, detail, evidence)
@@ -62,7 +62,9 @@ def collect(
     return detail, evidence
 
 
-def _longest_task(state: State, about: str, now: float, detail: dict[str, Any]) -> None:
+def _longest_task(
+    state: State, population: Population, about: str, now: float, detail: dict[str, Any]
+) -> None:
     """Who has waited longest for a scheduler resource ("": for any), and for how long."""
     queued = [
         (task.enqueued_at, task)
@@ -70,6 +72,7 @@ def _longest_task(state: State, about: str, now: float, detail: dict[str, Any]) 
         if task.phase == "queued"
         and task.enqueued_at is not None
         and (not about or about in task.resources)
+        and population.is_known(task.task_id)
     ]
     if queued:
         since, task = min(queued, key=itemgetter(0))
@@ -88,7 +91,10 @@ def _longest_call(
     waiting = [
         (one.wait_started_at, one.first_ordinal, one.execution_id or "")
         for one in state.attempts.values()
-        if one.phase == "waiting" and one.resource == about and one.wait_started_at is not None
+        if one.phase == "waiting"
+        and one.resource == about
+        and one.wait_started_at is not None
+        and population.is_known_call(one.attempt_id)
     ]
     if waiting:
         since, ordinal, execution_id = min(waiting)
@@ -184,10 +190,14 @@ def _task_slots(
     holders = []
     waits: dict[str, int] = {}
     for group in population.needing.get(about, ()):
-        held = population.leases.get(group)
+        held = [
+            lease
+            for task_id, lease in population.leases.get(group, {}).items()
+            if population.is_known(task_id)
+        ]
         if not held:
             continue
-        acquired_at, ordinal = next(iter(held.values()))
+        acquired_at, ordinal = held[0]
         holders.append((now - acquired_at, group, len(held), ordinal))
         request = population.request_of.get(group, "")
         ceiling = state.ceilings.get(request)
@@ -242,10 +252,14 @@ def _request_slots(
         ]
     holders: list[tuple[int, str, float | None]] = []
     for sibling in siblings:
-        held = population.requests.get(sibling)
+        held = [
+            lease
+            for attempt_id, lease in population.requests.get(sibling, {}).items()
+            if population.is_known_call(attempt_id)
+        ]
         in_flight = state.ceilings[sibling].in_flight
         if held:
-            acquired_at, ordinal = next(iter(held.values()))
+            acquired_at, ordinal = held[0]
             evidence.append(ordinal)
             if sibling == resource:
                 holders.extend(_by_column(population, sibling, now))
@@ -267,8 +281,9 @@ def _by_column(
     counts: dict[str, int] = {}
     oldest: dict[str, float] = {}
     for attempt_id, (acquired_at, _) in population.requests.get(resource, {}).items():
-        call = population.calls.get(attempt_id)
-        label = call.column if call is not None and call.column else resource
+        if not population.is_known_call(attempt_id):
+            continue
+        label = population.calls[attempt_id].column or resource
         counts[label] = counts.get(label, 0) + 1
         oldest.setdefault(label, acquired_at)
     return [(number, label, now - oldest[label]) for label, number in counts.items()]

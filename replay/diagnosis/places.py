@@ -76,6 +76,8 @@ def lose_track(memory: Memory, stream: str, now: float) -> None:
         call.lost = True
         population.count_overdue(call, False)
     for placed in population.placed.values():
+        if stream != "request":
+            population.lose(placed, True)
         if placed.key != LOST and (stream != "request" or placed.bucket == "running"):
             memory.cells.add(placed.cell, placed.key, -1, now)
             placed.key = LOST
@@ -117,6 +119,7 @@ def place(memory: Memory, state: State, task_id: str, run: RunInfo, ordinal: int
         population.put(task_id, placed)
         _change_key(memory, placed, _key(memory, task, request_resource), now, 0)
     else:
+        population.lose(placed, False)
         if bucket == "queued":
             population.learn_group(task, placed.request_resource)
         if placed.bucket != bucket or placed.execution_id != task.execution_id:

@@ -20,6 +20,8 @@ class Placed(msgspec.Struct):
     request_resource: str
     """"" where it calls no model, or nobody knows which."""
     execution_id: str | None
+    lost: bool = False
+    """Events are missing since it was last told of: it may be elsewhere by now."""
 
 
 class Call(msgspec.Struct):
@@ -80,6 +82,8 @@ class Population(msgspec.Struct):
     running_by_column: dict[str, int] = {}
     queued_for: dict[str, dict[str, int]] = {}
     """Queued tasks by group, for each request resource ("" for none)."""
+    lost_for: dict[str, dict[str, int]] = {}
+    """The same of tasks that are lost, which count nowhere else."""
     leases: dict[str, dict[str, tuple[float, int]]] = {}
     """(acquired at, ordinal) by task, oldest first, for each group."""
     requests: dict[str, dict[str, tuple[float, int]]] = {}
@@ -121,6 +125,21 @@ class Population(msgspec.Struct):
         held = self.leases.get(placed.group)
         if held is not None:
             held.pop(task_id, None)
+
+    def lose(self, placed: Placed, lost: bool) -> None:
+        if placed.lost != lost:
+            self._count(placed, -1)
+            placed.lost = lost
+            self._count(placed, 1)
+
+    def is_known(self, task_id: str) -> bool:
+        """An event told of the task since events were last missing."""
+        placed = self.placed.get(task_id)
+        return placed is not None and not placed.lost
+
+    def is_known_call(self, attempt_id: str) -> bool:
+        call = self.calls.get(attempt_id)
+        return call is not None and not call.lost
 
     def move(self, task_id: str, placed: Placed, bucket: str, execution_id: str | None) -> None:
         """Into another bucket, or under another execution."""
@@ -199,6 +218,10 @@ class Population(msgspec.Struct):
 
     def _count(self, placed: Placed, by: int) -> None:
         bucket, resource = placed.bucket, placed.request_resource
+        if placed.lost:
+            if bucket == "queued":
+                _add(self.lost_for.setdefault(resource, {}), placed.group, by)
+            return
         self._wants_of("").add(bucket, by)
         if resource:
             self._wants_of(resource).add(bucket, by)

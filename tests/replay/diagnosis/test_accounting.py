@@ -13,7 +13,16 @@ from replay.diagnosis.sentences import sentence
 from replay.reducer import begin, reduce
 from replay.rows import BlameRow, VerdictRow
 from replay.state import State
-from tests.replay.diagnosis.stream import ALPHA, BETA, QUESTION, TOPIC, VERDICT, Stream, Work
+from tests.replay.diagnosis.stream import (
+    ALPHA,
+    BETA,
+    QUESTION,
+    TOPIC,
+    VERDICT,
+    Result,
+    Stream,
+    Work,
+)
 
 
 class Walk:
@@ -243,6 +252,94 @@ def test_no_verdict_over_missing_data() -> None:
     # Until an event tells of the task again, what it does is unknown too: from 4 to 11 s.
     assert result.seconds("cell", "unknown") == pytest.approx(7.0)
     assert result.seconds("cell", "request_cooldown") == pytest.approx(3.0)
+
+
+def behind_a_gap(queued: int) -> Result:
+    """Two slots of alpha are held and a task queues. From 2 to 4 s events are lost; at 4 s the
+    ledger says that `queued` tasks queue and one call is out, which ends at 10 s; the end is at 20.
+    """
+    stream = Stream((QUESTION,))
+    stream.register(ALPHA, 2)
+    calls = [stream.call(stream.begin(QUESTION, row)) for row in (0, 1)]
+    stream.queue(QUESTION, 2)
+    stream.at(2.0)
+    stream.scheduler("scheduler_loop_heartbeat", period=30.0, drift=0.0)
+    stream.at(4.0)
+    stream.sequences["scheduler"] += 8
+    stream.sequences["request"] += 8
+    ledger = {
+        "limits": stream.limits,
+        "queued_by_group": {QUESTION.group: queued} if queued else {},
+        "leased_by_group": {QUESTION.group: 1},
+        "running_by_group": {QUESTION.group: 1},
+        "requests": {
+            ALPHA.label: {"static_cap": 2, "effective_max": 2, "limit": 2, "in_flight": 1}
+        },
+        "aggregates": {"alpha/gen": {"static_cap": 2, "in_flight": 1}},
+    }
+    stream.scheduler("scheduler_health_snapshot", reason="periodic", snapshot=ledger)
+    stream.request("request_queue_formed", ALPHA)
+    stream.at(10.0)
+    stream.complete(calls[1])
+    stream.at(20.0)
+    return stream.end()
+
+
+def test_a_task_whose_end_may_be_lost_wants_nothing_that_the_ledger_denies() -> None:
+    result = behind_a_gap(queued=0)
+    assert result.seconds("run", "queue_order") == 0.0
+    assert result.seconds("run", "lost_wakeup") == 0.0
+    assert result.seconds("run", "dependency", resource=ALPHA.label) == pytest.approx(6.0)
+    assert result.seconds("run", "unknown", resource=ALPHA.label) == pytest.approx(4.0)
+
+
+def test_what_the_ledger_queues_behind_a_gap_has_an_unknown_reason() -> None:
+    result = behind_a_gap(queued=1)
+    assert result.seconds("run", "queue_order") == 0.0
+    assert result.seconds("run", "dependency") == 0.0
+    # Both slots for the gap, then one beside the call, then both again.
+    assert result.seconds("run", "unknown", resource=ALPHA.label) == pytest.approx(4.0 + 6.0 + 20.0)
+
+
+def test_nobody_is_called_a_holder_whose_release_may_be_lost() -> None:
+    """One of two calls may be out, and one waits. A gap hides that another took its place."""
+    stream = Stream((QUESTION,))
+    stream.register(ALPHA, 2)
+    gone = stream.call(stream.begin(QUESTION, 0))
+    stream.answer(gone, "rate_limited", blocked_until=stream.now, limit=(2, 1))
+    stream.call(gone)
+    stream.at(1.0)
+    stream.sequences["scheduler"] += 8
+    stream.sequences["request"] += 8
+    holds = stream.begin(QUESTION, 1)
+    stream.scheduler("scheduler_loop_heartbeat", period=30.0, drift=0.0)
+    stream.send(stream.wait(holds))
+    waits = stream.wait(stream.begin(QUESTION, 2), "domain_limit")
+    ledger = {
+        "limits": stream.limits,
+        "leased_by_group": {QUESTION.group: 2},
+        "running_by_group": {QUESTION.group: 2},
+        "requests": {
+            ALPHA.label: {
+                "static_cap": 2,
+                "effective_max": 2,
+                "limit": 1,
+                "in_flight": 1,
+                "waiters": 1,
+                "wait_reason": "domain_limit",
+            }
+        },
+        "aggregates": {"alpha/gen": {"static_cap": 2, "in_flight": 1}},
+    }
+    stream.scheduler("scheduler_health_snapshot", reason="periodic", snapshot=ledger)
+    stream.at(9.0)
+    stream.complete(holds)
+    stream.send(waits)
+    stream.at(10.0)
+    stream.complete(waits)
+    verdict = stream.end().only("request_domain_limit")
+    assert [one["leases"] for one in verdict.detail["holders"]] == [1]
+    assert verdict.detail["longest_waiter"]["row"] == 2
 
 
 def test_a_recording_gap_that_the_producer_tells_of() -> None:
