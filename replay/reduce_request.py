@@ -90,11 +90,16 @@ def _take_lease(state: State, attempt: Attempt, lease_id: str, at: float) -> Non
     attempt.acquired_at = attempt.since = at
 
 
-def _give_lease_back(state: State, attempt: Attempt) -> None:
-    ceiling = ceiling_of(state, attempt.resource)
+def _give_lease_back(state: State, resource: str) -> None:
+    ceiling = ceiling_of(state, resource)
     ceiling.in_flight = max(0, ceiling.in_flight - 1)
     aggregate = aggregate_of(state, ceiling.provider_model)
     aggregate.in_flight = max(0, aggregate.in_flight - 1)
+
+
+def _counted(state: State, run: RunInfo) -> bool:
+    """Behind a gap the engine's ledger counts calls as well whose beginning is lost."""
+    return state.out_of_step and run.producer == "headgate"
 
 
 def apply_pressure(state: State, ceiling: Ceiling, facts: dict[str, Any]) -> None:
@@ -196,7 +201,9 @@ def wait_failed(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -
     if attempt is not None and attempt.phase == "waiting":
         _stop_waiting(ceiling_of(state, attempt.resource))
     elif attempt is not None and attempt.released_at is None:
-        _give_lease_back(state, attempt)
+        _give_lease_back(state, attempt.resource)
+    elif attempt is None and _counted(state, run):
+        _stop_waiting(_ceiling(state, event))
 
 
 def lease_acquired(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
@@ -205,6 +212,8 @@ def lease_acquired(state: State, event: RequestEvent, ordinal: int, run: RunInfo
         raise ValueError("no lease")
     if event.diagnostics.get("attempt_over"):
         return
+    if event.request_attempt_id not in state.attempts and _counted(state, run):
+        _stop_waiting(_ceiling(state, event))
     attempt = _attempt(state, event, ordinal, run)
     if attempt.phase == "waiting":
         _take_lease(state, attempt, lease_id, event.captured_at_monotonic)
@@ -213,9 +222,14 @@ def lease_acquired(state: State, event: RequestEvent, ordinal: int, run: RunInfo
 
 
 def request_started(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    unseen = event.request_attempt_id not in state.attempts
     attempt = _attempt(state, event, ordinal, run)
     now = event.captured_at_monotonic
-    if attempt.phase == "waiting":
+    if attempt.phase == "waiting" and _counted(state, run):
+        if unseen:
+            _stop_waiting(_ceiling(state, event))
+        attempt.lease_id = event.request_lease_id or "unknown"
+    elif attempt.phase == "waiting":
         _take_lease(state, attempt, event.request_lease_id or "unknown", now)
         attempt.acquired_at = None
     attempt.phase = "in_provider"
@@ -303,8 +317,11 @@ def lease_released(state: State, event: RequestEvent, ordinal: int, run: RunInfo
     attempt = state.attempts.get(event.request_attempt_id or "")
     if attempt is None or attempt.phase == "waiting" or attempt.released_at is not None:
         state.orphans += 1
+        if _counted(state, run):
+            _give_lease_back(state, ceiling.resource)
+            state.attempts.pop(event.request_attempt_id or "", None)
         return
-    _give_lease_back(state, attempt)
+    _give_lease_back(state, attempt.resource)
     if attempt.phase == "in_provider" and run.producer != "headgate":
         # This producer reports the completion of the call after it has given the lease back.
         attempt.phase = "returned"

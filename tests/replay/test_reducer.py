@@ -198,6 +198,32 @@ def test_the_next_full_keyframe_puts_a_fold_with_a_gap_right(
     assert not state.tasks
 
 
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), at=st.integers(5, 60), lost=st.integers(1, 30))
+def test_behind_a_gap_calls_are_counted_as_if_there_were_none(
+    play: Play, seed: int, at: int, lost: int
+) -> None:
+    """From the next keyframe on, though it is one of counts alone."""
+    run, events = play(seed, row_groups=3)
+    whole, gapped = begin(run), begin(run)
+    counted = False
+    for ordinal, event in enumerate(events, 1):
+        reduce(whole, event, ordinal, run)
+        if at < ordinal <= at + lost:
+            continue
+        reduce(gapped, event, ordinal, run)
+        counted = counted or (
+            gapped.lost_events > 0 and isinstance(event, SchedulerEvent) and bool(event.snapshot)
+        )
+        if counted:
+            assert calls_of(gapped) == calls_of(whole)
+    assert counted
+
+
+def calls_of(state: State) -> dict[str, tuple[int, int]]:
+    return {name: (one.in_flight, one.waiters) for name, one in state.ceilings.items()}
+
+
 def test_a_state_survives_being_stored(play: Play) -> None:
     run, events = play(5)
     state = begin(run)
