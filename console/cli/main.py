@@ -79,7 +79,7 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 fine, 1 found something or rows dropped, 2 misuse, 3 the run failed, "
-    "4 the recording is damaged, 70 a bug, 130 interrupted, 143 terminated.",
+    "4 the recording is damaged, 70 a bug, 129 hung up, 130 interrupted, 143 terminated.",
 )
 @click.version_option(VERSION, prog_name="headgate")
 def cli() -> None:
@@ -91,24 +91,43 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: turns every outcome into a documented exit code."""
-    sys.exit(run_cli(sys.argv[1:]))
+    try:
+        code = run_cli(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = exits.INTERRUPTED  # once more, on its way out
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nobody is left to take an exception
+    sys.exit(code)
+
+
+STARTS_RUNS = ("demo", "run", "exec")
+"""A run goes on when the terminal is closed in which it was started."""
 
 
 class Interrupts:
     """Remembers Ctrl+C: what a library makes of it on its way up is often another exception.
 
-    SIGTERM is the same, so that whatever a command has made for itself goes with it.
+    SIGTERM is the same, and so is the end of the terminal where no run was started in it: whatever
+    a command has made for itself goes with it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, hangup: bool) -> None:
         self.came: int | None = None
         """The signal."""
-        for number, untouched in (
-            (signal.SIGINT, signal.default_int_handler),
-            (signal.SIGTERM, signal.SIG_DFL),
-        ):
-            if signal.getsignal(number) is untouched:
-                signal.signal(number, self._come)
+        heeded = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        if hangup:
+            heeded[signal.SIGHUP] = signal.SIG_DFL
+        self._before = {
+            number: untouched
+            for number, untouched in heeded.items()
+            if signal.getsignal(number) is untouched
+        }
+        for number in self._before:
+            signal.signal(number, self._come)
+
+    def leave(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     @property
     def exit_code(self) -> int:
@@ -120,13 +139,15 @@ class Interrupts:
 
 
 def run_cli(arguments: list[str]) -> int:
-    interrupts = Interrupts()
+    interrupts = Interrupts(hangup=not arguments or arguments[0] not in STARTS_RUNS)
     try:
         result = cli.main(arguments, prog_name="headgate", standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):
         return interrupts.exit_code
     except Exception as error:
         return tell(error) if interrupts.came is None else interrupts.exit_code
+    finally:
+        interrupts.leave()
     return result if isinstance(result, int) else exits.OK
 
 

@@ -167,10 +167,12 @@ sys.exit(main.run_cli([]))
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, b"", b"")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("times", [1, 2])
 def test_an_import_that_is_interrupted_leaves_nothing_behind(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, number: signal.Signals, times: int
 ) -> None:
+    """Twice: the second Ctrl+C comes while it cleans up after the first."""
     lines, scratch = tmp_path / "run.jsonl", tmp_path / "scratch"
     generate(lines, storm=False, rows=20)
     scratch.mkdir()
@@ -179,11 +181,18 @@ import os, sys
 from console.cli.main import run_cli
 from replay.recording.ingest import Ingest
 
-def step(self):
-    assert os.listdir({str(scratch)!r})
+def interrupt(found):
+    assert found
     os.kill(os.getpid(), {number})
 
-Ingest.step = step
+def remove(path, **options):
+    os.rmdir = rmdir
+    interrupt(path)
+
+rmdir = os.rmdir
+if {times} == 2:
+    os.rmdir = remove
+Ingest.step = lambda self: interrupt(os.listdir({str(scratch)!r}))
 sys.exit(run_cli(["sql", {str(lines)!r}, "SELECT 1"]))
 """
     done = subprocess.run(
