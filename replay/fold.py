@@ -30,6 +30,8 @@ class FoldOutput(msgspec.Struct):
 
 
 class _Dump(msgspec.Struct):
+    run: bytes
+    """JSON: an integer of msgpack has 64 bits."""
     state: State
     rollup: bytes
     diagnosis: bytes
@@ -94,14 +96,21 @@ class Fold:
         """All that `load` needs to go on as if nothing had happened."""
         self._collect()
         return msgspec.msgpack.encode(
-            _Dump(self.state, self._rollup.dump(), self._diagnosis.dump(), self._pending)
+            _Dump(
+                msgspec.json.encode(self.run),
+                self.state,
+                self._rollup.dump(),
+                self._diagnosis.dump(),
+                self._pending,
+            )
         )
 
     @classmethod
-    def load(cls, run: RunInfo, data: bytes) -> Fold:
+    def load(cls, data: bytes) -> Fold:
         """Raises `ValueError` for what is no dump of this version."""
         try:
             dump = msgspec.msgpack.decode(data, type=_Dump)
+            run = msgspec.json.decode(dump.run, type=RunInfo)
         except msgspec.MsgspecError as error:
             raise ValueError("not a fold") from error
         fold = cls(run)

@@ -101,7 +101,7 @@ class Ingest:
         taken = 0
         if not self.finished:
             with without_collection():
-                while taken < limit and (count := self._take(min(limit - taken, EVENTS_AT_ONCE))):
+                while taken < limit and (count := self._take(limit - taken)):
                     taken += count
                 self._commit()
             self._hand_over()
@@ -154,8 +154,11 @@ class Ingest:
             self._close_here()
 
     def _take(self, limit: int) -> int:
-        """Poll once and fold. Returns how many events that brought."""
-        batch = self._feed.poll(limit)
+        """Poll once and fold. Returns how many events that brought.
+
+        What the first poll tells of the run is what its events are folded with: that is a long one.
+        """
+        batch = self._feed.poll(limit if self.fold is None else min(limit, EVENTS_AT_ONCE))
         run = self._feed.run
         if self.fold is None:
             if run is None:
@@ -177,6 +180,7 @@ class Ingest:
         self._ordinal = self._keyframe_ordinal = self._fold_ordinal = ordinal
         first = self._nothing_new()
         first.keyframes, first.run = [self._keyframe(self.fold.state)], run
+        first.fold = FoldDump(ordinal, self.fold.dump())
         self._append(first)
 
     def _folded(self, batch: Batch, run: RunInfo | None) -> FoldedBatch:
@@ -285,7 +289,7 @@ class Ingest:
         fold, done = Fold(run), first
         if point.fold is not None:
             with suppress(ValueError):  # kept by another version: all events are folded again
-                fold, done = Fold.load(run, point.fold.data), point.fold.ordinal
+                fold, done = Fold.load(point.fold.data), point.fold.ordinal
         while done < point.ordinal:
             until = min(done + _REPLAY_EVENTS, point.ordinal)
             events = [event for _, event in self.reader.events(done + 1, until)]

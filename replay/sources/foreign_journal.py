@@ -91,24 +91,13 @@ class ForeignJournalFeed:
         """Raises `SourceError` if the journal is of a newer schema than this reader."""
         broken: list[BrokenLine] = []
         alive = self._folder.producer_lives
-        exhausted = False
-        room = _LINES_PER_POLL
-        read_before = self._read_to
-        while self._end is None and not exhausted and room > 0 and len(self._ready) < limit:
-            followed = self._reader.followed
-            taken = self._read(room, broken)
-            room -= taken
-            if taken == 0 and self._end is None:
-                exhausted = not followed
-                if followed:
-                    self._take_torn(broken)
-                    self._reader.go_on()
-        over = self._end is not None or (exhausted and not alive)
-        if over and self._end is None:
-            self._take_torn(broken)
-        if self._read_to > read_before:
-            self._quiet_since = self._clock()
-        self._release(over, exhausted)
+        over, exhausted, released = self._end is not None, False, False
+        while len(self._ready) < limit and not (over or exhausted or released):
+            exhausted = self._read_on(limit, broken)
+            over = self._end is not None or (exhausted and not alive)
+            if over and self._end is None:
+                self._take_torn(broken)
+            released = self._release(over, exhausted)
         first = self._next_ordinal
         events = [self._ready.popleft()[1] for _ in range(min(limit, len(self._ready)))]
         self._next_ordinal += len(events)
@@ -125,6 +114,24 @@ class ForeignJournalFeed:
 
     def close(self) -> None:
         self._reader.close()
+
+    def _read_on(self, limit: int, broken: list[BrokenLine]) -> bool:
+        """Take further lines, of several segments perhaps. True if there are no more now."""
+        read_before = self._read_to
+        exhausted = False
+        room = _LINES_PER_POLL
+        while self._end is None and not exhausted and room > 0 and len(self._ready) < limit:
+            followed = self._reader.followed
+            taken = self._read(room, broken)
+            room -= taken
+            if taken == 0 and self._end is None:
+                exhausted = not followed
+                if followed:
+                    self._take_torn(broken)
+                    self._reader.go_on()
+        if self._read_to > read_before:
+            self._quiet_since = self._clock()
+        return exhausted
 
     def _read(self, limit: int, broken: list[BrokenLine]) -> int:
         """Take whole lines of this segment. Returns how many; 0 if there is none now."""
@@ -166,15 +173,17 @@ class ForeignJournalFeed:
         for _, error in self._dialect.accept([(number, line)]):
             raise error
 
-    def _release(self, over: bool, exhausted: bool) -> None:
-        """Hand out what is due: in order within seconds while more may come, else all."""
+    def _release(self, over: bool, exhausted: bool) -> bool:
+        """Hand out what is due: in order within seconds while more may come, else all. False if
+        nothing is."""
         if self._dialect is None:
-            return
+            return False
         quiet = self._clock() - self._quiet_since
         live = exhausted and not self._patient
         everything = over or (live and quiet >= self._dialect.patience)
         released = self._dialect.release(everything=everything, live=live)
         self._ready += self._delivered.others(released)
+        return bool(released)
 
     def _position(self) -> dict[str, int]:
         held = [number for number, _ in self._ready]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,7 +42,7 @@ def test_a_fold_put_aside_at_any_event_goes_on_without_a_difference(play: Play) 
     parts: list[FoldOutput] = []
     for ordinal, event in enumerate(events, 1):
         going_on.apply([event], ordinal)
-        going_on = Fold.load(run, going_on.dump())
+        going_on = Fold.load(going_on.dump())
         if ordinal % 7 == 0:
             parts.append(going_on.drain())
     assert joined(*parts, going_on.finish("success", False)) == expected
@@ -53,15 +54,20 @@ def test_a_loaded_fold_equals_the_one_that_was_dumped(play: Play, seed: int, cut
     run, events = play(seed)
     first = Fold(run)
     first.apply(events[:cut], 1)
-    second = Fold.load(run, first.dump())
+    second = Fold.load(first.dump())
     second.apply(events[cut:], len(events[:cut]) + 1)
     assert second.finish("success", False) == at_once(run, events)
 
 
-def test_load_refuses_what_is_no_fold(play: Play) -> None:
+def test_a_loaded_fold_knows_the_run_it_began_with(play: Play) -> None:
     run, _ = play(1)
+    run = msgspec.structs.replace(run, configuration={"seed": 10**40})
+    assert Fold.load(Fold(run).dump()).run == run
+
+
+def test_load_refuses_what_is_no_fold() -> None:
     with pytest.raises(ValueError, match="not a fold"):
-        Fold.load(run, b"\x93abc")
+        Fold.load(b"\x93abc")
 
 
 @settings(max_examples=30, deadline=None)

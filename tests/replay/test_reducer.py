@@ -619,5 +619,5 @@ def test_no_payload_breaks_what_is_derived(events: list[Event], ours: bool) -> N
     run = RUN if ours else FOREIGN
     fold = Fold(run)
     fold.apply(events, 1)
-    fold = Fold.load(run, fold.dump())
+    fold = Fold.load(fold.dump())
     fold.finish(None, lost=True)

@@ -23,6 +23,8 @@ from replay.recording.ingest import Ingest
 from replay.recording.reader import RecordingReader, open_recording
 from replay.sources.base import BrokenLine, SourceError
 from replay.sources.journal import JournalFeed
+from replay.sources.json_lines import JsonLinesFeed
+from tests.fixtures.data_designer_format import generate
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]
 WriteJournal = Callable[..., RunFolder]
@@ -187,6 +189,50 @@ def test_an_import_that_is_cut_off_anywhere_goes_on_without_a_difference(
     again.finish()
     assert kept(again.reader) == derived(run, events)
     again.close()
+
+
+def test_what_a_source_tells_of_its_run_later_makes_no_difference_to_who_goes_on(
+    tmp_path: Path, kept: Kept
+) -> None:
+    """Data Designer's lines name no dependencies: those are learnt as its events are read."""
+    path = tmp_path / "run.jsonl"
+    generate(path, storm=True, rows=100, buffer_size=100, requests=False)
+
+    def read(name: str, cut: bool) -> tuple[RunInfo, FoldOutput]:
+        feed = JsonLinesFeed(path, False)
+        ingest = Ingest(feed, tmp_path / name)
+        assert ingest.step(100) > 0
+        if cut:
+            ingest.close()
+            feed.close()
+            feed = JsonLinesFeed(path, False)
+            ingest = Ingest(feed, tmp_path / name)
+        take_all(ingest)
+        ingest.finish()
+        assert ingest.fold is not None
+        assert ingest.fold.run != ingest.run
+        read = ingest.fold.run, kept(ingest.reader)
+        ingest.close()
+        feed.close()
+        return read
+
+    assert read("cut", cut=True) == read("whole", cut=False)
+
+
+def test_dependencies_that_a_whole_file_tells_are_known_from_its_first_event(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "run.jsonl"
+    generate(path, storm=True, rows=100, buffer_size=100, requests=False)
+    feed = JsonLinesFeed(path, False)
+    ingest = Ingest(feed, tmp_path / "recording.duckdb")
+    ingest.step()
+    assert ingest.fold is not None
+    assert ingest.run is not None
+    assert ingest.fold.run.columns == ingest.run.columns
+    assert {column.depends_on for column in ingest.run.columns} > {()}
+    ingest.close()
+    feed.close()
 
 
 def test_a_fold_of_another_version_is_folded_again(

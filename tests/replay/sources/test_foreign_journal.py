@@ -126,3 +126,18 @@ def test_waiting_calls_are_counted_while_they_wait(folder: RunFolder, patient: b
 
 def test_a_journal_says_whose_words_it_is_in(folder: RunFolder) -> None:
     assert isinstance(open_journal(folder), ForeignJournalFeed)
+
+
+def test_a_poll_brings_what_is_there_however_long_it_must_be_held(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("replay.sources.foreign_journal._LINES_PER_POLL", 20)
+    lines = simulated(storm=True)
+    append(folder, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    with ProducerLock(folder.lock):
+        feed = ForeignJournalFeed(folder)
+        assert feed.poll().events
+        feed.close()
+    feed = ForeignJournalFeed(folder)
+    assert len(feed.poll(10**6).events) == len(lines)
+    feed.close()
