@@ -189,7 +189,17 @@ def spill_folder(database: Path | str) -> Path:
     if database == _IN_MEMORY:
         name = secrets.token_hex(8)
     place = hashlib.blake2b(name.encode(), key=_PROCESS_KEY, digest_size=8).hexdigest()
-    return Path(tempfile.gettempdir()) / f"headgate-{place}"
+    return temporary_home() / f"headgate-{place}"
+
+
+def temporary_home() -> Path:
+    """Where temporary folders are made. Raises `SourceError` where there is no such place."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise SourceError(
+            "No folder for temporary files can be written; name one that can in TMPDIR."
+        ) from error
 
 
 def connect_for_writing(

@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 
 from replay.recording.ingest import Ingest
+from replay.recording.schema import temporary_home
 from replay.sources.base import Feed, SourceError
 from replay.sources.foreign_journal import ForeignJournalFeed
 from replay.sources.journal import JournalFeed
@@ -56,7 +57,7 @@ def whole_recording(target: str | Path, narrate: Narrate) -> Iterator[Path]:
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="headgate-import-"))
+    folder = Path(tempfile.mkdtemp(prefix="headgate-import-", dir=temporary_home()))
     remove = partial(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(remove)  # once more, where a second Ctrl+C comes while it is removed
     try:

@@ -51,6 +51,16 @@ def test_no_such_file_a_folder_and_other_files(tmp_path: Path) -> None:
         assert error.exit_code == 2
 
 
+def test_no_place_for_temporary_files(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> str:
+        raise FileNotFoundError("No usable temporary directory")
+
+    monkeypatch.setattr("tempfile.gettempdir", refuse)
+    error = refused(recording)
+    assert "TMPDIR" in str(error)
+    assert error.exit_code == 2
+
+
 def test_a_database_of_someone_else(tmp_path: Path) -> None:
     path = tmp_path / "other.duckdb"
     with duckdb.connect(str(path)) as connection:
