@@ -9,13 +9,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-peer
 
-.PHONY: demo test test-peer bench-peer lint types layers bench clean
+.PHONY: demo test test-all test-peer bench-peer lint types layers bench clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo || { code=$$?; test $$code -eq 130 || exit $$code; }  # 130: stopped by its user
 
 test: $(READY)
 	$(BIN)/pytest
+
+# Every case of the generated tests, where `make test` takes a sample.
+test-all: $(READY)
+	HEADGATE_TESTS=all $(BIN)/pytest
 
 test-peer: $(READY)
 	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
