@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-peer
 
-.PHONY: demo test test-all test-peer bench-peer lint types layers bench clean
+.PHONY: demo test test-all test-peer plans bench-peer lint types layers bench clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo || { code=$$?; test $$code -eq 130 || exit $$code; }  # 130: stopped by its user
@@ -38,6 +38,10 @@ types: $(READY)
 
 layers: $(READY)
 	$(BIN)/lint-imports
+
+# Rewrites the tables of plans/ that derive from code.
+plans: $(READY)
+	$(BIN)/python -m tests.plans.generate
 
 bench: $(READY)
 	$(BIN)/python tests/bench/request_waiters.py

@@ -13,44 +13,21 @@ from console.text import clock, count
 from console.theme import Look
 from console.widgets.drawn import Drawn
 from console.widgets.panel import title
-from engine.events import Event, RequestEvent
+from engine.events import Event, RequestEvent, Significance, significance_of
 from replay.frame import EventRow, Frame
 
 _HEAD = 2
-_BAD = (
-    "request_rate_limited",
-    "request_limit_decreased",
-    "request_wait_timeout",
-    "request_acquire_denied",
-    "retry_deferred",
-    "non_retryable_dropped",
-    "worker_spawn_failed",
-    "release_diagnostic",
-    "request_release_diagnostic",
-    "recording_gap",
-    "cancelled",
-)
-_HELD = ("admission_blocked", "group_capped", "admission_denied", "row_group_admission_blocked")
-_GOOD = (
-    "task_completed",
-    "request_limit_increased",
-    "row_group_checkpointed",
-    "request_fully_recovered",
-    "request_soft_ceiling_recovered",
-)
-_QUIET = ("scheduler_health_snapshot", "scheduler_loop_heartbeat")
+_STYLES: dict[Significance, str] = {
+    "failure": "vermillion",
+    "wait": "orange",
+    "progress": "green",
+    "routine": "text",
+    "background": "dim",
+}
 
 
 def kind_style(kind: str) -> str:
-    if kind in _BAD:
-        return "vermillion"
-    if kind in _HELD:
-        return "orange"
-    if kind in _GOOD:
-        return "green"
-    if kind in _QUIET:
-        return "dim"
-    return "text"
+    return _STYLES[significance_of(kind)]
 
 
 def subject(event: Event) -> str:

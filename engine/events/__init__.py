@@ -6,10 +6,10 @@ from engine.events.correlation import RuntimeCorrelationProvider
 from engine.events.kinds import (
     ALL_REQUEST_KINDS,
     ALL_SCHEDULER_KINDS,
-    REQUEST_ADDITIONS,
-    REQUEST_KINDS,
-    SCHEDULER_ADDITIONS,
-    SCHEDULER_KINDS,
+    EVENT_KINDS,
+    EventKind,
+    Significance,
+    significance_of,
     stream_of,
 )
 from engine.events.stream import (
@@ -36,13 +36,11 @@ from engine.events.types import (
 __all__ = [
     "ALL_REQUEST_KINDS",
     "ALL_SCHEDULER_KINDS",
-    "REQUEST_ADDITIONS",
-    "REQUEST_KINDS",
-    "SCHEDULER_ADDITIONS",
-    "SCHEDULER_KINDS",
+    "EVENT_KINDS",
     "SCHEMA_VERSION",
     "ColumnInfo",
     "Event",
+    "EventKind",
     "EventSink",
     "EventStream",
     "HeaderFacts",
@@ -58,9 +56,11 @@ __all__ = [
     "RuntimeCorrelationProvider",
     "SchedulerAdmissionEventSink",
     "SchedulerEvent",
+    "Significance",
     "UserError",
     "decode_line",
     "decode_whole",
     "encode_lines",
+    "significance_of",
     "stream_of",
 ]

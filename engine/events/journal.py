@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from engine.events.codec import HeaderFacts, encode_lines
+from engine.events.kinds import NEVER_SHED
 from engine.events.run_folder import RunFolder
 from engine.events.types import (
     Event,
@@ -24,16 +25,6 @@ from engine.events.types import (
     RunInfo,
     SchedulerEvent,
 )
-
-KEPT_KINDS: frozenset[str] = frozenset(
-    """
-    task_lease_released task_completed retry_deferred non_retryable_dropped cancelled
-    request_lease_released model_request_completed request_wait_timeout request_wait_cancelled
-    request_acquire_denied scheduler_job_completed recording_gap
-    """.split()
-)
-"""Ends, and the tales of gaps: never shed, so that nothing seems to run for ever. Neither is the
-keyframe that opens a segment."""
 
 _LINES_PER_WRITE = 4096
 _LONGEST_RETRY_SECONDS = 1.0
@@ -249,7 +240,7 @@ class JournalWriter:
 def _is_kept(line: JournalLine) -> bool:
     if not isinstance(line, SchedulerEvent | RequestEvent):
         return True
-    return line.event_kind in KEPT_KINDS or _opens_segment(line)
+    return line.event_kind in NEVER_SHED or _opens_segment(line)
 
 
 def _opens_segment(line: JournalLine) -> bool:

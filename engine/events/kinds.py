@@ -1,49 +1,571 @@
-"""The closed vocabulary of event kinds, by stream."""
+"""The event kinds: every kind of both streams, what it is about and what it carries.
+
+This table is the only list of kinds. The vocabularies, what a journal never sheds, how a console
+weighs an event, and the tables of `plans/event-stream.md` derive from it. It is one long table on
+purpose: whoever adds a kind adds one entry here and emits it.
+"""
 
 from __future__ import annotations
 
-SCHEDULER_KINDS: frozenset[str] = frozenset(
-    """
-    scheduler_job_started scheduler_job_completed scheduler_health_snapshot dependency_ready
-    ready_enqueued row_group_admitted row_group_admission_blocked
-    row_group_admission_target_changed row_group_checkpointed selected queue_empty
-    admission_blocked group_capped request_pressure_advisory_skipped task_lease_acquired
-    admission_denied worker_spawned worker_spawn_failed stale_selection retry_deferred
-    non_retryable_dropped cancelled salvage_redispatched queue_drained task_completed
-    task_lease_released release_diagnostic
-    """.split()
-)
+from typing import Literal, NamedTuple
 
-REQUEST_KINDS: frozenset[str] = frozenset(
-    """
-    request_resource_registered request_effective_cap_changed request_queue_formed
-    request_wait_started request_wait_completed request_wait_timeout request_wait_cancelled
-    request_acquire_denied request_lease_acquired model_request_started model_request_completed
-    request_queue_drained request_rate_limited request_limit_decreased request_limit_increased
-    request_soft_ceiling_recovered request_fully_recovered request_lease_released
-    request_release_diagnostic
-    """.split()
-)
+Stream = Literal["scheduler", "request"]
+Subject = Literal["run", "loop", "row_group", "queue", "task", "resource", "attempt", "recording"]
+Significance = Literal["failure", "wait", "progress", "routine", "background"]
+"""How much an event matters to whoever watches: `failure` (refused, dropped or lost), `wait` (work
+is held up), `progress`, `routine`, or `background` (periodic, of no interest by itself)."""
 
-# Additions of this engine to the published vocabulary; other readers may ignore them.
-SCHEDULER_ADDITIONS: frozenset[str] = frozenset(
-    {
-        "scheduler_loop_heartbeat",
+
+class PayloadField(NamedTuple):
+    """One entry of `diagnostics`. An entry with its default value may be absent."""
+
+    name: str
+    type: str
+    """`int`, `float`, `str`, `bool`, `[T]` for a list, `{key: T}` for a map."""
+    meaning: str
+    unit: str = ""
+    """`s` for durations, `monotonic s` for instants; "" for counts and names."""
+
+
+class EventKind(NamedTuple):
+    """One kind of event."""
+
+    name: str
+    stream: Stream
+    subject: Subject
+    meaning: str
+    result: str = ""
+    """What `reason_or_result` or `reason_or_outcome` holds; "" where it is absent."""
+    payload: tuple[PayloadField, ...] = ()
+    significance: Significance = "routine"
+    shed: bool = True
+    """May a journal drop it when the disk refuses writes? Ends and gaps are never dropped, so that
+    nothing seems to run for ever."""
+    published: bool = True
+    """False for additions of this engine to the published vocabulary, which readers may ignore."""
+
+
+_GROUP = PayloadField("group", "str", "task group")
+_ROW = PayloadField("row", "int", "row over all row groups, from 0; absent for a batch")
+_ATTEMPT = PayloadField("attempt", "int", "attempt of the task; absent for the first")
+_RESOURCES = PayloadField("resources", "{resource: int}", "units that the task needs")
+_ROW_GROUP = PayloadField("row_group", "int", "number of the row group, from 0")
+_IN_FLIGHT_GROUPS = PayloadField("in_flight", "int", "row groups under way")
+_TARGET = PayloadField("target", "int", "row groups that may be under way")
+_DEBT = PayloadField(
+    "debt",
+    "{group: {resource: int}}",
+    "units owed now, where this event changed what is owed; 0 is paid off",
+)
+_MESSAGE = PayloadField("message", "str", "the error as one sanitised sentence")
+_BLOCKED = (
+    PayloadField("queued_count", "int", "tasks in the queue"),
+    PayloadField("reasons", "{denial: int}", "heads of groups by what denies them"),
+    PayloadField("groups", "{group: denial}", "what denies the head of each group"),
+    PayloadField(
+        "resources",
+        "{resource: {needed, limit, free, holders, more_holders}}",
+        "the resources that are short; `holders` are the eight groups with the most leases, each "
+        "with `group`, `leases` and `oldest_age` (s)",
+    ),
+    PayloadField("available_after", "float", "when a cooldown will have ended", "monotonic s"),
+)
+_WAITERS = PayloadField("waiters", "int", "attempts that wait for this resource")
+_LIMIT = PayloadField("limit", "int", "adaptive ceiling of the resource")
+_WAITED = PayloadField("waited_seconds", "float", "time waited", "s")
+_BLOCKED_UNTIL = PayloadField("blocked_until", "float", "end of the cooldown", "monotonic s")
+_RETRY_AFTER = PayloadField("retry_after", "float", "wait that the provider asked for", "s")
+_PREVIOUS = PayloadField("previous", "int", "value before")
+_CURRENT = PayloadField("current", "int", "value from now on")
+_RELEASE_DIAGNOSTIC = "`duplicate`, `stale_lease`, `wrong_controller_generation`, `unknown_lease`"
+
+EVENT_KINDS: tuple[EventKind, ...] = (
+    EventKind(
+        "scheduler_job_started",
+        "scheduler",
+        "run",
+        "the scheduler begins",
+        payload=(
+            PayloadField("records", "int", "records to make"),
+            PayloadField("row_groups", "int", "row groups they are divided into"),
+            PayloadField("buffer_size", "int", "records of one row group"),
+            PayloadField("limits", "{resource: int}", "configured limits"),
+        ),
+    ),
+    EventKind(
+        "scheduler_health_snapshot",
+        "scheduler",
+        "run",
+        "a keyframe: the engine's own ledger at this instant, in `snapshot`",
+        payload=(PayloadField("reason", "str", "`start`, `periodic`, `segment` or `end`"),),
+        significance="background",
+    ),
+    EventKind(
+        "row_group_admitted",
+        "scheduler",
+        "row_group",
+        "work on a row group begins",
+        payload=(
+            _ROW_GROUP,
+            PayloadField("rows", "int", "records in it"),
+            _IN_FLIGHT_GROUPS,
+            _TARGET,
+        ),
+    ),
+    EventKind(
+        "row_group_admission_target_changed",
+        "scheduler",
+        "row_group",
+        "more or fewer row groups may be under way",
+        "`queue_empty`: nothing in the queue could use a free slot",
+        (_PREVIOUS, _TARGET, _IN_FLIGHT_GROUPS),
+    ),
+    EventKind(
+        "row_group_admission_blocked",
+        "scheduler",
+        "row_group",
+        "the next row group has to wait",
+        "`target_reached`",
+        (
+            PayloadField("next_row_group", "int", "the one that waits"),
+            _IN_FLIGHT_GROUPS,
+            _TARGET,
+        ),
+        "wait",
+    ),
+    EventKind(
         "row_group_checkpoint_started",
+        "scheduler",
+        "row_group",
+        "the rows of a finished row group are being written",
+        payload=(_ROW_GROUP,),
+        published=False,
+    ),
+    EventKind(
+        "row_group_checkpointed",
+        "scheduler",
+        "row_group",
+        "the rows of a row group are written",
+        payload=(
+            _ROW_GROUP,
+            PayloadField("rows", "int", "records in it"),
+            PayloadField("surviving_rows", "int", "records written"),
+            PayloadField("dropped_rows", "int", "records dropped"),
+        ),
+        significance="progress",
+    ),
+    EventKind(
+        "dependency_ready",
+        "scheduler",
+        "task",
+        "all that the task needs is made",
+        payload=(_GROUP, _ROW, _ATTEMPT),
+    ),
+    EventKind(
+        "ready_enqueued",
+        "scheduler",
+        "task",
+        "the task is in the queue",
+        payload=(
+            _GROUP,
+            PayloadField("weight", "float", "the group's share among others"),
+            PayloadField("admitted_limit", "int", "leases that the group may hold, where limited"),
+            _RESOURCES,
+            PayloadField("request_resource", "str", "resource of its first request, where known"),
+            _ROW,
+            _ATTEMPT,
+        ),
+    ),
+    EventKind("selected", "scheduler", "task", "the task is next in fair order"),
+    EventKind(
+        "request_pressure_advisory_skipped",
+        "scheduler",
+        "task",
+        "passed over because its request resource is under pressure; emitted once a lease",
+        "`cooldown`, `waiters`",
+        (
+            PayloadField("request_resource", "str", "the resource under pressure"),
+            _WAITERS,
+            _LIMIT,
+            _BLOCKED_UNTIL,
+            PayloadField("peer", "str", "the task chosen instead"),
+        ),
+    ),
+    EventKind(
+        "task_lease_acquired",
+        "scheduler",
+        "task",
+        "the task may become a worker",
+        payload=(_RESOURCES, _DEBT),
+    ),
+    EventKind("worker_spawned", "scheduler", "task", "a worker executes the task"),
+    EventKind(
+        "worker_spawn_failed",
+        "scheduler",
+        "task",
+        "no worker could be started",
+        "error type",
+        significance="failure",
+    ),
+    EventKind("stale_selection", "scheduler", "task", "the task was gone when its turn had come"),
+    EventKind(
+        "admission_denied",
+        "scheduler",
+        "task",
+        "a selected task was refused its lease",
+        "denial",
+        (_GROUP,),
+        "wait",
+    ),
+    EventKind(
+        "retry_deferred",
+        "scheduler",
+        "task",
+        "the attempt failed; the task comes back after its back-off",
+        "error type",
+        (
+            PayloadField("attempt", "int", "the attempt that failed, from 1"),
+            PayloadField("delay_seconds", "float", "back-off", "s"),
+            PayloadField("retry_at", "float", "end of the back-off", "monotonic s"),
+            _MESSAGE,
+        ),
+        "failure",
+        shed=False,
+    ),
+    EventKind(
+        "salvage_redispatched",
+        "scheduler",
+        "task",
+        "the back-off is over",
+        payload=(
+            PayloadField("attempt", "int", "the attempt to come, from 1"),
+            PayloadField("deferred_seconds", "float", "time deferred", "s"),
+        ),
+    ),
+    EventKind(
+        "non_retryable_dropped",
+        "scheduler",
+        "task",
+        "no attempt is left or none can help: the row is dropped",
+        "error type",
+        (PayloadField("attempt", "int", "the attempt that failed, from 1"), _MESSAGE),
+        "failure",
+        shed=False,
+    ),
+    EventKind(
+        "cancelled",
+        "scheduler",
+        "task",
+        "the task was given up",
+        "cause",
+        significance="failure",
+        shed=False,
+    ),
+    EventKind(
+        "task_completed",
+        "scheduler",
+        "task",
+        "the task has its value",
+        significance="progress",
+        shed=False,
+    ),
+    EventKind(
+        "task_lease_released",
+        "scheduler",
+        "task",
+        "what the task held is free again",
+        "`released`",
+        (_DEBT,),
+        shed=False,
+    ),
+    EventKind(
+        "release_diagnostic",
+        "scheduler",
+        "task",
+        "a release that matches no live lease",
+        _RELEASE_DIAGNOSTIC,
+        significance="failure",
+    ),
+    EventKind(
+        "queue_empty",
+        "scheduler",
+        "queue",
+        "a dispatch pass ended with nothing queued",
+        payload=(
+            PayloadField("ready", "int", "always 0"),
+            PayloadField("in_flight", "int", "tasks with a lease"),
+            PayloadField("deferred", "int", "tasks in their back-off"),
+        ),
+    ),
+    EventKind(
+        "admission_blocked",
+        "scheduler",
+        "queue",
+        "a dispatch pass ended with tasks queued, none of which may go",
+        "dominant denial",
+        _BLOCKED,
+        "wait",
+    ),
+    EventKind(
+        "group_capped",
+        "scheduler",
+        "queue",
+        "as `admission_blocked`, where every queued group is at its own cap",
+        "dominant denial",
+        _BLOCKED,
+        "wait",
+    ),
+    EventKind("queue_drained", "scheduler", "queue", "the last queued task has left"),
+    EventKind(
+        "scheduler_loop_heartbeat",
+        "scheduler",
+        "loop",
+        "the event loop is alive",
+        payload=(
+            PayloadField("period", "float", "from one heartbeat to the next", "s"),
+            PayloadField("drift", "float", "how late this one is", "s"),
+            PayloadField("cpu_seconds", "float", "processor time of the process so far", "s"),
+        ),
+        significance="background",
+        published=False,
+    ),
+    EventKind(
         "recording_gap",
+        "scheduler",
+        "recording",
+        "events were lost; a line of the journal's own, outside the numbering",
+        "cause",
+        (
+            PayloadField("stream", "str", "the stream that has the gap"),
+            PayloadField("first_lost", "int", "first missing sequence number"),
+            PayloadField("last_lost", "int", "last missing sequence number"),
+            PayloadField("cause", "str", "why they are missing"),
+        ),
+        "failure",
+        shed=False,
+        published=False,
+    ),
+    EventKind(
         "metadata_diagnostic",
-    }
+        "scheduler",
+        "run",
+        "a generator's metadata could not be used as it is",
+        "code",
+        (
+            PayloadField("message", "str", "what was done instead"),
+            PayloadField("column", "str", "column of the generator"),
+        ),
+        published=False,
+    ),
+    EventKind(
+        "scheduler_job_completed",
+        "scheduler",
+        "run",
+        "the scheduler has ended",
+        "`success`, `failed`, `cancelled`",
+        (
+            PayloadField("rows_done", "int", "records written"),
+            PayloadField("rows_dropped", "int", "records dropped"),
+            PayloadField("message", "str", "why it failed, as one sentence"),
+            PayloadField(
+                "capacity",
+                "{runtime_snapshot, observed_maxima}",
+                "capacity values of the whole run",
+            ),
+            PayloadField("sink_failures", "{listener: int}", "batches each listener failed at"),
+        ),
+        shed=False,
+    ),
+    EventKind(
+        "request_resource_registered",
+        "request",
+        "resource",
+        "a provider/model/domain has a ceiling from now on",
+        payload=(
+            PayloadField("static_cap", "int", "cap over all domains of the model"),
+            PayloadField("effective_max", "int", "most that the ceiling can become"),
+            _LIMIT,
+            PayloadField("aliases", "[str]", "models of the workflow that mean it"),
+            PayloadField("raw_caps", "{alias: int}", "cap that each alias gives"),
+        ),
+    ),
+    EventKind(
+        "request_effective_cap_changed",
+        "request",
+        "resource",
+        "the static cap is another",
+        payload=(_PREVIOUS, _CURRENT),
+    ),
+    EventKind("request_queue_formed", "request", "resource", "a first attempt waits"),
+    EventKind("request_queue_drained", "request", "resource", "no attempt waits any more"),
+    EventKind(
+        "request_wait_started",
+        "request",
+        "attempt",
+        "an attempt asks for a lease; also where it need not wait",
+        payload=(
+            PayloadField("reason", "str", "`none`, or a wait reason"),
+            PayloadField("waiters", "int", "attempts that waited before this one"),
+            PayloadField("in_flight", "int", "leases of the resource"),
+            _LIMIT,
+            PayloadField("aggregate_in_flight", "int", "leases over all domains of the model"),
+        ),
+    ),
+    EventKind(
+        "request_wait_reason_changed",
+        "request",
+        "resource",
+        "what keeps the head of the resource's queue waiting has changed",
+        payload=(
+            PayloadField("from", "str", "wait reason before"),
+            PayloadField("to", "str", "wait reason from now on"),
+            _WAITERS,
+            PayloadField("until", "float", "when it ends, where known", "monotonic s"),
+        ),
+        published=False,
+    ),
+    EventKind(
+        "request_wait_completed",
+        "request",
+        "attempt",
+        "the wait is over",
+        payload=(_WAITED,),
+    ),
+    EventKind(
+        "request_wait_timeout",
+        "request",
+        "attempt",
+        "the attempt waited longer than it may",
+        "denial",
+        (_WAITED,),
+        "failure",
+        shed=False,
+    ),
+    EventKind(
+        "request_wait_cancelled",
+        "request",
+        "attempt",
+        "the attempt was given up while it waited",
+        "denial",
+        (_WAITED,),
+        shed=False,
+    ),
+    EventKind(
+        "request_acquire_denied",
+        "request",
+        "attempt",
+        "the attempt was refused without a wait",
+        "denial",
+        (_WAITED,),
+        "failure",
+        shed=False,
+    ),
+    EventKind("request_lease_acquired", "request", "attempt", "the call may go out"),
+    EventKind("model_request_started", "request", "attempt", "the call goes out"),
+    EventKind(
+        "model_request_completed",
+        "request",
+        "attempt",
+        "the call has its answer, or failed",
+        "outcome",
+        (
+            PayloadField("duration_seconds", "float", "time at the provider", "s"),
+            PayloadField("prompt_tokens", "int", "tokens in"),
+            PayloadField("completion_tokens", "int", "tokens out"),
+            PayloadField("error_type", "str", "type of the error"),
+        ),
+        shed=False,
+    ),
+    EventKind(
+        "request_rate_limited",
+        "request",
+        "resource",
+        "the provider refused a call with 429",
+        payload=(
+            _RETRY_AFTER,
+            _BLOCKED_UNTIL,
+            PayloadField("cut", "bool", "whether this refusal lowered the ceiling"),
+        ),
+        significance="failure",
+    ),
+    EventKind(
+        "request_limit_decreased",
+        "request",
+        "resource",
+        "the ceiling is lower",
+        "`rate_limited`, `carried`, `registration`",
+        (
+            _PREVIOUS,
+            _CURRENT,
+            PayloadField("soft_ceiling", "int", "from where on it grows slowly"),
+            _BLOCKED_UNTIL,
+            _RETRY_AFTER,
+        ),
+        "failure",
+    ),
+    EventKind(
+        "request_limit_increased",
+        "request",
+        "resource",
+        "the ceiling is higher",
+        "`successes`, `ramp`, `registration`",
+        (_PREVIOUS, _CURRENT, PayloadField("successes", "int", "successes that it took")),
+        "progress",
+    ),
+    EventKind(
+        "request_soft_ceiling_recovered",
+        "request",
+        "resource",
+        "the ceiling is where it was before it was cut",
+        payload=(_CURRENT,),
+        significance="progress",
+    ),
+    EventKind(
+        "request_fully_recovered",
+        "request",
+        "resource",
+        "the ceiling is at its maximum again",
+        payload=(_CURRENT,),
+        significance="progress",
+    ),
+    EventKind(
+        "request_lease_released",
+        "request",
+        "attempt",
+        "the call's slot is free again",
+        "outcome",
+        shed=False,
+    ),
+    EventKind(
+        "request_release_diagnostic",
+        "request",
+        "attempt",
+        "a release that matches no live lease",
+        _RELEASE_DIAGNOSTIC,
+        significance="failure",
+    ),
 )
-REQUEST_ADDITIONS: frozenset[str] = frozenset({"request_wait_reason_changed"})
 
-ALL_SCHEDULER_KINDS = SCHEDULER_KINDS | SCHEDULER_ADDITIONS
-ALL_REQUEST_KINDS = REQUEST_KINDS | REQUEST_ADDITIONS
+BY_NAME: dict[str, EventKind] = {kind.name: kind for kind in EVENT_KINDS}
 
 
-def stream_of(kind: str) -> str | None:
-    """`scheduler` or `request` for a known kind, else None."""
-    if kind in ALL_SCHEDULER_KINDS:
-        return "scheduler"
-    if kind in ALL_REQUEST_KINDS:
-        return "request"
-    return None
+def kinds_of(stream: Stream) -> frozenset[str]:
+    """Names of all kinds of `stream`."""
+    return frozenset(kind.name for kind in EVENT_KINDS if kind.stream == stream)
+
+
+ALL_SCHEDULER_KINDS = kinds_of("scheduler")
+ALL_REQUEST_KINDS = kinds_of("request")
+NEVER_SHED = frozenset(kind.name for kind in EVENT_KINDS if not kind.shed)
+
+
+def stream_of(kind: str) -> Stream | None:
+    """Stream of a known kind, else None."""
+    known = BY_NAME.get(kind)
+    return None if known is None else known.stream
+
+
+def significance_of(kind: str) -> Significance:
+    """Significance of `kind`; an unknown one is routine."""
+    known = BY_NAME.get(kind)
+    return "routine" if known is None else known.significance

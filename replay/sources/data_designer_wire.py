@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from engine.events import REQUEST_KINDS, Number, RequestResource, RuntimeCorrelation, stream_of
+from engine.events import ALL_REQUEST_KINDS, Number, RequestResource, RuntimeCorrelation, stream_of
 from replay.payload import amounts
 
 
@@ -120,7 +120,7 @@ def decode(line: bytes) -> Line:
     wanted = kind in _WITH_SNAPSHOT and decoded.snapshot
     decoded.view = _view(bytes(decoded.snapshot)) if wanted else None
     decoded.snapshot = decoded.diagnostics = _NOTHING  # would keep the whole line in memory
-    decoded.is_request = kind in REQUEST_KINDS or (
+    decoded.is_request = kind in ALL_REQUEST_KINDS or (
         decoded.request_attempt_id is not msgspec.UNSET and stream_of(kind) is None
     )
     return decoded

@@ -26,6 +26,7 @@ from engine.scheduling.types import (
     TaskPayload,
 )
 from engine.virtual_time import run_virtual
+from tests.engine.events.catalogue import check_declared
 from tests.engine.scheduling.harness import Run, Setting, column, takes
 from tests.engine.scheduling.test_provider_aware import HandPressure
 
@@ -132,8 +133,10 @@ def test_a_run_with_a_reason_tells(kinds: str) -> None:
     setting.retry = RetryPolicy(3, 0.5, 4.0)
     one = Run(setting)
     run_virtual(one.go())
-    told = {event.event_kind for event in one.told()}
-    assert set(kinds.split()) <= told <= ALL_SCHEDULER_KINDS
+    events = one.told()
+    assert set(kinds.split()) <= {event.event_kind for event in events} <= ALL_SCHEDULER_KINDS
+    for event in events:
+        check_declared(event)
 
 
 def test_a_journal_that_lost_lines_tells_the_gap(tmp_path: Path) -> None:
@@ -153,8 +156,10 @@ def test_a_journal_that_lost_lines_tells_the_gap(tmp_path: Path) -> None:
     full[0] = False
     journal.write_events([SchedulerEvent("selected", 2.0, 2)])
     lines = [decode_line(line) for line in folder.segment(1).read_bytes().splitlines()]
-    kinds = {line.event_kind for line in lines if isinstance(line, SchedulerEvent)}
-    assert kinds == {"recording_gap", "selected"}
+    events = [line for line in lines if isinstance(line, SchedulerEvent)]
+    assert {event.event_kind for event in events} == {"recording_gap", "selected"}
+    for event in events:
+        check_declared(event)
 
 
 def test_the_table_is_the_vocabulary() -> None:

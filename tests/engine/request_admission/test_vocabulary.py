@@ -15,6 +15,7 @@ from engine.models.client import ModelRequest, ModelResponse
 from engine.models.executor import ModelRequestExecutor
 from engine.request_admission.types import RequestAdmissionError, RequestReleaseOutcome
 from engine.virtual_time import run_virtual
+from tests.engine.events.catalogue import check_declared
 from tests.engine.request_admission.test_controller import CHAT, EMBEDDING, SUCCESS, Lab
 
 Scenario = Callable[[Lab], Awaitable[None]]
@@ -135,7 +136,10 @@ def seen(scenario: Scenario) -> list[RequestEvent]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.__name__)
 def test_a_situation_is_told_by_its_kinds(scenario: Scenario) -> None:
-    assert {event.event_kind for event in seen(scenario)} >= SCENARIOS[scenario]
+    events = seen(scenario)
+    assert {event.event_kind for event in events} >= SCENARIOS[scenario]
+    for event in events:
+        check_declared(event)
 
 
 def test_every_kind_has_a_situation_and_no_other_kind_is_told() -> None:

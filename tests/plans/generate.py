@@ -1,0 +1,72 @@
+"""Writes the tables of `plans/` that derive from code: `python -m tests.plans.generate`.
+
+A page marks such a table with `<!-- generated: NAME -->` and `<!-- end -->`; what stands between is
+replaced. `test_generated.py` fails where a page is not up to date.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from engine.events.kinds import EVENT_KINDS, EventKind, PayloadField, Stream
+
+PLANS = Path(__file__).parents[2] / "plans"
+_BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table. A `|` inside a cell is escaped."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def event_kinds(stream: Stream) -> str:
+    return table(
+        ("kind", "about", "meaning", "result", "`diagnostics`"),
+        (
+            (
+                f"`{kind.name}`" + ("" if kind.published else " *"),
+                kind.subject.replace("_", " "),
+                kind.meaning,
+                kind.result,
+                _payload(kind),
+            )
+            for kind in EVENT_KINDS
+            if kind.stream == stream
+        ),
+    )
+
+
+def _payload(kind: EventKind) -> str:
+    return "<br>".join(_field(field) for field in kind.payload)
+
+
+def _field(field: PayloadField) -> str:
+    unit = f", {field.unit}" if field.unit else ""
+    return f"`{field.name}` ({field.type}{unit}): {field.meaning}"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "scheduler-events": lambda: event_kinds("scheduler"),
+    "request-events": lambda: event_kinds("request"),
+}
+
+
+def generated(page: str) -> str:
+    """`page` with every marked table as it should be. Raises `KeyError` for an unknown table."""
+    return _BLOCK.sub(lambda match: match[1] + TABLES[match["name"]](), page)
+
+
+def pages() -> list[Path]:
+    return sorted(PLANS.rglob("*.md"))
+
+
+if __name__ == "__main__":
+    for path in pages():
+        text = path.read_text(encoding="utf-8")
+        if (fresh := generated(text)) != text:
+            path.write_text(fresh, encoding="utf-8")
