@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from console.cli.exec_control import BOOTSTRAP, ExecControl
 from engine.events import Event, RunInfo, SchedulerEvent
-from engine.events.run_folder import RunFolder, list_runs, read_record
+from engine.events.run_folder import RunFolder, read_record
+from engine.events.run_index import list_runs
 from replay.reducer import begin, reduce
 from replay.sources.foreign_journal import open_journal
 from tests.fixtures.data_designer_format import lines
@@ -206,7 +207,7 @@ def is_request(fields: dict[str, Any]) -> bool:
 def recorded() -> dict[str, list[Event]]:
     """Events of each run, by its name."""
     found = {}
-    for path, record in list_runs():
+    for _, _, _, path, _, record in list_runs():
         assert record is not None
         found[record.name] = read(path)[0]
     return found

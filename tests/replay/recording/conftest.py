@@ -9,6 +9,7 @@ from engine.events import Event, JournalEnd, JournalHeader, JournalLine, RunInfo
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay.fold import Fold, FoldOutput
 from replay.recording.reader import RecordingReader
+from tests.replay.producer import leave_lock
 
 WriteJournal = Callable[..., RunFolder]
 Derived = Callable[[RunInfo, Sequence[Event]], FoldOutput]
@@ -32,6 +33,7 @@ def write_journal(tmp_path: Path) -> WriteJournal:
             if ended and number == segments:
                 lines.append(JournalEnd("success", events[-1].captured_at_monotonic, 0, 0))
             folder.segment(number).write_bytes(encode_lines(lines))
+        leave_lock(folder)
         return folder
 
     return write

@@ -15,13 +15,8 @@ import msgspec
 import pytest
 
 from engine.events import Event, RunInfo, SchedulerEvent, encode_lines
-from engine.events.run_folder import (
-    ProducerLock,
-    RunFolder,
-    RunRecord,
-    read_record,
-    write_record,
-)
+from engine.events.producer_lock import ProducerLock
+from engine.events.run_folder import RunFolder, RunRecord, read_record, write_record
 from replay.fold import FoldOutput
 from replay.recording import recorder
 from replay.recording.ingest import Ingest
@@ -42,7 +37,8 @@ from pathlib import Path
 import msgspec
 from engine.events import JournalEnd, RunInfo, decode_line
 from engine.events.journal import JournalWriter
-from engine.events.run_folder import ProducerLock, RunFolder, RunRecord, read_record, write_record
+from engine.events.producer_lock import ProducerLock
+from engine.events.run_folder import RunFolder, RunRecord, read_record, write_record
 folder, script = RunFolder.create(Path(sys.argv[1])), Path(sys.argv[2])
 run = msgspec.json.decode(script.with_suffix(".run").read_bytes(), type=RunInfo)
 events = [decode_line(line) for line in script.read_bytes().splitlines()]
