@@ -47,7 +47,7 @@ START_SECONDS = 60.0
 RETRIES_AFTER_LOSS = 5
 
 _IMPORTED = ".journal-imported"
-_WAL_MISMATCH = "WAL"
+_WAL_MISMATCH = "replaying WAL file"
 
 
 def main(arguments: list[str]) -> int:

@@ -110,13 +110,13 @@ def test_a_folder_renamed_again_and_again_loses_nothing(
     assert recorded_events(folder) == events
 
 
-@pytest.mark.parametrize("after_checkpoint", [False, True])
+@pytest.mark.parametrize("checkpoints", [0, 1, 2])
 def test_a_folder_renamed_while_duckdb_checkpoints_loses_nothing(
     tmp_path: Path,
     play: Play,
     write_journal: WriteJournal,
     monkeypatch: pytest.MonkeyPatch,
-    after_checkpoint: bool,
+    checkpoints: int,
 ) -> None:
     """DuckDB goes by path: what it leaves in the renamed folder is a log of another file."""
     run, events = play(32, row_groups=6)
@@ -127,12 +127,11 @@ def test_a_folder_renamed_while_duckdb_checkpoints_loses_nothing(
     def step_and_move(ingest: Ingest, limit: int = 0) -> int:
         taken = step(ingest, 40)
         if next(turns) == 2:
-            if not after_checkpoint:
-                (tmp_path / "run").rename(tmp_path / "moved")
-                (tmp_path / "run").mkdir()
-            ingest.checkpoint()
-            if after_checkpoint:
-                (tmp_path / "run").rename(tmp_path / "moved")
+            (tmp_path / "run").rename(tmp_path / "moved")
+            (tmp_path / "run").mkdir()
+            for _ in range(checkpoints):
+                taken += step(ingest, 40)
+                ingest.checkpoint()
         return taken
 
     monkeypatch.setattr(Ingest, "step", step_and_move)
