@@ -75,7 +75,7 @@ def _forget(named: tuple[str, ...], missing: bool) -> int:
         if len(found) > 1:
             raise UserError(f"{len(found)} runs are called {name}; give more of the id.")
         chosen += found
-    for run in dict.fromkeys(chosen):
+    for run in {run.pointer: run for run in chosen}.values():
         try:
             forget(run)
         except OSError as error:
