@@ -202,10 +202,12 @@ class RunFolder:
         like. What is missing is fine."""
         for name in sorted(os.listdir(self.fd)):
             if name in _FILES or name.startswith(f"{RECORDING}."):
-                check_regular(name, dir_fd=self.fd)
+                with suppress(FileNotFoundError):  # gone since, as a log of DuckDB's may be
+                    check_regular(name, dir_fd=self.fd)
         with suppress(FileNotFoundError), self.journal_folder() as journal:
             for name in os.listdir(journal):
-                check_regular(name, dir_fd=journal)
+                with suppress(FileNotFoundError):
+                    check_regular(name, dir_fd=journal)
 
     @contextmanager
     def journal_folder(self) -> Iterator[int]:

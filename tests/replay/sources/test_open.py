@@ -191,6 +191,26 @@ def test_run_is_found_by_its_id_or_the_beginning_of_it(tmp_path: Path) -> None:
         open_source("r-1")
 
 
+def test_opening_a_moved_run_finds_it_again(tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    open_source(tmp_path / "run")
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    with pytest.raises(SourceError, match="is not there now"):
+        open_source("r-12345678")
+    open_source(moved)
+    assert open_source("r-12345678").place == moved
+
+
+def test_a_link_that_the_user_names_is_followed(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    open_source(folder.path)
+    (tmp_path / "link").symlink_to("run")
+    assert open_source(tmp_path / "link").title == "made up"
+    kept = folder.recording.rename(tmp_path / "kept.duckdb")
+    (tmp_path / "link.duckdb").symlink_to("kept.duckdb")
+    assert open_source(tmp_path / "link.duckdb").recording == kept
+
+
 # mistakes
 
 
