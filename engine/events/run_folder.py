@@ -168,7 +168,7 @@ class RunFolder:
     def disk_is_full(self) -> bool:
         """Has the disk no room for as much as a keyframe?"""
         try:
-            return shutil.disk_usage(self.path).free < _KEYFRAME_BYTES
+            return shutil.disk_usage(self.fd).free < _KEYFRAME_BYTES
         except OSError:
             return False
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 import shutil
 import socket
 import stat
@@ -188,11 +187,10 @@ def test_no_file_of_a_run_folder_is_trusted_to_be_one(
     outside = Outside(tmp_path / "outside")
     (tmp_path / "runs").mkdir()
     nursery = Nursery(tmp_path / "runs")
-    turn = itertools.count(random.Random(7 + imported).randrange(len(COMMANDS)))
+    turns = itertools.cycle(COMMANDS)
     pairs = list(itertools.product(PARTS, KINDS))
     for part, kind in effort(pairs[imported::2], pairs):
-        commands = effort([COMMANDS[next(turn) % len(COMMANDS)]], COMMANDS)
-        for command in commands:
+        for command in itertools.islice(turns, effort(1, 3)):
             if kind == "huge" and command[0] == "verify" and part not in ("run.json", "run.lock"):
                 continue  # reads a gigabyte of it, as it says
             folder = nursery.make(imported)
@@ -207,7 +205,8 @@ def test_no_file_of_a_run_folder_is_trusted_to_be_one(
             assert "Traceback" not in outcome.err, case
             if outcome.code in ONE_SENTENCE:
                 told = [line for line in outcome.err.splitlines() if line.startswith("headgate:")]
-                assert len(told) == 1, case
+                reported = command[0] == "verify" and "damaged" in outcome.out
+                assert len(told) == 1 or reported, case
             watched = part not in ("dataset",) and (part != "output.log" or kind in REFUSED)
             if watched and kind in REFUSED and command[0] != "runs":
                 assert outcome.code == 4, case
