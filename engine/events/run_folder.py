@@ -87,7 +87,10 @@ class RunFolder:
         self._lock_fd = -1
 
     def __del__(self) -> None:
-        self.close()
+        try:
+            self.close()
+        except Exception:  # names of modules may be gone when the interpreter ends
+            return
 
     def close(self) -> None:
         """Let go of it; it may be opened again, under its name."""

@@ -28,7 +28,7 @@ _DOUBTS: dict[Doubt, str] = {
     "": "no end of it is written here",
     "no_lock": "its run.lock is missing, or can't be asked",
     "unidentified": "its run.lock does not say which process held it",
-    "copy": "this is a copy of a run that was live when it was copied",
+    "copy": "this is a copy of a run, made while that was live or before its end was recorded",
     "elsewhere": "it was started on another machine",
 }
 

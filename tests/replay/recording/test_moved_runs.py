@@ -187,7 +187,7 @@ def test_a_copy_of_a_live_folder_is_read_and_left_as_it_is(
         rows = list(query.run("SELECT verdict FROM stalls WHERE verdict = 'producer_gone'")[1])
         query.close()
     assert rows == []
-    assert "a copy of a run that was live" in said[-1]
+    assert "this is a copy of a run" in said[-1]
     finish_import(copied)
     assert contents(copy) == before
 
