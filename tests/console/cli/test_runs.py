@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +127,25 @@ def test_a_run_that_is_away_is_named_as_such(tmp_path: Path, capsys: Capture) ->
     told = capsys.readouterr().err
     assert "is not there now" in told
     assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("command", "private"), [("runs", True), ("export", False)])
+def test_what_a_reading_command_makes_on_its_way_is_for_its_owner_alone(
+    tmp_path: Path, command: str, private: bool
+) -> None:
+    """DuckDB makes its temporary files by the umask; files of an export are the user's to share."""
+    script = (
+        "import os, sys\n"
+        "from console.cli.main import main\n"
+        "os.umask(0o022)\n"
+        "try: main()\n"
+        "except SystemExit: print(oct(os.umask(0)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, command, "--help"],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == ("0o77" if private else "0o22")
