@@ -110,11 +110,11 @@ class RunFolder:
     @property
     def path(self) -> Path:
         """Where it is now: as it was named, as long as that is still this folder."""
-        if self._fd < 0 or self._is_at(self._named):
+        if self._fd < 0 or self.is_at(self._named):
             return self._named
         with suppress(OSError):
             moved_to = Path(os.readlink(f"/proc/self/fd/{self._fd}"))
-            if self._is_at(moved_to):
+            if self.is_at(moved_to):
                 return moved_to
         return self._named
 
@@ -270,6 +270,13 @@ class RunFolder:
         except OSError:
             return False
 
+    def is_at(self, path: Path) -> bool:
+        """Is this folder the one under that name now?"""
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self.fd))
+        except OSError:
+            return False
+
     @classmethod
     def create(cls, path: Path) -> RunFolder:
         """Claim a new or empty folder for one run. Raises `UserError` where that can't be.
@@ -301,12 +308,6 @@ class RunFolder:
                 ) from error
             raise UserError(f"The folder {path} can't be made: {error.strerror}.") from error
         return folder
-
-    def _is_at(self, path: Path) -> bool:
-        try:
-            return os.path.samestat(os.stat(path), os.fstat(self._fd))
-        except OSError:
-            return False
 
     def _presence(self) -> tuple[Presence, Doubt]:
         """The lock, once it was seen, is asked even if its name is gone since."""

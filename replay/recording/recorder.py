@@ -7,6 +7,7 @@ Whatever the folder is renamed to, it goes on there.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -141,7 +142,7 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
         began = idle_since = time.monotonic()
         checkpointed = True
         while not stopped():
-            if folder.path.absolute() != place.parent:
+            if not folder.is_at(place.parent):
                 return None
             taken = ingest.step()
             now = time.monotonic()
@@ -175,6 +176,8 @@ def _recording_to_write(folder: RunFolder) -> Path:
     Raises `OSError` where something else stands there than a file of this folder.
     """
     place = folder.path.absolute() / RECORDING
+    if not folder.is_at(place.parent):
+        raise FileNotFoundError(errno.ENOENT, "the folder is not there any more", str(place.parent))
     for name in (RECORDING, f"{RECORDING}.wal"):
         with suppress(FileNotFoundError):
             check_regular(name, dir_fd=folder.fd, sole_name=True)

@@ -267,3 +267,17 @@ def test_a_link_in_place_of_a_recording_is_not_written_through(
     with pytest.raises(Exception, match="can't be completed"):
         finish_import(folder)
     assert other.read_bytes() == before
+
+
+def test_a_run_under_the_name_of_one_that_was_removed_is_left_alone(
+    tmp_path: Path, play: Play, processes: Processes
+) -> None:
+    """DuckDB goes by path, and would put its log into the other run's folder."""
+    folder, _, _ = partly_run(tmp_path, play, processes)
+    producer, tail = processes.started
+    shutil.rmtree(folder.path)
+    stranger = RunFolder.create(tmp_path / "run")
+    processes.go_on(producer)
+    assert tail.wait(60) == 4
+    assert b"is not there any more" in tail.communicate()[1]
+    assert [path.name for path in stranger.path.iterdir()] == ["journal"]
