@@ -10,7 +10,7 @@ from replay.frame import Frame
 MIN_SIZE = (40, 10)
 """Columns and rows below which no screen is drawn."""
 
-Mode = Literal["WAITING", "LIVE", "PAUSED", "REPLAY", "ENDED", "LOST"]
+Mode = Literal["WAITING", "LIVE", "PAUSED", "REPLAY", "ENDED", "LOST", "UNKNOWN"]
 
 SPEEDS: tuple[float, ...] = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, float("inf"))
 """Run seconds per second; the last one crosses the whole run in ten seconds."""
@@ -41,6 +41,8 @@ def mode_of(frame: Frame, playing: bool) -> Mode:
         return "ENDED"
     if newest and frame.liveness == "lost":
         return "LOST"
+    if newest and frame.following and frame.liveness == "unknown":
+        return "UNKNOWN"
     if frame.following and frame.liveness == "live":
         return "LIVE"
     return "REPLAY" if playing else "PAUSED"
@@ -53,6 +55,7 @@ MODE_COLOUR: dict[Mode, str] = {
     "REPLAY": "sky",
     "ENDED": "grey",
     "LOST": "vermillion",
+    "UNKNOWN": "yellow",
 }
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UserError
+from engine.events.safe_files import open_folder, open_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,17 +21,22 @@ _JSON = (dict, list, tuple, bool, int, float)
 
 
 class RowGroupWriter:
-    """Writes one file per row group into `folder`, whole or not at all."""
+    """Writes one file per row group into `folder`, whole or not at all.
+
+    The folder is held open: what it is renamed to, or what lies under its name later, is the same.
+    """
 
     def __init__(self, folder: Path, columns: list[str]) -> None:
         """Makes the folder. Raises `UserError` where that, or writing into it, is not allowed."""
         self._folder = folder
         self._columns = columns
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(0o700, parents=True, exist_ok=True)
+            self._fd = open_folder(folder)
         except OSError as error:
             raise self._unwritable(error) from None
-        if not os.access(folder, os.W_OK | os.X_OK):
+        weakref.finalize(self, os.close, self._fd)
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=self._fd):
             raise UserError(f"can't write into {folder}: no permission")
 
     def write(self, row_group: int, rows: list[dict[str, Any]]) -> Path:
@@ -39,15 +47,22 @@ class RowGroupWriter:
         table = pa.table(
             {name: arrow_column([row.get(name) for row in rows]) for name in self._columns}
         )
-        path = self._folder / f"row-group-{row_group:06d}.parquet"
-        unfinished = path.with_suffix(".parquet.tmp")
+        name = f"row-group-{row_group:06d}.parquet"
+        unfinished = f"{name}.tmp"
+        fd = self._fd
         try:
-            pq.write_table(table, unfinished)
-            unfinished.replace(path)
+            # What an earlier attempt left goes; a link in its place is not written through.
+            with suppress(FileNotFoundError):
+                os.unlink(unfinished, dir_fd=fd)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with open(open_regular(unfinished, flags, dir_fd=fd), "wb") as file:
+                pq.write_table(table, file)
+            os.replace(unfinished, name, src_dir_fd=fd, dst_dir_fd=fd)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                os.unlink(unfinished, dir_fd=fd)
             raise self._unwritable(error) from None
-        return path
+        return self._folder / name
 
     def _unwritable(self, error: OSError) -> UserError:
         return UserError(f"can't write into {self._folder}: {error.strerror or error}")

@@ -19,14 +19,14 @@ from engine.clock import Clock, LoopClock
 from engine.errors import UserError
 from engine.events import EventStream, JournalEnd, RunInfo, RuntimeCorrelationProvider
 from engine.events.journal import JournalWriter
+from engine.events.producer_lock import ProducerLock
 from engine.events.run_folder import (
-    ProducerLock,
     RunFolder,
     RunRecord,
     installed_versions,
-    register,
     write_record,
 )
+from engine.events.run_index import register
 from engine.generators.base import BatchContext, CellContext, cell_random
 from engine.models.build import build_client
 from engine.models.executor import ModelCaller, ModelRequestExecutor
@@ -221,7 +221,7 @@ async def record_run(
     loop = asyncio.get_running_loop()
     clock = LoopClock(loop)
     plan = plan_run(loaded)
-    with ProducerLock(folder.lock):
+    with _producer_lock(folder):
         info = plan.describe(run_id, clock.wall(), clock.monotonic())
         try:
             journal = JournalWriter(folder, info, loop=loop, request_keyframe=control.emit_keyframe)
@@ -229,7 +229,7 @@ async def record_run(
             write_record(folder, record)
         except OSError as error:
             raise UserError(f"can't write into {folder.path}: {error.strerror}") from None
-        register(folder)
+        register(folder, record)
         result = await journal_run(
             plan, journal, run_id, clock, dataset=folder.dataset, control=control
         )
@@ -257,6 +257,13 @@ async def _outcome_of(run: Coroutine[Any, Any, RunResult]) -> RunResult:
     except Exception as error:
         traceback.print_exc()
         return RunResult("failed", 0, 0, f"a bug in headgate: {type(error).__name__}")
+
+
+def _producer_lock(folder: RunFolder) -> ProducerLock:
+    try:
+        return folder.producer_lock()
+    except OSError as error:
+        raise UserError(f"can't write into {folder.path}: {error.strerror}") from None
 
 
 def _record(info: RunInfo) -> RunRecord:

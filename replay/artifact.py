@@ -6,12 +6,14 @@ known is null, and `missing_reasons` says why under the name of the field.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from engine.events.safe_files import open_regular, read_small
 from replay.sources.base import SourceError
 from replay.sources.text import clean_line, clean_text
 from replay.statistics import GateVerdict, Metric
@@ -103,10 +105,10 @@ def read_artifact(path: Path) -> Artifact:
     """Raises `SourceError`: 2 for what is no artifact or a newer one, 4 for a damaged one."""
     name = clean_text(str(path))
     try:
-        if path.stat().st_size > LARGEST:
-            raise SourceError(f"{name} is too large for a benchmark artifact.")
-        data = path.read_bytes()
+        data = read_small(path.resolve(), limit=LARGEST)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise SourceError(f"{name} is too large for a benchmark artifact.") from error
         raise SourceError(f"{name} can't be read: {error.strerror}.") from error
     try:
         data = clean_line(data)
@@ -153,7 +155,7 @@ def recording_of(path: Path, artifact: Artifact, iteration: int = 0) -> Path:
         raise SourceError(f"{name} names a recording outside of its folder.", exit_code=4)
     recording = path.parent / beside
     shown = clean_text(str(recording))
-    if not recording.is_file():
+    if not recording.is_file() or recording.is_symlink():
         raise SourceError(
             f"{name} needs its recording {shown}, which is not there: copy them together.",
             exit_code=4,
@@ -167,7 +169,7 @@ def recording_of(path: Path, artifact: Artifact, iteration: int = 0) -> Path:
 
 def sha256_of(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open(open_regular(path), "rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()

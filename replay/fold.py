@@ -77,17 +77,18 @@ class Fold:
         """Stalls that still go on, as far as they have come; changes nothing."""
         return self._diagnosis.open_verdicts(self.state.time)
 
-    def finish(self, outcome: str | None, lost: bool) -> FoldOutput:
-        """No event will follow: what is open gets its row, with an open end.
+    def finish(self, outcome: str | None, lost: bool, going: bool = False) -> FoldOutput:
+        """No event will follow here: what is open gets its row, with an open end.
 
-        `outcome` is the source's word on how the run ended, where no event told.
+        `outcome` is the source's word on how the run ended, where no event told. `going`: the run
+        was not over when it was read, or that can't be told.
         """
         if not lost and self.state.outcome is None:
             self.state.outcome = outcome
         self._intervals.finish(self.state)
         self._rollup.finish(self.state)
         self._collect()
-        blame, verdicts = self._diagnosis.finish(self.state, self.state.time)
+        blame, verdicts = self._diagnosis.finish(self.state, self.state.time, going)
         self._pending.blame += blame
         self._pending.verdicts += verdicts
         return self.drain()

@@ -20,7 +20,7 @@ from replay.sources.base import Feed, Liveness, SourceError
 from replay.sources.foreign_journal import ForeignJournalFeed
 from replay.sources.journal import JournalFeed
 from replay.sources.json_lines import JsonLinesFeed
-from replay.sources.open import open_source
+from replay.sources.open import open_run, open_source
 from replay.state import State
 from replay.walk import Walk
 
@@ -35,11 +35,8 @@ class Session:
     is asked where it lies. Either way the state at an instant is the fold of the stream up to it.
     """
 
-    def __init__(
-        self, feed: Feed | None, recording: Path | None, title: str, place: Path | None = None
-    ) -> None:
+    def __init__(self, feed: Feed | None, recording: Path | None, title: str) -> None:
         self._title = title
-        self._place = place
         self._feed = feed
         self._ingest: Ingest | None = None
         self._liveness: Liveness = "waiting"
@@ -76,7 +73,7 @@ class Session:
         Raises `SourceError`. `growing` is for JSON Lines: may more be added? None finds out.
         """
         opened = open_source(target, growing=growing)
-        return cls(opened.feed, opened.recording, opened.title, Path(target))
+        return cls(opened.feed, opened.recording, opened.title)
 
     @property
     def finished(self) -> bool:
@@ -179,10 +176,10 @@ class Session:
 
     def _switch(self, feed: JournalFeed | ForeignJournalFeed) -> bool:
         """The recorder has it all, and the journal is gone: go on in its recording."""
-        ingest, place = self._ingest, self._place
-        if ingest is None or place is None:
+        ingest = self._ingest
+        if ingest is None:
             return False
-        opened = open_source(place)
+        opened = open_run(feed.folder)
         if opened.recording is None:
             return False
         reader = open_recording(opened.recording)

@@ -21,7 +21,8 @@ from engine.clock import LoopClock
 from engine.errors import UserError
 from engine.events import EventStream
 from engine.events.journal import JournalWriter
-from engine.events.run_folder import ProducerLock, RunFolder
+from engine.events.producer_lock import ProducerLock
+from engine.events.run_folder import RunFolder
 from engine.run import RunControl, execute_run, journal_run
 from engine.run_plan import RunPlan
 from replay.artifact import GateResult, Inputs

@@ -188,7 +188,8 @@ def epilogue(control: ExecControl, command: tuple[str, ...]) -> list[str]:
             sentences.append(f"{run.run_id} goes on in a process that the command left behind")
             continue
         how = "unknown" if record is None else record.outcome or record.state
-        how = "lost" if how == "running" else how
+        if how == "running":
+            how = "lost" if run.folder.producer == "dead" else "unknown"
         rows = ""
         if record is not None and record.records is not None:
             rows = f", {record.rows_done} of {record.records} rows"

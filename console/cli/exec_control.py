@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.events.run_folder import RunFolder, index_home
+from engine.events.run_folder import RunFolder
+from engine.events.run_index import index_home
 from engine.version import VERSION
 
 BOOTSTRAP = Path(__file__).with_name("bootstrap")

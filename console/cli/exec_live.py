@@ -17,6 +17,8 @@ from console.cli.exec_control import CannotStart, ExecControl, SeenRun
 from console.cli.show import show_terminal
 from console.cli.terminal import own_name
 from engine.errors import UserError
+from engine.events.run_folder import OUTPUT_LOG
+from engine.events.safe_files import open_regular
 
 LOOK_SECONDS = 0.1
 
@@ -28,7 +30,8 @@ class LiveScript:
         """Start it. Raises `CannotStart`, or `UserError` where its output can't be kept."""
         try:
             self.output = control.output_log()
-            log_file = self.output.open("ab")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            log_file = open(open_regular(self.output, flags), "ab")  # noqa: SIM115
         except OSError as error:
             raise UserError(
                 f"--live keeps the script's output beside its run, and {error.filename} can't be "
@@ -55,10 +58,10 @@ class LiveScript:
         place = run.folder.output_log
         try:
             if self._owner is None:
-                os.rename(self.output, place)
+                os.rename(self.output, OUTPUT_LOG, dst_dir_fd=run.folder.fd)
                 self.output = self._owner = place
             else:
-                os.link(self._owner, place)
+                os.link(self._owner, OUTPUT_LOG, dst_dir_fd=run.folder.fd)
         except OSError:
             return
 

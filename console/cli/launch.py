@@ -74,7 +74,7 @@ def launch(spec: RunSpec, out: Path | None) -> Launched:
         arguments += ["--records", str(spec.records)]
     if spec.seed is not None:
         arguments += ["--seed", str(spec.seed)]
-    with folder.output_log.open("ab") as log:
+    with open(folder.open_log(), "ab") as log:
         engine = _spawn("console.cli.engine_process", arguments, log.fileno())
         _await_start(folder, engine)
     recorder = start_recorder(folder)
@@ -83,7 +83,7 @@ def launch(spec: RunSpec, out: Path | None) -> Launched:
 
 def start_recorder(folder: RunFolder) -> subprocess.Popen[bytes]:
     """The process that imports the run's journal as it grows; it outlives whoever starts it."""
-    with folder.output_log.open("ab") as log:
+    with open(folder.open_log(), "ab") as log:
         return _spawn("replay.recording.recorder", [str(folder.path)], log.fileno())
 
 

@@ -91,6 +91,8 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: turns every outcome into a documented exit code."""
+    if READERS.intersection(sys.argv[1:2]):
+        os.umask(0o077)
     try:
         code = run_cli(sys.argv[1:])
     except KeyboardInterrupt:
@@ -99,6 +101,10 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # nobody is left to take an exception
     sys.exit(code)
 
+
+READERS = frozenset({"watch", "replay", "why", "sql", "compare", "verify", "runs"})
+"""They make no file that a user asked for: what they make on their way, above all what DuckDB puts
+into temporary files, is for their user alone."""
 
 STARTS_RUNS = ("demo", "run", "exec")
 """A run goes on when the terminal is closed in which it was started."""

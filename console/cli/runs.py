@@ -4,46 +4,152 @@ from __future__ import annotations
 
 import json
 import time
+from typing import TYPE_CHECKING
 
 import click
 
+from console.cli import exits
 from console.cli.say import say
 from console.cli.terminal import own_name
+
+if TYPE_CHECKING:
+    from engine.events.run_index import KnownRun
+
+_NAME_CELLS = 20
+_LONGEST_NAME_CELLS = 40
+
+Row = dict[str, str | int | None]
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON array on stdout.")
-def runs(as_json: bool) -> None:
-    """List the runs of this user, newest first."""
-    from engine.events.run_folder import RunFolder, list_runs
+@click.option(
+    "--forget",
+    "forgotten",
+    multiple=True,
+    metavar="RUN",
+    help="Take this run, by its id or its folder, off the list. Its folder stays as it is. May be "
+    "given several times.",
+)
+@click.option(
+    "--forget-missing",
+    is_flag=True,
+    help="Take all runs off the list whose folders are not there now.",
+)
+def runs(as_json: bool, forgotten: tuple[str, ...], forget_missing: bool) -> int:
+    """List the runs of this user, newest first.
 
-    rows: list[dict[str, str | int | None]] = []
-    for path, record in list_runs():
-        if record is None:
-            continue
-        gone = record.state == "running" and not RunFolder(path).producer_lives
-        state = "lost" if gone else record.state
-        started = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record.wall_start))
-        rows.append(
-            {
-                "id": record.run_id,
-                "name": record.name,
-                "state": state,
-                "outcome": record.outcome,
-                "started": f"{started} UTC",
-                "rows_done": record.rows_done,
-                "rows_dropped": record.rows_dropped,
-                "records": record.records,
-                "folder": str(path),
-            }
-        )
+    A run whose folder is not there now, moved or on a disk that is away, is listed as away. It is
+    found again when its folder is opened under its new name; nothing is forgotten unasked.
+    """
+    from engine.events.run_index import list_runs
+
+    if forgotten or forget_missing:
+        return _forget(forgotten, forget_missing)
+    rows = [_row(run) for run in list_runs()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
-        return
+        return exits.OK
     if not rows:
         click.echo(f"No runs yet. Start one with: {own_name()} demo", err=True)
-        return
     for row in rows:
-        done = "-" if row["rows_done"] is None else f"{row['rows_done']}/{row['records']}"
-        shown = row["outcome"] or row["state"]
-        say(f"{row['started']}  {shown:<9}  {done:>11} rows  {row['name']:<20}  {row['folder']}")
+        say(_line(row))
+    return exits.OK
+
+
+def _forget(named: tuple[str, ...], missing: bool) -> int:
+    """Everything that was named is found before anything is forgotten."""
+    from pathlib import Path
+
+    from engine.errors import UserError
+    from engine.events.run_index import forget, list_runs
+    from replay.sources.open import runs_named
+
+    known = list_runs()
+    chosen = [run for run in known if missing and run.where == "away"]
+    for name in named:
+        path = Path(name).absolute()
+        found = [run for run in known if run.path == path] or runs_named(name)
+        if not found:
+            raise UserError(f"There is no run {name} in the list; {own_name()} runs shows it.")
+        if len(found) > 1:
+            raise UserError(f"{len(found)} runs are called {name}; give more of the id.")
+        chosen += found
+    for run in {run.pointer: run for run in chosen}.values():
+        try:
+            forget(run)
+        except OSError as error:
+            raise UserError(f"{run.pointer} can't be removed: {error.strerror}.") from error
+        say(f"Forgot {_plain(run.run_id or run.name)}, its folder is left as it is: {run.path}")
+    if not chosen:
+        click.echo("The folders of all runs are there: nothing was forgotten.", err=True)
+    return exits.OK
+
+
+def _row(run: KnownRun) -> Row:
+    record = run.record
+    row: Row = {
+        "id": run.run_id,
+        "name": run.name,
+        "state": run.where,
+        "outcome": None,
+        "started": None,
+        "rows_done": None,
+        "rows_dropped": None,
+        "records": None,
+        "folder": str(run.path),
+    }
+    if record is None:
+        return row
+    started = None
+    if record.wall_start is not None:
+        moment = time.gmtime(record.wall_start)
+        started = f"{time.strftime('%Y-%m-%d %H:%M:%S', moment)} UTC"
+    return row | {
+        "state": _state(run),
+        "outcome": record.outcome,
+        "started": started,
+        "rows_done": record.rows_done,
+        "rows_dropped": record.rows_dropped,
+        "records": record.records,
+    }
+
+
+def _state(run: KnownRun) -> str:
+    """`running`, `ended`, `complete`, `lost`, or `unknown` where it can't be told."""
+    from engine.events.run_folder import RunFolder
+
+    assert run.record is not None
+    if run.record.state != "running":
+        return run.record.state
+    folder = RunFolder(run.path)
+    producer = folder.producer
+    folder.close()
+    return {"alive": "running", "dead": "lost"}.get(producer, "unknown")
+
+
+def _line(row: Row) -> str:
+    started = row["started"] or "-"
+    shown = row["outcome"] or row["state"]
+    done = "-" if row["rows_done"] is None else f"{row['rows_done']}/{row['records'] or '-'}"
+    name = _plain(str(row["name"] or row["id"] or "-"))
+    return (
+        f"{started:<23}  {shown:<9}  {done:>11} rows  {_padded(name)}  {_plain(str(row['folder']))}"
+    )
+
+
+def _plain(text: str) -> str:
+    """On one line."""
+    from replay.sources.text import clean_text
+
+    return clean_text(text)
+
+
+def _padded(name: str) -> str:
+    """As wide as a column of names, in cells of a terminal: a character may take two."""
+    from rich.cells import cell_len, set_cell_size
+
+    cells = cell_len(name)
+    if cells > _LONGEST_NAME_CELLS:
+        return f"{set_cell_size(name, _LONGEST_NAME_CELLS - 1)}…"
+    return name + " " * (_NAME_CELLS - cells)

@@ -10,6 +10,7 @@ from pathlib import Path
 from console.paint import Row, Runs, clean
 from console.screens.event_detail import ReadingScreen, section
 from console.theme import Look
+from engine.events.safe_files import open_regular
 
 LOOK_SECONDS = 0.5
 _TAIL = 128 * 1024
@@ -49,7 +50,7 @@ def output_lines(look: Look, path: Path) -> list[Runs]:
 def tail(path: Path) -> list[str]:
     """The last lines, as a terminal would leave them: without escape codes and overwritten text."""
     try:
-        with path.open("rb") as file:
+        with open(open_regular(path), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL))
             data = file.read(_TAIL)

@@ -69,7 +69,7 @@ class JournalWriter:
         self._segment = 0
         self._size = 0
         self._torn = False
-        folder.journal.mkdir(exist_ok=True)
+        folder.create_journal()
         self._fd = -1
         self._open_segment()
         self._lines.append(JournalHeader(run, 1, 1))
@@ -189,8 +189,7 @@ class JournalWriter:
         del self._lines[:count]
 
     def _open_segment(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        fd = os.open(self._folder.segment(self._segment + 1), flags, 0o644)
+        fd = self._folder.create_segment(self._segment + 1)
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = fd

@@ -1,6 +1,4 @@
-"""The folder a run owns: names, `run.json`, and the lock that tells whether its producer lives.
-
-Also the index of pointers by which a user's run folders are found again.
+"""The folder a run owns: its files, `run.json`, and whether its producer lives.
 
 journal/NNNNNN.jsonl   segments, written by the producer only
 recording.duckdb       written by the recorder only
@@ -9,25 +7,45 @@ run.lock               flock held while the producer lives
 recorder.lock          flock held by the one recorder
 output.log             what producer and recorder print when no terminal is theirs
 dataset/               Parquet, one file per row group
+
+A folder is held open from its first use: whatever it is renamed to, all goes on in it, and a new
+folder under the old name is another one.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
+import errno
+import json
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import msgspec
 
 from engine.errors import UserError
+from engine.events.producer_lock import Doubt, Presence, ProducerLock, presence
+from engine.events.safe_files import (
+    check_regular,
+    open_folder,
+    open_regular,
+    read_small,
+)
 from engine.events.types import SCHEMA_VERSION, Seconds
 
+JOURNAL = "journal"
+RECORDING = "recording.duckdb"
+RUN_JSON = "run.json"
+RUN_LOCK = "run.lock"
+RECORDER_LOCK = "recorder.lock"
+OUTPUT_LOG = "output.log"
+
+_FILES = frozenset({RECORDING, RUN_JSON, RUN_LOCK, RECORDER_LOCK, OUTPUT_LOG})
+_FOLDER_MODE = 0o700
 _KEYFRAME_BYTES = 64 * 1024
 
 RunStateName = Literal["running", "ended", "complete", "lost"]
@@ -60,30 +78,65 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RunFolder:
-    """Names the parts of one run's folder; touches the disk only where a method says so."""
+    """One run's folder, held open from the first use on. Paths are for people and for programs
+    that open by path; everything else goes through the open folder, and follows no link."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._named = path
+        self._fd = -1
+        self._lock_fd = -1
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except Exception:  # names of modules may be gone when the interpreter ends
+            return
+
+    def close(self) -> None:
+        """Let go of it; it may be opened again, under its name."""
+        for fd in (self._fd, self._lock_fd):
+            if fd >= 0:
+                with suppress(OSError):
+                    os.close(fd)
+        self._fd = self._lock_fd = -1
+
+    @property
+    def fd(self) -> int:
+        """The open folder. Raises `OSError` where there is none."""
+        if self._fd < 0:
+            self._fd = open_folder(self._named, follow=True)
+        return self._fd
+
+    @property
+    def path(self) -> Path:
+        """Where it is now: as it was named, as long as that is still this folder."""
+        if self._fd < 0 or self.is_at(self._named):
+            return self._named
+        with suppress(OSError):
+            moved_to = Path(os.readlink(f"/proc/self/fd/{self._fd}"))
+            if self.is_at(moved_to):
+                return moved_to
+        return self._named
 
     @property
     def journal(self) -> Path:
-        return self.path / "journal"
+        return self.path / JOURNAL
 
     @property
     def recording(self) -> Path:
-        return self.path / "recording.duckdb"
+        return self.path / RECORDING
 
     @property
     def run_json(self) -> Path:
-        return self.path / "run.json"
+        return self.path / RUN_JSON
 
     @property
     def lock(self) -> Path:
-        return self.path / "run.lock"
+        return self.path / RUN_LOCK
 
     @property
     def recorder_lock(self) -> Path:
-        return self.path / "recorder.lock"
+        return self.path / RECORDER_LOCK
 
     @property
     def dataset(self) -> Path:
@@ -91,162 +144,234 @@ class RunFolder:
 
     @property
     def output_log(self) -> Path:
-        return self.path / "output.log"
+        return self.path / OUTPUT_LOG
 
     @property
     def producer_lives(self) -> bool:
-        return ProducerLock.held(self.lock)
+        return self.producer == "alive"
+
+    @property
+    def producer(self) -> Presence:
+        """Of the process that writes the run; `dead` is proved, and not only likely."""
+        return self._presence()[0]
+
+    @property
+    def doubt(self) -> Doubt:
+        """Why its producer's presence is unknown; empty where it is not."""
+        return self._presence()[1]
+
+    @property
+    def recorder_lives(self) -> bool:
+        try:
+            return ProducerLock.held(Path(RECORDER_LOCK), dir_fd=self.fd)
+        except OSError:
+            return False
 
     @property
     def disk_is_full(self) -> bool:
         """Has the disk no room for as much as a keyframe?"""
         try:
-            return shutil.disk_usage(self.path).free < _KEYFRAME_BYTES
+            return shutil.disk_usage(self.fd).free < _KEYFRAME_BYTES
         except OSError:
             return False
 
+    @property
+    def is_ours(self) -> bool:
+        """Was the run started by this user?"""
+        try:
+            status = check_regular(RUN_LOCK, dir_fd=self.fd)
+        except OSError:
+            return False
+        return status.st_uid == os.geteuid()
+
+    def producer_lock(self) -> ProducerLock:
+        """Raises `OSError` where there is no such folder."""
+        return ProducerLock(self.lock, dir_fd=self.fd)
+
+    def importer_lock(self) -> ProducerLock:
+        """Of whoever writes the recording. Raises `OSError` where there is no such folder."""
+        return ProducerLock(self.recorder_lock, dir_fd=self.fd)
+
+    def has(self, name: str) -> bool:
+        """Does anything stand there under this name, whatever it is?"""
+        try:
+            os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
+    def check(self) -> None:
+        """Raises `OSError`, as `UnsafeFile` where a part of the run is a link, a device or the
+        like. What is missing is fine."""
+        for name in sorted(os.listdir(self.fd)):
+            if name in _FILES or name.startswith(f"{RECORDING}."):
+                with suppress(FileNotFoundError):  # gone since, as a log of DuckDB's may be
+                    check_regular(name, dir_fd=self.fd)
+        with suppress(FileNotFoundError), self.journal_folder() as journal:
+            for name in os.listdir(journal):
+                with suppress(FileNotFoundError):
+                    check_regular(name, dir_fd=journal)
+
+    @contextmanager
+    def journal_folder(self) -> Iterator[int]:
+        """The journal's open folder, for a moment. Raises `OSError`."""
+        fd = open_folder(JOURNAL, dir_fd=self.fd)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
     def segment(self, number: int) -> Path:
         """The journal's file `number` (1-based)."""
-        return self.journal / f"{number:06d}.jsonl"
+        return self.journal / segment_name(number)
 
     def segment_numbers(self) -> list[int]:
         """Numbers of the segments that exist now, ascending; empty without a journal."""
         try:
-            names = os.listdir(self.journal)
+            with self.journal_folder() as journal:
+                names = os.listdir(journal)
         except OSError:
             return []
         stems = (name.removesuffix(".jsonl") for name in names if name.endswith(".jsonl"))
         return sorted(int(stem) for stem in stems if stem.isdecimal())
 
+    def has_segment(self, number: int) -> bool:
+        try:
+            with self.journal_folder() as journal:
+                check_regular(segment_name(number), dir_fd=journal)
+        except OSError:
+            return False
+        return True
+
+    def open_segment(self, number: int) -> int:
+        """A descriptor to read from. Raises `OSError`."""
+        with self.journal_folder() as journal:
+            return open_regular(segment_name(number), dir_fd=journal)
+
+    def create_segment(self, number: int) -> int:
+        """A descriptor to append to. Raises `OSError` where the segment exists."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        with self.journal_folder() as journal:
+            return open_regular(segment_name(number), flags, dir_fd=journal)
+
+    def create_journal(self) -> None:
+        """Make the folder of the journal where there is none. Raises `OSError`."""
+        with suppress(FileExistsError):
+            os.mkdir(JOURNAL, _FOLDER_MODE, dir_fd=self.fd)
+
+    def open_log(self) -> int:
+        """A descriptor that appends to `output.log`. Raises `OSError`."""
+        return open_regular(OUTPUT_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, dir_fd=self.fd)
+
+    def is_same_as(self, other: RunFolder) -> bool:
+        """Are both the same folder, whatever they are called?"""
+        try:
+            return os.path.samestat(os.fstat(self.fd), os.fstat(other.fd))
+        except OSError:
+            return False
+
+    def is_at(self, path: Path) -> bool:
+        """Is this folder the one under that name now?"""
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self.fd))
+        except OSError:
+            return False
+
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """Claim a new or empty folder for one run. Raises `UserError` where that can't be."""
+        """Claim a new or empty folder for one run. Raises `UserError` where that can't be.
+
+        What is made is for its owner alone, whatever the umask.
+        """
         folder = cls(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
+            with suppress(FileExistsError):
+                path.mkdir(_FOLDER_MODE, parents=True)
+                path.chmod(_FOLDER_MODE)
+            if os.listdir(folder.fd):
                 raise UserError(
                     f"The folder {path} is not empty; name a new or empty folder for this run."
                 )
-            folder.journal.mkdir()
+            os.mkdir(JOURNAL, _FOLDER_MODE, dir_fd=folder.fd)
         except FileExistsError as error:
-            taken = "belongs to another run" if path.is_dir() else "is a file, not a folder"
-            raise UserError(f"{path} {taken}; name a new or empty folder for this run.") from error
+            raise UserError(
+                f"{path} belongs to another run; name a new or empty folder for this run."
+            ) from error
         except PermissionError as error:
             raise UserError(
                 f"No permission to write in {path}; name a folder that you may write to."
             ) from error
         except OSError as error:
+            if os.path.lexists(path) and not path.is_dir():
+                raise UserError(
+                    f"{path} is a file, not a folder; name a new or empty folder for this run."
+                ) from error
             raise UserError(f"The folder {path} can't be made: {error.strerror}.") from error
         return folder
 
+    def _presence(self) -> tuple[Presence, Doubt]:
+        """The lock, once it was seen, is asked even if its name is gone since."""
+        if self._lock_fd < 0:
+            try:
+                self._lock_fd = open_regular(RUN_LOCK, dir_fd=self.fd)
+            except OSError:
+                return "unknown", "no_lock"
+        return presence(self._lock_fd)
+
+
+def segment_name(number: int) -> str:
+    return f"{number:06d}.jsonl"
+
 
 def read_record(folder: RunFolder) -> RunRecord | None:
-    """What `run.json` says; None where there is none or it can't be read."""
+    """What `run.json` says; None where there is none or it can't be read.
+
+    A fact of no use is left out, as long as it is known which run this is.
+    """
     try:
-        return msgspec.json.decode(folder.run_json.read_bytes(), type=RunRecord)
-    except (OSError, msgspec.DecodeError):
+        data = read_small(RUN_JSON, dir_fd=folder.fd)
+    except OSError:
         return None
+    try:
+        return msgspec.json.decode(data, type=RunRecord)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _usable_part(data)
+
+
+def _usable_part(data: bytes) -> RunRecord | None:
+    try:
+        facts = json.loads(data, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(facts, dict):
+        return None
+    usable: dict[str, Any] = {}
+    for field in msgspec.structs.fields(RunRecord):
+        if field.encode_name in facts:
+            with suppress(msgspec.ValidationError, OverflowError):
+                value = msgspec.convert(facts[field.encode_name], field.type)
+                usable[field.name] = value
+    if not usable.keys() >= {"run_id", "name", "state"}:
+        return None
+    return RunRecord(**usable)
 
 
 def write_record(folder: RunFolder, record: RunRecord) -> None:
     """Replace `run.json` in one step: readers see the old or the new. Raises `OSError`."""
-    fresh = folder.path / f".run.json.{os.getpid()}"
+    fresh = f".run.json.{os.getpid()}"
+    data = msgspec.json.format(msgspec.json.encode(record)) + b"\n"
+    fd = folder.fd
+    with suppress(FileNotFoundError):
+        os.unlink(fresh, dir_fd=fd)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
-        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
-        os.replace(fresh, folder.run_json)
+        with open(open_regular(fresh, flags, dir_fd=fd), "wb", buffering=0) as file:
+            if file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.run_json))
+        os.replace(fresh, RUN_JSON, src_dir_fd=fd, dst_dir_fd=fd)
     finally:
-        fresh.unlink(missing_ok=True)
-
-
-class ProducerLock:
-    """An `flock` held as long as a process lives; the system frees it however the process ends.
-
-    `run.lock` tells that the producer lives, `recorder.lock` that a recorder does. The file stays
-    when the lock is released. A child made by `fork` without `exec` would share the lock.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._fd: int | None = None
-
-    def acquire(self) -> None:
-        """Raises `UserError` if another process holds it or the file system refuses."""
-        try:
-            taken = self.try_acquire()
-        except OSError as error:
-            raise UserError(f"The lock {self.path} can't be taken: {error.strerror}.") from error
-        if not taken:
-            raise UserError(f"{self.path.parent} is in use by another process.")
-
-    def try_acquire(self) -> bool:
-        """False if another process holds it. Raises `OSError` where there can be no lock."""
-        if self._fd is not None:
-            return True
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            taken = _lock_alone(fd)
-        except OSError:
-            os.close(fd)
-            raise
-        if not taken:
-            os.close(fd)
-            return False
-        self._fd = fd
-        return True
-
-    def release(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    def __enter__(self) -> ProducerLock:
-        self.acquire()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
-
-    @staticmethod
-    def held(path: Path) -> bool:
-        """Does a process hold the lock? Never keeps another from taking it."""
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        finally:
-            os.close(fd)
-        return False
-
-
-def _lock_alone(fd: int) -> bool:
-    """Take the exclusive lock unless a holder has it; `held` looking at the same time is no holder.
-
-    A look lasts microseconds and holds a shared lock, which a second shared lock tells apart.
-    """
-    for _ in range(10_000):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            pass
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        fcntl.flock(fd, fcntl.LOCK_UN)
-    return False
+        with suppress(FileNotFoundError):
+            os.unlink(fresh, dir_fd=fd)
 
 
 def installed_versions() -> dict[str, str]:
@@ -258,48 +383,3 @@ def installed_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
-
-
-def register(folder: RunFolder) -> None:
-    """Let `list_runs` find the folder. A home that can't be written never stops a run."""
-    path = str(folder.path.absolute())
-    pointer = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:16]
-    try:
-        home = index_home()
-        home.mkdir(parents=True, exist_ok=True)
-        (home / pointer).write_text(path, encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return
-
-
-def list_runs() -> list[tuple[Path, RunRecord | None]]:
-    """Registered folders that still stand, newest first; pointers to others are dropped."""
-    found: list[tuple[float, Path, RunRecord | None]] = []
-    try:
-        pointers = [entry for entry in index_home().iterdir() if entry.is_file()]
-    except OSError:
-        return []
-    for pointer in pointers:
-        try:
-            path = Path(pointer.read_text(encoding="utf-8", errors="surrogateescape"))
-            registered = pointer.stat().st_mtime
-            if not path.is_dir():
-                pointer.unlink()
-                continue
-        except OSError:
-            continue
-        record = read_record(RunFolder(path))
-        started = registered if record is None else record.wall_start
-        found.append((registered if started is None else started, path, record))
-    found.sort(key=lambda entry: entry[0], reverse=True)
-    return [(path, record) for _, path, record in found]
-
-
-def index_home() -> Path:
-    """One pointer file a run: under `HEADGATE_HOME`, else the user's data folder."""
-    home = os.environ.get("HEADGATE_HOME")
-    if home:
-        return Path(home) / "runs"
-    from platformdirs import user_data_path
-
-    return user_data_path("headgate") / "runs"

@@ -138,14 +138,21 @@ class Diagnosis:
             stalls.emit(("leaked_lease", about), leak.since, now, *leak.told(now))
         return stalls.closed
 
-    def finish(self, state: State, time: float) -> tuple[list[BlameRow], list[VerdictRow]]:
-        """Close everything at `time`; without an end of the run, what follows is unknown."""
+    def finish(
+        self, state: State, time: float, going: bool = False
+    ) -> tuple[list[BlameRow], list[VerdictRow]]:
+        """Close everything at `time`; without an end of the run, what follows is unknown.
+
+        `going`: the run was not over when it was read, or that can't be told.
+        """
         memory = self._memory
         if memory.time is None:
             return self.drain()
         last = memory.time
         self._end_instant(state)
-        if state.outcome is None:
+        if state.outcome is None and going:
+            memory.stalls.end_all(last, memory.ordinal)
+        elif state.outcome is None:
             memory.stalls.end_all(last, memory.ordinal)
             open_tasks = len(state.tasks)
             self._skip_unknown(state, max(time, last))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from engine.events import UserError
+from engine.events.safe_files import kind_of
 from replay.sources.text import clean_text
 
 STDOUT = Path("-")
@@ -23,7 +25,16 @@ def refuse_existing(paths: Sequence[Path], force: bool) -> None:
             continue
         if path.is_dir():
             raise UserError(f"{_shown(path)} is a folder; name a file with --out.")
-        if os.path.lexists(path) and not force:
+        try:
+            status = os.lstat(path)
+        except OSError:
+            continue  # there is none, or making it tells why not
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(
+                f"{_shown(path)} is {kind_of(status)}, and is never replaced; name another file "
+                "with --out."
+            )
+        if not force:
             raise UserError(
                 f"{_shown(path)} exists already; name another with --out, or use --force."
             )
@@ -71,6 +82,7 @@ def new_folder(path: Path) -> None:
 
 def _put(part: Path, path: Path, force: bool) -> None:
     if force:
+        refuse_existing([path], force)  # it may have become a device since
         os.replace(part, path)
         return
     try:

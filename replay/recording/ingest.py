@@ -108,7 +108,10 @@ class Ingest:
         return taken
 
     def finish(self) -> None:
-        """Write what is still open, the last keyframe and how it ended; nothing comes after."""
+        """Write what is still open, the last keyframe and how it ended; nothing comes after.
+
+        Of a run that has not ended, as far as can be told, no end is written.
+        """
         if self.finished:
             return
         if self.fold is None:
@@ -119,9 +122,10 @@ class Ingest:
         if self._ordinal > self._keyframe_ordinal:
             last.keyframes = [self._keyframe(self.fold.state)]
         lost = self._feed.liveness == "lost"
-        last.output = self.fold.finish(self._feed.outcome, lost)
+        going = self._feed.liveness not in ("ended", "lost")
+        last.output = self.fold.finish(self._feed.outcome, lost, going)
         last.broken = self._early_broken
-        last.ending = Ending(self._feed.outcome, lost)
+        last.ending = None if going else Ending(self._feed.outcome, lost)
         self._append(last)
         self._commit()
         if self._apart is None:

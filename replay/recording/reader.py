@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -11,6 +12,7 @@ import duckdb
 import msgspec
 
 from engine.events import Event, RunInfo
+from engine.events.safe_files import UnsafeFile, check_regular, open_regular
 from replay import reducer
 from replay.recording.rows import event_of, verdict_of
 from replay.recording.schema import Ending, bounded_memory, check_version, column_list
@@ -24,6 +26,8 @@ ATTEMPTS_PER_BAR = 16
 _T = TypeVar("_T")
 _MAGIC = b"DUCK"
 _MAGIC_OFFSET = 8
+_LOGS = (".wal", ".wal.checkpoint", ".wal.recovery")
+"""What DuckDB reads beside a recording, by the ends of their names."""
 
 
 class RecordingStatus(msgspec.Struct, frozen=True):
@@ -296,13 +300,16 @@ class RecordingReader:
 
 def open_recording(path: Path) -> RecordingReader:
     """Open a finished recording, read-only. Raises `SourceError` with one sentence for people."""
-    if not path.exists():
-        raise SourceError(f"There is no file {path}.")
-    if path.is_dir():
-        raise SourceError(f"{path} is a folder, not a recording.")
     try:
-        with path.open("rb") as file:
+        _check_logs(path)
+        with open(open_regular(path), "rb") as file:
             head = file.read(_MAGIC_OFFSET + len(_MAGIC))
+    except FileNotFoundError as error:
+        raise SourceError(f"There is no file {path}.") from error
+    except UnsafeFile as error:
+        raise SourceError(
+            f"{error.filename} is not opened: {error.strerror}.", exit_code=4
+        ) from error
     except OSError as error:
         raise SourceError(f"{path} can't be read: {error.strerror}.") from error
     if head[_MAGIC_OFFSET:] != _MAGIC:
@@ -324,6 +331,13 @@ def open_recording(path: Path) -> RecordingReader:
         connection.close()
         raise SourceError(f"{path} is a DuckDB file, but not a recording of headgate.")
     return RecordingReader(connection, str(path), owned=True)
+
+
+def _check_logs(path: Path) -> None:
+    """Raises `UnsafeFile` where a log that DuckDB would read is no regular file."""
+    for suffix in _LOGS:
+        with suppress(FileNotFoundError):
+            check_regular(f"{path}{suffix}")
 
 
 def _open_error(path: Path, problem: str) -> SourceError:

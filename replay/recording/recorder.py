@@ -2,16 +2,19 @@
 
 Tails the journal of one run into its recording until the producer has ended or is lost, then says
 so in `run.json` and removes the journal. However it dies, the next one goes on where it left off.
+Whatever the folder is renamed to, it goes on there.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -19,13 +22,15 @@ import msgspec
 
 from engine.events import RunInfo
 from engine.events.run_folder import (
-    ProducerLock,
+    JOURNAL,
+    RECORDING,
     RunFolder,
     RunRecord,
     installed_versions,
     read_record,
     write_record,
 )
+from engine.events.safe_files import check_regular
 from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
 from replay.sources.base import SourceError
@@ -39,10 +44,11 @@ BATCH_SECONDS = 0.25
 LOOK_SECONDS = 0.05
 CHECKPOINT_IDLE_SECONDS = 2.0
 START_SECONDS = 60.0
-"""A recorder waits so long for a producer that never shows up."""
+"""A recorder waits so long for a producer that never shows up, or of which nothing can be told."""
 RETRIES_AFTER_LOSS = 5
 
 _IMPORTED = ".journal-imported"
+_WAL_MISMATCH = "replaying WAL file"
 
 
 def main(arguments: list[str]) -> int:
@@ -54,9 +60,10 @@ def main(arguments: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whoever started this may wait for signals
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, _frame: stopped.append(number))
+    os.umask(0o077)  # what DuckDB makes is for its owner alone
     folder = RunFolder(Path(arguments[0]))
     try:
-        lock = ProducerLock(folder.recorder_lock)
+        lock = folder.importer_lock()
         if not lock.try_acquire():
             return 0
         with lock:
@@ -72,15 +79,17 @@ def main(arguments: list[str]) -> int:
 def finish_import(folder: RunFolder) -> None:
     """Complete what a dead recorder or producer left behind; returns at once if it is complete.
 
-    For whoever opens the folder next, in process. Does nothing while the producer lives or another
-    recorder is at work. Raises `SourceError` if the import can't be completed.
+    For whoever opens the folder next, in process. Does nothing unless the producer is proved dead,
+    in the folder of another user, or while another recorder is at work: of a copy nothing can be
+    concluded, and its journal may be all there is. Raises `SourceError` if the import can't be
+    completed.
     """
     record = read_record(folder)
     done = record is not None and record.state in ("complete", "lost")
-    if (done and not folder.journal.exists()) or folder.producer_lives:
+    if (done and not folder.has(JOURNAL)) or folder.producer != "dead" or not folder.is_ours:
         return
-    lock = ProducerLock(folder.recorder_lock)
     try:
+        lock = folder.importer_lock()
         if lock.try_acquire():
             with lock:
                 _record(folder, lambda: False, two_processes=True)
@@ -92,20 +101,25 @@ def finish_import(folder: RunFolder) -> None:
 
 def _record(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool = False) -> bool:
     """Import until the end, surviving a recording that fails for a time. False if stopped."""
-    shutil.rmtree(folder.path / _IMPORTED, ignore_errors=True)
+    shutil.rmtree(_IMPORTED, ignore_errors=True, dir_fd=folder.fd)
     record = read_record(folder)
-    if record is not None and record.state in ("complete", "lost"):
+    concluded = record is not None and record.state in ("complete", "lost")
+    if concluded and _is_whole(folder):
         _remove_journal(folder)
         return True
     failures = 0
     while not stopped():
         try:
             # Whatever another process failed of, this one can do alone, or tell.
-            return _import(folder, stopped, two_processes and not failures)
+            imported = _import(folder, stopped, two_processes and not failures)
+            if imported is not None:
+                return imported
         except duckdb.Error as error:
             # A full disk closes the database until it is opened again; the journal keeps all.
-            failures = 0 if folder.producer_lives else failures + 1
+            failures = failures + 1 if folder.producer == "dead" else 0
             problem = (str(error).splitlines() or [""])[0]
+            if failures <= 1 and _WAL_MISMATCH in problem and _starts_anew(folder):
+                continue
             if failures >= RETRIES_AFTER_LOSS:
                 raise SourceError(
                     f"{folder.recording} can't be written: {problem} The journal is kept; "
@@ -117,22 +131,28 @@ def _record(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool 
     return False
 
 
-def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool) -> bool:
-    """One connection's work. True once the whole journal is in the recording."""
+def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool) -> bool | None:
+    """One connection's work. True once the whole journal is in the recording, None where the folder
+    was renamed meanwhile: DuckDB must open it under its new name."""
     feed = open_journal(folder, patient=True)
-    ingest = Ingest(feed, folder.recording, two_processes=two_processes)
+    place = _recording_to_write(folder)
+    ingest = Ingest(feed, place, two_processes=two_processes)
     try:
+        _restrict(folder)
         began = idle_since = time.monotonic()
         checkpointed = True
         while not stopped():
+            if not folder.is_at(place.parent):
+                return None
             taken = ingest.step()
             now = time.monotonic()
             if ingest.finished or feed.liveness in ("ended", "lost"):
                 break
             if taken:
                 idle_since, checkpointed = now, False
-            elif feed.liveness == "waiting" and not folder.producer_lives:
-                if now - began > START_SECONDS:
+            elif feed.liveness in ("waiting", "unknown") and not folder.producer_lives:
+                if now - max(began, idle_since) > START_SECONDS:
+                    _say(" ".join(feed.notes) or "no producer came")
                     return False
             elif not checkpointed and now - idle_since > CHECKPOINT_IDLE_SECONDS:
                 ingest.checkpoint()
@@ -141,12 +161,57 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
                 _await_batch(folder, feed, stopped)
         else:
             ingest.keep_fold()
+            ingest.checkpoint()
             return False
         ingest.finish()
     finally:
         ingest.close()
         feed.close()
-    return _conclude(folder, stopped)
+    return _conclude(folder, feed.has_end, stopped)
+
+
+def _recording_to_write(folder: RunFolder) -> Path:
+    """Where DuckDB opens the recording: it goes by path, also for the log it makes later.
+
+    Raises `OSError` where something else stands there than a file of this folder.
+    """
+    place = folder.path.absolute() / RECORDING
+    if not folder.is_at(place.parent):
+        raise FileNotFoundError(errno.ENOENT, "the folder is not there any more", str(place.parent))
+    for name in (RECORDING, f"{RECORDING}.wal"):
+        with suppress(FileNotFoundError):
+            check_regular(name, dir_fd=folder.fd, sole_name=True)
+    return place
+
+
+def _restrict(folder: RunFolder) -> None:
+    """The recording is for its owner alone; opening it here would free DuckDB's lock of it."""
+    with suppress(OSError):
+        os.chmod(RECORDING, 0o600, dir_fd=folder.fd)
+
+
+def _starts_anew(folder: RunFolder) -> bool:
+    """Put away a recording whose write-ahead log is not its own: its folder was renamed just while
+    DuckDB put the log into it. False unless the whole journal is still there."""
+    if folder.segment_numbers()[:1] != [1]:
+        return False
+    for name in (RECORDING, f"{RECORDING}.wal"):
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder.fd)
+    _say("the folder was renamed while its recording was written: it is imported anew")
+    return True
+
+
+def _is_whole(folder: RunFolder) -> bool:
+    """Has the recording everything, by its own word?"""
+    try:
+        reader = open_recording(folder.recording)
+    except SourceError:
+        return False
+    try:
+        return reader.status().complete
+    finally:
+        reader.close()
 
 
 def _await_batch(
@@ -160,15 +225,19 @@ def _await_batch(
             return
 
 
-def _conclude(folder: RunFolder, stopped: Callable[[], bool]) -> bool:
+def _conclude(folder: RunFolder, has_end: bool, stopped: Callable[[], bool]) -> bool:
     """Say in `run.json` that all is imported, then remove the journal.
 
-    Waits for the producer to leave: until then `run.json` is its own.
+    Waits for the producer to leave: until then `run.json` is its own. That it has left is proved
+    by its lock, or its end line stands in the journal, which is the last it writes there.
     """
     while folder.producer_lives:
         if stopped():
             return False
         time.sleep(LOOK_SECONDS)
+    if not has_end and folder.producer != "dead":
+        _say("whether the run goes on can't be told, so its journal stays")
+        return False
     reader = open_recording(folder.recording)
     try:
         status, bounds, run = reader.status(), reader.bounds(), reader.run()
@@ -211,12 +280,12 @@ def _record_of(run: RunInfo) -> RunRecord:
 
 def _remove_journal(folder: RunFolder) -> None:
     """At one instant for whoever reads it."""
-    done = folder.path / _IMPORTED
+    fd = folder.fd
     try:
-        os.rename(folder.journal, done)
+        os.rename(JOURNAL, _IMPORTED, src_dir_fd=fd, dst_dir_fd=fd)
     except FileNotFoundError:
         return
-    shutil.rmtree(done, ignore_errors=True)
+    shutil.rmtree(_IMPORTED, ignore_errors=True, dir_fd=fd)
 
 
 def _pause(seconds: float, stopped: Callable[[], bool]) -> None:

@@ -218,6 +218,9 @@ def connect_for_writing(
     if spill is not None:
         config["temp_directory"] = str(spill)
     connection = duckdb.connect(str(path), config=config)
+    # Closing goes by the path of long ago: in a folder that was renamed it would leave a log that
+    # is in the file already, and can't be read again.
+    connection.execute("PRAGMA disable_checkpoint_on_shutdown")
     tune_for_writing(connection)
     return connection
 

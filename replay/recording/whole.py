@@ -52,6 +52,8 @@ def whole_recording(target: str | Path, narrate: Narrate) -> Iterator[Path]:
             path = open_source(target, growing=False).recording or path
         if feed.liveness in ("live", "waiting"):
             narrate("The run is still going: this is what it has written so far.")
+        elif feed.liveness == "unknown":
+            narrate(" ".join(feed.notes))
         yield path
 
 

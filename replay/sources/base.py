@@ -12,10 +12,11 @@ import msgspec
 
 from engine.events import Event, RunInfo
 
-Liveness = Literal["waiting", "live", "ended", "lost"]
+Liveness = Literal["waiting", "live", "unknown", "ended", "lost"]
 """`waiting`: nothing to read yet. `live`: its producer holds the lock or the file still grows.
 `ended`: the producer finished cleanly and all is read. `lost`: the producer is gone without an end,
-and all it left is read."""
+and all it left is read. `unknown`: all that is there is read, there is no end, and whether the
+producer lives can't be told, as of a copy."""
 
 
 class SourceError(Exception):

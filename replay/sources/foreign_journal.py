@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Callable
 
 from engine.events import Event, JournalEnd, JournalHeader, RunInfo, decode_line
+from engine.events.producer_lock import Presence
 from engine.events.run_folder import RunFolder, read_record
 from replay.sources.base import Batch, BrokenLine, Liveness
 from replay.sources.delivered import Delivered, position_of
 from replay.sources.dialects import BROKEN, DataDesignerLines
-from replay.sources.journal import JournalFeed, check_schema, journal_notes
+from replay.sources.journal import JournalFeed, check_schema, journal_notes, without_end
 from replay.sources.json_lines import problem_of
 from replay.sources.segments import SegmentReader
 from replay.sources.text import clean_line
@@ -61,6 +62,15 @@ class ForeignJournalFeed:
         return None if self._dialect is None else self._dialect.run
 
     @property
+    def folder(self) -> RunFolder:
+        return self._folder
+
+    @property
+    def has_end(self) -> bool:
+        """Its end line was read: the producer writes nothing behind it."""
+        return self._end is not None
+
+    @property
     def liveness(self) -> Liveness:
         return self._liveness
 
@@ -90,18 +100,18 @@ class ForeignJournalFeed:
     def poll(self, limit: int = 10_000) -> Batch:
         """Raises `SourceError` if the journal is of a newer schema than this reader."""
         broken: list[BrokenLine] = []
-        alive = self._folder.producer_lives
+        producer = self._folder.producer
         over, exhausted, released = self._end is not None, False, False
         while len(self._ready) < limit and not (over or exhausted or released):
             exhausted = self._read_on(limit, broken)
-            over = self._end is not None or (exhausted and not alive)
-            if over and self._end is None:
+            over = self._end is not None or (exhausted and producer != "alive")
+            if over and self._end is None and producer == "dead":
                 self._take_torn(broken)
             released = self._release(over, exhausted)
         first = self._next_ordinal
         events = [self._ready.popleft()[1] for _ in range(min(limit, len(self._ready)))]
         self._next_ordinal += len(events)
-        self._judge(alive, over and not self._ready)
+        self._judge(producer, over and not self._ready)
         return Batch(events, first, self._position(), broken)
 
     def resume(self, position: dict[str, int], next_ordinal: int) -> None:
@@ -196,14 +206,14 @@ class ForeignJournalFeed:
             number = self._reader.place.line + 1
             broken.append(BrokenLine(number, self._reader.named("the line is cut off")))
 
-    def _judge(self, alive: bool, over: bool) -> None:
-        """Liveness after this poll; `alive` was looked up before anything was read."""
+    def _judge(self, producer: Presence, over: bool) -> None:
+        """Liveness after this poll; `producer` was looked up before anything was read."""
         if not over:
             known = self._dialect is not None and self._dialect.run is not None
             self._liveness = "live" if known else "waiting"
             return
         record = read_record(self._folder)
-        if not alive and record is not None:
+        if producer != "alive" and record is not None:
             self._completed = record.state in ("complete", "lost")
         said: str | None = self._end.outcome if self._end is not None else None
         if said is None and self._dialect is not None:
@@ -211,7 +221,7 @@ class ForeignJournalFeed:
         if said is None and record is not None:
             said = record.outcome
         self._outcome = said
-        self._liveness = "ended" if said is not None else "lost"
+        self._liveness = "ended" if said is not None else without_end(record, producer)
 
 
 def open_journal(folder: RunFolder, *, patient: bool = False) -> JournalFeed | ForeignJournalFeed:

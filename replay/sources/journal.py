@@ -15,13 +15,22 @@ from engine.events import (
     SchedulerEvent,
     decode_line,
 )
-from engine.events.run_folder import RunFolder, read_record
+from engine.events.producer_lock import Doubt, Presence
+from engine.events.run_folder import RunFolder, RunRecord, read_record
 from replay.sources.base import Batch, BrokenLine, Liveness, SourceError
 from replay.sources.dialects import BROKEN, own_lines
 from replay.sources.segments import MAX_LINE, Place, SegmentReader
 from replay.sources.text import clean_line, clean_text
 
 PROBLEM_LENGTH = 200
+
+_DOUBTS: dict[Doubt, str] = {
+    "": "no end of it is written here",
+    "no_lock": "its run.lock is missing, or can't be asked",
+    "unidentified": "its run.lock does not say which process held it",
+    "copy": "this is a copy of a run, made while that was live or before its end was recorded",
+    "elsewhere": "it was started on another machine",
+}
 
 
 class JournalFeed:
@@ -48,6 +57,15 @@ class JournalFeed:
         return self._run
 
     @property
+    def folder(self) -> RunFolder:
+        return self._folder
+
+    @property
+    def has_end(self) -> bool:
+        """Its end line was read: the producer writes nothing behind it."""
+        return self._end is not None
+
+    @property
     def liveness(self) -> Liveness:
         return self._liveness
 
@@ -68,7 +86,7 @@ class JournalFeed:
         """Raises `SourceError` if the journal is of a newer schema than this reader."""
         events: list[Event] = []
         broken: list[BrokenLine] = []
-        alive = self._folder.producer_lives
+        producer = self._folder.producer
         exhausted = self._from_last_segment and not self._go_to_last_segment()
         first_ordinal = self._next_ordinal
         while self._end is None and len(events) < limit and not exhausted:
@@ -82,7 +100,7 @@ class JournalFeed:
         self._next_ordinal = first_ordinal + len(events)
         if events and self._run is None:
             self._run = self._run_without_header()
-        self._judge(alive, exhausted, broken)
+        self._judge(producer, exhausted, broken)
         return Batch(events, first_ordinal, self._reader.place._asdict(), broken)
 
     def resume(self, position: dict[str, int], next_ordinal: int) -> None:
@@ -121,7 +139,7 @@ class JournalFeed:
     def _header_of(self, segment: int) -> RunInfo | None:
         """The run as an earlier header told it, so that one who resumes knows it at once."""
         try:
-            with open(self._folder.segment(segment), "rb") as file:
+            with open(self._folder.open_segment(segment), "rb") as file:
                 header = decode_line(clean_line(file.readline(MAX_LINE)))
         except (OSError, *BROKEN):
             return None
@@ -172,27 +190,37 @@ class JournalFeed:
             number = self._reader.place.line + 1
             broken.append(BrokenLine(number, self._reader.named("the line is cut off")))
 
-    def _judge(self, alive: bool, exhausted: bool, broken: list[BrokenLine]) -> None:
-        """Liveness after this poll; `alive` was looked up before anything was read."""
+    def _judge(self, producer: Presence, exhausted: bool, broken: list[BrokenLine]) -> None:
+        """Liveness after this poll; `producer` was looked up before anything was read."""
         if self._end is not None:
             self._liveness, self._outcome = "ended", self._end.outcome
-        elif alive:
+        elif producer == "alive":
             self._liveness = "live" if self._run is not None else "waiting"
         elif not exhausted:
             self._liveness = "live"
         else:
             record = read_record(self._folder)
+            if record is None and self._run is None:
+                self._liveness = "waiting"
+                return
+            self._liveness = without_end(record, producer)
             if record is None:
-                self._liveness = "waiting" if self._run is None else "lost"
                 return
             self._completed = record.state in ("complete", "lost")
-            ended = record.state in ("ended", "complete")
-            self._liveness = "ended" if ended else "lost"
             self._outcome = record.outcome
             if self._run is None:
                 self._run = self._run_without_header()
-            if not self._completed:
+            if not self._completed and self._liveness != "unknown":
                 self._take_torn(broken)
+
+
+def without_end(record: RunRecord | None, producer: Presence) -> Liveness:
+    """Of a journal that is read to its end of now, in which no end line stands."""
+    if record is not None and record.state in ("ended", "complete"):
+        return "ended"
+    if record is not None and record.state == "lost":
+        return "lost"
+    return "lost" if producer == "dead" else "unknown"
 
 
 def check_schema(header: JournalHeader, folder: RunFolder) -> None:
@@ -217,7 +245,12 @@ def problem_of(error: Exception) -> str:
 
 
 def journal_notes(folder: RunFolder, liveness: Liveness) -> tuple[str, ...]:
-    """What a journal lacks because its disk took no more; nobody else may be able to tell."""
-    if liveness not in ("live", "lost") or not folder.disk_is_full:
-        return ()
-    return (f"The disk that holds {folder.path} is full: not all that happened could be written.",)
+    """What only its folder tells of a run: a full disk, and why its liveness is unknown."""
+    notes: list[str] = []
+    if liveness == "unknown":
+        notes.append(f"Whether this run goes on can't be told: {_DOUBTS[folder.doubt]}.")
+    if liveness in ("live", "lost", "unknown") and folder.disk_is_full:
+        notes.append(
+            f"The disk that holds {folder.path} is full: not all that happened could be written."
+        )
+    return tuple(notes)

@@ -6,11 +6,14 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.events import UserError
-from engine.events.run_folder import ProducerLock, RunFolder, list_runs, read_record
+from engine.events.run_folder import JOURNAL, RECORDING, RUN_JSON, RunFolder, read_record
+from engine.events.run_index import KnownRun, list_runs, register
+from engine.events.safe_files import UnsafeFile, open_regular
 from replay.artifact import Artifact, begins_artifact, read_artifact, recording_of
 from replay.sources.base import Feed, SourceError
 from replay.sources.dialects import producer_of
@@ -23,6 +26,7 @@ _DEPTH = 4
 _FOLDERS = 2_000
 _LINES = 20
 _SHORTEST_ID = 4
+_HEAD_BYTES = 64
 _MAGIC = (
     (b"PAR1", "a Parquet file"),
     (b"\x1f\x8b", "a gzip file"),
@@ -60,6 +64,9 @@ def open_source(target: str | Path, *, growing: bool | None = None) -> Opened:
             return _open_folder(path, growing)
         if path.exists():
             return _open_file(path, growing)
+    except UnsafeFile as error:
+        name = _shown(error.filename or path)
+        raise SourceError(f"{name} is not opened: {error.strerror}.", exit_code=4) from error
     except PermissionError as error:
         raise SourceError(f"No permission to read {_shown(error.filename or path)}.") from error
     except OSError as error:
@@ -73,9 +80,10 @@ def open_source(target: str | Path, *, growing: bool | None = None) -> Opened:
 
 def _open_folder(path: Path, growing: bool | None) -> Opened:
     folder = RunFolder(path)
-    if folder.run_json.exists() or folder.journal.is_dir():
-        return _open_run(folder)
-    if folder.recording.exists():
+    if folder.has(RUN_JSON) or folder.has(JOURNAL):
+        return open_run(folder)
+    if folder.has(RECORDING):
+        folder.check()
         return _open_file(folder.recording, growing)
     found = sorted(_foreign_files(path)) or sorted(_artifacts(path))
     if len(found) == 1:
@@ -104,16 +112,20 @@ def _await_dataset(path: Path) -> Opened:
     return Opened(feed, None, path.resolve().name)
 
 
-def _open_run(folder: RunFolder) -> Opened:
+def open_run(folder: RunFolder) -> Opened:
+    """The run in this folder, wherever that was moved. Raises `SourceError`, and `OSError` where a
+    part of it is no file, or can't be read."""
+    folder.check()
     record = read_record(folder)
+    if record is not None:
+        register(folder, record)
     title = record.name if record is not None else folder.path.resolve().name
-    imported = record is not None and record.state in ("complete", "lost")
-    if imported and folder.recording.exists():
+    if _is_imported(folder) and not (folder.producer == "dead" and folder.segment_numbers()):
         return Opened(None, folder.recording, title, folder.path)
-    if ProducerLock.held(folder.lock) or ProducerLock.held(folder.recorder_lock):
+    if folder.producer_lives or folder.recorder_lives:
         return Opened(open_journal(folder), None, title, folder.path)
     if not folder.segment_numbers():
-        if folder.recording.exists():
+        if folder.has(RECORDING):
             return Opened(None, folder.recording, title, folder.path)
         raise SourceError(
             f"{_shown(folder.path)} is the folder of a run that left neither a journal nor a "
@@ -126,22 +138,29 @@ def _open_run(folder: RunFolder) -> Opened:
     except (SourceError, UserError, OSError):
         # It can't be written there: the journal tells the same.
         return Opened(open_journal(folder), None, title, folder.path)
-    record = read_record(folder)
-    if record is not None and record.state in ("complete", "lost") and folder.recording.exists():
+    if _is_imported(folder):
         return Opened(None, folder.recording, title, folder.path)
     return Opened(open_journal(folder), None, title, folder.path)
+
+
+def _is_imported(folder: RunFolder) -> bool:
+    """Does the recording have everything?"""
+    record = read_record(folder)
+    done = record is not None and record.state in ("complete", "lost")
+    return done and folder.has(RECORDING)
 
 
 def _open_file(path: Path, growing: bool | None) -> Opened:
     title = path.name
     if not path.is_file():
         raise SourceError(f"{_shown(path)} is neither a file nor a folder.")
-    with path.open("rb") as file:
-        head = file.read(64)
+    if path.is_symlink():
+        path = path.resolve()  # the user named it; what lies in a run folder was checked before
+    head = _head_of(path)
     if head[8:12] == b"DUCK":
         folder = RunFolder(path.parent)
-        if path.name == folder.recording.name and folder.run_json.exists():
-            return _open_run(folder)
+        if path.name == RECORDING and folder.has(RUN_JSON):
+            return open_run(folder)
         return Opened(None, path, title, path)
     if begins_artifact(head):
         return _open_artifact(path, 0)
@@ -166,14 +185,13 @@ def named_artifact(target: str) -> tuple[Path, Artifact] | None:
     it names something else. Raises `SourceError`."""
     path = Path(target)
     try:
-        if path.is_dir() and not RunFolder(path).run_json.exists():
+        if path.is_dir() and not RunFolder(path).has(RUN_JSON):
             found = sorted(_artifacts(path))
             path = found[0] if len(found) == 1 else path
         if not path.is_file():
             return None
-        with path.open("rb") as file:
-            if not begins_artifact(file.read(64)):
-                return None
+        if not begins_artifact(_head_of(path.resolve())):
+            return None
     except OSError as error:
         raise SourceError(f"{_shown(path)} can't be read: {error.strerror}.") from error
     return path, read_artifact(path)
@@ -206,19 +224,29 @@ def _check_lines(path: Path, head: bytes) -> None:
 
 
 def _open_run_id(target: str) -> Opened:
-    exact: list[Path] = []
-    begun: list[Path] = []
-    for path, record in list_runs():
-        if record is not None and record.run_id == target:
-            exact.append(path)
-        elif record is not None and record.run_id.startswith(target):
-            begun.append(path)
-    found = exact or (begun if len(target) >= _SHORTEST_ID else [])
+    found = runs_named(target)
+    exact = [run for run in found if run.run_id == target]
     if len(found) > 1 and not exact:
         raise SourceError(f"{len(found)} runs begin with {_shown(target)}; give more of the id.")
     if not found:
         raise SourceError(f"There is no file, folder or run {_shown(target)}.")
-    return _open_folder(found[0], None)
+    run = found[0]
+    if run.where != "here":
+        problem = "is not there now" if run.where == "away" else "has a run.json that can't be read"
+        raise SourceError(
+            f"The folder of {_shown(run.run_id)} {problem}: {_shown(run.path)}. Name the folder to "
+            "which it was moved, and it is found again."
+        )
+    return _open_folder(run.path, None)
+
+
+def runs_named(target: str) -> list[KnownRun]:
+    """Those of the index with this id, else those whose id begins so."""
+    known = list_runs()
+    exact = [run for run in known if run.run_id == target]
+    if exact or len(target) < _SHORTEST_ID:
+        return exact
+    return [run for run in known if run.run_id.startswith(target)]
 
 
 def _foreign_files(root: Path) -> Iterator[Path]:
@@ -235,9 +263,15 @@ def _foreign_files(root: Path) -> Iterator[Path]:
 
 def _artifacts(folder: Path) -> Iterator[Path]:
     for path in itertools.islice(folder.glob("*.json"), _FOLDERS):
-        with path.open("rb") as file:
-            if begins_artifact(file.read(64)):
+        with suppress(UnsafeFile):
+            if begins_artifact(_head_of(path)):
                 yield path
+
+
+def _head_of(path: Path) -> bytes:
+    """The first bytes of a file. Raises `OSError`."""
+    with open(open_regular(path), "rb") as file:
+        return file.read(_HEAD_BYTES)
 
 
 def _looks_like(head: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from engine.events.run_folder import RunFolder
+from engine.events.run_folder import RunFolder, segment_name
 
 MAX_LINE = 64 << 20
 """A longer one is taken for a torn one: what follows it in its segment is lost."""
@@ -40,7 +40,7 @@ class SegmentReader:
     @property
     def followed(self) -> bool:
         """Is there a next segment? To be asked before the last lines of this one are read."""
-        return self._folder.segment(self.place.segment + 1).exists()
+        return self._folder.has_segment(self.place.segment + 1)
 
     def go_on(self) -> None:
         """To the next segment."""
@@ -68,8 +68,7 @@ class SegmentReader:
         """Bytes from the current place; none where the segment can't be opened (any more)."""
         if self._fd < 0:
             try:
-                path = self._folder.segment(self.place.segment)
-                self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                self._fd = self._folder.open_segment(self.place.segment)
             except OSError:
                 return b""
         return os.pread(self._fd, size, self.place.offset)
@@ -83,16 +82,12 @@ class SegmentReader:
 
     def pending_bytes(self) -> int:
         """Bytes of the current segment that are not read yet."""
-        path = self._folder.segment(self.place.segment)
-        try:
-            size = os.stat(self._fd if self._fd >= 0 else path).st_size
-        except OSError:
-            return 0
-        return max(0, size - self.place.offset)
+        self.block(0)
+        return 0 if self._fd < 0 else max(0, os.fstat(self._fd).st_size - self.place.offset)
 
     def named(self, problem: str) -> str:
         """`problem` with the file in which it is."""
-        return f"{self._folder.segment(self.place.segment).name}: {problem}"
+        return f"{segment_name(self.place.segment)}: {problem}"
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -76,11 +76,12 @@ class ContentSearch:
         for what in self._hits(data):
             self._book.report("content", f"{what} in {where}", f"{what} stands in {where}", ordinal)
 
-    def in_file(self, path: Path, name: str) -> None:
-        """Raw bytes, so that fields which no reader keeps are seen as well."""
+    def in_file(self, descriptor: int, name: str) -> None:
+        """Raw bytes of an open file, which is closed then: so that fields which no reader keeps are
+        seen as well."""
         seen: set[str] = set()
-        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as inflated:
-            file = cast(BinaryIO, inflated if path.suffix == ".gz" else raw)
+        with open(descriptor, "rb") as raw, gzip.GzipFile(fileobj=raw) as inflated:
+            file = cast(BinaryIO, inflated if name.endswith(".gz") else raw)
             before = b""
             while self.bytes_read < INFLATED_AT_MOST and (block := _next_block(file)):
                 self.bytes_read += len(block)

@@ -16,6 +16,11 @@ KINDS_SHOWN = 6
 EXAMPLES_SHOWN = 2
 
 Verdict = Literal["fine", "found", "damaged"]
+_ENDS = {
+    "lost": "its producer was lost",
+    "live": "still running",
+    "unknown": "without an end, and whether it goes on can't be told",
+}
 _MARKS: dict[Status, str] = {"ok": "ok", "found": "FOUND", "noted": "note", "not_checked": "-"}
 
 
@@ -107,9 +112,7 @@ def _head(report: VerifyReport, width: int) -> list[str]:
     }[report.verdict]
     if unchecked:
         told += f", {unchecked} could not be checked"
-    end = {"lost": "its producer was lost", "live": "still running"}.get(
-        report.state, f"ended {report.outcome or 'without an outcome'}"
-    )
+    end = _ENDS.get(report.state, f"ended {report.outcome or 'without an outcome'}")
     lines = textwrap.wrap(
         f"{report.name}: {told}. {_counted(report.events, 'event')} of {report.producer}, {end}.",
         width,

@@ -41,7 +41,7 @@ class StreamChecks:
         sequence = event.sequence
         if sequence == self._last[stream] + 1:
             self._last[stream] = sequence
-        else:
+        elif kind != "recording_gap" or sequence != 0:  # the journal's own have no number
             self._jump(stream, event, ordinal, run)
         now = event.captured_at_monotonic
         if now < self._time:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.events import Event, RunInfo
-from engine.events.run_folder import RunFolder
+from engine.events.run_folder import JOURNAL, OUTPUT_LOG, RUN_JSON, RunFolder, segment_name
+from engine.events.safe_files import open_regular
 from replay.recording.reader import open_recording
 from replay.sources.base import BrokenLine, Feed, SourceError
 from replay.sources.open import Opened, open_source
@@ -59,7 +60,7 @@ def verify_recording(target: str | Path, canaries: Sequence[str] = ()) -> Verify
         ending = source.ending()
     finally:
         source.close()
-    verifier.finish(over=ending.state != "live")
+    verifier.finish(over=ending.state in ("ended", "lost"))
     _search(search, opened)
     run_id, name, producer, version, start = head_of(verifier.run if begun else None, opened.title)
     checks = results(verifier.book)
@@ -124,7 +125,7 @@ class _Source:
 
     def ending(self) -> Ending:
         if self._feed is not None:
-            known = {"ended": "ended", "lost": "lost"}
+            known = {"ended": "ended", "lost": "lost", "unknown": "unknown"}
             return Ending(known.get(self._feed.liveness, "live"), self._feed.outcome)
         assert self._reader is not None
         status = self._reader.status()
@@ -162,11 +163,11 @@ def _search(search: ContentSearch, opened: Opened) -> None:
     place = opened.place
     if place is None or not place.is_dir():
         if place is not None and place != opened.recording:
-            search.in_file(place, place.name)
+            search.in_file(open_regular(place), place.name)
         return
     folder = RunFolder(place)
-    files = [folder.run_json, folder.output_log]
-    files += [folder.segment(number) for number in folder.segment_numbers()]
-    for path in files:
-        if path.is_file():
-            search.in_file(path, str(path.relative_to(place)))
+    for name in (RUN_JSON, OUTPUT_LOG):
+        if folder.has(name):
+            search.in_file(open_regular(name, dir_fd=folder.fd), name)
+    for number in folder.segment_numbers():
+        search.in_file(folder.open_segment(number), f"{JOURNAL}/{segment_name(number)}")

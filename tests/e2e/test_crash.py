@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -163,3 +164,53 @@ def test_console_killed(tmp_path: Path) -> None:
         for module in ("console.cli.engine_process", "replay.recording.recorder"):
             for pid in processes_of(out, module):
                 os.kill(pid, signal.SIGKILL)
+
+
+def test_a_run_folder_renamed_in_mid_run(
+    running: tuple[Path, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """Engine, recorder, command and a console go on in it; a new folder is none of theirs."""
+    out, command = running
+    with Terminal([HEADGATE, "watch", out], cwd=tmp_path, env=environment(tmp_path)) as terminal:
+        terminal.wait_for("LIVE")
+        moved = out.rename(tmp_path / "moved")
+        out.mkdir()
+        written = len(journal_events(moved))
+        wait_for(lambda: len(journal_events(moved)) > written, "events in the moved folder")
+        shown = headgate("watch", moved, "--once", cwd=tmp_path)
+        assert "live" in shown.stdout
+        asked = headgate("sql", moved, "select verdict from stalls", "--csv", cwd=tmp_path)
+        assert asked.returncode == 0, asked.stderr
+        assert "producer_gone" not in asked.stdout
+        listed = json.loads(headgate("runs", "--json", cwd=tmp_path).stdout)
+        assert [(run["state"], run["folder"]) for run in listed] == [("running", str(moved))]
+        command.send_signal(signal.SIGTERM)
+        assert command.wait(timeout=90) in (130, 143)
+        terminal.wait_for("ENDED", seconds=60)
+        terminal.send("q")
+        assert terminal.wait_exit() == 0
+    record = json.loads((moved / "run.json").read_text())
+    assert (record["state"], record["outcome"]) == ("complete", "cancelled")
+    assert not (moved / "journal").exists()
+    low, high, count, distinct = ordinals(moved / "recording.duckdb")
+    assert low == 1
+    assert high == count == distinct > written
+    assert not list(out.iterdir())
+
+
+def test_a_copy_of_a_live_folder_is_no_lost_run(
+    running: tuple[Path, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    out, _ = running
+    copy = Path(shutil.copytree(out, tmp_path / "copy"))
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    for command in (("watch", copy, "--once"), ("why", copy), ("verify", copy)):
+        shown = headgate(*command, cwd=tmp_path)
+        assert shown.returncode == 0, shown
+        assert "lost" not in shown.stdout.lower()
+        assert "producer gone" not in shown.stdout
+    told = " ".join(headgate("watch", copy, "--once", cwd=tmp_path).stdout.split())
+    assert "this is a copy of a run" in told
+    after = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    assert after == before
+    assert json.loads((copy / "run.json").read_text())["state"] == "running"

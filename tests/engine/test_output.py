@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,40 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="can't write into"):
         writer.write(0, [{"a": 1}])
     assert [p.name for p in blocked.parent.iterdir()] == [blocked.name]
+
+
+def test_a_folder_renamed_in_mid_run_takes_its_rows_along(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    writer = RowGroupWriter(tmp_path / "run" / "dataset", ["a"])
+    writer.write(0, [{"a": 1}])
+    (tmp_path / "run").rename(tmp_path / "moved")
+    (tmp_path / "run" / "dataset").mkdir(parents=True)
+    writer.write(1, [{"a": 2}])
+    dataset = tmp_path / "moved" / "dataset"
+    assert pq.read_table(dataset / "row-group-000001.parquet").to_pylist() == [{"a": 2}]
+    assert len(list(dataset.iterdir())) == 2
+    assert not list((tmp_path / "run" / "dataset").iterdir())
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "link").symlink_to("theirs")
+    with pytest.raises(UserError, match="symbolic link"):
+        RowGroupWriter(tmp_path / "link", ["a"])
+    writer = RowGroupWriter(tmp_path / "dataset", ["a"])
+    for name in ("row-group-000000.parquet", "row-group-000000.parquet.tmp"):
+        (tmp_path / "dataset" / name).symlink_to(tmp_path / "precious")
+    path = writer.write(0, [{"a": 1}])
+    assert not path.is_symlink()
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_rows_are_for_their_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        path = RowGroupWriter(tmp_path / "dataset", ["a"]).write(0, [{"a": 1}])
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700

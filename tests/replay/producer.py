@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.events import Event, JournalEnd, JournalHeader, JournalLine, RunInfo, encode_lines
-from engine.events.run_folder import ProducerLock, RunFolder, RunRecord, write_record
+from engine.events.producer_lock import ProducerLock
+from engine.events.run_folder import RunFolder, RunRecord, write_record
+
+
+def leave_lock(folder: RunFolder) -> None:
+    """As a producer leaves it that has lived and is gone: what proves its death."""
+    with ProducerLock(folder.lock):
+        pass
 
 
 class Producer:

@@ -6,6 +6,7 @@ import ast
 import errno
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,8 @@ from hypothesis import strategies as st
 
 from console.cli.exec_control import BOOTSTRAP, ExecControl
 from engine.events import Event, RunInfo, SchedulerEvent
-from engine.events.run_folder import RunFolder, list_runs, read_record
+from engine.events.run_folder import RunFolder, read_record
+from engine.events.run_index import list_runs
 from replay.reducer import begin, reduce
 from replay.sources.foreign_journal import open_journal
 from tests.fixtures.data_designer_format import lines
@@ -113,6 +115,40 @@ def test_a_run_is_there_at_one_instant_and_its_end_frees_it(tmp_path: Path) -> N
     assert (record.state, record.outcome, record.message) == ("ended", "failed", "ValueError")
     events, outcome = read(folder.path)
     assert (sequences(events), outcome) == ([1, 2], "failed")
+
+
+def test_a_folder_renamed_in_mid_run_takes_the_journal_along(tmp_path: Path) -> None:
+    journal = journal_at(tmp_path / "run", segment_bytes=10_000)
+    journal.append([line(1)])
+    (tmp_path / "run").rename(tmp_path / "moved")
+    (tmp_path / "run").mkdir()
+    for number in range(2, 101):
+        journal.append([line(number, padding=300)])
+    folder = RunFolder(tmp_path / "moved")
+    assert folder.producer == "alive"
+    journal.end("success", "", 100, 0)
+    assert RunFolder(tmp_path / "moved").producer == "dead"
+    assert len(folder.segment_numbers()) > 1
+    record = read_record(folder)
+    assert record is not None
+    assert record.state == "ended"
+    assert sequences(read(folder.path)[0]) == list(range(1, 101))
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_run_is_for_its_owner_alone_and_a_copy_of_it_proves_nothing(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        journal = journal_at(tmp_path / "run")
+        journal.append([line(1)])
+    finally:
+        os.umask(before)
+    for path in [tmp_path / "run", *(tmp_path / "run").rglob("*")]:
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    assert RunFolder(tmp_path / "copy").doubt == "copy"
+    journal.abandon()
+    assert RunFolder(tmp_path / "copy").doubt == "copy"
 
 
 def test_a_folder_in_use_is_passed_over(tmp_path: Path) -> None:
@@ -206,7 +242,7 @@ def is_request(fields: dict[str, Any]) -> bool:
 def recorded() -> dict[str, list[Event]]:
     """Events of each run, by its name."""
     found = {}
-    for path, record in list_runs():
+    for _, _, _, path, _, record in list_runs():
         assert record is not None
         found[record.name] = read(path)[0]
     return found

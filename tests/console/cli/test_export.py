@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import stat
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -165,3 +167,33 @@ def test_a_failure_leaves_no_file(
     assert export("--format", "perfetto") == 2
     assert "No space left on device" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("kind", ["device", "fifo", "link to a device", "link", "broken link"])
+@pytest.mark.parametrize("form", ["jsonl", "markdown", "csv"])
+def test_force_never_replaces_what_is_no_regular_file(
+    lines: Path, capsys: pytest.CaptureFixture[str], kind: str, form: str
+) -> None:
+    place = Path("out.csv" if form == "csv" else "out")
+    device = place.with_name("own-device")
+    if kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "link":
+        Path("theirs").write_text("theirs")
+        place.symlink_to("theirs")
+    elif kind == "broken link":
+        place.symlink_to("nowhere")
+    else:
+        try:
+            os.mknod(device, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+        except PermissionError:
+            pytest.skip("needs the right to make a device")
+        device.rename(place) if kind == "device" else place.symlink_to(device)
+    before = os.lstat(place)
+    table = ["--table", "run"] if form == "csv" else []
+    assert export("--format", form, "--out", str(place), "--force", *table) == 2
+    told = capsys.readouterr().err
+    assert "never replaced" in told
+    after = os.lstat(place)
+    assert (before.st_ino, before.st_mode) == (after.st_ino, after.st_mode)
+    assert not Path("theirs").exists() or Path("theirs").read_text() == "theirs"

@@ -314,3 +314,21 @@ def test_a_real_limit_of_the_system_sheds_without_an_exception(tmp_path: Path) -
     gaps = [e for e in events(folder) if e.event_kind == "recording_gap"]
     assert [g.diagnostics["cause"] for g in gaps] == ["disk_full"]
     assert covered(events(folder)) == list(range(1, 101))
+
+
+def test_a_folder_renamed_in_mid_run_takes_the_journal_along(tmp_path: Path) -> None:
+    asked: list[str] = []
+    folder, writer = writer_in(tmp_path, Disk(), asked=asked, segment_bytes=1_000)
+    writer.write_events([SchedulerEvent("selected", 1.0, 1)])
+    (tmp_path / "run").rename(tmp_path / "moved")
+    stranger = RunFolder.create(tmp_path / "run")
+    number = 2
+    while not asked:
+        writer.write_events([SchedulerEvent("selected", 1.0, number)])
+        number += 1
+    writer.write_events([keyframe(number)])
+    assert writer.close(JournalEnd("success", 9.0, number, 0))
+    assert folder.segment_numbers() == [1, 2]
+    moved = RunFolder(tmp_path / "moved")
+    assert [one.sequence for n in (1, 2) for one in events(moved, n)] == list(range(1, number + 1))
+    assert stranger.segment_numbers() == []

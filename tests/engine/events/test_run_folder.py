@@ -5,25 +5,26 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from engine.errors import UserError
+from engine.events.producer_lock import ProducerLock
 from engine.events.run_folder import (
-    ProducerLock,
     RunFolder,
     RunRecord,
     installed_versions,
-    list_runs,
     read_record,
-    register,
     write_record,
 )
 
 HOLD = """
 import sys
 from pathlib import Path
-from engine.events.run_folder import ProducerLock
+from typing import Any
+from engine.events.producer_lock import ProducerLock
 lock = ProducerLock(Path(sys.argv[1]))
 lock.acquire()
 print("held", flush=True)
@@ -82,7 +83,7 @@ def test_the_record_is_replaced_whole(tmp_path: Path) -> None:
     folder.run_json.write_text("{torn")
     assert read_record(folder) is None
     folder.run_json.write_text('{"run_id":"r1","name":"demo","state":"ended","wall_start":1e300}')
-    assert read_record(folder) is None
+    assert read_record(folder) == RunRecord("r1", "demo", "ended")
 
 
 def test_the_lock_tells_whether_its_holder_lives(tmp_path: Path) -> None:
@@ -111,7 +112,8 @@ def test_the_lock_tells_whether_its_holder_lives(tmp_path: Path) -> None:
 def test_looking_at_a_lock_never_keeps_its_owner_out(tmp_path: Path) -> None:
     path = tmp_path / "run.lock"
     look = (
-        "import sys\nfrom pathlib import Path\nfrom engine.events.run_folder import ProducerLock\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from engine.events.producer_lock import ProducerLock\n"
         "print('looking', flush=True)\nwhile True: ProducerLock.held(Path(sys.argv[1]))\n"
     )
     looker = subprocess.Popen([sys.executable, "-c", look, str(path)], stdout=subprocess.PIPE)
@@ -128,29 +130,83 @@ def test_looking_at_a_lock_never_keeps_its_owner_out(tmp_path: Path) -> None:
             looker.wait()
 
 
-def test_runs_are_listed_newest_first_and_stale_pointers_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HEADGATE_HOME", str(tmp_path / "home"))
-    assert list_runs() == []
-    folders = [RunFolder.create(tmp_path / name) for name in ("old", "new", "gone")]
-    for age, folder in enumerate(folders):
-        write_record(folder, RunRecord(folder.path.name, "demo", "running", wall_start=100.0 + age))
-        register(folder)
-        register(folder)
-    folders[2].journal.rmdir()
-    folders[2].run_json.unlink()
-    folders[2].path.rmdir()
-    listed = list_runs()
-    assert [path for path, _ in listed] == [folders[1].path, folders[0].path]
-    assert [record.run_id for _, record in listed if record] == ["new", "old"]
-    assert len(list((tmp_path / "home" / "runs").iterdir())) == 2
+def test_a_folder_is_the_same_whatever_it_is_renamed_to(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    write_record(folder, RunRecord("r1", "demo", "running"))
+    folder.path.rename(tmp_path / "moved")
+    other = RunFolder.create(tmp_path / "run")
+    assert folder.path == tmp_path / "moved"
+    write_record(folder, RunRecord("r1", "demo", "ended"))
+    os.close(folder.create_segment(1))
+    os.close(folder.open_log())
+    assert read_record(RunFolder(tmp_path / "moved")) == RunRecord("r1", "demo", "ended")
+    assert folder.segment_numbers() == [1]
+    assert sorted(path.name for path in (tmp_path / "moved").iterdir()) == [
+        "journal",
+        "output.log",
+        "run.json",
+    ]
+    assert [path.name for path in other.path.iterdir()] == ["journal"]
+    assert not folder.is_same_as(other)
 
 
-def test_a_home_that_cannot_be_written_stops_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("umask", [0, 0o077, 0o022])
+def test_a_folder_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        folder = RunFolder.create(tmp_path / "run")
+        write_record(folder, RunRecord("r1", "demo", "running"))
+        os.close(folder.create_segment(1))
+        os.close(folder.open_log())
+        with folder.producer_lock():
+            pass
+    finally:
+        os.umask(before)
+    for path in [folder.path, *folder.path.rglob("*")]:
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
+
+
+@pytest.mark.parametrize(
+    ("facts", "read"),
+    [
+        ('"schema_version":null', {}),
+        ('"schema_version":"two"', {}),
+        ('"wall_start":NaN,"records":3', {"records": 3}),
+        ('"wall_start":-Infinity,"wall_end":1e308', {}),
+        ('"wall_start":1e999', {}),
+        ('"rows_done":"many","outcome":"failed"', {"outcome": "failed"}),
+        ('"outcome":7,"message":null,"versions":[],"capacity_plan":1', {}),
+        ('"wall_start":' + "9" * 400, {}),
+    ],
+)
+def test_a_record_with_a_fact_of_no_use_still_says_which_run_it_is(
+    tmp_path: Path, facts: str, read: dict[str, Any]
 ) -> None:
-    (tmp_path / "file").write_text("x")
-    monkeypatch.setenv("HEADGATE_HOME", str(tmp_path / "file"))
-    register(RunFolder.create(tmp_path / "run"))
-    assert list_runs() == []
+    folder = RunFolder.create(tmp_path / "run")
+    folder.run_json.write_text(f'{{"run_id":"r1","name":"demo","state":"ended",{facts}}}')
+    expected = msgspec.structs.replace(RunRecord("r1", "demo", "ended"), **read)
+    assert read_record(folder) == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"[" * 5_000,
+        b'{"run_id":"r1","name":"demo","state":"ended","capacity_plan":' + b'{"a":' * 5_000,
+        b'{"run_id":"r1","name":"demo","state":"ended","capacity_plan":'
+        + b'{"a":' * 5_000
+        + b"1"
+        + b"}" * 5_001,
+        b"[1]",
+        b"null",
+        b"\xff\xfe",
+        b'{"run_id":null,"name":"demo","state":"ended"}',
+        b'{"run_id":"r1","name":"demo","state":"somehow"}',
+        b'{"run_id":' + b"9" * 10_000 + b"}",
+        b" " * (2 << 20),
+    ],
+)
+def test_a_record_that_is_none_is_no_failure(tmp_path: Path, written: bytes) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    folder.run_json.write_bytes(written)
+    assert read_record(folder) is None

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,8 @@ from engine.events import Event, JournalEnd, JournalHeader, JournalLine, RunInfo
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay.fold import Fold, FoldOutput
 from replay.recording.reader import RecordingReader
+from tests.replay.producer import leave_lock
+from tests.replay.recording.processes import Processes
 
 WriteJournal = Callable[..., RunFolder]
 Derived = Callable[[RunInfo, Sequence[Event]], FoldOutput]
@@ -32,9 +34,20 @@ def write_journal(tmp_path: Path) -> WriteJournal:
             if ended and number == segments:
                 lines.append(JournalEnd("success", events[-1].captured_at_monotonic, 0, 0))
             folder.segment(number).write_bytes(encode_lines(lines))
+        leave_lock(folder)
         return folder
 
     return write
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    found = Processes()
+    yield found
+    for process in found.started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
 
 
 @pytest.fixture

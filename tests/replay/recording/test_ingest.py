@@ -16,7 +16,7 @@ from engine.events import (
     RuntimeCorrelation,
     SchedulerEvent,
 )
-from engine.events.run_folder import RunFolder
+from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay import reducer
 from replay.fold import FoldOutput
 from replay.recording.ingest import Ingest
@@ -292,6 +292,7 @@ def test_broken_lines_are_kept_beside_the_events(play: Play, write_journal: Writ
 
 def test_a_run_that_wrote_nothing_makes_an_empty_recording(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run")
+    write_record(folder, RunRecord("r1", "demo", "ended", "failed"))
     ingest = Ingest(JournalFeed(folder), folder.recording)
     assert ingest.step() == 0
     ingest.finish()

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from engine.events import Event, JournalEnd, JournalHeader, RunInfo, encode_lines
-from engine.events.run_folder import ProducerLock, RunFolder, RunRecord, write_record
+from engine.events.producer_lock import ProducerLock
+from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay.fold import Fold
 from replay.sources.foreign_journal import ForeignJournalFeed, open_journal
 from tests.fixtures.data_designer_format import lines as simulated

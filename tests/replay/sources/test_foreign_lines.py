@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from engine.events import Event, JournalEnd, JournalHeader, RunInfo, encode_lines
-from engine.events.run_folder import ProducerLock, RunFolder, RunRecord, write_record
+from engine.events.producer_lock import ProducerLock
+from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay.sources.base import SourceError
 from replay.sources.foreign_journal import ForeignJournalFeed, open_journal
 from replay.sources.journal import JournalFeed
 from replay.sources.json_lines import JsonLinesFeed
 from tests.fixtures.data_designer_format import generate, lines
+from tests.replay.producer import leave_lock
 
 STREAM = lines(storm=True, rows=4)
 FIRST_TIME = STREAM[0]["captured_at_monotonic"]
@@ -48,6 +50,7 @@ def append(folder: RunFolder, data: bytes, segment: int = 1) -> None:
 def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder.create(tmp_path / "run")
     write_record(folder, RunRecord(RUN.run_id, "demo", "running", producer="data_designer"))
+    leave_lock(folder)
     return folder
 
 

@@ -20,9 +20,11 @@ from engine.events import (
     SchedulerEvent,
     encode_lines,
 )
-from engine.events.run_folder import ProducerLock, RunFolder, RunRecord, write_record
+from engine.events.producer_lock import ProducerLock
+from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay.sources.base import SourceError
 from replay.sources.journal import JournalFeed
+from tests.replay.producer import leave_lock
 
 RUN = RunInfo("r1", "demo")
 PRODUCER = """
@@ -30,7 +32,8 @@ import sys, time
 from pathlib import Path
 from engine.events import RunInfo, SchedulerEvent
 from engine.events.journal import JournalWriter
-from engine.events.run_folder import ProducerLock, RunFolder, RunRecord, write_record
+from engine.events.producer_lock import ProducerLock
+from engine.events.run_folder import RunFolder, RunRecord, write_record
 folder = RunFolder.create(Path(sys.argv[1]))
 ProducerLock(folder.lock).acquire()
 write_record(folder, RunRecord("r1", "demo", "running"))
@@ -68,6 +71,7 @@ def append_bytes(folder: RunFolder, segment: int, data: bytes) -> None:
 def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder.create(tmp_path / "run")
     write_record(folder, RunRecord("r1", "demo", "running"))
+    leave_lock(folder)
     return folder
 
 
@@ -335,6 +339,7 @@ def test_a_full_disk_is_told_of_a_lost_run(
     monkeypatch.setattr("engine.events.run_folder.shutil.disk_usage", lambda _: usage)
     folder = RunFolder.create(tmp_path / "run")
     write_record(folder, RunRecord("r1", "demo", "running"))
+    leave_lock(folder)
     append(folder, 1, [JournalHeader(RUN, 1, 1), event(1)])
     feed = JournalFeed(folder)
     feed.poll()

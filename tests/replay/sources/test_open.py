@@ -17,19 +17,15 @@ from engine.events import (
     SchedulerEvent,
     encode_lines,
 )
-from engine.events.run_folder import (
-    ProducerLock,
-    RunFolder,
-    RunRecord,
-    read_record,
-    register,
-    write_record,
-)
+from engine.events.producer_lock import ProducerLock
+from engine.events.run_folder import RunFolder, RunRecord, read_record, write_record
+from engine.events.run_index import register
 from replay.sources.base import SourceError
 from replay.sources.journal import JournalFeed
 from replay.sources.json_lines import JsonLinesFeed
 from replay.sources.open import Opened, open_source
 from tests.fixtures.data_designer_format import generate
+from tests.replay.producer import leave_lock
 
 HOUR_AGO = time.time() - 3600
 
@@ -57,6 +53,7 @@ def make_run(path: Path, run_id: str = "r-12345678") -> RunFolder:
     lines: list[JournalLine] = [JournalHeader(run, 1, 1), *events, end]
     folder.segment(1).write_bytes(encode_lines(lines))
     write_record(folder, RunRecord(run_id, run.name, "ended"))
+    leave_lock(folder)
     return folder
 
 
@@ -181,8 +178,10 @@ def test_recording_alone_opens_under_any_name(tmp_path: Path) -> None:
 def test_run_is_found_by_its_id_or_the_beginning_of_it(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "r-12345678")
     other = make_run(tmp_path / "other", "r-12999999")
-    register(folder)
-    register(other)
+    for run in (folder, other):
+        record = read_record(run)
+        assert record is not None
+        register(run, record)
     for name in ("r-12345678", "r-123"):
         assert open_source(name).recording is not None
         assert open_source(name).title == "made up"
@@ -190,6 +189,26 @@ def test_run_is_found_by_its_id_or_the_beginning_of_it(tmp_path: Path) -> None:
         open_source("r-12")
     with pytest.raises(SourceError, match="no file, folder or run r-1"):
         open_source("r-1")
+
+
+def test_opening_a_moved_run_finds_it_again(tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    open_source(tmp_path / "run")
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    with pytest.raises(SourceError, match="is not there now"):
+        open_source("r-12345678")
+    open_source(moved)
+    assert open_source("r-12345678").place == moved
+
+
+def test_a_link_that_the_user_names_is_followed(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    open_source(folder.path)
+    (tmp_path / "link").symlink_to("run")
+    assert open_source(tmp_path / "link").title == "made up"
+    kept = folder.recording.rename(tmp_path / "kept.duckdb")
+    (tmp_path / "link.duckdb").symlink_to("kept.duckdb")
+    assert open_source(tmp_path / "link.duckdb").recording == kept
 
 
 # mistakes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import duckdb
@@ -131,7 +132,7 @@ def test_a_canary_on_the_edge_of_two_blocks_is_found(
     for before in range(40, 70):
         path.write_bytes(b"." * before + b"the canary" + b"." * 100)
         book = RuleBook()
-        ContentSearch(book, ["the canary"]).in_file(path, "output.log")
+        ContentSearch(book, ["the canary"]).in_file(os.open(path, os.O_RDONLY), "output.log")
         assert list(book.found["content"]) == ["canary 1 in output.log"]
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.events import Event, SchedulerEvent
+from engine.events import Event, JournalEnd, SchedulerEvent
+from engine.events.journal import JournalWriter
+from engine.events.run_folder import RunFolder
+from replay.sources.journal import JournalFeed
 from replay.verify.ids import IssuedIds
 from replay.verify.rules import RULES
 from replay.verify.verifier import Verifier, verify_events
@@ -254,6 +261,38 @@ def test_an_announced_gap_is_found_as_announced_and_nothing_is_concluded_across_
     assert what(verifier, "sequence") == {"request events are missing"}
     assert verifier.unproved > 0
     assert any("between a loss" in why for why in verifier.book.unchecked["task_leases"])
+
+
+def test_gaps_that_the_journal_tells_of_are_no_events_of_a_stream(tmp_path: Path) -> None:
+    """A disk that takes nothing for a while: the journal's own gap lines have no number."""
+    run, events = healthy()
+    folder = RunFolder.create(tmp_path / "run")
+    full = False
+
+    def write(descriptor: int, data: bytes) -> int:
+        if full:
+            raise OSError(errno.ENOSPC, "full")
+        return os.write(descriptor, data)
+
+    writer = JournalWriter(folder, run, loop=None, request_keyframe=lambda _: None, write=write)
+    for start in range(0, len(events), 50):
+        full = start in (200, 250, 600)
+        writer.write_events(events[start : start + 50])
+    full = False
+    assert writer.close(JournalEnd("success", events[-1].captured_at_monotonic, 0, 0))
+    assert writer.shed_events > 0
+    feed = JournalFeed(folder)
+    read = []
+    while batch := feed.poll().events:
+        read += batch
+    gaps = [event for event in read if event.event_kind == "recording_gap"]
+    assert len(gaps) >= 3
+    verifier = verify_events(run, read)
+    assert broken_rules(verifier) == {"sequence"}
+    assert what(verifier, "sequence") <= {
+        "request events are missing",
+        "scheduler events are missing",
+    }
 
 
 def _scheduler_renumbered(events: list[Event]) -> list[Event]:

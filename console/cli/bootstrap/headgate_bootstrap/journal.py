@@ -12,11 +12,14 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LINES_PER_WRITE = 4096
 _LONGEST_RETRY_SECONDS = 1.0
@@ -83,6 +86,7 @@ class RunJournal:
         self.shed_events = 0
         self.refusal = ""
         """Why lines were not taken, in words of the system; empty where all were."""
+        self._folder = -1
         self.path, self._lock, self._fd = self._claim(folders)
 
     def append(self, lines: list[Line]) -> None:
@@ -129,28 +133,36 @@ class RunJournal:
             "wall_end": time.time(),
         }
         with contextlib.suppress(OSError):
-            self._write_record(self.path)
+            self._write_record()
         self.abandon()
 
     def abandon(self) -> None:
         """Close everything and write nothing: of a run that belongs to another process."""
-        os.close(self._fd)
-        os.close(self._lock)
+        for descriptor in (self._fd, self._lock, self._folder):
+            os.close(descriptor)
 
     def _claim(self, folders: Callable[[int], str]) -> tuple[str, int, int]:
-        """Make the folder whole under another name first: it appears at one instant."""
+        """Make the folder whole under another name first: it appears at one instant.
+
+        It stays open: whatever it is renamed to, the run is written there. Nobody but its owner may
+        read it, whatever the umask.
+        """
         final = folders(1)
         parent = os.path.dirname(final)
         os.makedirs(parent, exist_ok=True)
         fresh = os.path.join(parent, f".{os.path.basename(final)}.{os.getpid()}")
-        os.makedirs(os.path.join(fresh, "journal"))
+        os.mkdir(fresh, 0o700)
         lock = fd = -1
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            lock = os.open(os.path.join(fresh, "run.lock"), flags, 0o644)
+            os.chmod(fresh, 0o700)
+            self._folder = os.open(fresh, _FOLDER)
+            os.mkdir("journal", 0o700, dir_fd=self._folder)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            lock = os.open("run.lock", flags, 0o600, dir_fd=self._folder)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._write_record(fresh)
-            fd = self._open_segment(fresh)
+            os.write(lock, _identity(lock))
+            self._write_record()
+            fd = self._open_segment()
             data = self._header_line()
             if os.write(fd, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), fresh)
@@ -165,23 +177,30 @@ class RunJournal:
                         raise
                     nth += 1
         except BaseException:
-            for opened in (lock, fd):
+            for opened in (lock, fd, self._folder):
                 if opened >= 0:
                     os.close(opened)
             shutil.rmtree(fresh, ignore_errors=True)
             raise
 
-    def _write_record(self, folder: str) -> None:
-        fresh = os.path.join(folder, f".run.json.{os.getpid()}")
-        with open(fresh, "w", encoding="utf-8") as file:
+    def _write_record(self) -> None:
+        fresh = f".run.json.{os.getpid()}"
+        folder = self._folder
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh, dir_fd=folder)
+        descriptor = os.open(fresh, _NEW, 0o600, dir_fd=folder)
+        with open(descriptor, "w", encoding="utf-8") as file:
             json.dump(self._record, file, indent=2)
             file.write("\n")
-        os.replace(fresh, os.path.join(folder, "run.json"))
+        os.replace(fresh, "run.json", src_dir_fd=folder, dst_dir_fd=folder)
 
-    def _open_segment(self, folder: str) -> int:
-        name = os.path.join(folder, "journal", f"{self._segment:06d}.jsonl")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        return os.open(name, flags, 0o644)
+    def _open_segment(self) -> int:
+        journal = os.open("journal", _FOLDER, dir_fd=self._folder)
+        try:
+            name = f"{self._segment:06d}.jsonl"
+            return os.open(name, _NEW | os.O_APPEND, 0o600, dir_fd=journal)
+        finally:
+            os.close(journal)
 
     def _header_line(self) -> bytes:
         place = {"segment": self._segment, "first_ordinal": self._written + 1}
@@ -230,7 +249,7 @@ class RunJournal:
     def _next_segment(self) -> None:
         self._segment += 1
         try:
-            fd = self._open_segment(self.path)
+            fd = self._open_segment()
         except OSError:
             self._segment -= 1
             raise
@@ -276,6 +295,16 @@ class RunJournal:
                     first = before[0] if before is not None else first
                 left[index] = gap_line(line.stream, first, line.number, cause, line.at)
         self._pending = left
+
+
+def _identity(lock: int) -> bytes:
+    """Which lock this is, as `engine/events/producer_lock.py` reads it: a copy is another one."""
+    boot = ""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
+        boot = file.read().strip()
+    status = os.fstat(lock)
+    facts = {"host": socket.gethostname(), "boot": boot}
+    return encode({**facts, "device": status.st_dev, "inode": status.st_ino})
 
 
 def gap_line(stream: str, first: int, last: int, cause: str, at: float) -> Line:

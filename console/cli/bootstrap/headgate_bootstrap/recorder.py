@@ -283,17 +283,21 @@ class Recorder:
             return path if nth == 1 else f"{path}-{nth}"
 
         journal = RunJournal(folders, {"run": run, "dialect": "data_designer"}, record)
-        self._register(run_id, journal.path)
+        self._register(run_id, name, journal.path)
         control.tell_run(run_id, journal.path)
         return journal
 
-    def _register(self, run_id: str, folder: str) -> None:
-        """Let `headgate runs` find it, also when the parent has gone."""
+    def _register(self, run_id: str, name: str, folder: str) -> None:
+        """Let `headgate runs` find it, also when the parent has gone.
+
+        A pointer is as `engine/events/run_index.py` writes it.
+        """
         try:
             os.makedirs(self._control.index, exist_ok=True)
             pointer = os.path.join(self._control.index, run_id)
-            with open(pointer, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(folder)
+            facts = {"run_id": run_id, "path": folder, "name": name}
+            with open(pointer, "wb") as file:
+                file.write(encode(facts))
         except OSError:
             return
 
