@@ -14,6 +14,8 @@ else:
 
 MAGIC_BYTES = 4
 """So many at the beginning of a file say how it is compressed."""
+COMPARED = 256
+"""Last bytes of a file that was read, by which it is known again."""
 _COMPRESSED_CHUNK = 64 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -86,6 +88,8 @@ class Decompressed:
         """Why nothing more can come of the file; empty while more may come."""
         self.torn = True
         """The data breaks off inside a frame: the last line need not be whole."""
+        self.last = b""
+        """The bytes before the position, the last so many."""
         self._file = file
         self._kind = kind
         self._new_frame: Callable[[], _Frame] = (
@@ -129,10 +133,6 @@ class Decompressed:
                 return plain[skipped:]
         return b""
 
-    def unchanged(self) -> bool:
-        """A file that was rewritten does not go on as a decoder expects: it need not be asked."""
-        return True
-
     def finish(self) -> None:
         """Nothing will be added to the file: what is not whole now is a problem."""
         if self.problem:
@@ -149,6 +149,7 @@ class Decompressed:
         fresh = self._file.read(size)
         self._fed_before = self._fed
         self._fed += len(fresh)
+        self.last = (self.last + fresh)[-COMPARED:]
         return fresh
 
     def _fail(self, error: Exception) -> None:
@@ -193,4 +194,5 @@ class Decompressed:
         self._file.seek(start)
         self._frame = self._new_frame()
         self._frame_start = self._fed = self._fed_before = start
+        self.last = b""
         self._begun_at = None

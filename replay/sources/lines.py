@@ -10,6 +10,7 @@ from typing import IO
 
 from replay.sources.base import BrokenLine
 from replay.sources.compressed import (
+    COMPARED,
     MAGIC_BYTES,
     Decompressed,
     compression_of,
@@ -20,8 +21,6 @@ from replay.sources.seen import SeenLines
 MAX_LINE = 8 * 1024 * 1024
 _CHUNK = 256 * 1024
 _BYTES_PER_READ = 16 * 1024 * 1024
-_COMPARED = 256
-"""Last bytes read, by which a file is known that was rewritten under the same name."""
 
 
 class LineReader:
@@ -134,15 +133,28 @@ class LineReader:
         """
         if self._content is None and self._file is not None:
             self._content = content_of(self._file, wait=self._growing)
-        if self._content is None or self._finished:
+        if self._content is None:
+            return b""
+        if self._growing and not self._unchanged(self._content):
+            return None
+        if self._finished:
             return b""
         try:
-            if self._growing and not self._content.unchanged():
-                return None
             return self._content.read(_CHUNK)
         except OSError as error:
             self._content.problem = f"the file can't be read any further: {error.strerror}"
         return b""
+
+    def _unchanged(self, content: _Plain | Decompressed) -> bool:
+        """False where the bytes before the position are others than those that were read."""
+        last = content.last
+        if self._file is None or not last:
+            return True
+        try:
+            now = os.pread(self._file.fileno(), len(last), content.position - len(last))
+        except OSError:
+            return True
+        return now == last or len(now) < len(last)
 
     def _split(self, chunk: bytes) -> None:
         if self._skipping:
@@ -236,20 +248,15 @@ class _Plain:
     def __init__(self, file: IO[bytes]) -> None:
         self.problem = ""
         self.position = 0
+        self.last = b""
         self._file = file
-        self._last = b""
 
     def read(self, size: int) -> bytes:
         chunk = self._file.read(size)
         self.position += len(chunk)
         if chunk:
-            self._last = chunk[-_COMPARED:]
+            self.last = chunk[-COMPARED:]
         return chunk
-
-    def unchanged(self) -> bool:
-        """False where the bytes before the position are others than those that were read."""
-        before = os.pread(self._file.fileno(), len(self._last), self.position - len(self._last))
-        return before == self._last or len(before) < len(self._last)
 
     def finish(self) -> None:
         return

@@ -107,8 +107,9 @@ def test_every_whole_line_before_a_cut_or_damage_is_read(tmp_path: Path, seed: i
         data[dice.randrange(20, len(data))] ^= 1 << dice.randrange(8)
     found, problems = read_all(written(tmp_path, bytes(data)))
     assert len(problems) == 1
-    whole = found[:-1] if "checksum" in problems[0] else found  # the last has no newline then
-    assert whole == possible(bytes(data))
+    whole = possible(bytes(data))
+    assert found[: len(whole)] == whole
+    assert len(found) - len(whole) <= ("checksum" in problems[0])  # a last one without newline
     assert f"{len(found):,} lines were read" in problems[0]
 
 
