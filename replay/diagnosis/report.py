@@ -96,6 +96,7 @@ def build_report(
     no such task.
     """
     run, status, bounds = reader.run(), reader.status(), reader.bounds()
+    lines = reader.broken_lines()
     start, end = window if window is not None else (bounds.t0, bounds.t1)
     if window is None:
         bin0, bin1 = 0, math.ceil(end - run.monotonic_start)
@@ -126,7 +127,8 @@ def build_report(
             if bounds.last_ordinal
             else 0,
             lost_events=lost,
-            broken_lines=len(reader.broken_lines()),
+            broken_lines=sum(line.skipped for line in lines),
+            mended_lines=sum(not line.skipped for line in lines),
             seconds=bounds.t1 - bounds.t0,
             began_monotonic=bounds.t0,
             began_at=run.wall_start + bounds.t0 - run.monotonic_start

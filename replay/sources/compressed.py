@@ -95,7 +95,7 @@ class Decompressed:
         self._new_frame: Callable[[], _Frame] = (
             _GzipMember if kind == "gzip" else zstd.ZstdDecompressor
         )
-        self._frame = self._new_frame()
+        self._frame: _Frame = self._new_frame()
         self._frame_start = 0
         self._fed = 0
         """Offset in the file behind what the decoders were fed with."""

@@ -12,9 +12,9 @@ from pathlib import Path
 from engine.events import Event, RunInfo
 from replay.sources.base import Batch, BrokenLine, Liveness
 from replay.sources.delivered import Delivered, position_of
-from replay.sources.dialects import BROKEN, WATERMARK, Dialect, dialect_of
+from replay.sources.dialects import BROKEN, WATERMARK, Dialect, dialect_of, problem_of
 from replay.sources.lines import LineReader, is_written
-from replay.sources.text import clean_line, clean_text
+from replay.sources.text import clean_text
 
 FOREIGN_NAME = "scheduler_events.jsonl"
 COMPRESSED_SUFFIXES = (".gz", ".zst")
@@ -22,7 +22,6 @@ COMPRESSED_SUFFIXES = (".gz", ".zst")
 SILENCE = 30.0
 WRITER_CHECK = 2.0
 SEARCH_EVERY = 0.5
-PROBLEM_LENGTH = 160
 
 
 class JsonLinesFeed:
@@ -185,18 +184,16 @@ class JsonLinesFeed:
         if self._resumed and not self._goes_on():
             self._read_anew()
             return
-        wrong: list[tuple[int, Exception]] = []
         first = 0
         while self._dialect is None and first < len(lines):
             number, line = lines[first]
             try:
-                self._dialect = dialect_of(clean_line(line), self.path, self._name)
+                self._dialect = dialect_of(line, self.path, self._name)
             except BROKEN as error:
-                wrong.append((number, error))
+                self._broken.append(BrokenLine(number, problem_of(error)))
                 first += 1
         if self._dialect is not None:
-            wrong += self._dialect.accept(lines[first:])
-        self._broken += [BrokenLine(number, problem_of(error)) for number, error in wrong]
+            self._broken += self._dialect.accept(lines[first:])
 
     def _goes_on(self) -> bool:
         """Does the file hold, as far as it was read again, what was read before?"""
@@ -283,12 +280,3 @@ def _name_of(path: Path) -> str:
     if path.name.startswith(FOREIGN_NAME):
         return path.resolve().parent.name
     return path.name.removesuffix(".gz").removesuffix(".zst").removesuffix(".jsonl")
-
-
-def problem_of(error: Exception) -> str:
-    """What is wrong with a line, for people."""
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    if isinstance(error, UnicodeDecodeError):
-        return "not UTF-8"
-    return clean_text(str(error)[:PROBLEM_LENGTH])
