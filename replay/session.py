@@ -71,7 +71,7 @@ class Session:
 
     @classmethod
     def open(cls, target: str | Path, *, growing: bool | None = None) -> Session:
-        """A run folder (live or finished), a recording, `.jsonl[.gz]`, or a run id.
+        """A run folder (live or finished), a recording, `.jsonl[.gz|.zst]`, or a run id.
 
         Raises `SourceError`. `growing` is for JSON Lines: may more be added? None finds out.
         """

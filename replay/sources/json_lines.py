@@ -28,8 +28,9 @@ class JsonLinesFeed:
     """A `Feed` of a file of JSON Lines, plain or compressed with gzip or Zstandard.
 
     `growing`: lines may still be added, by a writer that may not have begun; None means so unless
-    the name is that of a compressed file. A file that is not growing is read to its end of now. Where no end of the run stands in it, it is `live` as long
-    as a process has it open for writing, else `lost`.
+    the name is that of a compressed file. A file that is not growing is read to its end of now.
+    Where no end of the run stands in it, it is `live` as long as a process has it open for
+    writing, else `lost`.
     `search` finds the file where `path` is only a guess of where its writer will put it.
     """
 

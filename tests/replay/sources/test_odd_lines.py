@@ -21,8 +21,8 @@ YEAR = 366 * 86_400.0
 
 def own(value: str, at: str = "5.5", sequence: int = 2) -> bytes:
     return (
-        '{"stream":"scheduler","event_kind":"selected","captured_at_monotonic":%s,"sequence":%d,'
-        '"diagnostics":{"odd":%s}}' % (at, sequence, value)
+        '{"stream":"scheduler","event_kind":"selected",'
+        f'"captured_at_monotonic":{at},"sequence":{sequence},"diagnostics":{{"odd":{value}}}}}'
     ).encode()
 
 
