@@ -25,7 +25,8 @@ class View(NamedTuple):
     moment: str
     """The column whose time `utc_time` and `local_time` are."""
     sql: str
-    """Without those two. `{t0}` is the time of the first event, `{start}` the time at which bin 0 begins."""
+    """Without those two. `{t0}` is the time of the first event, `{start}` that at which bin 0
+    begins."""
 
 
 _GAP = """
