@@ -170,7 +170,7 @@ def test_a_compressed_file_is_followed_while_it_is_written(tmp_path: Path) -> No
     path = tmp_path / "run.jsonl.gz"
     reader = LineReader(path, growing=True, on_restart=lambda why: None)
     found: list[bytes] = []
-    with path.open("wb", buffering=0) as file, gzip.GzipFile(fileobj=file, mode="wb") as packed:
+    with gzip.open(path, "wb") as packed:
         for start in range(0, 600, 100):
             packed.write(b"\n".join(LINES[start : start + 100]) + b"\n")
             packed.flush()
