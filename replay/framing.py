@@ -257,6 +257,13 @@ def row_groups_copy(row_groups: RowGroups) -> RowGroups:
     return msgspec.structs.replace(row_groups, in_flight=list(row_groups.in_flight))
 
 
+def mended(lines: int) -> tuple[str, ...]:
+    """Of lines that were read although something in them was no JSON or no text."""
+    if not lines:
+        return ()
+    return (f"{_counted(lines, 'line', 'lines')} held NaN or broken text, read as null or U+FFFD.",)
+
+
 def notes(
     run: RunInfo, state: State, liveness: Liveness, complete: bool, broken: int, late: int
 ) -> tuple[str, ...]:

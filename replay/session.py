@@ -42,7 +42,7 @@ class Session:
         self._liveness: Liveness = "waiting"
         self._outcome: str | None = None
         self._complete = True
-        self._broken = 0
+        self._broken = self._mended = 0
         self._run: RunInfo | None = None
         self._first = self._last = 0
         self._t0 = self._t1 = 0.0
@@ -68,7 +68,7 @@ class Session:
 
     @classmethod
     def open(cls, target: str | Path, *, growing: bool | None = None) -> Session:
-        """A run folder (live or finished), a recording, `.jsonl[.gz]`, or a run id.
+        """A run folder (live or finished), a recording, `.jsonl[.gz|.zst]`, or a run id.
 
         Raises `SourceError`. `growing` is for JSON Lines: may more be added? None finds out.
         """
@@ -131,7 +131,7 @@ class Session:
             ingest.finish()
         changed = self._liveness != liveness or ingest.last_ordinal != events or ingest.finished
         if changed:
-            self._broken = len(self.reader.broken_lines())
+            self._count_lines()
             self._take_news(ingest)
         return changed
 
@@ -167,12 +167,17 @@ class Session:
         self._run = self.reader.run()
         self._sampler = Sampler(self._run.monotonic_start)
         self._blame_of = None
-        self._broken = len(self.reader.broken_lines())
+        self._count_lines()
         self._first, self._last = bounds.first_ordinal, bounds.last_ordinal
         self._t0, self._t1 = bounds.t0, bounds.t1
         self._walk = Walk(self.reader, self._first)
         if self._following:
             self._glue()
+
+    def _count_lines(self) -> None:
+        lines = self.reader.broken_lines()
+        self._broken = sum(line.skipped for line in lines)
+        self._mended = len(lines) - self._broken
 
     def _switch(self, feed: JournalFeed | ForeignJournalFeed) -> bool:
         """The recorder has it all, and the journal is gone: go on in its recording."""
@@ -322,6 +327,7 @@ class Session:
             events=self._events(want),
             notes=(
                 *framing.notes(run, state, self._liveness, self._complete, self._broken, late),
+                *framing.mended(self._mended),
                 *(feed.notes if feed is not None else ()),
             ),
             awaited=file.awaited if file is not None else "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from console.cli.exec_control import ExecControl, SeenRun
 
 WAIT_SECONDS = 0.05
+PIDS_SHOWN = 5
+CLEAR_ENVIRONMENT = frozenset({"sudo", "su", "doas", "runuser", "systemd-run"})
+"""Programs that by default run a command without what was in the environment."""
 
 
 @click.command(context_settings={"allow_interspersed_args": False}, options_metavar="[OPTIONS] --")
@@ -75,6 +79,7 @@ def exec(
                 return exits.OK
             watched.await_recorders(lambda: time.sleep(WAIT_SECONDS))
             watched.conclude(command)
+            goes_on = watched.some_go_on
             return code
         from console.cli.passthrough import PassThrough
 
@@ -126,7 +131,9 @@ class Watched:
 
     @property
     def some_go_on(self) -> bool:
-        return any(run.folder.producer_lives for run in self._control.runs)
+        """Is there somebody who may still need what the command was told?"""
+        live = any(run.folder.producer_lives for run in self._control.runs)
+        return live or bool(self._control.processes_left())
 
     def await_recorders(self, pause: Callable[[], object]) -> None:
         try:
@@ -198,10 +205,21 @@ def epilogue(control: ExecControl, command: tuple[str, ...]) -> list[str]:
         )
     if control.runs or control.warnings:
         return sentences
+    left = control.processes_left()
+    if left:
+        goes_on, its = ("a process", "it begins") if len(left) == 1 else ("processes", "they begin")
+        pids = ", ".join(map(str, left[:PIDS_SHOWN])) + (", …" if len(left) > PIDS_SHOWN else "")
+        return [
+            f"nothing is recorded yet: {goes_on} of the command still runs (pid {pids}); a run that"
+            f" {its} is recorded, and then in: {own_name()} runs"
+        ]
     if control.used:
         return ["Data Designer was imported, but made no run: nothing was recorded"]
     if control.loaded:
-        return ["no Data Designer run was seen: nothing was recorded"]
+        return [
+            "no Data Designer run was seen: nothing was recorded; a Python that was started with a"
+            " cleared environment could not be watched"
+        ]
     if control.too_old is not None:
         return [f"Python {control.too_old} is too old for headgate exec, which needs 3.10 or newer"]
     options = isolating(command)
@@ -210,10 +228,28 @@ def epilogue(control: ExecControl, command: tuple[str, ...]) -> list[str]:
             f"nothing was recorded: under {options} Python does not load what headgate puts on "
             "PYTHONPATH; run it without"
         ]
+    if clears_environment(command):
+        return [
+            "nothing was recorded: the environment was cleared, and with it what headgate put there"
+            f" for Python; run it without: {command[0]}"
+        ]
     return [
-        "nothing was recorded: the command started no Python that minds PYTHONPATH; "
+        "nothing was recorded: the command started no Python that loaded what headgate puts on "
+        "PYTHONPATH (none was started, or its environment was cleared); "
         "run: headgate exec -- python script.py"
     ]
+
+
+def clears_environment(command: tuple[str, ...]) -> bool:
+    """Does the command line itself say so?"""
+    program = Path(command[0]).name
+    if program in CLEAR_ENVIRONMENT:
+        return True
+    options = itertools.takewhile(lambda word: word.startswith("-"), command[1:])
+    return program == "env" and any(
+        word in ("-", "--ignore-environment") or (word[:2] != "--" and "i" in word)
+        for word in options
+    )
 
 
 def isolating(command: tuple[str, ...]) -> str:

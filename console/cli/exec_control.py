@@ -108,12 +108,32 @@ class ExecControl:
         """The version of a Python that the bootstrap does not support."""
         return self._text("too-old") if (self.path / "too-old").exists() else None
 
+    def processes_left(self) -> list[int]:
+        """Ids of the processes that still have the environment of the command.
+
+        Where there is no `/proc`, and of those that cleared their environment, nothing is known.
+        """
+        mark = os.fsencode(f"{VARIABLE}={self.path}")
+        try:
+            names = os.listdir("/proc")
+        except OSError:
+            return []
+        return sorted(int(name) for name in names if name.isdecimal() and _has(name, mark))
+
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _text(self, name: str) -> str:
         path = self.path / name
         return path.read_text(encoding="utf-8", errors="surrogateescape")
+
+
+def _has(process: str, variable: bytes) -> bool:
+    try:
+        environment = Path("/proc", process, "environ").read_bytes()
+    except OSError:  # it is over, or another user's
+        return False
+    return variable in environment.split(b"\0")
 
 
 def check_free(path: Path) -> None:

@@ -30,7 +30,7 @@ COMMANDS = {
         "Run a Data Designer script unchanged, and record and watch its runs.",
     ),
     "watch": ("console.cli.view", "Watch a live run, or a scheduler_events.jsonl that grows."),
-    "replay": ("console.cli.view", "Replay a recording: run folder, .duckdb, .jsonl or .jsonl.gz."),
+    "replay": ("console.cli.view", "Replay a recording: run folder, .duckdb, .jsonl, .gz or .zst."),
     "why": ("console.cli.why", "Say why a recorded run stood still, with proof."),
     "sql": ("console.cli.sql", "Ask a recording in SQL, read-only; --views says what there is."),
     "export": (

@@ -32,7 +32,8 @@ def watch(target: str, headless: bool, once: bool, ascii_only: bool) -> int:
 @once_option
 @ascii_option
 def replay(recording: str, headless: bool, once: bool, ascii_only: bool) -> int:
-    """Replay RECORDING: a run folder, a .duckdb, or JSON Lines (.jsonl, .jsonl.gz)."""
+    """Replay RECORDING: a run folder, a .duckdb, or JSON Lines (.jsonl, also
+    compressed as .gz or .zst)."""
     return view(recording, headless, once, ascii_only, growing=False)
 
 

@@ -20,7 +20,7 @@ from replay.diagnosis.memory import DIAGNOSIS_VERSION, Memory
 from replay.diagnosis.observe import REQUEST_FACTS, SCHEDULER_FACTS, touch_resource
 from replay.diagnosis.stalls import Stalls
 from replay.diagnosis.turning import fire
-from replay.diagnosis.verdicts import UNKNOWN
+from replay.diagnosis.verdicts import UNKNOWN, advice
 from replay.rows import BlameRow, VerdictRow
 from replay.state import State
 
@@ -240,7 +240,10 @@ class Diagnosis:
             ("event_loop_lag", ""),
             begin,
             now,
-            {"open_tasks": len(state.tasks)},
+            {
+                "open_tasks": len(state.tasks),
+                "advice": advice("event_loop_lag", run=self._run),
+            },
             [before, ordinal],
         )
         memory.heartbeat_due = None

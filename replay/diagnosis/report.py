@@ -96,6 +96,7 @@ def build_report(
     no such task.
     """
     run, status, bounds = reader.run(), reader.status(), reader.bounds()
+    lines = reader.broken_lines()
     start, end = window if window is not None else (bounds.t0, bounds.t1)
     if window is None:
         bin0, bin1 = 0, math.ceil(end - run.monotonic_start)
@@ -126,7 +127,8 @@ def build_report(
             if bounds.last_ordinal
             else 0,
             lost_events=lost,
-            broken_lines=len(reader.broken_lines()),
+            broken_lines=sum(line.skipped for line in lines),
+            mended_lines=sum(not line.skipped for line in lines),
             seconds=bounds.t1 - bounds.t0,
             began_monotonic=bounds.t0,
             began_at=run.wall_start + bounds.t0 - run.monotonic_start
@@ -137,24 +139,34 @@ def build_report(
         end=end - bounds.t0,
         blame_start=max(start if window is None else begin, bounds.t0) - bounds.t0,
         blame_end=min(end if window is None else begin + bin1 + 1 - bin0, bounds.t1) - bounds.t0,
-        run_blame=_lines(in_demand),
-        cell_blame=_lines(cell_shares(cell_rows)),
+        run_blame=_lines(run, in_demand),
+        cell_blame=_lines(run, cell_shares(cell_rows)),
         cell_blame_by_column=_by_column(run, cell_rows),
         verdicts=tuple(verdict_line(row, bounds.t0) for row in verdicts),
         lacks=run.lacks,
         run_blame_by_provider=_by_part(
-            (provider_of(row.resource) for row in run_rows), run_rows, run_shares
+            run,
+            (provider_of(row.resource) for row in run_rows),
+            run_rows,
+            run_shares,
         ),
         cell_blame_by_row_group=_by_part(
+            run,
             ("" if row.row_group is None else str(row.row_group) for row in cell_rows),
             cell_rows,
             cell_shares,
         ),
         cell_blame_by_group=_by_part(
-            (groups.get(row.column, "") for row in cell_rows), cell_rows, cell_shares
+            run,
+            (groups.get(row.column, "") for row in cell_rows),
+            cell_rows,
+            cell_shares,
         ),
         cell_blame_by_provider=_by_part(
-            (providers.get(row.column, "") for row in cell_rows), cell_rows, cell_shares
+            run,
+            (providers.get(row.column, "") for row in cell_rows),
+            cell_rows,
+            cell_shares,
         ),
         not_provable=not_provable(run),
         task=None
@@ -170,6 +182,7 @@ def _seconds_of(start: float, end: float) -> tuple[int, int]:
 
 
 def _by_part(
+    run: RunInfo,
     parts: Iterable[str],
     rows: list[BlameRow],
     shares: Callable[[list[BlameRow]], Sequence[Share]],
@@ -181,19 +194,21 @@ def _by_part(
             by_part.setdefault(part, []).append(row)
     names = sorted(by_part, key=lambda name: (int(name) if name.isdecimal() else 0, name))
     return tuple(
-        PartBlame(name, sum(row.seconds for row in by_part[name]), _lines(shares(by_part[name])))
+        PartBlame(
+            name, sum(row.seconds for row in by_part[name]), _lines(run, shares(by_part[name]))
+        )
         for name in names
     )
 
 
-def _lines(shares: Sequence[Share]) -> tuple[BlameLine, ...]:
+def _lines(run: RunInfo, shares: Sequence[Share]) -> tuple[BlameLine, ...]:
     return tuple(
         BlameLine(
             share.verdict,
             phrase(share.verdict),
             share.resource,
             share.fraction,
-            advice(share.verdict, share.resource or "") if share.verdict != WORKING else "",
+            advice(share.verdict, share.resource or "", run) if share.verdict != WORKING else "",
         )
         for share in shares
     )
@@ -209,7 +224,7 @@ def _by_column(run: RunInfo, rows: list[BlameRow]) -> tuple[ColumnBlame, ...]:
         ColumnBlame(
             name,
             sum(row.seconds for row in by_name[name]),
-            _lines(cell_shares(by_name[name])),
+            _lines(run, cell_shares(by_name[name])),
         )
         for name in names
     )

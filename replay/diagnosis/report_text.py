@@ -70,6 +70,10 @@ def headline(report: WhyReport) -> str:
         parts.append(f"{run.lost_events} lost")
     if run.broken_lines:
         parts.append(count_text(run.broken_lines, "unreadable line"))
+    if run.mended_lines:
+        parts.append(
+            f"{count_text(run.mended_lines, 'line')} read with NaN or broken text left out"
+        )
     return ", ".join(parts)
 
 

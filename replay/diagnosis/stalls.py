@@ -269,7 +269,7 @@ class Stalls(msgspec.Struct):
                 end,
                 sentence(verdict, about, detail.get("stalled_seconds", end - start), detail),
                 tuple(sorted({one for one in evidence if one > 0})),
-                {"also": {}, "holders": [], **detail, "advice": advice(verdict, about)},
+                {"also": {}, "holders": [], "advice": advice(verdict, about), **detail},
             )
         )
 

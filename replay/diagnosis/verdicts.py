@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from engine.events import RunInfo
+
 Blame = tuple[str, str]
 """A verdict (or `working`) and the label of the resource it is about ("" for none)."""
 
@@ -70,10 +72,6 @@ _ADVICE: dict[str, str] = {
         "This is a bug of the producer: report it with this recording. A restart gets the run"
         " going again."
     ),
-    "event_loop_lag": (
-        "Something synchronous ran on the event loop: make custom columns asynchronous, or have"
-        " their work done in a thread or a process."
-    ),
     "unsatisfiable": (
         "Raise the limit of the resource (max_in_flight_tasks for submission,"
         " max_parallel_requests for a model), or have the column ask for less."
@@ -130,8 +128,10 @@ def phrase(verdict: str) -> str:
     return PHRASES.get(verdict, verdict.replace("_", " "))
 
 
-def advice(verdict: str, resource: str = "") -> str:
-    """What the operator can change; empty where nothing needs changing."""
+def advice(verdict: str, resource: str = "", run: RunInfo | None = None) -> str:
+    """What the operator can change (in this run, if given); empty where nothing needs changing."""
+    if verdict == "event_loop_lag":
+        return _lag_advice(run)
     if verdict == "task_capacity" and resource.startswith(MODEL_SLOTS):
         model = resource.partition(":")[2]
         return (
@@ -139,6 +139,28 @@ def advice(verdict: str, resource: str = "") -> str:
             " sooner (see what their holders wait for)."
         )
     return _ADVICE.get(verdict, "")
+
+
+def _lag_advice(run: RunInfo | None) -> str:
+    """Custom columns are the usual cause, where there are any."""
+    held_up = "Something synchronous ran on the event loop"
+    columns = () if run is None else run.columns
+    custom = [column.name for column in columns if column.kind == "custom"]
+    if custom:
+        names = ", ".join(custom[:3]) + (", …" if len(custom) > 3 else "")
+        return (
+            f"{held_up}: make custom columns ({names}) asynchronous, or have their work done in a"
+            " thread or a process."
+        )
+    if run is not None and columns and run.producer == "headgate":
+        return (
+            f"{held_up}, and this run has no custom columns: look for what else held up its"
+            " process, such as a slow disk, a busy machine or one that was suspended."
+        )
+    return (
+        f"{held_up}. If a column runs code of yours (this stream does not say), make that"
+        " asynchronous, or have its work done in a thread or a process."
+    )
 
 
 def provider_of(resource: str) -> str:

@@ -26,6 +26,8 @@ class RunFacts(msgspec.Struct, frozen=True):
     """What the producer's monotonic clock said at time 0."""
     began_at: float | None = None
     """Unix seconds of time 0; None where the producer does not tell."""
+    mended_lines: int = 0
+    """Lines that were read but for a value that is no JSON or no text."""
 
 
 class BlameLine(msgspec.Struct, frozen=True):

@@ -8,12 +8,15 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
 from replay.sources.text import clean_text
 
 ROWS_AT_ONCE = 1_000
+_FORMULA_BEGINS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Of cells that spreadsheets run, in either width."""
 
 
 def plain(value: Any) -> Any:
@@ -42,16 +45,31 @@ def plain_text(value: Any) -> str:
     return clean_text(value if isinstance(value, str) else str(plain(value)))
 
 
-def csv_chunks(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """A header line, then a line for each row; null is empty."""
+def spreadsheet_text(value: Any) -> str:
+    """`plain_text` that a spreadsheet takes for text: an apostrophe stands before what it would
+    run as a formula. Numbers stay numbers."""
+    text = plain_text(value)
+    if isinstance(value, (int, float, Decimal)) or not text.lstrip().startswith(_FORMULA_BEGINS):
+        return text
+    return f"'{text}"
+
+
+def csv_chunks(
+    names: Sequence[str], rows: Iterable[Sequence[Any]], *, for_spreadsheet: bool = False
+) -> Iterator[str]:
+    """A header line, then a line for each row; null is empty.
+
+    `for_spreadsheet`: no cell begins as a formula does.
+    """
+    text = spreadsheet_text if for_spreadsheet else plain_text
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([clean_text(name) for name in names])
+    writer.writerow([text(name) for name in names])
     yield _taken(buffer)
     left = iter(rows)
     while chunk := list(islice(left, ROWS_AT_ONCE)):
         for row in chunk:
-            writer.writerow([None if value is None else plain_text(value) for value in row])
+            writer.writerow([None if value is None else text(value) for value in row])
         yield _taken(buffer)
 
 

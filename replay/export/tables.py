@@ -28,10 +28,13 @@ def write_parquet(asked: RecordingQuery, table: str, file: IO[bytes]) -> None:
             writer.write_batch(batch)
 
 
-def write_csv(asked: RecordingQuery, table: str, file: IO[bytes]) -> None:
-    """Text without control characters; a list is JSON."""
+def write_csv(
+    asked: RecordingQuery, table: str, file: IO[bytes], *, for_spreadsheet: bool = False
+) -> None:
+    """Text without control characters; a list is JSON. `for_spreadsheet` as for `csv_chunks`."""
     columns, rows = asked.run(_query(table))
-    for chunk in csv_chunks([column.name for column in columns], rows):
+    names = [column.name for column in columns]
+    for chunk in csv_chunks(names, rows, for_spreadsheet=for_spreadsheet):
         file.write(chunk.encode())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from replay.recording.reader import open_recording
-from replay.recording.views import GAP, RECORDING, RUN_COLUMNS, VIEWS, create_view
+from replay.recording.views import RECORDING, RUN_COLUMNS, VIEWS, create_macros, create_view
 from replay.sources.base import SourceError
 from replay.sources.text import clean_text
 
@@ -22,7 +23,10 @@ ROWS_AT_ONCE = 1_000
 BATCH_ROWS = 50_000
 
 _READS = frozenset({"SELECT", "EXPLAIN", "MULTI"})
-_RUN_TYPES = "VARCHAR VARCHAR VARCHAR VARCHAR DOUBLE DOUBLE DOUBLE BIGINT BIGINT BIGINT VARCHAR"
+_RUN_TYPES = (
+    "VARCHAR VARCHAR VARCHAR VARCHAR DOUBLE TIMESTAMP TIMESTAMP DOUBLE DOUBLE BIGINT BIGINT BIGINT"
+    " VARCHAR"
+)
 _NO_TABLE = re.compile(r"Table with name (.+?) does not exist")
 _DAMAGE = (
     duckdb.IOException,
@@ -59,12 +63,15 @@ class RecordingQuery:
         self._name = str(path)
         events = bounds.last_ordinal - bounds.first_ordinal + 1 if bounds.last_ordinal else 0
         wall = run.wall_start
+        began = None if wall is None else wall + bounds.t0 - run.monotonic_start
         facts = (
             run.run_id,
             run.name,
             run.producer,
             run.producer_version,
-            None if wall is None else wall + bounds.t0 - run.monotonic_start,
+            began,
+            None if began is None else datetime.fromtimestamp(began, UTC).replace(tzinfo=None),
+            None if began is None else datetime.fromtimestamp(began),
             bounds.t0,
             bounds.t1 - bounds.t0,
             events,
@@ -95,7 +102,8 @@ class RecordingQuery:
             )
             execute(f"CREATE TABLE run ({declared})")
             execute(f"INSERT INTO run VALUES ({', '.join('?' * len(facts))})", list(facts))
-            execute(GAP)
+            for macro in create_macros(began):
+                execute(macro)
             made = {view.name: view for view in VIEWS}
             for name in ("leases", *made.keys() - {"leases"}):  # tasks are asked of leases
                 execute(create_view(made[name], bounds.t0, run.monotonic_start))

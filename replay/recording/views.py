@@ -22,15 +22,24 @@ class View(NamedTuple):
     name: str
     holds: str
     columns: tuple[Column, ...]
+    moment: str
+    """The column whose time `utc_time` and `local_time` are."""
     sql: str
-    """`{t0}` is the time of the first event, `{start}` the time at which bin 0 begins."""
+    """Without those two. `{t0}` is the time of the first event, `{start}` that at which bin 0
+    begins."""
 
 
-GAP = """
+_GAP = """
     CREATE MACRO gap(begun, ended) AS
     CASE WHEN begun IS NOT NULL AND ended IS NOT NULL THEN greatest(0, ended - begun) END
 """
 """`greatest` passes over a null; a length whose end is not known is not known."""
+
+_UTC = "CREATE MACRO utc(seconds) AS make_timestamp({microseconds})"
+_LOCAL = """
+    CREATE MACRO local(seconds) AS
+    timezone(current_setting('TimeZone'), make_timestamptz({microseconds}))
+"""
 
 _AT = "s"
 _ID = ""
@@ -177,6 +186,14 @@ _EVENTS = """
     FROM recording.events
 """
 
+
+def _moments(column: str) -> tuple[Column, Column]:
+    return (
+        Column("utc_time", "UTC", f"{column} as a timestamp; null where not told"),
+        Column("local_time", "local", f"{column} in the time zone of the reader"),
+    )
+
+
 _ordinal = "ordinal of the event in the recording"
 _waits = (
     Column("request_wait", _AT, "waiting for request leases, as far as they came"),
@@ -211,7 +228,9 @@ VIEWS: tuple[View, ...] = (
             Column("requests", _N, "request attempts"),
             *_waits,
             Column("first_ordinal", _ID, f"of its first readiness: {_ordinal}"),
+            *_moments("ready_at"),
         ),
+        "ready_at",
         _TASKS,
     ),
     View(
@@ -235,7 +254,9 @@ VIEWS: tuple[View, ...] = (
             Column("held", _AT, "released_at - acquired_at"),
             Column("first_ordinal", _ID, f"its first event: {_ordinal}"),
             Column("last_ordinal", _ID, f"its last event: {_ordinal}"),
+            *_moments("wait_started_at"),
         ),
+        "wait_started_at",
         _REQUESTS,
     ),
     View(
@@ -266,7 +287,9 @@ VIEWS: tuple[View, ...] = (
             *_waits,
             Column("acquired_ordinal", _ID, _ordinal),
             Column("released_ordinal", _ID, _ordinal),
+            *_moments("acquired_at"),
         ),
+        "acquired_at",
         _LEASES,
     ),
     View(
@@ -284,7 +307,9 @@ VIEWS: tuple[View, ...] = (
             Column("cooling", "0 to 1", "part of the second in a cooldown"),
             Column("completed", _N, "calls that came back well"),
             Column("rate_limited", _N, "calls answered with 429"),
+            *_moments("t"),
         ),
+        "t",
         _CEILINGS,
     ),
     View(
@@ -303,7 +328,9 @@ VIEWS: tuple[View, ...] = (
             Column("detail", _ID, "holders, amounts and losing verdicts, as JSON"),
             Column("expected_release", _AT, "when it frees itself; null where that is not known"),
             Column("waiting", _N, "tasks and calls in line for it"),
+            *_moments("started_at"),
         ),
+        "started_at",
         _STALLS,
     ),
     View(
@@ -317,7 +344,9 @@ VIEWS: tuple[View, ...] = (
             Column("resource", _ID, "what the verdict is about; empty for none"),
             Column("verdict", _ID, "working, or why not"),
             Column("seconds", "cell-s, slot-s", "so many cells or slots times seconds"),
+            *_moments("t"),
         ),
+        "t",
         _BLAME,
     ),
     View(
@@ -336,7 +365,9 @@ VIEWS: tuple[View, ...] = (
             Column("mean", "as the series", "over the second (a count: its number)"),
             Column("last", "as the series", "at the end of the second"),
             Column("peak", "as the series", "most at once"),
+            *_moments("t"),
         ),
+        "t",
         _SERIES,
     ),
     View(
@@ -358,7 +389,9 @@ VIEWS: tuple[View, ...] = (
             Column("reason", _ID, "reason, result or outcome"),
             Column("diagnostics", _ID, "as JSON"),
             Column("snapshot", _ID, "as JSON"),
+            *_moments("t"),
         ),
+        "t",
         _EVENTS,
     ),
 )
@@ -369,6 +402,8 @@ RUN_COLUMNS: tuple[Column, ...] = (
     Column("producer", _ID, "headgate or data_designer"),
     Column("producer_version", _ID, "empty where not told"),
     Column("wall_start", "Unix s", "wall time of the first event; null where not told"),
+    Column("utc_time", "UTC", "the same as a timestamp"),
+    Column("local_time", "local", "the same in the time zone of the reader"),
     Column("monotonic_start", _AT, "the producer's clock at the first event"),
     Column("seconds", _AT, "from the first to the last event"),
     Column("events", _N, "in the recording"),
@@ -382,14 +417,31 @@ RUN_COLUMNS: tuple[Column, ...] = (
 
 UNITS = (
     "Times (s) are seconds since the first event of the run; waits and lengths are seconds, null "
-    "where an end is not known. An empty unit is a name, an id or text."
+    "where an end is not known. An empty unit is a name, an id or text. utc(t) and local(t) give "
+    "any time of a view as a timestamp; null where the producer did not tell the wall time."
 )
+
+
+def create_macros(began: float | None) -> tuple[str, ...]:
+    """The statements to be run before those of the views.
+
+    `began`: Unix seconds of the first event, None where the producer does not tell. `local` is
+    in the time zone of the process.
+    """
+    wall = "NULL::DOUBLE" if began is None else _literal(began)
+    microseconds = f"TRY_CAST(({wall} + seconds) * 1e6 AS BIGINT)"
+    return (
+        _GAP,
+        _UTC.format(microseconds=microseconds),
+        _LOCAL.format(microseconds=microseconds),
+    )
 
 
 def create_view(view: View, t0: float, start: float) -> str:
     """The statement that makes `view` in a database to which the recording is attached."""
     numbers = {"t0": _literal(t0), "start": _literal(start)}
-    return f'CREATE VIEW "{view.name}" AS {view.sql.format(**numbers)}'
+    both = f'utc("{view.moment}") AS utc_time, local("{view.moment}") AS local_time'
+    return f'CREATE VIEW "{view.name}" AS SELECT *, {both} FROM ({view.sql.format(**numbers)})'
 
 
 def _literal(seconds: float) -> str:

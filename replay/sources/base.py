@@ -30,11 +30,20 @@ class SourceError(Exception):
         self.exit_code = exit_code
 
 
+MENDED = " (the rest of the line was read)"
+"""How the problem of a line ends that is no broken one."""
+
+
 class BrokenLine(msgspec.Struct, frozen=True):
-    """A line that could not be read: skipped, counted, shown."""
+    """A line that could not be read, or not as it stands: counted and shown."""
 
     line_number: int
     problem: str
+
+    @property
+    def skipped(self) -> bool:
+        """Nothing of the line was read."""
+        return not self.problem.endswith(MENDED)
 
 
 class Batch(msgspec.Struct):

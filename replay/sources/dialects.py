@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -23,12 +23,13 @@ from engine.events import (
     decode_line,
     decode_whole,
 )
-from replay.sources.base import SourceError
+from replay.sources.base import MENDED, BrokenLine, SourceError
 from replay.sources.data_designer import EventMapper
 from replay.sources.data_designer_run import STARTED, RunFacts
 from replay.sources.data_designer_wire import Line, decode
 from replay.sources.lines import LineReader, count_in_file
-from replay.sources.text import clean_line, is_plain
+from replay.sources.text import BYTE_ORDER_MARK, clean_line, clean_text, is_plain, mended_line
+from replay.sources.times import PlausibleTimes
 
 BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 HORIZON = 60.0
@@ -44,6 +45,7 @@ WATERMARK = 0.5
 """Seconds for which a growing file's events wait for earlier ones."""
 START_PATIENCE = 5.0
 """Seconds of silence after which a run is shown whose start was not seen."""
+PROBLEM_LENGTH = 160
 _COMPLETED = "scheduler_job_completed"
 
 Producer = Literal["headgate", "data_designer"]
@@ -79,8 +81,8 @@ class Dialect(Protocol):
     def followed(self) -> bool:
         """Another run began in the same file: nothing more will come of this one."""
 
-    def accept(self, lines: Sequence[tuple[int, bytes]]) -> list[tuple[int, Exception]]:
-        """Take numbered lines. Returns what is none, and what is wrong with it."""
+    def accept(self, lines: Sequence[tuple[int, bytes]]) -> list[BrokenLine]:
+        """Take numbered lines. Returns those that are none, or could not be taken as they are."""
 
     def release(self, *, everything: bool, live: bool) -> list[tuple[int, Event]]: ...
 
@@ -99,13 +101,19 @@ class CanonicalLines:
         self.run: RunInfo | None = None
         self.outcome: str | None = None
         self._name = name
+        self._own = OwnLines()
         self._ready: list[tuple[int, Event]] = []
         self._header = HeaderFacts(RunInfo(run_id=name, name=name))
 
-    def accept(self, lines: Sequence[tuple[int, bytes]]) -> list[tuple[int, Exception]]:
-        wrong: list[tuple[int, Exception]] = []
-        for (number, _), read in zip(lines, own_lines([line for _, line in lines]), strict=True):
+    def accept(self, lines: Sequence[tuple[int, bytes]]) -> list[BrokenLine]:
+        wrong: list[BrokenLine] = []
+        content = [line for _, line in lines]
+        for (number, _), read in zip(lines, self._own.read(content), strict=True):
             kind = type(read)
+            if kind is MendedLine:
+                wrong.append(BrokenLine(number, read.problem))  # type: ignore[union-attr]
+                read = read.line  # type: ignore[union-attr]
+                kind = type(read)
             if kind is SchedulerEvent or kind is RequestEvent:
                 self._take(number, read)  # type: ignore[arg-type]
             elif isinstance(read, JournalHeader):
@@ -114,7 +122,7 @@ class CanonicalLines:
                 self.outcome = read.outcome
                 self.complete = True
             elif isinstance(read, Exception):
-                wrong.append((number, read))
+                wrong.append(BrokenLine(number, problem_of(read)))
         return wrong
 
     def _take(self, number: int, event: Event) -> None:
@@ -160,6 +168,7 @@ class DataDesignerLines:
         self.late = 0
         self._facts = RunFacts(name, run_id, told)
         self._mapper = EventMapper(self._facts.rows)
+        self._times = PlausibleTimes()
         self._waiting: list[_Waiting] = []
         self._newest = float("-inf")
         self._released = float("-inf")
@@ -195,8 +204,9 @@ class DataDesignerLines:
     def followed(self) -> bool:
         return self._facts.followed
 
-    def accept(self, lines: Sequence[tuple[int, bytes]]) -> list[tuple[int, Exception]]:
-        wrong: list[tuple[int, Exception]] = []
+    def accept(self, lines: Sequence[tuple[int, bytes]]) -> list[BrokenLine]:
+        wrong: list[BrokenLine] = []
+        self._times.learn([line for _, line in lines])
         for start in range(0, len(lines), CLEANED_TOGETHER):
             some = lines[start : start + CLEANED_TOGETHER]
             plain = is_plain(b"\n".join([line for _, line in some]))
@@ -204,15 +214,27 @@ class DataDesignerLines:
                 try:
                     self._accept(number, decode(line if plain else clean_line(line)))
                 except BROKEN as error:
-                    wrong.append((number, error))
+                    wrong += self._accept_mended(number, line, error)
         return wrong
 
+    def _accept_mended(self, number: int, line: bytes, error: Exception) -> list[BrokenLine]:
+        mended = mended_line(line)
+        if mended is not None:
+            try:
+                self._accept(number, decode(mended.line))
+            except BROKEN as still:
+                error = still
+            else:
+                return [BrokenLine(number, mended.losses + MENDED)] if mended.losses else []
+        return [BrokenLine(number, problem_of(error))]
+
     def _accept(self, number: int, decoded: Line) -> None:
+        at = decoded.captured_at_monotonic
+        self._times.check(at)
         if not self._facts.learn(decoded):
             return
         if decoded.event_kind == _COMPLETED:
             self._completed = True
-        at = decoded.captured_at_monotonic
         if at > self._newest:
             self._newest = at
         self._waiting.append((at, decoded.is_request, decoded.sequence, number, decoded))
@@ -248,21 +270,65 @@ class DataDesignerLines:
         return released
 
 
-def own_lines(lines: Sequence[bytes]) -> list[JournalLine | Exception]:
-    """Many lines of headgate's own, not cleaned yet: each as read, or what was wrong with it."""
-    try:
-        if is_plain(b"\n".join(lines)):
-            return [*decode_whole(lines)]
-    except BROKEN:
-        pass
-    return [_tried(line) for line in lines]
+class MendedLine(NamedTuple):
+    """A line that could not be read as it stands."""
+
+    line: JournalLine
+    problem: str
 
 
-def _tried(line: bytes) -> JournalLine | Exception:
-    try:
-        return decode_line(clean_line(line))
-    except BROKEN as error:
-        return error
+class OwnLines:
+    """headgate's own lines of one run as they are read; whether they belong there is checked."""
+
+    def __init__(self) -> None:
+        self._times = PlausibleTimes()
+
+    def read(self, lines: Sequence[bytes]) -> list[JournalLine | MendedLine | Exception]:
+        """Lines that are not cleaned yet: each as read, or what was wrong with it."""
+        self._times.learn(lines)
+        try:
+            if is_plain(b"\n".join(lines)):
+                return self._checked(decode_whole(lines))
+        except BROKEN:
+            pass
+        return [self._tried(line) for line in lines]
+
+    def _checked(self, read: list[JournalLine]) -> list[JournalLine | MendedLine | Exception]:
+        """Raises `msgspec.ValidationError` where the time of one is none of this run."""
+        earliest, latest = self._times.earliest, self._times.latest
+        for line in read:
+            if type(line) is not JournalHeader and not (
+                earliest <= line.captured_at_monotonic <= latest  # type: ignore[union-attr]
+            ):
+                self._times.check(line.captured_at_monotonic)  # type: ignore[union-attr]
+        return [*read]
+
+    def _tried(self, line: bytes) -> JournalLine | MendedLine | Exception:
+        try:
+            return self._check(decode_line(clean_line(line)))
+        except BROKEN as error:
+            mended = mended_line(line)
+            if mended is None:
+                return error
+        try:
+            read = self._check(decode_line(mended.line))
+        except BROKEN as error:
+            return error
+        return MendedLine(read, mended.losses + MENDED) if mended.losses else read
+
+    def _check(self, line: JournalLine) -> JournalLine:
+        if not isinstance(line, JournalHeader):
+            self._times.check(line.captured_at_monotonic)
+        return line
+
+
+def problem_of(error: Exception) -> str:
+    """What is wrong with a line, for people."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    return clean_text(str(error)[:PROBLEM_LENGTH])
 
 
 class _Peek(msgspec.Struct):
@@ -273,9 +339,15 @@ class _Peek(msgspec.Struct):
 def producer_of(line: bytes) -> Producer | None:
     """Whose line this is, by its fields; None where it is no line of a recording."""
     try:
-        peek = msgspec.json.decode(line, type=_Peek)
+        peek = msgspec.json.decode(line.removeprefix(BYTE_ORDER_MARK), type=_Peek)
     except BROKEN:
-        return None
+        mended = mended_line(line)
+        if mended is None:
+            return None
+        try:
+            peek = msgspec.json.decode(mended.line, type=_Peek)
+        except BROKEN:
+            return None
     if peek.stream is not None:
         return "headgate"
     return "data_designer" if peek.event_kind is not None else None

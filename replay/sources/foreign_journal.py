@@ -15,9 +15,8 @@ from engine.events.producer_lock import Presence
 from engine.events.run_folder import RunFolder, read_record
 from replay.sources.base import Batch, BrokenLine, Liveness
 from replay.sources.delivered import Delivered, position_of
-from replay.sources.dialects import BROKEN, DataDesignerLines
+from replay.sources.dialects import BROKEN, DataDesignerLines, problem_of
 from replay.sources.journal import JournalFeed, check_schema, journal_notes, without_end
-from replay.sources.json_lines import problem_of
 from replay.sources.segments import SegmentReader
 from replay.sources.text import clean_line
 
@@ -153,15 +152,20 @@ class ForeignJournalFeed:
                 if own and not self._take_own(line):
                     break
                 if not own:
-                    self._take_event(self._read_to + 1, line)
+                    for wrong in self._take_event(self._read_to + 1, line):
+                        self._tell(wrong.problem, taken, broken)
             except BROKEN as error:
-                if not self._delivered.was_read(self._read_to + 1):
-                    number = self._reader.place.line + taken + 1
-                    broken.append(BrokenLine(number, self._reader.named(problem_of(error))))
+                self._tell(problem_of(error), taken, broken)
             taken += 1
             self._read_to += 1
         self._reader.take(lines[:taken])
         return taken
+
+    def _tell(self, problem: str, taken: int, broken: list[BrokenLine]) -> None:
+        """Of the line behind the next `taken` ones; told once."""
+        if not self._delivered.was_read(self._read_to + 1):
+            number = self._reader.place.line + taken + 1
+            broken.append(BrokenLine(number, self._reader.named(problem)))
 
     def _take_own(self, line: bytes) -> bool:
         """A line of headgate's. False for the end, before which the place stays."""
@@ -175,13 +179,12 @@ class ForeignJournalFeed:
                 self._dialect = DataDesignerLines(read.run.name, told=read.run)
         return True
 
-    def _take_event(self, number: int, line: bytes) -> None:
+    def _take_event(self, number: int, line: bytes) -> list[BrokenLine]:
         if self._dialect is None:
             record = read_record(self._folder)
             name = self._folder.path.name if record is None else record.name
             self._dialect = DataDesignerLines(name)
-        for _, error in self._dialect.accept([(number, line)]):
-            raise error
+        return self._dialect.accept([(number, line)])
 
     def _release(self, over: bool, exhausted: bool) -> bool:
         """Hand out what is due: in order within seconds while more may come, else all. False if

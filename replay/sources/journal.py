@@ -18,7 +18,7 @@ from engine.events import (
 from engine.events.producer_lock import Doubt, Presence
 from engine.events.run_folder import RunFolder, RunRecord, read_record
 from replay.sources.base import Batch, BrokenLine, Liveness, SourceError
-from replay.sources.dialects import BROKEN, own_lines
+from replay.sources.dialects import BROKEN, MendedLine, OwnLines
 from replay.sources.segments import MAX_LINE, Place, SegmentReader
 from replay.sources.text import clean_line, clean_text
 
@@ -47,6 +47,7 @@ class JournalFeed:
         self._next_ordinal = 1
         self._run: RunInfo | None = None
         self._header = HeaderFacts(self._run_without_header())
+        self._own = OwnLines()
         self._end: JournalEnd | None = None
         self._outcome: str | None = None
         self._liveness: Liveness = "waiting"
@@ -154,8 +155,12 @@ class JournalFeed:
         first = self._reader.place.line
         taken = 0
         complete, append = self._header.complete, events.append
-        for read in own_lines(lines):
+        for read in self._own.read(lines):
             kind = type(read)
+            if kind is MendedLine:
+                self._tell(read.problem, first + taken + 1, broken)  # type: ignore[union-attr]
+                read = read.line  # type: ignore[union-attr]
+                kind = type(read)
             if kind is SchedulerEvent or kind is RequestEvent:
                 append(complete(read))  # type: ignore[arg-type]
             elif isinstance(read, JournalHeader):
@@ -166,11 +171,13 @@ class JournalFeed:
                 self._end = read
                 break
             elif isinstance(read, Exception):
-                number = first + taken + 1
-                broken.append(BrokenLine(number, self._reader.named(problem_of(read))))
+                self._tell(problem_of(read), first + taken + 1, broken)
             taken += 1
         self._reader.take(lines[:taken])
         return taken > 0
+
+    def _tell(self, problem: str, number: int, broken: list[BrokenLine]) -> None:
+        broken.append(BrokenLine(number, self._reader.named(problem)))
 
     def _take_header(self, header: JournalHeader) -> None:
         check_schema(header, self._folder)

@@ -12,23 +12,25 @@ from pathlib import Path
 from engine.events import Event, RunInfo
 from replay.sources.base import Batch, BrokenLine, Liveness
 from replay.sources.delivered import Delivered, position_of
-from replay.sources.dialects import BROKEN, WATERMARK, Dialect, dialect_of
+from replay.sources.dialects import BROKEN, WATERMARK, Dialect, dialect_of, problem_of
 from replay.sources.lines import LineReader, is_written
-from replay.sources.text import clean_line, clean_text
+from replay.sources.text import clean_text
 
 FOREIGN_NAME = "scheduler_events.jsonl"
+COMPRESSED_SUFFIXES = (".gz", ".zst")
+"""Of names; what a file is, its first bytes tell."""
 SILENCE = 30.0
 WRITER_CHECK = 2.0
 SEARCH_EVERY = 0.5
-PROBLEM_LENGTH = 160
 
 
 class JsonLinesFeed:
-    """A `Feed` of a `.jsonl` or `.jsonl.gz` file.
+    """A `Feed` of a file of JSON Lines, plain or compressed with gzip or Zstandard.
 
-    `growing`: lines may still be added, by a writer that may not have begun. A file that is not
-    growing is read to its end of now. Where no end of the run stands in it, it is `live` as long
-    as a process has it open for writing, else `lost`.
+    `growing`: lines may still be added, by a writer that may not have begun; None means so unless
+    the name is that of a compressed file. A file that is not growing is read to its end of now.
+    Where no end of the run stands in it, it is `live` as long as a process has it open for
+    writing, else `lost`.
     `search` finds the file where `path` is only a guess of where its writer will put it.
     """
 
@@ -41,7 +43,8 @@ class JsonLinesFeed:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = Path(path)
-        self.growing = growing is not False and self.path.suffix != ".gz"
+        packed = self.path.suffix in COMPRESSED_SUFFIXES
+        self.growing = not packed if growing is None else growing
         self.late_events = 0
         """Events that came too late to be put where their time belongs."""
         self._clock = clock
@@ -57,7 +60,8 @@ class JsonLinesFeed:
         self._read_to = 0
         self._head = 0
         self._delivered = Delivered()
-        self._delivered_head: int | None = None
+        self._resumed: dict[str, int] = {}
+        """The position to go on behind, until the file is known to be the same up to there."""
         self._caught_up = False
         self._quiet_since = clock()
         self._writer_seen = False
@@ -140,8 +144,10 @@ class JsonLinesFeed:
     def resume(self, position: dict[str, int], next_ordinal: int) -> None:
         """Read from the beginning again, and leave out what was delivered."""
         self._delivered = Delivered(position)
-        self._delivered_head = position.get("head")
+        self._resumed = position
         self._next_ordinal = next_ordinal
+        self._reader.close()
+        self._reader = self._new_reader()
 
     def close(self) -> None:
         self._reader.close()
@@ -173,23 +179,43 @@ class JsonLinesFeed:
 
     def _accept(self, lines: list[tuple[int, bytes]]) -> None:
         if not self._read_to:
-            self._head = zlib.crc32(lines[0][1])
-            if self._delivered_head not in (None, self._head):
-                self._delivered = Delivered()
-                self._notes.append("The file is another one than before: it is read anew.")
+            first = self._reader.first_checksum
+            self._head = zlib.crc32(lines[0][1]) if first is None else first
         self._read_to = lines[-1][0]
-        wrong: list[tuple[int, Exception]] = []
+        if self._resumed and not self._goes_on():
+            self._read_anew()
+            return
         first = 0
         while self._dialect is None and first < len(lines):
             number, line = lines[first]
             try:
-                self._dialect = dialect_of(clean_line(line), self.path, self._name)
+                self._dialect = dialect_of(line, self.path, self._name)
             except BROKEN as error:
-                wrong.append((number, error))
+                self._broken.append(BrokenLine(number, problem_of(error)))
                 first += 1
         if self._dialect is not None:
-            wrong += self._dialect.accept(lines[first:])
-        self._broken += [BrokenLine(number, problem_of(error)) for number, error in wrong]
+            self._broken += self._dialect.accept(lines[first:])
+
+    def _goes_on(self) -> bool:
+        """Does the file hold, as far as it was read again, what was read before?"""
+        position = self._resumed
+        if position.get("head", self._head) != self._head:
+            return False
+        if self._read_to < position.get("read", 0):
+            return True
+        self._resumed = {}
+        return position.get("digest") in (None, self._reader.digest(position["read"]))
+
+    def _read_anew(self) -> None:
+        self._notes.append("The file is another one than before: it is read anew.")
+        self._resumed = {}
+        self._delivered = Delivered()
+        self._dialect = None
+        self._ready.clear()
+        self._broken.clear()
+        self._read_to = 0
+        self._reader.close()
+        self._reader = self._new_reader()
 
     def _release(self) -> None:
         dialect = self._dialect
@@ -211,10 +237,13 @@ class JsonLinesFeed:
 
     def _position(self) -> dict[str, int]:
         """The lines read, and as ranges those of them that were not delivered."""
+        known = {"head": self._head}
+        if self._reader.first_checksum is not None:
+            known["digest"] = self._reader.digest(self._read_to)
         held = [number for number, _ in self._ready]
         if self._dialect is not None:
             held.extend(self._dialect.held)
-        return {"head": self._head, **position_of(self._read_to, held)}
+        return {**known, **position_of(self._read_to, held)}
 
     def _look_for_file(self, search: Callable[[], Path | None]) -> None:
         now = self._clock()
@@ -225,7 +254,11 @@ class JsonLinesFeed:
         if found is not None and found != self.path:
             self.path = found
             self._name = _name_of(found)
-            self._reader = LineReader(found, self.growing, self._restart)
+            self._reader = self._new_reader()
+
+    def _new_reader(self) -> LineReader:
+        remember = "digest" in self._resumed
+        return LineReader(self.path, self.growing, self._restart, remember)
 
     def _look_for_writer(self) -> None:
         """A writer that was seen and is gone proves the end; one never seen proves nothing."""
@@ -247,13 +280,4 @@ def _name_of(path: Path) -> str:
     """A dataset folder lends its name to the file that always has the same one."""
     if path.name.startswith(FOREIGN_NAME):
         return path.resolve().parent.name
-    return path.name.removesuffix(".gz").removesuffix(".jsonl")
-
-
-def problem_of(error: Exception) -> str:
-    """What is wrong with a line, for people."""
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    if isinstance(error, UnicodeDecodeError):
-        return "not UTF-8"
-    return clean_text(str(error)[:PROBLEM_LENGTH])
+    return path.name.removesuffix(".gz").removesuffix(".zst").removesuffix(".jsonl")

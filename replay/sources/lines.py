@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from replay.sources.base import BrokenLine
+from replay.sources.compressed import (
+    COMPARED,
+    MAGIC_BYTES,
+    Decompressed,
+    compression_of,
+    may_become_compressed,
+)
+from replay.sources.seen import SeenLines
 
 MAX_LINE = 8 * 1024 * 1024
 _CHUNK = 256 * 1024
@@ -18,14 +24,22 @@ _BYTES_PER_READ = 16 * 1024 * 1024
 
 
 class LineReader:
-    """Reads numbered lines as they appear.
+    """Reads numbered lines as they appear, of a file that may be compressed.
 
     A line without its newline is waited for while the file grows; in a finished file it is the
-    last line. A file that is truncated or replaced goes on from its new beginning, with line
-    numbers from 1: `on_restart` is first told why, in a sentence.
+    last line. A file that grows may be truncated, rewritten or replaced: lines that were read
+    before are known again and passed over. Where other ones stand there, reading goes on with
+    them, numbered as they stand in the file: `on_restart` is first told why, in a sentence.
     """
 
-    def __init__(self, path: Path, growing: bool, on_restart: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        growing: bool,
+        on_restart: Callable[[str], None],
+        remember: bool = False,
+    ) -> None:
+        """`remember`: keep the checksums of the lines, as is done anyway where the file grows."""
         self.at_end = False
         """All that the file has now was handed out."""
         self.problems: list[BrokenLine] = []
@@ -33,9 +47,11 @@ class LineReader:
         self._path = path
         self._growing = growing
         self._on_restart = on_restart
-        self._compressed = path.suffix == ".gz"
-        self._file: IO[bytes] | gzip.GzipFile | None = None
-        self._offset = 0
+        self._file: IO[bytes] | None = None
+        self._content: _Plain | Decompressed | None = None
+        self._seen = SeenLines() if growing or remember else None
+        self._begun_anew = ""
+        """Why the content may be another one, until a line shows whether it is."""
         self._number = 0
         self._tail = b""
         self._skipping = False
@@ -51,6 +67,15 @@ class LineReader:
         """Of the open file."""
         return None if self._file is None else os.fstat(self._file.fileno())
 
+    @property
+    def first_checksum(self) -> int | None:
+        """Of the first line; None where lines are not remembered."""
+        return None if self._seen is None else self._seen.first
+
+    def digest(self, number: int) -> int:
+        """A checksum of the first lines up to `number`; 0 where lines are not remembered."""
+        return 0 if self._seen is None else self._seen.digest(number)
+
     def read(self, limit: int) -> list[tuple[int, bytes]]:
         """At most `limit` further lines with their numbers."""
         lines: list[tuple[int, bytes]] = []
@@ -61,8 +86,12 @@ class LineReader:
         self.at_end = False
         while True:
             while self._whole and len(lines) < limit:
-                self._number += 1
                 line = self._whole.popleft()
+                if self._begun_anew and self._was_read(line):
+                    continue
+                self._number += 1
+                if self._seen is not None:
+                    self._seen.add(line)
                 if len(line) > MAX_LINE:
                     self._problem("longer than 8 MB")
                 elif line.strip():
@@ -70,6 +99,11 @@ class LineReader:
             if len(lines) >= limit or budget <= 0:
                 return lines
             chunk = self._chunk()
+            if chunk is None:
+                if lines:
+                    return lines  # of the old content: not in one answer with another
+                self._begin_anew("The file was rewritten: reading goes on in what it holds now.")
+                continue
             budget -= len(chunk)
             if chunk:
                 self._split(chunk)
@@ -82,33 +116,45 @@ class LineReader:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-            self._file = None
+            self._file = self._content = None
 
     def _open(self) -> bool:
         if self._file is None:
             try:
-                if self._compressed:
-                    self._file = gzip.open(self._path)  # noqa: SIM115
-                else:
-                    self._file = self._path.open("rb")
+                self._file = self._path.open("rb")
             except OSError:
                 return False
         return True
 
-    def _chunk(self) -> bytes:
-        if self._file is None or self._finished:
+    def _chunk(self) -> bytes | None:
+        """Further bytes of the content, none if there are none now.
+
+        None where the bytes before them are no longer those that were read.
+        """
+        if self._content is None and self._file is not None:
+            self._content = content_of(self._file, wait=self._growing)
+        if self._content is None:
+            return b""
+        if self._growing and not self._unchanged(self._content):
+            return None
+        if self._finished:
             return b""
         try:
-            chunk = self._file.read(_CHUNK)
-        except (OSError, EOFError, zlib.error):
-            self._number += 1
-            self._problem("the file is damaged or ends too early here: what follows is lost")
-            self._number -= 1
-            self._tail = b""
-            self._finished = True
-            return b""
-        self._offset += len(chunk)
-        return chunk
+            return self._content.read(_CHUNK)
+        except OSError as error:
+            self._content.problem = f"the file can't be read any further: {error.strerror}"
+        return b""
+
+    def _unchanged(self, content: _Plain | Decompressed) -> bool:
+        """False where the bytes before the position are others than those that were read."""
+        last = content.last
+        if self._file is None or not last:
+            return True
+        try:
+            now = os.pread(self._file.fileno(), len(last), content.position - len(last))
+        except OSError:
+            return True
+        return now == last or len(now) < len(last)
 
     def _split(self, chunk: bytes) -> None:
         if self._skipping:
@@ -127,6 +173,10 @@ class LineReader:
 
     def _next_content(self) -> bool:
         """At the end of what there is: more, under another beginning or without a newline?"""
+        if not self._growing and self._content is not None:
+            self._content.finish()
+        if self._content is not None and self._content.problem and not self._finished:
+            return self._end_at_problem(self._content)
         if not self._growing:
             self._finished = True
             if not self._tail:
@@ -134,12 +184,11 @@ class LineReader:
             self._whole.append(self._tail)
             self._tail = b""
             return True
-        if self._compressed or self._file is None:
+        if self._file is None:
             return False
         opened = os.fstat(self._file.fileno())
-        if opened.st_size < self._offset:
-            self._restart("The file was truncated: reading goes on from its new beginning.")
-            self._file.seek(0)
+        if self._content is not None and opened.st_size < self._content.position:
+            self._begin_anew("The file was truncated: reading goes on from its new beginning.")
             return opened.st_size > 0
         try:
             now = os.stat(self._path)
@@ -147,29 +196,94 @@ class LineReader:
             return False
         if (now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino):
             return False
-        self._restart("The file was replaced: reading goes on in the new one.")
+        self._begin_anew("The file was replaced: reading goes on in the new one.")
         self.close()
         return self._open()
 
-    def _restart(self, why: str) -> None:
-        self._on_restart(why)
-        self._offset = self._number = 0
+    def _end_at_problem(self, content: _Plain | Decompressed) -> bool:
+        """Nothing can be read behind it; the last line may stand before it without a newline."""
+        self._finished = True
+        rest, self._tail = self._tail, b""
+        if content.torn:
+            rest = b""
+        lines = self._number + bool(rest)
+        read = "1 line was read" if lines == 1 else f"{lines:,} lines were read"
+        self.problems.append(BrokenLine(lines + 1, f"{content.problem} ({read})"))
+        if rest:
+            self._whole.append(rest)
+        return bool(rest)
+
+    def _begin_anew(self, why: str) -> None:
+        """Read from the beginning; whether it is another content, the lines will show."""
+        self._begun_anew = why
+        if self._seen is not None:
+            self._seen.go_back()
+        self._finished = False
+        self._content = None
         self._tail = b""
         self._skipping = False
+        if self._file is not None:
+            self._file.seek(0)
+
+    def _was_read(self, line: bytes) -> bool:
+        """Of a content that began anew: was this line handed out already?"""
+        assert self._seen is not None
+        if self._seen.repeats(line):
+            return True
+        if not self._seen.repeated_all:
+            self._on_restart(self._begun_anew)
+        self._number = self._seen.forget_rest()
+        self._begun_anew = ""
+        return False
 
     def _problem(self, problem: str) -> None:
         self.problems.append(BrokenLine(self._number, problem))
+
+
+class _Plain:
+    """The bytes of a file that is not compressed."""
+
+    torn = False
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.problem = ""
+        self.position = 0
+        self.last = b""
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        chunk = self._file.read(size)
+        self.position += len(chunk)
+        if chunk:
+            self.last = chunk[-COMPARED:]
+        return chunk
+
+    def finish(self) -> None:
+        return
+
+
+def content_of(file: IO[bytes], wait: bool) -> _Plain | Decompressed | None:
+    """The bytes of a file, decompressed where they begin as compressed ones do.
+
+    None if `wait` and what is there now does not tell yet.
+    """
+    head = os.pread(file.fileno(), MAGIC_BYTES, 0)
+    kind = compression_of(head)
+    if kind is not None:
+        return Decompressed(file, kind)
+    return None if wait and may_become_compressed(head) else _Plain(file)
 
 
 def count_in_file(path: Path, needle: bytes, enough: int) -> int:
     """How often `needle` occurs, counted up to `enough`; 0 for what can't be read."""
     found, carried = 0, b""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            while found < enough and (chunk := file.read(_CHUNK)):
+        with path.open("rb") as file:
+            content = content_of(file, wait=False)
+            while content and found < enough and (chunk := content.read(_CHUNK)):
                 found += (carried + chunk).count(needle)
                 carried = chunk[1 - len(needle) :]
-    except (OSError, EOFError, zlib.error):
+    except OSError:
         return found
     return found
 

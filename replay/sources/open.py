@@ -16,9 +16,10 @@ from engine.events.run_index import KnownRun, list_runs, register
 from engine.events.safe_files import UnsafeFile, open_regular
 from replay.artifact import Artifact, begins_artifact, read_artifact, recording_of
 from replay.sources.base import Feed, SourceError
+from replay.sources.compressed import compression_of
 from replay.sources.dialects import producer_of
 from replay.sources.foreign_journal import open_journal
-from replay.sources.json_lines import FOREIGN_NAME, SILENCE, JsonLinesFeed
+from replay.sources.json_lines import COMPRESSED_SUFFIXES, FOREIGN_NAME, SILENCE, JsonLinesFeed
 from replay.sources.lines import LineReader, is_written
 from replay.sources.text import clean_text
 
@@ -27,7 +28,10 @@ _FOLDERS = 2_000
 _LINES = 20
 _SHORTEST_ID = 4
 _HEAD_BYTES = 64
+_FOREIGN_NAMES = (FOREIGN_NAME, *(FOREIGN_NAME + suffix for suffix in COMPRESSED_SUFFIXES))
 _MAGIC = (
+    (b"\xff\xfe", "text in UTF-16, save it as UTF-8"),
+    (b"\xfe\xff", "text in UTF-16, save it as UTF-8"),
     (b"PAR1", "a Parquet file"),
     (b"\x1f\x8b", "a gzip file"),
     (b"SQLite format 3", "an SQLite database"),
@@ -73,7 +77,7 @@ def open_source(target: str | Path, *, growing: bool | None = None) -> Opened:
         raise SourceError(f"{_shown(path)} can't be read: {error.strerror}.") from error
     if growing and path.name.endswith(".jsonl"):
         return Opened(JsonLinesFeed(path, True), None, path.name)
-    if growing and len(path.parts) > 1 and path.suffix not in (".duckdb", ".gz"):
+    if growing and len(path.parts) > 1 and path.suffix not in (".duckdb", *COMPRESSED_SUFFIXES):
         return _await_dataset(path)
     return _open_run_id(str(target))
 
@@ -166,13 +170,12 @@ def _open_file(path: Path, growing: bool | None) -> Opened:
         return _open_artifact(path, 0)
     if path.suffix == ".duckdb":
         raise SourceError(f"{_shown(path)} is not a recording: it is {_looks_like(head)}.")
-    compressed = path.suffix == ".gz"
-    if compressed and head[:2] != b"\x1f\x8b":
-        raise SourceError(f"{_shown(path)} is not a gzip file: it is {_looks_like(head)}.")
-    if growing is None:
+    if growing is not False:
         status = path.stat()
-        growing = time.time() - status.st_mtime < SILENCE or is_written(status)
-    growing = growing and not compressed
+        if compression_of(head) is not None:  # mostly made as a whole
+            growing = is_written(status)
+        elif growing is None:
+            growing = time.time() - status.st_mtime < SILENCE or is_written(status)
     if not (growing and not head.strip()):
         _check_lines(path, head)
     if path.name.startswith(FOREIGN_NAME):
@@ -217,9 +220,8 @@ def _check_lines(path: Path, head: bytes) -> None:
     if reader.problems and not lines:
         problem = reader.problems[0].problem
         raise SourceError(f"{_shown(path)} can't be read: {problem}.", exit_code=4)
-    looks = (
-        _looks_like(head) if path.suffix != ".gz" else _looks_like(lines[0][1] if lines else b"")
-    )
+    packed = compression_of(head) is not None
+    looks = _looks_like(lines[0][1] if lines else b"") if packed else _looks_like(head)
     raise SourceError(f"{_shown(path)} is not a recording: it is {looks}.")
 
 
@@ -256,7 +258,7 @@ def _foreign_files(root: Path) -> Iterator[Path]:
         if len(here.relative_to(root).parts) >= _DEPTH:
             folders.clear()
         folders[:] = [name for name in folders if not name.startswith(".")]
-        names = [name for name in (FOREIGN_NAME, f"{FOREIGN_NAME}.gz") if name in files]
+        names = [name for name in _FOREIGN_NAMES if name in files]
         if names:
             yield here / names[0]
 

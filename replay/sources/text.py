@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-_unsafe = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_unsafe = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_surrogate = re.compile("[\ud800-\udfff]")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class Mended(NamedTuple):
+    """A line as JSON, and what of it could not be kept."""
+
+    line: bytes
+    losses: str
+    """For people; empty where nothing is lost."""
 
 
 def clean_text(text: str) -> str:
@@ -43,6 +57,34 @@ def clean_line(line: bytes) -> bytes:
     if is_plain(line) or (b"\\" not in line and b"\x7f" not in line and not _has_unsafe(line)):
         return line
     return msgspec.json.encode(_clean(msgspec.json.decode(line)))
+
+
+def mended_line(line: bytes) -> Mended | None:
+    """JSON of a line that is none but for a byte order mark, numbers that JSON lacks (they become
+    null) or characters that are none (they become U+FFFD); cleaned. None where more is wrong."""
+    losses: dict[str, None] = {}
+
+    def no_number(name: str) -> None:
+        losses[f"{name[:20]} is read as null"] = None
+
+    def number(digits: str) -> float | None:
+        value = float(digits)
+        if math.isfinite(value):
+            return value
+        no_number(digits)
+        return None
+
+    body = line.removeprefix(BYTE_ORDER_MARK)
+    text = body.decode(errors="replace")
+    if body != text.encode(errors="replace"):
+        losses["bytes that are not UTF-8 are read as U+FFFD"] = None
+    try:
+        value = json.loads(text, parse_constant=no_number, parse_float=number)
+        if _surrogate.search(json.dumps(value, ensure_ascii=False)):
+            losses["half of a surrogate pair is read as U+FFFD"] = None
+        return Mended(msgspec.json.encode(_clean(value)), ", ".join(losses))
+    except (ValueError, OverflowError, RecursionError):
+        return None
 
 
 def _has_unsafe(line: bytes) -> bool:

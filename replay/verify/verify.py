@@ -55,8 +55,9 @@ def verify_recording(target: str | Path, canaries: Sequence[str] = ()) -> Verify
             elif piece.run is not verifier.run:
                 verifier.run = piece.run
             verifier.apply(piece.events, piece.first_ordinal)
-            broken_lines += len(piece.broken)
-            broken += piece.broken[: DAMAGE_SHOWN - len(broken)]
+            skipped = [line for line in piece.broken if line.skipped]
+            broken_lines += len(skipped)
+            broken += skipped[: DAMAGE_SHOWN - len(broken)]
         ending = source.ending()
     finally:
         source.close()

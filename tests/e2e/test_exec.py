@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -233,12 +234,55 @@ if __name__ == "__main__":
         ((sys.executable, "-sE"), "under -sE Python does not load"),
         ((sys.executable, "-X", "utf8", "-S"), "under -S Python does not load"),
         (("/bin/echo",), "started no Python"),
+        (("env", "-i", sys.executable), "the environment was cleared"),
+        (("sh", "-c", f"env -i {sys.executable} script.py"), "or its environment was cleared"),
+        ((sys.executable,), "no Data Designer run was seen"),
     ],
 )
 def test_what_could_not_be_watched_is_said(desk: Path, python: tuple[str, ...], said: str) -> None:
     done = run_script(desk, "print('runs')", python=python)
     assert done.returncode == 0
     assert said in done.stderr
+
+
+def test_a_process_that_is_left_behind_is_named_and_its_run_recorded(desk: Path) -> None:
+    script = f"""
+import os, sys, time
+if os.fork():
+    os._exit(0)
+os.setsid()
+for number in range(3):
+    os.close(number)
+    os.open(os.devnull, os.O_RDWR)
+open("pid", "w").write(str(os.getpid()))
+os.rename("pid", "daemon")
+while not os.path.exists("go"):
+    time.sleep(0.02)
+{CREATE}
+open("over", "w").close()
+"""
+    waits = "import os, time\nwhile not os.path.exists('daemon'): time.sleep(0.01)\n"
+    (desk / "daemon.py").write_text(script)
+    starts = f"import subprocess, sys\nsubprocess.run([sys.executable, 'daemon.py'])\n{waits}"
+    done = run_script(desk, starts, TMPDIR=str(desk))
+    pid = int((desk / "daemon").read_text())
+    try:
+        assert f"still runs (pid {pid})" in done.stderr
+        assert "nothing is recorded yet" in done.stderr
+    finally:
+        (desk / "go").touch()
+        await_file(desk / "over")
+    (record,) = records(desk)
+    assert headgate("why", record.run_id, cwd=desk).returncode == 0  # imports it
+    (record,) = records(desk)
+    assert (record.producer, record.rows_done) == ("data_designer", 5)
+
+
+def await_file(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} never came"
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

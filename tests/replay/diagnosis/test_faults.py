@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from engine.events import ColumnInfo
@@ -202,6 +203,29 @@ def test_a_loop_that_is_held_up() -> None:
     assert late in verdict.evidence
     assert result.share("run", "event_loop_lag") == pytest.approx(29 / 60, abs=TOLERANCE)
     assert result.share("cell", "event_loop_lag") == pytest.approx(29 / 60, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "producer", "says", "says_not"),
+    [
+        ("custom", "headgate", "make custom columns (judged) asynchronous", "no custom"),
+        ("llm_text", "headgate", "this run has no custom columns", "make"),
+        ("cell_by_cell", "data_designer", "If a column runs code of yours", "custom"),
+    ],
+)
+def test_what_to_do_about_a_loop_that_is_held_up_fits_the_run(
+    kind: str, producer: str, says: str, says_not: str
+) -> None:
+    column = msgspec.structs.replace(VERDICT, name="judged", kind=kind)
+    stream = Stream(columns=(column,), producer=producer)
+    stream.register(BETA, 2)
+    beat(stream, 5.0)
+    stream.at(30.0)
+    stream.scheduler("scheduler_loop_heartbeat", period=1.0, drift=24.0)
+    beat(stream, 40.0)
+    told = stream.end().only("event_loop_lag").detail["advice"]
+    assert says in told
+    assert says_not not in told
 
 
 def test_a_task_that_needs_more_than_there_is() -> None:

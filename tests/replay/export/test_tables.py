@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from decimal import Decimal
 
 import pyarrow.parquet as pq
 import pytest
 
+from replay.export.plain import csv_chunks
 from replay.export.tables import TABLES, write_csv, write_parquet
 from replay.recording.query import RecordingQuery
 
@@ -32,3 +34,22 @@ def test_csv_has_every_row_of_every_view(asked: RecordingQuery) -> None:
         assert len(found) == len(list(rows))
         if found:
             assert list(found[0]) == [column.name for column in columns]
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t=", " =", "\r@", "\uff1d"])
+def test_a_spreadsheet_runs_no_cell(begin: str) -> None:
+    formula = f"{begin}HYPERLINK(1)"
+    rows = [[formula, "a=b", -1.5, None, -2, [formula], Decimal("-3")]]
+    (head, line) = csv.reader(
+        io.StringIO("".join(csv_chunks([formula, *"bcdefg"], rows, for_spreadsheet=True)))
+    )
+    assert head[0].startswith("'")
+    assert line[0].startswith("'")
+    assert line[0].endswith("HYPERLINK(1)")
+    assert line[1:5] == ["a=b", "-1.5", "", "-2"]
+    assert line[5].startswith("[")
+    assert line[6] == "-3"
+
+
+def test_unasked_a_cell_stays_as_it_is() -> None:
+    assert "".join(csv_chunks(["a"], [["=1"], ["-x"]])) == "a\n=1\n-x\n"

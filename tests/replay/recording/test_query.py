@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from replay.recording.recorder import finish_import
 from replay.recording.views import RUN_COLUMNS, VIEWS
 from replay.recording.whole import whole_recording
 from replay.sources.base import SourceError
+from tests.e2e.program import headgate
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]
 WriteJournal = Callable[..., RunFolder]
@@ -252,3 +254,42 @@ def test_columns_of_one_name_are_told_apart(of_one_run: RecordingQuery) -> None:
 def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no file"):
         RecordingQuery(tmp_path / "none.duckdb")
+
+
+def test_every_view_tells_its_time_in_utc_and_of_the_reader(
+    asked: RecordingQuery,
+) -> None:
+    (run,) = rows(asked, "SELECT * FROM run")
+    began = datetime.fromtimestamp(run["wall_start"], UTC).replace(tzinfo=None)
+    assert run["utc_time"] == began
+    assert run["local_time"] == datetime.fromtimestamp(run["wall_start"])
+    (last,) = rows(asked, "SELECT t, utc_time, utc(t) AS same FROM events ORDER BY t DESC LIMIT 1")
+    assert last["utc_time"] == last["same"]
+    assert abs(last["utc_time"] - began - timedelta(seconds=last["t"])) < timedelta(milliseconds=1)
+    for view in VIEWS:
+        wrong = rows(
+            asked,
+            f"SELECT * FROM {view.name} WHERE utc_time IS DISTINCT FROM utc({view.moment})"
+            f" OR local_time IS DISTINCT FROM local({view.moment})",
+        )
+        assert wrong == []
+
+
+def test_local_time_minds_the_summer(tmp_path: Path) -> None:
+    """In a process of its own: the time zone is that of the process."""
+    summer = 1_711_846_800.0  # clocks in Berlin go from 02:00 to 03:00
+    events = [SchedulerEvent("queue_drained", at, n + 1) for n, at in enumerate((0.0, 3_600.0))]
+    header = JournalHeader(RunInfo("run-1", "small", wall_start=summer - 1_800.0), 1, 1)
+    (tmp_path / "run.jsonl").write_bytes(encode_lines([header, *events]))
+    query = "SELECT utc_time, local_time FROM events"
+    zone = {"TZ": "Europe/Berlin"}
+    done = headgate("sql", "run.jsonl", "--csv", query, cwd=tmp_path, env=zone)
+    assert done.stdout.splitlines()[1:] == [
+        "2024-03-31T00:30:00,2024-03-31T01:30:00",
+        "2024-03-31T01:30:00,2024-03-31T03:30:00",
+    ]
+
+
+def test_a_run_without_wall_time_has_no_timestamps(of_one_run: RecordingQuery) -> None:
+    (event,) = rows(of_one_run, "SELECT t, utc_time, local_time, utc(t) AS utc FROM events")
+    assert list(event.values()) == [0.0, None, None, None]

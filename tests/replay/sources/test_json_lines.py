@@ -436,7 +436,6 @@ HOSTILE = [
     b'{"event_kind": "selected", "captured_at_monotonic": 1e999, "sequence": 1}',
     b'{"event_kind": "selected", "captured_at_monotonic": 1, "sequence": "1"}',
     b'{"event_kind": "selected", "captured_at_monotonic": 1, "sequence": 1, "diagnostics": []}',
-    b'{"event_kind": "\xff\xfe", "captured_at_monotonic": 1, "sequence": 1}',
     b'{"event_kind": "selected", "captured_at_monotonic": 1e300, "sequence": 1}',
     b'{"event_kind": "selected", "captured_at_monotonic": -1, "sequence": 1}',
     b'{"event_kind": "selected", "captured_at_monotonic": 1, "sequence": %d}' % 10**30,

@@ -1,0 +1,68 @@
+"""`SeenLines`: which lines of a followed file were read, whatever file stands in its place now?"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+
+_LONGEST = 8 * 1024 * 1024
+"""Bytes of a line that count: of a longer one a reader has more or less."""
+
+
+class SeenLines:
+    """Checksums of the lines read, four bytes each, in the order of the file.
+
+    After `go_back` the file is read from its beginning again. Its first line may be the first one
+    that was read, or a later one where the file lost its beginning; those behind it must follow
+    in the same order.
+    """
+
+    def __init__(self) -> None:
+        self._sums = array("I")
+        self._first = 0
+        self._next = 0
+
+    def add(self, line: bytes) -> None:
+        self._sums.append(_checksum(line))
+
+    @property
+    def first(self) -> int | None:
+        """The checksum of the first line."""
+        return self._sums[0] if self._sums else None
+
+    def digest(self, number: int) -> int:
+        """Of the first `number` lines."""
+        return zlib.crc32(self._sums[:number].tobytes())
+
+    def go_back(self) -> None:
+        self._first = self._next = 0
+
+    def repeats(self, line: bytes) -> bool:
+        """Is it the next of the lines that were read? Asked of every line after `go_back`."""
+        checksum = _checksum(line)
+        if self._next < len(self._sums) and self._sums[self._next] == checksum:
+            self._next += 1
+            return True
+        if self._next == 0 and line.strip():
+            try:
+                self._first = self._sums.index(checksum)
+            except ValueError:
+                return False
+            self._next = self._first + 1
+            return True
+        return False
+
+    @property
+    def repeated_all(self) -> bool:
+        """The file begins as before and goes on behind the last line that was read."""
+        return self._first == 0 and self._next == len(self._sums)
+
+    def forget_rest(self) -> int:
+        """Keep the lines that the file still has, and return how many those are."""
+        self._sums = self._sums[self._first : self._next]
+        self._first, self._next = 0, len(self._sums)
+        return self._next
+
+
+def _checksum(line: bytes) -> int:
+    return zlib.crc32(line[:_LONGEST])
