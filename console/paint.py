@@ -68,7 +68,7 @@ def to_ascii(text: str) -> str:
     """`text` in ASCII, as many cells wide as before where its characters have no ASCII form."""
     if text.isascii():
         return text
-    text = text.translate(_TO_ASCII)
+    text = measured(text)[0].translate(_TO_ASCII)
     return "".join(char if char.isascii() else "?" * cell_len(char) for char in text)
 
 
@@ -161,9 +161,7 @@ def to_strip(runs: Runs, width: int, palette: Palette, ascii_only: bool, ground:
     segments: list[Segment] = []
     used = 0
     for raw, style in runs:
-        text, length = measured(raw)
-        if ascii_only:
-            text = to_ascii(text)
+        text, length = measured(to_ascii(raw) if ascii_only else raw)
         if used + length > width:
             text = set_cell_size(text, width - used)
             length = width - used

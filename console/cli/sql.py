@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import textwrap
 import threading
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from console.cli import exits
+from console.cli.terminal import text_width
 
 if TYPE_CHECKING:
     from replay.recording.query import RecordingQuery
@@ -67,7 +67,7 @@ def answer(
     from console.cli.rows import write_csv, write_json, write_table
 
     rows = TABLE_ROWS if limit is None and not (as_csv or as_json) else (limit or None)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = text_width()
 
     def ask() -> bool:
         columns, found = asked.run(query)
