@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -14,9 +14,11 @@ from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.command import CommandPalette
 from textual.events import Key, Resize
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from console.keys import GENERAL, OUTPUT, SCREENS, TIME, Control, bindings
+from console.paint import AsciiFilter
 from console.pump import Command, Pump, SessionLike
 from console.screens.base import FrameScreen
 from console.screens.dialogs import GoToDialog, QuitAnswer, QuitDialog, Target
@@ -100,6 +102,10 @@ class ConsoleApp(TerminalApp):
         else:
             self._pump.push(lambda session: session.seek_ordinal(1))
 
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        filters = super().get_line_filters()
+        return [*filters, AsciiFilter()] if self.look.ascii_only else filters
+
     # -- frames --------------------------------------------------------------------------------
 
     def on_mount(self) -> None:
@@ -113,9 +119,9 @@ class ConsoleApp(TerminalApp):
 
     def on_resize(self, event: Resize) -> None:
         """Textual's palette fails where its list has no room."""
-        if is_too_small(*event.size) and self.screen_stack:
-            if isinstance(self.screen, CommandPalette):
-                self.screen.dismiss()
+        screen = self.screen_stack[-1] if self.screen_stack else None
+        if isinstance(screen, CommandPalette) and is_too_small(*event.size):
+            screen.dismiss()
 
     def ask_frame(self) -> None:
         """Ask for a frame now instead of at the next tick."""

@@ -24,7 +24,7 @@ _GONE = (errno.EIO, errno.EBADF, errno.ENXIO)
 
 
 class TerminalDriver(LinuxDriver):
-    """Draws on stdout; `COLUMNS` and `LINES` do not count, and the end of the terminal ends the app.
+    """Draws on stdout; `COLUMNS` and `LINES` do not count; the app ends with its terminal.
 
     A terminal whose other end was closed reads as an endless end of file, for which Textual's input
     thread never sleeps; and SIGHUP comes only to some of those whose terminal it was.

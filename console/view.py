@@ -13,7 +13,6 @@ MIN_SIZE = (40, 10)
 """Columns and rows below which no screen is drawn."""
 
 
-
 def terminal_size(terminal: int) -> tuple[int, int]:
     """Columns and rows of the terminal on a file descriptor. `COLUMNS` and `LINES` only count where
     the terminal does not know: a shell exports them once, and they stay as they were."""

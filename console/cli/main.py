@@ -7,7 +7,6 @@ import signal
 import sys
 import traceback
 from types import FrameType
-from typing import Any
 
 import click
 
@@ -167,8 +166,10 @@ def run_cli(arguments: list[str], streams: Streams | None = None) -> int:
     except Exception as error:
         if interrupts.came is not None:
             return interrupts.exit_code
-        if streams is not None and streams.raised(error):
-            return exits.OK if isinstance(error, BrokenPipeError) else exits.NOT_WRITTEN
+        if streams is not None:
+            if streams.raised(error):
+                return exits.OK if isinstance(error, BrokenPipeError) else exits.NOT_WRITTEN
+            streams.go_on()  # whether or not someone hears it, it is that error
         return tell(error)
     finally:
         interrupts.leave()

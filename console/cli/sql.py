@@ -12,6 +12,7 @@ import click
 
 from console.cli import exits
 from console.cli.terminal import text_width
+from engine.errors import UserError
 
 if TYPE_CHECKING:
     from replay.recording.query import RecordingQuery
@@ -48,7 +49,7 @@ def sql(
             'Give a query, like "SELECT * FROM stalls"; --views describes what can be asked.'
         )
     if query == "-":
-        query = sys.stdin.read()
+        query = query_on_stdin()
     with whole_recording(recording, lambda sentence: click.echo(sentence, err=True)) as path:
         asked = RecordingQuery(path)
         try:
@@ -59,6 +60,16 @@ def sql(
         finally:
             asked.close()
     return exits.OK
+
+
+def query_on_stdin() -> str:
+    """Raises `UserError` where nothing can be read there, or nothing that is text."""
+    try:
+        return sys.stdin.read()
+    except OSError as error:
+        raise UserError(f"the query can't be read from stdin: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError("the query on stdin is not text in UTF-8") from error
 
 
 def answer(

@@ -57,9 +57,9 @@ class Streams:
     """The three streams of this process, in a state in which the rest of it can rely on them."""
 
     def __init__(self) -> None:
-        # What is opened next would get the number of a closed stream, and with it its output. Opened
-        # in the wrong direction, a closed stdin or stdout still is an error for who uses it; what
-        # is said on a closed stderr is for nobody.
+        # What is opened next would get the number of a closed stream, and with it its output.
+        # Opened in the wrong direction, a closed stdin or stdout still is an error for who uses it;
+        # what is said on a closed stderr is for nobody.
         for descriptor, mode in enumerate((_WRITE, _READ, _WRITE)):
             try:
                 os.fstat(descriptor)

@@ -80,7 +80,7 @@ class CeilingPanel(Drawn):
         names = short_names([row.ceiling.resource for row in frame.ceilings])
         facts = [ceiling_facts(row.ceiling, frame) for row in frame.ceilings]
         widest = max(sum(width_of(text) + 3 for _, text in line) for line in facts)
-        name = max(10, min(max(map(len, names)) + 1, width - widest - 8))
+        name = max(10, min(max(map(width_of, names)) + 1, width - widest - 8))
         trend = max(0, min(24, width - name - widest - 1))
         rows: list[Runs] = []
         shown = frame.ceilings if len(names) <= room else frame.ceilings[: max(0, room - 1)]
@@ -111,7 +111,9 @@ class CeilingPanel(Drawn):
         ceiling, glyphs = row.ceiling, self.look.glyphs
         gutter, inner = 5, width - 7
         name = Row().put(" ")
-        name.put(fit_tail(ceiling.resource, min(width - 2, len(ceiling.resource))), "bold bright")
+        name.put(
+            fit_tail(ceiling.resource, min(width - 2, width_of(ceiling.resource))), "bold bright"
+        )
         for last in self._last_change(row, frame.at):
             if width - name.used - width_of(last) > 3:
                 name.to(width - width_of(last) - 2).put(last, "dim")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ _DEPTH = 4
 _FOLDERS = 2_000
 _LINES = 20
 _SHORTEST_ID = 4
+_NAMED = 3
+"""So many of several runs are named; the newest, as their names begin with the time."""
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _MAGIC = (
     (b"PAR1", "a Parquet file"),
     (b"\x1f\x8b", "a gzip file"),
@@ -53,6 +57,11 @@ def open_source(target: str | Path, *, growing: bool | None = None) -> Opened:
     """
     path = Path(target)
     artifact, mark, number = str(target).rpartition("#")
+    if _ADDRESS.match(str(target)):
+        raise SourceError(
+            f"{_shown(target)} is an address, and headgate reads files: name a run folder, "
+            "a run id, a .duckdb or a .jsonl on this machine."
+        )
     try:
         if mark and number.isdecimal() and not path.exists() and Path(artifact).is_file():
             return _open_artifact(Path(artifact), int(number))
@@ -77,6 +86,11 @@ def _open_folder(path: Path, growing: bool | None) -> Opened:
         return _open_run(folder)
     if folder.recording.exists():
         return _open_file(folder.recording, growing)
+    runs = sorted((run.name for run in _runs_in(path)), reverse=True)
+    if runs:
+        names = ", ".join(_shown(path / name) for name in runs[:_NAMED])
+        more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+        raise SourceError(f"{_shown(path)} is a folder of runs; name one of them: {names}{more}.")
     found = sorted(_foreign_files(path)) or sorted(_artifacts(path))
     if len(found) == 1:
         return _open_file(found[0], growing)
@@ -219,6 +233,14 @@ def _open_run_id(target: str) -> Opened:
     if not found:
         raise SourceError(f"There is no file, folder or run {_shown(target)}.")
     return _open_folder(found[0], None)
+
+
+def _runs_in(path: Path) -> Iterator[Path]:
+    """The run folders in a folder."""
+    for below in itertools.islice(path.iterdir(), _FOLDERS):
+        folder = RunFolder(below)
+        if folder.run_json.is_file() or folder.journal.is_dir():
+            yield below
 
 
 def _foreign_files(root: Path) -> Iterator[Path]:

@@ -27,14 +27,17 @@ _NAMED = frozenset(
     "sentence reason blocked_by wait_reason event_kind outcome reason_or_result "
     "reason_or_outcome title".split()
 )
-_KEPT = frozenset("run_id kind verdict tier liveness at t0 t1 start end ordinal last_ordinal".split())
+_KEPT = frozenset(
+    "run_id kind verdict tier liveness at t0 t1 start end ordinal last_ordinal".split()
+)
 
 
 def changed(value: Any, change: Callable[[str, Any], Any], name: str = "") -> Any:
     """A copy of a frame, or of a part of it, with `change(field name, value)` for every leaf."""
     if is_dataclass(value) and not isinstance(value, type):
         return replace(
-            value, **{f.name: changed(getattr(value, f.name), change, f.name) for f in fields(value)}
+            value,
+            **{f.name: changed(getattr(value, f.name), change, f.name) for f in fields(value)},
         )
     if isinstance(value, msgspec.Struct):
         parts = {f: changed(getattr(value, f), change, f) for f in value.__struct_fields__}

@@ -110,14 +110,17 @@ def pages(look: Look, frame: Frame) -> tuple[Pages, list[Act]]:
     for row in frame.events[:3]:
         lines += event_lines(look, row, frame.t0)
     widget = Pages(look, lines)
-    return widget, [
-        widget.redraw,
-        *(lambda by=by: widget.scroll_lines(by) for by in (3, 999, -2)),  # type: ignore[misc]
-        lambda: widget.show(lines[:2]),
-        lambda: widget.show(output_lines(look, Path("nowhere"))),
-        widget.show_end,
-        lambda: widget.scroll_lines(widget.page),
-    ]
+    return (
+        widget,
+        [
+            widget.redraw,
+            *(lambda by=by: widget.scroll_lines(by) for by in (3, 999, -2)),  # type: ignore[misc]
+            lambda: widget.show(lines[:2]),
+            lambda: widget.show(output_lines(look, Path("nowhere"))),
+            widget.show_end,
+            lambda: widget.scroll_lines(widget.page),
+        ],
+    )
 
 
 def lines(look: Look, frame: Frame) -> tuple[Lines, list[Act]]:
@@ -188,26 +191,22 @@ def test_no_drawing_is_left_out() -> None:
 
 
 @pytest.fixture
-def size(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def size(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The size that a layout would have given to every widget."""
     given = [1, 1]
     monkeypatch.setattr(Widget, "size", property(lambda self: Size(*given)))
     monkeypatch.setattr(Widget, "app", SimpleNamespace(size=Size(40, 10)))
     monkeypatch.setattr(Widget, "refresh", lambda self, *regions: None)
-    yield given
+    return given
 
 
 @pytest.mark.parametrize("ascii_only", [False, True], ids=["unicode", "ascii"])
 @pytest.mark.parametrize("kind", DRAWINGS, ids=lambda kind: kind.__name__)
-def test_every_drawing_at_every_size(
-    kind: type[Drawn], ascii_only: bool, size: list[int]
-) -> None:
+def test_every_drawing_at_every_size(kind: type[Drawn], ascii_only: bool, size: list[int]) -> None:
     """A sample shows every other state with each of the two sets of characters."""
     names = list(FRAMES)[effort(ascii_only, 0) :: effort(2, 1)]
     for name, frame in ((name, FRAMES[name]) for name in names):
-        widget, acts = DRAWINGS[kind](
-            Look(ascii_only=ascii_only, colour=not ascii_only), frame
-        )
+        widget, acts = DRAWINGS[kind](Look(ascii_only=ascii_only, colour=not ascii_only), frame)
         for width in WIDTHS:
             for height in HEIGHTS:
                 size[:] = width, height
