@@ -41,14 +41,16 @@ class TerminalDriver(LinuxDriver):
         size = terminal_size(sys.__stdout__.fileno()) if sys.__stdout__ else size
         super().__init__(app, debug=debug, mouse=mouse, size=size)
         self._terminal_app: TerminalApp = app  # type: ignore[assignment]
-        self._file = _Output(sys.__stdout__ or sys.__stderr__, self._hung_up)
+        self._file: _Output = _Output(  # type: ignore[assignment]
+            sys.__stdout__ or sys.__stderr__, self._hung_up
+        )
         self._ended = threading.Event()
 
     def _get_terminal_size(self) -> tuple[int, int]:
         return terminal_size(self._file.fileno())
 
     def start_application_mode(self) -> None:
-        super().start_application_mode()
+        super().start_application_mode()  # type: ignore[no-untyped-call]
         self._ended.clear()
         threading.Thread(target=self._watch, name="hang-up", daemon=True).start()
 

@@ -146,6 +146,20 @@ class Row:
         return tuple(self._runs)
 
 
+def cut_runs(line: Runs, width: int) -> Runs:
+    """A line of at most `width` cells, cut with `…`."""
+    if sum(width_of(text) for text, _ in line) <= width:
+        return line
+    kept = Row()
+    for text, style in line:
+        room = width - kept.used
+        if width_of(text) >= room:
+            kept.put(fit(f"{text}…", room), style)
+            break
+        kept.put(text, style)
+    return kept.runs()
+
+
 def cells_to_runs(cells: Sequence[tuple[str, str]]) -> Runs:
     """Single cells joined where the style stays the same."""
     return tuple(

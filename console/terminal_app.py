@@ -19,7 +19,7 @@ LEAVE_SECONDS = 5.0
 
 
 class TerminalApp(App[Outcome]):
-    """After `watch`, `failure` and `ended_by` say what ended the app if its user did not."""
+    """After `run_in_terminal`, `failure` and `ended_by` say what ended the app if its user did not."""
 
     failure: BaseException | None = None
     ended_by: int | None = None
@@ -37,7 +37,7 @@ class TerminalApp(App[Outcome]):
         if self.ended_by is not None:
             self.exit()
 
-    def watch(self) -> Outcome:
+    def run_in_terminal(self) -> Outcome:
         """Run until the user leaves the app, or something else ends it.
 
         SIGINT, SIGTERM and SIGHUP, as far as they are not ignored, end it with the terminal as it

@@ -54,7 +54,7 @@ def show_terminal(
         follow=growing is not False,
     )
     try:
-        outcome = app.watch()
+        outcome = app.run_in_terminal()
     finally:
         session.close()
     live = growing is not False and app.run_goes_on

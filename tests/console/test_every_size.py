@@ -77,10 +77,10 @@ def timeline(look: Look, frame: Frame) -> tuple[Timeline, list[Act]]:
     for mode in range(len(MODES)):
         acts += [
             lambda mode=mode: begin(mode),  # type: ignore[misc]
-            *(lambda by=by: widget.move(by) for by in (1, 1, 9, -3)),  # type: ignore[misc]
+            *(lambda by=by: widget.move(by) for by in (1, 1, 9, -3)),
             lambda: widget.along(1),
             lambda: widget.along(-2),
-            *(lambda by=by: widget.scroll_lanes(by) for by in (-3, 99, -2)),  # type: ignore[misc]
+            *(lambda by=by: widget.scroll_lanes(by) for by in (-3, 99, -2)),
         ]
     return widget, acts
 
@@ -95,7 +95,7 @@ def stall_list(look: Look, frame: Frame) -> tuple[StallList, list[Act]]:
     widget = StallList(look)
     return widget, [
         lambda: widget.show(frame),
-        *(lambda by=by: widget.move(by) for by in (1, 9, -1)),  # type: ignore[misc]
+        *(lambda by=by: widget.move(by) for by in (1, 9, -1)),
     ]
 
 
@@ -114,7 +114,7 @@ def pages(look: Look, frame: Frame) -> tuple[Pages, list[Act]]:
         widget,
         [
             widget.redraw,
-            *(lambda by=by: widget.scroll_lines(by) for by in (3, 999, -2)),  # type: ignore[misc]
+            *(lambda by=by: widget.scroll_lines(by) for by in (3, 999, -2)),
             lambda: widget.show(lines[:2]),
             lambda: widget.show(output_lines(look, Path("nowhere"))),
             widget.show_end,

@@ -182,7 +182,7 @@ def test_a_recording_is_never_what_a_closed_stream_was(command: str, place: Path
     """What is opened first gets the number of a closed stream."""
     recording = place / "run" / "recording.duckdb"
     before = recording.read_bytes()
-    query = ("SELECT * FROM events",) if command == "sql" else ()
+    query = ["SELECT * FROM events"] if command == "sql" else []
     closed_streams = dict.fromkeys((0, 1, 2), "closed")
     assert run([HEADGATE, command, "run", *query], closed_streams, place).code == 74
     assert recording.read_bytes() == before
