@@ -38,7 +38,7 @@ TICK_SECONDS = 0.25
 
 
 class ConsoleApp(TerminalApp):
-    """Watches one session; `run_in_terminal()` gives `quit`, or `stop` where the user wants the run stopped.
+    """Watches one session; gives `quit`, or `stop` where the user wants the run stopped.
 
     `on_quit="ask"` is for a run that this command started; `output` is where its script's output
     goes, if it is kept. `follow=False` plays from

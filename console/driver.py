@@ -8,7 +8,8 @@ import select
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO
 
 from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
@@ -38,12 +39,13 @@ class TerminalDriver(LinuxDriver):
         mouse: bool = True,
         size: tuple[int, int] | None = None,
     ) -> None:
-        size = terminal_size(sys.__stdout__.fileno()) if sys.__stdout__ else size
+        output = sys.__stdout__
+        assert output is not None, "a console has a terminal as its stdout"
+        output.reconfigure(errors="replace")
+        size = size or terminal_size(output.fileno())
         super().__init__(app, debug=debug, mouse=mouse, size=size)
         self._terminal_app: TerminalApp = app  # type: ignore[assignment]
-        self._file: _Output = _Output(  # type: ignore[assignment]
-            sys.__stdout__ or sys.__stderr__, self._hung_up
-        )
+        self._file: _Output = _Output(output, self._hung_up)  # type: ignore[assignment]
         self._ended = threading.Event()
 
     def _get_terminal_size(self) -> tuple[int, int]:
@@ -88,13 +90,13 @@ class _Output(io.TextIOBase):
     """A terminal to write to. Once it is gone all is dropped: Textual's writer must not die, for
     whoever hands it something waits until it is taken."""
 
-    def __init__(self, file: Any, on_gone: Any) -> None:
+    def __init__(self, file: TextIO, on_gone: Callable[[], None]) -> None:
         self._file = file
         self._on_gone = on_gone
         self._gone = False
 
     def fileno(self) -> int:
-        return int(self._file.fileno())
+        return self._file.fileno()
 
     def isatty(self) -> bool:
         return True

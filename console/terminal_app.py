@@ -19,7 +19,7 @@ LEAVE_SECONDS = 5.0
 
 
 class TerminalApp(App[Outcome]):
-    """After `run_in_terminal`, `failure` and `ended_by` say what ended the app if its user did not."""
+    """`failure` and `ended_by` say what ended the app where its user did not."""
 
     failure: BaseException | None = None
     ended_by: int | None = None

@@ -185,3 +185,13 @@ def test_the_terminal_has_the_size_that_it_has(
         )
         terminal.send("q")
         assert terminal.wait_exit() == 0
+
+
+@pytest.mark.parametrize("errors", ["errors.log", "/dev/full", "&-"])
+def test_what_stderr_is_does_not_matter(errors: str, recording: Path, tmp_path: Path) -> None:
+    command = ["sh", "-c", f'exec "$0" replay "$1" 2>{errors}', str(HEADGATE), str(recording)]
+    said = {"PYTHONIOENCODING": "ascii"} if errors == "errors.log" else {}
+    with Terminal(command, 80, 24, cwd=tmp_path, env=environment(tmp_path, said)) as terminal:
+        terminal.wait_for("Request ceilings", "REPLAY")
+        terminal.send("q")
+        assert terminal.wait_exit() == 0

@@ -184,7 +184,8 @@ def test_a_recording_is_never_what_a_closed_stream_was(command: str, place: Path
     before = recording.read_bytes()
     query = ["SELECT * FROM events"] if command == "sql" else []
     closed_streams = dict.fromkeys((0, 1, 2), "closed")
-    assert run([HEADGATE, command, "run", *query], closed_streams, place).code == 74
+    arguments = [str(HEADGATE), command, "run", *query]
+    assert run(arguments, closed_streams, place).code == 74
     assert recording.read_bytes() == before
 
 
@@ -208,7 +209,7 @@ def test_a_run_goes_on_without_anyone_who_reads(tmp_path: Path) -> None:
 
 def test_what_a_run_could_not_say_is_said_on_the_other_stream(place: Path, tmp_path: Path) -> None:
     (tmp_path / "query.sql").touch()
-    arguments = [HEADGATE, "demo", "--headless", "--records", "20", "--out", "run"]
+    arguments = [str(HEADGATE), "demo", "--headless", "--records", "20", "--out", "run"]
     done = run(arguments, {2: "full"}, tmp_path)
     assert "20/20 rows" in done.said
     assert "stderr could not be written: No space left on device" in done.said
