@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import BindingType
-from textual.events import Key
+from textual.command import CommandPalette
+from textual.events import Key, Resize
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from console.keys import GENERAL, OUTPUT, SCREENS, TIME, Control, bindings
+from console.paint import AsciiFilter
 from console.pump import Command, Pump, SessionLike
 from console.screens.base import FrameScreen
 from console.screens.dialogs import GoToDialog, QuitAnswer, QuitDialog, Target
@@ -26,17 +28,17 @@ from console.screens.leases import LeasesScreen
 from console.screens.output import OutputWindow
 from console.screens.overview import OverviewScreen
 from console.screens.stalls import StallsScreen
+from console.terminal_app import TerminalApp
 from console.theme import Look, prefers_dark, textual_theme
-from console.view import SPEEDS, View, mode_of
+from console.view import SPEEDS, View, is_too_small, mode_of
 from replay.frame import Frame
 from replay.sources.base import SourceError
 
-Outcome = Literal["quit", "stop"]
 TICK_SECONDS = 0.25
 
 
-class ConsoleApp(App[Outcome]):
-    """Watches one session; `run()` gives `quit`, or `stop` where the user wants the run stopped.
+class ConsoleApp(TerminalApp):
+    """Watches one session; gives `quit`, or `stop` where the user wants the run stopped.
 
     `on_quit="ask"` is for a run that this command started; `output` is where its script's output
     goes, if it is kept. `follow=False` plays from
@@ -73,8 +75,6 @@ class ConsoleApp(App[Outcome]):
         if colour:
             self.theme = textual_theme(dark=dark).name
         self.title = title
-        self.failure: BaseException | None = None
-        """What ended the app, if it was neither a key nor a broken source."""
         self._dark = dark
         self._on_quit = on_quit
         self._output = output
@@ -102,18 +102,26 @@ class ConsoleApp(App[Outcome]):
         else:
             self._pump.push(lambda session: session.seek_ordinal(1))
 
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        filters = super().get_line_filters()
+        return [*filters, AsciiFilter()] if self.look.ascii_only else filters
+
     # -- frames --------------------------------------------------------------------------------
 
     def on_mount(self) -> None:
         for name, page in self._pages.items():
             self.install_screen(page, name)  # kept, not removed, while another is on view
         self.push_screen(self._pages["overview"])
-        if not self.is_headless:  # ended from outside, it leaves the terminal as it was
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
         self.run_worker(self._feed(), name="frames", exit_on_error=False)
 
     def on_unmount(self) -> None:
         self._pump.stop()
+
+    def on_resize(self, event: Resize) -> None:
+        """Textual's palette fails where its list has no room."""
+        screen = self.screen_stack[-1] if self.screen_stack else None
+        if isinstance(screen, CommandPalette) and is_too_small(*event.size):
+            screen.dismiss()
 
     def ask_frame(self) -> None:
         """Ask for a frame now instead of at the next tick."""
@@ -143,7 +151,7 @@ class ConsoleApp(App[Outcome]):
             self._problem = str(error)
             self._show_header()
         except Exception as error:
-            self.failure = error
+            self.failure = self.failure or error
             self.exit()
         finally:
             self._settled.set()
@@ -171,11 +179,11 @@ class ConsoleApp(App[Outcome]):
             view = self._view(frame)
             self._header_state = (view, current)
             current.show(frame, view)
-        if isinstance(self.screen, QuitDialog) and not self._going_on:
+        if isinstance(self.screen, QuitDialog) and not self.run_goes_on:
             self.screen.dismiss("cancel")
 
     @property
-    def _going_on(self) -> bool:
+    def run_goes_on(self) -> bool:
         return self._frame is None or self._frame.liveness in ("live", "waiting")
 
     def _show_header(self) -> None:
@@ -330,7 +338,7 @@ class ConsoleApp(App[Outcome]):
                 page.redraw_all()
 
     def action_leave(self) -> None:
-        if self._on_quit == "ask" and self._going_on:
+        if self._on_quit == "ask" and self.run_goes_on:
             scripts = self._output is not None
             on_stop = "as Ctrl+C in it would" if scripts else "work in flight is drained"
             self.push_screen(QuitDialog(self.look, on_stop), self._answered)

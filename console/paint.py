@@ -14,6 +14,8 @@ from operator import itemgetter
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
+from textual.color import Color
+from textual.filter import LineFilter
 from textual.strip import Strip
 
 from console.theme import Palette
@@ -26,6 +28,16 @@ _VARIATION = re.compile("[\ufe00-\ufe0f]")
 _style_of = itemgetter(1)
 _TO_ASCII = str.maketrans(
     {
+        # Textual draws its borders and scroll bars with these, in part or in full.
+        **{chr(code): "+" for code in range(0x2500, 0x2580)},
+        **{chr(code): "#" for code in range(0x2580, 0x25A0)},
+        **dict.fromkeys("─━┄┅┈┉╌╍═╴╶╸╺", "-"),
+        **dict.fromkeys("│┃┆┇┊┋╎╏║╵╷╹╻▏▎▍▌▕▐", "|"),
+        **dict.fromkeys("▁▂▔", " "),
+        "\N{RIGHT-POINTING MAGNIFYING GLASS}": "> ",
+        "\N{NO-BREAK SPACE}": " ",
+        "•": "*",
+        "●": "*",
         "·": "|",
         "×": "x",
         "…": "~",
@@ -68,7 +80,7 @@ def to_ascii(text: str) -> str:
     """`text` in ASCII, as many cells wide as before where its characters have no ASCII form."""
     if text.isascii():
         return text
-    text = text.translate(_TO_ASCII)
+    text = measured(text)[0].translate(_TO_ASCII)
     return "".join(char if char.isascii() else "?" * cell_len(char) for char in text)
 
 
@@ -90,10 +102,16 @@ def fit(text: str, width: int, align: str = "<") -> str:
 
 def fit_tail(text: str, width: int) -> str:
     """As `fit`, but keeps the end: what tells two long names apart is mostly there."""
-    text = clean(text)
-    if width_of(text) <= width or not text.isascii():
+    text, length = measured(text)
+    if length <= width or width <= 1:
         return fit(text, width)
-    return "…" + text[len(text) - width + 1 :] if width > 1 else fit(text, width)
+    if text.isascii():
+        return "…" + text[length - width + 1 :]
+    start = 0
+    while length > width - 1:
+        length -= cell_len(text[start])
+        start += 1
+    return fit("…" + text[start:], width)
 
 
 class Row:
@@ -128,6 +146,20 @@ class Row:
         return tuple(self._runs)
 
 
+def cut_runs(line: Runs, width: int) -> Runs:
+    """A line of at most `width` cells, cut with `…`."""
+    if sum(width_of(text) for text, _ in line) <= width:
+        return line
+    kept = Row()
+    for text, style in line:
+        room = width - kept.used
+        if width_of(text) >= room:
+            kept.put(fit(f"{text}…", room), style)
+            break
+        kept.put(text, style)
+    return kept.runs()
+
+
 def cells_to_runs(cells: Sequence[tuple[str, str]]) -> Runs:
     """Single cells joined where the style stays the same."""
     return tuple(
@@ -156,14 +188,19 @@ def wrap(text: str, width: int, lines: int) -> list[str]:
     return done
 
 
+class AsciiFilter(LineFilter):
+    """For what Textual draws itself: the palette, inputs, borders and scroll bars."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [Segment(to_ascii(text), style, control) for text, style, control in segments]
+
+
 def to_strip(runs: Runs, width: int, palette: Palette, ascii_only: bool, ground: str) -> Strip:
     """A line of exactly `width` cells; what is free is filled in the style `ground`."""
     segments: list[Segment] = []
     used = 0
     for raw, style in runs:
-        text, length = measured(raw)
-        if ascii_only:
-            text = to_ascii(text)
+        text, length = measured(to_ascii(raw) if ascii_only else raw)
         if used + length > width:
             text = set_cell_size(text, width - used)
             length = width - used

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +11,24 @@ from replay.frame import Frame
 
 MIN_SIZE = (40, 10)
 """Columns and rows below which no screen is drawn."""
+
+
+def terminal_size(terminal: int) -> tuple[int, int]:
+    """Columns and rows of the terminal on a file descriptor. `COLUMNS` and `LINES` only count where
+    the terminal does not know: a shell exports them once, and they stay as they were."""
+    try:
+        size = os.get_terminal_size(terminal)
+    except OSError:
+        size = os.terminal_size((0, 0))
+    if size.columns > 0 and size.lines > 0:
+        return size.columns, size.lines
+    columns, rows = shutil.get_terminal_size()
+    return columns, rows
+
+
+def is_too_small(columns: int, rows: int) -> bool:
+    return columns < MIN_SIZE[0] or rows < MIN_SIZE[1]
+
 
 Mode = Literal["WAITING", "LIVE", "PAUSED", "REPLAY", "ENDED", "LOST", "UNKNOWN"]
 

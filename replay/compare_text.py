@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 
+from replay.cells import cut, left, wrap
 from replay.compare import ENOUGH, SMALL_SECONDS, SMALL_SHARE, Comparison, Side
 from replay.diagnosis.verdicts import PHRASES
 from replay.difference import NOTHING, SMALL, Difference
@@ -22,7 +22,6 @@ _WORDS = {
     "too_close": "too close",
     "different": "differ",
 }
-_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def render_text(comparison: Comparison) -> str:
@@ -30,10 +29,10 @@ def render_text(comparison: Comparison) -> str:
 
 
 def _lines(comparison: Comparison) -> Iterator[str]:
-    yield from _wrap(f"A  {_side(comparison.a)}", "   ")
-    yield from _wrap(f"B  {_side(comparison.b)}", "   ")
+    yield from wrap(f"A  {_side(comparison.a)}", WIDTH, rest="   ")
+    yield from wrap(f"B  {_side(comparison.b)}", WIDTH, rest="   ")
     yield ""
-    yield from _wrap(_meaning(comparison))
+    yield from wrap(_meaning(comparison), WIDTH)
     shares = [
         one
         for one in comparison.verdict_shares
@@ -48,8 +47,8 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield from _not_compared([one for one in comparison.every if one.change is None])
     yield ""
     for note in comparison.notes:
-        yield from _wrap(f"Note: {note}", "  ")
-    yield from _wrap(_sum(comparison))
+        yield from wrap(f"Note: {note}", WIDTH, rest="  ")
+    yield from wrap(_sum(comparison), WIDTH)
 
 
 def _side(side: Side) -> str:
@@ -97,11 +96,11 @@ def _table(title: str, rows: Sequence[Difference]) -> Iterator[str]:
         resource, _, fact = one.name.rpartition(": ")
         if resource and resource != about:
             about = resource
-            yield f"  {_cut(resource, WIDTH - 2)}"
+            yield f"  {cut(resource, WIDTH - 2)}"
         name = f"    {fact}" if resource else f"  {_named(one)}"
         numbers = f"{_number(one.a, one.unit):>{_NUMBER}}{_number(one.b, one.unit):>{_NUMBER}}"
         yield (
-            f"{_cut(name, _NAME - 1):<{_NAME}}{numbers}{_change(one):>{_CHANGE}}"
+            f"{left(cut(name, _NAME - 1), _NAME)}{numbers}{_change(one):>{_CHANGE}}"
             f"  {_WORDS[one.judgement]}"
         )
 
@@ -116,7 +115,7 @@ def _not_compared(rows: Sequence[Difference]) -> Iterator[str]:
         yield ""
         yield "Not compared"
         for why, of in names.items():
-            yield from _wrap(f"  {', '.join(of)}: {why}", "    ")
+            yield from wrap(f"{', '.join(of)}: {why}", WIDTH, "  ", "    ")
 
 
 def _sum(comparison: Comparison) -> str:
@@ -157,18 +156,3 @@ def _number(value: float | None, unit: str, sign: str = "") -> str:
     if 0 < abs(value) < 0.9995:
         return f"{1000 * value:{sign}.{3 if abs(value) >= 1e-4 else 2}g} ms"
     return f"{value:{sign}.{1 if abs(value) >= 100 else 2}f} s"
-
-
-def _wrap(text: str, rest: str = "") -> list[str]:
-    """Lines of the width; a number stays with its sign of percentage."""
-    lines = textwrap.wrap(
-        text.replace(" %", f"{_NO_BREAK}%"),
-        WIDTH,
-        subsequent_indent=rest,
-        break_on_hyphens=False,
-    )
-    return [line.replace(_NO_BREAK, " ") for line in lines]
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "~"

@@ -94,6 +94,9 @@ def exec(
         return through.leave()
     except CannotStart as error:
         return complain(str(error), exits.NOT_EXECUTABLE)
+    except exits.ConsoleEnded:
+        goes_on = True  # the script does not end with its console
+        raise
     finally:
         if not goes_on:
             control.remove()

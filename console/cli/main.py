@@ -8,11 +8,13 @@ import signal
 import sys
 import traceback
 from types import FrameType
-from typing import Any
 
 import click
 
 from console.cli import exits
+from console.cli.exits import ConsoleEnded
+from console.cli.streams import Streams
+from console.cli.terminal import text_width
 from engine.errors import UserError
 from engine.version import VERSION
 from replay.sources.base import SourceError
@@ -47,6 +49,15 @@ COMMANDS = {
 }
 
 
+MOST_HELP_COLUMNS = 100
+
+
+def help_width() -> int | None:
+    """Of the terminal, where stdout is one: click itself would go by `COLUMNS`."""
+    width = text_width()
+    return None if width is None else max(50, min(width, MOST_HELP_COLUMNS) - 2)
+
+
 class LazyGroup(click.Group):
     """Knows its commands by name and help; imports one only to run it."""
 
@@ -61,15 +72,6 @@ class LazyGroup(click.Group):
             raise TypeError(f"{cmd_name} is not a command")
         return command
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            # The reader of our output has left. click would leave with 1, which means something
-            # else here; and nothing may be flushed into the closed pipe at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return exits.OK
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -77,9 +79,13 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": MOST_HELP_COLUMNS,
+    },
     epilog="Exit codes: 0 fine, 1 found something or rows dropped, 2 misuse, 3 the run failed, "
-    "4 the recording is damaged, 70 a bug, 129 hung up, 130 interrupted, 143 terminated.",
+    "4 the recording is damaged, 70 a bug, 74 output not written, 129 hung up, 130 interrupted, "
+    "143 terminated.",
 )
 @click.version_option(VERSION, prog_name="headgate")
 def cli() -> None:
@@ -91,12 +97,22 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: turns every outcome into a documented exit code."""
-    if READERS.intersection(sys.argv[1:2]):
+    arguments = sys.argv[1:]
+    if READERS.intersection(arguments[:1]):
         os.umask(0o077)
+    streams = Streams()
+    starts_run = bool(arguments) and arguments[0] in STARTS_RUNS
+    if starts_run:
+        streams.go_on()  # its lines may be lost, the run is not
     try:
-        code = run_cli(sys.argv[1:])
+        code = run_cli(arguments, streams)
     except KeyboardInterrupt:
         code = exits.INTERRUPTED  # once more, on its way out
+    lost = streams.close()
+    if lost and arguments[:1] != ["exec"]:  # whose output and exit code are the command's
+        on_stdout = starts_run and streams.out.problem is None
+        click.echo(f"headgate: {'; '.join(lost)}.", err=not on_stdout)
+        code = code or exits.NOT_WRITTEN
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # nobody is left to take an exception
     sys.exit(code)
@@ -144,14 +160,24 @@ class Interrupts:
         raise KeyboardInterrupt
 
 
-def run_cli(arguments: list[str]) -> int:
+def run_cli(arguments: list[str], streams: Streams | None = None) -> int:
     interrupts = Interrupts(hangup=not arguments or arguments[0] not in STARTS_RUNS)
     try:
-        result = cli.main(arguments, prog_name="headgate", standalone_mode=False)
+        result = cli.main(
+            arguments, prog_name="headgate", standalone_mode=False, terminal_width=help_width()
+        )
     except (click.Abort, KeyboardInterrupt):
         return interrupts.exit_code
+    except SystemExit:  # click's, where the reader of stdout has left
+        return exits.OK
     except Exception as error:
-        return tell(error) if interrupts.came is None else interrupts.exit_code
+        if interrupts.came is not None:
+            return interrupts.exit_code
+        if streams is not None:
+            if streams.raised(error):
+                return exits.OK if isinstance(error, BrokenPipeError) else exits.NOT_WRITTEN
+            streams.go_on()  # whether or not someone hears it, it is that error
+        return tell(error)
     finally:
         interrupts.leave()
     return result if isinstance(result, int) else exits.OK
@@ -170,6 +196,10 @@ def tell(error: Exception) -> int:
     if isinstance(error, UserError):
         return complain(str(error), exits.MISUSE)
     if isinstance(error, SourceError):
+        return complain(str(error), error.exit_code)
+    if isinstance(error, ConsoleEnded):
+        if error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
         return complain(str(error), error.exit_code)
     traceback.print_exception(error)
     return complain("that is a bug in headgate; please report the lines above", exits.BUG)

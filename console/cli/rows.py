@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
-from rich.cells import cell_len, set_cell_size
 
+from replay.cells import cells, cut, left, right, wrap
 from replay.export.plain import csv_chunks, json_chunks, plain_text
 from replay.recording.query import ResultColumn
 from replay.sources.text import clean_text
@@ -44,7 +43,7 @@ def write_table(
         if widths is None:
             names = [clean_text(column.name) for column in columns]
             widths = [
-                min(CELL_WIDTH, max(map(cell_len, [name, *(row[nth] for row in chunk)])))
+                min(CELL_WIDTH, max(map(cells, [name, *(row[nth] for row in chunk)])))
                 for nth, name in enumerate(names)
             ]
             paragraphs = width is not None and sum(widths) + 2 * (len(widths) - 1) > width
@@ -91,25 +90,21 @@ def _write(
     return limit is not None and next(rows, None) is not None
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], numbers: Sequence[bool]) -> str:
+def _line(row: Sequence[str], widths: Sequence[int], numbers: Sequence[bool]) -> str:
     parts = []
-    for cell, width, number in zip(cells, widths, numbers, strict=True):
-        if cell_len(cell) > width:
-            cell = set_cell_size(cell, width - 1) + "…"
-        space = " " * (width - cell_len(cell))
-        parts.append(space + cell if number else cell + space)
+    for cell, width, number in zip(row, widths, numbers, strict=True):
+        cell = cut(cell, width, "…")
+        parts.append(right(cell, width) if number else left(cell, width))
     return "  ".join(parts).rstrip()
 
 
 def _paragraph(nth: int, names: Sequence[str], row: Sequence[str], width: int) -> str:
-    wide = max(map(len, names), default=0) + 4
+    wide = max(map(cells, names), default=0) + 4
     lines = [f"row {nth:,}"]
     for name, cell in zip(names, row, strict=True):
-        head = f"  {name}".ljust(wide)
-        room = max(20, width - wide)
-        for part in textwrap.wrap(cell, room, break_on_hyphens=False) or [""]:
-            lines.append(f"{head}{part}".rstrip())
-            head = " " * wide
+        head = left(f"  {name}", wide)
+        room = max(wide + 20, width)
+        lines.extend(wrap(cell, room, head, " " * wide) or [head.rstrip()])
     return "\n".join(lines)
 
 

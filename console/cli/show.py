@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Literal
 
 import click
 
+from console.cli import exits
+from console.cli.exits import ConsoleEnded
 from console.cli.launch import Launched, exit_code_of
 from console.cli.terminal import own_name
 from console.headless import status_line, summary
@@ -36,7 +39,8 @@ def show_terminal(
     """Open the console on `target` until the user leaves it.
 
     What is watched (`growing`) is followed, a replay begins at its first event. `ask`: on leaving,
-    does the run go on? `output`: what its script prints. Raises SourceError.
+    does the run go on? `output`: what its script prints. Raises SourceError, and
+    ConsoleEnded where it was not the user who left.
     """
     session = Session.open(target, growing=growing)
     from console.app import ConsoleApp
@@ -50,12 +54,22 @@ def show_terminal(
         follow=growing is not False,
     )
     try:
-        outcome = app.run() or "quit"
-        if app.failure is not None:
-            raise app.failure
-        return outcome
+        outcome = app.run_in_terminal()
     finally:
         session.close()
+    live = growing is not False and app.run_goes_on
+    back = f"{own_name()} {'watch' if live else 'replay'} {shlex.quote(str(target))}"
+    if app.failure is not None:
+        rest = "the run goes on" if live else "the recording is as it was"
+        raise ConsoleEnded(
+            "the console failed, which is a bug in headgate: please report the lines above; "
+            f"{rest}, come back with: {back}",
+            exits.BUG,
+        ) from app.failure
+    if app.ended_by is not None:
+        signal.raise_signal(app.ended_by)  # to whoever heeded it before the console opened
+        raise ConsoleEnded(f"the terminal was closed; come back with: {back}", 128 + app.ended_by)
+    return outcome
 
 
 def show_headless(launched: Launched) -> int:

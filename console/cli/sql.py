@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import textwrap
 import threading
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from console.cli import exits
+from console.cli.terminal import text_width
+from engine.errors import UserError
 
 if TYPE_CHECKING:
     from replay.recording.query import RecordingQuery
@@ -48,7 +49,7 @@ def sql(
             'Give a query, like "SELECT * FROM stalls"; --views describes what can be asked.'
         )
     if query == "-":
-        query = sys.stdin.read()
+        query = query_on_stdin()
     with whole_recording(recording, lambda sentence: click.echo(sentence, err=True)) as path:
         asked = RecordingQuery(path)
         try:
@@ -61,13 +62,23 @@ def sql(
     return exits.OK
 
 
+def query_on_stdin() -> str:
+    """Raises `UserError` where nothing can be read there, or nothing that is text."""
+    try:
+        return sys.stdin.read()
+    except OSError as error:
+        raise UserError(f"the query can't be read from stdin: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError("the query on stdin is not text in UTF-8") from error
+
+
 def answer(
     asked: RecordingQuery, query: str, as_csv: bool, as_json: bool, limit: int | None
 ) -> None:
     from console.cli.rows import write_csv, write_json, write_table
 
     rows = TABLE_ROWS if limit is None and not (as_csv or as_json) else (limit or None)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = text_width()
 
     def ask() -> bool:
         columns, found = asked.run(query)

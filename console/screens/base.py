@@ -14,7 +14,7 @@ from textual.widget import Widget
 from console.keys import GENERAL, SCREENS, TIME, Control
 from console.paint import Row, Runs
 from console.theme import Look
-from console.view import MIN_SIZE, View
+from console.view import MIN_SIZE, View, is_too_small
 from console.widgets.drawn import Drawn
 from console.widgets.header import Footer, Header, Notes
 from replay.frame import Frame, Want
@@ -100,8 +100,7 @@ class FrameScreen(Screen[None]):
             widget.redraw()
 
     def on_resize(self, event: Resize) -> None:
-        columns, rows = MIN_SIZE
-        self.set_class(event.size.width < columns or event.size.height < rows, "small")
+        self.set_class(is_too_small(*event.size), "small")
         self.call_after_refresh(self.console_app.ask_frame)
 
     def on_screen_resume(self) -> None:

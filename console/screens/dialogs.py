@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from console.keys import Control, bindings
-from console.paint import Row, Runs
+from console.paint import Row, Runs, cut_runs
 from console.text import run_time
 from console.theme import Look
 from console.widgets.drawn import Drawn
@@ -61,7 +61,7 @@ class Lines(Drawn):
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Runs]:
-        return [runs for runs, _ in self._fixed]
+        return [cut_runs(runs, width) for runs, _ in self._fixed]
 
     async def on_click(self, event: Click) -> None:
         if event.y < len(self._fixed) and self._fixed[event.y][1]:

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from console.keys import Control, bindings
-from console.screens.base import FrameScreen, growing_span
+from console.screens.base import FrameScreen, growing_span, set_height
 from console.theme import Look
 from console.widgets.lease_detail import LeaseDetail
 from console.widgets.timeline import MODES, Timeline
@@ -19,6 +19,10 @@ _SAMPLES = 20
 """For the rates in the header."""
 _SPAN = 30.0
 """Seconds in view until someone zooms."""
+_DETAIL, _BRIEF_DETAIL = 6, 3
+"""Lines that the selected lease has in words; the few where the lanes need the room, and only then
+while one is selected."""
+_ROOMY = 14
 _SHORTEST, _LONGEST = 0.05, 7 * 86400.0
 
 
@@ -70,6 +74,9 @@ class LeasesScreen(FrameScreen):
         self._show_detail()
 
     def _show_detail(self) -> None:
+        roomy = self.query_one("#page").size.height >= _ROOMY
+        brief = _BRIEF_DETAIL if self._timeline.selected else 0
+        set_height(self._detail, _DETAIL if roomy else brief)
         if self.frame is not None:
             self._detail.show(self.frame, self._timeline.bar(self._timeline.selected))
 

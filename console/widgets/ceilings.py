@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from console.paint import Row, Runs, fit, fit_tail, width_of
+from console.paint import Row, Runs, cut_runs, fit_tail, width_of
 from console.text import ceiling_facts, duration, words
 from console.theme import Look
 from console.widgets.chart import ceiling_chart, latest, sparkline
@@ -80,7 +80,7 @@ class CeilingPanel(Drawn):
         names = short_names([row.ceiling.resource for row in frame.ceilings])
         facts = [ceiling_facts(row.ceiling, frame) for row in frame.ceilings]
         widest = max(sum(width_of(text) + 3 for _, text in line) for line in facts)
-        name = max(10, min(max(map(len, names)) + 1, width - widest - 8))
+        name = max(10, min(max(map(width_of, names)) + 1, width - widest - 8))
         trend = max(0, min(24, width - name - widest - 1))
         rows: list[Runs] = []
         shown = frame.ceilings if len(names) <= room else frame.ceilings[: max(0, room - 1)]
@@ -111,7 +111,9 @@ class CeilingPanel(Drawn):
         ceiling, glyphs = row.ceiling, self.look.glyphs
         gutter, inner = 5, width - 7
         name = Row().put(" ")
-        name.put(fit_tail(ceiling.resource, min(width - 2, len(ceiling.resource))), "bold bright")
+        name.put(
+            fit_tail(ceiling.resource, min(width - 2, width_of(ceiling.resource))), "bold bright"
+        )
         for last in self._last_change(row, frame.at):
             if width - name.used - width_of(last) > 3:
                 name.to(width - width_of(last) - 2).put(last, "dim")
@@ -119,7 +121,7 @@ class CeilingPanel(Drawn):
         said = ceiling_facts(ceiling, frame)
         tight = sum(width_of(text) + 3 for _, text in said) > width
         facts = self._facts(Row().put(" "), said, ceiling.waiters, "  " if tight else " · ")
-        rows: list[Runs] = [self._cut(name.runs(), width), self._cut(facts.runs(), width)]
+        rows: list[Runs] = [cut_runs(name.runs(), width - 1), cut_runs(facts.runs(), width - 1)]
         spare = 1 if height >= 6 else 0
         waiters = 1 if height >= 6 else 0
         top = float(max(ceiling.effective_max, 1, *map(int, row.in_flight or (0,))))
@@ -144,19 +146,6 @@ class CeilingPanel(Drawn):
             rows.append(trend.runs())
         rows.extend(() for _ in range(height - len(rows)))
         return rows
-
-    @staticmethod
-    def _cut(line: Runs, width: int) -> Runs:
-        kept: list[tuple[str, str]] = []
-        used = 0
-        for text, style in line:
-            size = width_of(text)
-            if used + size > width - 1:
-                kept.append((fit(text, width - 1 - used), style))
-                break
-            kept.append((text, style))
-            used += size
-        return tuple(kept)
 
     @staticmethod
     def _last_change(row: CeilingRow, at: float) -> list[str]:

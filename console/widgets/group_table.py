@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from console.paint import Row, Runs, fit_tail
+from console.paint import Row, Runs, fit_tail, width_of
 from console.text import count, doubt_of, duration, short, words
 from console.theme import Look
 from console.widgets.chart import sparkline
@@ -39,7 +39,7 @@ class GroupTable(Drawn):
             return [*rows, Row().put(" no group has work yet", "dim").runs()]
         numbers = _NUMBERS if width >= 90 else _SHORT
         room = width - sum(size for _, size in numbers) - _OLDEST - _BLOCKED - 1
-        wanted = min(max(len(group.label) for group in groups) + 1, 28)
+        wanted = min(max(width_of(group.label) for group in groups) + 1, 28)
         trend = 9 if width < 72 else 12 if width < 90 else 24
         trend = max(5, min(trend, room - wanted))
         name = max(8, min(wanted, room - trend))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from console.paint import Row, Runs
+from console.paint import Row, Runs, width_of
 from console.text import clock, duration, words
 from console.theme import Look
 from console.widgets.blame_bar import parts
@@ -60,7 +60,7 @@ class LeaseDetail(Drawn):
             hint = "Press ↓ or click a bar to see where its time goes."
             return [title(self.look, "Lease", width), Row().put(f" {hint}", "dim").runs()]
         rows = [title(self.look, f"Lease {bar.lease_id}", width, self._result(bar))]
-        row = Row().put(" ").put(bar.task_id, "bold bright", min(40, max(8, len(bar.task_id))))
+        row = Row().put(" ").put(bar.task_id, "bold bright", min(40, max(8, width_of(bar.task_id))))
         facts = [f"column {bar.column}"] if width >= 100 else []
         if bar.row_group is not None:
             facts.append(f"row group {bar.row_group}")

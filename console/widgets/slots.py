@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from console.paint import Row, Runs
+from console.paint import Row, Runs, width_of
 from console.text import doubt_of
 from console.theme import Look
 from console.widgets.drawn import Drawn
@@ -27,7 +27,7 @@ class Slots(Drawn):
         if not self._limits:
             return [*rows, Row().put(" not known", "dim").runs()]
         glyphs = self.look.glyphs
-        name = min(max(len(label) for label, _, _ in self._limits) + 2, width // 2)
+        name = min(max(width_of(label) for label, _, _ in self._limits) + 2, width // 2)
         bar = max(4, min(40, width - name - 12))
         for label, leased, limit in self._limits[: height - 1]:
             full = min(bar, round(bar * leased / limit)) if limit else bar

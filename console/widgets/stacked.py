@@ -79,7 +79,7 @@ class Stacked(Drawn):
             rows.append(edge.runs() + line)
         legend = Row().put("      ")
         for layer, letter in zip(layers, letters, strict=True):
-            if legend.used + width_of(layer.name) + len(layer.fact) + 6 > width:
+            if legend.used + width_of(layer.name) + width_of(layer.fact) + 6 > width:
                 break
             legend.put(f" {letter} ", f"bold ink on {layer.colour}").put(f" {layer.name}", "text")
             legend.put(f" {layer.fact}", "bold bright").put("  ")

@@ -21,6 +21,8 @@ from replay.frame import Frame, LeaseBar, Segment
 MODES: tuple[LaneMode, ...] = ("column", "packed", "lease")
 _HEAD = 2
 """Lines above the lanes: title with legend, and the axis."""
+_ROOM_FOR_BELOW, _ROOM_FOR_ABOVE = 2, 3
+"""Lines from which on one of them may say how many lanes are not shown."""
 _MARGIN = 3
 """Columns kept free behind now, for the arrows of open bars."""
 
@@ -122,7 +124,7 @@ class Timeline(Drawn):
         self._scrolled = False
 
     def scroll_lanes(self, by: int) -> None:
-        room = self.size.height - _HEAD
+        room = max(0, self.size.height - _HEAD)
         self._top = max(0, min(self._top + by, len(self._lanes) - room))
         self._scrolled = True
         self.redraw()
@@ -145,7 +147,7 @@ class Timeline(Drawn):
         if not frame.bars:
             rows.append(Row().put(" no task holds a lease in this window", "dim").runs())
             return rows
-        room = height - _HEAD
+        room = max(0, height - _HEAD)
         if not self._scrolled and self.selected is None:
             self._top = len(self._lanes) if self.mode == "lease" else self._first_calls()
         self._top = max(0, min(self._top, len(self._lanes) - room))
@@ -156,9 +158,9 @@ class Timeline(Drawn):
             row.put(glyphs.now, "faint")
             rows.append(row.runs() + self._lane(lane, frame, window, now))
         below = len(self._lanes) - self._top - room
-        if self._top > 0:
+        if self._top > 0 and room >= _ROOM_FOR_ABOVE:
             rows[_HEAD] = Row().put(f" {self._top + 1} more lanes above", "dim").runs()
-        if below > 0:
+        if below > 0 and room >= _ROOM_FOR_BELOW:
             rows[-1] = Row().put(f" {below + 1} more lanes below", "dim").runs()
         return rows
 
@@ -295,16 +297,22 @@ class Timeline(Drawn):
         return None
 
     def _select_any(self) -> None:
-        for lane in self._lanes[self._top + (self._top > 0) :]:
+        for lane in self._lanes[self._top + self._says_above :]:
             visible = self._visible(lane)
             if visible:
                 self.selected = visible[-1].lease_id
                 return
 
+    @property
+    def _says_above(self) -> bool:
+        """Is the first line of the lanes taken by the count of those above?"""
+        return self._top > 0 and self.size.height - _HEAD >= _ROOM_FOR_ABOVE
+
     def _scroll_to_selection(self) -> None:
         spot = self._spot()
-        room = self.size.height - _HEAD
-        if spot is not None and not self._top < spot[0] < self._top + room - 1:
+        room = max(0, self.size.height - _HEAD)
+        first = self._top + self._says_above
+        if spot is not None and not first <= spot[0] < self._top + room - (room >= _ROOM_FOR_BELOW):
             self._top = max(0, spot[0] - room // 2)
             self._scrolled = True
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from replay.cells import cells, cut, left, wrap
 from replay.diagnosis.verdicts import count_text, duration_text, phrase
 from replay.diagnosis.why import BlameLine, Step, TaskStory, VerdictLine, WhyReport
 
@@ -17,13 +17,12 @@ LEAST_STEP = 0.001
 """Seconds; the whole life of a task is in the JSON."""
 LEAST_KEPT = 0.01
 """Of a wait."""
-NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def render_text(report: WhyReport, width: int = 80) -> str:
     """First the answer, then both tables of blame, then the verdicts with what proves them."""
     width = max(width, 40)
-    lines = [*_head(report, width), "", *_wrap(report.answer, width), ""]
+    lines = [*_head(report, width), "", *wrap(report.answer, width), ""]
     lines += _table("Run: where the request slots in demand went", report.run_blame, width)
     lines += _table("Cells: where their time went, from ready to done", report.cell_blame, width)
     lines += _columns(report, width)
@@ -33,9 +32,9 @@ def render_text(report: WhyReport, width: int = 80) -> str:
     lines += _verdicts(report, width)
     if report.not_provable:
         names = ", ".join(phrase(verdict) for verdict in report.not_provable)
-        lines += _wrap(f"Not provable from this stream: {names}.", width)
+        lines += wrap(f"Not provable from this stream: {names}.", width)
     if report.lacks:
-        lines += _wrap("This stream does not carry: " + ", ".join(report.lacks) + ".", width)
+        lines += wrap("This stream does not carry: " + ", ".join(report.lacks) + ".", width)
     return "\n".join(lines).rstrip()
 
 
@@ -78,9 +77,9 @@ def headline(report: WhyReport) -> str:
 
 
 def _head(report: WhyReport, width: int) -> list[str]:
-    lines = _wrap(headline(report), width)
+    lines = wrap(headline(report), width)
     about = window_of(report)
-    return [*lines, *_wrap(about, width)] if about else lines
+    return [*lines, *wrap(about, width)] if about else lines
 
 
 def window_of(report: WhyReport) -> str:
@@ -95,7 +94,7 @@ def window_of(report: WhyReport) -> str:
 
 def _table(title: str, blame: Sequence[BlameLine], width: int) -> list[str]:
     if not blame:
-        return [*_wrap(title, width), "  nothing to account for", ""]
+        return [*wrap(title, width), "  nothing to account for", ""]
     shown = [line for line in blame if line.fraction >= LEAST_SHOWN][:LINES_SHOWN]
     rest = sum(line.fraction for line in blame) - sum(line.fraction for line in shown)
     rows = [(line.phrase, line.resource or "", line.fraction) for line in shown]
@@ -103,14 +102,14 @@ def _table(title: str, blame: Sequence[BlameLine], width: int) -> list[str]:
         rows.append(("everything else", "", rest))
     bar = 12 if width >= 70 else 0
     room = width - bar - 14
-    names = min(max(len(name) for name, _, _ in rows), 30, room * 3 // 5)
-    about = min(max(len(label) for _, label, _ in rows), room - names)
+    names = min(max(cells(name) for name, _, _ in rows), 30, room * 3 // 5)
+    about = min(max(cells(label) for _, label, _ in rows), room - names)
     most = max(fraction for _, _, fraction in rows)
-    lines = _wrap(title, width)
+    lines = wrap(title, width)
     for name, label, fraction in rows:
         filled = "#" * round(fraction / most * bar)
         line = (
-            f"  {_cut(name, names):<{names}}  {_cut(label, about):<{about}}"
+            f"  {left(cut(name, names), names)}  {left(cut(label, about), about)}"
             f" {100 * fraction:5.1f} %  {filled}"
         )
         lines.append(line.rstrip())
@@ -122,13 +121,13 @@ def _columns(report: WhyReport, width: int) -> list[str]:
     if not report.cell_blame_by_column:
         return []
     total = sum(column.seconds for column in report.cell_blame_by_column)
-    longest = max(len(column.column) for column in report.cell_blame_by_column)
+    longest = max(cells(column.column) for column in report.cell_blame_by_column)
     name_width = min(longest, width // 4)
-    lines = _wrap("Cells by column (share of all cell time, and what it went to)", width)
+    lines = wrap("Cells by column (share of all cell time, and what it went to)", width)
     for column in report.cell_blame_by_column:
         share = column.seconds / total if total > 0 else 0.0
-        head = f"  {_cut(column.column, name_width):<{name_width}} {100 * share:5.1f} %  "
-        lines += _wrap(mostly(column.blame), width, head, " " * len(head))
+        head = f"  {left(cut(column.column, name_width), name_width)} {100 * share:5.1f} %  "
+        lines += wrap(mostly(column.blame), width, head, " " * cells(head))
     lines.append("")
     return lines
 
@@ -145,22 +144,22 @@ def mostly(blame: Sequence[BlameLine]) -> str:
 def _providers(report: WhyReport, width: int) -> list[str]:
     if len(report.run_blame_by_provider) < 2:
         return []
-    longest = max(len(one.part) for one in report.run_blame_by_provider)
-    lines = _wrap("Run by provider", width)
+    longest = max(cells(one.part) for one in report.run_blame_by_provider)
+    lines = wrap("Run by provider", width)
     for one in report.run_blame_by_provider:
-        head = f"  {_cut(one.part, width // 4):<{min(longest, width // 4)}}  "
-        lines += _wrap(mostly(one.blame), width, head, " " * len(head))
+        head = f"  {left(cut(one.part, width // 4), min(longest, width // 4))}  "
+        lines += wrap(mostly(one.blame), width, head, " " * cells(head))
     lines.append("")
     return lines
 
 
 def _story(report: WhyReport, story: TaskStory, width: int) -> list[str]:
-    lines = _wrap(story_head(report, story), width)
+    lines = wrap(story_head(report, story), width)
     for step, length in steps_shown(story):
         head = f"  {clock(step.start):>8} {length:>11}  "
         text = f"{step.what} {step.resource or ''}".strip()
         kept = kept_by(step)
-        lines += _wrap(f"{text}: {kept}" if kept else text, width, head, " " * len(head))
+        lines += wrap(f"{text}: {kept}" if kept else text, width, head, " " * cells(head))
     lines.append("")
     return lines
 
@@ -194,7 +193,7 @@ def kept_by(step: Step) -> str:
 def _verdicts(report: WhyReport, width: int) -> list[str]:
     if not report.verdicts:
         text = "Verdicts: none. Nothing stood still for longer than it normally does."
-        return [*_wrap(text, width), ""]
+        return [*wrap(text, width), ""]
     lines = [f"Verdicts ({len(report.verdicts)}, longest first)"]
     for verdict in report.verdicts[:VERDICTS_SHOWN]:
         lines += _verdict(verdict, width)
@@ -208,10 +207,10 @@ def _verdicts(report: WhyReport, width: int) -> list[str]:
 def _verdict(verdict: VerdictLine, width: int) -> list[str]:
     where = f"  {verdict.resource}" if verdict.resource else ""
     span = f"{clock(verdict.start)} to {clock(verdict.end)}"
-    lines = [_cut(f"  {span}  {verdict.verdict}{where}", width)]
-    lines += _wrap(verdict.sentence, width, "    ")
+    lines = [cut(f"  {span}  {verdict.verdict}{where}", width)]
+    lines += wrap(verdict.sentence, width, "    ")
     for fact in facts_of(verdict):
-        lines += _wrap(fact, width, "    ", "      ")
+        lines += wrap(fact, width, "    ", "      ")
     return lines
 
 
@@ -257,19 +256,3 @@ def _holder(holder: dict[str, object]) -> str:
     leases = holder.get("leases")
     text = f"{holder.get('group')} {leases}"
     return f"{text} (oldest {duration_text(age)})" if isinstance(age, int | float) else text
-
-
-def _wrap(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
-    """Lines of at most `width`; a percentage stays in one piece."""
-    lines = textwrap.wrap(
-        text.replace(" %", NO_BREAK + "%"),
-        width,
-        initial_indent=first,
-        subsequent_indent=first if rest is None else rest,
-        break_on_hyphens=False,
-    )
-    return [line.replace(NO_BREAK, " ") for line in lines]
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: max(0, length - 1)] + "~"

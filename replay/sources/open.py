@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,6 +30,9 @@ _LINES = 20
 _SHORTEST_ID = 4
 _HEAD_BYTES = 64
 _FOREIGN_NAMES = (FOREIGN_NAME, *(FOREIGN_NAME + suffix for suffix in COMPRESSED_SUFFIXES))
+_NAMED = 3
+"""So many of several runs are named; the newest, as their names begin with the time."""
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _MAGIC = (
     (b"\xff\xfe", "text in UTF-16, save it as UTF-8"),
     (b"\xfe\xff", "text in UTF-16, save it as UTF-8"),
@@ -61,6 +65,11 @@ def open_source(target: str | Path, *, growing: bool | None = None) -> Opened:
     """
     path = Path(target)
     artifact, mark, number = str(target).rpartition("#")
+    if _ADDRESS.match(str(target)):
+        raise SourceError(
+            f"{_shown(target)} is an address, and headgate reads files: name a run folder, "
+            "a run id, a .duckdb or a .jsonl on this machine."
+        )
     try:
         if mark and number.isdecimal() and not path.exists() and Path(artifact).is_file():
             return _open_artifact(Path(artifact), int(number))
@@ -89,6 +98,11 @@ def _open_folder(path: Path, growing: bool | None) -> Opened:
     if folder.has(RECORDING):
         folder.check()
         return _open_file(folder.recording, growing)
+    runs = sorted((run.name for run in _runs_in(path)), reverse=True)
+    if runs:
+        names = ", ".join(_shown(path / name) for name in runs[:_NAMED])
+        more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+        raise SourceError(f"{_shown(path)} is a folder of runs; name one of them: {names}{more}.")
     found = sorted(_foreign_files(path)) or sorted(_artifacts(path))
     if len(found) == 1:
         return _open_file(found[0], growing)
@@ -249,6 +263,14 @@ def runs_named(target: str) -> list[KnownRun]:
     if exact or len(target) < _SHORTEST_ID:
         return exact
     return [run for run in known if run.run_id.startswith(target)]
+
+
+def _runs_in(path: Path) -> Iterator[Path]:
+    """The run folders in a folder."""
+    for below in itertools.islice(path.iterdir(), _FOLDERS):
+        folder = RunFolder(below)
+        if folder.has(RUN_JSON) or folder.has(JOURNAL):
+            yield below
 
 
 def _foreign_files(root: Path) -> Iterator[Path]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Literal
 
 import msgspec
 
 from engine.events import RunInfo
+from replay.cells import wrap
 from replay.diagnosis.report_text import clock
 from replay.verify.rules import RULES, Example, Found, RuleBook, Status
 
@@ -95,9 +95,7 @@ def render_text(report: VerifyReport, width: int = 80) -> str:
         lines += _check(check, report, width)
     if report.lacks:
         lines += [""]
-        lines += textwrap.wrap(
-            f"This stream does not carry: {', '.join(report.lacks)}.", width, break_long_words=False
-        )
+        lines += wrap(f"This stream does not carry: {', '.join(report.lacks)}.", width)
     return "\n".join(lines).rstrip()
 
 
@@ -113,22 +111,18 @@ def _head(report: VerifyReport, width: int) -> list[str]:
     if unchecked:
         told += f", {unchecked} could not be checked"
     end = _ENDS.get(report.state, f"ended {report.outcome or 'without an outcome'}")
-    lines = textwrap.wrap(
+    lines = wrap(
         f"{report.name}: {told}. {_counted(report.events, 'event')} of {report.producer}, {end}.",
         width,
     )
     for sentence in report.damage:
-        lines += textwrap.wrap(sentence, width, initial_indent="  ", subsequent_indent="  ")
+        lines += wrap(sentence, width, "  ")
     return lines
 
 
 def _check(check: CheckResult, report: VerifyReport, width: int) -> list[str]:
     indent = " " * 7
-    lines = textwrap.wrap(
-        f"{_MARKS[check.status]:<6} {check.rule}: {check.statement}",
-        width,
-        subsequent_indent=indent,
-    )
+    lines = wrap(f"{_MARKS[check.status]:<6} {check.rule}: {check.statement}", width, rest=indent)
     for found in check.found[:KINDS_SHOWN]:
         mark = "!" if found.severity == "finding" else "note:"
         times = f" ({found.count:,} times)" if found.count > 1 else ""
@@ -150,7 +144,7 @@ def _example(example: Example, report: VerifyReport) -> str:
 
 
 def _wrapped(text: str, indent: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent + "  ")
+    return wrap(text, width, indent, indent + "  ")
 
 
 def _counted(number: int, what: str) -> str:

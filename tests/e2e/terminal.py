@@ -31,12 +31,13 @@ class Terminal:
     ) -> None:
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
-        self._master, slave = pty.openpty()
+        self.master, slave = pty.openpty()
         self.raw = bytearray()
         self.resize(columns, rows)
         environment = {**os.environ, "TERM": "xterm-256color", **(env or {})}
-        for name in ("COLUMNS", "LINES"):  # a test runner's own; they would hide the real size
-            environment.pop(name, None)
+        for name in ("COLUMNS", "LINES"):  # a test runner's own
+            if name not in (env or {}) or (env or {})[name] == os.environ.get(name):
+                environment.pop(name, None)
         self.process = subprocess.Popen(
             [str(part) for part in argv],
             stdin=slave,
@@ -60,16 +61,32 @@ class Terminal:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        os.close(self._master)
+        self.hang_up()
 
     def resize(self, columns: int, rows: int) -> None:
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.screen.resize(rows, columns)
         if hasattr(self, "process"):
             self.process.send_signal(signal.SIGWINCH)
 
     def send(self, keys: str) -> None:
-        os.write(self._master, keys.encode())
+        os.write(self.master, keys.encode())
+
+    def hang_up(self) -> None:
+        """Close the terminal's own end; its programs may get SIGHUP."""
+        if self.master >= 0:
+            os.close(self.master)
+            self.master = -1
+
+    def stalled(self) -> bool:
+        """Is there no room for more output until someone reads?"""
+        with open(f"/proc/{self.process.pid}/fd/1", "wb", buffering=0) as slave:
+            return not select.select([], [slave], [], 0.2)[1]
+
+    @property
+    def after_the_screen(self) -> str:
+        """What was written since the alternate screen was left last."""
+        return self.raw.decode(errors="replace").rpartition("\x1b[?1049l")[2]
 
     @property
     def text(self) -> str:
@@ -79,10 +96,10 @@ class Terminal:
         """Feed what the program wrote within `seconds`; False once it has closed its side."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            if not select.select([self._master], [], [], left)[0]:
+            if not select.select([self.master], [], [], left)[0]:
                 return True
             try:
-                data = os.read(self._master, 65536)
+                data = os.read(self.master, 65536)
             except OSError:
                 return False
             if not data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -151,3 +152,31 @@ def test_a_terminal_too_small(tmp_path: Path) -> None:
         assert "39×9" in terminal.text
         assert "Traceback" not in terminal.text
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["watch", "replay", "why", "verify"])
+def test_a_folder_of_runs(command: str, tmp_path: Path) -> None:
+    for number in (1, 2, 3, 4):
+        folder = tmp_path / "headgate-runs" / f"2026113{number}T000000Z-demo-00aa"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text("{}")
+    newest = "headgate-runs/20261134T000000Z-demo-00aa"
+    says = ("headgate-runs", "folder of runs", newest, "1 more")
+    assert_refused(tmp_path, command, "headgate-runs", says=says)
+
+
+@pytest.mark.parametrize("command", ["watch", "replay", "why"])
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8000/v1", "https://example.org/run.duckdb"])
+def test_an_address(command: str, address: str, tmp_path: Path) -> None:
+    assert_refused(tmp_path, command, address, says=(address, "address", "run folder"))
+
+
+def test_what_is_waited_for_is_said(tmp_path: Path) -> None:
+    with Terminal(
+        [HEADGATE, "watch", "--headless", "artifats/dataset"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+    ) as terminal:
+        terminal.wait_for("artifats/dataset", "scheduler_events.jsonl")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.wait_exit() == 130

@@ -45,7 +45,7 @@ def test_a_replay_from_start_to_quit(tmp_path: Path) -> None:
         assert terminal.raw.rindex(b"\x1b[?25h") > terminal.raw.rindex(b"\x1b[?25l")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_console_that_is_ended_leaves_the_terminal_as_it_was(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:

@@ -54,8 +54,7 @@ def test_a_table_is_cut_with_a_note(lines: Path, capsys: Captured) -> None:
 def test_a_table_wider_than_the_terminal_is_told_row_by_row(
     lines: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("console.cli.sql.text_width", lambda: 60)
     query = f"SELECT ordinal, '{HOSTILE}' || repeat(' word', 40) AS much FROM events LIMIT 2"
     assert run_cli(["sql", str(lines), query]) == 0
     told = capsys.readouterr().out

@@ -1,0 +1,121 @@
+"""The terminal under the console: its real size, and what happens when it goes away."""
+
+from __future__ import annotations
+
+import errno
+import io
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO
+
+from textual.app import App
+from textual.drivers.linux_driver import LinuxDriver
+
+from console.view import terminal_size
+
+if TYPE_CHECKING:
+    from console.terminal_app import TerminalApp
+
+LOOK_SECONDS = 0.25
+_GONE = (errno.EIO, errno.EBADF, errno.ENXIO)
+"""What reading from a terminal gives once nobody is at its other end."""
+
+
+class TerminalDriver(LinuxDriver):
+    """Draws on stdout; `COLUMNS` and `LINES` do not count; the app ends with its terminal.
+
+    A terminal whose other end was closed reads as an endless end of file, for which Textual's input
+    thread never sleeps; and SIGHUP comes only to some of those whose terminal it was.
+    """
+
+    def __init__(
+        self,
+        app: App[Any],
+        *,
+        debug: bool = False,
+        mouse: bool = True,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        output = sys.__stdout__
+        assert output is not None, "a console has a terminal as its stdout"
+        output.reconfigure(errors="replace")
+        size = size or terminal_size(output.fileno())
+        super().__init__(app, debug=debug, mouse=mouse, size=size)
+        self._terminal_app: TerminalApp = app  # type: ignore[assignment]
+        self._file: _Output = _Output(output, self._hung_up)  # type: ignore[assignment]
+        self._ended = threading.Event()
+
+    def _get_terminal_size(self) -> tuple[int, int]:
+        return terminal_size(self._file.fileno())
+
+    def start_application_mode(self) -> None:
+        super().start_application_mode()  # type: ignore[no-untyped-call]
+        self._ended.clear()
+        threading.Thread(target=self._watch, name="hang-up", daemon=True).start()
+
+    def stop_application_mode(self) -> None:
+        self._ended.set()
+        self.write("\x1b[?1016l")  # pixels as mouse positions, which Textual leaves on
+        super().stop_application_mode()
+
+    def run_input_thread(self) -> None:
+        try:
+            super().run_input_thread()
+        except OSError as error:
+            if error.errno in _GONE:
+                self._hung_up()
+            else:
+                self._terminal_app.fail(error)
+        except Exception as error:
+            self._terminal_app.fail(error)
+
+    def _watch(self) -> None:
+        """Sleeps until the terminal is hung up, or the app leaves it."""
+        poll = select.poll()
+        poll.register(self.fileno, 0)  # hang-up and error are always told
+        while not self._ended.is_set():
+            for _, came in poll.poll(LOOK_SECONDS * 1000):
+                if came & (select.POLLHUP | select.POLLERR):
+                    self._hung_up()
+                return
+
+    def _hung_up(self) -> None:
+        self._terminal_app.end_by(signal.SIGHUP)
+
+
+class _Output(io.TextIOBase):
+    """A terminal to write to. Once it is gone all is dropped: Textual's writer must not die, for
+    whoever hands it something waits until it is taken."""
+
+    def __init__(self, file: TextIO, on_gone: Callable[[], None]) -> None:
+        self._file = file
+        self._on_gone = on_gone
+        self._gone = False
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if not self._gone:
+            try:
+                self._file.write(text)
+            except OSError:
+                self._end()
+        return len(text)
+
+    def flush(self) -> None:
+        if not self._gone:
+            try:
+                self._file.flush()
+            except OSError:
+                self._end()
+
+    def _end(self) -> None:
+        self._gone = True
+        self._on_gone()

@@ -1,0 +1,87 @@
+"""`TerminalApp`: how an app ends, by its user or not, and the terminal it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from contextlib import suppress
+from typing import Literal
+
+from textual.app import App
+from textual.driver import Driver
+from textual.worker import WorkerFailed
+
+Outcome = Literal["quit", "stop"]
+LEAVE_SECONDS = 5.0
+"""So long an app that was ended from outside may take to leave the terminal in order."""
+
+
+class TerminalApp(App[Outcome]):
+    """`failure` and `ended_by` say what ended the app where its user did not."""
+
+    failure: BaseException | None = None
+    ended_by: int | None = None
+    """The signal that ended it; SIGHUP also where only the terminal was found to be gone."""
+    _event_loop: asyncio.AbstractEventLoop | None = None
+    _last_resort: threading.Timer | None = None
+
+    def get_driver_class(self) -> type[Driver]:
+        from console.driver import TerminalDriver
+
+        return TerminalDriver
+
+    def on_mount(self) -> None:
+        self._event_loop = asyncio.get_running_loop()
+        if self.ended_by is not None:
+            self.exit()
+
+    def run_in_terminal(self) -> Outcome:
+        """Run until the user leaves the app, or something else ends it.
+
+        SIGINT, SIGTERM and SIGHUP, as far as they are not ignored, end it with the terminal as it
+        was before.
+        """
+        heeded = [
+            number
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) is not signal.SIG_IGN
+        ]
+        before = [signal.signal(number, lambda came, _: self.end_by(came)) for number in heeded]
+        try:
+            return self.run() or "quit"
+        finally:
+            for number, handler in zip(heeded, before, strict=True):
+                signal.signal(number, handler)
+            if self._last_resort is not None:
+                self._last_resort.cancel()
+
+    def end_by(self, number: int) -> None:
+        """Leave as after this signal; from any thread. The first one counts.
+
+        A terminal that takes no more output can't be left in order: then the process just ends.
+        """
+        if self.ended_by is None:
+            self.ended_by = number
+            self._last_resort = threading.Timer(LEAVE_SECONDS, os._exit, [128 + number])
+            self._last_resort.daemon = True
+            self._last_resort.start()
+        if self._event_loop is not None:
+            with suppress(RuntimeError):  # it has just been closed
+                self._event_loop.call_soon_threadsafe(self.exit)
+
+    def fail(self, error: Exception) -> None:
+        """End with this failure; from any thread."""
+        self.call_later(self._handle_exception, error)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Whatever a widget, a handler, a worker or a timer raises comes through here."""
+        cause = error.error if isinstance(error, WorkerFailed) else error
+        self.failure = self.failure or cause
+        super()._handle_exception(error)
+        self._exit_renderables.clear()
+
+    def _fatal_error(self) -> None:
+        """Textual would print the traceback with the values of all variables."""
+        self._close_messages_no_wait()

@@ -1,0 +1,224 @@
+"""Everything that is drawn can be drawn at every size, whatever is in the frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.cells import cell_len
+from textual.geometry import Region, Size
+from textual.widget import Widget
+
+import console.app  # noqa: F401
+from console.keys import GENERAL, OUTPUT, SCREENS, TIME
+from console.paint import Row
+from console.screens.base import TooSmall
+from console.screens.dialogs import Lines
+from console.screens.event_detail import event_lines
+from console.screens.help import help_lines
+from console.screens.leases import LeasesScreen
+from console.screens.output import output_lines
+from console.theme import Look
+from console.view import View, mode_of
+from console.widgets.blame_bar import BlameBar
+from console.widgets.ceilings import CeilingPanel
+from console.widgets.drawn import Drawn
+from console.widgets.event_table import EventTable
+from console.widgets.group_table import GroupTable
+from console.widgets.header import BottleneckLine, Footer, Header, Notes
+from console.widgets.lease_detail import LeaseDetail
+from console.widgets.pages import Pages
+from console.widgets.slots import Slots
+from console.widgets.stacked import BlockReasons, QueueDepth, Stacked
+from console.widgets.stall_list import StallDetail, StallList
+from console.widgets.timeline import MODES, Timeline
+from replay.frame import Frame
+from tests.console.odd_frames import ODD
+from tests.effort import effort
+
+FRAMES = {name: make() for name, make in ODD.items()}
+WIDTHS = effort(
+    (1, 2, 3, 8, 16, 40, 64, 110, 200),
+    (*range(1, 48), 59, 63, 64, 71, 72, 80, 89, 90, 99, 100, 109, 110, 120, 200, 500),
+)
+HEIGHTS = effort((1, 2, 3, 4, 5, 8, 24, 60), (*range(1, 16), 23, 24, 30, 47, 60, 200))
+
+Act = Callable[[], object]
+
+
+def header(look: Look, frame: Frame) -> tuple[Header, list[Act]]:
+    widget = Header(look, frame.run.name)
+    view = View(mode_of(frame, True), 0.25, frame.at - frame.t0, 1e9, "a problem")
+    return widget, [lambda: widget.show(frame, view)]
+
+
+def notes(look: Look, frame: Frame) -> tuple[Notes, list[Act]]:
+    widget = Notes(look)
+    return widget, [lambda: widget.show(frame, "the file is gone " * 9)]
+
+
+def footer(look: Look, frame: Frame) -> tuple[Footer, list[Act]]:
+    widget = Footer(look, SCREENS, "Leases")
+    controls = OUTPUT + LeasesScreen.controls + TIME
+    return widget, [lambda: widget.show(controls, GENERAL)]
+
+
+def timeline(look: Look, frame: Frame) -> tuple[Timeline, list[Act]]:
+    widget = Timeline(look)
+
+    def begin(mode: int) -> None:
+        widget.mode = MODES[mode]
+        widget.begin()
+        widget.redraw()
+
+    acts: list[Act] = [lambda: widget.show(frame)]
+    for mode in range(len(MODES)):
+        acts += [
+            lambda mode=mode: begin(mode),  # type: ignore[misc]
+            *(lambda by=by: widget.move(by) for by in (1, 1, 9, -3)),
+            lambda: widget.along(1),
+            lambda: widget.along(-2),
+            *(lambda by=by: widget.scroll_lanes(by) for by in (-3, 99, -2)),
+        ]
+    return widget, acts
+
+
+def lease_detail(look: Look, frame: Frame) -> tuple[LeaseDetail, list[Act]]:
+    widget = LeaseDetail(look)
+    bars = [None, *frame.bars[:2], *frame.bars[-2:]]
+    return widget, [lambda bar=bar: widget.show(frame, bar) for bar in bars]  # type: ignore[misc]
+
+
+def stall_list(look: Look, frame: Frame) -> tuple[StallList, list[Act]]:
+    widget = StallList(look)
+    return widget, [
+        lambda: widget.show(frame),
+        *(lambda by=by: widget.move(by) for by in (1, 9, -1)),
+    ]
+
+
+def stall_detail(look: Look, frame: Frame) -> tuple[StallDetail, list[Act]]:
+    widget = StallDetail(look)
+    rows = (None, *frame.verdicts)
+    return widget, [lambda row=row: widget.show(frame, row) for row in rows]  # type: ignore[misc]
+
+
+def pages(look: Look, frame: Frame) -> tuple[Pages, list[Act]]:
+    lines = help_lines(look, "Leases", LeasesScreen.controls)
+    for row in frame.events[:3]:
+        lines += event_lines(look, row, frame.t0)
+    widget = Pages(look, lines)
+    return (
+        widget,
+        [
+            widget.redraw,
+            *(lambda by=by: widget.scroll_lines(by) for by in (3, 999, -2)),
+            lambda: widget.show(lines[:2]),
+            lambda: widget.show(output_lines(look, Path("nowhere"))),
+            widget.show_end,
+            lambda: widget.scroll_lines(widget.page),
+        ],
+    )
+
+
+def lines(look: Look, frame: Frame) -> tuple[Lines, list[Act]]:
+    widget = Lines(look, [(Row().put(frame.run.name).runs(), ""), ((), "")])
+    return widget, [widget.redraw, lambda: widget.say(1, Row().put(frame.run.name * 9).runs())]
+
+
+def too_small(look: Look, frame: Frame) -> tuple[TooSmall, list[Act]]:
+    widget = TooSmall(look)
+    return widget, [widget.redraw]
+
+
+def blame(look: Look, frame: Frame) -> tuple[BlameBar, list[Act]]:
+    widget = BlameBar(look)
+    return widget, [lambda: widget.show(frame.blame, "last 60 s")]
+
+
+def plain(
+    kind: type[BottleneckLine | Slots | EventTable | GroupTable],
+) -> Callable[[Look, Frame], tuple[Drawn, list[Act]]]:
+    def make(look: Look, frame: Frame) -> tuple[Drawn, list[Act]]:
+        widget = kind(look)
+        return widget, [lambda: widget.show(frame)]
+
+    return make
+
+
+def over_time(
+    kind: type[CeilingPanel | BlockReasons | QueueDepth],
+) -> Callable[[Look, Frame], tuple[Drawn, list[Act]]]:
+    def make(look: Look, frame: Frame) -> tuple[Drawn, list[Act]]:
+        widget = kind(look)
+        return widget, [lambda: widget.show(frame, "last 60 s")]
+
+    return make
+
+
+DRAWINGS: dict[type[Drawn], Callable[[Look, Frame], tuple[Drawn, list[Act]]]] = {
+    Header: header,
+    Notes: notes,
+    Footer: footer,
+    Timeline: timeline,
+    LeaseDetail: lease_detail,
+    StallList: stall_list,
+    StallDetail: stall_detail,
+    Pages: pages,
+    Lines: lines,
+    TooSmall: too_small,
+    BlameBar: blame,
+    BottleneckLine: plain(BottleneckLine),
+    Slots: plain(Slots),
+    EventTable: plain(EventTable),
+    GroupTable: plain(GroupTable),
+    CeilingPanel: over_time(CeilingPanel),
+    BlockReasons: over_time(BlockReasons),
+    QueueDepth: over_time(QueueDepth),
+}
+
+
+def kinds_of(kind: type[Drawn]) -> Iterator[type[Drawn]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from kinds_of(below)
+
+
+def test_no_drawing_is_left_out() -> None:
+    assert set(kinds_of(Drawn)) - {Stacked} == set(DRAWINGS)
+
+
+@pytest.fixture
+def size(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The size that a layout would have given to every widget."""
+    given = [1, 1]
+    monkeypatch.setattr(Widget, "size", property(lambda self: Size(*given)))
+    monkeypatch.setattr(Widget, "app", SimpleNamespace(size=Size(40, 10)))
+    monkeypatch.setattr(Widget, "refresh", lambda self, *regions: None)
+    return given
+
+
+@pytest.mark.parametrize("ascii_only", [False, True], ids=["unicode", "ascii"])
+@pytest.mark.parametrize("kind", DRAWINGS, ids=lambda kind: kind.__name__)
+def test_every_drawing_at_every_size(kind: type[Drawn], ascii_only: bool, size: list[int]) -> None:
+    """A sample shows every other state with each of the two sets of characters."""
+    names = list(FRAMES)[effort(ascii_only, 0) :: effort(2, 1)]
+    for name, frame in ((name, FRAMES[name]) for name in names):
+        widget, acts = DRAWINGS[kind](Look(ascii_only=ascii_only, colour=not ascii_only), frame)
+        for width in WIDTHS:
+            for height in HEIGHTS:
+                size[:] = width, height
+                where = f"{name} {width}x{height}"
+                try:
+                    for act in acts:
+                        act()
+                    strips = widget.render_lines(Region(0, 0, width, height))
+                except Exception as error:
+                    raise AssertionError(where) from error
+                assert len(strips) == height, where
+                for text in (strip.text for strip in strips):
+                    assert cell_len(text) == width, (where, text)
+                    assert not ascii_only or text.isascii(), (where, text)
+                    assert text.isprintable(), (where, text)

@@ -1,0 +1,60 @@
+"""Every screen, dialog and window of the running console, at every size it is brought to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from console.app import ConsoleApp
+from tests.console.odd_frames import ODD
+from tests.console.session_double import RecordingSession
+from tests.effort import effort
+
+WINDOWS = {
+    "overview": ("1",),
+    "leases": ("4", "down", "down"),
+    "lanes": ("4", "l", "l", "pagedown"),
+    "stalls": ("5", "down"),
+    "events": ("6", "pagedown"),
+    "event": ("6", "enter", "pagedown"),
+    "help": ("4", "question_mark", "down", "down"),
+    "output": ("o",),
+    "go-to": ("g", "x", "enter"),
+    "quit": ("q",),
+    "palette": ("ctrl+p", "o"),
+}
+SIZES = effort(
+    ((40, 10), (40, 11), (39, 9), (80, 24), (40, 12), (1, 1), (120, 40), (200, 60), (41, 10)),
+    tuple(
+        (width, height)
+        for height in (1, 2, 3, 5, 8, 9, 10, 11, 12, 13, 14, 15, 16, 23, 29, 30, 50)
+        for width in (1, 2, 7, 20, 39, 40, 41, 64, 90, 110, 200)
+    ),
+)
+STATES = effort(("storm", "foreign", "empty"), tuple(ODD))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("state", STATES)
+async def test_every_size(state: str, window: str, tmp_path: Path) -> None:
+    """Resized while it is open; keys go on working at each size."""
+    output = tmp_path / "output.log"
+    output.write_text("評価 printed\n" * 90)
+    session = RecordingSession(ODD[state]())
+    app = ConsoleApp(
+        session, title=state, on_quit="ask", output=output, tick_seconds=None, clock=lambda: 0.0
+    )
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.settle()
+        for key in WINDOWS[window]:
+            await pilot.press(key)
+            await pilot.pause()
+        for width, height in SIZES:
+            await pilot.resize_terminal(width, height)
+            await pilot.press("down", "up", "pagedown")
+            await pilot.pause()
+            assert app.is_running, f"{width}x{height}"
+            assert app.size == (width, height)
+    assert app.return_code in (None, 0)

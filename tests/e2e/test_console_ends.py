@@ -1,0 +1,197 @@
+"""The console ends without its user: by a failure, a signal, or the loss of its terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import termios
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.program import HEADGATE, environment, headgate
+from tests.e2e.terminal import Terminal
+from tests.effort import effort
+from tests.fixtures.data_designer_format import generate
+
+FAILURES = {
+    "widget": "CeilingPanel.draw = fail",
+    "resize": "OverviewScreen.on_resize = lambda self, event: self.size.width < 100 and fail()",
+    "key": "ConsoleApp.action_slower = fail",
+    "timer": "ConsoleApp.action_slower = lambda self: self.set_timer(0.01, fail)",
+    "worker": "ConsoleApp.action_slower = lambda self: self.run_worker(fail, thread=True)",
+    "later": "ConsoleApp.action_slower = lambda self: self.call_later(fail)",
+    "session": "Session.frame = fail",
+    "mount": "OverviewScreen.compose_page = fail",
+}
+FAILING = """
+import sys
+from console.app import ConsoleApp
+from console.cli.main import main
+from console.screens.overview import OverviewScreen
+from console.widgets.ceilings import CeilingPanel
+from replay.session import Session
+
+def fail(*_, **__):
+    raise RuntimeError("injected: it is broken")
+
+{how}
+sys.argv[0] = "headgate"
+main()
+"""
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "storm.jsonl"
+    generate(path, storm=True, rows=20)
+    return path
+
+
+def modes(terminal: Terminal) -> list[object]:
+    return termios.tcgetattr(terminal.master)[:4]
+
+
+def assert_left_in_order(terminal: Terminal, before: list[object]) -> None:
+    assert modes(terminal) == before
+    for on, off in (
+        ("\x1b[?1049h", "\x1b[?1049l"),  # alternate screen
+        ("\x1b[?25l", "\x1b[?25h"),  # cursor
+        ("\x1b[?1000h", "\x1b[?1000l"),  # mouse
+        ("\x1b[?1003h", "\x1b[?1003l"),
+        ("\x1b[?1006h", "\x1b[?1006l"),
+        ("\x1b[?2004h", "\x1b[?2004l"),  # bracketed paste
+    ):
+        raw = terminal.raw.decode(errors="replace")
+        if on in raw:
+            assert raw.rindex(off) > raw.rindex(on), repr(off)
+
+
+def failing(how: str, *arguments: str | Path) -> list[str | Path]:
+    return [sys.executable, "-P", "-c", FAILING.format(how=FAILURES[how]), *arguments]
+
+
+@pytest.mark.parametrize("how", effort(("widget", "resize", "timer", "session"), tuple(FAILURES)))
+def test_a_failure_is_a_bug_and_leaves_the_terminal_in_order(
+    how: str, recording: Path, tmp_path: Path
+) -> None:
+    with Terminal(
+        failing(how, "replay", recording), cwd=tmp_path, env=environment(tmp_path)
+    ) as terminal:
+        before = modes(terminal)
+        if how not in ("widget", "session", "mount"):
+            terminal.wait_for("REPLAY", "Request ceilings")
+        if how == "resize":
+            terminal.resize(80, 24)
+        else:
+            terminal.send("<")
+        assert terminal.wait_exit() == 70
+        assert_left_in_order(terminal, before)
+        said = " ".join(terminal.after_the_screen.split())
+        assert "RuntimeError: injected: it is broken" in said
+        assert "bug in headgate" in said
+        assert "headgate replay" in said
+        assert said.count("Traceback") == 1
+
+
+def test_after_a_failure_the_run_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = failing("key", "demo", "--records", "20", "--out", out)
+    with Terminal(command, cwd=tmp_path, env=environment(tmp_path)) as terminal:
+        terminal.wait_for("LIVE", "Request ceilings")
+        terminal.send("<")
+        assert terminal.wait_exit() == 70
+        said = " ".join(terminal.after_the_screen.split())
+        assert "the run goes on" in said
+        assert "headgate watch" in said
+    followed = headgate("watch", out, "--headless", cwd=tmp_path)
+    assert followed.returncode == 0, followed.stderr
+    assert "20/20 rows" in followed.stdout
+
+
+NOHUP: Sequence[str] = (
+    sys.executable,
+    "-c",
+    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+    "os.execv(sys.argv[1], sys.argv[1:])",
+)
+
+
+@pytest.mark.parametrize("prefix", [(), NOHUP], ids=["hang-up", "no hang-up signal"])
+@pytest.mark.parametrize("command", ["replay", "watch"])
+def test_a_console_ends_with_its_terminal(
+    command: str, prefix: Sequence[str], recording: Path, tmp_path: Path
+) -> None:
+    with Terminal(
+        [*prefix, HEADGATE, command, recording], cwd=tmp_path, env=environment(tmp_path)
+    ) as terminal:
+        terminal.wait_for("Request ceilings")
+        terminal.hang_up()
+        before = cpu_seconds(terminal.process.pid)
+        deadline = time.monotonic() + 30
+        while terminal.process.poll() is None and time.monotonic() < deadline:
+            used = cpu_seconds(terminal.process.pid) - before
+            time.sleep(0.02)
+        assert terminal.process.poll() in (129, -signal.SIGHUP)
+        assert used < 2
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process; 0 once it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_terminal_that_takes_no_output_does_not_keep_a_console(
+    recording: Path, tmp_path: Path
+) -> None:
+    with Terminal(
+        [HEADGATE, "replay", recording], 200, 60, cwd=tmp_path, env=environment(tmp_path)
+    ) as terminal:
+        terminal.wait_for("Request ceilings")
+        deadline = time.monotonic() + 60
+        size = 60
+        while not terminal.stalled() and time.monotonic() < deadline:  # nobody reads any more
+            size = 61 if size == 60 else 60
+            terminal.resize(200, size)
+            time.sleep(0.05)
+        terminal.process.send_signal(signal.SIGTERM)
+        terminal.process.wait(60)
+        assert terminal.process.returncode == 143
+
+
+@pytest.mark.parametrize("size", [(80, 24), (133, 41)])
+def test_the_terminal_has_the_size_that_it_has(
+    size: tuple[int, int], recording: Path, tmp_path: Path
+) -> None:
+    said = {"COLUMNS": "50", "LINES": "12"}
+    with Terminal(
+        [HEADGATE, "replay", recording], *size, cwd=tmp_path, env=environment(tmp_path, said)
+    ) as terminal:
+        terminal.wait_until(
+            lambda text: len(text.splitlines()) == size[1] and "quit" in text.splitlines()[-1],
+            "the last line",
+        )
+        terminal.resize(90, 30)
+        terminal.wait_until(
+            lambda text: len(text.splitlines()) == 30 and "quit" in text.splitlines()[-1],
+            "the last line after a resize",
+        )
+        terminal.send("q")
+        assert terminal.wait_exit() == 0
+
+
+@pytest.mark.parametrize("errors", ["errors.log", "/dev/full", "&-"])
+def test_what_stderr_is_does_not_matter(errors: str, recording: Path, tmp_path: Path) -> None:
+    command = ["sh", "-c", f'exec "$0" replay "$1" 2>{errors}', str(HEADGATE), str(recording)]
+    said = {"PYTHONIOENCODING": "ascii"} if errors == "errors.log" else {}
+    with Terminal(command, 80, 24, cwd=tmp_path, env=environment(tmp_path, said)) as terminal:
+        terminal.wait_for("Request ceilings", "REPLAY")
+        terminal.send("q")
+        assert terminal.wait_exit() == 0
