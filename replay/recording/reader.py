@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import zlib
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,6 +13,7 @@ import msgspec
 
 from engine.events import Event, RunInfo
 from replay import reducer
+from replay.recording.keyframes import unpack_state
 from replay.recording.rows import event_of, verdict_of
 from replay.recording.schema import Ending, bounded_memory, check_version, column_list
 from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow, VerdictRow
@@ -22,6 +24,7 @@ ATTEMPTS_PER_BAR = 16
 """`bars` brings at most so many attempts for each lease it was asked for."""
 
 _T = TypeVar("_T")
+_CHANGES = "keyframe_changes"
 _MAGIC = b"DUCK"
 _MAGIC_OFFSET = 8
 
@@ -103,10 +106,13 @@ class RecordingReader:
 
     def ordinal_at(self, t: float) -> int:
         """Ordinal of the last event whose time is at most `t`; 0 if there is none."""
-        before = self._rows("SELECT coalesce(max(ordinal), 0) FROM keyframes WHERE t <= ?", t)
-        row = self._rows(
-            "SELECT max(ordinal) FROM events WHERE ordinal >= ? AND t <= ?", before[0][0], t
-        )[0]
+        before = max(
+            self._rows(f"SELECT coalesce(max(ordinal), 0) FROM {table} WHERE t <= ?", t)[0][0]
+            for table in self._keyframe_tables
+        )
+        row = self._rows("SELECT max(ordinal) FROM events WHERE ordinal >= ? AND t <= ?", before, t)[
+            0
+        ]
         return row[0] or 0
 
     def state_at(self, ordinal: int) -> State:
@@ -119,8 +125,11 @@ class RecordingReader:
         run = self.run()
         if keyframes:
             done, packed = keyframes[0]
+            changes = self._changes(done, ordinal)
+            if changes:
+                done = changes[-1][0]
             try:
-                state = msgspec.msgpack.decode(zlib.decompress(packed), type=State)
+                state = unpack_state(packed, [change for _, change in changes])
             except (zlib.error, msgspec.MsgspecError) as error:
                 raise self._damaged(error) from error
         else:
@@ -128,6 +137,27 @@ class RecordingReader:
         for number, event in self.events(done + 1, ordinal):
             reducer.reduce(state, event, number, run)
         return state
+
+    def _changes(self, after: int, until: int) -> list[Any]:
+        """(ordinal, changes) of the keyframes that hold only what has changed."""
+        if _CHANGES not in self._keyframe_tables:
+            return []
+        return self._rows(
+            f"SELECT ordinal, changes FROM {_CHANGES} WHERE ordinal > ? AND ordinal <= ?"
+            " ORDER BY ordinal",
+            after,
+            until,
+        )
+
+    @cached_property
+    def _keyframe_tables(self) -> tuple[str, ...]:
+        """Older recordings have full keyframes only."""
+        known = self._rows(
+            "SELECT count(*) FROM duckdb_tables() WHERE table_name = ?"
+            " AND database_name = current_catalog()",
+            _CHANGES,
+        )
+        return ("keyframes", _CHANGES) if known[0][0] else ("keyframes",)
 
     def bars(
         self, t0: float, t1: float, limit: int, ordinal: int | None = None
@@ -245,8 +275,11 @@ class RecordingReader:
 
     def keyframe_bounds(self) -> tuple[int, int]:
         """Ordinals of the first and the last keyframe; 0 where there is none."""
-        row = self._rows("SELECT min(ordinal), max(ordinal) FROM keyframes")[0]
-        return row[0] or 0, row[1] or 0
+        rows = [
+            self._rows(f"SELECT min(ordinal), max(ordinal) FROM {table}")[0]
+            for table in self._keyframe_tables
+        ]
+        return rows[0][0] or 0, max(row[1] or 0 for row in rows)
 
     def interrupt(self) -> None:
         """Stop queries that run in other threads; they raise `SourceError`."""

@@ -51,6 +51,7 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     "meta": (("key", "VARCHAR"), ("value", "VARCHAR")),
     "events": EVENT_COLUMNS,
     "keyframes": (("ordinal", "BIGINT"), ("t", "DOUBLE"), ("state", "BLOB")),
+    "keyframe_changes": (("ordinal", "BIGINT"), ("t", "DOUBLE"), ("changes", "BLOB")),
     "resume": (
         ("position", "VARCHAR"),
         ("ordinal", "BIGINT"),
@@ -134,7 +135,7 @@ class Ending(msgspec.Struct, frozen=True):
 MEMORY_LIMIT = "512MB"
 """Of the database of one connection, whatever the size of the recording."""
 
-_IN_MEMORY = ":memory:"
+IN_MEMORY = ":memory:"
 _PROCESS_KEY = secrets.token_bytes(16)
 _STORAGE = {"storage_compatibility_version": "v1.5.0"}
 
@@ -186,7 +187,7 @@ def spill_folder(database: Path | str) -> Path:
     Connections of one process to one file share a database, and so must share its folder.
     """
     name = f"{os.getpid()} {Path(database).resolve()}"
-    if database == _IN_MEMORY:
+    if database == IN_MEMORY:
         name = secrets.token_hex(8)
     place = hashlib.blake2b(name.encode(), key=_PROCESS_KEY, digest_size=8).hexdigest()
     return temporary_home() / f"headgate-{place}"

@@ -165,4 +165,5 @@ def _rows(batch: FoldedBatch) -> dict[str, Sequence[Sequence[object]]]:
         "verdicts": [verdict_row(row) for row in output.verdicts],
         "broken_lines": [astuple(row) for row in batch.broken],
         "keyframes": batch.keyframes,
+        "keyframe_changes": batch.changes,
     }
