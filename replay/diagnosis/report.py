@@ -181,7 +181,9 @@ def _by_part(
             by_part.setdefault(part, []).append(row)
     names = sorted(by_part, key=lambda name: (int(name) if name.isdecimal() else 0, name))
     return tuple(
-        PartBlame(name, sum(row.seconds for row in by_part[name]), _lines(shares(by_part[name])))
+        PartBlame(
+            name, math.fsum(row.seconds for row in by_part[name]), _lines(shares(by_part[name]))
+        )
         for name in names
     )
 
@@ -208,7 +210,7 @@ def _by_column(run: RunInfo, rows: list[BlameRow]) -> tuple[ColumnBlame, ...]:
     return tuple(
         ColumnBlame(
             name,
-            sum(row.seconds for row in by_name[name]),
+            math.fsum(row.seconds for row in by_name[name]),
             _lines(cell_shares(by_name[name])),
         )
         for name in names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -19,16 +18,15 @@ from replay.recording.schema import IN_MEMORY, Ending, connect_for_writing, tune
 from replay.recording.writer import RecordingWriter
 from replay.recording.writing_process import MOST_PER_COMMIT, WritingProcess
 from replay.sources.base import Batch, BrokenLine, Feed
-from replay.state import State
 
 EVENTS_AT_ONCE = 1_000
 """Read, folded and turned into rows together: so many stay in the processor's cache."""
 EVENTS_PER_STEP = 10_000
 FOLD_EVERY = 5_000
-"""Events after which the fold itself is kept, for whoever goes on after a crash: at least so many."""
+"""At least so many events after which the fold is kept, for whoever goes on after a crash."""
 FOLD_BYTES_PER_EVENT = 100
-"""And at least one for so many bytes of it, so that keeping a large one does not cost more than
-the events do. Folding those again then takes a few times as long as keeping it would have."""
+"""At most so many bytes of it are kept for each event, so that a large one costs no more than the
+events do. Folding those again then takes a few times as long as keeping it would have."""
 LARGE_FOLD_BYTES = 1 << 20
 """A larger one is compressed."""
 MOST_LIVE_TASKS_KEPT = 200_000
@@ -299,16 +297,20 @@ class Ingest:
             return
         run = self._run = msgspec.json.decode(stored, type=RunInfo)
         first, self._keyframes.ordinal = self.reader.keyframe_bounds()
-        fold, done = Fold(run), first
+        fold, done, foreign = Fold(run), first, False
         if point.fold is not None:
-            with suppress(ValueError, zlib.error):  # of another version: all is folded again
+            try:
                 fold, done = Fold.load(_unpacked(point.fold.data)), point.fold.ordinal
+            except (ValueError, zlib.error):  # of another version: all is folded again
+                foreign = True
         while done < point.ordinal:
             until = min(done + _REPLAY_EVENTS, point.ordinal)
             events = [event for _, event in self.reader.events(done + 1, until)]
             fold.apply(events, done + 1)
             fold.drain()
             done = until
+        if foreign:
+            fold.forget_stretches()
         self.fold = fold
         self._ordinal = point.ordinal
         self._position = point.position

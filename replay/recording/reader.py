@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import zlib
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -64,6 +63,7 @@ class RecordingReader:
         self._local = threading.local()
         self._cursors: list[duckdb.DuckDBPyConnection] = []
         self._lock = threading.Lock()
+        self._known_tables: dict[str, bool] = {}
 
     def run(self) -> RunInfo:
         """Raises `SourceError` where the recording has no run (yet)."""
@@ -110,9 +110,9 @@ class RecordingReader:
             self._rows(f"SELECT coalesce(max(ordinal), 0) FROM {table} WHERE t <= ?", t)[0][0]
             for table in self._keyframe_tables
         )
-        row = self._rows("SELECT max(ordinal) FROM events WHERE ordinal >= ? AND t <= ?", before, t)[
-            0
-        ]
+        row = self._rows(
+            "SELECT max(ordinal) FROM events WHERE ordinal >= ? AND t <= ?", before, t
+        )[0]
         return row[0] or 0
 
     def state_at(self, ordinal: int) -> State:
@@ -140,7 +140,7 @@ class RecordingReader:
 
     def _changes(self, after: int, until: int) -> list[Any]:
         """(ordinal, changes) of the keyframes that hold only what has changed."""
-        if _CHANGES not in self._keyframe_tables:
+        if not self._has(_CHANGES):
             return []
         return self._rows(
             f"SELECT ordinal, changes FROM {_CHANGES} WHERE ordinal > ? AND ordinal <= ?"
@@ -149,15 +149,21 @@ class RecordingReader:
             until,
         )
 
-    @cached_property
+    @property
     def _keyframe_tables(self) -> tuple[str, ...]:
-        """Older recordings have full keyframes only."""
-        known = self._rows(
-            "SELECT count(*) FROM duckdb_tables() WHERE table_name = ?"
-            " AND database_name = current_catalog()",
-            _CHANGES,
-        )
-        return ("keyframes", _CHANGES) if known[0][0] else ("keyframes",)
+        return ("keyframes", _CHANGES) if self._has(_CHANGES) else ("keyframes",)
+
+    def _has(self, table: str) -> bool:
+        """Older recordings lack some tables."""
+        known = self._known_tables.get(table)
+        if known is None:
+            rows = self._rows(
+                "SELECT count(*) FROM duckdb_tables() WHERE table_name = ?"
+                " AND database_name = current_catalog()",
+                table,
+            )
+            known = self._known_tables[table] = bool(rows[0][0])
+        return known
 
     def bars(
         self, t0: float, t1: float, limit: int, ordinal: int | None = None
@@ -215,24 +221,38 @@ class RecordingReader:
         )
 
     def rollup(self, bin0: int, bin1: int) -> list[RollupRow]:
-        """Series in the bins `bin0` to `bin1`, both included, by bin."""
-        rows = self._rows(
-            f"SELECT {column_list('rollup')} FROM rollup WHERE bin BETWEEN ? AND ? ORDER BY bin",
-            bin0,
-            bin1,
-        )
+        """Series in the bins `bin0` to `bin1`, both included, by bin; stretches as far as they lie
+        in there."""
+        rows = self._in_bins("rollup", "series, key, mean, last, peak", bin0, bin1)
         return [RollupRow(*row) for row in rows]
 
     def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]:
-        """Blame in the bins `bin0` to `bin1`, both included, by bin."""
-        rows = self._rows(
-            f"SELECT {column_list('blame')} FROM blame WHERE bin BETWEEN ? AND ? AND scope = ?"
-            " ORDER BY bin",
+        """Blame in the bins `bin0` to `bin1`, both included, by bin; stretches as far as they lie
+        in there."""
+        columns = 'scope, "column", row_group, resource, verdict, seconds'
+        rows = self._in_bins("blame", columns, bin0, bin1, f"AND scope = '{scope}'")
+        return [BlameRow(*row) for row in rows]
+
+    def _in_bins(
+        self, table: str, columns: str, bin0: int, bin1: int, where: str = ""
+    ) -> list[Any]:
+        """Rows of one bin, and of stretches cut off at both ends."""
+        single = f"SELECT bin, {columns}, 1 AS bins FROM {table} WHERE bin BETWEEN ? AND ? {where}"
+        stretches = f"{table}_stretches"
+        if not self._has(stretches):
+            return self._rows(f"{single} ORDER BY bin", bin0, bin1)
+        return self._rows(
+            f"{single} UNION ALL SELECT greatest(bin, ?), {columns}, inside FROM"
+            " (SELECT *, least(bin + bins - 1, ?) - greatest(bin, ?) + 1 AS inside"
+            f" FROM {stretches} WHERE bin <= ? AND bin + bins > ? {where}) ORDER BY 1",
             bin0,
             bin1,
-            scope,
+            bin0,
+            bin1,
+            bin0,
+            bin1,
+            bin0,
         )
-        return [BlameRow(*row) for row in rows]
 
     def verdicts(self, t0: float | None = None, t1: float | None = None) -> list[VerdictRow]:
         """Verdicts that overlap the window (open where None), by start."""

@@ -110,6 +110,25 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("verdict", "VARCHAR"),
         ("seconds", "DOUBLE"),
     ),
+    "rollup_stretches": (
+        ("bin", "BIGINT"),
+        ("series", "VARCHAR"),
+        ("key", "VARCHAR"),
+        ("mean", "DOUBLE"),
+        ("last", "DOUBLE"),
+        ("peak", "DOUBLE"),
+        ("bins", "BIGINT"),
+    ),
+    "blame_stretches": (
+        ("bin", "BIGINT"),
+        ("scope", "VARCHAR"),
+        ("column", "VARCHAR"),
+        ("row_group", "BIGINT"),
+        ("resource", "VARCHAR"),
+        ("verdict", "VARCHAR"),
+        ("seconds", "DOUBLE"),
+        ("bins", "BIGINT"),
+    ),
     "verdicts": (
         ("verdict", "VARCHAR"),
         ("tier", "VARCHAR"),
@@ -122,7 +141,9 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "broken_lines": (("line_number", "BIGINT"), ("problem", "VARCHAR")),
 }
-"""Table -> (column, type)s. Those named like a struct in `replay.rows` hold exactly its fields."""
+"""Table -> (column, type)s. Those named like a struct in `replay.rows` hold exactly its fields;
+`rollup` and `blame` rows of one bin, and those with `_stretches` rows of more, in order of their
+end. Recordings of older versions have no `keyframe_changes` and no stretches."""
 
 
 class Ending(msgspec.Struct, frozen=True):
