@@ -244,7 +244,7 @@ class RecordingReader:
         return self._rows(
             f"{single} UNION ALL SELECT greatest(bin, ?), {columns}, inside FROM"
             " (SELECT *, least(bin + bins - 1, ?) - greatest(bin, ?) + 1 AS inside"
-            f" FROM {stretches} WHERE bin <= ? AND bin + bins > ? {where}) ORDER BY 1",
+            f" FROM {stretches} WHERE bin <= ? AND bin + bins > ? {where}) ORDER BY ALL",
             bin0,
             bin1,
             bin0,
