@@ -9,7 +9,7 @@ import msgspec
 from replay.bins import BlameStretches
 from replay.diagnosis.capacity import CapacityLedger
 from replay.diagnosis.cell import CellLedger, Key
-from replay.diagnosis.division import Standing, queued_key
+from replay.diagnosis.division import Standing
 from replay.diagnosis.population import Population
 from replay.diagnosis.stalls import Stalls
 from replay.diagnosis.wakeups import PENDING, Wakeup, harmless, pending
@@ -141,5 +141,4 @@ class Memory(msgspec.Struct):
 
     def doubt_queued(self, resource: str) -> None:
         """The queued tasks of every group that takes from this scheduler resource."""
-        for group in self.population.needing.get(resource, ()):
-            self.doubtful_meters[queued_key(group)] = None
+        self.doubtful_meters.update(self.population.queues_for.get(resource, {}))
