@@ -129,7 +129,10 @@ class RecordingReader:
             if changes:
                 done = changes[-1][0]
             try:
-                state = unpack_state(packed, [change for _, change in changes])
+                state = unpack_state(
+                    self._whole(keyframes[0][0], packed),
+                    (self._whole(number, change) for number, change in changes),
+                )
             except (zlib.error, msgspec.MsgspecError) as error:
                 raise self._damaged(error) from error
         else:
@@ -137,6 +140,15 @@ class RecordingReader:
         for number, event in self.events(done + 1, ordinal):
             reducer.reduce(state, event, number, run)
         return state
+
+    def _whole(self, ordinal: int, packed: bytes) -> bytes:
+        """The bytes of a keyframe, which are kept in parts where they are many."""
+        if packed:
+            return packed
+        rows = self._rows(
+            "SELECT data FROM keyframe_parts WHERE ordinal = ? ORDER BY part", ordinal
+        )
+        return b"".join(part for (part,) in rows)
 
     def _changes(self, after: int, until: int) -> list[Any]:
         """(ordinal, changes) of the keyframes that hold only what has changed."""

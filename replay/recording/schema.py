@@ -55,6 +55,7 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     "events": EVENT_COLUMNS,
     "keyframes": (("ordinal", "BIGINT"), ("t", "DOUBLE"), ("state", "BLOB")),
     "keyframe_changes": (("ordinal", "BIGINT"), ("t", "DOUBLE"), ("changes", "BLOB")),
+    "keyframe_parts": (("ordinal", "BIGINT"), ("part", "BIGINT"), ("data", "BLOB")),
     "resume": (
         ("position", "VARCHAR"),
         ("ordinal", "BIGINT"),
@@ -146,7 +147,8 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """Table -> (column, type)s. Those named like a struct in `replay.rows` hold exactly its fields;
 `rollup` and `blame` rows of one bin, and those with `_stretches` rows of more, in order of their
-end. Recordings of older versions have no `keyframe_changes` and no stretches."""
+end. A large keyframe is empty, and its bytes are in `keyframe_parts`. Recordings of older versions
+have none of `keyframe_changes`, `keyframe_parts` and stretches."""
 
 
 class Ending(msgspec.Struct, frozen=True):

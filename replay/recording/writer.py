@@ -14,6 +14,7 @@ from engine.events import SCHEMA_VERSION, RunInfo
 from engine.events.run_folder import installed_versions
 from replay.diagnosis.memory import DIAGNOSIS_VERSION
 from replay.recording.batch import FoldDump, FoldedBatch
+from replay.recording.keyframes import Keyframe
 from replay.recording.rows import arrow_table, event_row, verdict_row
 from replay.recording.schema import LEAST_MEMORY, create_tables
 
@@ -24,6 +25,11 @@ row groups of DuckDB, which it writes as they are."""
 
 CHECKPOINT_BYTES = LEAST_MEMORY // 8
 """And bytes of rows, whatever the number of events: large ones fill memory too."""
+
+LARGE_KEYFRAME_BYTES = 32 << 10
+PART_BYTES = 4_000
+"""DuckDB holds all that 2,048 rows have of a blob in memory at once, whatever its limit, where the
+blobs are longer than 4,096 bytes: what is long is kept in parts."""
 
 
 class ResumePoint(NamedTuple):
@@ -168,6 +174,12 @@ class RecordingWriter:
             return  # the failure itself ended the transaction, or the database with it
 
 
+def _place(keyframe: Keyframe) -> Keyframe:
+    """Its row; that of a large one says where in time it is, and no more."""
+    large = len(keyframe.state) > LARGE_KEYFRAME_BYTES
+    return keyframe._replace(state=b"") if large else keyframe
+
+
 def _rows(batch: FoldedBatch) -> dict[str, Sequence[Sequence[object]]]:
     """Rows by table."""
     astuple, output = msgspec.structs.astuple, batch.output
@@ -184,6 +196,12 @@ def _rows(batch: FoldedBatch) -> dict[str, Sequence[Sequence[object]]]:
         "blame_stretches": [astuple(row) for row in output.blame if row.bins != 1],
         "verdicts": [verdict_row(row) for row in output.verdicts],
         "broken_lines": [astuple(row) for row in batch.broken],
-        "keyframes": batch.keyframes,
-        "keyframe_changes": batch.changes,
+        "keyframes": [_place(keyframe) for keyframe in batch.keyframes],
+        "keyframe_changes": [_place(keyframe) for keyframe in batch.changes],
+        "keyframe_parts": [
+            (keyframe.ordinal, part, keyframe.state[part * PART_BYTES : (part + 1) * PART_BYTES])
+            for keyframe in (*batch.keyframes, *batch.changes)
+            if len(keyframe.state) > LARGE_KEYFRAME_BYTES
+            for part in range(-(-len(keyframe.state) // PART_BYTES))
+        ],
     }
