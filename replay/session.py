@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 
+import duckdb
 import msgspec
 
 from engine.events import RunInfo
@@ -114,6 +116,16 @@ class Session:
         ingest, feed = self._ingest, self._feed
         if ingest is None or feed is None or ingest.finished:
             return False
+        try:
+            return self._refresh(ingest, feed, budget_seconds)
+        except duckdb.Error as error:
+            problem = (str(error).splitlines() or [""])[0]
+            raise SourceError(
+                f"{self._title} can't be read any further: {problem} The run and its record are "
+                f"not touched. Free memory, or space in {tempfile.gettempdir()}, and open it again."
+            ) from error
+
+    def _refresh(self, ingest: Ingest, feed: Feed, budget_seconds: float) -> bool:
         began = time.monotonic()
         liveness, events = self._liveness, ingest.last_ordinal
         while True:

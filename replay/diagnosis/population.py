@@ -9,7 +9,7 @@ from replay.diagnosis.leaks import Leaks
 from replay.state import Attempt, Task
 
 
-class Placed(msgspec.Struct):
+class Placed(msgspec.Struct, gc=False):
     """A live task as the ledgers have it."""
 
     cell: Cell
