@@ -36,6 +36,8 @@ from engine.workers.local import LocalWorkers, WorkerHandle
 StopCause = Literal["drain", "abort", "run_failed"]
 _SEVERITY: tuple[StopCause | None, ...] = (None, "drain", "abort", "run_failed")
 _FULL_KEYFRAMES = frozenset({"start", "segment", "end"})
+MOST_TASKS_LISTED = 50_000
+"""A keyframe of more live tasks does not list them: its line would be too long to read at once."""
 
 
 class AsyncTaskScheduler:
@@ -160,14 +162,17 @@ class AsyncTaskScheduler:
         return self._tracker.dropped_rows(row_group)
 
     def emit_keyframe(self, reason: str) -> None:
-        """`start`, `periodic`, `segment` or `end`; all but `periodic` list every live task."""
+        """`start`, `periodic`, `segment` or `end`; all but `periodic` list every live task, up to
+        `MOST_TASKS_LISTED`."""
         if reason == "segment" and self._ended is not None and not self._ended.done():
             self._dispatch.idle.forget()
             self._wake()
         if self._stream.scheduler_enabled:
             self._stream.scheduler(
                 "scheduler_health_snapshot",
-                snapshot=self.snapshot(reason in _FULL_KEYFRAMES),
+                snapshot=self.snapshot(
+                    reason in _FULL_KEYFRAMES and len(self._live) <= MOST_TASKS_LISTED
+                ),
                 diagnostics={"reason": reason},
             )
         self._clockwork.note_keyframe()

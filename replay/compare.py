@@ -212,7 +212,7 @@ def _limits(reader: RecordingReader) -> Ceilings:
         if row.series == "limit":
             lowest[row.key] = min(lowest.get(row.key, row.last), row.last)
         elif row.series == "in_flight":
-            held[row.key] = held.get(row.key, 0.0) + row.mean
+            held[row.key] = held.get(row.key, 0.0) + row.mean * row.bins
     bounds = reader.bounds()
     seconds = bounds.t1 - bounds.t0
     for resource, ceiling in reader.state_at(bounds.last_ordinal).ceilings.items():

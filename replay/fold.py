@@ -77,6 +77,19 @@ class Fold:
         """Stalls that still go on, as far as they have come; changes nothing."""
         return self._diagnosis.open_verdicts(self.state.time)
 
+    def open_series(self) -> list[RollupRow]:
+        """Stretches of series that still go on, up to the last second that is over."""
+        return self._rollup.open_rows()
+
+    def open_blame(self) -> list[BlameRow]:
+        """The same of blame."""
+        return self._diagnosis.open_blame()
+
+    def forget_stretches(self) -> None:
+        """Rows of all seconds that are over are written already, by another version of this."""
+        self._rollup.forget_stretches()
+        self._diagnosis.forget_stretches()
+
     def finish(self, outcome: str | None, lost: bool, going: bool = False) -> FoldOutput:
         """No event will follow here: what is open gets its row, with an open end.
 

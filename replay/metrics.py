@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import msgspec
 
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
+from replay.bins import LONGEST_STRETCH, bin_end, bin_of
 from replay.rows import AttemptRow, LeaseRow, RollupRow
 from replay.state import Ceiling, State, Task
 
 LONGEST_LEAP = 3600
 """Bins. Over a longer silence no series is written: nobody was there to watch it."""
-FARTHEST_BIN = 2**40
+
+MEMORY_VERSION = 2
 
 MAY_REMOVE = frozenset(
     """
@@ -30,13 +32,15 @@ QUIET_REQUEST_KINDS = frozenset(
 
 
 class Series(msgspec.Struct, array_like=True):
-    """One piecewise-constant value inside the current bin."""
+    """One piecewise-constant value. The first three are of the current bin, once it has changed in
+    it; before that it has been `value` since the bin `since` began."""
 
     at: float
     value: float = 0.0
     integral: float = 0.0
     peak: float = 0.0
     changed: bool = False
+    since: int = 0
 
 
 class Cooldown(msgspec.Struct, array_like=True):
@@ -48,7 +52,10 @@ class Cooldown(msgspec.Struct, array_like=True):
 class Memory(msgspec.Struct):
     """All that a `Rollup` keeps. `counted` holds totals as last seen, by series and key."""
 
+    version: int = 0
     bin: int | None = None
+    stretches_end: int = 0
+    """The bin with which all stretches are written."""
     series: dict[str, dict[str, Series]] = {}
     cooldowns: dict[str, Cooldown] = {}
     counts: dict[str, dict[str, float]] = {}
@@ -69,10 +76,12 @@ class Rollup:
     def __init__(self, run: RunInfo) -> None:
         self.rows: list[RollupRow] = []
         self._start = run.monotonic_start
-        self._memory = Memory()
+        self._memory = Memory(MEMORY_VERSION)
         self.bin_end = -math.inf
         """`before` must see the first event from here on."""
         self._now = 0.0
+        self._changed: dict[tuple[str, str], Series] = {}
+        """Series that have changed in the current bin."""
         self._task: Task | None = None
         self._seen: dict[str, tuple[float | None, ...]] = {}
         """What rarely changes of each ceiling, as last counted."""
@@ -160,7 +169,7 @@ class Rollup:
         """Close the bin of the last event."""
         memory = self._memory
         if memory.bin is not None:
-            self._close_bin(state.time, state.ordinal)
+            self._close_last_bin(state.time, state.ordinal)
             memory.bin = None
 
     def dump(self) -> bytes:
@@ -168,56 +177,144 @@ class Rollup:
 
     @classmethod
     def load(cls, run: RunInfo, data: bytes) -> Rollup:
+        """Raises `ValueError` for data of another version."""
         rollup = cls(run)
         memory = rollup._memory = msgspec.msgpack.decode(data, type=Memory)
+        if memory.version != MEMORY_VERSION:
+            raise ValueError(f"series of version {memory.version}, not {MEMORY_VERSION}")
         if memory.bin is not None:
-            rollup.bin_end = rollup._start + memory.bin + 1
+            rollup.bin_end = bin_end(rollup._start, memory.bin)
+        rollup._changed = {
+            (name, key): one
+            for name, series in memory.series.items()
+            for key, one in series.items()
+            if one.changed
+        }
         return rollup
+
+    def open_rows(self) -> list[RollupRow]:
+        """Stretches that may go on, as far as their bins are over."""
+        now = self._memory.bin
+        return [] if now is None else self._stretches(now)
+
+    def forget_stretches(self) -> None:
+        """Bins before the current one are written already."""
+        for series in self._memory.series.values():
+            for one in series.values():
+                one.since = max(one.since, self._memory.bin or 0)
 
     def _go_to(self, state: State, now: float, ordinal: int) -> None:
         """Close bins until the current one holds `now`, the time of event `ordinal`."""
         memory = self._memory
-        target = self._bin_of(now)
+        target = bin_of(now - self._start)
         if memory.bin is None:
             memory.bin = target
+            memory.stretches_end = target + LONGEST_STRETCH
             memory.before_bin = ordinal - 1
         elif target - memory.bin > LONGEST_LEAP:
-            self._close_bin(state.time, ordinal - 1)
+            self._close_last_bin(state.time, ordinal - 1)
             memory.bin = target
-            for series in memory.series.values():
-                for one in series.values():
-                    one.at = now
-            for cooldown in memory.cooldowns.values():
-                cooldown.at = now
-        while memory.bin < target:
-            self._close_bin(self._start + memory.bin + 1, ordinal - 1)
+            self._begin_anew(now)
+        elif target > memory.bin:
+            self._close_bin(bin_end(self._start, memory.bin), ordinal - 1)
             memory.bin += 1
-        self.bin_end = self._start + memory.bin + 1
+            self._pass_to(target)
+            if target >= memory.stretches_end:
+                self._end_stretches()
+                memory.stretches_end = target + LONGEST_STRETCH
+        self.bin_end = bin_end(self._start, memory.bin)
 
-    def _bin_of(self, now: float) -> int:
-        return math.floor(max(-FARTHEST_BIN, min(now - self._start, FARTHEST_BIN)))
+    def _pass_to(self, target: int) -> None:
+        """Bins in which nothing changes but that cooldowns run out."""
+        memory = self._memory
+        assert memory.bin is not None
+        now = memory.bin
+        ends = {
+            bin_of(cooldown.until - self._start)
+            for cooldown in memory.cooldowns.values()
+            if cooldown.until is not None
+        }
+        for stop in (*sorted(stop for stop in ends if now <= stop < target), target):
+            self._cool_to(stop)
+            if stop < target:
+                self._close_cooldowns(bin_end(self._start, stop))
+                memory.bin = stop + 1
+
+    def _cool_to(self, target: int) -> None:
+        """Whole bins, in which what cools down does so all the time."""
+        memory = self._memory
+        first = memory.bin
+        assert first is not None
+        if target > first:
+            until = bin_end(self._start, target - 1)
+            for key, cooldown in memory.cooldowns.items():
+                if cooldown.until is not None and cooldown.until >= until:
+                    self.rows.append(
+                        RollupRow(first, "cooling", key, 1.0, 1.0, 1.0, target - first)
+                    )
+                cooldown.at = until
+            memory.bin = target
+
+    def _begin_anew(self, now: float) -> None:
+        """After a silence of which nothing is told, as if each value had begun at `now`."""
+        memory = self._memory
+        number = memory.bin
+        assert number is not None
+        memory.stretches_end = number + LONGEST_STRETCH
+        for name, series in memory.series.items():
+            for key, one in series.items():
+                one.since = number
+                if one.value:
+                    self._change(name, key, one, now)
+        for cooldown in memory.cooldowns.values():
+            cooldown.at = now
+
+    def _close_last_bin(self, end: float, last_ordinal: int) -> None:
+        """Nothing is told beyond `end`, in the middle of the current bin."""
+        self._end_stretches()
+        number = self._memory.bin
+        assert number is not None
+        for name, series in self._memory.series.items():
+            for key, one in series.items():
+                if one.value and not one.changed:
+                    self._change(name, key, one, self._start + number)
+        self._close_bin(end, last_ordinal)
+
+    def _change(self, name: str, key: str, one: Series, at: float) -> None:
+        """The current bin gets a row of its own; of this value from `at` on."""
+        one.at, one.integral, one.peak, one.changed = at, 0.0, one.value, True
+        self._changed[name, key] = one
+
+    def _end_stretches(self) -> None:
+        """Write the bins before the current one of all that stands still."""
+        now = self._memory.bin
+        assert now is not None
+        self.rows += self._stretches(now)
+        for series in self._memory.series.values():
+            for one in series.values():
+                one.since = max(one.since, now)
+
+    def _stretches(self, now: int) -> list[RollupRow]:
+        return [
+            RollupRow(one.since, name, key, one.value, one.value, one.value, now - one.since)
+            for name, series in self._memory.series.items()
+            for key, one in series.items()
+            if one.value and not one.changed and one.since < now
+        ]
 
     def _close_bin(self, end: float, last_ordinal: int) -> None:
         """Write the rows of the current bin, with every value held until `end`."""
         memory, rows = self._memory, self.rows
         number = memory.bin
         assert number is not None
-        for name, series in memory.series.items():
-            for key, one in series.items():
-                value = one.value
-                if value or one.changed:
-                    integral = one.integral + value * max(0.0, end - one.at)
-                    rows.append(RollupRow(number, name, key, integral, value, one.peak))
-                    one.integral = 0.0
-                    one.changed = False
-                one.at = end
-                one.peak = value
-        for key, cooldown in memory.cooldowns.items():
-            self._cool(cooldown, end)
-            if cooldown.seconds > 0:
-                last = float(cooldown.until is not None and cooldown.until >= end)
-                rows.append(RollupRow(number, "cooling", key, cooldown.seconds, last, 1.0))
-                cooldown.seconds = 0.0
+        for (name, key), one in sorted(self._changed.items()):
+            value = one.value
+            integral = one.integral + value * max(0.0, end - one.at)
+            rows.append(RollupRow(number, name, key, integral, value, one.peak))
+            one.changed = False
+            one.since = number + 1
+        self._changed = {}
+        self._close_cooldowns(end)
         if last_ordinal > memory.before_bin:
             amount = float(last_ordinal - memory.before_bin)
             rows.append(RollupRow(number, "events", "", amount, amount, amount))
@@ -226,6 +323,16 @@ class Rollup:
             for key, amount in counts.items():
                 rows.append(RollupRow(number, name, key, amount, amount, amount))
         memory.counts = {}
+
+    def _close_cooldowns(self, end: float) -> None:
+        number = self._memory.bin
+        assert number is not None
+        for key, cooldown in self._memory.cooldowns.items():
+            self._cool(cooldown, end)
+            if cooldown.seconds > 0:
+                last = float(cooldown.until is not None and cooldown.until >= end)
+                self.rows.append(RollupRow(number, "cooling", key, cooldown.seconds, last, 1.0))
+                cooldown.seconds = 0.0
 
     def _set(self, name: str, key: str, value: float) -> None:
         memory = self._memory
@@ -236,15 +343,30 @@ class Rollup:
         if one is None:
             if not value:
                 return
-            one = series[key] = Series(self._now)
+            one = series[key] = Series(self._now, changed=True)
+            self._changed[name, key] = one
         if one.value != value:
             now = self._now
-            one.integral += one.value * (now - one.at)
+            if one.changed:
+                one.integral += one.value * (now - one.at)
+            else:
+                self._begin_change(name, key, one)
             one.at = now
             one.value = value
-            one.changed = True
             if value > one.peak:
                 one.peak = value
+
+    def _begin_change(self, name: str, key: str, one: Series) -> None:
+        """The value is about to change, for the first time in this bin."""
+        number, before = self._memory.bin, one.value
+        assert number is not None
+        if before and one.since < number:
+            self.rows.append(
+                RollupRow(one.since, name, key, before, before, before, number - one.since)
+            )
+        begin = self._start + number
+        self._change(name, key, one, begin)
+        one.integral = before * max(0.0, self._now - begin)
 
     def _count(self, name: str, key: str, total: int) -> None:
         """Count what a running total has gained."""

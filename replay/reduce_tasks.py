@@ -6,7 +6,9 @@ it has a `lease_id`, as running from its spawn to the release of its lease.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import lru_cache
 
 from engine.events import RunInfo, SchedulerEvent
 from replay.payload import amounts, count, mapping, number, text
@@ -35,6 +37,16 @@ def take(out_of: dict[str, int], some: dict[str, int]) -> None:
             out_of[name] = left
         else:
             out_of.pop(name, None)
+
+
+def shared(resources: dict[str, int]) -> dict[str, int]:
+    """One mapping for all tasks that take the same."""
+    return _one_of(tuple(resources.items()))
+
+
+@lru_cache(maxsize=4096)
+def _one_of(resources: tuple[tuple[str, int], ...]) -> dict[str, int]:
+    return dict(resources)
 
 
 def _enter_queue(state: State, task: Task) -> None:
@@ -106,7 +118,17 @@ def _new_task(state: State, event: SchedulerEvent, run: RunInfo) -> Task:
     row = count(diagnostics.get("row"))
     attempt = count(diagnostics.get("attempt")) or 1
     task = state.tasks[task_id] = Task(
-        task_id, column, group, "ready", now, row_group, row, task_type, now, None, attempt
+        task_id,
+        sys.intern(column),
+        sys.intern(group),
+        "ready",
+        now,
+        row_group,
+        row,
+        "cell" if task_type == "cell" else sys.intern(task_type),
+        now,
+        None,
+        attempt,
     )
     return task
 
@@ -142,9 +164,10 @@ def ready_enqueued(state: State, event: SchedulerEvent, ordinal: int, run: RunIn
     elif task.phase != "ready":
         withdraw(state, task)
     diagnostics = event.diagnostics
-    task.group = text(diagnostics.get("group")) or task.group
-    task.resources = amounts(diagnostics.get("resources")) or task.resources
-    task.request_resource = text(diagnostics.get("request_resource"))
+    task.group = sys.intern(text(diagnostics.get("group")) or task.group)
+    task.resources = shared(amounts(diagnostics.get("resources")) or task.resources)
+    request_resource = text(diagnostics.get("request_resource"))
+    task.request_resource = None if request_resource is None else sys.intern(request_resource)
     task.phase = "queued"
     task.since = task.enqueued_at = event.captured_at_monotonic
     _enter_queue(state, task)
@@ -184,7 +207,7 @@ def task_lease_acquired(state: State, event: SchedulerEvent, ordinal: int, run: 
         withdraw(state, task)
     resources = amounts(event.diagnostics.get("resources"))
     if resources:
-        task.resources = resources
+        task.resources = shared(resources)
     _open_lease(state, task, lease_id, event.captured_at_monotonic, ordinal)
 
 

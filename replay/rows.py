@@ -54,7 +54,7 @@ class AttemptRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class RollupRow(msgspec.Struct, frozen=True, gc=False):
-    """One series in one bin.
+    """One series in one bin, or in each of a stretch of bins.
 
     `queue_depth` by group; `limit`, `in_flight`, `waiters`, `effective_max`, `cooling` (fraction of
     the bin), `completed`, `rate_limited` (counts) by request resource; `leased` by scheduler
@@ -68,10 +68,12 @@ class RollupRow(msgspec.Struct, frozen=True, gc=False):
     mean: float
     last: float
     peak: float
+    bins: int = 1
+    """So many bins from `bin` on are alike."""
 
 
 class BlameRow(msgspec.Struct, frozen=True, gc=False):
-    """Seconds of blame in one bin.
+    """Seconds of blame in one bin, or in a stretch of bins of which each had as many.
 
     Scope `cell`: cell-seconds (each live cell counts one second a second). Scope `run`:
     capacity-seconds of `resource` (each slot of its effective maximum counts).
@@ -83,7 +85,15 @@ class BlameRow(msgspec.Struct, frozen=True, gc=False):
     row_group: int | None
     resource: str
     verdict: str
-    seconds: float
+    each: float
+    """Seconds in each of its bins."""
+    bins: int = 1
+    """So many bins from `bin` on."""
+
+    @property
+    def seconds(self) -> float:
+        """Of all its bins together."""
+        return self.each * self.bins
 
 
 class VerdictRow(msgspec.Struct, frozen=True):

@@ -7,9 +7,10 @@ past, never changes and is kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from replay.bins import within
 from replay.rows import RollupRow
 
 SAMPLES_KEPT = 4096
@@ -83,32 +84,33 @@ class Sampler:
         width = self._width
         low = max(first_bin, math.floor((missing[0] - 1) * width) - 1)
         high = math.floor(missing[-1] * width) - 1
-        by_bin: dict[int, list[RollupRow]] = {}
-        for row in read(low, high) if high >= low else ():
-            by_bin.setdefault(row.bin, []).append(row)
+        rows = sorted(read(low, high) if high >= low else (), key=lambda row: -row.bin)
+        begun: list[RollupRow] = []
         for number in missing:
             begin, end = math.floor((number - 1) * width), math.floor(number * width)
-            if begin < end:
-                bins = range(max(begin, first_bin), end)
-                self._kept[number] = _joined([by_bin.get(one, []) for one in bins], True)
-            else:
-                self._kept[number] = _joined([by_bin.get(end - 1, [])], False)
+            longer = begin < end
+            begin = max(begin, first_bin) if longer else end - 1
+            begun = [row for row in begun if row.bin + row.bins > begin]
+            while rows and rows[-1].bin < end:
+                begun.append(rows.pop())
+            self._kept[number] = _joined(within(begun, begin, end - 1), begin, end, longer)
 
 
-def _joined(bins: list[list[RollupRow]], count_sums: bool) -> Sample:
-    """One sample of several bins: means are averaged, a limit is the last one, counts add up."""
+def _joined(rows: Iterable[RollupRow], begin: int, end: int, count_sums: bool) -> Sample:
+    """One sample of the bins from `begin` on and before `end`: means are averaged, a limit is the
+    last one, counts add up."""
     sample = Sample()
     values, sums = sample.values, sample.sums
-    for position, rows in enumerate(bins, 1):
-        for row in rows:
-            place = (row.series, row.key)
-            if row.series in MEANS:
-                values[place] = values.get(place, 0.0) + row.mean / len(bins)
-            elif row.series == "cooling":
-                values[place] = 1.0
-            elif row.series in SUMS:
-                if count_sums:
-                    sums[place] = sums.get(place, 0.0) + row.mean
-            elif row.series == "limit" and position == len(bins):
-                values[place] = row.last
+    for row in rows:
+        place = (row.series, row.key)
+        if row.series in MEANS:
+            part = row.bins / (end - begin)
+            values[place] = values.get(place, 0.0) + row.mean * part
+        elif row.series == "cooling":
+            values[place] = 1.0
+        elif row.series in SUMS:
+            if count_sums:
+                sums[place] = sums.get(place, 0.0) + row.mean * row.bins
+        elif row.series == "limit" and row.bin + row.bins == end:
+            values[place] = row.last
     return sample

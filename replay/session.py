@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 
+import duckdb
 import msgspec
 
 from engine.events import RunInfo
 from replay import framing
+from replay.bins import within
 from replay.diagnosis.summary import bottleneck, run_shares
+from replay.fold import Fold
 from replay.frame import Bottleneck, EventRow, Frame, LeaseBar, Share, Want
 from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
 from replay.reducer import begin
-from replay.rows import BlameRow, VerdictRow
+from replay.rows import BlameRow, RollupRow, VerdictRow
 from replay.sampling import Sampler
 from replay.sources.base import Feed, Liveness, SourceError
 from replay.sources.foreign_journal import ForeignJournalFeed
@@ -109,6 +113,16 @@ class Session:
         ingest, feed = self._ingest, self._feed
         if ingest is None or feed is None or ingest.finished:
             return False
+        try:
+            return self._refresh(ingest, feed, budget_seconds)
+        except duckdb.Error as error:
+            problem = (str(error).splitlines() or [""])[0]
+            raise SourceError(
+                f"{self._title} can't be read any further: {problem} The run and its record are "
+                f"not touched. Free memory, or space in {tempfile.gettempdir()}, and open it again."
+            ) from error
+
+    def _refresh(self, ingest: Ingest, feed: Feed, budget_seconds: float) -> bool:
         began = time.monotonic()
         liveness, events = self._liveness, ingest.last_ordinal
         while True:
@@ -286,7 +300,7 @@ class Session:
         run = self._run or RunInfo(run_id="", name=self._title)
         at_end = state.ordinal == self._last
         shares, limiting = self._blame(run, at, want.span)
-        read = self.reader.rollup
+        read = self._series
         past = self._sampler.past(read, at, self._t0, want.samples - 1, want.span)
         groups = framing.group_rows(run, state, at)
         speed = framing.rates(run, state, past)
@@ -345,8 +359,8 @@ class Session:
 
     def _open_verdicts(self) -> list[VerdictRow]:
         """What still goes on where reading has come to."""
-        fold = self._ingest.fold if self._ingest is not None else None
-        return fold.open_verdicts() if fold is not None and not self.finished else []
+        fold = self._open_fold
+        return [] if fold is None else fold.open_verdicts()
 
     def _newest_verdicts(self, limit: int) -> tuple[VerdictRow, ...]:
         if limit <= 0 or self._last == 0:
@@ -365,10 +379,30 @@ class Session:
         # Of a live run some rows come late: what was pending is named once it is proved.
         asked = (first, last, 0 if self.finished else self._last)
         if asked != self._blame_of:
-            self._blame_rows = self.reader.blame(first, last, "run") if last >= first else []
+            self._blame_rows = self.run_blame(first, last) if last >= first else []
             self._blame_of = asked
         window = min(span, max(at - self._t0, 0.0))
         return run_shares(self._blame_rows), bottleneck(self._blame_rows, run, window)
+
+    def run_blame(self, first: int, last: int) -> list[BlameRow]:
+        """Of these bins, with what goes on where reading has come to."""
+        rows = self.reader.blame(first, last, "run")
+        if (fold := self._open_fold) is not None:
+            still = (row for row in fold.open_blame() if row.scope == "run")
+            rows += within(still, first, last)
+        return rows
+
+    def _series(self, first: int, last: int) -> list[RollupRow]:
+        """The same of series."""
+        rows = self.reader.rollup(first, last)
+        if (fold := self._open_fold) is not None:
+            rows += within(fold.open_series(), first, last)
+        return rows
+
+    @property
+    def _open_fold(self) -> Fold | None:
+        """The fold of a source that has not come to its end."""
+        return None if self._ingest is None or self.finished else self._ingest.fold
 
     def _bars(self, want: Want, at_end: bool) -> tuple[LeaseBar, ...]:
         if want.bars <= 0 or self._last == 0:

@@ -16,8 +16,11 @@ TaskPhase = Literal["ready", "queued", "selected", "leased", "running", "finishe
 AttemptPhase = Literal["waiting", "leased", "in_provider", "returned"]
 
 
-class Task(msgspec.Struct, omit_defaults=True):
-    """A live task: dependency-ready, not yet closed."""
+class Task(msgspec.Struct, omit_defaults=True, gc=False):
+    """A live task: dependency-ready, not yet closed.
+
+    There may be very many: what several have in common, such as `resources`, they share.
+    """
 
     task_id: str
     column: str
@@ -44,7 +47,7 @@ class Task(msgspec.Struct, omit_defaults=True):
     """`completed`, `deferred`, `dropped`, `cancelled` between the end event and the release."""
 
 
-class Attempt(msgspec.Struct, omit_defaults=True):
+class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     """A live request attempt: from its wait to the release of its lease."""
 
     attempt_id: str

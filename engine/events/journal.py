@@ -26,6 +26,8 @@ from engine.events.types import (
     SchedulerEvent,
 )
 
+KEYFRAME_SHARE = 16
+"""A segment is at least so many times as long as the keyframe that opens it."""
 _LINES_PER_WRITE = 4096
 _LONGEST_RETRY_SECONDS = 1.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -56,6 +58,7 @@ class JournalWriter:
         self._loop = loop
         self._request_keyframe = request_keyframe
         self._segment_bytes = segment_bytes
+        self._opening_bytes = 0
         self._interval = interval_seconds
         self._os_write = write
         self._lines: list[JournalLine] = []
@@ -120,7 +123,7 @@ class JournalWriter:
 
     def _ask_for_keyframe(self) -> None:
         """A full segment ends with the keyframe that opens the next, and so does a gap."""
-        too_long = self._size >= self._segment_bytes
+        too_long = self._size >= max(self._segment_bytes, KEYFRAME_SHARE * self._opening_bytes)
         if (too_long or (self._resync_due and not self._lines)) and not self._keyframe_asked:
             self._keyframe_asked = True
             self._resync_due = False
@@ -139,6 +142,8 @@ class JournalWriter:
                 if isinstance(head, JournalHeader) and head.segment != self._segment:
                     self._open_segment()
                 done = self._append(data, opening)
+                if opening:
+                    self._opening_bytes = sum(map(len, data.split(b"\n", 2)[1:2]))
             except OSError as error:
                 cause = "disk_full" if error.errno in _FULL else "write_error"
                 self._shed(lambda line: not _is_kept(line), cause)

@@ -7,6 +7,8 @@ neither time nor a change of blame costs more for more cells.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from replay.diagnosis.verdicts import UNKNOWN, Blame
@@ -16,6 +18,12 @@ Cell = tuple[str, int | None]
 """Column and row group."""
 Key = tuple[str, str]
 """What a cell is doing (`queued`, `waiting`, `provider`, ...) and about which group or resource."""
+
+
+@lru_cache(maxsize=4096)
+def cell_of(column: str, row_group: int | None) -> Cell:
+    """One for all tasks of it."""
+    return (column, row_group)
 
 
 class Count(msgspec.Struct):

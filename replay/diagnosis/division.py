@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -148,6 +149,7 @@ def queued_blame_of(cells: CellLedger, groups: dict[str, int]) -> Blame:
     return max(heads, key=lambda one: (_RANK.get(one[0], 0), heads[one], one), default=_ORDER)
 
 
+@lru_cache(maxsize=4096)
 def queued_key(group: str) -> Key:
     return ("queued", group)
 

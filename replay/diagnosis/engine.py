@@ -13,6 +13,7 @@ import math
 import msgspec
 
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
+from replay.bins import bin_end, bin_of
 from replay.diagnosis import facts, places
 from replay.diagnosis.capacity import WHOLE
 from replay.diagnosis.judge import settle
@@ -52,7 +53,7 @@ class Diagnosis:
             return
         memory = self._memory
         if memory.time is None:
-            memory.bin = math.floor(now - self._run.monotonic_start)
+            memory.bin = bin_of(now - self._run.monotonic_start)
         else:
             self._end_instant(state)
             if now - memory.time > LONGEST_STEP:
@@ -138,6 +139,14 @@ class Diagnosis:
             stalls.emit(("leaked_lease", about), leak.since, now, *leak.told(now))
         return stalls.closed
 
+    def open_blame(self) -> list[BlameRow]:
+        """Blame that still goes on the same, up to the last bin that is closed."""
+        return self._memory.open_blame()
+
+    def forget_stretches(self) -> None:
+        """Rows of closed bins are written already."""
+        self._memory.stretches.end()
+
     def finish(
         self, state: State, time: float, going: bool = False
     ) -> tuple[list[BlameRow], list[VerdictRow]]:
@@ -172,6 +181,7 @@ class Diagnosis:
         for about, leak in memory.population.leaks.open.items():
             places.tell_leak(memory, about, leak)
         self._close_bin()
+        memory.end_stretches()
         return self.drain()
 
     def dump(self) -> bytes:
@@ -251,20 +261,35 @@ class Diagnosis:
 
     def _advance(self, state: State, until: float) -> None:
         memory = self._memory
+        whole = False  # The open bin begins here and now.
         while True:
             stop = min(until, self._bin_end())
             if memory.timers and memory.timers[0][0] < stop:
                 stop = memory.timers[0][0]
             memory.time = max(stop, memory.time or stop)
+            quiet = whole
             while memory.timers and memory.timers[0][0] <= memory.time:
+                quiet = False
                 _, kind, subject = heapq.heappop(memory.timers)
                 fire(memory, self._run, state, kind, subject, memory.time)
             settle(self._memory, self._run, state)
             self._take_timers()
-            if memory.time >= self._bin_end():
+            whole = memory.time >= self._bin_end()
+            if whole:
                 self._close_bin()
+                if quiet:
+                    self._pass_quiet(min(until, memory.timers[0][0] if memory.timers else until))
             if memory.time >= until:
                 return
+
+    def _pass_quiet(self, until: float) -> None:
+        """The last bin was quiet all through: at one go all that end before `until`, which are
+        like it."""
+        memory = self._memory
+        start = self._run.monotonic_start
+        bins = bin_of(until - start) - memory.bin
+        if bins > 0:
+            memory.pass_bins(bins, start + memory.bin + bins)
 
     def _take_timers(self) -> None:
         stalls = self._memory.stalls
@@ -274,7 +299,7 @@ class Diagnosis:
             stalls.timers = []
 
     def _bin_end(self) -> float:
-        return self._run.monotonic_start + self._memory.bin + 1
+        return bin_end(self._run.monotonic_start, self._memory.bin)
 
     def _close_bin(self) -> None:
         memory = self._memory
@@ -298,13 +323,17 @@ class Diagnosis:
     def _cover(self, until: float, verdict: str) -> None:
         """All time up to `until` goes to one verdict."""
         memory = self._memory
+        whole = False
         while memory.time is None or memory.time < until:
             stop = min(until, self._bin_end())
             memory.cells.cover(stop, verdict)
             memory.capacity.cover(stop, verdict)
             memory.time = stop
-            if stop >= self._bin_end():
+            quiet, whole = whole, stop >= self._bin_end()
+            if whole:
                 self._close_bin()
+                if quiet:
+                    self._pass_quiet(until)
 
     def _leap(self, state: State, now: float) -> None:
         """Close all at the last event and go on at `now`, with the time between uncounted."""
@@ -312,8 +341,9 @@ class Diagnosis:
         last = memory.time or 0.0
         memory.stalls.end_all(last, memory.ordinal)
         self._close_bin()
+        memory.end_stretches()
         memory.time = now
-        memory.bin = math.floor(now - self._run.monotonic_start)
+        memory.bin = bin_of(now - self._run.monotonic_start)
         memory.cells.leap(now)
         memory.capacity.leap(now)
         memory.doubt_all(state)

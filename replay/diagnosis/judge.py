@@ -33,11 +33,12 @@ def settle(memory: Memory, run: RunInfo, state: State) -> None:
     now = memory.time or 0.0
     if memory.doubtful_meters:
         meters, memory.doubtful_meters = memory.doubtful_meters, {}
+        pressing = proof.Pressing(state, memory.population.needing)
         for key in meters:
             if key not in memory.cells.meters:
                 memory.pending.pop(key, None)
             else:
-                blame = _blame(memory, run, state, key, now)
+                blame = _blame(memory, run, state, key, pressing, now)
                 if blame[0] in PENDING or blame[0] == "lost_wakeup":
                     memory.pending[key] = None
                 elif memory.pending:
@@ -149,7 +150,9 @@ def _count_slow(memory: Memory, resource: str, now: float) -> None:
     memory.stalls.slow_calls(resource, number, slow, now)
 
 
-def _blame(memory: Memory, run: RunInfo, state: State, key: Key, now: float) -> Blame:
+def _blame(
+    memory: Memory, run: RunInfo, state: State, key: Key, pressing: proof.Pressing, now: float
+) -> Blame:
     """What the cells of this meter are under, from `now` on."""
     kind, subject = key
     fixed = _FIXED.get(kind)
@@ -157,7 +160,7 @@ def _blame(memory: Memory, run: RunInfo, state: State, key: Key, now: float) -> 
         return (fixed, subject)
     population = memory.population
     if kind == "queued":
-        return _queued_blame(memory, run, state, subject, now)
+        return _queued_blame(memory, run, state, subject, pressing, now)
     ceiling = state.ceilings.get(subject)
     if ceiling is None:
         return (UNKNOWN, subject) if kind == "waiting" else (WORKING, subject)
@@ -174,15 +177,17 @@ def _blame(memory: Memory, run: RunInfo, state: State, key: Key, now: float) -> 
     return (WORKING, subject)
 
 
-def _queued_blame(memory: Memory, run: RunInfo, state: State, group: str, now: float) -> Blame:
+def _queued_blame(
+    memory: Memory, run: RunInfo, state: State, group: str, pressing: proof.Pressing, now: float
+) -> Blame:
     population = memory.population
     needs = population.needs.get(group, {})
     request = population.request_of.get(group, "")
     leaked = population.leaks.amounts
-    blame = proof.queued_blame(state, group, needs, request, population.needing, leaked, now)
+    blame = proof.queued_blame(state, group, needs, request, pressing, leaked, now)
     if blame[0] == "group_cap" or blame[0] == "borrow_debt":
         if len(population.needs) <= GROUPS_COMPARED and proof.deny_each_other(
-            state, population.needs, population.needing
+            state, population.needs, pressing
         ):
             return ("policy_mutual_denial", blame[1])
     elif blame[0] == "queue_order" and proof.is_eligible(state, group, needs):

@@ -6,9 +6,10 @@ import heapq
 
 import msgspec
 
+from replay.bins import BlameStretches
 from replay.diagnosis.capacity import CapacityLedger
 from replay.diagnosis.cell import CellLedger, Key
-from replay.diagnosis.division import Standing, queued_key
+from replay.diagnosis.division import Standing
 from replay.diagnosis.population import Population
 from replay.diagnosis.stalls import Stalls
 from replay.diagnosis.wakeups import PENDING, Wakeup, harmless, pending
@@ -54,6 +55,7 @@ class Memory(msgspec.Struct):
     """Meters of heads that nothing keeps from going on."""
     wakeups: dict[str, Wakeup] = {}
     """By request resource, "" for the task queue."""
+    stretches: BlameStretches = msgspec.field(default_factory=BlameStretches)
     held_rows: list[BlameRow] = []
     """Blame of closed bins that is still pending."""
     heartbeat_due: float | None = None
@@ -64,18 +66,39 @@ class Memory(msgspec.Struct):
         heapq.heappush(self.timers, (when, kind, subject))
 
     def close_bin(self, now: float) -> None:
-        for row in (
+        rows = (
             *self.capacity.close_bin(self.bin, now),
             *self.cells.close_bin(self.bin, now),
-        ):
-            (self.held_rows if row.verdict in PENDING else self.rows).append(row)
+        )
+        self._give_out(self.stretches.add(self.bin, rows))
         self.bin += 1
+
+    def pass_bins(self, bins: int, now: float) -> None:
+        """So many bins up to `now`, in which all was as in the last one, which is closed."""
+        self.stretches.extend(bins)
+        self.cells.leap(now)
+        self.capacity.leap(now)
+        self.bin += bins
+        self.time = now
+
+    def end_stretches(self) -> None:
+        self._give_out(self.stretches.end())
+
+    def open_blame(self) -> list[BlameRow]:
+        """Stretches that may go on; none of what is pending."""
+        return [row for row in self.stretches.open.values() if row.verdict not in PENDING]
+
+    def _give_out(self, rows: list[BlameRow]) -> None:
+        for row in rows:
+            (self.held_rows if row.verdict in PENDING else self.rows).append(row)
 
     def name_pending(self, about: str, lost: bool) -> None:
         """What was pending has become known."""
         old = pending(about)
         new = ("lost_wakeup", about) if lost else harmless(about)
         now = self.time or 0.0
+        if any(place[4] == old[0] for place in self.stretches.open):
+            self.end_stretches()
         self.cells.rename(old, new, now)
         self.capacity.rename(old[0], new[0], about, now)
         still: list[BlameRow] = []
@@ -118,5 +141,4 @@ class Memory(msgspec.Struct):
 
     def doubt_queued(self, resource: str) -> None:
         """The queued tasks of every group that takes from this scheduler resource."""
-        for group in self.population.needing.get(resource, ()):
-            self.doubtful_meters[queued_key(group)] = None
+        self.doubtful_meters.update(self.population.queues_for.get(resource, {}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.events import RunInfo
-from replay.diagnosis.cell import Key
+from replay.diagnosis.cell import Key, cell_of
 from replay.diagnosis.division import queued_key
 from replay.diagnosis.doubts import doubt_leaked, expect_slow, group_changed, resource_changed
 from replay.diagnosis.leaks import CALL, LEAK_AFTER, Leak, Suspect
@@ -114,7 +114,7 @@ def place(memory: Memory, state: State, task_id: str, run: RunInfo, ordinal: int
     if placed is None:
         request_resource = task.request_resource or request_resource_of(population, run, task)
         population.learn_group(task, request_resource)
-        cell = (task.column, task.row_group)
+        cell = cell_of(task.column, task.row_group)
         placed = Placed(cell, LOST, bucket, task.group, request_resource, task.execution_id)
         population.put(task_id, placed)
         _change_key(memory, placed, _key(memory, task, request_resource), now, 0)

@@ -9,7 +9,7 @@ from replay.diagnosis.leaks import Leaks
 from replay.state import Attempt, Task
 
 
-class Placed(msgspec.Struct):
+class Placed(msgspec.Struct, gc=False):
     """A live task as the ledgers have it."""
 
     cell: Cell
@@ -94,6 +94,8 @@ class Population(msgspec.Struct):
     """The request resource of a group's tasks."""
     needing: dict[str, dict[str, None]] = {}
     """Groups by the scheduler resource they take from."""
+    queues_for: dict[str, dict[Key, None]] = {}
+    """Meters of the queues of those groups."""
     most: dict[str, int] = {}
     """The most that one task takes of each scheduler resource."""
     overdue: dict[str, int] = {}
@@ -107,6 +109,7 @@ class Population(msgspec.Struct):
             for resource, amount in task.resources.items():
                 self.most[resource] = max(self.most.get(resource, 1), amount)
                 self.needing.setdefault(resource, {})[task.group] = None
+                self.queues_for.setdefault(resource, {})["queued", task.group] = None
         if request_resource:
             self.request_of[task.group] = request_resource
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from replay.diagnosis.verdicts import Blame
-from replay.state import Aggregate, Ceiling, State
+from replay.state import Aggregate, Ceiling, Group, State
 
 
 def ceiling_verdict(ceiling: Ceiling, aggregate: Aggregate | None, now: float) -> str | None:
@@ -48,15 +48,42 @@ def short_resource(state: State, needs: dict[str, int]) -> str | None:
     return min(short, key=lambda resource: (":" not in resource, resource))
 
 
+class Pressing:
+    """Weights of the groups with queued work, by the resource they need: summed up once for all
+    groups that are looked at in one instant."""
+
+    def __init__(self, state: State, needing: dict[str, dict[str, None]]) -> None:
+        """`needing` gives the groups that may compete, by resource."""
+        self._state = state
+        self._needing = needing
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def weights(self, resource: str, own: Group) -> float | None:
+        """Of `own` and all others that press; None if none does."""
+        known = self._sums.get(resource)
+        if known is None:
+            groups = self._state.groups
+            pressing = [
+                peer.weight
+                for key in self._needing.get(resource, ())
+                if (peer := groups.get(key)) is not None and peer.queued > 0
+            ]
+            known = self._sums[resource] = (sum(pressing), len(pressing))
+        weights, number = known
+        if own.queued <= 0 or own.key not in self._needing.get(resource, ()):
+            return weights + own.weight if number else None
+        return weights if number > 1 else None
+
+
 def share_resource(
-    state: State, group: str, needs: dict[str, int], needing: dict[str, dict[str, None]]
+    state: State, group: str, needs: dict[str, int], pressing: Pressing
 ) -> str | None:
     """The resource of which one more task would take this group above its strict share.
 
     Only while a peer presses: then the share is the limit divided by weight over the groups with
     work queued for the resource, rounded up, and no policy of shares gives more. Since all shares
     together are the limit, some peer with queued work holds less than its own, and what is free is
-    its due. `needing` gives the groups that may compete, by resource.
+    its due.
     """
     own = state.groups.get(group)
     if own is None:
@@ -66,14 +93,8 @@ def share_resource(
         limit = state.limits.get(resource)
         if limit is None or held == 0:
             continue
-        weights = own.weight
-        pressed = False
-        for peer_key in needing.get(resource, ()):
-            peer = state.groups.get(peer_key)
-            if peer is not None and peer.queued > 0 and peer_key != group:
-                weights += peer.weight
-                pressed = True
-        if pressed and held + amount > _strict_share(limit, amount, own.weight / weights):
+        weights = pressing.weights(resource, own)
+        if weights and held + amount > _strict_share(limit, amount, own.weight / weights):
             return resource
     return None
 
@@ -83,7 +104,7 @@ def queued_blame(
     group: str,
     needs: dict[str, int],
     request_resource: str,
-    needing: dict[str, dict[str, None]],
+    pressing: Pressing,
     leaked: dict[str, int],
     now: float,
 ) -> Blame:
@@ -96,7 +117,7 @@ def queued_blame(
         free = state.limits[short] - state.leased.get(short, 0)
         enough = leaked.get(short, 0) and free + leaked[short] >= needs[short]
         return ("leaked_lease" if enough else "task_capacity", short)
-    denied = policy_denial(state, group, needs, needing)
+    denied = policy_denial(state, group, needs, pressing)
     if denied is not None:
         return denied
     ceiling = state.ceilings.get(request_resource)
@@ -106,12 +127,12 @@ def queued_blame(
 
 
 def policy_denial(
-    state: State, group: str, needs: dict[str, int], needing: dict[str, dict[str, None]]
+    state: State, group: str, needs: dict[str, int], pressing: Pressing
 ) -> Blame | None:
     """What the policy holds against a head that the hard resources would let through."""
     said = state.block.groups.get(group) if state.block is not None else None
     own = state.groups.get(group)
-    at_share = share_resource(state, group, needs, needing)
+    at_share = share_resource(state, group, needs, pressing)
     if own is not None and said == "borrow_debt":
         owing = (resource for resource in needs if own.debt.get(resource))
         return ("borrow_debt", next(owing, None) or at_share or above_share(state, group, needs))
@@ -136,16 +157,14 @@ def above_share(state: State, group: str, needs: dict[str, int]) -> str:
     return max(held, key=lambda resource: (held[resource], resource), default="")
 
 
-def deny_each_other(
-    state: State, needs_of: dict[str, dict[str, int]], needing: dict[str, dict[str, None]]
-) -> bool:
+def deny_each_other(state: State, needs_of: dict[str, dict[str, int]], pressing: Pressing) -> bool:
     """The hard resources would let at least two heads through, and policy lets none of them."""
     fitting = 0
     for key, needs in needs_of.items():
         own = state.groups.get(key)
         if own is None or own.queued <= 0 or short_resource(state, needs) is not None:
             continue
-        if policy_denial(state, key, needs, needing) is None:
+        if policy_denial(state, key, needs, pressing) is None:
             return False
         fitting += 1
     return fitting > 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from replay.bins import within
 from replay.collection import without_collection
 from replay.diagnosis.engine import Diagnosis
 from replay.diagnosis.memory import DIAGNOSIS_VERSION
@@ -47,7 +48,7 @@ class Recomputed:
         return getattr(self._reader, name)
 
     def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]:
-        return [row for row in self._blame if row.scope == scope and bin0 <= row.bin <= bin1]
+        return list(within((row for row in self._blame if row.scope == scope), bin0, bin1))
 
     def verdicts(self, t0: float | None = None, t1: float | None = None) -> list[VerdictRow]:
         first = float("-inf") if t0 is None else t0

@@ -195,7 +195,9 @@ def _by_part(
     names = sorted(by_part, key=lambda name: (int(name) if name.isdecimal() else 0, name))
     return tuple(
         PartBlame(
-            name, sum(row.seconds for row in by_part[name]), _lines(run, shares(by_part[name]))
+            name,
+            math.fsum(row.seconds for row in by_part[name]),
+            _lines(run, shares(by_part[name])),
         )
         for name in names
     )
@@ -223,7 +225,7 @@ def _by_column(run: RunInfo, rows: list[BlameRow]) -> tuple[ColumnBlame, ...]:
     return tuple(
         ColumnBlame(
             name,
-            sum(row.seconds for row in by_name[name]),
+            math.fsum(row.seconds for row in by_name[name]),
             _lines(run, cell_shares(by_name[name])),
         )
         for name in names

@@ -24,6 +24,7 @@ SAME_COOLDOWN = 0.05
 """Snapshots give what is left of a cooldown; its end moves by their rounding."""
 
 EPISODE_GAP = 1.0
+LONGEST_LOOK = 60.0
 EVIDENCE_KEPT = 12
 
 Facts = tuple[dict[str, Any], list[int]]
@@ -223,7 +224,8 @@ class Stalls(msgspec.Struct):
             self._end_storm(resource, watch, storm, now)
         else:
             due = storm.recovered_at + storm.grace
-            self.timers.append((due if due > now else now + storm.grace, "storm", resource))
+            due = due if due > now else now + _next_look(storm.grace, now - due)
+            self.timers.append((due, "storm", resource))
 
     def slow_calls(self, resource: str, number: int, slow: Slow | None, now: float) -> None:
         """`number` calls are overdue now; `slow` describes the stretch if it begins."""
@@ -334,7 +336,8 @@ class Stalls(msgspec.Struct):
         if now < episode.due:
             self.timers.append((episode.due, "episode", resource))
         elif span is not None and span.blame == episode.blame and span.since <= episode.due:
-            self.timers.append((now + EPISODE_GAP, "episode", resource))
+            due = now + _next_look(EPISODE_GAP, now - episode.due)
+            self.timers.append((due, "episode", resource))
         else:
             self._end_episode(watch)
 
@@ -378,6 +381,12 @@ class Stalls(msgspec.Struct):
             "holders": [{"group": slow.column, "leases": slow.calls, "oldest_age": age}],
         }
         self.emit(("provider_latency", resource), slow.since, now, facts, slow.evidence)
+
+
+def _next_look(usual: float, overdue: float) -> float:
+    """In so many seconds: less and less often at what no event has changed, so that a long silence
+    costs no look for each of its seconds."""
+    return max(usual, min(overdue, LONGEST_LOOK))
 
 
 def _absorb(storm: Storm, span: Span, seconds: float) -> None:

@@ -7,10 +7,14 @@ those of its cells that waited in the same way had the same reason at each insta
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Literal, Protocol
 
+import msgspec
+
 from engine.events import RunInfo
+from replay.bins import within
 from replay.diagnosis.why import Step, TaskStory
 from replay.rows import AttemptRow, BlameRow, LeaseRow, VerdictRow
 from replay.state import State, Task
@@ -198,13 +202,13 @@ class _Blame:
         last: float,
     ) -> None:
         self._start = start
-        self._rows: dict[int, list[BlameRow]] = {}
+        self._rows: list[BlameRow] = []
         if steps:
             ends = [last if step.end is None else step.end for step in steps]
             first = math.floor(min(step.start for step in steps) - start)
             for row in reader.blame(first, math.floor(max(ends) - start), "cell"):
                 if row.column == column and row.row_group == row_group:
-                    self._rows.setdefault(row.bin, []).append(row)
+                    self._rows.append(row)
 
     def of(self, step: Step, end: float) -> dict[str, float]:
         """Seconds of a wait by what kept it; the most first."""
@@ -212,9 +216,9 @@ class _Blame:
         about = step.resource if step.what == WAITING else None
         kept: dict[str, float] = {}
         begin, end = step.start - self._start, end - self._start
-        for second in range(math.floor(begin), math.ceil(end)):
-            part = min(end, second + 1) - max(begin, second)
-            for verdict, share in self._shares(second, sets, about).items():
+        for first, after, rows in self._alike(math.floor(begin), math.ceil(end)):
+            part = min(end, after) - max(begin, first)
+            for verdict, share in _shares(rows, sets, about).items():
                 kept[verdict] = kept.get(verdict, 0.0) + part * share
         return {
             name: seconds
@@ -222,25 +226,41 @@ class _Blame:
             if seconds >= LEAST_KEPT
         }
 
-    def _shares(
-        self, second: int, sets: Sequence[frozenset[str]], about: str | None
-    ) -> dict[str, float]:
-        rows = self._rows.get(second, ())
-        total = sum(row.seconds for row in rows)
-        shares: dict[str, float] = {}
-        for row in rows:
-            if row.verdict in _ANYWHERE:
-                shares[row.verdict] = shares.get(row.verdict, 0.0) + row.seconds / total
-        left = 1.0 - sum(shares.values())
-        for names in sets:
-            fit = [row for row in rows if row.verdict in names and about in (None, row.resource)]
-            whole = sum(row.seconds for row in fit)
-            for row in fit:
-                more = left * row.seconds / whole
-                shares[row.verdict] = shares.get(row.verdict, 0.0) + more
-            if fit:
-                break
-        return shares
+    def _alike(self, first: int, after: int) -> Iterator[tuple[int, int, Sequence[BlameRow]]]:
+        """Stretches of seconds from `first` on and before `after` with the same blame: its rows,
+        as of one second each."""
+        begin: dict[int, list[BlameRow]] = {}
+        end: dict[int, list[BlameRow]] = {}
+        for row in within(self._rows, first, after - 1):
+            second = msgspec.structs.replace(row, bins=1)
+            begin.setdefault(row.bin, []).append(second)
+            end.setdefault(row.bin + row.bins, []).append(second)
+        now: dict[int, BlameRow] = {}
+        for low, high in pairwise(sorted({first, after, *begin, *end})):
+            for row in end.get(low, ()):
+                del now[id(row)]
+            now.update((id(row), row) for row in begin.get(low, ()))
+            yield low, high, list(now.values())
+
+
+def _shares(
+    rows: Sequence[BlameRow], sets: Sequence[frozenset[str]], about: str | None
+) -> dict[str, float]:
+    total = sum(row.seconds for row in rows)
+    shares: dict[str, float] = {}
+    for row in rows:
+        if row.verdict in _ANYWHERE:
+            shares[row.verdict] = shares.get(row.verdict, 0.0) + row.seconds / total
+    left = 1.0 - sum(shares.values())
+    for names in sets:
+        fit = [row for row in rows if row.verdict in names and about in (None, row.resource)]
+        whole = sum(row.seconds for row in fit)
+        for row in fit:
+            more = left * row.seconds / whole
+            shares[row.verdict] = shares.get(row.verdict, 0.0) + more
+        if fit:
+            break
+    return shares
 
 
 def _told(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from engine.events import RunInfo
@@ -62,10 +63,12 @@ def subject(share: Share) -> str:
 
 
 def _shares(rows: Iterable[BlameRow]) -> tuple[Share, ...]:
-    sums: dict[tuple[str, str], float] = {}
+    parts: dict[tuple[str, str], list[float]] = {}
     for row in rows:
-        sums[row.verdict, row.resource] = sums.get((row.verdict, row.resource), 0.0) + row.seconds
-    total = sum(sums.values())
+        parts.setdefault((row.verdict, row.resource), []).append(row.seconds)
+    # The same to the last bit in whatever order the rows come.
+    sums = {place: math.fsum(seconds) for place, seconds in parts.items()}
+    total = math.fsum(sums.values())
     if total <= 0.0:
         return ()
     shares = [

@@ -8,15 +8,9 @@ import msgspec
 
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from replay.fold import FoldOutput
+from replay.recording.keyframes import Keyframe
 from replay.recording.schema import Ending
 from replay.sources.base import BrokenLine
-
-
-class Keyframe(NamedTuple):
-    ordinal: int
-    t: float
-    state: bytes
-    """zlib-compressed msgpack of a `State`."""
 
 
 class FoldDump(NamedTuple):
@@ -40,6 +34,8 @@ class FoldedBatch(msgspec.Struct):
     """Only where it changed."""
     ending: Ending | None = None
     """Nothing comes after this batch."""
+    changes: list[Keyframe] = []
+    """Keyframes of what has changed."""
 
     @property
     def last_ordinal(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -12,31 +11,32 @@ import msgspec
 from engine.events import RunInfo
 from replay.collection import without_collection
 from replay.fold import Fold
-from replay.recording.batch import FoldDump, FoldedBatch, Keyframe, decode_batch, encode_batch
+from replay.recording.batch import FoldDump, FoldedBatch, decode_batch, encode_batch
+from replay.recording.keyframes import KeyframeMaker
 from replay.recording.reader import RecordingReader
-from replay.recording.schema import Ending, connect_for_writing, tune_for_writing
+from replay.recording.schema import IN_MEMORY, Ending, connect_for_writing, tune_for_writing
 from replay.recording.writer import RecordingWriter
 from replay.recording.writing_process import MOST_PER_COMMIT, WritingProcess
 from replay.sources.base import Batch, BrokenLine, Feed
-from replay.state import State
 
-FEWEST_EVENTS = 1_000
-MOST_EVENTS = 10_000
-BYTES_PER_EVENT = 20
-"""From one keyframe to the next: so few events that folding them takes no time that a person sees,
-so many that keyframes of a large state don't outgrow the events."""
 EVENTS_AT_ONCE = 1_000
 """Read, folded and turned into rows together: so many stay in the processor's cache."""
 EVENTS_PER_STEP = 10_000
 FOLD_EVERY = 5_000
-"""Events after which the fold itself is kept, for whoever goes on after a crash."""
+"""At least so many events after which the fold is kept, for whoever goes on after a crash."""
+FOLD_BYTES_PER_EVENT = 100
+"""At most so many bytes of it are kept for each event, so that a large one costs no more than the
+events do. Folding those again then takes a few times as long as keeping it would have."""
+LARGE_FOLD_BYTES = 1 << 20
+"""A larger one is compressed."""
+MOST_LIVE_TASKS_KEPT = 200_000
+"""The fold of more live tasks is not kept: it would take too much memory at once."""
 ALONE_EVENTS = 10_000
 """So many are written before it pays to start another process for the rest."""
 MOST_HELD = 32 << 20
 """Bytes of batches kept in memory until it has started."""
 _REPLAY_EVENTS = 10_000
-_FAST = 1
-"""zlib's level: a third of the time of the usual one, and a tenth more bytes."""
+_ZLIB = b"\x78"
 
 
 class Ingest:
@@ -60,8 +60,9 @@ class Ingest:
         after its `step`.
         """
         self._feed = feed
-        self._fixed_every = keyframe_every
-        self._keyframe_every = keyframe_every or FEWEST_EVENTS
+        self._keyframes = KeyframeMaker(keyframe_every)
+        self._keeps_fold = target != IN_MEMORY
+        self._fold_every = FOLD_EVERY
         self._path = None
         if isinstance(target, duckdb.DuckDBPyConnection):
             self._connection = target
@@ -80,7 +81,6 @@ class Ingest:
         self._run: RunInfo | None = None
         self._ordinal = 0
         self._position: dict[str, int] = {}
-        self._keyframe_ordinal = 0
         self._fold_ordinal = 0
         self._early_broken: list[BrokenLine] = []
         self.finished = self._writer.meta("ending") is not None
@@ -119,8 +119,8 @@ class Ingest:
         assert self.fold is not None
         self._stay_here()
         last = self._nothing_new()
-        if self._ordinal > self._keyframe_ordinal:
-            last.keyframes = [self._keyframe(self.fold.state)]
+        if self._ordinal > self._keyframes.ordinal:
+            self._add_keyframe(last)
         lost = self._feed.liveness == "lost"
         going = self._feed.liveness not in ("ended", "lost")
         last.output = self.fold.finish(self._feed.outcome, lost, going)
@@ -144,7 +144,8 @@ class Ingest:
         if self.fold is not None and not self.finished:
             self._stay_here()
             kept = self._nothing_new()
-            kept.fold = FoldDump(self._ordinal, self.fold.dump())
+            if self._ordinal > self._fold_ordinal:
+                self._add_fold(kept)
             self._append(kept)
             self._commit()
 
@@ -181,10 +182,11 @@ class Ingest:
         """An empty recording gets its run and the state before the first event."""
         self.fold = Fold(run)
         self._run = run
-        self._ordinal = self._keyframe_ordinal = self._fold_ordinal = ordinal
+        self._ordinal = ordinal
         first = self._nothing_new()
-        first.keyframes, first.run = [self._keyframe(self.fold.state)], run
-        first.fold = FoldDump(ordinal, self.fold.dump())
+        first.run = run
+        self._add_keyframe(first)
+        self._add_fold(first)
         self._append(first)
 
     def _folded(self, batch: Batch, run: RunInfo | None) -> FoldedBatch:
@@ -194,19 +196,35 @@ class Ingest:
         )
         events, first = batch.events, batch.first_ordinal
         while events:
-            room = max(1, self._keyframe_every - (self._ordinal - self._keyframe_ordinal))
+            room = max(1, self._keyframes.every - (self._ordinal - self._keyframes.ordinal))
             some, events = events[:room], events[room:]
             self.fold.apply(some, first)
+            self._keyframes.note(some, self.fold.run)
             first += len(some)
             self._ordinal = first - 1
             if len(some) == room:
-                folded.keyframes.append(self._keyframe(self.fold.state))
-                self._keyframe_ordinal = self._ordinal
+                self._add_keyframe(folded)
         folded.output = self.fold.drain()
-        if self._ordinal - self._fold_ordinal >= FOLD_EVERY:
-            folded.fold = FoldDump(self._ordinal, self.fold.dump())
-            self._fold_ordinal = self._ordinal
+        if self._ordinal - self._fold_ordinal >= self._fold_every:
+            self._add_fold(folded)
         return folded
+
+    def _add_keyframe(self, batch: FoldedBatch) -> None:
+        assert self.fold is not None
+        keyframe, full = self._keyframes.make(self.fold.state, self._ordinal)
+        (batch.keyframes if full else batch.changes).append(keyframe)
+
+    def _add_fold(self, batch: FoldedBatch) -> None:
+        """Keep the fold, where somebody may need it and it is not too large."""
+        assert self.fold is not None
+        if not self._keeps_fold or len(self.fold.state.tasks) > MOST_LIVE_TASKS_KEPT:
+            return
+        data = self.fold.dump()
+        self._fold_every = max(FOLD_EVERY, len(data) // FOLD_BYTES_PER_EVENT)
+        self._fold_ordinal = self._ordinal
+        if len(data) > LARGE_FOLD_BYTES:
+            data = zlib.compress(data, 1)
+        batch.fold = FoldDump(self._ordinal, data)
 
     def _nothing_new(self) -> FoldedBatch:
         return FoldedBatch([], self._ordinal + 1, self._position)
@@ -272,13 +290,6 @@ class Ingest:
         if self._path is not None:
             self._connection.close()
 
-    def _keyframe(self, state: State) -> Keyframe:
-        data = zlib.compress(msgspec.msgpack.encode(state), _FAST)
-        if self._fixed_every is None:
-            by_size = len(data) // BYTES_PER_EVENT
-            self._keyframe_every = min(MOST_EVENTS, max(FEWEST_EVENTS, by_size))
-        return Keyframe(self._ordinal, state.time, data)
-
     def _resume(self) -> None:
         """Go on behind the last commit: the kept fold, and the events since, folded again.
 
@@ -289,21 +300,29 @@ class Ingest:
         if point is None or stored is None or self.finished:
             return
         run = self._run = msgspec.json.decode(stored, type=RunInfo)
-        first, last = self.reader.keyframe_bounds()
-        fold, done = Fold(run), first
+        first, self._keyframes.ordinal = self.reader.keyframe_bounds()
+        fold, done, foreign = Fold(run), first, False
         if point.fold is not None:
-            with suppress(ValueError):  # kept by another version: all events are folded again
-                fold, done = Fold.load(point.fold.data), point.fold.ordinal
+            try:
+                fold, done = Fold.load(_unpacked(point.fold.data)), point.fold.ordinal
+            except (ValueError, zlib.error):  # of another version: all is folded again
+                foreign = True
         while done < point.ordinal:
             until = min(done + _REPLAY_EVENTS, point.ordinal)
             events = [event for _, event in self.reader.events(done + 1, until)]
             fold.apply(events, done + 1)
             fold.drain()
             done = until
+        if foreign:
+            fold.forget_stretches()
         self.fold = fold
         self._ordinal = point.ordinal
         self._position = point.position
-        self._keyframe_ordinal = last
-        self._fold_ordinal = point.ordinal
+        self._fold_ordinal = 0 if point.fold is None else point.fold.ordinal
         if point.position:
             self._feed.resume(point.position, point.ordinal + 1)
+
+
+def _unpacked(fold: bytes) -> bytes:
+    """A large fold is kept compressed; what `Fold.dump` makes never begins like that."""
+    return zlib.decompress(fold) if fold[:1] == _ZLIB else fold

@@ -18,6 +18,10 @@ from replay.sources.base import SourceError
 from replay.sources.text import clean_text
 
 MEMORY_LIMIT = "2GB"
+HAS_STRETCHES = (
+    "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'recording'"
+    " AND table_name IN ('rollup_stretches', 'blame_stretches')"
+)
 """Beyond it a query spills to the folder for temporary files."""
 ROWS_AT_ONCE = 1_000
 BATCH_ROWS = 50_000
@@ -104,9 +108,10 @@ class RecordingQuery:
             execute(f"INSERT INTO run VALUES ({', '.join('?' * len(facts))})", list(facts))
             for macro in create_macros(began):
                 execute(macro)
+            stretches = execute(HAS_STRETCHES).fetchone() == (2,)
             made = {view.name: view for view in VIEWS}
             for name in ("leases", *made.keys() - {"leases"}):  # tasks are asked of leases
-                execute(create_view(made[name], bounds.t0, run.monotonic_start))
+                execute(create_view(made[name], bounds.t0, run.monotonic_start, stretches))
             execute("SET enable_external_access = false")
             execute("SET lock_configuration = true")
         except duckdb.Error as error:

@@ -14,6 +14,7 @@ import msgspec
 from engine.events import Event, RunInfo
 from engine.events.safe_files import UnsafeFile, check_regular, open_regular
 from replay import reducer
+from replay.recording.keyframes import unpack_state
 from replay.recording.rows import event_of, verdict_of
 from replay.recording.schema import Ending, bounded_memory, check_version, column_list
 from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow, VerdictRow
@@ -24,6 +25,7 @@ ATTEMPTS_PER_BAR = 16
 """`bars` brings at most so many attempts for each lease it was asked for."""
 
 _T = TypeVar("_T")
+_CHANGES = "keyframe_changes"
 _MAGIC = b"DUCK"
 _MAGIC_OFFSET = 8
 _LOGS = (".wal", ".wal.checkpoint", ".wal.recovery")
@@ -65,6 +67,7 @@ class RecordingReader:
         self._local = threading.local()
         self._cursors: list[duckdb.DuckDBPyConnection] = []
         self._lock = threading.Lock()
+        self._known_tables: dict[str, bool] = {}
 
     def run(self) -> RunInfo:
         """Raises `SourceError` where the recording has no run (yet)."""
@@ -107,9 +110,12 @@ class RecordingReader:
 
     def ordinal_at(self, t: float) -> int:
         """Ordinal of the last event whose time is at most `t`; 0 if there is none."""
-        before = self._rows("SELECT coalesce(max(ordinal), 0) FROM keyframes WHERE t <= ?", t)
+        before = max(
+            self._rows(f"SELECT coalesce(max(ordinal), 0) FROM {table} WHERE t <= ?", t)[0][0]
+            for table in self._keyframe_tables
+        )
         row = self._rows(
-            "SELECT max(ordinal) FROM events WHERE ordinal >= ? AND t <= ?", before[0][0], t
+            "SELECT max(ordinal) FROM events WHERE ordinal >= ? AND t <= ?", before, t
         )[0]
         return row[0] or 0
 
@@ -123,8 +129,14 @@ class RecordingReader:
         run = self.run()
         if keyframes:
             done, packed = keyframes[0]
+            changes = self._changes(done, ordinal)
+            if changes:
+                done = changes[-1][0]
             try:
-                state = msgspec.msgpack.decode(zlib.decompress(packed), type=State)
+                state = unpack_state(
+                    self._whole(keyframes[0][0], packed),
+                    (self._whole(number, change) for number, change in changes),
+                )
             except (zlib.error, msgspec.MsgspecError) as error:
                 raise self._damaged(error) from error
         else:
@@ -132,6 +144,42 @@ class RecordingReader:
         for number, event in self.events(done + 1, ordinal):
             reducer.reduce(state, event, number, run)
         return state
+
+    def _whole(self, ordinal: int, packed: bytes) -> bytes:
+        """The bytes of a keyframe, which are kept in parts where they are many."""
+        if packed:
+            return packed
+        rows = self._rows(
+            "SELECT data FROM keyframe_parts WHERE ordinal = ? ORDER BY part", ordinal
+        )
+        return b"".join(part for (part,) in rows)
+
+    def _changes(self, after: int, until: int) -> list[Any]:
+        """(ordinal, changes) of the keyframes that hold only what has changed."""
+        if not self._has(_CHANGES):
+            return []
+        return self._rows(
+            f"SELECT ordinal, changes FROM {_CHANGES} WHERE ordinal > ? AND ordinal <= ?"
+            " ORDER BY ordinal",
+            after,
+            until,
+        )
+
+    @property
+    def _keyframe_tables(self) -> tuple[str, ...]:
+        return ("keyframes", _CHANGES) if self._has(_CHANGES) else ("keyframes",)
+
+    def _has(self, table: str) -> bool:
+        """Older recordings lack some tables."""
+        known = self._known_tables.get(table)
+        if known is None:
+            rows = self._rows(
+                "SELECT count(*) FROM duckdb_tables() WHERE table_name = ?"
+                " AND database_name = current_catalog()",
+                table,
+            )
+            known = self._known_tables[table] = bool(rows[0][0])
+        return known
 
     def bars(
         self, t0: float, t1: float, limit: int, ordinal: int | None = None
@@ -189,24 +237,38 @@ class RecordingReader:
         )
 
     def rollup(self, bin0: int, bin1: int) -> list[RollupRow]:
-        """Series in the bins `bin0` to `bin1`, both included, by bin."""
-        rows = self._rows(
-            f"SELECT {column_list('rollup')} FROM rollup WHERE bin BETWEEN ? AND ? ORDER BY bin",
-            bin0,
-            bin1,
-        )
+        """Series in the bins `bin0` to `bin1`, both included, by bin; stretches as far as they lie
+        in there."""
+        rows = self._in_bins("rollup", "series, key, mean, last, peak", bin0, bin1)
         return [RollupRow(*row) for row in rows]
 
     def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]:
-        """Blame in the bins `bin0` to `bin1`, both included, by bin."""
-        rows = self._rows(
-            f"SELECT {column_list('blame')} FROM blame WHERE bin BETWEEN ? AND ? AND scope = ?"
-            " ORDER BY bin",
+        """Blame in the bins `bin0` to `bin1`, both included, by bin; stretches as far as they lie
+        in there."""
+        columns = 'scope, "column", row_group, resource, verdict, seconds'
+        rows = self._in_bins("blame", columns, bin0, bin1, f"AND scope = '{scope}'")
+        return [BlameRow(*row) for row in rows]
+
+    def _in_bins(
+        self, table: str, columns: str, bin0: int, bin1: int, where: str = ""
+    ) -> list[Any]:
+        """Rows of one bin, and of stretches cut off at both ends."""
+        single = f"SELECT bin, {columns}, 1 AS bins FROM {table} WHERE bin BETWEEN ? AND ? {where}"
+        stretches = f"{table}_stretches"
+        if not self._has(stretches):
+            return self._rows(f"{single} ORDER BY bin", bin0, bin1)
+        return self._rows(
+            f"{single} UNION ALL SELECT greatest(bin, ?), {columns}, inside FROM"
+            " (SELECT *, least(bin + bins - 1, ?) - greatest(bin, ?) + 1 AS inside"
+            f" FROM {stretches} WHERE bin <= ? AND bin + bins > ? {where}) ORDER BY ALL",
             bin0,
             bin1,
-            scope,
+            bin0,
+            bin1,
+            bin0,
+            bin1,
+            bin0,
         )
-        return [BlameRow(*row) for row in rows]
 
     def verdicts(self, t0: float | None = None, t1: float | None = None) -> list[VerdictRow]:
         """Verdicts that overlap the window (open where None), by start."""
@@ -249,8 +311,11 @@ class RecordingReader:
 
     def keyframe_bounds(self) -> tuple[int, int]:
         """Ordinals of the first and the last keyframe; 0 where there is none."""
-        row = self._rows("SELECT min(ordinal), max(ordinal) FROM keyframes")[0]
-        return row[0] or 0, row[1] or 0
+        rows = [
+            self._rows(f"SELECT min(ordinal), max(ordinal) FROM {table}")[0]
+            for table in self._keyframe_tables
+        ]
+        return rows[0][0] or 0, max(row[1] or 0 for row in rows)
 
     def interrupt(self) -> None:
         """Stop queries that run in other threads; they raise `SourceError`."""

@@ -10,6 +10,9 @@ import hashlib
 import os
 import secrets
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -51,6 +54,8 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     "meta": (("key", "VARCHAR"), ("value", "VARCHAR")),
     "events": EVENT_COLUMNS,
     "keyframes": (("ordinal", "BIGINT"), ("t", "DOUBLE"), ("state", "BLOB")),
+    "keyframe_changes": (("ordinal", "BIGINT"), ("t", "DOUBLE"), ("changes", "BLOB")),
+    "keyframe_parts": (("ordinal", "BIGINT"), ("part", "BIGINT"), ("data", "BLOB")),
     "resume": (
         ("position", "VARCHAR"),
         ("ordinal", "BIGINT"),
@@ -109,6 +114,25 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("verdict", "VARCHAR"),
         ("seconds", "DOUBLE"),
     ),
+    "rollup_stretches": (
+        ("bin", "BIGINT"),
+        ("series", "VARCHAR"),
+        ("key", "VARCHAR"),
+        ("mean", "DOUBLE"),
+        ("last", "DOUBLE"),
+        ("peak", "DOUBLE"),
+        ("bins", "BIGINT"),
+    ),
+    "blame_stretches": (
+        ("bin", "BIGINT"),
+        ("scope", "VARCHAR"),
+        ("column", "VARCHAR"),
+        ("row_group", "BIGINT"),
+        ("resource", "VARCHAR"),
+        ("verdict", "VARCHAR"),
+        ("seconds", "DOUBLE"),
+        ("bins", "BIGINT"),
+    ),
     "verdicts": (
         ("verdict", "VARCHAR"),
         ("tier", "VARCHAR"),
@@ -121,7 +145,10 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "broken_lines": (("line_number", "BIGINT"), ("problem", "VARCHAR")),
 }
-"""Table -> (column, type)s. Those named like a struct in `replay.rows` hold exactly its fields."""
+"""Table -> (column, type)s. Those named like a struct in `replay.rows` hold exactly its fields;
+`rollup` and `blame` rows of one bin, and those with `_stretches` rows of more, in order of their
+end. A large keyframe is empty, and its bytes are in `keyframe_parts`. Recordings of older versions
+have none of `keyframe_changes`, `keyframe_parts` and stretches."""
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -131,10 +158,13 @@ class Ending(msgspec.Struct, frozen=True):
     lost: bool
 
 
-MEMORY_LIMIT = "512MB"
-"""Of the database of one connection, whatever the size of the recording."""
+MOST_MEMORY = 512 << 20
+LEAST_MEMORY = 256 << 20
+IN_MEMORY_LIMIT = 128 << 20
+"""Of a database in memory: beside it a live console holds the fold of its run."""
+_PART_OF_MACHINE = 8
 
-_IN_MEMORY = ":memory:"
+IN_MEMORY = ":memory:"
 _PROCESS_KEY = secrets.token_bytes(16)
 _STORAGE = {"storage_compatibility_version": "v1.5.0"}
 
@@ -177,7 +207,40 @@ def bounded_memory(database: Path | str) -> dict[str, str]:
 
     Also of a recording in memory.
     """
-    return {"memory_limit": MEMORY_LIMIT, "temp_directory": str(spill_folder(database))}
+    limit = IN_MEMORY_LIMIT
+    if database != IN_MEMORY:
+        limit = max(LEAST_MEMORY, min(MOST_MEMORY, machine_memory() // _PART_OF_MACHINE))
+    return {
+        "memory_limit": f"{limit // 1_000_000}MB",
+        "temp_directory": str(spill_folder(database)),
+    }
+
+
+@cache
+def machine_memory() -> int:
+    """Bytes that this process may use at most: of the machine, or of its control group."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in _control_group_limits():
+        with suppress(OSError, ValueError):  # no such limit, or "max"
+            limits.append(int(file.read_text()))
+    return min(limits)
+
+
+def _control_group_limits() -> Iterator[Path]:
+    """Files that may hold a limit: of the group of this process and those above it."""
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, place = line.split(":", 2)
+            root = Path("/sys/fs/cgroup")
+            name = "memory.max"
+            if controllers:
+                if "memory" not in controllers.split(","):
+                    continue
+                root, name = root / "memory", "memory.limit_in_bytes"
+            group = root / place.lstrip("/")
+            for folder in (group, *group.parents):
+                if folder.is_relative_to(root):
+                    yield folder / name
 
 
 def spill_folder(database: Path | str) -> Path:
@@ -186,7 +249,7 @@ def spill_folder(database: Path | str) -> Path:
     Connections of one process to one file share a database, and so must share its folder.
     """
     name = f"{os.getpid()} {Path(database).resolve()}"
-    if database == _IN_MEMORY:
+    if database == IN_MEMORY:
         name = secrets.token_hex(8)
     place = hashlib.blake2b(name.encode(), key=_PROCESS_KEY, digest_size=8).hexdigest()
     return temporary_home() / f"headgate-{place}"

@@ -26,7 +26,7 @@ class View(NamedTuple):
     """The column whose time `utc_time` and `local_time` are."""
     sql: str
     """Without those two. `{t0}` is the time of the first event, `{start}` that at which bin 0
-    begins."""
+    begins; `{rollup}` and `{blame}` are those tables with a row for each bin."""
 
 
 _GAP = """
@@ -140,6 +140,9 @@ _REQUESTS = """
     ) USING (execution_id)
 """
 
+_ROLLUP = "series, key, mean, last, peak"
+_BLAMED = 'scope, "column", row_group, resource, verdict, seconds'
+
 _CEILINGS = """
     SELECT {start} + bin - {t0} AS t, key AS resource,
         max(last) FILTER (series = 'limit') AS ceiling,
@@ -151,7 +154,7 @@ _CEILINGS = """
         coalesce(max(mean) FILTER (series = 'cooling'), 0) AS cooling,
         coalesce(max(mean) FILTER (series = 'completed'), 0)::BIGINT AS completed,
         coalesce(max(mean) FILTER (series = 'rate_limited'), 0)::BIGINT AS rate_limited
-    FROM recording.rollup
+    FROM {rollup}
     WHERE series IN ('limit', 'effective_max', 'in_flight', 'waiters', 'cooling', 'completed',
         'rate_limited')
     GROUP BY bin, key
@@ -171,11 +174,11 @@ _STALLS = """
 _BLAME = """
     SELECT {start} + bin - {t0} AS t, scope, "column" AS task_column, row_group, resource, verdict,
         seconds
-    FROM recording.blame
+    FROM {blame}
 """
 
 _SERIES = """
-    SELECT {start} + bin - {t0} AS t, series, key, mean, last, peak FROM recording.rollup
+    SELECT {start} + bin - {t0} AS t, series, key, mean, last, peak FROM {rollup}
 """
 
 _EVENTS = """
@@ -437,11 +440,30 @@ def create_macros(began: float | None) -> tuple[str, ...]:
     )
 
 
-def create_view(view: View, t0: float, start: float) -> str:
-    """The statement that makes `view` in a database to which the recording is attached."""
-    numbers = {"t0": _literal(t0), "start": _literal(start)}
+def create_view(view: View, t0: float, start: float, stretches: bool) -> str:
+    """The statement that makes `view` in a database to which the recording is attached.
+
+    `stretches`: the recording has rows that hold for many bins, as older ones have not.
+    """
+    parts = {
+        "t0": _literal(t0),
+        "start": _literal(start),
+        "rollup": _by_bin("rollup", _ROLLUP, stretches),
+        "blame": _by_bin("blame", _BLAMED, stretches),
+    }
     both = f'utc("{view.moment}") AS utc_time, local("{view.moment}") AS local_time'
-    return f'CREATE VIEW "{view.name}" AS SELECT *, {both} FROM ({view.sql.format(**numbers)})'
+    return f'CREATE VIEW "{view.name}" AS SELECT *, {both} FROM ({view.sql.format(**parts)})'
+
+
+def _by_bin(table: str, columns: str, stretches: bool) -> str:
+    """The rows of `table`, and those of its stretches once for each bin."""
+    if not stretches:
+        return f"recording.{table}"
+    return (
+        f"(SELECT bin, {columns} FROM recording.{table} UNION ALL"
+        f" SELECT unnest(range(bin, bin + bins)) AS bin, {columns}"
+        f" FROM recording.{table}_stretches)"
+    )
 
 
 def _literal(seconds: float) -> str:

@@ -14,12 +14,22 @@ from engine.events import SCHEMA_VERSION, RunInfo
 from engine.events.run_folder import installed_versions
 from replay.diagnosis.memory import DIAGNOSIS_VERSION
 from replay.recording.batch import FoldDump, FoldedBatch
+from replay.recording.keyframes import Keyframe
 from replay.recording.rows import arrow_table, event_row, verdict_row
-from replay.recording.schema import create_tables
+from replay.recording.schema import LEAST_MEMORY, create_tables
 
 CHECKPOINT_EVERY = 2 * 122_880
 """Events after which the write-ahead log goes into the file, so that memory does not hold them: two
 row groups of DuckDB, which it writes as they are."""
+
+
+CHECKPOINT_BYTES = LEAST_MEMORY // 8
+"""And bytes of rows, whatever the number of events: large ones fill memory too."""
+
+LARGE_KEYFRAME_BYTES = 32 << 10
+PART_BYTES = 4_000
+"""DuckDB holds all that 2,048 rows have of a blob in memory at once, whatever its limit, where the
+blobs are longer than 4,096 bytes: what is long is kept in parts."""
 
 
 class ResumePoint(NamedTuple):
@@ -51,6 +61,7 @@ class RecordingWriter:
         self._connection = connection
         self._checkpoint_every = checkpoint_every
         self._since_checkpoint = 0
+        self._bytes_since_checkpoint = 0
         self._pending = _Pending()
         create_tables(connection)
         if self.meta("schema_version") is None:
@@ -93,7 +104,9 @@ class RecordingWriter:
                 pending.bytes += part.nbytes
         pending.last = batch
         pending.run = batch.run or pending.run
-        pending.fold = batch.fold or pending.fold
+        if batch.fold is not None:
+            pending.fold = batch.fold
+            pending.bytes += len(batch.fold.data)
         pending.events += len(batch.events)
 
     def commit(self) -> None:
@@ -101,6 +114,20 @@ class RecordingWriter:
         pending, self._pending = self._pending, _Pending()
         if pending.last is None:
             return
+        try:
+            self._commit(pending, pending.last)
+        except (duckdb.OutOfMemoryException, duckdb.TransactionException):
+            self.checkpoint()  # It gives back the memory that the write-ahead log holds.
+            self._commit(pending, pending.last)
+        self._since_checkpoint += pending.events
+        self._bytes_since_checkpoint += pending.bytes
+        if (
+            self._since_checkpoint >= self._checkpoint_every
+            or self._bytes_since_checkpoint >= CHECKPOINT_BYTES
+        ):
+            self.checkpoint()
+
+    def _commit(self, pending: _Pending, last: FoldedBatch) -> None:
         connection = self._connection
         connection.execute("BEGIN TRANSACTION")
         try:
@@ -108,21 +135,18 @@ class RecordingWriter:
                 self._insert(table, pa.concat_tables(parts))
             if pending.run is not None:
                 self.set_meta("run", msgspec.json.encode(pending.run).decode())
-            if pending.last.ending is not None:
-                self.set_meta("ending", msgspec.json.encode(pending.last.ending).decode())
-            self._set_resume(pending.last, pending.fold)
+            if last.ending is not None:
+                self.set_meta("ending", msgspec.json.encode(last.ending).decode())
+            self._set_resume(last, pending.fold)
             connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
-        self._since_checkpoint += pending.events
-        if self._since_checkpoint >= self._checkpoint_every:
-            self.checkpoint()
 
     def checkpoint(self) -> None:
         """Move what is committed from the write-ahead log into the file."""
         self._connection.execute("CHECKPOINT")
-        self._since_checkpoint = 0
+        self._since_checkpoint = self._bytes_since_checkpoint = 0
 
     def _insert(self, table: str, rows: pa.Table) -> None:
         self._connection.register("incoming", rows)
@@ -150,6 +174,12 @@ class RecordingWriter:
             return  # the failure itself ended the transaction, or the database with it
 
 
+def _place(keyframe: Keyframe) -> Keyframe:
+    """Its row; that of a large one says where in time it is, and no more."""
+    large = len(keyframe.state) > LARGE_KEYFRAME_BYTES
+    return keyframe._replace(state=b"") if large else keyframe
+
+
 def _rows(batch: FoldedBatch) -> dict[str, Sequence[Sequence[object]]]:
     """Rows by table."""
     astuple, output = msgspec.structs.astuple, batch.output
@@ -160,9 +190,18 @@ def _rows(batch: FoldedBatch) -> dict[str, Sequence[Sequence[object]]]:
         ],
         "leases": [astuple(row) for row in output.leases],
         "attempts": [astuple(row) for row in output.attempts],
-        "rollup": [astuple(row) for row in output.rollup],
-        "blame": [astuple(row) for row in output.blame],
+        "rollup": [astuple(row)[:-1] for row in output.rollup if row.bins == 1],
+        "rollup_stretches": [astuple(row) for row in output.rollup if row.bins != 1],
+        "blame": [astuple(row)[:-1] for row in output.blame if row.bins == 1],
+        "blame_stretches": [astuple(row) for row in output.blame if row.bins != 1],
         "verdicts": [verdict_row(row) for row in output.verdicts],
         "broken_lines": [astuple(row) for row in batch.broken],
-        "keyframes": batch.keyframes,
+        "keyframes": [_place(keyframe) for keyframe in batch.keyframes],
+        "keyframe_changes": [_place(keyframe) for keyframe in batch.changes],
+        "keyframe_parts": [
+            (keyframe.ordinal, part, keyframe.state[part * PART_BYTES : (part + 1) * PART_BYTES])
+            for keyframe in (*batch.keyframes, *batch.changes)
+            if len(keyframe.state) > LARGE_KEYFRAME_BYTES
+            for part in range(-(-len(keyframe.state) // PART_BYTES))
+        ],
     }

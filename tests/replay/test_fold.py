@@ -17,6 +17,7 @@ from replay.rows import AttemptRow, LeaseRow
 from replay.state import State
 from tests.replay.diagnosis.simulated import simulate
 from tests.replay.diagnosis.test_random_runs import random_workflow
+from tests.replay.stretches import bin_by_bin
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]
 
@@ -176,7 +177,9 @@ def assert_exact_series(run: RunInfo, events: list[Event]) -> None:
                 expected[place] = expected.get(place, 0.0) + seconds
             at = stop
         reduce(state, event, ordinal, run)
-    found = {(row.bin, row.series, row.key): row.mean for row in rows if row.series in SERIES}
+    found = {
+        (row.bin, row.series, row.key): row.mean for row in bin_by_bin(rows) if row.series in SERIES
+    }
     for place in expected.keys() | found.keys():
         assert found.get(place, 0.0) == pytest.approx(expected.get(place, 0.0), abs=1e-9)
 
@@ -186,7 +189,9 @@ def test_counts_add_up(play: Play) -> None:
     rows = at_once(run, events).rollup
 
     def total(series: str, key: str | None = None) -> float:
-        return sum(row.mean for row in rows if row.series == series and key in (None, row.key))
+        return sum(
+            row.mean * row.bins for row in rows if row.series == series and key in (None, row.key)
+        )
 
     kinds = [event.event_kind for event in events]
     assert total("events", "") == len(events)

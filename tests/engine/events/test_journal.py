@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from engine.events import (
     Event,
     JournalEnd,
@@ -260,11 +262,25 @@ def test_a_long_segment_asks_once_and_the_next_opens_with_the_keyframe(tmp_path:
     writer.write_events([keyframe(21, "periodic"), scheduler(22), keyframe(23), request(1)])
     assert len(events(folder)) == 22
     assert lines(folder, 2) == [JournalHeader(RUN, 2, 23), keyframe(23), request(1)]
-    writer.write_events([scheduler(n) for n in range(24, 40)])
+    writer.write_events([scheduler(n) for n in range(24, 60)])
     assert asked == ["segment", "segment"]
-    writer.write_events([keyframe(40)])
-    assert writer.close(end(40))
-    assert lines(folder, 3) == [JournalHeader(RUN, 3, 41), keyframe(40), end(40)]
+    writer.write_events([keyframe(60)])
+    assert writer.close(end(60))
+    assert lines(folder, 3) == [JournalHeader(RUN, 3, 61), keyframe(60), end(60)]
+
+
+def test_a_segment_grows_with_the_keyframe_that_opens_it(tmp_path: Path) -> None:
+    asked: list[str] = []
+    folder, writer = writer_in(tmp_path, Disk(), asked=asked, segment_bytes=2_000)
+    tasks = [{"task_id": f"t{n}"} for n in range(500)]
+    large = msgspec.structs.replace(keyframe(1), snapshot={"tasks": tasks})
+    for number in range(1, 5_000):
+        writer.write_events([scheduler(number)])
+        if len(asked) == len(folder.segment_numbers()):
+            writer.write_events([large])
+    sizes = [folder.segment(n).stat().st_size for n in folder.segment_numbers()]
+    assert len(sizes) > 2
+    assert all(size > 16 * len(encode_lines([large])) for size in sizes[1:-1])
 
 
 def test_a_segment_never_opens_without_its_keyframe(tmp_path: Path) -> None:

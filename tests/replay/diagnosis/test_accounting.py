@@ -23,6 +23,7 @@ from tests.replay.diagnosis.stream import (
     Stream,
     Work,
 )
+from tests.replay.stretches import bin_by_bin
 
 
 class Walk:
@@ -133,7 +134,7 @@ def test_cells_add_up_to_their_lives_and_slots_to_their_time(walk: Walk) -> None
     cells = sum(row.seconds for row in result.rows if row.scope == "cell")
     assert cells == pytest.approx(walk.live_seconds, abs=1e-6)
     by_bin: dict[tuple[int, str], float] = {}
-    for row in result.rows:
+    for row in bin_by_bin(result.rows):
         assert row.seconds >= 0.0
         if row.scope == "run":
             place = (row.bin, row.resource)
@@ -217,7 +218,7 @@ def test_a_gap_is_unknown_and_the_sum_still_whole(
     ]
     stream.events = kept
     result = stream.end()
-    for row in result.rows:
+    for row in bin_by_bin(result.rows):
         assert row.seconds >= 0.0
     for verdict in result.verdicts:
         assert verdict.start <= verdict.end
@@ -385,7 +386,7 @@ def test_a_second_belongs_to_one_bin() -> None:
     stream.at(3.25)
     stream.complete(work)
     result = stream.end()
-    worked = {r.bin: r.seconds for r in result.rows if r.scope == "cell"}
+    worked = {r.bin: r.seconds for r in bin_by_bin(result.rows) if r.scope == "cell"}
     assert worked == {
         0: pytest.approx(0.5),
         1: pytest.approx(1.0),

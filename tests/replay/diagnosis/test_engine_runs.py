@@ -8,6 +8,7 @@ from engine.benchmark.catalogue import SCENARIOS
 from engine.models.script import ErrorWindow, FailureWindow, Latency, RateLimitWindow
 from engine.workflow.demo import demo_workflow
 from engine.workflow.model import ScriptedProvider, Workflow
+from replay.bins import within
 from replay.diagnosis.summary import bottleneck
 from replay.fold import FoldOutput
 from replay.rows import VerdictRow
@@ -68,7 +69,7 @@ def test_the_demo_says_what_limits_it() -> None:
     rows = fold(info, events).blame
     for second in (*range(8, 16), *range(29, 37)):
         window = min(second, 60)
-        past = [row for row in rows if row.scope == "run" and second - 60 <= row.bin < second]
+        past = list(within((r for r in rows if r.scope == "run"), second - 60, second - 1))
         said = bottleneck(past, info, window)
         assert said is not None
         assert said.verdict in ("request_cooldown", "request_domain_limit"), (second, said)

@@ -17,6 +17,7 @@ from engine.workflow.model import Workflow
 from replay.diagnosis.engine import INSTANT
 from replay.rows import BlameRow
 from tests.replay.diagnosis.simulated import fold, simulate
+from tests.replay.stretches import bin_by_bin
 
 RUNS = int(os.environ.get("HEADGATE_SIMULATED_RUNS", "300"))
 PER_TEST = 10
@@ -156,7 +157,7 @@ def check_bins(events: list[Event], slots: list[BlameRow]) -> None:
         and event.request_resource_key is not None
     }
     by_bin: dict[tuple[int, str], float] = defaultdict(float)
-    for row in slots:
+    for row in bin_by_bin(slots):
         by_bin[row.bin, row.resource] += row.seconds
     for (_, resource), seconds in by_bin.items():
         assert seconds <= most[resource] * 1.001

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from engine.events import RunInfo
+from replay.bins import within
 from replay.diagnosis.report import WhyReport, build_report, render_markdown, render_text
 from replay.diagnosis.report_text import clock
 from replay.diagnosis.summary import bottleneck, cell_shares, run_shares
@@ -53,7 +54,7 @@ class Reader:
         return self._bounds
 
     def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]:
-        return [r for r in self._result.rows if r.scope == scope and bin0 <= r.bin <= bin1]
+        return list(within((r for r in self._result.rows if r.scope == scope), bin0, bin1))
 
     def ordinal_at(self, t: float) -> int:
         return self._bounds.last_ordinal

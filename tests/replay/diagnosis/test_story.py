@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 
 from engine.events import RunInfo
+from replay.bins import within
 from replay.diagnosis.story import tell
 from replay.diagnosis.why import Step, TaskStory
 from replay.fold import Fold
@@ -54,7 +55,7 @@ class Reader:
 
     def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]:
         rows = self.output.blame
-        return [row for row in rows if row.scope == scope and bin0 <= row.bin <= bin1]
+        return list(within((row for row in rows if row.scope == scope), bin0, bin1))
 
 
 def storm() -> Reader:

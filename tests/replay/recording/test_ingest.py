@@ -138,8 +138,8 @@ def test_keyframes_come_by_count_and_by_their_size(
     per_event: int,
 ) -> None:
     """Several in one batch; a larger state has them farther apart."""
-    monkeypatch.setattr("replay.recording.ingest.FEWEST_EVENTS", fewest)
-    monkeypatch.setattr("replay.recording.ingest.BYTES_PER_EVENT", per_event)
+    monkeypatch.setattr("replay.recording.keyframes.FEWEST_EVENTS", fewest)
+    monkeypatch.setattr("replay.recording.keyframes.BYTES_PER_EVENT", per_event)
     run, events = play(5, row_groups=4)
     with duckdb.connect() as connection:
         ingest = Ingest(JournalFeed(write_journal(run, events)), connection)

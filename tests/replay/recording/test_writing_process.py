@@ -15,8 +15,9 @@ import pytest
 from engine.events import Event, RunInfo, SchedulerEvent
 from engine.events.run_folder import RunFolder
 from replay.fold import FoldOutput
-from replay.recording.batch import FoldDump, FoldedBatch, Keyframe, decode_batch, encode_batch
+from replay.recording.batch import FoldDump, FoldedBatch, decode_batch, encode_batch
 from replay.recording.ingest import Ingest
+from replay.recording.keyframes import Keyframe
 from replay.recording.reader import RecordingReader, open_recording
 from replay.recording.recorder import finish_import
 from replay.recording.schema import Ending, spill_folder

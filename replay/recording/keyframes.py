@@ -1,0 +1,166 @@
+"""Keyframes of a state: full ones, and between those of a large state only what has changed.
+
+Either way what a keyframe costs follows the events since the one before, not what is alive: a full
+one comes only once the changes together have become as large as it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from engine.events import Event, RunInfo, SchedulerEvent
+from replay.state import State
+
+FEWEST_EVENTS = 1_000
+MOST_EVENTS = 10_000
+BYTES_PER_EVENT = 20
+"""From one keyframe to the next: so few events that folding them takes no time that a person sees,
+so many that keyframes of a large state don't outgrow the events."""
+SMALL_STATE_BYTES = 32 << 10
+"""Compressed. Up to this size every keyframe is full: changes would be hardly smaller."""
+_FAST = 1
+"""zlib's level: a third of the time of the usual one, and a tenth more bytes."""
+_CHUNK_BYTES = 1 << 20
+_CHANGES_MANY = frozenset(
+    {"scheduler_health_snapshot", "row_group_checkpointed", "scheduler_job_completed"}
+)
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Keyframe(NamedTuple):
+    ordinal: int
+    t: float
+    state: bytes
+    """zlib-compressed msgpack of a `State`; among changes, of `Changes`."""
+
+
+class Changes(msgspec.Struct):
+    """What became of a state since the keyframe before, full or not."""
+
+    state: State
+    """Of its tasks and attempts only those that events told of."""
+    gone_tasks: list[str]
+    gone_attempts: list[str]
+
+
+_changes_decoder = msgspec.msgpack.Decoder(Changes)
+_state_decoder = msgspec.msgpack.Decoder(State)
+
+
+class KeyframeMaker:
+    """Follows the events of one fold; knows when its next keyframe is due, and makes it."""
+
+    def __init__(self, fixed_every: int | None = None) -> None:
+        """`fixed_every`: events from one keyframe to the next; None goes by their size."""
+        self._fixed_every = fixed_every
+        self.every = fixed_every or FEWEST_EVENTS
+        self.ordinal = 0
+        """Of the last keyframe."""
+        self._tasks: dict[str | None, None] = {}
+        self._attempts: dict[str | None, None] = {}
+        self._full_due = True
+        self._full_bytes = 0
+        self._changed_bytes = 0
+
+    def note(self, events: Sequence[Event], run: RunInfo) -> None:
+        """These are folded now."""
+        if self._full_due:
+            return
+        tasks, attempts = self._tasks, self._attempts
+        for event in events:
+            if type(event) is SchedulerEvent:
+                tasks[event.task_id] = None
+                if event.event_kind in _CHANGES_MANY and _changes_many(event, run):
+                    self._full_due = True
+                    tasks.clear()
+                    attempts.clear()
+                    return
+            else:
+                attempts[event.request_attempt_id] = None  # type: ignore[union-attr]
+
+    def make(self, state: State, ordinal: int) -> tuple[Keyframe, bool]:
+        """The keyframe of now, and whether it is a full one."""
+        full = self._full_due or self._changed_bytes >= self._full_bytes
+        if full:
+            data = pack_state(state)
+            self._full_bytes, self._changed_bytes = len(data), 0
+        else:
+            data = self._pack_changes(state)
+            self._changed_bytes += len(data)
+        self._full_due = self._full_bytes <= SMALL_STATE_BYTES
+        self._tasks, self._attempts = {}, {}
+        self.ordinal = ordinal
+        if self._fixed_every is None:
+            by_size = len(data) // BYTES_PER_EVENT
+            self.every = min(MOST_EVENTS, max(FEWEST_EVENTS, by_size))
+        return Keyframe(ordinal, state.time, data), full
+
+    def _pack_changes(self, state: State) -> bytes:
+        tasks, attempts = state.tasks, state.attempts
+        changes = Changes(
+            msgspec.structs.replace(
+                state,
+                tasks={name: tasks[name] for name in self._tasks if name in tasks},
+                attempts={name: attempts[name] for name in self._attempts if name in attempts},
+            ),
+            [name for name in self._tasks if name is not None and name not in tasks],
+            [name for name in self._attempts if name is not None and name not in attempts],
+        )
+        return zlib.compress(_encoder.encode(changes), _FAST)
+
+
+def pack_state(state: State) -> bytes:
+    """Compressed msgpack, made piece by piece: what is alive need not be in memory twice."""
+    packer = zlib.compressobj(_FAST)
+    parts: list[bytes] = []
+    buffer = bytearray()
+    names = state.__struct_fields__
+    buffer += b"\xde" + len(names).to_bytes(2, "big")
+    for name in names:
+        value = getattr(state, name)
+        _encoder.encode_into(name, buffer, -1)
+        if name not in ("tasks", "attempts"):
+            _encoder.encode_into(value, buffer, -1)
+            continue
+        buffer += b"\xdf" + len(value).to_bytes(4, "big")
+        for key, live in value.items():
+            _encoder.encode_into(key, buffer, -1)
+            _encoder.encode_into(live, buffer, -1)
+            if len(buffer) >= _CHUNK_BYTES:
+                parts.append(packer.compress(buffer))
+                buffer.clear()
+    parts.append(packer.compress(buffer))
+    parts.append(packer.flush())
+    return b"".join(parts)
+
+
+def unpack_state(full: bytes, changes: Iterable[bytes] = ()) -> State:
+    """The state of a full keyframe with the changes that follow it, in order.
+
+    Raises `zlib.error` and `msgspec.MsgspecError` for what is none.
+    """
+    state = _state_decoder.decode(zlib.decompress(full))
+    for packed in changes:
+        change = _changes_decoder.decode(zlib.decompress(packed))
+        tasks, attempts = state.tasks, state.attempts
+        for name in change.gone_tasks:
+            tasks.pop(name, None)
+        for name in change.gone_attempts:
+            attempts.pop(name, None)
+        tasks.update(change.state.tasks)
+        attempts.update(change.state.attempts)
+        state = change.state
+        state.tasks, state.attempts = tasks, attempts
+    return state
+
+
+def _changes_many(event: SchedulerEvent, run: RunInfo) -> bool:
+    """It may change tasks or attempts that it does not name."""
+    if event.event_kind == "scheduler_health_snapshot":
+        return event.snapshot is not None and "tasks" in event.snapshot
+    return event.event_kind == "scheduler_job_completed" or run.producer != "headgate"
