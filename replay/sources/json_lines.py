@@ -102,7 +102,9 @@ class JsonLinesFeed:
                 silence = ("The process that wrote the file is gone.",)
             elif quiet >= SILENCE:
                 silence = (f"Nothing was written for {quiet:.0f} s.",)
-        return (*self._notes, *dialect, *silence)
+        problem = self._reader.damage
+        damage = (f"{problem[0].upper()}{problem[1:]}.",) if problem else ()
+        return (*self._notes, *dialect, *damage, *silence)
 
     @property
     def holds_back(self) -> bool:

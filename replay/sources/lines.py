@@ -68,6 +68,11 @@ class LineReader:
         return None if self._file is None else os.fstat(self._file.fileno())
 
     @property
+    def damage(self) -> str:
+        """Why the file can't be read any further; empty where it can."""
+        return "" if self._content is None else self._content.problem
+
+    @property
     def first_checksum(self) -> int | None:
         """Of the first line; None where lines are not remembered."""
         return None if self._seen is None else self._seen.first
@@ -131,10 +136,10 @@ class LineReader:
 
         None where the bytes before them are no longer those that were read.
         """
-        if self._content is None and self._file is not None:
-            self._content = content_of(self._file, wait=self._growing)
         if self._content is None:
-            return b""
+            if self._file is None or (self._growing and _undecided(self._file)):
+                return b""
+            self._content = content_of(self._file)
         if self._growing and not self._unchanged(self._content):
             return None
         if self._finished:
@@ -262,16 +267,15 @@ class _Plain:
         return
 
 
-def content_of(file: IO[bytes], wait: bool) -> _Plain | Decompressed | None:
-    """The bytes of a file, decompressed where they begin as compressed ones do.
+def content_of(file: IO[bytes]) -> _Plain | Decompressed:
+    """The bytes of a file, decompressed where they begin as compressed ones do."""
+    kind = compression_of(os.pread(file.fileno(), MAGIC_BYTES, 0))
+    return _Plain(file) if kind is None else Decompressed(file, kind)
 
-    None if `wait` and what is there now does not tell yet.
-    """
-    head = os.pread(file.fileno(), MAGIC_BYTES, 0)
-    kind = compression_of(head)
-    if kind is not None:
-        return Decompressed(file, kind)
-    return None if wait and may_become_compressed(head) else _Plain(file)
+
+def _undecided(file: IO[bytes]) -> bool:
+    """Are there too few bytes yet to tell whether they are compressed?"""
+    return may_become_compressed(os.pread(file.fileno(), MAGIC_BYTES, 0))
 
 
 def count_in_file(path: Path, needle: bytes, enough: int) -> int:
@@ -279,8 +283,8 @@ def count_in_file(path: Path, needle: bytes, enough: int) -> int:
     found, carried = 0, b""
     try:
         with path.open("rb") as file:
-            content = content_of(file, wait=False)
-            while content and found < enough and (chunk := content.read(_CHUNK)):
+            content = content_of(file)
+            while found < enough and (chunk := content.read(_CHUNK)):
                 found += (carried + chunk).count(needle)
                 carried = chunk[1 - len(needle) :]
     except OSError:

@@ -6,18 +6,18 @@ out in the recording. Neither it nor what looks like a key is ever repeated in t
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import duckdb
 import msgspec
 
 from replay.sources.base import SourceError
+from replay.sources.lines import content_of
 from replay.sources.text import clean_text
 from replay.verify.rules import RuleBook
 
@@ -80,10 +80,10 @@ class ContentSearch:
         """Raw bytes of an open file, which is closed then: so that fields which no reader keeps are
         seen as well."""
         seen: set[str] = set()
-        with open(descriptor, "rb") as raw, gzip.GzipFile(fileobj=raw) as inflated:
-            file = cast(BinaryIO, inflated if name.endswith(".gz") else raw)
+        with open(descriptor, "rb") as file:
+            content = content_of(file)
             before = b""
-            while self.bytes_read < INFLATED_AT_MOST and (block := _next_block(file)):
+            while self.bytes_read < INFLATED_AT_MOST and (block := _next_block(content.read)):
                 self.bytes_read += len(block)
                 self._book.looked_at["content"] += 1
                 for what in self._hits(before + block):
@@ -166,10 +166,10 @@ def _spellings(canary: str) -> tuple[bytes, ...]:
     return tuple(sorted(one.encode("utf-8", "surrogatepass") for one in written))
 
 
-def _next_block(file: BinaryIO) -> bytes:
+def _next_block(read: Callable[[int], bytes]) -> bytes:
     try:
-        return file.read(BLOCK)
-    except (OSError, EOFError, zlib.error):
+        return read(BLOCK)
+    except OSError:
         return b""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 import msgspec
+import pyarrow as pa
 import pytest
 
 from engine.events import JournalEnd, JournalHeader, encode_lines
@@ -79,13 +80,16 @@ def test_a_healthy_recording_is_clean_in_every_form(tmp_path: Path) -> None:
     assert len({(report.events, report.run_id, report.outcome) for report in reports}) == 1
 
 
-@pytest.mark.parametrize("form", ["jsonl", "gz", "duckdb", "folder"])
+@pytest.mark.parametrize("form", ["jsonl", "gz", "zst", "duckdb", "folder"])
 def test_a_canary_is_found_in_every_form_and_never_shown(tmp_path: Path, form: str) -> None:
     path = tmp_path / "run.jsonl"
     path.write_bytes(lines(CANARY))
     if form == "gz":
         path = tmp_path / "run.jsonl.gz"
         path.write_bytes(gzip.compress(lines(CANARY)))
+    elif form == "zst":
+        path = tmp_path / "run.jsonl.zst"
+        path.write_bytes(pa.compress(lines(CANARY), codec="zstd", asbytes=True))
     elif form == "duckdb":
         path = recorded(path, tmp_path / "run.duckdb")
     elif form == "folder":
