@@ -91,7 +91,7 @@ class Streams:
             if output.problem is not None and not output.abandoned
         ]
 
-    def raised(self, error: BaseException) -> bool:
+    def raised(self, error: BaseException | None) -> bool:
         """Is this what a write to stdout or stderr ended with?"""
         return error is not None and error in (self.out.problem, self.err.problem)
 
