@@ -161,17 +161,17 @@ def run_cli(arguments: list[str], streams: Streams | None = None) -> int:
         )
     except (click.Abort, KeyboardInterrupt):
         return interrupts.exit_code
-    except (Exception, SystemExit) as raised:
-        # click makes a SystemExit of every broken pipe.
-        error = raised.__context__ if isinstance(raised, SystemExit) else raised
+    except SystemExit:  # click makes one of every broken pipe
+        if streams is None or streams.abandoned:
+            return exits.OK
+        return complain("a pipe to another process broke; that is a bug in headgate", exits.BUG)
+    except Exception as error:
         if interrupts.came is not None:
             return interrupts.exit_code
         if streams is not None:
             if streams.raised(error):
                 return exits.OK if isinstance(error, BrokenPipeError) else exits.NOT_WRITTEN
             streams.go_on()  # whether or not someone hears it, it is that error
-        if not isinstance(error, Exception):
-            raise
         return tell(error)
     finally:
         interrupts.leave()
