@@ -168,8 +168,10 @@ def run_cli(arguments: list[str], streams: Streams | None = None) -> int:
         )
     except (click.Abort, KeyboardInterrupt):
         return interrupts.exit_code
-    except SystemExit:  # click's, where the reader of stdout has left
-        return exits.OK
+    except SystemExit:  # click makes one of every broken pipe
+        if streams is None or streams.abandoned:
+            return exits.OK
+        return complain("a pipe to another process broke; that is a bug in headgate", exits.BUG)
     except Exception as error:
         if interrupts.came is not None:
             return interrupts.exit_code

@@ -91,9 +91,13 @@ class Streams:
             if output.problem is not None and not output.abandoned
         ]
 
-    def raised(self, error: BaseException) -> bool:
+    @property
+    def abandoned(self) -> bool:
+        return self.out.abandoned or self.err.abandoned
+
+    def raised(self, error: Exception) -> bool:
         """Is this what a write to stdout or stderr ended with?"""
-        return error is not None and error in (self.out.problem, self.err.problem)
+        return error in (self.out.problem, self.err.problem)
 
 
 def _text(output: Output, before: io.TextIOWrapper | None) -> io.TextIOWrapper:

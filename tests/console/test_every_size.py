@@ -41,9 +41,9 @@ from tests.effort import effort
 FRAMES = {name: make() for name, make in ODD.items()}
 WIDTHS = effort(
     (1, 2, 3, 8, 16, 40, 64, 110, 200),
-    (*range(1, 48), 59, 63, 64, 71, 72, 80, 89, 90, 99, 100, 109, 110, 120, 200, 500),
+    (*range(1, 14), 16, 21, 34, 39, 40, 41, 63, 64, 80, 99, 100, 110, 120, 200),
 )
-HEIGHTS = effort((1, 2, 3, 4, 5, 8, 24, 60), (*range(1, 16), 23, 24, 30, 47, 60, 200))
+HEIGHTS = effort((1, 2, 3, 4, 5, 8, 24, 60), (*range(1, 10), 12, 16, 24, 60))
 
 Act = Callable[[], object]
 
