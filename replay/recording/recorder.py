@@ -164,6 +164,8 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
             ingest.checkpoint()
             return False
         ingest.finish()
+        if not folder.is_at(place.parent):
+            return None  # what DuckDB put into the file last may have left its log behind
     finally:
         ingest.close()
         feed.close()

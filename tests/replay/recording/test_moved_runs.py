@@ -142,6 +142,40 @@ def test_a_folder_renamed_while_duckdb_checkpoints_loses_nothing(
     assert not folder.journal.exists()
 
 
+@pytest.mark.parametrize("checkpoints", [0, 1])
+def test_a_folder_renamed_at_the_very_end_is_concluded_where_it_is(
+    tmp_path: Path,
+    play: Play,
+    write_journal: WriteJournal,
+    monkeypatch: pytest.MonkeyPatch,
+    checkpoints: int,
+) -> None:
+    run, events = play(36, row_groups=3)
+    folder = write_journal(run, events)
+    finish = Ingest.finish
+
+    def move_and_finish(ingest: Ingest) -> None:
+        if (tmp_path / "run").exists():
+            (tmp_path / "run").rename(tmp_path / "moved")
+            for _ in range(checkpoints):
+                ingest.checkpoint()
+        finish(ingest)
+
+    monkeypatch.setattr(Ingest, "finish", move_and_finish)
+    monkeypatch.setattr(recorder, "_pause", lambda seconds, stopped: None)
+    finish_import(folder)
+    assert recorded_events(folder) == events
+    record = read_record(RunFolder(tmp_path / "moved"))
+    assert record is not None
+    assert record.state == "complete"
+    assert sorted(path.name for path in (tmp_path / "moved").iterdir()) == [
+        "recorder.lock",
+        "recording.duckdb",
+        "run.json",
+        "run.lock",
+    ]
+
+
 def test_a_lock_that_vanishes_proves_no_death(
     tmp_path: Path, play: Play, processes: Processes
 ) -> None:
