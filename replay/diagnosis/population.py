@@ -105,7 +105,7 @@ class Population(msgspec.Struct):
 
     def learn_group(self, task: Task, request_resource: str) -> None:
         if self.needs.get(task.group) != task.resources and task.resources:
-            self.needs[task.group] = dict(task.resources)
+            self.needs[task.group] = task.resources
             for resource, amount in task.resources.items():
                 self.most[resource] = max(self.most.get(resource, 1), amount)
                 self.needing.setdefault(resource, {})[task.group] = None

@@ -57,6 +57,14 @@ class Pressing:
         self._state = state
         self._needing = needing
         self._sums: dict[str, tuple[float, int]] = {}
+        self._lacking: dict[int, Blame | None] = {}
+
+    def lacking(self, needs: dict[str, int], leaked: dict[str, int]) -> Blame | None:
+        """The hard resource that tasks of these needs lack; None if they would get all."""
+        # By identity: groups whose tasks take the same share one mapping, as their tasks do.
+        if id(needs) not in self._lacking:
+            self._lacking[id(needs)] = lacking(self._state, needs, leaked)
+        return self._lacking[id(needs)]
 
     def weights(self, resource: str, own: Group) -> float | None:
         """Of `own` and all others that press; None if none does."""
@@ -73,6 +81,19 @@ class Pressing:
         if own.queued <= 0 or own.key not in self._needing.get(resource, ()):
             return weights + own.weight if number else None
         return weights if number > 1 else None
+
+
+def lacking(state: State, needs: dict[str, int], leaked: dict[str, int]) -> Blame | None:
+    """The resource that is too small for these needs, or has too little free."""
+    for resource, amount in needs.items():
+        if amount > state.limits.get(resource, amount):
+            return ("unsatisfiable", resource)
+    short = short_resource(state, needs)
+    if short is None:
+        return None
+    free = state.limits[short] - state.leased.get(short, 0)
+    enough = leaked.get(short, 0) and free + leaked[short] >= needs[short]
+    return ("leaked_lease" if enough else "task_capacity", short)
 
 
 def share_resource(
@@ -109,14 +130,9 @@ def queued_blame(
     now: float,
 ) -> Blame:
     """Why the head of this group's queue has no lease."""
-    for resource, amount in needs.items():
-        if amount > state.limits.get(resource, amount):
-            return ("unsatisfiable", resource)
-    short = short_resource(state, needs)
-    if short is not None:
-        free = state.limits[short] - state.leased.get(short, 0)
-        enough = leaked.get(short, 0) and free + leaked[short] >= needs[short]
-        return ("leaked_lease" if enough else "task_capacity", short)
+    lacking = pressing.lacking(needs, leaked)
+    if lacking is not None:
+        return lacking
     denied = policy_denial(state, group, needs, pressing)
     if denied is not None:
         return denied
