@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -45,12 +46,15 @@ class RowGroupWriter:
             pq.write_table(table, unfinished)
             unfinished.replace(path)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
             raise self._unwritable(error) from None
         return path
 
     def _unwritable(self, error: OSError) -> UserError:
-        return UserError(f"can't write into {self._folder}: {error.strerror or error}")
+        # Arrow's own words are the whole story of a call; the number says the same.
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return UserError(f"can't write into {self._folder}: {reason}")
 
 
 def arrow_column(values: Sequence[Any]) -> pa.Array:

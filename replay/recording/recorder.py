@@ -43,6 +43,7 @@ START_SECONDS = 60.0
 RETRIES_AFTER_LOSS = 5
 
 _IMPORTED = ".journal-imported"
+_DUCKDB_HEADER_BYTES = 3 * 4096
 
 
 def main(arguments: list[str]) -> int:
@@ -119,6 +120,7 @@ def _record(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool 
 
 def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool) -> bool:
     """One connection's work. True once the whole journal is in the recording."""
+    _remove_stillborn(folder.recording)
     feed = open_journal(folder, patient=True)
     ingest = Ingest(feed, folder.recording, two_processes=two_processes)
     try:
@@ -132,8 +134,8 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
             if taken:
                 idle_since, checkpointed = now, False
             elif feed.liveness == "waiting" and not folder.producer_lives:
-                if now - began > START_SECONDS:
-                    return False
+                if now - began > START_SECONDS or not folder.journal.is_dir():
+                    return False  # the second: the run was called off before it began
             elif not checkpointed and now - idle_since > CHECKPOINT_IDLE_SECONDS:
                 ingest.checkpoint()
                 checkpointed = True
@@ -147,6 +149,17 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
         ingest.close()
         feed.close()
     return _conclude(folder, stopped)
+
+
+def _remove_stillborn(recording: Path) -> None:
+    """A full disk can leave a file in which DuckDB has not even written all of its headers."""
+    try:
+        with recording.open("rb") as file:
+            head = file.read(_DUCKDB_HEADER_BYTES)
+    except FileNotFoundError:
+        return
+    if len(head) < _DUCKDB_HEADER_BYTES and head[8:12] in (b"DUCK", b""):
+        recording.unlink()
 
 
 def _await_batch(
