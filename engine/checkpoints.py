@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from engine.errors import UserError
@@ -21,8 +21,10 @@ class Checkpoints:
         checkpoint: Checkpoint,
         stream: EventStream,
         on_written: Callable[[RowGroupSpec], None],
-        on_failed: Callable[[str], None],
+        on_failed: Callable[[], None],
     ) -> None:
+        self.failed: dict[int, str] = {}
+        """Why these row groups could not be written."""
         self.rows_done = 0
         self.rows_dropped = 0
         self._checkpoint = checkpoint
@@ -45,6 +47,15 @@ class Checkpoints:
         self._writing[spec.index] = task
         task.add_done_callback(partial(self._written, spec, len(dropped)))
 
+    def loss(self, in_flight: Sequence[int]) -> str:
+        """One sentence: what could not be written, and what that means for the other rows."""
+        numbers = sorted(self.failed)
+        sentence = f"{_row_groups(numbers)} could not be written: {self.failed[numbers[0]]}"
+        unfinished = [index for index in in_flight if index not in self.failed]
+        if unfinished:
+            sentence += f"; {_row_groups(unfinished)} ended unfinished"
+        return f"{sentence}; the {self.rows_done} rows of all others are kept"
+
     async def _write(self, row_group: int, dropped: frozenset[int]) -> None:
         await self._checkpoint(row_group, dropped)
 
@@ -52,7 +63,8 @@ class Checkpoints:
         del self._writing[spec.index]
         if task.cancelled() or task.exception() is not None:
             cause = "cancelled" if task.cancelled() else _sentence(task.exception())
-            self._on_failed(f"row group {spec.index} could not be written: {cause}")
+            self.failed[spec.index] = cause
+            self._on_failed()
             return
         surviving = spec.rows - dropped
         self.rows_done += surviving
@@ -67,6 +79,11 @@ class Checkpoints:
             },
         )
         self._on_written(spec)
+
+
+def _row_groups(numbers: Sequence[int]) -> str:
+    listed = ", ".join(map(str, numbers))
+    return f"row group {listed}" if len(numbers) == 1 else f"row groups {listed}"
 
 
 def _sentence(error: BaseException | None) -> str:

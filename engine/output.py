@@ -65,7 +65,9 @@ class RowGroupWriter:
         return self._folder / name
 
     def _unwritable(self, error: OSError) -> UserError:
-        return UserError(f"can't write into {self._folder}: {error.strerror or error}")
+        # Arrow's own words are the whole story of a call; the number says the same.
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return UserError(f"can't write into {self._folder}: {reason}")
 
 
 def arrow_column(values: Sequence[Any]) -> pa.Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,29 @@ class RowGroupSpec:
         return range(self.first_row, self.first_row + self.rows)
 
 
-def split_rows(records: int, buffer_size: int) -> tuple[RowGroupSpec, ...]:
-    """Cut `records` rows into groups of `buffer_size`; the last one takes what is left."""
-    return tuple(
-        RowGroupSpec(index, first, min(buffer_size, records - first))
-        for index, first in enumerate(range(0, records, buffer_size))
-    )
+class RowGroups(Sequence[RowGroupSpec]):
+    """`records` rows cut into groups of `buffer_size`, the last of which takes what is left. Made
+    when they are looked at: a run of any size costs nothing to plan."""
+
+    def __init__(self, records: int, buffer_size: int) -> None:
+        self.records = records
+        self.buffer_size = min(buffer_size, records)
+        """Rows in the largest."""
+        self._step = buffer_size
+
+    def __len__(self) -> int:
+        return -(-self.records // self._step)
+
+    @overload
+    def __getitem__(self, index: int) -> RowGroupSpec: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[RowGroupSpec]: ...
+    def __getitem__(self, index: int | slice) -> RowGroupSpec | Sequence[RowGroupSpec]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        first = number * self._step
+        return RowGroupSpec(number, first, min(self._step, self.records - first))
 
 
 class RowGroupAdmission:
@@ -42,7 +60,7 @@ class RowGroupAdmission:
         self._most = max_concurrent
         self.admitted = 0
         self.finished = 0
-        self._groups = tuple(groups)
+        self._groups = groups
         self._in_flight: dict[int, RowGroupSpec] = {}
 
     @property

@@ -8,7 +8,7 @@ import os
 import random
 import time
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from engine.events import EventStream, JournalEnd, RunInfo, RuntimeCorrelationPr
 from engine.events.journal import JournalWriter
 from engine.events.producer_lock import ProducerLock
 from engine.events.run_folder import (
+    RUN_JSON,
     RunFolder,
     RunRecord,
     installed_versions,
@@ -33,9 +34,10 @@ from engine.models.executor import ModelCaller, ModelRequestExecutor
 from engine.models.health import check_health
 from engine.output import RowGroupWriter
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
+from engine.reserve import Reserve
 from engine.row_groups import RowGroupAdmission
 from engine.row_store import RowStore
-from engine.run_plan import RunPlan, plan_run
+from engine.run_plan import RunPlan
 from engine.scheduler import AsyncTaskScheduler
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.config import build_policy
@@ -44,7 +46,10 @@ from engine.scheduling.plan import RetryPolicy, RunResult
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.types import TaskPayload
 from engine.workers.local import LocalWorkers
-from engine.workflow.load import LoadedWorkflow
+
+_LAST_LINES_BYTES = 128 * 1024
+"""Of the journal: what a full disk made wait, and the end line."""
+_LAST_RECORD_BYTES = 64 * 1024
 
 
 class RunControl:
@@ -58,6 +63,8 @@ class RunControl:
         self._scheduler = scheduler
         if self._stops:
             scheduler.drain()
+        if self._stops > 1:
+            scheduler.abort()
 
     def emit_keyframe(self, reason: str) -> None:
         if self._scheduler is not None:
@@ -192,13 +199,18 @@ async def journal_run(
     dataset: Path | None,
     control: RunControl,
     inline: bool = False,
+    before_end: Callable[[], object] = lambda: None,
 ) -> RunResult:
-    """`execute_run` with a journal that ends as the run does; an exception is a failed run."""
+    """`execute_run` with a journal that ends as the run does; an exception is a failed run.
+
+    `before_end` is called before the last lines are written.
+    """
     stream = EventStream(clock, run_id, [journal], asyncio.get_running_loop().call_soon)
     result = await _outcome_of(
         execute_run(plan, stream, clock, dataset=dataset, control=control, inline=inline)
     )
     stream.flush()
+    before_end()
     journal.close(
         JournalEnd(
             outcome=result.outcome,
@@ -212,26 +224,40 @@ async def journal_run(
 
 
 async def record_run(
-    loaded: LoadedWorkflow, folder: RunFolder, run_id: str, control: RunControl
-) -> RunResult:
+    plan: RunPlan,
+    folder: RunFolder,
+    run_id: str,
+    control: RunControl,
+    may_begin: Callable[[], bool],
+) -> RunResult | None:
     """Run it with a journal in `folder`, and leave `run.json` saying how it ended.
 
-    Raises `UserError` where it can't start.
+    `may_begin` is asked once everything that can fail at a start has been done, and may block; None
+    where it says no. Raises `UserError` where the run can't start.
     """
     loop = asyncio.get_running_loop()
     clock = LoopClock(loop)
-    plan = plan_run(loaded)
     with _producer_lock(folder):
         info = plan.describe(run_id, clock.wall(), clock.monotonic())
         try:
+            last_lines = Reserve(folder.fd, ".run.lines", _LAST_LINES_BYTES)
+            last_record = Reserve(folder.fd, ".run.json", _LAST_RECORD_BYTES)
             journal = JournalWriter(folder, info, loop=loop, request_keyframe=control.emit_keyframe)
             record = _record(info)
             write_record(folder, record)
         except OSError as error:
             raise UserError(f"can't write into {folder.path}: {error.strerror}") from None
+        if not may_begin():
+            return None
         register(folder, record)
         result = await journal_run(
-            plan, journal, run_id, clock, dataset=folder.dataset, control=control
+            plan,
+            journal,
+            run_id,
+            clock,
+            dataset=folder.dataset,
+            control=control,
+            before_end=last_lines.free,
         )
         ended = msgspec.structs.replace(
             record,
@@ -243,8 +269,12 @@ async def record_run(
             rows_dropped=result.rows_dropped,
             capacity_plan=info.capacity_plan | result.capacity,
         )
-        with contextlib.suppress(OSError):  # a full disk; the journal's end line says the same
+        try:
             write_record(folder, ended)
+        except OSError:  # a full disk
+            with contextlib.suppress(OSError):
+                last_record.become(RUN_JSON, msgspec.json.encode(ended))
+        last_record.free()
     return result
 
 
@@ -255,7 +285,8 @@ async def _outcome_of(run: Coroutine[Any, Any, RunResult]) -> RunResult:
     except UserError as error:
         return RunResult("failed", 0, 0, str(error))
     except Exception as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
         return RunResult("failed", 0, 0, f"a bug in headgate: {type(error).__name__}")
 
 

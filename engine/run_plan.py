@@ -20,7 +20,7 @@ from engine.identity import (
 from engine.models.client import ModelRequest
 from engine.models.health import HEALTH_MAX_TOKENS, HEALTH_PROMPT
 from engine.request_admission.config import RequestAdmissionConfig
-from engine.row_groups import RowGroupSpec, split_rows
+from engine.row_groups import RowGroups
 from engine.scheduling.config import TaskAdmissionConfig
 from engine.scheduling.plan import ColumnPlan
 from engine.scheduling.resolver import SUBMISSION, MetadataDiagnostic, TaskSchedulingResolver
@@ -38,7 +38,7 @@ class RunPlan:
     generators: Mapping[str, ColumnGenerator]
     columns: tuple[ColumnPlan, ...]
     """In topological order."""
-    row_groups: tuple[RowGroupSpec, ...]
+    row_groups: RowGroups
     limits: Mapping[SchedulerResourceKey, int]
     resources: RequestResourceResolver
     task_admission: TaskAdmissionConfig
@@ -136,7 +136,7 @@ def plan_run(
         workflow=workflow,
         generators=generators,
         columns=tuple(columns),
-        row_groups=tuple(split_rows(workflow.records, workflow.run.buffer_size)),
+        row_groups=RowGroups(workflow.records, workflow.run.buffer_size),
         limits=limits,
         resources=resources,
         task_admission=task_admission,

@@ -17,7 +17,7 @@ from engine.clock import Clock
 from engine.errors import RetryableTaskError, TaskError
 from engine.events import EventStream, RuntimeCorrelation, RuntimeCorrelationProvider
 from engine.row_group_flow import RowGroupFlow
-from engine.row_groups import RowGroupAdmission, RowGroupSpec
+from engine.row_groups import RowGroupAdmission, RowGroups, RowGroupSpec
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.clockwork import Clockwork
 from engine.scheduling.dispatch import Dispatch
@@ -54,7 +54,7 @@ class AsyncTaskScheduler:
         self,
         *,
         columns: Sequence[ColumnPlan],
-        row_groups: Sequence[RowGroupSpec],
+        row_groups: RowGroups,
         queue: FairTaskQueue,
         admission: TaskAdmissionController,
         row_group_admission: RowGroupAdmission,
@@ -75,7 +75,7 @@ class AsyncTaskScheduler:
     ) -> None:
         check_limits(columns, admission.limits)
         self._columns = {column.name: column for column in columns}
-        self._specs = {spec.index: spec for spec in row_groups}
+        self._specs = row_groups
         self._tracker = CompletionTracker(columns)
         self._queue = queue
         self._admission = admission
@@ -89,7 +89,7 @@ class AsyncTaskScheduler:
         self._metadata_diagnostics = metadata_diagnostics
         self._capacity_at_end = capacity_at_end
         self._peaks = SchedulerPeaks(admission.limits)
-        self._checkpoints = Checkpoints(checkpoint, stream, self._on_written, self._fail)
+        self._checkpoints = Checkpoints(checkpoint, stream, self._on_written, self._stop_unwritten)
         self._clockwork = Clockwork(
             stream,
             clock,
@@ -131,9 +131,7 @@ class AsyncTaskScheduler:
         """
         loop = self._loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
-        tell_started(
-            self._stream, self._specs.values(), self._admission.limits, self._metadata_diagnostics
-        )
+        tell_started(self._stream, self._specs, self._admission.limits, self._metadata_diagnostics)
         self.emit_keyframe("start")
         self._clockwork.start(loop)
         self._wake()
@@ -214,6 +212,10 @@ class AsyncTaskScheduler:
             self._crash = crash
             self._stop("run_failed")
 
+    def _stop_unwritten(self) -> None:
+        self._stop("run_failed")
+        self._wake()  # another row group may have stopped the run already; this may be its end
+
     def _conclude(self) -> RunResult:
         self._clockwork.stop()
         self._dispatch.stop()
@@ -221,6 +223,8 @@ class AsyncTaskScheduler:
         outcome: Outcome = "success" if complete else "cancelled"
         if self._stop_cause == "run_failed":
             outcome = "failed"
+        if self._checkpoints.failed and not self._message:
+            self._message = self._checkpoints.loss(self._row_groups.in_flight)
         capacity = {} if self._capacity_at_end is None else self._capacity_at_end(self._peaks)
         result = RunResult(
             outcome,

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,21 +71,27 @@ def exec(
     try:
         if live:
             from console.cli.exec_live import run_live
+            from console.cli.stop_requests import StopRequests
 
-            code = run_live(command, control, watched.take, say, ascii_only)
-            if code is None:
-                goes_on = True
-                return exits.OK
-            watched.await_recorders(lambda: time.sleep(WAIT_SECONDS))
-            watched.conclude(command)
-            goes_on = watched.some_go_on
-            return code
+            with StopRequests() as requests:
+                code = run_live(command, control, watched.take, say, requests, ascii_only)
+                if code is None:
+                    goes_on = True
+                    return exits.OK
+                before = len(requests)
+                while not watched.all_imported() and len(requests) == before:
+                    time.sleep(WAIT_SECONDS)
+                watched.end_recorders()
+                watched.conclude(command)
+                goes_on = watched.some_go_on
+                return code
         from console.cli.passthrough import PassThrough
 
         through = PassThrough(command, control.environment(os.environ))
         through.wait(watched.look)
         watched.look()
         through.settle(watched.all_imported)
+        watched.end_recorders()
         watched.conclude(command)
         goes_on = watched.some_go_on
         if not goes_on:
@@ -138,12 +143,14 @@ class Watched:
         live = any(run.folder.producer_lives for run in self._control.runs)
         return live or bool(self._control.processes_left())
 
-    def await_recorders(self, pause: Callable[[], object]) -> None:
-        try:
-            while not self.all_imported():
-                pause()
-        except KeyboardInterrupt:
-            return
+    def end_recorders(self) -> None:
+        """Of the runs that are over: what they have not imported is imported when it is opened."""
+        from console.cli.launch import end_recorder
+
+        for run, recorder in self._recorders:
+            if recorder.poll() is None and not run.folder.producer_lives:
+                end_recorder(recorder)
+                say(f"{run.run_id} is imported only when it is opened")
 
     def conclude(self, command: tuple[str, ...]) -> None:
         for sentence in epilogue(self._control, command):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import click
 
 from console.cli.exec_control import CannotStart, ExecControl, SeenRun
 from console.cli.show import show_terminal
+from console.cli.stop_requests import StopRequests
 from console.cli.terminal import own_name
 from engine.errors import UserError
 from engine.events.run_folder import OUTPUT_LOG
@@ -51,6 +53,7 @@ class LiveScript:
             except OSError as error:
                 self.output.unlink()
                 raise CannotStart(command, error) from error
+        self.stops = 0
         self._owner: Path | None = None
 
     def keep_output(self, run: SeenRun) -> None:
@@ -66,12 +69,14 @@ class LiveScript:
             return
 
     def stop(self, number: int) -> None:
-        """As Ctrl+C would: the script and its children."""
+        """The script and its children, as Ctrl+C would: with this signal, the second time with
+        SIGTERM, then with SIGKILL."""
+        self.stops += 1
+        if self.stops > 1:
+            number = signal.SIGTERM if self.stops == 2 else signal.SIGKILL
         if self.process.poll() is None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
-            except ProcessLookupError:
-                return
 
 
 def run_live(
@@ -79,13 +84,15 @@ def run_live(
     control: ExecControl,
     take: Callable[[SeenRun], None],
     say: Callable[[str], None],
+    requests: StopRequests,
     ascii_only: bool,
 ) -> int | None:
     """The script's exit code; None where the user leaves it running.
 
-    `take` gets each run once its folder stands. Raises `CannotStart`.
+    The first of `requests` is passed on to the script, the second sends SIGTERM, the third kills
+    it. `take` gets each run once its folder stands. Raises `CannotStart`.
     """
-    script = LiveScript(command, control)
+    script = _start(command, control, say)
     over = threading.Event()
     looking = threading.Lock()
     taken: list[SeenRun] = []
@@ -102,40 +109,44 @@ def run_live(
 
     watcher = threading.Thread(target=_keep_looking, args=(look, over), daemon=True)
     watcher.start()
-    shown = 0
-    interrupts = 0
-    say(f"the script runs, its output goes to {script.output}; Ctrl+C stops it")
+    shown = heeded = 0
     try:
         while True:
-            try:
-                ended = script.process.poll() is not None
-                if ended:
-                    look()
-                if shown < len(taken) and not interrupts:
-                    run = taken[shown]
-                    shown += 1
-                    outcome = show_terminal(
-                        run.folder.path,
-                        ask=script.process.poll() is None,
-                        output=script.output,
-                        ascii_only=ascii_only,
-                    )
-                    if outcome == "stop":
-                        script.stop(signal.SIGINT)
-                        say("stopping the script; Ctrl+C again ends it at once")
-                        interrupts = 1
-                    elif script.process.poll() is None and run.folder.producer_lives:
-                        say(f"the run goes on; come back with: {own_name()} watch {run.run_id}")
-                        return None
-                    elif script.process.poll() is None and shown == len(taken):
-                        say("that run is over, the script goes on; Ctrl+C stops it")
-                elif ended:
-                    break
-                else:
-                    time.sleep(LOOK_SECONDS)
-            except KeyboardInterrupt:
-                interrupts += 1
-                script.stop(signal.SIGINT if interrupts == 1 else signal.SIGTERM)
+            while heeded < len(requests):
+                script.stop(requests[heeded])
+                heeded += 1
+            ended = script.process.poll() is not None
+            if ended:
+                look()
+            if shown < len(taken) and not script.stops:
+                run = taken[shown]
+                shown += 1
+                try:
+                    with requests.raised(heeded):
+                        outcome = show_terminal(
+                            run.folder.path,
+                            ask=script.process.poll() is None,
+                            output=script.output,
+                            ascii_only=ascii_only,
+                        )
+                except KeyboardInterrupt:
+                    continue
+                if outcome == "stop":
+                    script.stop(signal.SIGINT)
+                    say("stopping the script; Ctrl+C again ends it at once")
+                elif script.process.poll() is None and run.folder.producer_lives:
+                    say(f"the run goes on; come back with: {own_name()} watch {run.run_id}")
+                    return None
+                elif script.process.poll() is None and shown == len(taken):
+                    say("that run is over, the script goes on; Ctrl+C stops it")
+            elif ended:
+                break
+            else:
+                time.sleep(LOOK_SECONDS)
+    except Exception:
+        if script.process.poll() is None:
+            say(f"the script goes on as process {script.process.pid}: {script.output}")
+        raise
     finally:
         over.set()
         watcher.join()
@@ -146,6 +157,20 @@ def run_live(
         _print_output(script.output)
     status = script.process.returncode
     return status if status >= 0 else 128 - status
+
+
+def _start(
+    command: tuple[str, ...], control: ExecControl, say: Callable[[str], None]
+) -> LiveScript:
+    """The script outlives a terminal that is closed only once it was said that it runs."""
+    with StopRequests(signal.SIGHUP) as hangups:
+        script = LiveScript(command, control)
+        say(f"the script runs, its output goes to {script.output}; Ctrl+C stops it")
+        if hangups:
+            script.stop(signal.SIGHUP)
+    if hangups:
+        os.kill(os.getpid(), signal.SIGHUP)
+    return script
 
 
 def _keep_looking(look: Callable[[], None], over: threading.Event) -> None:

@@ -1,7 +1,8 @@
-"""Starts the engine and recorder processes of one run, and waits for them."""
+"""Starts the engine and recorder processes of one run, and owns them until they are gone."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -9,19 +10,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from console.cli import exits
+from console.cli.claimed_folder import ClaimedFolder
+from console.cli.engine_link import Broken, Ended, FrontLink, Reacts, Ready, Refused
+from console.cli.stop_requests import StopRequests
 from engine.errors import UserError
 from engine.events.run_folder import RunFolder, read_record
 
 START_TIMEOUT_SECONDS = 30.0
 WAIT_STEP_SECONDS = 0.05
-
-OUTCOME_EXITS = {"success": exits.OK, "failed": exits.RUN_FAILED, "cancelled": exits.INTERRUPTED}
+RECORDER_STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,87 @@ class RunSpec:
     seed: int | None = None
 
 
-@dataclass(frozen=True)
+class StartInterrupted(Exception):
+    """The user did not want the run any more before it began; nothing of it is left."""
+
+
 class Launched:
-    folder: RunFolder
-    engine: subprocess.Popen[bytes]
-    recorder: subprocess.Popen[bytes]
+    """A run that has begun. Both processes are sessions of their own: they outlive this one, unless
+    it stops them."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        engine: subprocess.Popen[bytes],
+        recorder: subprocess.Popen[bytes],
+        link: FrontLink,
+    ) -> None:
+        self.folder = folder
+        self.engine = engine
+        self.recorder = recorder
+        self.ended: Ended | None = None
+        """How the run ended, as the engine says; None until it has said so."""
+        self.last_reaction = time.monotonic()
+        """When the engine's loop answered last, or was first asked."""
+        self.killed = False
+        self._link = link
+
+    @property
+    def running(self) -> bool:
+        return self.engine.poll() is None
+
+    def wait(self, seconds: float) -> bool:
+        """Take in what the engine says; waits at most so long. False where it said nothing."""
+        messages = self._link.receive(seconds)
+        for message in messages:
+            if isinstance(message, Reacts):
+                self.last_reaction = time.monotonic()
+            elif isinstance(message, Ended):
+                self.ended = message
+        return bool(messages)
+
+    @property
+    def message(self) -> str:
+        """Why the run ended as it did, where there is something to say."""
+        if self.ended is not None:
+            return self.ended.message
+        record = read_record(self.folder)
+        return "" if record is None else record.message
+
+    def ask(self) -> None:
+        """Whether the engine's loop reacts; `last_reaction` tells."""
+        self._link.ask()
 
     def stop(self) -> None:
         """Ask the engine to drain; asked a second time, it aborts."""
-        if self.engine.poll() is None:
+        if self.running:
             self.engine.send_signal(signal.SIGTERM)
 
-    def wait_for_recorder(self) -> None:
-        """Until all that the engine wrote is in the recording."""
-        self.engine.wait()
-        self.recorder.wait()
+    def kill(self) -> None:
+        """The engine, and whatever the user's functions have started."""
+        self.killed = True
+        _kill_group(self.engine)
+
+    def await_recorder(self, requests: StopRequests) -> bool:
+        """Until all that the engine wrote is in the recording. A stop request ends the recorder:
+        False, and the rest is imported when the folder is opened."""
+        before = len(requests)
+        while self.recorder.poll() is None:
+            if len(requests) > before:
+                end_recorder(self.recorder)
+                return False
+            time.sleep(WAIT_STEP_SECONDS)
+        return True
+
+    def exit_code(self, requests: StopRequests) -> int:
+        """The documented one for how the run ended, or for the signal that ended it."""
+        ended = self.ended or read_record(self.folder)
+        outcome = None if ended is None else ended.outcome
+        if outcome == "cancelled" or (outcome is None and self.killed):
+            return requests.exit_code
+        if ended is not None and outcome == "success":
+            return exits.FOUND if ended.rows_dropped else exits.OK
+        return exits.RUN_FAILED
 
 
 def new_run_id(name: str) -> str:
@@ -59,26 +127,40 @@ def new_run_id(name: str) -> str:
     return f"{stamp}-{slug[:40]}-{secrets.token_hex(2)}"
 
 
-def launch(spec: RunSpec, out: Path | None) -> Launched:
-    """Create the run folder and start both processes.
+def launch(spec: RunSpec, out: Path | None, requests: StopRequests) -> Launched:
+    """Create the run folder, start both processes, and let the run begin.
 
-    Both are sessions of their own, so that a console that ends, or Ctrl+C in it, does not end the
-    run. Raises UserError where the folder can't be used or the engine refuses the workflow.
+    Raises `UserError` where the folder can't be used, the engine refuses the workflow or there is
+    no room, and `StartInterrupted` where a stop is requested meanwhile. Neither leaves a process,
+    nor anything on the disk that was not there before.
     """
     run_id = new_run_id(spec.name)
-    folder = RunFolder.create(out if out is not None else Path("headgate-runs") / run_id)
-    arguments = [str(folder.path), "--run-id", run_id]
-    if spec.workflow is not None:
-        arguments += ["--workflow", str(spec.workflow)]
-    if spec.records is not None:
-        arguments += ["--records", str(spec.records)]
-    if spec.seed is not None:
-        arguments += ["--seed", str(spec.seed)]
-    with open(folder.open_log(), "ab") as log:
-        engine = _spawn("console.cli.engine_process", arguments, log.fileno())
-        _await_start(folder, engine)
-    recorder = start_recorder(folder)
-    return Launched(folder, engine, recorder)
+    claimed = ClaimedFolder(out if out is not None else Path("headgate-runs") / run_id)
+    processes: list[subprocess.Popen[bytes]] = []
+    begun = False
+    try:
+        link = FrontLink()
+        try:
+            engine = _start_engine(spec, run_id, claimed, link)
+            processes.append(engine)
+            _await_ready(engine, link, requests)
+            recorder = start_recorder(claimed.folder)
+            processes.append(recorder)
+            if requests:
+                raise StartInterrupted
+            link.begin()
+            begun = True
+        finally:
+            if not begun:
+                link.close()
+    except OSError as error:
+        raise UserError(f"the run can't be started: {error.strerror}") from error
+    finally:
+        if not begun:
+            for process in processes:
+                _kill_group(process)
+            claimed.give_back()
+    return Launched(claimed.folder, engine, recorder, link)
 
 
 def start_recorder(folder: RunFolder) -> subprocess.Popen[bytes]:
@@ -87,17 +169,39 @@ def start_recorder(folder: RunFolder) -> subprocess.Popen[bytes]:
         return _spawn("replay.recording.recorder", [str(folder.path)], log.fileno())
 
 
-def exit_code_of(folder: RunFolder) -> int:
-    """The documented exit code for how the run in `folder` ended."""
-    record = read_record(folder)
-    if record is None or record.outcome is None:
-        return exits.RUN_FAILED
-    if record.outcome == "success" and record.rows_dropped:
-        return exits.FOUND
-    return OUTCOME_EXITS.get(record.outcome, exits.RUN_FAILED)
+def end_recorder(recorder: subprocess.Popen[bytes]) -> None:
+    """What it has not imported stays in the journal."""
+    recorder.terminate()
+    try:
+        recorder.wait(RECORDER_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        _kill_group(recorder)
 
 
-def _spawn(module: str, arguments: list[str], log: int) -> subprocess.Popen[bytes]:
+def _start_engine(
+    spec: RunSpec, run_id: str, claimed: ClaimedFolder, link: FrontLink
+) -> subprocess.Popen[bytes]:
+    folder = claimed.folder
+    ends = link.engine_ends
+    arguments = [str(folder.path), "--run-id", run_id, "--link", f"{ends[0]},{ends[1]}"]
+    for path in claimed.made:
+        arguments += ["--made", str(path)]
+    if spec.workflow is not None:
+        arguments += ["--workflow", str(spec.workflow)]
+    if spec.records is not None:
+        arguments += ["--records", str(spec.records)]
+    if spec.seed is not None:
+        arguments += ["--seed", str(spec.seed)]
+    try:
+        with open(folder.open_log(), "ab") as log:
+            return _spawn("console.cli.engine_process", arguments, log.fileno(), ends)
+    finally:
+        link.close_engine_ends()
+
+
+def _spawn(
+    module: str, arguments: list[str], log: int, inherited: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
     # -P: the folder headgate is started in must not shadow its modules.
     return subprocess.Popen(
         [sys.executable, "-P", "-m", module, *arguments],
@@ -105,26 +209,42 @@ def _spawn(module: str, arguments: list[str], log: int) -> subprocess.Popen[byte
         stdout=log,
         stderr=log,
         start_new_session=True,
+        pass_fds=inherited,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
 
 
-def _await_start(folder: RunFolder, engine: subprocess.Popen[bytes]) -> None:
-    """Until the engine has written its `run.json`, or has said why it can't."""
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """The process and its children; it leads a session of its own."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _await_ready(engine: subprocess.Popen[bytes], link: FrontLink, requests: StopRequests) -> None:
+    """Until the engine has said that it is ready. Raises `UserError` where it is not."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while read_record(folder) is None:
-        if engine.poll() is not None:
-            raise UserError(_last_words(folder))
+    while not requests:
+        died = engine.poll() is not None
+        for message in link.receive(WAIT_STEP_SECONDS):
+            if isinstance(message, Ready):
+                return
+            if isinstance(message, Refused):
+                raise UserError(message.message)
+            if isinstance(message, Broken):
+                failure = RuntimeError("the engine failed at its start")
+                failure.add_note(message.traceback)
+                raise failure
+        if died:
+            raise UserError(f"the engine died while it started: {_end_of(engine.returncode)}")
         if time.monotonic() > deadline:
-            engine.terminate()
             raise UserError(
-                f"the engine did not start within {START_TIMEOUT_SECONDS:.0f} s; "
-                f"see {folder.output_log}"
+                f"the engine did not start within {START_TIMEOUT_SECONDS:.0f} s and was stopped; "
+                "does the workflow's code wait for something?"
             )
-        time.sleep(WAIT_STEP_SECONDS)
+    raise StartInterrupted
 
 
-def _last_words(folder: RunFolder) -> str:
-    lines = folder.output_log.read_text(errors="replace").strip().splitlines()
-    last = lines[-1] if lines else f"the engine ended at once; see {folder.output_log}"
-    return click.unstyle(last).removeprefix("headgate: ")
+def _end_of(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from console.cli import exits
-from console.cli.terminal import is_interactive, own_name, require_size
+from console.cli.terminal import is_interactive, require_size
 
 _options = [
     click.option(
@@ -64,8 +63,9 @@ def start(
 ) -> int:
     """Check everything that a user can get wrong, then start the run and show it."""
     from console.cli.engine_process import load
-    from console.cli.launch import RunSpec, exit_code_of, launch
-    from console.cli.show import show_headless, show_summary, show_terminal
+    from console.cli.launch import RunSpec, StartInterrupted, launch
+    from console.cli.show import show_console, show_headless, tell
+    from console.cli.stop_requests import StopRequests
     from engine.models.reach import check_reachable
 
     interactive = is_interactive() and not headless
@@ -74,22 +74,14 @@ def start(
     loaded = load(workflow, records, seed)
     for name, provider in loaded.workflow.providers.items():
         check_reachable(name, provider)
-    launched = launch(RunSpec(loaded.workflow.name, workflow, records, seed), out)
-    if not interactive:
-        return show_headless(launched)
-    outcome = show_terminal(launched.folder.path, ask=True, ascii_only=ascii_only)
-    if outcome == "stop":
-        launched.stop()
-        click.echo("Stopping: running tasks may finish.", err=True)
-    elif launched.engine.poll() is None:
-        click.echo(
-            f"The run goes on. Come back with: {own_name()} watch {launched.folder.path}", err=True
-        )
-        return exits.OK
-    try:
-        launched.wait_for_recorder()
-    except KeyboardInterrupt:
-        launched.stop()
-        raise
-    show_summary(launched.folder)
-    return exit_code_of(launched.folder)
+    spec = RunSpec(loaded.workflow.name, workflow, records, seed)
+    with StopRequests() as requests:
+        try:
+            launched = launch(spec, out, requests)
+        except StartInterrupted:
+            tell("Stopped before the run began: no process and no file is left of it.")
+            return requests.exit_code
+        tell(f"The run is live in {launched.folder.path}")
+        if interactive:
+            return show_console(launched, requests, ascii_only=ascii_only)
+        return show_headless(launched, requests)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -14,18 +13,20 @@ import click
 
 from console.cli import exits
 from console.cli.exits import ConsoleEnded
-from console.cli.launch import Launched, exit_code_of
+from console.cli.launch import Launched
+from console.cli.stop_requests import StopRequests
+from console.cli.stopping import Stopping
 from console.cli.terminal import own_name
 from console.headless import status_line, summary
-from engine.events.run_folder import RunFolder
 from replay.frame import Frame, Want
 from replay.session import Session
+from replay.sources.base import SourceError
+from replay.sources.text import clean_text
 
 LINE_SECONDS = 2.0
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 1.0
 """So long one snapshot waits for events that wait for earlier ones."""
-_STOPPING = "Stopping: running tasks may finish; Ctrl+C again aborts them."
 
 
 def show_terminal(
@@ -72,57 +73,89 @@ def show_terminal(
     return outcome
 
 
-def show_headless(launched: Launched) -> int:
+def show_console(launched: Launched, requests: StopRequests, *, ascii_only: bool) -> int:
+    """The console on a run of our own; what is left of it once the user has left; the exit code.
+
+    The run goes on where the user wants it so, or where the console fails.
+    """
+    stops = 0
+    try:
+        with requests.raised():
+            outcome = show_terminal(launched.folder.path, ask=True, ascii_only=ascii_only)
+        stops += outcome == "stop"
+    except KeyboardInterrupt:
+        outcome = "stop"
+    except ConsoleEnded:  # says itself that the run goes on
+        raise
+    except Exception:
+        _tell_going_on(launched)
+        raise
+    if outcome == "quit" and launched.running:
+        _tell_going_on(launched)
+        return exits.OK
+    stopping = Stopping(launched, tell)
+    while launched.running:
+        stopping.look(stops + len(requests))
+        launched.wait(POLL_SECONDS)
+    return _conclude(launched, requests)
+
+
+def show_headless(launched: Launched, requests: StopRequests) -> int:
     """Lines on stderr while the run goes on, the summary on stdout, the run's exit code.
 
     SIGTERM stops the run as Ctrl+C does: whoever ends this command means the run.
     """
     session = Session.open(launched.folder.path)
     try:
-        with asked_to_stop() as asked:
-            stops = 0
-            next_line = time.monotonic() + LINE_SECONDS
-            while launched.engine.poll() is None:
-                session.refresh()
-                if time.monotonic() >= next_line:
-                    next_line += LINE_SECONDS
-                    click.echo(status_line(session.frame(Want())), err=True)
-                if len(asked) > stops:
-                    stops += 1
-                    launched.stop()
-                    click.echo(_STOPPING if stops == 1 else "Aborting.", err=True)
-                if not session.behind:
-                    time.sleep(POLL_SECONDS)
+        stopping = Stopping(launched, tell)
+        next_line = time.monotonic() + LINE_SECONDS
+        while launched.running:
+            session.refresh()
+            if time.monotonic() >= next_line:
+                next_line += LINE_SECONDS
+                tell(status_line(session.frame(Want())))
+            stopping.look(len(requests))
+            launched.wait(0 if session.behind else POLL_SECONDS)
+    except Exception:
+        _tell_going_on(launched)
+        raise
     finally:
         session.close()
-    launched.wait_for_recorder()
-    show_summary(launched.folder)
-    return exit_code_of(launched.folder)
+    return _conclude(launched, requests)
 
 
-@contextmanager
-def asked_to_stop() -> Iterator[list[int]]:
-    """Signals that came to stop this process, noted instead of raised: an exception in the middle
-    of a query or a fold would leave them in no known state. What is ignored stays ignored."""
-    asked: list[int] = []
-    heeded = [
-        number
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    before = [signal.signal(number, lambda came, _: asked.append(came)) for number in heeded]
-    try:
-        yield asked
-    finally:
-        for number, handler in zip(heeded, before, strict=True):
-            signal.signal(number, handler)
+def tell(sentence: str) -> None:
+    """A line on stderr; where that can't be, what is at work goes on all the same."""
+    with contextlib.suppress(OSError):
+        click.echo(clean_text(sentence), err=True)
 
 
-def show_summary(folder: RunFolder) -> None:
-    """The finished run in a few lines, on stdout."""
-    click.echo(summary(_last_frame(folder.path)))
-    click.echo(f"Recording  {folder.path}\nReplay     {own_name()} replay {folder.path}")
-    click.echo(f"Diagnosis  {own_name()} why {folder.path}")
+def _tell_going_on(launched: Launched) -> None:
+    if launched.running:
+        tell(f"The run goes on. Come back with: {own_name()} watch {launched.folder.path}")
+
+
+def _conclude(launched: Launched, requests: StopRequests) -> int:
+    """After the engine's end: the recording, the summary, the exit code."""
+    while launched.wait(0):
+        pass
+    path = launched.folder.path
+    later = f"Its journal is kept in {path}, and imported when that is opened."
+    if launched.await_recorder(requests):
+        try:
+            with requests.raised(heeded=len(requests)):
+                click.echo(summary(_last_frame(path)))
+        except KeyboardInterrupt:
+            tell(later)
+        except SourceError as error:
+            tell(str(error))
+    else:
+        tell(later)
+    if launched.message:
+        click.echo(f"Reason     {clean_text(launched.message)}")
+    click.echo(f"Recording  {path}\nReplay     {own_name()} replay {path}")
+    click.echo(f"Diagnosis  {own_name()} why {path}")
+    return launched.exit_code(requests)
 
 
 def show_once(target: str | Path, *, growing: bool, once: bool) -> None:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.events import EventStream
 from engine.identity import SchedulerResourceKey
-from engine.row_groups import RowGroupSpec
+from engine.row_groups import RowGroups
 from engine.scheduling.plan import RunResult
 from engine.scheduling.resolver import MetadataDiagnostic
 
 
 def tell_started(
     stream: EventStream,
-    specs: Collection[RowGroupSpec],
+    row_groups: RowGroups,
     limits: Mapping[SchedulerResourceKey, int],
     metadata: Sequence[MetadataDiagnostic],
 ) -> None:
     stream.scheduler(
         "scheduler_job_started",
         diagnostics={
-            "records": sum(spec.rows for spec in specs),
-            "row_groups": len(specs),
-            "buffer_size": max((spec.rows for spec in specs), default=0),
+            "records": row_groups.records,
+            "row_groups": len(row_groups),
+            "buffer_size": row_groups.buffer_size,
             "limits": {key.label: limit for key, limit in limits.items()},
         },
     )

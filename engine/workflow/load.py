@@ -26,10 +26,16 @@ class LoadedWorkflow:
     functions: Mapping[str, Callable[..., Any]]
 
     def override(self, records: int | None = None, seed: int | None = None) -> LoadedWorkflow:
-        """The same workflow with these values where they are given."""
+        """The same workflow with these values where they are given. Raises `UserError` for a size
+        that can't be made."""
         given = {"records": records, "seed": seed}
         changes = {name: value for name, value in given.items() if value is not None}
-        return replace(self, workflow=self.workflow.model_copy(update=changes))
+        workflow = self.workflow.model_copy(update=changes)
+        try:
+            workflow.check_size()
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        return replace(self, workflow=workflow)
 
 
 def load_workflow(path: Path) -> LoadedWorkflow:

@@ -18,6 +18,11 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length
 ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
 
 
+MOST_RECORDS = 10**15
+MOST_CELLS_IN_A_ROW_GROUP = 2_000_000
+"""All cells of a row group are in memory, about 1 kB each, until it is written."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
@@ -236,7 +241,7 @@ class Workflow(_Strict):
     """A data set to be made. Every instance is consistent: names resolve, columns form a DAG."""
 
     name: str = Field(min_length=1, max_length=200)
-    records: int = Field(ge=1)
+    records: int = Field(ge=1, le=MOST_RECORDS)
     seed: int = 0
     providers: dict[Name, Provider] = {}
     models: dict[Name, Model] = {}
@@ -274,7 +279,22 @@ class Workflow(_Strict):
         cycle = find_cycle({c.name: c.dependencies() for c in self.columns})
         if cycle:
             raise ValueError(f"the columns form a cycle: {' → '.join(cycle)}")
+        self.check_size()
         return self
+
+    def check_size(self) -> None:
+        """Raises `ValueError` where no machine could make it."""
+        if self.records > MOST_RECORDS:
+            raise ValueError(f"{self.records:,} records are too many: at most {MOST_RECORDS:,}")
+        rows = min(self.run.buffer_size, self.records)
+        cells = rows * len(self.columns)
+        if cells > MOST_CELLS_IN_A_ROW_GROUP:
+            raise ValueError(
+                f"run.buffer_size makes row groups of {cells:,} cells ({rows:,} rows × "
+                f"{len(self.columns):,} columns), which are all kept in memory; the most is "
+                f"{MOST_CELLS_IN_A_ROW_GROUP:,}: set it to "
+                f"{max(1, MOST_CELLS_IN_A_ROW_GROUP // len(self.columns)):,} or less"
+            )
 
     @cached_property
     def graph(self) -> ColumnGraph:

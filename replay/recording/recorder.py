@@ -30,7 +30,7 @@ from engine.events.run_folder import (
     read_record,
     write_record,
 )
-from engine.events.safe_files import check_regular
+from engine.events.safe_files import check_regular, open_regular
 from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
 from replay.sources.base import SourceError
@@ -49,6 +49,7 @@ RETRIES_AFTER_LOSS = 5
 
 _IMPORTED = ".journal-imported"
 _WAL_MISMATCH = "replaying WAL file"
+_DUCKDB_HEADER_BYTES = 3 * 4096
 
 
 def main(arguments: list[str]) -> int:
@@ -134,6 +135,7 @@ def _record(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool 
 def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool) -> bool | None:
     """One connection's work. True once the whole journal is in the recording, None where the folder
     was renamed meanwhile: DuckDB must open it under its new name."""
+    _remove_stillborn(folder)
     feed = open_journal(folder, patient=True)
     place = _recording_to_write(folder)
     ingest = Ingest(feed, place, two_processes=two_processes)
@@ -151,6 +153,8 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
             if taken:
                 idle_since, checkpointed = now, False
             elif feed.liveness in ("waiting", "unknown") and not folder.producer_lives:
+                if not folder.has(JOURNAL):
+                    return False  # the run was called off before it began
                 if now - max(began, idle_since) > START_SECONDS:
                     _say(" ".join(feed.notes) or "no producer came")
                     return False
@@ -214,6 +218,17 @@ def _is_whole(folder: RunFolder) -> bool:
         return reader.status().complete
     finally:
         reader.close()
+
+
+def _remove_stillborn(folder: RunFolder) -> None:
+    """A full disk can leave a file in which DuckDB has not even written all of its headers."""
+    try:
+        with open(open_regular(RECORDING, dir_fd=folder.fd), "rb") as file:
+            head = file.read(_DUCKDB_HEADER_BYTES)
+    except FileNotFoundError:
+        return
+    if len(head) < _DUCKDB_HEADER_BYTES and head[8:12] in (b"DUCK", b""):
+        os.unlink(RECORDING, dir_fd=folder.fd)
 
 
 def _await_batch(

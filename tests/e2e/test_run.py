@@ -124,7 +124,7 @@ def test_a_headless_run_is_stopped_by_a_signal(number: signal.Signals, tmp_path:
         assert command.stderr.readline().startswith("Stopping")
         command.send_signal(number)
         said, complaints = command.communicate(timeout=60)
-    assert command.returncode == 130, complaints
+    assert command.returncode == 128 + number, complaints
     assert said.startswith("demo: cancelled")
     assert "Traceback" not in complaints
     assert not (out / "journal").exists()

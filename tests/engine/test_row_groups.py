@@ -2,18 +2,30 @@ from __future__ import annotations
 
 import pytest
 
-from engine.row_groups import RowGroupAdmission, RowGroupSpec, split_rows
+from engine.row_groups import RowGroupAdmission, RowGroups, RowGroupSpec
 
 
 def test_rows_are_cut_into_groups_and_the_last_takes_the_rest() -> None:
-    groups = split_rows(25, 10)
-    assert groups == (RowGroupSpec(0, 0, 10), RowGroupSpec(1, 10, 10), RowGroupSpec(2, 20, 5))
+    groups = RowGroups(25, 10)
+    assert list(groups) == [RowGroupSpec(0, 0, 10), RowGroupSpec(1, 10, 10), RowGroupSpec(2, 20, 5)]
+    assert (len(groups), groups.records, groups.buffer_size) == (3, 25, 10)
+    assert list(groups[1:]) == [groups[1], groups[-1]]
+    with pytest.raises(IndexError):
+        groups[3]
     assert list(groups[2].row_range()) == [20, 21, 22, 23, 24]
-    assert split_rows(0, 10) == ()
+    assert list(RowGroups(0, 10)) == []
+
+
+def test_a_plan_costs_nothing_however_many_rows_there_are() -> None:
+    groups = RowGroups(10**15, 7)
+    assert len(groups) == -(-(10**15) // 7)
+    assert groups[-1] == RowGroupSpec(10**15 // 7, 10**15 // 7 * 7, 10**15 % 7)
+    admission = RowGroupAdmission(2, groups)
+    assert admission.try_admit() == RowGroupSpec(0, 0, 7)
 
 
 def test_at_most_the_target_is_in_flight_and_in_order() -> None:
-    groups = split_rows(50, 10)
+    groups = RowGroups(50, 10)
     admission = RowGroupAdmission(2, groups)
     assert admission.try_admit() == groups[0]
     assert admission.try_admit() == groups[1]
@@ -27,7 +39,7 @@ def test_at_most_the_target_is_in_flight_and_in_order() -> None:
 
 
 def test_nothing_is_left_at_the_end_and_nothing_finishes_twice() -> None:
-    admission = RowGroupAdmission(4, split_rows(5, 5))
+    admission = RowGroupAdmission(4, RowGroups(5, 5))
     assert admission.try_admit() is not None
     assert admission.try_admit() is None
     assert admission.next is None

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.errors import UserError
-from engine.events.run_folder import RunFolder
 from engine.metadata import SchedulingMetadata, SchedulingMetadataError
-from engine.run import RunControl, record_run
 from engine.run_plan import RunPlan, plan_run
 from engine.workflow.load import LoadedWorkflow
 from engine.workflow.model import CustomColumn, LlmTextColumn, Model, ScriptedProvider, Workflow
@@ -94,9 +90,7 @@ def test_the_capacity_plan_keeps_every_alias_and_raw_cap() -> None:
     assert merged.raw_caps == {"twin": 4, "writer": 9}
 
 
-def test_bad_metadata_ends_a_run_before_anything_of_it_exists(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
+def test_bad_metadata_is_refused_by_the_plan() -> None:
     bad = loaded(OnGpu(KeyError("secret")))
     with pytest.raises(UserError, match='column "c": get_scheduling_metadata failed with KeyErr'):
-        asyncio.run(record_run(bad, folder, "r", RunControl()))
-    assert not folder.path.exists()
+        plan_run(bad)

@@ -316,10 +316,37 @@ def test_a_failing_checkpoint_fails_the_run_and_releases_everything() -> None:
     )
     assert one.result is not None
     assert one.result.outcome == "failed"
-    assert one.result.message == "row group 1 could not be written: No space left on device"
+    assert one.result.message == (
+        "row group 1 could not be written: No space left on device; "
+        "row groups 2, 3 ended unfinished; the 10 rows of all others are kept"
+    )
     assert one.result.rows_done == 10
     assert {event.reason_or_result for event in one.told("cancelled")} == {"run_failed"}
     assert one.told()[-1].diagnostics["message"] == one.result.message
+
+
+def test_row_groups_that_fail_one_after_the_other_end_the_run() -> None:
+    async def checkpoint(row_group: int, dropped: frozenset[int]) -> None:
+        await asyncio.sleep(10.0 + row_group)
+        raise OSError(28, "No space left on device")
+
+    one = run(
+        Setting(
+            (column("a"),),
+            records=60,
+            buffer_size=10,
+            row_groups=2,
+            slots=20,
+            execute=takes(1.0),
+            checkpoint=checkpoint,
+        )
+    )
+    assert one.result is not None
+    assert one.result.outcome == "failed"
+    assert one.result.message == (
+        "row groups 0, 1 could not be written: No space left on device; "
+        "the 0 rows of all others are kept"
+    )
 
 
 def test_drain_lets_end_what_runs_and_starts_nothing() -> None:

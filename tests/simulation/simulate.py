@@ -9,7 +9,7 @@ import random
 import sys
 from collections import Counter
 
-from engine.row_groups import split_rows
+from engine.row_groups import RowGroups
 from tests.engine.scheduling.harness import Broken, Run, run
 from tests.simulation.conservation import Promises, check_conservation
 from tests.simulation.world import World, random_world
@@ -32,7 +32,7 @@ def simulate(seed: int, shuffled: bool = True) -> Run:
     setting = world.setting
     row_groups = 0
     if world.stop is None:
-        row_groups = len(split_rows(setting.records, setting.buffer_size))
+        row_groups = len(RowGroups(setting.records, setting.buffer_size))
     policy = world.policy
     holds_back = (
         policy.shares == "bounded_borrow"

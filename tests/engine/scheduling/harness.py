@@ -21,7 +21,7 @@ from engine.events import (
     SchedulerEvent,
 )
 from engine.identity import RequestResourceKey, SchedulerResourceKey, TaskGroupKey
-from engine.row_groups import RowGroupAdmission, split_rows
+from engine.row_groups import RowGroupAdmission, RowGroups
 from engine.scheduler import AsyncTaskScheduler
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.plan import ColumnPlan, RetryPolicy, RunResult
@@ -203,7 +203,7 @@ class Run:
         self.workers = CountingWorkers()
         self.workers.admission = self.admission
         self.workers.fail_at = setting.spawn_fails_at
-        groups = split_rows(setting.records, setting.buffer_size)
+        groups = RowGroups(setting.records, setting.buffer_size)
         self.row_groups = RowGroupAdmission(setting.row_groups, groups, setting.adaptive_row_groups)
         self.scheduler = AsyncTaskScheduler(
             columns=setting.columns,

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import RetryableTaskError
-from engine.row_groups import split_rows
+from engine.row_groups import RowGroups
 from engine.scheduling.plan import ColumnPlan, RetryPolicy
 from engine.scheduling.types import TaskPayload
 from tests.engine.scheduling.harness import Execute, Run, Setting, column, run
@@ -92,7 +92,7 @@ def test_every_run_ends_with_every_row_done_or_dropped(seed: int, shuffled: bool
     assert one.result.rows_dropped == sum(len(rows) for rows in one.checkpoints.values())
     dropped = {event.task_id for event in one.told("non_retryable_dropped")}
     assert bool(dropped) == bool(one.result.rows_dropped)
-    groups = len(split_rows(one.setting.records, one.setting.buffer_size))
+    groups = len(RowGroups(one.setting.records, one.setting.buffer_size))
     check_conservation(one.events, Promises(groups))
 
 

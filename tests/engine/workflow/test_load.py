@@ -115,6 +115,8 @@ def test_overrides(tmp_path: Path) -> None:
     loaded = load_workflow(write(tmp_path, "w.yaml", GOOD))
     changed = loaded.override(records=9, seed=5)
     assert (changed.workflow.records, changed.workflow.seed) == (9, 5)
+    with pytest.raises(UserError, match="are too many"):
+        loaded.override(records=10**16)
     assert changed.workflow.graph.order == loaded.workflow.graph.order
     assert loaded.override() == loaded
     assert isinstance(changed, LoadedWorkflow)
@@ -165,6 +167,11 @@ def changed(old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        (GOOD.replace("records: 3", "records: 10000000000000000"), ("records", "1000000000000000")),
+        (
+            GOOD.replace("records: 3", "records: 200000000") + "run: { buffer_size: 100000000 }\n",
+            ("row groups of 200,000,000 cells", "set it to 1,000,000 or less"),
+        ),
         (GOOD + "recrods: 4\n", ('unknown key "recrods"; did you mean "records"?',)),
         (
             changed("prompt:", "promt:"),
