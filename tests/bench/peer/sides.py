@@ -1,4 +1,4 @@
-"""The two sides of `headgate bench peer` as processes, and the provider that both ask."""
+"""The two sides of the comparison as processes, and the provider that both ask."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import engine
-from engine.benchmark.peer.common import LATENCY_SECONDS
 from engine.errors import UserError
+from tests.bench.peer.common import LATENCY_SECONDS
 
+ROOT = Path(__file__).parents[3]
 VERSION = "0.9.7"
 
 
@@ -23,11 +23,10 @@ class Worker:
     """One side: asks and waits for the answer."""
 
     def __init__(self, interpreter: Path, side: str, home: Path) -> None:
-        root = Path(engine.__path__[0]).parent
-        # At the end of the path, so that each side has its own packages wherever it has them.
+        # The checkout holds no package but headgate's own, so each side keeps all of its others.
         start = (
-            f"import sys; sys.path.append({str(root)!r})\n"
-            "from engine.benchmark.peer.worker import main\n"
+            f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+            "from tests.bench.peer.worker import main\n"
             f"sys.exit(main({side!r}))"
         )
         self._log = (home / f"{side}.log").open("w+")
