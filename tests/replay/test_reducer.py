@@ -300,12 +300,6 @@ def test_cancelling_a_queued_task_takes_it_out() -> None:
 def test_a_block_lasts_until_something_else_is_told() -> None:
     story = Story()
     story.queued()
-    facts = {
-        "needed": 1,
-        "limit": 2,
-        "free": 0,
-        "holders": [{"group": "other", "leases": 2, "oldest_age": 1.5}],
-    }
     state = story.task(
         "admission_blocked",
         task=None,
@@ -313,11 +307,10 @@ def test_a_block_lasts_until_something_else_is_told() -> None:
         queued_count=1,
         reasons={"no_capacity": 1},
         groups={"g": "no_capacity"},
-        resources={"submission": facts},
     )
     assert state.block is not None
     entered = state.block.since
-    assert state.block.shortages[0].holders[0].group == "other"
+    assert (state.block.queued_count, state.block.groups) == (1, {"g": "no_capacity"})
     state = story.task("admission_blocked", task=None, reasons={"group_cap": 1, "no_capacity": 1})
     assert state.block is not None
     assert (state.block.since, state.block.reason) == (entered, "no_capacity")
