@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from engine.errors import UserError
 from tests.bench.peer.common import LATENCY_SECONDS
+from tests.scripted_server import COMMAND
 
 ROOT = Path(__file__).parents[3]
 VERSION = "0.9.7"
@@ -117,7 +117,7 @@ def scripted_server(home: Path) -> Iterator[str]:
     latency = {"distribution": "constant", "mean": LATENCY_SECONDS}
     script.write_text(json.dumps({"alpha": {"latency": latency}}))
     server = subprocess.Popen(
-        [sys.executable, "-P", "-m", "engine.models.scripted_server", str(script)],
+        [*COMMAND, str(script)],
         stdout=subprocess.PIPE,
         text=True,
     )
