@@ -175,6 +175,7 @@ def test_a_fold_that_begins_at_a_keyframe_goes_on_like_the_whole(play: Play, see
         if isinstance(event, SchedulerEvent) and event.snapshot and "tasks" in event.snapshot:
             pieces.append(from_keyframe(run, event, ordinal))
             assert to_keyframe(pieces[-1], True) == event.snapshot
+    assert pieces
 
 
 @settings(max_examples=25, deadline=None)
@@ -607,10 +608,28 @@ def test_an_event_without_a_task_takes_nothing_from_one_without_a_name() -> None
 
 
 @settings(max_examples=100, deadline=None)
-@given(events=st.lists(hostile_events(600.0), max_size=12), ours=st.booleans())
-def test_no_payload_breaks_what_is_derived(events: list[Event], ours: bool) -> None:
+@given(
+    events=st.lists(hostile_events(600.0), max_size=12),
+    ours=st.booleans(),
+    position=st.integers(0, 12),
+)
+def test_no_payload_breaks_what_is_derived(events: list[Event], ours: bool, position: int) -> None:
     run = RUN if ours else FOREIGN
-    fold = Fold(run)
-    fold.apply(events, 1)
-    fold = Fold.load(fold.dump())
-    fold.finish(None, lost=True)
+    whole, resumed = Fold(run), Fold(run)
+    whole.apply(events, 1)
+    resumed.apply(events[:position], 1)
+    resumed = Fold.load(resumed.dump())
+    resumed.apply(events[position:], position + 1)
+    assert resumed.state == whole.state
+    rows = whole.finish(None, lost=True)
+    assert resumed.finish(None, lost=True) == rows
+    assert all(row.seconds >= 0 for row in rows.blame)
+    assert all(row.start <= row.end for row in rows.verdicts)
+    ordinals = [ordinal for row in rows.verdicts for ordinal in row.evidence]
+    assert all(1 <= ordinal <= len(events) for ordinal in ordinals)
+
+
+def test_a_loss_before_the_first_event_ends_no_sooner_than_it_begins() -> None:
+    early = SchedulerEvent("queue_empty", RUN.monotonic_start - 1.0, 2)
+    (gap,) = fold_all(RUN, [early]).gaps
+    assert gap.from_time == gap.to_time == early.captured_at_monotonic

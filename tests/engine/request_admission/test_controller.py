@@ -611,14 +611,22 @@ def test_a_waiter_cancelled_in_the_tick_of_a_release_is_passed_over() -> None:
 
 
 def test_a_task_waiting_when_the_loop_ends_is_not_lost() -> None:
+    left: list[tuple[Lab, asyncio.Task[RequestAdmissionLease]]] = []
+
     async def main() -> None:
         lab = Lab()
         lab.register()
         await lab.acquire()
-        lab.waiting()
+        left.append((lab, lab.waiting()))
         await settle()
+        assert lab.counts() == (1, 1)
 
     virtually(main())
+    [(lab, wait)] = left
+    assert wait.cancelled()
+    assert lab.counts() == (1, 0)
+    assert lab.kinds()[-1] == "request_queue_drained"
+    assert lab.kinds().count("request_wait_cancelled") == 1
 
 
 def test_the_keyframe_follows_an_attempt_through_its_phases() -> None:

@@ -196,6 +196,7 @@ def test_ordinary_events_carry_no_snapshot(storm: Storm) -> None:
 def test_health_snapshot_is_a_keyframe(storm: Storm) -> None:
     events, _ = storm
     source = [x for x in lines(True) if x["event_kind"] == "scheduler_health_snapshot"]
+    assert source
     for event, line in zip(of_kind(events, "scheduler_health_snapshot"), source, strict=True):
         facts, snapshot = line["diagnostics"], event.snapshot
         assert snapshot["queued_total"] == sum(snapshot["queued_by_group"].values())
