@@ -17,8 +17,7 @@ from replay.rows import AttemptRow, LeaseRow
 from replay.state import State
 from tests.replay.diagnosis.simulated import simulate
 from tests.replay.diagnosis.test_random_runs import random_workflow
-
-Play = Callable[..., tuple[RunInfo, list[Event]]]
+from tests.replay.random_engine import Play
 
 
 def joined(*parts: FoldOutput) -> FoldOutput:

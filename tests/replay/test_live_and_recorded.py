@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from replay.recording.recorder import finish_import
 from replay.rows import BlameRow
 from replay.session import Session
 from tests.replay.producer import Producer
+from tests.replay.random_engine import Play
 
-Play = Callable[..., tuple[RunInfo, list[Event]]]
 WANTS = (
     Want(samples=12, span=3.0, bars=60, events=5),
     Want(samples=60, span=60.0, bars=200, events=0),

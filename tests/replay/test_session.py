@@ -21,8 +21,8 @@ from replay.sources.base import SourceError
 from replay.state import State
 from tests.fixtures.data_designer_format import generate, lines
 from tests.replay.producer import Producer
+from tests.replay.random_engine import Play
 
-Play = Callable[..., tuple[RunInfo, list[Event]]]
 WANT = Want(samples=12, span=3.0, bars=200, events=5, events_after=3)
 LITTLE = Want(samples=12, span=3.0)
 
