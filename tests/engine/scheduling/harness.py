@@ -42,6 +42,16 @@ from replay.verify.verifier import Verifier, verify_events
 SLOT = SchedulerResourceKey("submission")
 FAR = 1e6
 """Virtual seconds after which a run counts as stuck."""
+WHOLE_LIFE = [
+    "dependency_ready",
+    "ready_enqueued",
+    "selected",
+    "task_lease_acquired",
+    "worker_spawned",
+    "task_completed",
+    "task_lease_released",
+]
+"""The events of a task that succeeds at once."""
 
 Execute = Callable[[TaskPayload], Awaitable[None]]
 

@@ -15,7 +15,8 @@ from replay.sources.data_designer import EventMapper
 from replay.sources.data_designer_run import RowIndex
 from replay.sources.data_designer_wire import debt_key, decode, group_label
 from replay.sources.json_lines import JsonLinesFeed
-from tests.fixtures.data_designer_format import CAPS, COLUMNS, generate, lines
+from tests.fixtures.data_designer_format import generate, lines
+from tests.fixtures.data_designer_work import CAPS, COLUMNS
 
 
 def load(path: Path) -> tuple[list[Event], RunInfo, JsonLinesFeed]:
