@@ -32,7 +32,7 @@ from engine.workflow.model import (
 )
 from replay.fold import Fold
 from replay.keyframe import to_keyframe
-from replay.verify.verifier import verify_events
+from tests.verified import verify_events
 
 
 class Collected:

@@ -33,10 +33,10 @@ from replay.rows import AttemptRow
 from replay.run_metrics import METRICS, measure_run, metric
 from replay.run_pass import Measures, RunPass
 from replay.verify.report import results
-from replay.verify.verifier import verify_events
 from tests.replay.diagnosis.simulated import simulate
 from tests.replay.diagnosis.test_random_runs import random_workflow
 from tests.replay.verify.streams import renumbered
+from tests.verified import verify_events
 
 
 class Collected:

@@ -37,7 +37,8 @@ from engine.scheduling.types import (
 from engine.virtual_time import DeadlockError, run_virtual
 from engine.workers.local import LocalWorkers
 from replay.verify.report import results
-from replay.verify.verifier import Verifier, verify_events
+from replay.verify.verifier import Verifier
+from tests.verified import verify_events
 
 SLOT = SchedulerResourceKey("submission")
 FAR = 1e6

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engine.events import Event, SchedulerEvent
 from replay.verify.ids import IssuedIds
 from replay.verify.rules import EXAMPLES_KEPT, KINDS_KEPT, RULES
-from replay.verify.verifier import Verifier, verify_events
+from replay.verify.verifier import Verifier
 from tests.replay.verify.streams import (
     Mutation,
     added,
@@ -23,6 +23,7 @@ from tests.replay.verify.streams import (
     twice,
     without,
 )
+from tests.verified import verify_events
 
 
 def broken_rules(verifier: Verifier) -> set[str]:
