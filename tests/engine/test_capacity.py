@@ -30,7 +30,7 @@ from engine.workflow.model import (
     Workflow,
 )
 from replay.fold import Fold
-from tests.engine.test_run import Ran, run
+from tests.engine_run import Ran, run_engine
 
 
 def workflow(records: int = 12, **settings: Any) -> Workflow:
@@ -176,7 +176,7 @@ def test_before_the_end_what_is_observed_says_that_it_is_not_known() -> None:
 
 
 def test_the_end_of_a_run_tells_what_was_observed() -> None:
-    ran = run(workflow(buffer_size=5, max_concurrent_row_groups=2))
+    ran = run_engine(workflow(buffer_size=5, max_concurrent_row_groups=2))
     assert ran.result.rows_dropped == 0
     plan = ended(ran)
     assert ran.result.capacity == plan.observed_part()

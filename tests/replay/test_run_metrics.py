@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -12,19 +11,14 @@ import msgspec
 import pytest
 
 from engine.benchmark.catalogue import SCENARIOS
-from engine.clock import LoopClock
 from engine.events import (
     Event,
-    EventStream,
     JournalHeader,
     RequestEvent,
     RunInfo,
     SchedulerEvent,
     encode_lines,
 )
-from engine.run import RunControl, execute_run
-from engine.run_plan import plan_run
-from engine.virtual_time import run_virtual
 from replay.artifact import GateResult
 from replay.gates import Evidence, evaluate
 from replay.recording.reader import open_recording
@@ -33,18 +27,11 @@ from replay.rows import AttemptRow
 from replay.run_metrics import METRICS, measure_run, metric
 from replay.run_pass import Measures, RunPass
 from replay.verify.report import results
+from tests.engine_run import run_engine
 from tests.replay.diagnosis.simulated import simulate
 from tests.replay.diagnosis.test_random_runs import random_workflow
 from tests.replay.verify.streams import renumbered
 from tests.verified import verify_events
-
-
-class Collected:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def write_events(self, events: Sequence[Event]) -> None:
-        self.events.extend(events)
 
 
 @cache
@@ -52,19 +39,8 @@ def healthy() -> tuple[RunInfo, tuple[Event, ...]]:
     """A run of the heavy root in which all goes well."""
     build = SCENARIOS["heavy-root"].build
     assert build is not None
-    plan = plan_run(build(30, 7), inline_functions=True)
-    sink = Collected()
-
-    async def main() -> RunInfo:
-        loop = asyncio.get_running_loop()
-        clock = LoopClock(loop, wall_start=0.0)
-        stream = EventStream(clock, "run", [sink], loop.call_soon)
-        info = plan.describe("run", 0.0, clock.monotonic())
-        await execute_run(plan, stream, clock, control=RunControl(), inline=True)
-        stream.flush()
-        return info
-
-    return run_virtual(main()), tuple(sink.events)
+    ran = run_engine(build(30, 7))
+    return ran.run, tuple(ran.events)
 
 
 def altered(change: Callable[[list[Event]], None]) -> list[Event]:

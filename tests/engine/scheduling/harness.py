@@ -38,6 +38,7 @@ from engine.virtual_time import DeadlockError, run_virtual
 from engine.workers.local import LocalWorkers
 from replay.verify.report import results
 from replay.verify.verifier import Verifier
+from tests.engine_run import ListSink
 from tests.verified import verify_events
 
 SLOT = SchedulerResourceKey("submission")
@@ -63,14 +64,6 @@ class Broken(AssertionError):
     def __init__(self, invariant: str, message: str, *more: str) -> None:
         super().__init__(f"{invariant}: {message}")
         self.invariants = {invariant, *more}
-
-
-class ListSink:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def write_events(self, events: Sequence[Event]) -> None:
-        self.events.extend(events)
 
 
 class CountingWorkers(LocalWorkers):
