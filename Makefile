@@ -2,6 +2,11 @@
 # make test   the tests
 # Both set up .venv themselves: Python >= 3.11 and make are all they need.
 # make test-peer   the tests with the real Data Designer, which it installs into $(PEER)
+# make bench   speed of scheduling, console, diagnosis and recording
+# make bench-peer   Data Designer beside us, the same work in turn: OPTIONS="--quick --only run"
+# make bench-exec   what `headgate exec` costs a Data Designer run
+# make bench-soak   memory over a million tasks and 100,000 groups: OPTIONS="--tasks 100000"
+# make bench-refs REFS="main HEAD"   a scenario on two states of the code: SCENARIO=, OUT=, OPTIONS="--smoke"
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +14,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-peer
 
-.PHONY: demo test test-all test-peer plans bench-peer lint types layers bench clean
+.PHONY: demo test test-all test-peer plans lint types layers bench bench-peer bench-exec bench-soak bench-refs clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo || { code=$$?; test $$code -eq 130 || exit $$code; }  # 130: stopped by its user
@@ -24,10 +29,6 @@ test-all: $(READY)
 test-peer: $(READY)
 	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
 	HEADGATE_PEER_PYTHON=$(abspath $(PEER))/bin/python $(BIN)/pytest --dist loadgroup tests/peer
-
-bench-peer: $(READY)
-	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
-	HEADGATE_PEER_PYTHON=$(abspath $(PEER))/bin/python $(BIN)/python tests/bench/exec_overhead.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -49,6 +50,22 @@ bench: $(READY)
 	HEADGATE_SIMULATED_RUNS=1000 $(BIN)/pytest -q tests/replay/diagnosis/test_random_runs.py
 	$(BIN)/python tests/bench/replay_speed.py
 	$(BIN)/python tests/bench/recording_scale.py
+
+bench-peer: $(READY)
+	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
+	$(BIN)/python -m tests.bench.peer.compare --python $(PEER)/bin/python $(OPTIONS)
+
+bench-exec: $(READY)
+	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
+	HEADGATE_PEER_PYTHON=$(abspath $(PEER))/bin/python $(BIN)/python tests/bench/exec_overhead.py
+
+bench-soak: $(READY)
+	$(BIN)/python -m tests.bench.soak $(OPTIONS)
+
+SCENARIO ?= heavy-root
+OUT ?= bench-refs
+bench-refs: $(READY)
+	$(BIN)/python -m tests.bench.refs $(SCENARIO) $(REFS) --out $(OUT) $(OPTIONS)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -115,12 +115,6 @@ class AsyncCapacityPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         del plain["configured"]
         return plain
 
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> AsyncCapacityPlan:
-        """Raises `msgspec.ValidationError` for anything that is no capacity plan, such as a plain
-        number or an observed field among the configured ones."""
-        return msgspec.convert(plain, cls)
-
 
 def observed(value: Any, missing_reason: str | None = None) -> CapacityValue[Any]:
     """A value that the run itself showed."""

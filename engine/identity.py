@@ -14,7 +14,6 @@ from typing import Literal, NamedTuple, Protocol
 import msgspec
 
 RequestDomain = Literal["chat", "embedding", "image", "healthcheck"]
-REQUEST_DOMAINS: tuple[RequestDomain, ...] = ("chat", "embedding", "image", "healthcheck")
 
 
 class ProviderModelKey(NamedTuple):

@@ -89,9 +89,10 @@ class LeaseBar:
     """`completed`, `deferred`, `dropped`, `cancelled`; None while open; `unknown` after a loss."""
     segments: tuple[Segment, ...]
     ready_at: float | None = None
-    """When its task became dependency-ready; this and the next three are None where unknown."""
+    """When its task became dependency-ready; None where unknown, as the other times."""
     enqueued_at: float | None = None
     selected_at: float | None = None
+    spawned_at: float | None = None
     row: int | None = None
     attempt: int = 1
     error: str | None = None

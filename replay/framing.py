@@ -9,6 +9,7 @@ import msgspec
 
 from engine.events import ColumnInfo, RunInfo
 from replay.frame import CeilingRow, GroupRow, LeaseBar, Segment
+from replay.metrics import Waits, waits
 from replay.rows import AttemptRow, LeaseRow
 from replay.sampling import Samples
 from replay.sources.base import Liveness
@@ -192,11 +193,62 @@ def lease_bars(
             ready_at=row.ready_at,
             enqueued_at=row.enqueued_at,
             selected_at=row.selected_at,
+            spawned_at=row.spawned_at,
             row=row.row,
             attempt=row.attempt,
             error=row.error,
         )
         for row, unknown in bars[-limit:]
+    )
+
+
+def bar_waits(bar: LeaseBar, now: float) -> Waits:
+    """The waits of the lease that the bar shows; what is open counts until `now`."""
+    lease = LeaseRow(
+        lease_id=bar.lease_id,
+        task_id=bar.task_id,
+        column=bar.column,
+        group=bar.group,
+        row_group=bar.row_group,
+        row=bar.row,
+        attempt=bar.attempt,
+        execution_id=None,
+        ready_at=bar.ready_at,
+        enqueued_at=bar.enqueued_at,
+        selected_at=bar.selected_at,
+        acquired_at=bar.start,
+        spawned_at=bar.spawned_at,
+        released_at=bar.end,
+        result=bar.result,
+        error=bar.error,
+        acquired_ordinal=0,
+        released_ordinal=None,
+    )
+    by_attempt: dict[str, list[Segment]] = {}
+    for segment in bar.segments:
+        by_attempt.setdefault(segment.attempt_id, []).append(segment)
+    return waits(lease, [_attempt_of(segments) for segments in by_attempt.values()], now)
+
+
+def _attempt_of(segments: Sequence[Segment]) -> AttemptRow:
+    """An attempt as far as its stretches tell of it; they stand in their order."""
+    starts = {segment.kind: segment.start for segment in segments}
+    ends = {segment.kind: segment.end for segment in segments}
+    last = segments[-1]
+    return AttemptRow(
+        attempt_id=last.attempt_id,
+        resource=last.resource,
+        execution_id=None,
+        column=None,
+        lease_id=None,
+        wait_started_at=starts.get("waiting"),
+        acquired_at=starts.get("leased", ends.get("waiting")),
+        started_at=starts.get("in_provider"),
+        completed_at=starts.get("returned", ends.get("in_provider")),
+        released_at=last.end,
+        outcome=last.outcome,
+        first_ordinal=0,
+        last_ordinal=None,
     )
 
 

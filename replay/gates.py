@@ -42,13 +42,11 @@ def evaluate(gates: Sequence[str], evidence: Evidence) -> list[GateResult]:
 
 
 Judged = tuple[GateVerdict, str]
-_NEED_REQUESTS = frozenset({"attempts_without_their_own_lease"})
-"""Where there was no request, none was without a lease."""
 
 
 def _zero(name: str, what: str) -> Callable[[Evidence], Judged]:
     def judged(evidence: Evidence) -> Judged:
-        if not all(one.samples[name] or name in _NEED_REQUESTS for one in evidence.measures):
+        if not all(one.samples[name] for one in evidence.measures):
             return "unknown", "not all iterations tell"
         worst = max(sum(one.samples[name]) for one in evidence.measures)
         return _told(worst == 0, f"{worst:g} {what}")
@@ -189,16 +187,6 @@ def _within(at: float, windows: Sequence[tuple[float, float]]) -> bool:
 _GATES: dict[str, Callable[[Evidence], Judged]] = {
     "ended_as_planned": _ended_as_planned,
     "verified": _verified,
-    "blocked_words": _zero(
-        "event_rule_faults", "events say empty with work queued, or blocked with none"
-    ),
-    "nothing_left_open": _zero("open_at_the_end", "leases and waiters open at the end"),
-    "hidden_waiters": _zero(
-        "hidden_scheduler_resource_waiters", "workers waited for a scheduler resource"
-    ),
-    "attempts_leased": _zero(
-        "attempts_without_their_own_lease", "attempts without a lease of their own"
-    ),
     "timelines_whole": _zero(
         "timeline_faults", "timelines miss one of their 13 fields or run backwards"
     ),

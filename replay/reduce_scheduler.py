@@ -7,7 +7,7 @@ from replay import reduce_tasks
 from replay.keyframe import correct
 from replay.payload import amounts, count, mapping, number, text
 from replay.reduce_tasks import Handler, add, withdraw
-from replay.state import Block, Holder, Shortage, State
+from replay.state import Block, State
 
 DENIAL_ORDER = ("no_capacity", "group_cap", "borrow_debt", "policy_denial", "shutdown")
 
@@ -39,10 +39,6 @@ def blocked(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> 
             for name, denial in mapping(diagnostics.get("groups")).items()
             if type(denial) is str
         },
-        shortages=tuple(
-            _shortage(resource, mapping(facts))
-            for resource, facts in mapping(diagnostics.get("resources")).items()
-        ),
         available_after=number(diagnostics.get("available_after")),
     )
 
@@ -50,24 +46,6 @@ def blocked(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> 
 def queue_drained(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
     if state.block is not None and state.block.kind != "queue_empty":
         state.block = None
-
-
-def _shortage(resource: str, facts: dict[str, object]) -> Shortage:
-    listed = facts.get("holders")
-    holders = []
-    for entry in listed if isinstance(listed, list) else ():
-        holder = mapping(entry)
-        group = text(holder.get("group"))
-        if group is not None:
-            leases = count(holder.get("leases")) or 0
-            holders.append(Holder(group, leases, number(holder.get("oldest_age"))))
-    return Shortage(
-        resource,
-        count(facts.get("needed")) or 0,
-        count(facts.get("limit")) or 0,
-        count(facts.get("free")) or 0,
-        tuple(holders),
-    )
 
 
 def job_started(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:

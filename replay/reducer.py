@@ -108,7 +108,7 @@ def _lose(
             return
     state.lost_events += last - first + 1
     if len(state.gaps) < GAPS_KEPT:
-        state.gaps.append(Gap(stream, first, last, since, now, cause))
+        state.gaps.append(Gap(stream, first, last, min(since, now), now, cause))
 
 
 _Handlers = dict[str, Callable[[State, Any, int, RunInfo], None]]

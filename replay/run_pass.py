@@ -70,7 +70,6 @@ class RunPass:
         self._stages: dict[str, list[float]] = {}
         self._stage_names: dict[str, list[str]] = {}
         self._timeline_faults = 0
-        self._timelines = 0
         self._rule_faults = 0
         self._leases_of_attempts: dict[str, int] = {}
         self._started_attempts: set[str] = set()
@@ -307,7 +306,6 @@ class RunPass:
             or times != sorted(times)
         ):
             self._timeline_faults += 1
-        self._timelines += whole
 
 
 def _without_selected(stages: Sequence[str]) -> tuple[str, ...]:

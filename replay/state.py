@@ -125,22 +125,6 @@ class Aggregate(msgspec.Struct, omit_defaults=True):
     aliases: tuple[str, ...] = ()
 
 
-class Holder(msgspec.Struct, omit_defaults=True):
-    group: str
-    leases: int
-    oldest_age: float | None = None
-
-
-class Shortage(msgspec.Struct, omit_defaults=True):
-    """A scheduler resource that a blocked head needs and does not get."""
-
-    resource: str
-    needed: int
-    limit: int
-    free: int
-    holders: tuple[Holder, ...] = ()
-
-
 class Block(msgspec.Struct, omit_defaults=True):
     """Why the task queue admits nothing, from entering that state until the next admission."""
 
@@ -151,7 +135,6 @@ class Block(msgspec.Struct, omit_defaults=True):
     queued_count: int = 0
     reasons: dict[str, int] = {}
     groups: dict[str, str] = {}
-    shortages: tuple[Shortage, ...] = ()
     available_after: float | None = None
 
 

@@ -97,7 +97,7 @@ def write(
     """Everything is refused before anything is written. Returns the files."""
     from replay.export.charts import PICTURES
     from replay.export.lines import write_lines
-    from replay.export.markdown import render_markdown
+    from replay.export.markdown import render_report
     from replay.export.output import new_file, new_folder, refuse_existing
     from replay.export.svg import document
     from replay.export.tables import write_csv, write_parquet
@@ -136,7 +136,7 @@ def write(
                         write_lines(reader, file)
                     else:
                         pictures = {name: one.name for one, name in files.items()}
-                        file.write(render_markdown(reader, asked, pictures).encode())
+                        file.write(render_report(reader, asked, pictures).encode())
                 finally:
                     reader.close()
     return list(files)

@@ -42,7 +42,7 @@ COMMANDS = {
     "compare": ("console.cli.compare", "Compare two runs or benchmark artifacts."),
     "bench": (
         "console.cli.bench",
-        "Benchmarks: scenarios that replay like recordings, and Data Designer beside us.",
+        "Benchmarks: scenarios that replay like recordings, to compare policies with.",
     ),
     "verify": ("console.cli.verify", "Check a recording: leases, order, limits, gaps, secrets."),
     "runs": ("console.cli.runs", "List the runs of this user."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from console.paint import Row, Runs, width_of
 from console.text import clock, duration, words
@@ -12,32 +11,7 @@ from console.widgets.blame_bar import parts
 from console.widgets.drawn import Drawn
 from console.widgets.panel import title
 from replay.frame import Frame, LeaseBar, Share
-
-
-@dataclass(frozen=True, slots=True)
-class Waits:
-    """Seconds of a task from dependency-ready to now or its release; None where unknown."""
-
-    queued: float | None
-    admission: float | None
-    request_wait: float
-    provider: float
-    own: float
-
-
-def waits(bar: LeaseBar, at: float) -> Waits:
-    """Everything inside the lease that is neither a wait nor at the provider is own time."""
-    end = at if bar.end is None else bar.end
-    spent = {"waiting": 0.0, "in_provider": 0.0}
-    for segment in bar.segments:
-        if segment.kind in spent:
-            spent[segment.kind] += (at if segment.end is None else segment.end) - segment.start
-    queued = None
-    if bar.enqueued_at is not None and bar.selected_at is not None:
-        queued = bar.selected_at - bar.enqueued_at
-    admission = None if bar.selected_at is None else bar.start - bar.selected_at
-    own = max(0.0, end - bar.start - spent["waiting"] - spent["in_provider"])
-    return Waits(queued, admission, spent["waiting"], spent["in_provider"], own)
+from replay.framing import bar_waits
 
 
 class LeaseDetail(Drawn):
@@ -75,13 +49,13 @@ class LeaseDetail(Drawn):
         if bar.error:
             row.put(" · ", "faint").put(bar.error, "vermillion")
         rows.append(row.runs())
-        found = waits(bar, frame.at)
+        waits = bar_waits(bar, frame.at)
         named = (
-            ("queued", found.queued, "dim"),
-            ("admission", found.admission, "purple"),
-            ("waiting", found.request_wait, "orange"),
-            ("provider", found.provider, "sky"),
-            ("own", found.own, "green"),
+            ("queued", waits.ready_queue_wait, "dim"),
+            ("admission", waits.task_admission_wait, "purple"),
+            ("waiting", waits.request_wait, "orange"),
+            ("provider", waits.provider_time, "sky"),
+            ("own", waits.own_time, "green"),
         )
         row = Row().put(" ")
         for index, (name, seconds, style) in enumerate(named):

@@ -6,7 +6,6 @@ Needs nothing but the standard library, so that it also runs where only the othe
 from __future__ import annotations
 
 import gc
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,39 +46,16 @@ class StepTimes:
     p95: float
 
 
-def cpu_per_task(parts: AdmissionParts, tasks: Sequence[Any], most: int) -> float:
-    """Seconds of CPU to enqueue a task, admit and release it; `most` of them are admitted.
+def time_steps(parts: AdmissionParts, tasks: Sequence[Any]) -> StepTimes:
+    """Enqueue every task, admit and release it, with a clock at every step.
 
     As a scheduler does: whatever may run is leased until nothing is eligible; then the oldest
     lease is released and the queue is asked again. Where capacity is plentiful, everything is
-    leased before the first release.
+    leased before the first release. The clock itself costs a little.
     """
     gc.collect()
-    before = time.process_time()
-    _enqueue(parts, tasks)
-    enqueueing = (time.process_time() - before) / len(tasks)
-    select, acquire, commit, release = parts.select, parts.acquire, parts.commit, parts.release
-    running: deque[Any] = deque()
-    admitted = 0
-    before = time.process_time()
-    while True:
-        while admitted < most and (selection := select()) is not None:
-            lease = acquire(selection)
-            if not parts.is_lease(lease) or commit(selection) is None:
-                raise RuntimeError("a selected task was not admitted")
-            running.append(lease)
-            admitted += 1
-        if not running:
-            break
-        release(running.popleft())
-    return enqueueing + (time.process_time() - before) / admitted
-
-
-def time_steps(parts: AdmissionParts, tasks: Sequence[Any]) -> StepTimes:
-    """The same work with a clock at every step, which itself costs a little."""
-    gc.collect()
     began = perf_counter()
-    _enqueue(parts, tasks)
+    enqueue_all(parts, tasks)
     enqueueing = (perf_counter() - began) / len(tasks)
     spent = dict.fromkeys(STEPS[1:], 0.0)
     running: deque[Any] = deque()
@@ -121,7 +97,8 @@ def time_steps(parts: AdmissionParts, tasks: Sequence[Any]) -> StepTimes:
     return StepTimes(admitted, steps, _quantile(cycles, 0.5), _quantile(cycles, 0.95))
 
 
-def _enqueue(parts: AdmissionParts, tasks: Sequence[Any]) -> None:
+def enqueue_all(parts: AdmissionParts, tasks: Sequence[Any]) -> None:
+    """In batches of `BATCH`."""
     for start in range(0, len(tasks), BATCH):
         parts.enqueue(tasks[start : start + BATCH])
 

@@ -25,14 +25,6 @@ class RequestQueueSelection(NamedTuple):
     sequence_version: int
 
 
-class RequestQueueView(NamedTuple):
-    """Facts at one instant: waiters in total, by resource and by group that has any."""
-
-    waiting_total: int
-    waiting_by_resource: dict[RequestResourceKey, int]
-    waiting_by_group: dict[Hashable, int]
-
-
 class _Group:
     """A flow over all lanes; `start` is the virtual time at which its next waiter starts."""
 
@@ -131,11 +123,6 @@ class RequestFairQueue:
     def resources(self) -> list[RequestResourceKey]:
         """Those that have waiters."""
         return [resource for resource, lane in self._lanes.items() if lane.waiting]
-
-    def view(self) -> RequestQueueView:
-        by_resource = {key: lane.waiting for key, lane in self._lanes.items() if lane.waiting}
-        by_group = {key: group.waiting for key, group in self._groups.items() if group.waiting}
-        return RequestQueueView(self._waiting, by_resource, by_group)
 
     def enqueue(self, waiter: RequestWaiter) -> bool:
         """False where a waiter of that id is in the queue already. Ids must grow with age."""

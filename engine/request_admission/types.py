@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from engine.events import RuntimeCorrelation
 from engine.identity import PressureSnapshot, RequestResourceKey
@@ -119,17 +119,3 @@ class RequestWaiter:
     enqueued_at: float
     deadline: float | None
     handle: asyncio.Future[RequestAdmissionDecision]
-
-
-class RequestAdmissionController(Protocol):
-    """May this concrete call go to this provider, model and domain now?"""
-
-    def try_acquire(self, item: RequestAdmissionItem) -> RequestAdmissionDecision: ...
-
-    async def acquire_async(self, item: RequestAdmissionItem) -> RequestAdmissionLease: ...
-
-    def acquire_sync(self, item: RequestAdmissionItem) -> RequestAdmissionLease: ...
-
-    def release(
-        self, lease: RequestAdmissionLease, outcome: RequestReleaseOutcome
-    ) -> ReleaseResult: ...

@@ -1,21 +1,19 @@
-"""A report of a run as Markdown, with pictures beside it."""
+"""A report of a run as Markdown: that of `why`, with pictures and tables beside it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from replay.diagnosis.report import build_report
+from replay.diagnosis.report import build_report, render_markdown
+from replay.diagnosis.report_markdown import table
 from replay.diagnosis.verdicts import duration_text
-from replay.diagnosis.why import BlameLine, WhyReport
+from replay.diagnosis.why import RunFacts
 from replay.recording.query import RecordingQuery
 from replay.recording.reader import RecordingReader
-from replay.sources.text import clean_text
+from replay.sources.text import clean_lines
 
-LINES_SHOWN = 12
-STALLS_SHOWN = 20
-LEAST_SHOWN = 0.0005
+VERDICTS_SHOWN = 20
 
 _COLUMNS = """
     SELECT task_column, count(*), count(*) FILTER (result = 'completed'),
@@ -32,63 +30,32 @@ _CEILINGS = """
 """
 
 
-def render_markdown(
-    reader: RecordingReader, asked: RecordingQuery, pictures: Mapping[str, str]
+def render_report(
+    reader: RecordingReader, query: RecordingQuery, pictures: Mapping[str, str]
 ) -> str:
     """`pictures`: name (as in `replay.export.charts`) -> path of its file, relative to this one."""
     report = build_report(reader)
-    parts = [f"# {_text(report.run.name)}", _facts(report), f"**{_text(report.answer)}**"]
-    parts += _picture(pictures, "blame", "Where the request slots in demand went")
-    parts += ["## Blame", "Of the request slots in demand:", _blame(report.run_blame)]
-    parts += ["Of the life of every cell, from ready to done:", _blame(report.cell_blame)]
-    parts += ["## Stalls", *_stalls(report)]
-    parts += ["## Ceilings", *_picture(pictures, "ceilings", "Limit, in flight and waiting")]
-    parts.append(
-        _table(
-            (
-                "resource",
-                "limit at the end",
-                "lowest",
-                "maximum",
-                "most in flight",
-                "most waiting",
-                "cooling",
-                "completed",
-                "429",
-            ),
-            (
-                (row[0], *map(_number, row[1:6]), _seconds(row[6]), *map(_number, row[7:]))
-                for row in asked.run(_CEILINGS)[1]
-            ),
-        )
-    )
-    parts += ["## Queue", *_picture(pictures, "queue", "Queue depth by group")]
-    parts += ["## Columns"]
-    parts.append(
-        _table(
-            (
-                "column",
-                "tasks",
-                "completed",
-                "retries",
-                "ready to done p50",
-                "p95",
-                "request wait p95",
-                "provider time p50",
-            ),
-            (
-                (row[0], *map(_number, row[1:4]), *map(_seconds, row[4:]))
-                for row in asked.run(_COLUMNS)[1]
-            ),
-        )
-    )
-    if report.lacks:
-        parts.append(f"This stream does not carry: {_text(', '.join(report.lacks))}.")
-    return "\n\n".join(parts) + "\n"
+    lines = [render_markdown(report, advice=True, verdicts_shown=VERDICTS_SHOWN)]
+    lines += ["## Shares over the run", ""]
+    lines += _picture(pictures, "blame", "Where the request slots in demand went")
+    lines += ["## Ceilings", "", *_picture(pictures, "ceilings", "Limit, in flight and waiting")]
+    head = "resource,limit at the end,lowest,maximum,most in flight,most waiting,cooling"
+    rows: list[Sequence[str]] = [
+        (row[0], *map(_number, row[1:6]), _seconds(row[6]), *map(_number, row[7:]))
+        for row in query.run(_CEILINGS)[1]
+    ]
+    lines += [*table([*head.split(","), "completed", "429"], rows, "<" + ">" * 8), ""]
+    lines += ["## Queue", "", *_picture(pictures, "queue", "Queue depth by group")]
+    head = "column,tasks,completed,retries,ready to done p50,p95,request wait p95,provider time p50"
+    rows = [
+        (row[0], *map(_number, row[1:4]), *map(_seconds, row[4:])) for row in query.run(_COLUMNS)[1]
+    ]
+    lines += ["## Columns", "", *table(head.split(","), rows, "<" + ">" * 7), ""]
+    lines += ["## Run", "", *table(("", ""), _run_facts(report.run))]
+    return clean_lines("\n".join(lines) + "\n")
 
 
-def _facts(report: WhyReport) -> str:
-    run = report.run
+def _run_facts(run: RunFacts) -> list[tuple[str, str]]:
     end = "its producer is gone without an end" if run.producer_lost else run.outcome
     facts = [
         ("run", f"{run.run_id} ({run.producer} {run.producer_version})".replace(" )", ")")),
@@ -101,48 +68,11 @@ def _facts(report: WhyReport) -> str:
         facts.append(("events lost", f"{run.lost_events:,}"))
     if run.broken_lines:
         facts.append(("lines that could not be read", f"{run.broken_lines:,}"))
-    return _table(("", ""), facts)
-
-
-def _blame(lines: Sequence[BlameLine]) -> str:
-    shown = [line for line in lines[:LINES_SHOWN] if line.fraction >= LEAST_SHOWN]
-    return _table(
-        ("share", "", "of", "what can be changed"),
-        (
-            (f"{100 * line.fraction:.1f} %", line.phrase, line.resource or "", line.advice)
-            for line in shown
-        ),
-    )
-
-
-def _stalls(report: WhyReport) -> list[str]:
-    if not report.verdicts:
-        return ["None was found."]
-    shown = report.verdicts[:STALLS_SHOWN]
-    rows = (
-        (
-            one.tier,
-            f"{one.start:.1f} s",
-            duration_text(one.seconds),
-            one.sentence,
-            ", ".join(map(str, one.evidence[:8])) + (", …" if len(one.evidence) > 8 else ""),
-        )
-        for one in shown
-    )
-    parts = [_table(("tier", "from", "for", "", "evidence (ordinals)"), rows)]
-    if len(report.verdicts) > len(shown):
-        parts.append(f"And {len(report.verdicts) - len(shown):,} more.")
-    return parts
+    return facts
 
 
 def _picture(pictures: Mapping[str, str], name: str, words: str) -> list[str]:
-    return [f"![{words}](<{pictures[name]}>)"] if name in pictures else []
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    lines += [f"| {' | '.join(_text(cell) for cell in row)} |" for row in rows]
-    return "\n".join(lines)
+    return [f"![{words}](<{pictures[name]}>)", ""] if name in pictures else []
 
 
 def _number(value: Any) -> str:
@@ -151,8 +81,3 @@ def _number(value: Any) -> str:
 
 def _seconds(value: Any) -> str:
     return "–" if value is None else duration_text(value)
-
-
-def _text(words: str) -> str:
-    """Nothing of it is markup."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", clean_text(words or ""))

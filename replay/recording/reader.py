@@ -306,9 +306,6 @@ class RecordingReader:
         rows = self._rows(f"SELECT {column_list('broken_lines')} FROM broken_lines")
         return [BrokenLine(*row) for row in rows]
 
-    def counts_by_kind(self) -> dict[str, int]:
-        return dict(self._rows("SELECT kind, count(*) FROM events GROUP BY kind ORDER BY kind"))
-
     def keyframe_bounds(self) -> tuple[int, int]:
         """Ordinals of the first and the last keyframe; 0 where there is none."""
         rows = [

@@ -57,15 +57,6 @@ class VerifyReport(msgspec.Struct, frozen=True):
     lacks: tuple[str, ...]
     """What the producer's stream does not carry."""
 
-    @property
-    def findings(self) -> tuple[tuple[str, Found], ...]:
-        return tuple(
-            (check.rule, found)
-            for check in self.checks
-            for found in check.found
-            if found.severity == "finding"
-        )
-
 
 def results(book: RuleBook) -> tuple[CheckResult, ...]:
     return tuple(

@@ -36,8 +36,6 @@ ORDER: dict[str, frozenset[str]] = {
 }
 """Kind -> phases a task may be in before it, in headgate's own streams."""
 
-WAITS_FOR_RESOURCES = ("ready_enqueued", "selected", "admission_denied", "task_lease_acquired")
-
 
 class TaskChecks:
     def __init__(self, book: RuleBook, run: RunInfo) -> None:
@@ -50,7 +48,6 @@ class TaskChecks:
         self._executions = IssuedIds("e")
         self._told: tuple[object, ...] | None = None
         self._checkpointed: set[int] = set()
-        self._job_limits: dict[str, int] = {}
         self.checks: dict[str, Check] = {
             **dict.fromkeys(ORDER, self._in_order),
             "ready_enqueued": self._enqueued,

@@ -197,11 +197,3 @@ class Verifier:
             book.leave_out(
                 "fairness", "no two groups could be shown to be backlogged and eligible together"
             )
-
-
-def verify_events(run: RunInfo, events: Sequence[Event]) -> Verifier:
-    """All events of a run that is over."""
-    verifier = Verifier(run)
-    verifier.apply(events, 1)
-    verifier.finish()
-    return verifier

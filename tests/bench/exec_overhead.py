@@ -1,6 +1,6 @@
 """What `headgate exec` costs a real Data Designer run, beside the package's own event file.
 
-    make bench-peer
+    make bench-exec
 
 Runs are paired and interleaved: each round has one of every kind, in turning order. Compared are,
 within a round, the processor time of their process during generation (providers that answer at

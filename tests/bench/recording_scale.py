@@ -9,7 +9,6 @@ opens it. Times are of CPU where nothing else is said. Exit code 1 where a budge
 from __future__ import annotations
 
 import argparse
-import asyncio
 import random
 import resource
 import shutil
@@ -25,19 +24,15 @@ from typing import Any
 import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from engine.clock import LoopClock
-from engine.events import Event, EventStream, RequestEvent, RunInfo, SchedulerEvent
-from engine.run import RunControl, execute_run
-from engine.run_plan import plan_run
-from engine.virtual_time import run_virtual
+from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from engine.workflow.demo import demo_workflow
-from engine.workflow.load import LoadedWorkflow
 from replay.diagnosis.report import build_report
 from replay.frame import Want
 from replay.recording.ingest import Ingest
 from replay.recording.query import RecordingQuery
 from replay.session import Session
 from replay.sources.base import Batch, Liveness
+from tests.engine_run import run_engine
 
 SEEKS = 200
 FIRST_FRAME_SECONDS = 2.0
@@ -46,29 +41,6 @@ BYTES_PER_EVENT = 150
 MEMORY_MB = 600
 WANT = Want(samples=60, span=60.0, bars=40, events=40)
 ONCE = frozenset({"scheduler_job_started", "scheduler_job_completed"})
-
-
-class Collected:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def write_events(self, events: Sequence[Event]) -> None:
-        self.events.extend(events)
-
-
-def one_run() -> tuple[RunInfo, list[Event]]:
-    async def main() -> tuple[RunInfo, list[Event]]:
-        loop = asyncio.get_running_loop()
-        clock = LoopClock(loop, wall_start=0.0)
-        plan = plan_run(LoadedWorkflow(demo_workflow(), None, {}), inline_functions=True)
-        sink = Collected()
-        stream = EventStream(clock, "run", [sink], loop.call_soon)
-        info = plan.describe("run", clock.wall(), clock.monotonic())
-        await execute_run(plan, stream, clock, control=RunControl(), inline=True)
-        stream.flush()
-        return info, sink.events
-
-    return run_virtual(main())
 
 
 class Repeated:
@@ -156,7 +128,8 @@ class Repeated:
 
 
 def build(path: Path, total: int) -> None:
-    run, events = one_run()
+    ran = run_engine(demo_workflow())
+    run, events = ran.run, ran.events
     ingest = Ingest(Repeated(run, events, total), path)
     began = time.process_time()
     told = 0

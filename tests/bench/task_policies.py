@@ -16,22 +16,20 @@ Names of scenarios as arguments choose some.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from engine.benchmark.catalogue import SCENARIOS
 from engine.benchmark.scenario import model, sampled, scripted, text, workflow
-from engine.clock import LoopClock
-from engine.events import Event, EventStream, RequestEvent
-from engine.run import RunControl, execute_run
-from engine.run_plan import plan_run
+from engine.events import Event, RequestEvent
 from engine.scheduling.bounded_borrow import BoundedBorrowTaskAdmissionPolicyConfig
 from engine.scheduling.config import TaskAdmissionConfig
-from engine.virtual_time import run_virtual
 from engine.workflow.load import LoadedWorkflow
+from tests.engine_run import run_engine
 
 STRICT = TaskAdmissionConfig(shares="strict_fair", provider_aware=False)
 POLICIES = {
@@ -45,14 +43,6 @@ POLICIES = {
     "strict-fair + aware": dataclasses.replace(STRICT, provider_aware=True),
     "borrow + aware": dataclasses.replace(STRICT, shares="bounded_borrow", provider_aware=True),
 }
-
-
-class Collected:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def write_events(self, events: Sequence[Event]) -> None:
-        self.events.extend(events)
 
 
 def few_slots(records: int, seed: int, alpha: dict[str, Any], caps: int = 16) -> LoadedWorkflow:
@@ -120,19 +110,9 @@ BUILDERS = {
 
 def run(loaded: LoadedWorkflow, config: TaskAdmissionConfig) -> tuple[list[Event], float, int]:
     """Its events, how long it took, and its task slots."""
-
-    async def main() -> tuple[list[Event], float, int]:
-        loop = asyncio.get_running_loop()
-        clock = LoopClock(loop, 0.0)
-        plan = plan_run(loaded, inline_functions=True, task_admission=config)
-        sink = Collected()
-        stream = EventStream(clock, "bench", [sink], loop.call_soon)
-        result = await execute_run(plan, stream, clock, control=RunControl(), inline=True)
-        stream.flush()
-        assert (result.outcome, result.rows_dropped) == ("success", 0), result
-        return sink.events, loop.time(), loaded.workflow.run.max_in_flight_tasks
-
-    return run_virtual(main())
+    ran = run_engine(loaded, task_admission=config)
+    assert (ran.result.outcome, ran.result.rows_dropped) == ("success", 0), ran.result
+    return ran.events, ran.seconds, loaded.workflow.run.max_in_flight_tasks
 
 
 def measure(loaded: LoadedWorkflow, config: TaskAdmissionConfig) -> dict[str, float | None]:

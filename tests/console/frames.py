@@ -152,6 +152,7 @@ def _bar(
         ready_at=start - 1.2,
         enqueued_at=start - 1.1,
         selected_at=start - 0.012,
+        spawned_at=start,
         row=number * 3 % 250,
     )
 

@@ -14,9 +14,8 @@ from console.widgets.blame_bar import BlameBar, parts
 from console.widgets.chart import ceiling_chart, nice_step, resample, sparkline, stacked_chart
 from console.widgets.group_table import GroupTable
 from console.widgets.lanes import LaneBook
-from console.widgets.lease_detail import waits
 from replay.diagnosis.verdicts import phrase
-from replay.frame import LeaseBar, Segment, Share
+from replay.frame import LeaseBar, Share
 from tests.console.frames import FRAMES, paused, replaying
 
 
@@ -129,25 +128,6 @@ def test_a_lease_keeps_its_lane_when_those_above_are_gone() -> None:
     book.lay_out([bar("1", 0, 5), bar("2", 1, None)], "column", 0.5, 5.0, ["a"])
     lanes = book.lay_out([bar("2", 1, None), bar("3", 6, None)], "column", 0.5, 7.0, ["a"])
     assert [[b.lease_id for b in lane.bars] for lane in lanes] == [["3"], ["2"]]
-
-
-def test_waits_add_up_to_the_lease() -> None:
-    lease = replace(
-        bar("1", 10.0, 20.0),
-        segments=(
-            Segment("waiting", 11.0, 14.0, None, "a1", "r"),
-            Segment("in_provider", 14.0, 18.5, "success", "a1", "r"),
-        ),
-        enqueued_at=8.0,
-        selected_at=9.5,
-    )
-    found = waits(lease, 30.0)
-    assert (found.queued, found.admission) == (1.5, 0.5)
-    assert found.request_wait + found.provider + found.own == 10.0
-    unknown = waits(bar("2", 0.0, None), 4.0)
-    assert unknown.queued is None
-    assert unknown.admission is None
-    assert unknown.own == 4.0
 
 
 def test_modes() -> None:

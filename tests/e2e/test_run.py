@@ -19,6 +19,7 @@ import pytest
 
 from tests.e2e.program import HEADGATE, environment, headgate
 from tests.fixtures.data_designer_format import generate
+from tests.scripted_server import COMMAND
 
 SCRIPTS = """
 alpha: {seed: 1, latency: {mean: 0.03, spread: 0.01}}
@@ -58,7 +59,7 @@ def provider_urls(tmp_path: Path) -> Iterator[dict[str, str]]:
     script = tmp_path / "providers.yaml"
     script.write_text(SCRIPTS)
     server = subprocess.Popen(
-        [sys.executable, "-P", "-m", "engine.models.scripted_server", str(script), "--for", "120"],
+        [*COMMAND, str(script), "--for", "120"],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -30,7 +30,7 @@ from engine.workflow.model import (
     Workflow,
 )
 from replay.fold import Fold
-from tests.engine.test_run import Ran, run
+from tests.engine_run import Ran, run_engine
 
 
 def workflow(records: int = 12, **settings: Any) -> Workflow:
@@ -114,16 +114,16 @@ def test_the_schema_rejects_what_is_no_capacity_value(
     where: tuple[str, ...], value: object
 ) -> None:
     plain = planned(workflow()).capacity.as_dict()
-    assert AsyncCapacityPlan.from_dict(plain).as_dict() == plain
+    assert msgspec.convert(plain, AsyncCapacityPlan).as_dict() == plain
     with pytest.raises(msgspec.ValidationError):
-        AsyncCapacityPlan.from_dict(spoil(plain, where, value))
+        msgspec.convert(spoil(plain, where, value), AsyncCapacityPlan)
 
 
 def test_a_field_cannot_be_left_out() -> None:
     plain = planned(workflow()).capacity.as_dict()
     del plain["configured"]["transport_pool_limits"]
     with pytest.raises(msgspec.ValidationError, match="transport_pool_limits"):
-        AsyncCapacityPlan.from_dict(plain)
+        msgspec.convert(plain, AsyncCapacityPlan)
 
 
 def test_the_run_config_goes_before_the_default() -> None:
@@ -164,7 +164,7 @@ def ended(ran: Ran) -> AsyncCapacityPlan:
     """As a reader of the events gets it."""
     fold = Fold(ran.run)
     fold.apply(ran.events, 1)
-    return AsyncCapacityPlan.from_dict(ran.run.capacity_plan | fold.state.capacity)
+    return msgspec.convert(ran.run.capacity_plan | fold.state.capacity, AsyncCapacityPlan)
 
 
 def test_before_the_end_what_is_observed_says_that_it_is_not_known() -> None:
@@ -176,7 +176,7 @@ def test_before_the_end_what_is_observed_says_that_it_is_not_known() -> None:
 
 
 def test_the_end_of_a_run_tells_what_was_observed() -> None:
-    ran = run(workflow(buffer_size=5, max_concurrent_row_groups=2))
+    ran = run_engine(workflow(buffer_size=5, max_concurrent_row_groups=2))
     assert ran.result.rows_dropped == 0
     plan = ended(ran)
     assert ran.result.capacity == plan.observed_part()

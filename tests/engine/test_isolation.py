@@ -7,7 +7,7 @@ import pytest
 from engine.events import RequestEvent
 from engine.models.script import Latency, RateLimitWindow
 from engine.workflow.model import LlmTextColumn, Model, RunSettings, ScriptedProvider, Workflow
-from tests.engine.test_run import Ran, run
+from tests.engine_run import Ran, run_engine
 
 STORM = (5.0, 15.0)
 
@@ -52,7 +52,7 @@ def answers_of_the_healthy_one(ran: Ran) -> int:
 
 @pytest.mark.parametrize("retry_after", [None, 3.0])
 def test_a_healthy_provider_keeps_its_rate_and_no_row_is_dropped(retry_after: float | None) -> None:
-    stormy, calm = run(workflow(retry_after, True)), run(workflow(retry_after, False))
+    stormy, calm = run_engine(workflow(retry_after, True)), run_engine(workflow(retry_after, False))
     assert stormy.kinds["request_rate_limited"] > 0
     assert calm.kinds["request_rate_limited"] == 0
     undisturbed = answers_of_the_healthy_one(calm)

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from engine.clock import LoopClock
-from engine.events import Event, EventStream, RunInfo, SchedulerEvent
+from engine.events import SchedulerEvent
 from engine.models.script import Latency, RateLimitWindow
-from engine.run import RunControl, execute_run
-from engine.run_plan import plan_run
 from engine.scheduling.plan import RunResult
-from engine.virtual_time import VirtualTimeLoop, run_virtual
 from engine.workflow.demo import demo_workflow
-from engine.workflow.load import LoadedWorkflow
 from engine.workflow.model import (
     LlmTextColumn,
     Model,
@@ -32,57 +22,8 @@ from engine.workflow.model import (
 )
 from replay.fold import Fold
 from replay.keyframe import to_keyframe
-from replay.verify.verifier import verify_events
-
-
-class Collected:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def write_events(self, events: Sequence[Event]) -> None:
-        self.events.extend(events)
-
-
-@dataclass
-class Ran:
-    result: RunResult
-    run: RunInfo
-    events: list[Event]
-    seconds: float
-
-    @property
-    def kinds(self) -> Counter[str]:
-        return Counter(event.event_kind for event in self.events)
-
-
-def run(
-    workflow: Workflow,
-    dataset: Path | None = None,
-    shuffle: int | None = None,
-    keyframe_seconds: float = 1.0,
-) -> Ran:
-    async def main() -> Ran:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualTimeLoop)
-        clock = LoopClock(loop, wall_start=0.0)
-        plan = plan_run(LoadedWorkflow(workflow, None, {}), inline_functions=True)
-        sink = Collected()
-        stream = EventStream(clock, "run", [sink], loop.call_soon)
-        info = plan.describe("run", clock.wall(), clock.monotonic())
-        result = await execute_run(
-            plan,
-            stream,
-            clock,
-            dataset=dataset,
-            control=RunControl(),
-            inline=True,
-            keyframe_seconds=keyframe_seconds,
-        )
-        stream.flush()
-        assert not stream.failures_by_sink
-        return Ran(result, info, sink.events, loop.time())
-
-    return run_virtual(main(), shuffle=None if shuffle is None else random.Random(shuffle))
+from tests.engine_run import Ran, run_engine
+from tests.verified import verify_events
 
 
 def day_of_storms(records: int) -> Workflow:
@@ -117,7 +58,7 @@ def day_of_storms(records: int) -> Workflow:
 
 
 def test_the_demo_makes_every_row_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    ran = run(demo_workflow(records=60), dataset=tmp_path / "dataset")
+    ran = run_engine(demo_workflow(records=60), dataset=tmp_path / "dataset")
     assert ran.result == RunResult("success", 60, 0)
     rows = pq.read_table(tmp_path / "dataset").to_pylist()
     assert len(rows) == 60
@@ -152,7 +93,7 @@ def test_the_storm_costs_its_own_provider_and_not_the_other() -> None:
             for e in ran.events
         )
 
-    stormy, undisturbed = run(demo_workflow(records=120)), run(calm)
+    stormy, undisturbed = run_engine(demo_workflow(records=120)), run_engine(calm)
     assert stormy.kinds["request_rate_limited"] > 0
     assert undisturbed.kinds["request_rate_limited"] == 0
     assert alpha_calls_by(stormy, 9.0) >= 0.95 * alpha_calls_by(undisturbed, 9.0)
@@ -160,14 +101,14 @@ def test_the_storm_costs_its_own_provider_and_not_the_other() -> None:
 
 @pytest.mark.parametrize("shuffle", [None, 3])
 def test_one_seed_gives_one_stream(shuffle: int | None) -> None:
-    first = run(demo_workflow(records=40), shuffle=shuffle)
-    again = run(demo_workflow(records=40), shuffle=shuffle)
+    first = run_engine(demo_workflow(records=40), shuffle=shuffle)
+    again = run_engine(demo_workflow(records=40), shuffle=shuffle)
     assert first.events == again.events
-    assert run(demo_workflow(records=40, seed=8), shuffle=shuffle).events != first.events
+    assert run_engine(demo_workflow(records=40, seed=8), shuffle=shuffle).events != first.events
 
 
 def test_ten_thousand_calls_over_a_day_with_storms() -> None:
-    ran = run(day_of_storms(records=5000), keyframe_seconds=60)
+    ran = run_engine(day_of_storms(records=5000), keyframe_seconds=60)
     assert ran.result == RunResult("success", 5000, 0)
     assert ran.seconds > 50_000
     completed = ran.kinds["model_request_completed"]
@@ -178,7 +119,7 @@ def test_ten_thousand_calls_over_a_day_with_storms() -> None:
 
 
 def test_folding_gives_the_engines_own_state_at_every_keyframe() -> None:
-    ran = run(demo_workflow(records=60))
+    ran = run_engine(demo_workflow(records=60))
     fold = Fold(ran.run)
     seen: list[str] = []
     for ordinal, event in enumerate(ran.events, 1):

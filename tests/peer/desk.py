@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.models.scripted_server import Served
 from tests.e2e.program import HEADGATE
+from tests.scripted_server import COMMAND, Served
 
 SCRIPT = Path(__file__).with_name("support_desk.py")
 RECORDS = 60
@@ -166,9 +165,9 @@ def open_desk(folder: Path, seconds: float, records: int = RECORDS) -> Iterator[
     desk = Desk(folder, {}, seconds, records)
     script = folder / "providers.yaml"
     script.write_text(json.dumps({"alpha": desk._script(1), "beta": desk._script(2)}))
-    module, log = "engine.models.scripted_server", folder / "served.jsonl"
+    log = folder / "served.jsonl"
     server = subprocess.Popen(
-        [sys.executable, "-P", "-m", module, script, "--for", "300", "--log", log],
+        [*COMMAND, script, "--for", "300", "--log", log],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -17,9 +17,8 @@ from replay.rows import AttemptRow, LeaseRow
 from replay.state import State
 from tests.replay.diagnosis.simulated import simulate
 from tests.replay.diagnosis.test_random_runs import random_workflow
+from tests.replay.random_engine import Play
 from tests.replay.stretches import bin_by_bin
-
-Play = Callable[..., tuple[RunInfo, list[Event]]]
 
 
 def joined(*parts: FoldOutput) -> FoldOutput:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from engine.clock import LoopClock
-from engine.events import Event, EventStream, RunInfo
-from engine.run import RunControl, execute_run
-from engine.run_plan import plan_run
-from engine.virtual_time import run_virtual
+from engine.events import Event, RunInfo
 from engine.workflow.demo import demo_workflow
-from engine.workflow.load import LoadedWorkflow
 from replay.diagnosis.report import build_report
 from replay.frame import Frame, Want
 from replay.recording.recorder import finish_import
 from replay.rows import BlameRow
 from replay.session import Session
+from tests.engine_run import run_engine
 from tests.replay.producer import Producer
+from tests.replay.random_engine import Play
 from tests.replay.stretches import bin_by_bin
 
-Play = Callable[..., tuple[RunInfo, list[Event]]]
 WANTS = (
     Want(samples=12, span=3.0, bars=60, events=5),
     Want(samples=60, span=60.0, bars=200, events=0),
@@ -34,28 +28,8 @@ WANTS = (
 
 def demo_run() -> tuple[RunInfo, list[Event]]:
     """Of the engine itself: 429 storms, cooldowns, falling and rising ceilings."""
-
-    async def main() -> tuple[RunInfo, list[Event]]:
-        loop = asyncio.get_running_loop()
-        clock = LoopClock(loop, wall_start=0.0)
-        workflow = LoadedWorkflow(demo_workflow(records=40), None, {})
-        plan = plan_run(workflow, inline_functions=True)
-        sink = Collected()
-        stream = EventStream(clock, "run", [sink], loop.call_soon)
-        info = plan.describe("run", clock.wall(), clock.monotonic())
-        await execute_run(plan, stream, clock, control=RunControl(), inline=True)
-        stream.flush()
-        return info, sink.events
-
-    return run_virtual(main())
-
-
-class Collected:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def write_events(self, events: Sequence[Event]) -> None:
-        self.events.extend(events)
+    ran = run_engine(demo_workflow(records=40))
+    return ran.run, ran.events
 
 
 def settled(frame: Frame) -> Frame:

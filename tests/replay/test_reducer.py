@@ -1,236 +1,16 @@
-"""The fold agrees with the engine's own ledger, goes on after losses, and survives any payload."""
+"""What each event does to the state."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
 
-import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from engine.events import (
-    ALL_REQUEST_KINDS,
-    ALL_SCHEDULER_KINDS,
-    Event,
-    RequestEvent,
-    RequestResource,
-    RunInfo,
-    RuntimeCorrelation,
     SchedulerEvent,
 )
-from replay.fold import Fold
-from replay.reducer import begin, from_keyframe, reduce, to_keyframe
-from replay.state import State
-
-Play = Callable[..., tuple[RunInfo, list[Event]]]
-
-RUN = RunInfo("run-1", "test", resource_limits={"submission": 2})
-FOREIGN = RunInfo(
-    "run-1",
-    "test",
-    producer="data_designer",
-    request_sequence_semantics="per_producer",
-)
-ALPHA = RequestResource("alpha", "gen", "chat")
-
-
-class Story:
-    """Writes events by hand with running sequence numbers."""
-
-    def __init__(self, run: RunInfo = RUN) -> None:
-        self.run = run
-        self.state = begin(run)
-        self.ordinal = 0
-        self.now = 10.0
-        self.sequences = {"scheduler": 0, "request": 0}
-
-    def fold(self, event: Event) -> State:
-        self.ordinal += 1
-        reduce(self.state, event, self.ordinal, self.run)
-        return self.state
-
-    def task(
-        self,
-        kind: str,
-        task: str | None = "question/0",
-        lease: str | None = None,
-        execution: str | None = None,
-        reason: str | None = None,
-        snapshot: dict[str, Any] | None = None,
-        **diagnostics: Any,
-    ) -> State:
-        self.sequences["scheduler"] += 1
-        self.now += 0.25
-        column = task.partition("/")[0] if task else None
-        return self.fold(
-            SchedulerEvent(
-                kind,
-                self.now,
-                self.sequences["scheduler"],
-                RuntimeCorrelation("run-1", 0, column, "cell", None, None, execution),
-                task,
-                execution,
-                lease,
-                None,
-                reason,
-                snapshot,
-                diagnostics,
-            )
-        )
-
-    def request(
-        self,
-        kind: str,
-        attempt: str | None = "a1",
-        lease: str | None = None,
-        outcome: str | None = None,
-        pressure: dict[str, Any] | None = None,
-        **diagnostics: Any,
-    ) -> State:
-        self.sequences["request"] += 1
-        self.now += 0.25
-        return self.fold(
-            RequestEvent(
-                kind,
-                self.now,
-                self.sequences["request"],
-                RuntimeCorrelation("run-1", 0, "question", "cell", None, None, "e1"),
-                attempt,
-                lease,
-                ALPHA,
-                None,
-                outcome,
-                pressure,
-                diagnostics,
-            )
-        )
-
-    def queued(self) -> State:
-        self.task("dependency_ready", group="g", row=0, attempt=1)
-        return self.task(
-            "ready_enqueued", group="g", weight=2.0, resources={"submission": 1}, attempt=1
-        )
-
-    def running(self) -> State:
-        self.queued()
-        self.task("selected")
-        self.task("task_lease_acquired", lease="t1", resources={"submission": 1})
-        return self.task("worker_spawned", lease="t1", execution="e1")
-
-
-def fold_all(run: RunInfo, events: list[Event]) -> State:
-    state = begin(run)
-    for ordinal, event in enumerate(events, 1):
-        reduce(state, event, ordinal, run)
-    return state
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10_000), steps=st.none() | st.integers(1, 120))
-def test_fold_equals_the_engines_ledger_at_every_keyframe(
-    play: Play, seed: int, steps: int | None
-) -> None:
-    run, events = play(seed, steps=steps)
-    state = begin(run)
-    keyframes = 0
-    for ordinal, event in enumerate(events, 1):
-        reduce(state, event, ordinal, run)
-        if event.event_kind == "scheduler_health_snapshot":
-            assert isinstance(event, SchedulerEvent)
-            assert event.snapshot is not None
-            full = "tasks" in event.snapshot
-            assert to_keyframe(state, full) == event.snapshot
-            keyframes += 1
-    assert keyframes >= 1
-    assert (state.orphans, state.malformed, state.unknown_kinds) == (0, {}, {})
-    assert (state.lost_events, state.gaps) == (0, [])
-
-
-def test_a_finished_run_leaves_nothing_live(play: Play) -> None:
-    run, events = play(3, row_groups=3)
-    state = fold_all(run, events)
-    assert state.outcome == "success"
-    assert not state.tasks
-    assert not state.attempts
-    assert not state.leased
-    assert all(c.in_flight == c.waiters == 0 for c in state.ceilings.values())
-    assert state.progress.rows_done + state.progress.rows_dropped == run.records
-
-
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10_000))
-def test_a_fold_that_begins_at_a_keyframe_goes_on_like_the_whole(play: Play, seed: int) -> None:
-    run, events = play(seed)
-    whole = begin(run)
-    pieces: list[State] = []
-    for ordinal, event in enumerate(events, 1):
-        reduce(whole, event, ordinal, run)
-        for piece in pieces:
-            reduce(piece, event, ordinal, run)
-            assert to_keyframe(piece, True) == to_keyframe(whole, True)
-            assert piece.lost_events == 0
-        if isinstance(event, SchedulerEvent) and event.snapshot and "tasks" in event.snapshot:
-            pieces.append(from_keyframe(run, event, ordinal))
-            assert to_keyframe(pieces[-1], True) == event.snapshot
-
-
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10_000), at=st.integers(5, 60), lost=st.integers(1, 12))
-def test_the_next_full_keyframe_puts_a_fold_with_a_gap_right(
-    play: Play, seed: int, at: int, lost: int
-) -> None:
-    run, events = play(seed, row_groups=3)
-    kept = list(enumerate(events, 1))
-    del kept[at : at + lost]
-    state = begin(run)
-    corrected = False
-    for ordinal, event in kept:
-        reduce(state, event, ordinal, run)
-        if state.lost_events and isinstance(event, SchedulerEvent) and event.snapshot:
-            full = "tasks" in event.snapshot
-            corrected = corrected or full
-            assert not full or to_keyframe(state, full) == event.snapshot
-    assert corrected
-    assert state.lost_events == lost
-    assert not state.tasks
-
-
-@settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 10_000), at=st.integers(5, 60), lost=st.integers(1, 30))
-def test_behind_a_gap_calls_are_counted_as_if_there_were_none(
-    play: Play, seed: int, at: int, lost: int
-) -> None:
-    """From the next keyframe on, though it is one of counts alone."""
-    run, events = play(seed, row_groups=3)
-    whole, gapped = begin(run), begin(run)
-    counted = False
-    for ordinal, event in enumerate(events, 1):
-        reduce(whole, event, ordinal, run)
-        if at < ordinal <= at + lost:
-            continue
-        reduce(gapped, event, ordinal, run)
-        counted = counted or (
-            gapped.lost_events > 0 and isinstance(event, SchedulerEvent) and bool(event.snapshot)
-        )
-        if counted:
-            assert calls_of(gapped) == calls_of(whole)
-    assert counted
-
-
-def calls_of(state: State) -> dict[str, tuple[int, int]]:
-    return {name: (one.in_flight, one.waiters) for name, one in state.ceilings.items()}
-
-
-def test_a_state_survives_being_stored(play: Play) -> None:
-    run, events = play(5)
-    state = begin(run)
-    for ordinal, event in enumerate(events, 1):
-        reduce(state, event, ordinal, run)
-        stored = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=State)
-        assert stored == state
+from replay.reducer import to_keyframe
+from tests.replay.story import ALPHA, FOREIGN, RUN, Story, fold_all
 
 
 def test_the_journey_of_one_task() -> None:
@@ -300,12 +80,6 @@ def test_cancelling_a_queued_task_takes_it_out() -> None:
 def test_a_block_lasts_until_something_else_is_told() -> None:
     story = Story()
     story.queued()
-    facts = {
-        "needed": 1,
-        "limit": 2,
-        "free": 0,
-        "holders": [{"group": "other", "leases": 2, "oldest_age": 1.5}],
-    }
     state = story.task(
         "admission_blocked",
         task=None,
@@ -313,11 +87,10 @@ def test_a_block_lasts_until_something_else_is_told() -> None:
         queued_count=1,
         reasons={"no_capacity": 1},
         groups={"g": "no_capacity"},
-        resources={"submission": facts},
     )
     assert state.block is not None
     entered = state.block.since
-    assert state.block.shortages[0].holders[0].group == "other"
+    assert (state.block.queued_count, state.block.groups) == (1, {"g": "no_capacity"})
     state = story.task("admission_blocked", task=None, reasons={"group_cap": 1, "no_capacity": 1})
     assert state.block is not None
     assert (state.block.since, state.block.reason) == (entered, "no_capacity")
@@ -518,106 +291,7 @@ def test_an_unknown_kind_is_counted_and_changes_nothing_else() -> None:
     assert to_keyframe(after, True) == to_keyframe(before, True)
 
 
-ANYTHING = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**70), 2**70)
-    | st.floats(allow_nan=False)
-    | st.text(max_size=4)
-    | st.sampled_from(["g", "submission", "question/0", "a1", ALPHA.label]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["g", "submission", "limit", "needed", "holders"]), inner, max_size=3
-        )
-    ),
-    max_leaves=3,
-)
-KEYS = st.sampled_from(
-    """group row attempt weight resources request_resource reason row_group rows target limits
-    surviving_rows dropped_rows queued_count reasons groups available_after retry_at drift stream
-    first_lost last_lost static_cap effective_max limit aliases current previous to blocked_until
-    soft_ceiling outcome prompt_tokens completion_tokens request_pressure tasks attempts requests
-    aggregates leased progress queued_by_group in_flight current_limit in_flight_count waiters
-    """.split()
-)
-PAYLOAD = st.dictionaries(KEYS, ANYTHING, max_size=4)
-ID = st.none() | st.sampled_from(["question/0", "verdict/1", "x1", ""])
-
-
-@st.composite
-def hostile_events(draw: st.DrawFn, farthest: float = 1e12) -> Event:
-    correlation = draw(
-        st.none()
-        | st.builds(
-            RuntimeCorrelation,
-            st.just("r"),
-            st.none() | st.integers(-5, 2**70),
-            st.none() | st.text(max_size=3),
-        )
-    )
-    time, sequence = draw(st.floats(-farthest, farthest)), draw(st.integers(-5, 40))
-    if draw(st.booleans()):
-        return SchedulerEvent(
-            draw(st.sampled_from(sorted(ALL_SCHEDULER_KINDS))),
-            time,
-            sequence,
-            correlation,
-            draw(ID),
-            draw(ID),
-            draw(ID),
-            None,
-            draw(st.none() | st.text(max_size=5)),
-            draw(st.none() | PAYLOAD),
-            draw(PAYLOAD),
-        )
-    return RequestEvent(
-        draw(st.sampled_from(sorted(ALL_REQUEST_KINDS))),
-        time,
-        sequence,
-        correlation,
-        draw(ID),
-        draw(ID),
-        draw(st.none() | st.just(ALPHA)),
-        None,
-        draw(st.none() | st.text(max_size=5)),
-        draw(st.none() | PAYLOAD),
-        draw(PAYLOAD),
-    )
-
-
-@settings(max_examples=150, deadline=None)
-@given(events=st.lists(hostile_events(), max_size=12), ours=st.booleans())
-def test_no_payload_breaks_the_fold(events: list[Event], ours: bool) -> None:
-    run = RUN if ours else FOREIGN
-    state = fold_all(run, events)
-    to_keyframe(state, True)
-    replaced = ours and any(e.event_kind == "scheduler_health_snapshot" for e in events)
-    for group in state.groups.values():
-        assert group.queued >= 0
-        assert group.leased >= group.running >= 0
-    queued = sum(task.phase in ("queued", "selected") for task in state.tasks.values())
-    assert replaced or sum(group.queued for group in state.groups.values()) == queued
-    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=State)
-    assert stored == state
-
-
-def test_an_event_without_a_task_takes_nothing_from_one_without_a_name() -> None:
-    events: list[Event] = [
-        SchedulerEvent("selected", 0.0, 1, task_id=""),
-        SchedulerEvent("dependency_ready", 0.0, 2),
-    ]
-    state = fold_all(FOREIGN, events)
-    assert state.malformed == {"dependency_ready": 1}
-    assert state.tasks[""].phase == "selected"
-    assert state.groups[""].queued == 1
-
-
-@settings(max_examples=100, deadline=None)
-@given(events=st.lists(hostile_events(600.0), max_size=12), ours=st.booleans())
-def test_no_payload_breaks_what_is_derived(events: list[Event], ours: bool) -> None:
-    run = RUN if ours else FOREIGN
-    fold = Fold(run)
-    fold.apply(events, 1)
-    fold = Fold.load(fold.dump())
-    fold.finish(None, lost=True)
+def test_a_loss_before_the_first_event_ends_no_sooner_than_it_begins() -> None:
+    early = SchedulerEvent("queue_empty", RUN.monotonic_start - 1.0, 2)
+    (gap,) = fold_all(RUN, [early]).gaps
+    assert gap.from_time == gap.to_time == early.captured_at_monotonic

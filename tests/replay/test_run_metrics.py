@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -12,35 +11,27 @@ import msgspec
 import pytest
 
 from engine.benchmark.catalogue import SCENARIOS
-from engine.clock import LoopClock
 from engine.events import (
     Event,
-    EventStream,
     JournalHeader,
     RequestEvent,
     RunInfo,
     SchedulerEvent,
     encode_lines,
 )
-from engine.run import RunControl, execute_run
-from engine.run_plan import plan_run
-from engine.virtual_time import run_virtual
+from replay.artifact import GateResult
 from replay.gates import Evidence, evaluate
 from replay.recording.reader import open_recording
 from replay.recording.whole import whole_recording
 from replay.rows import AttemptRow
 from replay.run_metrics import METRICS, measure_run, metric
 from replay.run_pass import Measures, RunPass
+from replay.verify.report import results
+from tests.engine_run import run_engine
 from tests.replay.diagnosis.simulated import simulate
 from tests.replay.diagnosis.test_random_runs import random_workflow
-
-
-class Collected:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def write_events(self, events: Sequence[Event]) -> None:
-        self.events.extend(events)
+from tests.replay.verify.streams import renumbered
+from tests.verified import verify_events
 
 
 @cache
@@ -48,25 +39,26 @@ def healthy() -> tuple[RunInfo, tuple[Event, ...]]:
     """A run of the heavy root in which all goes well."""
     build = SCENARIOS["heavy-root"].build
     assert build is not None
-    plan = plan_run(build(30, 7), inline_functions=True)
-    sink = Collected()
+    ran = run_engine(build(30, 7))
+    return ran.run, tuple(ran.events)
 
-    async def main() -> RunInfo:
-        loop = asyncio.get_running_loop()
-        clock = LoopClock(loop, wall_start=0.0)
-        stream = EventStream(clock, "run", [sink], loop.call_soon)
-        info = plan.describe("run", 0.0, clock.monotonic())
-        await execute_run(plan, stream, clock, control=RunControl(), inline=True)
-        stream.flush()
-        return info
 
-    return run_virtual(main()), tuple(sink.events)
+def altered(change: Callable[[list[Event]], None]) -> list[Event]:
+    changed = list(healthy()[1])
+    change(changed)
+    return changed
+
+
+def verified(change: Callable[[list[Event]], None]) -> GateResult:
+    """The gate `verified` on a run that was altered, its events numbered anew."""
+    verifier = verify_events(healthy()[0], renumbered(altered(change)))
+    evidence = replace(EVIDENCE, checks=[results(verifier.book)])
+    (result,) = evaluate(["verified"], evidence)
+    return result
 
 
 def measured(change: Callable[[list[Event]], None] = lambda events: None) -> Measures:
-    run, events = healthy()
-    changed = list(events)
-    change(changed)
+    run, changed = healthy()[0], altered(change)
     run_pass = RunPass(run)
     for ordinal, event in enumerate(changed, 1):
         run_pass.take(event, ordinal)
@@ -82,26 +74,25 @@ def first(events: Sequence[Event], kind: str, task: str | None = None) -> int:
     )
 
 
+EVIDENCE = Evidence(
+    measures=(),
+    bounds={},
+    virtual=True,
+    expected_outcome="success",
+    hashes=["a"],
+    serial="a",
+    walls=[],
+    checks=[],
+)
+
+
 def verdict(gate: str, *measures: Measures, **facts: object) -> str:
-    evidence = Evidence(
-        measures=measures,
-        bounds={},
-        virtual=True,
-        expected_outcome="success",
-        hashes=["a"],
-        serial="a",
-        walls=[],
-        checks=[],
-    )
-    return evaluate([gate], replace(evidence, **facts))[0].verdict  # type: ignore[arg-type]
+    evidence = replace(EVIDENCE, measures=measures, **facts)  # type: ignore[arg-type]
+    return evaluate([gate], evidence)[0].verdict
 
 
 FAULTLESS = (
     "ended_as_planned",
-    "blocked_words",
-    "nothing_left_open",
-    "hidden_waiters",
-    "attempts_leased",
     "timelines_whole",
     "no_row_dropped",
     "ready_idle",
@@ -113,6 +104,10 @@ FAULTLESS = (
 @pytest.mark.parametrize("gate", FAULTLESS)
 def test_a_healthy_run_passes(gate: str) -> None:
     assert verdict(gate, measured()) == "passed"
+
+
+def test_a_healthy_run_is_verified() -> None:
+    assert verified(lambda events: None) == GateResult("verified", "passed", "rules broken: none")
 
 
 def test_its_numbers_are_those_of_its_script() -> None:
@@ -144,7 +139,7 @@ def test_a_spawn_without_its_lease_is_a_hidden_waiter() -> None:
 
     faulty = measured(drop_lease)
     assert faulty.samples["hidden_scheduler_resource_waiters"] == [1.0]
-    assert verdict("hidden_waiters", faulty) == "failed"
+    assert "hidden_waiters" in verified(drop_lease).detail
     assert verdict("timelines_whole", faulty) == "failed"
 
 
@@ -156,7 +151,8 @@ def test_empty_with_work_queued_is_a_lie() -> None:
         empty = SchedulerEvent("queue_empty", told.captured_at_monotonic, told.sequence)
         events.insert(at, empty)
 
-    assert verdict("blocked_words", measured(say_empty)) == "failed"
+    assert measured(say_empty).samples["event_rule_faults"] == [1.0]
+    assert "empty_blocked" in verified(say_empty).detail
 
 
 def test_blocked_with_nothing_queued_is_a_lie() -> None:
@@ -164,7 +160,8 @@ def test_blocked_with_nothing_queued_is_a_lie() -> None:
         at = first(events, "queue_empty")
         events[at] = msgspec.structs.replace(events[at], event_kind="admission_blocked")
 
-    assert verdict("blocked_words", measured(say_blocked)) == "failed"
+    assert measured(say_blocked).samples["event_rule_faults"] == [1.0]
+    assert "empty_blocked" in verified(say_blocked).detail
 
 
 @pytest.mark.parametrize("kind", ["task_lease_released", "request_lease_released"])
@@ -174,7 +171,8 @@ def test_a_lease_that_never_ends_is_left_open(kind: str) -> None:
         # The last keyframe would correct the fold.
         events[:] = [one for one in events if one.event_kind != "scheduler_health_snapshot"]
 
-    assert verdict("nothing_left_open", measured(lose_end)) == "failed"
+    assert measured(lose_end).samples["open_at_the_end"] == [1.0]
+    assert "end_state" in verified(lose_end).detail
 
 
 def test_an_attempt_needs_a_lease_of_its_own() -> None:
@@ -182,7 +180,16 @@ def test_an_attempt_needs_a_lease_of_its_own() -> None:
         at = first(events, "request_lease_acquired")
         events.insert(at, events[at])
 
-    assert verdict("attempts_leased", measured(twice)) == "failed"
+    assert measured(twice).samples["attempts_without_their_own_lease"] == [1.0]
+    assert "request_leases" in verified(twice).detail
+
+
+def test_a_call_needs_the_lease_of_its_attempt() -> None:
+    def drop_lease(events: list[Event]) -> None:
+        del events[first(events, "request_lease_acquired")]
+
+    assert measured(drop_lease).samples["attempts_without_their_own_lease"] == [1.0]
+    assert "order" in verified(drop_lease).detail
 
 
 def test_time_that_runs_backwards_is_seen() -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
 
 from engine.events import Event, JournalEnd, JournalHeader, RunInfo, encode_lines
 from replay import framing
-from replay.frame import Frame, Want
+from replay.fold import Fold
+from replay.frame import Frame, LeaseBar, Segment, Want
+from replay.framing import bar_waits
+from replay.metrics import Waits, waits
 from replay.recording.recorder import finish_import
 from replay.reducer import begin, reduce
 from replay.sampling import Sample, Samples
@@ -21,8 +24,8 @@ from replay.sources.base import SourceError
 from replay.state import State
 from tests.fixtures.data_designer_format import generate, lines
 from tests.replay.producer import Producer
+from tests.replay.random_engine import Play
 
-Play = Callable[..., tuple[RunInfo, list[Event]]]
 WANT = Want(samples=12, span=3.0, bars=200, events=5, events_after=3)
 LITTLE = Want(samples=12, span=3.0)
 
@@ -143,6 +146,30 @@ def test_bars_end_only_where_the_cursor_has_seen_them_end(finished: Finished) ->
         ]
         assert sorted(waiting) == sorted(state.attempts)
         assert all(bar.result != "unknown" for bar in bars)
+
+
+def test_the_waits_of_a_bar_are_those_of_its_lease(finished: Finished) -> None:
+    session, run, events = finished
+    fold = Fold(run)
+    fold.apply(events, 1)
+    rows = fold.finish(None, lost=False)
+    by_lease = {row.lease_id: row for row in rows.leases}
+    session.seek_ordinal(len(events))
+    frame = session.frame(Want(samples=2, span=1e6, bars=10_000))
+    assert len(frame.bars) == len(by_lease)
+    for bar in frame.bars:
+        lease = by_lease[bar.lease_id]
+        attempts = [row for row in rows.attempts if row.execution_id == lease.execution_id]
+        expected = waits(lease, attempts, frame.at)
+        assert astuple(bar_waits(bar, frame.at)) == pytest.approx(astuple(expected))
+
+
+def test_the_time_of_two_calls_at_once_is_not_taken_from_the_worker_twice() -> None:
+    calls = [Segment("in_provider", 11.0, 13.0, "success", f"a{n}", "r") for n in (1, 2)]
+    bar = LeaseBar("t1", "q/1", "q", "g", 0, 10.0, 13.0, None, tuple(calls), None, 8.0, 9.5, 10.0)
+    assert bar_waits(bar, 30.0) == Waits(1.5, 0.5, 2.0, 0.0, 4.0, 1.0)
+    unknown = bar_waits(replace(bar, enqueued_at=None, spawned_at=None), 30.0)
+    assert (unknown.ready_queue_wait, unknown.own_time) == (None, None)
 
 
 def test_a_bar_tells_where_its_time_went(finished: Finished) -> None:

@@ -138,6 +138,31 @@ def test_a_place_that_can_not_be_written_is_one_sentence(
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
+def test_the_markdown_report_is_that_of_why_and_more(
+    lines: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    assert run_cli(["why", "run.jsonl", "--markdown"]) == 0
+    why = capsys.readouterr().out
+    assert export("--format", "markdown") == 0
+    report = (tmp_path / "run.md").read_text()
+    headings = [line for line in report.splitlines() if line.startswith("#")]
+    assert [line for line in why.splitlines() if line.startswith("#")] == headings[:-5]
+    assert headings[-5:] == [
+        "## Shares over the run",
+        "## Ceilings",
+        "## Queue",
+        "## Columns",
+        "## Run",
+    ]
+    for picture in ("blame", "ceilings", "queue"):
+        assert f"(<run.{picture}.svg>)" in report
+    assert "| column | tasks | completed |" in report
+    assert "| resource | limit at the end |" in report
+    assert "| events | 4 |" in report
+    assert "what can be changed" in report
+    assert "what can be changed" not in why
+
+
 def test_hostile_names_are_neither_markup_nor_escapes(lines: Path, tmp_path: Path) -> None:
     assert export("--format", "svg") == 0
     assert export("--format", "markdown") == 0

@@ -10,7 +10,8 @@ import pytest
 from engine.clock import LoopClock
 from engine.events import Event, EventStream, RequestEvent, SchedulerEvent
 from engine.virtual_time import run_virtual
-from tests.engine.scheduling.harness import ListSink, Run, Setting, column, takes
+from tests.engine.scheduling.harness import Run, Setting, column, takes
+from tests.engine_run import ListSink
 from tests.simulation.world import random_world
 
 

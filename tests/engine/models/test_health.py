@@ -10,7 +10,7 @@ from engine.errors import UserError
 from engine.events import RequestEvent
 from engine.models.script import ErrorWindow, Latency, RateLimitWindow
 from engine.workflow.model import LlmTextColumn, Model, RunSettings, ScriptedProvider, Workflow
-from tests.engine.test_run import Ran, run
+from tests.engine_run import Ran, run_engine
 
 
 def workflow(health_check: bool = True, **script: Any) -> Workflow:
@@ -41,7 +41,7 @@ def calls(ran: Ran) -> list[tuple[str, float]]:
 
 
 def test_each_endpoint_is_asked_once_before_the_work() -> None:
-    ran = run(workflow())
+    ran = run_engine(workflow())
     assert ran.result.rows_done == 3
     sent = calls(ran)
     assert sorted(sent[:2]) == [("p/m/healthcheck", 0.0), ("q/j/healthcheck", 0.0)]
@@ -52,14 +52,14 @@ def test_each_endpoint_is_asked_once_before_the_work() -> None:
 
 
 def test_health_checks_do_not_shape_what_is_scheduled() -> None:
-    checked, plain = run(workflow()), run(workflow(health_check=False))
+    checked, plain = run_engine(workflow()), run_engine(workflow(health_check=False))
     assert checked.run.columns == plain.run.columns
     assert checked.run.resource_limits == plain.run.resource_limits
     assert not [label for label, _ in calls(plain) if "healthcheck" in label]
 
 
 def test_a_rate_limit_is_waited_out() -> None:
-    ran = run(workflow(rate_limits=(RateLimitWindow(start=0.0, end=3.0, retry_after=2.0),)))
+    ran = run_engine(workflow(rate_limits=(RateLimitWindow(start=0.0, end=3.0, retry_after=2.0),)))
     assert ran.result.rows_done == 3
     asked = [at for label, at in calls(ran) if label == "p/m/healthcheck"]
     assert asked[0] == 0.0
@@ -68,4 +68,4 @@ def test_a_rate_limit_is_waited_out() -> None:
 
 def test_a_model_that_does_not_answer_ends_the_run_before_any_work() -> None:
     with pytest.raises(UserError, match=r'model ".*" \(p/m\) fails its health check: .* 401'):
-        run(workflow(errors=(ErrorWindow(start=0.0, rate=1.0, status=401),)))
+        run_engine(workflow(errors=(ErrorWindow(start=0.0, rate=1.0, status=401),)))

@@ -7,7 +7,6 @@ import contextlib
 import json
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 
 from engine.errors import UserError
 from engine.models.script import Latency, ProviderScript, scripted_answer
-from engine.models.scripted_server import ScriptedServer, read_scripts
+from tests.scripted_server import COMMAND, ScriptedServer, read_scripts
 
 AT_ONCE = ProviderScript(latency=Latency(distribution="constant", mean=0))
 
@@ -39,7 +38,7 @@ def exchange(*pieces: bytes) -> list[tuple[int, Any]]:
     rest, answers = asyncio.run(main()), []
     while rest:
         head, _, rest = rest.partition(b"\r\n\r\n")
-        fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
         length = int(fields[b"content-length"])
         answers.append((int(head.split()[1]), json.loads(rest[:length])))
         rest = rest[length:]
@@ -88,8 +87,8 @@ def test_a_request_may_come_in_pieces() -> None:
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
-        (b"GET /alpha/v1/models HTTP/1.1\r\nConnection: close\r\n\r\n", 200),
-        (b"GET /nobody/v1/models HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
+        (b"GET /alpha/v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200),
+        (b"GET /nobody/v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
         (b"GET / HTTP/1.0\r\n\r\n", 404),
         (b"GET /alpha/v1/chat/completions HTTP/1.0\r\n\r\n", 405),
         (b"GET /alpha/script HTTP/1.0\r\n\r\n", 405),
@@ -98,11 +97,6 @@ def test_a_request_may_come_in_pieces() -> None:
         (post(b'{"model": "m", "messages": []}'), 400),
         (post(b'{"model": "m", "messages": [{"role": "user"}]}'), 400),
         (post(chat("a")[:-1] + b', "stream": true}'), 400),
-        (b"nonsense\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 413),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-        (b"x" * 70_000, 400),
     ],
 )
 def test_each_kind_of_request_gets_its_status(sent: bytes, status: int) -> None:
@@ -151,7 +145,7 @@ def test_a_broken_script_file(content: str, says: str, tmp_path: Path) -> None:
 
 def start(path: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "engine.models.scripted_server", str(path), *options],
+        [*COMMAND, str(path), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,113 +1,28 @@
+"""Who may call when: queues, caps, ceilings and cooldowns, and what is told of them."""
+
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Sequence
-from typing import Any
 
 import pytest
 
-from engine.clock import LoopClock
-from engine.events import Event, EventStream, RequestEvent, RuntimeCorrelation
-from engine.identity import PressureSnapshot, RequestResourceKey
-from engine.request_admission.config import RequestAdmissionConfig
-from engine.request_admission.controller import AdaptiveRequestAdmissionController
+from engine.identity import RequestResourceKey
 from engine.request_admission.types import (
-    RequestAdmissionDenied,
-    RequestAdmissionError,
-    RequestAdmissionItem,
-    RequestAdmissionLease,
-    RequestEventContext,
     RequestGroupSpec,
     RequestReleaseOutcome,
 )
 from engine.virtual_time import run_virtual
-
-CHAT = RequestResourceKey("alpha", "m", "chat")
-EMBEDDING = RequestResourceKey("alpha", "m", "embedding")
-OTHER = RequestResourceKey("beta", "m", "chat")
-SUCCESS = RequestReleaseOutcome("success")
-RATE_LIMITED = RequestReleaseOutcome("rate_limited")
-
-
-class Collected:
-    def __init__(self) -> None:
-        self.events: list[RequestEvent] = []
-        self.queue_formed = asyncio.Event()
-
-    def write_events(self, events: Sequence[Event]) -> None:
-        self.events.extend(event for event in events if isinstance(event, RequestEvent))
-        if any(event.event_kind == "request_queue_formed" for event in events):
-            self.queue_formed.set()
-
-
-class Lab:
-    """A controller on the running loop, with what it told the stream."""
-
-    def __init__(self, recorded: bool = True, **settings: Any) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.sink = Collected()
-        clock = LoopClock(self.loop, 0)
-        sinks = (self.sink,) if recorded else ()
-        self.stream = EventStream(clock, "run", sinks, defer=self.loop.call_soon)
-        self.controller = AdaptiveRequestAdmissionController(
-            stream=self.stream,
-            clock=clock,
-            loop=self.loop,
-            config=RequestAdmissionConfig(**settings),
-        )
-        self.attempts = 0
-
-    def register(self, resource: RequestResourceKey = CHAT, cap: int = 1, alias: str = "a") -> None:
-        self.controller.register(resource, cap, alias)
-
-    def item(
-        self,
-        resource: RequestResourceKey = CHAT,
-        group: RequestGroupSpec | None = None,
-        timeout: float | None = None,
-    ) -> RequestAdmissionItem:
-        self.attempts += 1
-        correlation = RuntimeCorrelation("run", 0, "question", task_execution_id="e1")
-        context = RequestEventContext(correlation, "e1", f"a{self.attempts}")
-        return RequestAdmissionItem(resource, group, timeout, context)
-
-    async def acquire(
-        self, resource: RequestResourceKey = CHAT, **wanted: Any
-    ) -> RequestAdmissionLease:
-        return await self.controller.acquire_async(self.item(resource, **wanted))
-
-    def waiting(
-        self, resource: RequestResourceKey = CHAT, **wanted: Any
-    ) -> asyncio.Task[RequestAdmissionLease]:
-        return self.loop.create_task(self.acquire(resource, **wanted))
-
-    def pressure(self, resource: RequestResourceKey = CHAT) -> PressureSnapshot:
-        pressure = self.controller.pressure.snapshot(resource)
-        assert pressure is not None
-        return pressure
-
-    def counts(self, resource: RequestResourceKey = CHAT) -> tuple[int, int]:
-        """In flight and waiting."""
-        pressure = self.pressure(resource)
-        return pressure.in_flight_count, pressure.waiters
-
-    def events(self) -> list[RequestEvent]:
-        self.stream.flush()
-        return self.sink.events
-
-    def kinds(self) -> list[str]:
-        return [event.event_kind for event in self.events()]
-
-
-async def settle() -> None:
-    """Until every callback that is ready now has run."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
-def virtually(main: Coroutine[Any, Any, None]) -> None:
-    run_virtual(main)
+from tests.engine.request_admission.lab import (
+    CHAT,
+    EMBEDDING,
+    OTHER,
+    RATE_LIMITED,
+    SUCCESS,
+    Lab,
+    settle,
+    virtually,
+)
 
 
 def test_a_call_that_need_not_wait_says_so() -> None:
@@ -427,200 +342,6 @@ def test_a_lower_cap_is_told_for_every_domain_it_binds() -> None:
     virtually(main())
 
 
-def test_a_queue_timeout_is_a_denial_with_its_facts() -> None:
-    async def main() -> None:
-        lab = Lab()
-        lab.register()
-        lease = await lab.acquire()
-        with pytest.raises(RequestAdmissionError, match="queue_timeout") as caught:
-            await lab.acquire(timeout=2.5)
-        assert lab.loop.time() == 2.5
-        denial = caught.value.denial
-        assert denial.reason == "queue_timeout"
-        assert denial.snapshot is not None
-        assert denial.snapshot.in_flight_count == 1
-        assert lab.counts() == (1, 0)
-        assert lab.kinds()[-2:] == ["request_wait_timeout", "request_queue_drained"]
-        assert lab.events()[-2].diagnostics == {"waited_seconds": 2.5}
-        lab.controller.release(lease, SUCCESS)
-
-    virtually(main())
-
-
-def test_try_acquire_tells_why_not() -> None:
-    async def main() -> None:
-        lab = Lab()
-        lab.register(cap=1)
-
-        def denial(resource: RequestResourceKey = CHAT) -> RequestAdmissionDenied:
-            decision = lab.controller.try_acquire(lab.item(resource))
-            assert isinstance(decision, RequestAdmissionDenied)
-            return decision
-
-        lease = lab.controller.try_acquire(lab.item())
-        assert isinstance(lease, RequestAdmissionLease)
-        assert denial().reason == "no_capacity"
-        lab.controller.release(lease, RequestReleaseOutcome("rate_limited", 5.0))
-        cooling = denial()
-        assert (cooling.reason, cooling.retry_after_seconds) == ("cooldown", 5.0)
-        assert cooling.available_after_monotonic == 5.0
-        assert denial(OTHER).reason == "hard_policy_denial"
-        lab.controller.shutdown()
-        assert denial().reason == "shutdown"
-        refused = [e for e in lab.events() if e.event_kind == "request_acquire_denied"]
-        assert [event.reason_or_outcome for event in refused] == [
-            "no_capacity",
-            "cooldown",
-            "hard_policy_denial",
-            "shutdown",
-        ]
-
-    virtually(main())
-
-
-def test_try_acquire_never_passes_a_waiter_that_could_go() -> None:
-    async def main() -> None:
-        lab = Lab()
-        lab.register(cap=1)
-        lease = await lab.acquire()
-        decisions: list[Any] = []
-        # Set before the controller's own timer of the same instant, so that it runs before it.
-        lab.loop.call_at(5.0, lambda: decisions.append(lab.controller.try_acquire(lab.item())))
-        lab.controller.release(lease, RequestReleaseOutcome("rate_limited", 5.0))
-        wait = lab.waiting()
-        lab.controller.release(await wait, SUCCESS)
-        assert [decision.reason for decision in decisions] == ["queued_waiters_ahead"]
-
-    virtually(main())
-
-
-def test_shutdown_denies_waiters_and_lets_leases_end() -> None:
-    async def main() -> None:
-        lab = Lab()
-        lab.register()
-        lease = await lab.acquire()
-        wait = lab.waiting()
-        await settle()
-        lab.controller.shutdown()
-        lab.controller.shutdown()
-        with pytest.raises(RequestAdmissionError, match="shutdown"):
-            await wait
-        with pytest.raises(RequestAdmissionError, match="shutdown"):
-            await lab.acquire()
-        assert lab.controller.release(lease, SUCCESS).released
-        assert lab.counts() == (0, 0)
-        assert Counter(lab.kinds())["request_acquire_denied"] == 2
-
-    virtually(main())
-
-
-def test_an_unknown_resource_is_denied() -> None:
-    async def main() -> None:
-        lab = Lab()
-        with pytest.raises(RequestAdmissionError, match="hard_policy_denial"):
-            await lab.acquire()
-        assert lab.controller.pressure.snapshot(CHAT) is None
-        assert lab.controller.pressure.global_snapshot("alpha", "m") is None
-
-    virtually(main())
-
-
-def test_every_release_but_the_first_is_refused_and_counted() -> None:
-    async def main() -> None:
-        lab, stranger = Lab(), Lab()
-        lab.register(cap=2)
-        stranger.register(cap=2)
-        lease = await lab.acquire()
-        copy = RequestAdmissionLease(
-            lease.lease_id, lease.item, lease.acquired_at, 2, 2, lease.controller_generation
-        )
-        never = RequestAdmissionLease("r9", lease.item, 0.0, 2, 2, lease.controller_generation)
-        foreign = await stranger.acquire()
-
-        def reason(one: RequestAdmissionLease) -> str:
-            return lab.controller.release(one, SUCCESS).reason
-
-        assert reason(copy) == "stale_lease"
-        assert reason(never) == "unknown_lease"
-        assert reason(foreign) == "wrong_controller_generation"
-        assert lab.counts() == (1, 0)
-        assert [reason(lease) for _ in range(3)] == ["released", "duplicate", "duplicate"]
-        assert lab.counts() == (0, 0)
-        assert lab.controller.release_diagnostics == {
-            "stale_lease": 1,
-            "unknown_lease": 1,
-            "wrong_controller_generation": 1,
-            "duplicate": 2,
-        }
-        refused = [e for e in lab.events() if e.event_kind == "request_release_diagnostic"]
-        assert Counter(e.reason_or_outcome for e in refused) == lab.controller.release_diagnostics
-
-    virtually(main())
-
-
-@pytest.mark.parametrize("moment", ["queued", "granted", "granted_then_cancelled_twice"])
-def test_cancellation_leaves_neither_a_waiter_nor_a_lease(moment: str) -> None:
-    async def main() -> None:
-        lab = Lab()
-        lab.register()
-        lease = await lab.acquire()
-        wait, next_in_line = lab.waiting(), lab.waiting()
-        await settle()
-        if moment == "queued":
-            wait.cancel()
-            await settle()
-            assert lab.counts() == (1, 1)
-            lab.controller.release(lease, SUCCESS)
-        else:
-            lab.controller.release(lease, SUCCESS)
-            wait.cancel()
-            if moment == "granted_then_cancelled_twice":
-                wait.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await wait
-        granted = await next_in_line
-        lab.controller.release(granted, SUCCESS)
-        assert lab.counts() == (0, 0)
-        outcomes = Counter(
-            event.reason_or_outcome
-            for event in lab.events()
-            if event.event_kind == "request_lease_released"
-        )
-        assert outcomes["local_cancelled"] == (0 if moment == "queued" else 1)
-        assert Counter(lab.kinds())["request_wait_cancelled"] == (1 if moment == "queued" else 0)
-
-    virtually(main())
-
-
-def test_a_waiter_cancelled_in_the_tick_of_a_release_is_passed_over() -> None:
-    async def main() -> None:
-        lab = Lab()
-        lab.register()
-        lease = await lab.acquire()
-        wait, next_in_line = lab.waiting(), lab.waiting()
-        await settle()
-        wait.cancel()
-        lab.controller.release(lease, SUCCESS)
-        assert lab.counts() == (1, 0)
-        lab.controller.release(await next_in_line, SUCCESS)
-        with pytest.raises(asyncio.CancelledError):
-            await wait
-        assert lab.counts() == (0, 0)
-
-    virtually(main())
-
-
-def test_a_task_waiting_when_the_loop_ends_is_not_lost() -> None:
-    async def main() -> None:
-        lab = Lab()
-        lab.register()
-        await lab.acquire()
-        lab.waiting()
-        await settle()
-
-    virtually(main())
-
-
 def test_the_keyframe_follows_an_attempt_through_its_phases() -> None:
     async def main() -> None:
         lab = Lab()
@@ -688,47 +409,3 @@ def test_a_disabled_stream_is_told_nothing() -> None:
         assert lab.events() == []
 
     virtually(main())
-
-
-def in_a_thread(lab: Lab, item: RequestAdmissionItem) -> asyncio.Future[RequestAdmissionLease]:
-    return lab.loop.run_in_executor(None, lab.controller.acquire_sync, item)
-
-
-def test_another_thread_waits_like_everyone_else() -> None:
-    async def main() -> None:
-        lab = Lab()
-        lab.register()
-        lease = await lab.acquire()
-        handed = in_a_thread(lab, lab.item())
-        await lab.sink.queue_formed.wait()
-        assert lab.counts() == (1, 1)
-        lab.controller.release(lease, SUCCESS)
-        threaded = await handed
-        assert lab.counts() == (1, 0)
-        lab.controller.release(threaded, SUCCESS)
-
-    asyncio.run(main())
-
-
-def test_a_denial_reaches_the_other_thread() -> None:
-    async def main() -> None:
-        lab = Lab()
-        lab.register()
-        lab.controller.shutdown()
-        with pytest.raises(RequestAdmissionError, match="shutdown"):
-            await in_a_thread(lab, lab.item())
-
-    asyncio.run(main())
-
-
-def test_blocking_on_the_thread_of_the_loop_is_refused() -> None:
-    async def main() -> Lab:
-        lab = Lab()
-        lab.register()
-        with pytest.raises(RuntimeError, match="would block the event loop"):
-            lab.controller.acquire_sync(lab.item())
-        return lab
-
-    lab = asyncio.run(main())
-    with pytest.raises(RuntimeError, match="needs the running event loop"):
-        lab.controller.acquire_sync(lab.item())

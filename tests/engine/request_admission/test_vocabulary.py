@@ -16,7 +16,7 @@ from engine.models.executor import ModelRequestExecutor
 from engine.request_admission.types import RequestAdmissionError, RequestReleaseOutcome
 from engine.virtual_time import run_virtual
 from tests.engine.events.catalogue import check_declared
-from tests.engine.request_admission.test_controller import CHAT, EMBEDDING, SUCCESS, Lab
+from tests.engine.request_admission.lab import CHAT, EMBEDDING, SUCCESS, Lab
 
 Scenario = Callable[[Lab], Awaitable[None]]
 RATE_LIMITED = RequestReleaseOutcome("rate_limited", 2.0)

@@ -37,11 +37,23 @@ from engine.scheduling.types import (
 from engine.virtual_time import DeadlockError, run_virtual
 from engine.workers.local import LocalWorkers
 from replay.verify.report import results
-from replay.verify.verifier import Verifier, verify_events
+from replay.verify.verifier import Verifier
+from tests.engine_run import ListSink
+from tests.verified import verify_events
 
 SLOT = SchedulerResourceKey("submission")
 FAR = 1e6
 """Virtual seconds after which a run counts as stuck."""
+WHOLE_LIFE = [
+    "dependency_ready",
+    "ready_enqueued",
+    "selected",
+    "task_lease_acquired",
+    "worker_spawned",
+    "task_completed",
+    "task_lease_released",
+]
+"""The events of a task that succeeds at once."""
 
 Execute = Callable[[TaskPayload], Awaitable[None]]
 
@@ -52,14 +64,6 @@ class Broken(AssertionError):
     def __init__(self, invariant: str, message: str, *more: str) -> None:
         super().__init__(f"{invariant}: {message}")
         self.invariants = {invariant, *more}
-
-
-class ListSink:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def write_events(self, events: Sequence[Event]) -> None:
-        self.events.extend(events)
 
 
 class CountingWorkers(LocalWorkers):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.events import EventStream
 from engine.scheduling.idle import HOLDERS_SECONDS, IdleReport
 from tests.engine.scheduling.admission_bench import SLOT, Bench
-from tests.engine.scheduling.harness import ListSink
+from tests.engine_run import ListSink
 
 
 class ToldBench(Bench):

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from engine.clock import LoopClock
-from engine.events import Event, EventStream, RunInfo
+from engine.events import Event, RunInfo
 from engine.models.script import Latency
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
-from engine.run import RunControl, execute_run
-from engine.run_plan import RunPlan, plan_run
-from engine.scheduling.config import TaskAdmissionConfig
-from engine.virtual_time import run_virtual
 from engine.workflow.load import LoadedWorkflow
 from engine.workflow.model import (
     Column,
-    CustomColumn,
     LlmTextColumn,
     Model,
     RunSettings,
@@ -31,19 +25,11 @@ from replay.diagnosis.engine import Diagnosis
 from replay.fold import Fold, FoldOutput
 from replay.reducer import begin, reduce
 from replay.rows import BlameRow, VerdictRow
+from tests.engine_run import run_engine
 
 ALPHA, BETA = "alpha/gen/chat", "beta/judge/chat"
 TOLERANCE = 0.02
 """Of a share, against the truth of the construction."""
-_DEFAULT_TASK_ADMISSION = TaskAdmissionConfig()
-
-
-class Collected:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def write_events(self, events: Sequence[Event]) -> None:
-        self.events.extend(events)
 
 
 def calls_of(seconds: float, **script: object) -> ScriptedProvider:
@@ -78,43 +64,10 @@ def asks(name: str, model: str, *depends_on: str) -> LlmTextColumn:
     return LlmTextColumn(name=name, model=model, prompt="Go on", depends_on=list(depends_on))
 
 
-def simulate(
-    workflow: Workflow | LoadedWorkflow,
-    *,
-    task_admission: TaskAdmissionConfig = _DEFAULT_TASK_ADMISSION,
-    change: Callable[[RunPlan], RunPlan] | None = None,
-    stop_at: float | None = None,
-    keyframe_seconds: float = 1.0,
-) -> tuple[RunInfo, list[Event]]:
-    """All events of a run to its end, or to its drain at `stop_at` seconds."""
-    loaded = workflow
-    if isinstance(loaded, Workflow):
-        functions = {
-            column.name: column.function
-            for column in loaded.columns
-            if isinstance(column, CustomColumn) and callable(column.function)
-        }
-        loaded = LoadedWorkflow(loaded, None, functions)
-
-    async def main() -> tuple[RunInfo, list[Event]]:
-        loop = asyncio.get_running_loop()
-        clock = LoopClock(loop, wall_start=0.0)
-        plan = plan_run(loaded, inline_functions=True, task_admission=task_admission)
-        if change is not None:
-            plan = change(plan)
-        sink = Collected()
-        stream = EventStream(clock, "run", [sink], loop.call_soon)
-        info = plan.describe("run", clock.wall(), clock.monotonic())
-        control = RunControl()
-        if stop_at is not None:
-            loop.call_at(stop_at, control.stop)
-        await execute_run(
-            plan, stream, clock, control=control, inline=True, keyframe_seconds=keyframe_seconds
-        )
-        stream.flush()
-        return info, sink.events
-
-    return run_virtual(main())
+def simulate(workflow: Workflow | LoadedWorkflow, **how: Any) -> tuple[RunInfo, list[Event]]:
+    """All events of a run; `how` is as for `run_engine`."""
+    ran = run_engine(workflow, **how)
+    return ran.run, ran.events
 
 
 def diagnose(workflow: Workflow | LoadedWorkflow) -> FoldOutput:

@@ -7,17 +7,15 @@ from typing import Any
 
 from engine.events import (
     ColumnInfo,
-    Event,
-    RequestEvent,
     RequestResource,
     RunInfo,
     RuntimeCorrelation,
-    SchedulerEvent,
 )
 from replay.diagnosis.engine import Diagnosis
 from replay.reducer import begin, reduce
 from replay.rows import BlameRow, VerdictRow
 from replay.state import State
+from tests.event_writer import EventWriter
 
 ALPHA = RequestResource("alpha", "gen", "chat")
 BETA = RequestResource("beta", "judge", "chat")
@@ -97,7 +95,7 @@ class Result:
         return row
 
 
-class Stream:
+class Stream(EventWriter):
     def __init__(
         self,
         columns: tuple[ColumnInfo, ...] = (QUESTION, VERDICT),
@@ -105,10 +103,7 @@ class Stream:
         start: float = 100.0,
         **run: Any,
     ) -> None:
-        self.now = start
-        self.events: list[Event] = []
-        self.sequences = {"scheduler": 0, "request": 0}
-        self.ids = 0
+        super().__init__(start)
         self.limits = LIMITS if limits is None else limits
         self.run = RunInfo(
             "run-1",
@@ -130,22 +125,16 @@ class Stream:
     def scheduler(
         self, kind: str, work: Work | None = None, reason: str | None = None, **facts: Any
     ) -> None:
-        self.sequences["scheduler"] += 1
         snapshot = facts.pop("snapshot", None)
-        self.events.append(
-            SchedulerEvent(
-                kind,
-                self.now,
-                self.sequences["scheduler"],
-                self._correlation(work),
-                work.task_id if work else None,
-                (work.execution or None) if work else None,
-                (work.lease or None) if work else None,
-                None,
-                reason,
-                snapshot,
-                facts,
-            )
+        self.write_scheduler(
+            kind,
+            self._correlation(work),
+            facts,
+            task_id=work.task_id if work else None,
+            execution_id=(work.execution or None) if work else None,
+            lease_id=(work.lease or None) if work else None,
+            reason=reason,
+            snapshot=snapshot,
         )
 
     def request(
@@ -156,21 +145,14 @@ class Stream:
         outcome: str | None = None,
         **facts: Any,
     ) -> None:
-        self.sequences["request"] += 1
-        self.events.append(
-            RequestEvent(
-                kind,
-                self.now,
-                self.sequences["request"],
-                self._correlation(work),
-                work.attempt if work else None,
-                (work.request_lease or None) if work else None,
-                resource,
-                None,
-                outcome,
-                None,
-                facts,
-            )
+        self.write_request(
+            kind,
+            resource,
+            self._correlation(work),
+            facts,
+            attempt_id=work.attempt if work else None,
+            lease_id=(work.request_lease or None) if work else None,
+            outcome=outcome,
         )
 
     def register(self, resource: RequestResource, cap: int, limit: int | None = None) -> None:
@@ -209,9 +191,9 @@ class Stream:
 
     def run_task(self, work: Work, **lease: Any) -> Work:
         self.scheduler("selected", work)
-        work.lease = self._id("t")
+        work.lease = self.new_id("t")
         self.scheduler("task_lease_acquired", work, resources=work.column.resources, **lease)
-        work.execution = self._id("e")
+        work.execution = self.new_id("e")
         self.scheduler("worker_spawned", work)
         return work
 
@@ -219,14 +201,14 @@ class Stream:
         return self.run_task(self.queue(column, row))
 
     def wait(self, work: Work, reason: str = "none") -> Work:
-        work.attempt = self._id("a")
+        work.attempt = self.new_id("a")
         self.request("request_wait_started", self._resource(work), work, reason=reason)
         return work
 
     def send(self, work: Work) -> Work:
         resource = self._resource(work)
         self.request("request_wait_completed", resource, work)
-        work.request_lease = self._id("r")
+        work.request_lease = self.new_id("r")
         self.request("request_lease_acquired", resource, work)
         self.request("model_request_started", resource, work)
         return work
@@ -309,10 +291,6 @@ class Stream:
 
     def kind_of(self, ordinal: int) -> str:
         return self.events[ordinal - 1].event_kind
-
-    def _id(self, letter: str) -> str:
-        self.ids += 1
-        return f"{letter}{self.ids}"
 
     def _resource(self, work: Work) -> RequestResource:
         provider, model, domain = str(work.column.request_resource).split("/")

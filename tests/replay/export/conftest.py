@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,7 @@ from engine.events import (
 from replay.recording.query import RecordingQuery
 from replay.recording.whole import whole_recording
 from tests.fixtures.data_designer_format import generate
-
-Play = Callable[..., tuple[RunInfo, list[Event]]]
+from tests.replay.random_engine import Play
 
 
 def write_run(path: Path, run: RunInfo, events: list[Event], ended: bool = True) -> Path:

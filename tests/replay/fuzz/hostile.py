@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from engine.events import JournalEnd, JournalHeader, JournalLine, encode_lines
 from tests.fixtures.data_designer_format import content
-from tests.replay.conftest import Engine
+from tests.replay.random_engine import RandomEngine
 
 FACTOR = max(1, int(os.environ.get("HEADGATE_FUZZ", "1")))
 
@@ -105,7 +105,7 @@ def bounded(examples: int, **more: Any) -> settings:
 
 def own_lines(seed: int = 3, row_groups: int = 1) -> list[bytes]:
     """A whole run in headgate's words."""
-    engine = Engine(seed, row_groups)
+    engine = RandomEngine(seed, row_groups)
     events = engine.play()
     end = JournalEnd("success", events[-1].captured_at_monotonic, 0, 0)
     lines: list[JournalLine] = [JournalHeader(engine.run, 1, 1), *events, end]

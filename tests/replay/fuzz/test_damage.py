@@ -6,18 +6,16 @@ import gzip
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from engine.events import Event, RunInfo
 from replay.recording.whole import whole_recording
 from tests.replay.fuzz.exercise import ask, ask_all, assert_harmless, look_at
 from tests.replay.fuzz.hostile import FACTOR, HOSTILE_TEXTS, own_lines
 
-Play = Callable[..., tuple[RunInfo, list[Event]]]
 ROOT = Path(__file__).parents[3]
 MEMORY_MB = 450
 """Of a process that reads a bomb; a third of it is what it loads to read anything."""

@@ -277,10 +277,15 @@ def test_a_checkpoint_of_what_another_process_writes_is_its_own(
     play: Play, write_journal: WriteJournal, started: Started
 ) -> None:
     run, events = play(8, row_groups=6)
-    ingest = begin(write_journal(run, events))
-    ingest.checkpoint()
+    folder = write_journal(run, events)
+    ingest = begin(folder)
+    ingest.checkpoint()  # this process has no connection to the file
     end(ingest)
     ingest.close()
+    assert len(started) == 1
+    reader = open_recording(folder.recording)
+    assert reader.events(1, 10**9) == list(enumerate(events, 1))
+    reader.close()
 
 
 def test_large_events_are_committed_before_they_fill_memory(

@@ -157,15 +157,19 @@ def test_other_json_is_no_artifact(tmp_path: Path) -> None:
 
 
 def test_every_unknown_carries_a_reason(made: Path) -> None:
+    unknown: set[str] = set()
+
     def check(one: Any) -> None:
         if isinstance(one, dict):
             reasons = one.get("missing_reasons", {})
             if one.get("count") == 0 and "stddev" in one:
                 assert one["mean"] is None
                 assert one["missing_reason"]
+                unknown.add("metric")
             for name in ("baseline_sha", "candidate_sha", "cpu_seconds"):
                 if name in one and one[name] is None:
                     assert reasons[name]
+                    unknown.add(name)
             for inner in one.values():
                 check(inner)
         elif isinstance(one, list):
@@ -173,6 +177,7 @@ def test_every_unknown_carries_a_reason(made: Path) -> None:
                 check(inner)
 
     check(json.loads((made / "strict-fair.json").read_text()))
+    assert unknown == {"metric", "baseline_sha", "candidate_sha", "cpu_seconds"}
 
 
 def test_artifacts_of_a_virtual_clock_have_no_noise(made: Path) -> None:

@@ -15,7 +15,8 @@ from replay.sources.data_designer import EventMapper
 from replay.sources.data_designer_run import RowIndex
 from replay.sources.data_designer_wire import debt_key, decode, group_label
 from replay.sources.json_lines import JsonLinesFeed
-from tests.fixtures.data_designer_format import CAPS, COLUMNS, generate, lines
+from tests.fixtures.data_designer_format import generate, lines
+from tests.fixtures.data_designer_work import CAPS, COLUMNS
 
 
 def load(path: Path) -> tuple[list[Event], RunInfo, JsonLinesFeed]:
@@ -196,6 +197,7 @@ def test_ordinary_events_carry_no_snapshot(storm: Storm) -> None:
 def test_health_snapshot_is_a_keyframe(storm: Storm) -> None:
     events, _ = storm
     source = [x for x in lines(True) if x["event_kind"] == "scheduler_health_snapshot"]
+    assert source
     for event, line in zip(of_kind(events, "scheduler_health_snapshot"), source, strict=True):
         facts, snapshot = line["diagnostics"], event.snapshot
         assert snapshot["queued_total"] == sum(snapshot["queued_by_group"].values())

@@ -10,7 +10,7 @@ import msgspec
 
 from engine.events import Event, RunInfo, SchedulerEvent
 from engine.workflow.demo import demo_workflow
-from tests.engine.test_run import run
+from tests.engine_run import run_engine
 
 Mutation = Callable[[list[Event]], list[Event]]
 
@@ -18,7 +18,7 @@ Mutation = Callable[[list[Event]], list[Event]]
 @cache
 def healthy(records: int = 60) -> tuple[RunInfo, tuple[Event, ...]]:
     """A run of several row groups under virtual time, of 60 records with a rate-limit storm."""
-    ran = run(demo_workflow(records=records))
+    ran = run_engine(demo_workflow(records=records))
     return ran.run, tuple(ran.events)
 
 

@@ -60,7 +60,8 @@ from data_designer.engine.models.request_admission.resources import (
 from data_designer.interface import DataDesigner
 
 from engine.benchmark.admission_loop import AdmissionParts
-from engine.benchmark.peer.common import (
+from engine.models.script import Latency, ProviderScript, ScriptPlayer
+from tests.bench.peer.common import (
     BUFFER_SIZE,
     CAP,
     CATEGORIES,
@@ -74,7 +75,6 @@ from engine.benchmark.peer.common import (
     cpu_seconds_of,
     elapsed,
 )
-from engine.models.script import Latency, ProviderScript, ScriptPlayer
 
 RELEASED = RequestReleaseOutcome(kind="success")
 

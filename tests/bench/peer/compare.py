@@ -1,4 +1,6 @@
-"""`headgate bench peer`: headgate and Data Designer do the same work in turn, and what it costs.
+"""headgate and NVIDIA NeMo Data Designer do the same work in turn, and what it costs.
+
+    make bench-peer [OPTIONS="--quick --only run"]
 
 Each engine lives in a process of its own with its own packages; a measurement is asked of one, then
 of the other, the order changing with every iteration, so that whatever else the machine does hits
@@ -18,14 +20,16 @@ from typing import Any
 import click
 import msgspec
 
-from console.cli.bench_peer_sides import Worker, check_alike, check_interpreter, scripted_server
+from console.cli import exits
 from console.cli.say import say_json
-from engine.benchmark.peer.common import CAP
 from engine.errors import UserError
 from engine.events.run_folder import RunFolder
 from replay.recording.ingest import Ingest
 from replay.sources.journal import JournalFeed
 from replay.statistics import GateVerdict, Interval, describe, judge, median_interval
+from tests.bench.command import run_command
+from tests.bench.peer.common import CAP
+from tests.bench.peer.sides import Worker, check_alike, check_interpreter, scripted_server
 
 GROUPS = (1, 8, 64, 256)
 TASKS = (1_000, 10_000, 100_000)
@@ -315,3 +319,35 @@ def compare_sizes(comparison: Comparison, records: int, home: Path) -> None:
     )
     comparison.gate("journal at most 450 bytes an event", [journal], at_most=450, unit=" B")
     comparison.gate("recording at most 100 bytes an event", [duckdb], at_most=100, unit=" B")
+
+
+@click.command()
+@click.option(
+    "--python",
+    "interpreter",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Python of an environment with data-designer 0.9.7.",
+)
+@click.option("--iterations", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--quick", is_flag=True, help="Fewer cells and records: a minute instead of ten.")
+@click.option(
+    "--only",
+    type=click.Choice(["admission", "requests", "run"]),
+    multiple=True,
+    help="Only these parts.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Every measurement as JSON on stdout.")
+def main(
+    interpreter: Path, iterations: int, quick: bool, only: tuple[str, ...], as_json: bool
+) -> int:
+    """Compare with NVIDIA NeMo Data Designer: the same work, interleaved, equal sinks.
+
+    Both engines run in processes of their own. Exits with 1 where a gate does not hold.
+    """
+    held = compare_with_peer(interpreter, iterations, quick, frozenset(only), as_json)
+    return exits.OK if held else exits.FOUND
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

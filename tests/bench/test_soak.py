@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from engine.benchmark.soak import FLAT, Look, Soaked, soak_groups, soak_tasks
+from tests.bench.soak import FLAT, Look, Soaked, soak_groups, soak_tasks
 
 
 @pytest.fixture(autouse=True)
 def _few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.benchmark.soak.LOOKS", 4)
+    monkeypatch.setattr("tests.bench.soak.LOOKS", 4)
 
 
 def test_groups_that_come_and_go_leave_nothing_behind() -> None:

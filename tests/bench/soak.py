@@ -1,5 +1,7 @@
 """The soak: does memory stay flat over a million tasks, and over groups that come and go?
 
+    make bench-soak [OPTIONS="--tasks 100000 --groups 10000"]
+
 Under virtual time, so that a day of provider latency is minutes of work. What is counted are the
 blocks that Python has allocated (exact, after a collection) and the resident memory of the process.
 """
@@ -14,6 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
+from console.cli import exits
 from engine.benchmark.admission import PLENTY, STAGE, empty_parts
 from engine.benchmark.scenario import model, sampled, scripted, text, workflow
 from engine.clock import LoopClock
@@ -29,6 +34,7 @@ from engine.scheduling.types import (
     TaskPayload,
 )
 from engine.virtual_time import run_virtual
+from tests.bench.command import run_command
 
 LOOKS = 20
 COLUMNS = 4
@@ -151,3 +157,37 @@ def _resident() -> int:
     if statm.exists():
         return int(statm.read_text().split()[1]) * resource.getpagesize()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@click.command()
+@click.option("--tasks", type=click.IntRange(1000), default=1_000_000, show_default=True)
+@click.option("--groups", type=click.IntRange(1000), default=100_000, show_default=True)
+def main(tasks: int, groups: int) -> int:
+    """See whether memory stays flat over many tasks, and over groups that come and go.
+
+    Under virtual time: minutes for a million tasks. Exits with 1 where it does not.
+    """
+
+    def print_look(look: Look) -> None:
+        click.echo(
+            f"  {look.done:>9,} done   {look.blocks:>9,} blocks   {look.resident / 2**20:7.1f} MiB"
+        )
+
+    flat = True
+    for title, work, amount in (
+        (f"{groups:,} groups of a few tasks each", soak_groups, groups),
+        (f"{tasks:,} tasks of one run", soak_tasks, tasks),
+    ):
+        click.echo(title)
+        soaked = work(amount, print_look)
+        held = soaked.growth <= FLAT
+        flat = flat and held
+        click.echo(
+            f"  {'passed' if held else 'failed'}: {(soaked.growth - 1) * 100:+.1f} % blocks since "
+            f"a quarter of it, at most {(FLAT - 1) * 100:+.0f} % is allowed"
+        )
+    return exits.OK if flat else exits.FOUND
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,21 +1,21 @@
-"""The two sides of `headgate bench peer` as processes, and the provider that both ask."""
+"""The two sides of the comparison as processes, and the provider that both ask."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import engine
-from engine.benchmark.peer.common import LATENCY_SECONDS
 from engine.errors import UserError
+from tests.bench.peer.common import LATENCY_SECONDS
+from tests.scripted_server import COMMAND
 
+ROOT = Path(__file__).parents[3]
 VERSION = "0.9.7"
 
 
@@ -23,11 +23,10 @@ class Worker:
     """One side: asks and waits for the answer."""
 
     def __init__(self, interpreter: Path, side: str, home: Path) -> None:
-        root = Path(engine.__path__[0]).parent
-        # At the end of the path, so that each side has its own packages wherever it has them.
+        # The checkout holds no package but headgate's own, so each side keeps all of its others.
         start = (
-            f"import sys; sys.path.append({str(root)!r})\n"
-            "from engine.benchmark.peer.worker import main\n"
+            f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+            "from tests.bench.peer.worker import main\n"
             f"sys.exit(main({side!r}))"
         )
         self._log = (home / f"{side}.log").open("w+")
@@ -118,7 +117,7 @@ def scripted_server(home: Path) -> Iterator[str]:
     latency = {"distribution": "constant", "mean": LATENCY_SECONDS}
     script.write_text(json.dumps({"alpha": {"latency": latency}}))
     server = subprocess.Popen(
-        [sys.executable, "-P", "-m", "engine.models.scripted_server", str(script)],
+        [*COMMAND, str(script)],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -8,7 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from engine.benchmark.admission import STAGE, prepare
-from engine.benchmark.peer.common import (
+from engine.clock import LoopClock
+from engine.events import EventStream
+from engine.events.journal import JournalWriter
+from engine.events.run_folder import RunFolder
+from engine.identity import RequestResourceKey
+from engine.request_admission.controller import AdaptiveRequestAdmissionController
+from engine.request_admission.types import RequestAdmissionItem, RequestReleaseOutcome
+from engine.run import RunControl, execute_run, journal_run
+from engine.run_plan import plan_run
+from engine.scheduling.resolver import SUBMISSION
+from engine.workflow.load import LoadedWorkflow
+from engine.workflow.model import Workflow
+from tests.bench.peer.common import (
     BUFFER_SIZE,
     CAP,
     CATEGORIES,
@@ -22,18 +34,6 @@ from engine.benchmark.peer.common import (
     cpu_seconds_of,
     elapsed,
 )
-from engine.clock import LoopClock
-from engine.events import EventStream
-from engine.events.journal import JournalWriter
-from engine.events.run_folder import RunFolder
-from engine.identity import RequestResourceKey
-from engine.request_admission.controller import AdaptiveRequestAdmissionController
-from engine.request_admission.types import RequestAdmissionItem, RequestReleaseOutcome
-from engine.run import RunControl, execute_run, journal_run
-from engine.run_plan import plan_run
-from engine.scheduling.resolver import SUBMISSION
-from engine.workflow.load import LoadedWorkflow
-from engine.workflow.model import Workflow
 
 RELEASED = RequestReleaseOutcome("success")
 

@@ -1,4 +1,6 @@
-"""`headgate bench run --baseline REF --candidate REF`: two states of the code, run in turn.
+"""A scenario on two states of the code, run in turn.
+
+    make bench-refs REFS="BASELINE CANDIDATE" [SCENARIO=heavy-root] [OUT=bench-refs] [OPTIONS=...]
 
 Each ref gets a worktree and an environment of its own; each iteration is a `headgate bench run` of
 its own code there. What they leave is joined into one artifact for each ref.
@@ -19,9 +21,10 @@ from pathlib import Path
 import click
 import msgspec
 
-import engine
+from console.cli import exits
 from console.cli.bench_artifact import say_artifact, write_artifact
-from console.cli.bench_run import Request, pooled, prepare_folder
+from console.cli.bench_run import Request, find_scenario, pooled, prepare_folder
+from engine.benchmark.variants import DEFAULT
 from engine.errors import UserError
 from replay.artifact import DERIVED, Artifact, GateResult, Iteration, read_artifact, recording_of
 from replay.gates import neutral
@@ -30,7 +33,9 @@ from replay.run_metrics import measure_run
 from replay.run_pass import Measures
 from replay.sources.base import SourceError
 from replay.statistics import GateVerdict, Metric, judge
+from tests.bench.command import run_command
 
+ROOT = Path(__file__).parents[2]
 ROLES = ("baseline", "candidate")
 CYCLE_P95_AT_MOST = 1.10
 _WORST: tuple[GateVerdict, ...] = ("passed", "unknown", "inconclusive", "failed")
@@ -91,15 +96,14 @@ def checked_out(name: str, place: Path) -> Iterator[tuple[Path, str | None]]:
     if (given / "pyproject.toml").is_file():
         yield given.resolve(), _git_or_none(given, "rev-parse", "HEAD")
         return
-    repository = Path(engine.__path__[0]).parent
-    sha = _git_or_none(repository, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    sha = _git_or_none(ROOT, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     if sha is None:
-        raise UserError(f'"{name}" is neither a checkout of headgate nor a commit of {repository}')
-    _git(repository, "worktree", "add", "--quiet", "--detach", str(place), sha)
+        raise UserError(f'"{name}" is neither a checkout of headgate nor a commit of {ROOT}')
+    _git(ROOT, "worktree", "add", "--quiet", "--detach", str(place), sha)
     try:
         yield place, sha
     finally:
-        _git(repository, "worktree", "remove", "--force", str(place))
+        _git(ROOT, "worktree", "remove", "--force", str(place))
 
 
 def make_environment(checkout: Path, place: Path) -> Path:
@@ -265,3 +269,46 @@ def _git_or_none(repository: Path, *arguments: str) -> str | None:
 
 def _last_line(text: str) -> str:
     return (text.strip().splitlines() or ["it said nothing"])[-1].removeprefix("headgate: ")
+
+
+@click.command()
+@click.argument("scenario")
+@click.argument("baseline")
+@click.argument("candidate")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for the artifacts and their recordings, new or empty.",
+)
+@click.option(
+    "--this-environment",
+    is_flag=True,
+    help="Run both refs with the packages of this environment, instead of one for each.",
+)
+@click.option("--records", type=click.IntRange(1), help="Over the scenario's.")
+@click.option("--iterations", type=click.IntRange(1), help="Over the scenario's.")
+@click.option("--smoke", is_flag=True, help="Small, and under the virtual clock: seconds.")
+def main(
+    scenario: str,
+    baseline: str,
+    candidate: str,
+    out: Path,
+    this_environment: bool,
+    records: int | None,
+    iterations: int | None,
+    smoke: bool,
+) -> int:
+    """Run SCENARIO (see `headgate bench list`) on BASELINE and CANDIDATE in turn.
+
+    Each is a git ref or a checkout. Exits with 1 where a gate fails.
+    """
+    request = Request(find_scenario(scenario), (DEFAULT,), out, records, iterations, smoke)
+    refs = (baseline, candidate)
+    artifacts = run_refs(request, refs, own_environments=not this_environment)
+    failed = any(gate.verdict == "failed" for artifact in artifacts for gate in artifact.gates)
+    return exits.FOUND if failed else exits.OK
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

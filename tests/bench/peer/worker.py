@@ -1,7 +1,4 @@
-"""One side of the comparison as a process: a JSON request a line in, a JSON answer a line out.
-
-`python -P -m engine.benchmark.peer.worker headgate|data_designer`
-"""
+"""One side of the comparison as a process: a JSON request a line in, a JSON answer a line out."""
 
 from __future__ import annotations
 
@@ -19,11 +16,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from engine.benchmark.admission_loop import cpu_per_task
+from tests.bench.peer.common import cpu_per_task
 
 SIDES = {
-    "headgate": ("engine.benchmark.peer.headgate", "HeadgateSide", "headgate"),
-    "data_designer": ("engine.benchmark.peer.data_designer", "DataDesignerSide", "data-designer"),
+    "headgate": ("tests.bench.peer.headgate", "HeadgateSide", "headgate"),
+    "data_designer": ("tests.bench.peer.data_designer", "DataDesignerSide", "data-designer"),
 }
 
 
@@ -57,7 +54,3 @@ def main(name: str) -> int:
     for line in sys.stdin:
         answers.write(json.dumps(answer(side, json.loads(line))) + "\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

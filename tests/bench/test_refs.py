@@ -5,16 +5,13 @@ from pathlib import Path
 
 import pytest
 
-import engine
 from console.cli import exits
-from console.cli.bench_refs import checked_out, run_refs
 from console.cli.bench_run import Request
-from console.cli.main import run_cli
 from engine.benchmark.catalogue import SCENARIOS
 from engine.errors import UserError
 from replay.artifact import read_artifact, recording_of
-
-ROOT = Path(engine.__path__[0]).parent
+from tests.bench.command import run_command
+from tests.bench.refs import ROOT, checked_out, main, run_refs
 
 
 def checkout(place: Path, version: str) -> Path:
@@ -73,10 +70,11 @@ def test_code_that_can_not_run_the_scenario_is_told(tmp_path: Path) -> None:
         run_refs(request, (str(old), str(old)), own_environments=False, say=lambda line: None)
 
 
-def test_half_a_comparison_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    start = ["bench", "run", "heavy-root", "--out", str(tmp_path / "out")]
-    assert run_cli([*start, "--baseline", "HEAD"]) == exits.MISUSE
-    assert "--baseline and --candidate go together" in capsys.readouterr().err
-    both = ["--baseline", "HEAD", "--candidate", "HEAD", "--policy", "strict-fair"]
-    assert run_cli([*start, *both]) == exits.MISUSE
-    assert "not both at once" in capsys.readouterr().err
+def test_an_unknown_ref_ends_the_command_with_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["heavy-root", "no-such-branch", "HEAD", "--out", str(tmp_path / "out")]
+    assert run_command(main, arguments) == exits.MISUSE
+    error = capsys.readouterr().err
+    assert error.startswith('headgate: "no-such-branch" is neither a checkout')
+    assert error.count("\n") == 1

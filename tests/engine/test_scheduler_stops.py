@@ -1,0 +1,190 @@
+"""A run that is stopped or fails releases everything and keeps what is complete."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from engine.errors import RetryableTaskError
+from engine.scheduling.plan import RunResult
+from engine.scheduling.types import (
+    TaskPayload,
+)
+from engine.virtual_time import run_virtual
+from tests.engine.scheduling.harness import Run, Setting, column, run, takes
+
+
+def test_a_failing_checkpoint_fails_the_run_and_releases_everything() -> None:
+    async def checkpoint(row_group: int, dropped: frozenset[int]) -> None:
+        if row_group == 1:
+            raise OSError(28, "No space left on device")
+
+    one = run(
+        Setting(
+            (column("a"),),
+            records=60,
+            buffer_size=10,
+            row_groups=3,
+            slots=5,
+            execute=takes(1.0),
+            checkpoint=checkpoint,
+        )
+    )
+    assert one.result is not None
+    assert one.result.outcome == "failed"
+    assert one.result.message == (
+        "row group 1 could not be written: No space left on device; "
+        "row groups 2, 3 ended unfinished; the 10 rows of all others are kept"
+    )
+    assert one.result.rows_done == 10
+    assert {event.reason_or_result for event in one.told("cancelled")} == {"run_failed"}
+    assert one.told()[-1].diagnostics["message"] == one.result.message
+
+
+def test_row_groups_that_fail_one_after_the_other_end_the_run() -> None:
+    async def checkpoint(row_group: int, dropped: frozenset[int]) -> None:
+        await asyncio.sleep(10.0 + row_group)
+        raise OSError(28, "No space left on device")
+
+    one = run(
+        Setting(
+            (column("a"),),
+            records=60,
+            buffer_size=10,
+            row_groups=2,
+            slots=20,
+            execute=takes(1.0),
+            checkpoint=checkpoint,
+        )
+    )
+    assert one.result is not None
+    assert one.result.outcome == "failed"
+    assert one.result.message == (
+        "row groups 0, 1 could not be written: No space left on device; "
+        "the 0 rows of all others are kept"
+    )
+
+
+def test_drain_lets_end_what_runs_and_starts_nothing() -> None:
+    one = run(
+        Setting(
+            (column("a"), column("b", ("a",))),
+            records=20,
+            buffer_size=10,
+            slots=4,
+            execute=takes(1.0),
+            at={2.5: lambda one: one.scheduler.drain()},
+        )
+    )
+    assert one.result == RunResult("cancelled", 0, 0)
+    assert one.ended_at == 3.0
+    assert not [event for event in one.told("worker_spawned") if event.captured_at_monotonic > 2.5]
+    assert {event.reason_or_result for event in one.told("cancelled")} == {"drain"}
+    assert len(one.told("task_completed")) == 12
+
+
+def test_drain_keeps_row_groups_that_are_complete() -> None:
+    one = run(
+        Setting(
+            (column("a"),),
+            records=12,
+            buffer_size=4,
+            slots=4,
+            execute=takes(1.0),
+            at={0.5: lambda one: one.scheduler.drain()},
+        )
+    )
+    assert one.result == RunResult("cancelled", 4, 0)
+
+
+def test_drain_takes_no_retry_any_more() -> None:
+    async def execute(payload: TaskPayload) -> None:
+        await asyncio.sleep(1.0)
+        raise RetryableTaskError("Hiccup", "again please")
+
+    one = run(
+        Setting(
+            (column("a"),),
+            records=1,
+            execute=execute,
+            at={0.5: lambda one: one.scheduler.drain()},
+        )
+    )
+    assert one.result == RunResult("cancelled", 0, 0)
+    assert one.ended_at == 1.0
+
+
+def test_drain_cancels_what_is_deferred() -> None:
+    async def execute(payload: TaskPayload) -> None:
+        raise RetryableTaskError("Hiccup", "again please", 1000.0)
+
+    one = run(
+        Setting(
+            (column("a"),), records=3, execute=execute, at={5.0: lambda one: one.scheduler.drain()}
+        )
+    )
+    assert one.ended_at == 5.0
+    assert len(one.told("cancelled")) == 3
+
+
+@pytest.mark.parametrize("stops", [("abort",), ("drain", "abort"), ("abort", "drain", "abort")])
+def test_abort_cancels_what_runs(stops: tuple[str, ...]) -> None:
+    def stop(one: Run) -> None:
+        for name in stops:
+            getattr(one.scheduler, name)()
+
+    one = run(Setting((column("a"),), records=10, execute=takes(50.0), at={3.0: stop}))
+    assert one.result == RunResult("cancelled", 0, 0)
+    assert one.ended_at == 3.0
+    ended = [event for event in one.told("cancelled") if event.task_lease_id is not None]
+    assert len(ended) == 4
+    assert {event.reason_or_result for event in ended} == {"abort"}
+
+
+def test_stopping_before_the_start_runs_nothing() -> None:
+    one = Run(Setting((column("a"),)))
+
+    async def main() -> None:
+        going = asyncio.ensure_future(one.go())
+        await asyncio.sleep(0)
+        one.scheduler.drain()
+        await going
+
+    run_virtual(main())
+    assert one.result == RunResult("cancelled", 0, 0)
+    assert one.executed == []
+
+
+def test_a_cancelled_run_cleans_up_and_passes_the_cancellation_on() -> None:
+    one = run(
+        Setting(
+            (column("a"),),
+            records=10,
+            execute=takes(50.0),
+            at={3.0: lambda one: one.task.cancel()},
+        )
+    )
+    assert isinstance(one.error, asyncio.CancelledError)
+    assert one.ended_at == 3.0
+
+
+def test_a_worker_that_cancels_itself_drops_its_row() -> None:
+    async def execute(payload: TaskPayload) -> None:
+        if payload.row == 0:
+            raise asyncio.CancelledError
+
+    one = run(Setting((column("a"),), records=2, execute=execute))
+    assert one.result == RunResult("success", 1, 1)
+    assert one.told("non_retryable_dropped")[0].reason_or_result == "CancelledError"
+
+
+def test_a_spawn_that_fails_releases_the_lease_and_raises() -> None:
+    one = run(Setting((column("a"),), records=10, execute=takes(5.0), spawn_fails_at=2))
+    assert isinstance(one.error, OSError)
+    assert one.kinds_of("a/2")[-3:] == [
+        "task_lease_acquired",
+        "task_lease_released",
+        "worker_spawn_failed",
+    ]
+    assert one.told()[-1].reason_or_result == "failed"
