@@ -13,9 +13,11 @@ import msgspec
 from engine.events import Event, RunInfo
 from replay import reducer
 from replay.recording.rows import event_of, verdict_of
-from replay.recording.schema import Ending, bounded_memory, check_version, column_list
+from replay.recording.schema import Ending, column_list, connect_for_reading
+from replay.recording.soundness import check_numbers
 from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow, VerdictRow
 from replay.sources.base import BrokenLine, SourceError
+from replay.sources.text import clean_text
 from replay.state import State
 
 ATTEMPTS_PER_BAR = 16
@@ -308,21 +310,17 @@ def open_recording(path: Path) -> RecordingReader:
     if head[_MAGIC_OFFSET:] != _MAGIC:
         raise SourceError(f"{path} is not a recording of headgate (no DuckDB file).")
     try:
-        connection = duckdb.connect(str(path), read_only=True, config={**bounded_memory(path)})
+        connection = connect_for_reading(path)
     except duckdb.Error as error:
         raise _open_error(path, str(error)) from error
     try:
-        connection.execute("SET enable_external_access = false")
-        version = check_version(connection, str(path))
+        check_numbers(connection, clean_text(str(path)))
     except duckdb.Error as error:
         connection.close()
         raise _open_error(path, str(error)) from error
     except SourceError:
         connection.close()
         raise
-    if version is None:
-        connection.close()
-        raise SourceError(f"{path} is a DuckDB file, but not a recording of headgate.")
     return RecordingReader(connection, str(path), owned=True)
 
 

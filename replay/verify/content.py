@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 import duckdb
 import msgspec
 
+from replay.recording.schema import connect_for_reading
 from replay.sources.base import SourceError
 from replay.sources.text import clean_text
 from replay.verify.rules import RuleBook
@@ -98,9 +99,7 @@ class ContentSearch:
     def in_database(self, path: Path) -> None:
         """Every text and every blob of every table. Raises `SourceError` where it can't be read."""
         try:
-            with duckdb.connect(
-                str(path), read_only=True, config={"enable_external_access": "false"}
-            ) as connection:
+            with connect_for_reading(path) as connection:
                 for table, column, kind in connection.execute(
                     "SELECT table_name, column_name, data_type FROM duckdb_columns()"
                     " WHERE NOT internal AND database_name = current_catalog()"
