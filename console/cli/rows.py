@@ -10,17 +10,20 @@ import itertools
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import click
 from rich.cells import cell_len, set_cell_size
 
 from replay.export.plain import csv_chunks, json_chunks, plain_text
-from replay.recording.query import ResultColumn
+from replay.recording.query_messages import ResultColumn
 from replay.sources.text import clean_text
 
 CELL_WIDTH = 60
 ROWS_AT_ONCE = 1_000
+_TIMESTAMP = "TIMESTAMP"
 _NUMBERS = ("INT", "DOUBLE", "FLOAT", "DECIMAL")
 
 
@@ -32,9 +35,12 @@ def write_table(
 ) -> bool:
     """Aligned columns; long cells are cut. True where there were more than `limit` rows.
 
+    A timestamp, which is UTC in a recording, has the local time beside it.
+
     Where the columns need more than `width`, each row is a paragraph with a line for each column,
     and nothing is cut.
     """
+    columns, rows = _with_local_times(columns, rows)
     taken = 0
     numbers = [any(word in column.type for word in _NUMBERS) for column in columns]
     widths: list[int] | None = None
@@ -67,10 +73,46 @@ def write_table(
     return more
 
 
+def _with_local_times(
+    columns: Sequence[ResultColumn], rows: Iterator[Sequence[Any]]
+) -> tuple[list[ResultColumn], Iterator[Sequence[Any]]]:
+    """Behind each timestamp the same instant in the time zone of this machine."""
+    timestamps = [nth for nth, column in enumerate(columns) if column.type.startswith(_TIMESTAMP)]
+    widened: list[ResultColumn] = []
+    for nth, column in enumerate(columns):
+        widened.append(column)
+        if nth in timestamps:
+            widened[-1] = column._replace(name=f"{column.name} (UTC)")
+            widened.append(column._replace(name=f"{column.name} (local)"))
+
+    def widen(row: Sequence[Any]) -> list[Any]:
+        values: list[Any] = []
+        for nth, value in enumerate(row):
+            values.append(value)
+            if nth in timestamps:
+                values.append(_local(value))
+        return values
+
+    return widened, map(widen, rows) if timestamps else rows
+
+
+def _local(value: Any) -> Any:
+    """A naive time in UTC as one of this machine's zone; anything else as it is."""
+    if not isinstance(value, datetime):
+        return value
+    try:
+        return value.replace(tzinfo=UTC).astimezone()
+    except (OverflowError, OSError, ValueError):
+        return None  # a year that no calendar of the machine has
+
+
 def write_csv(
-    columns: Sequence[ResultColumn], rows: Iterator[Sequence[Any]], limit: int | None
+    columns: Sequence[ResultColumn],
+    rows: Iterator[Sequence[Any]],
+    limit: int | None,
+    safe_cells: bool = False,
 ) -> bool:
-    return _write(csv_chunks, columns, rows, limit)
+    return _write(partial(csv_chunks, safe_cells=safe_cells), columns, rows, limit)
 
 
 def write_json(
@@ -116,6 +158,8 @@ def _paragraph(nth: int, names: Sequence[str], row: Sequence[str], width: int) -
 def _cell(value: Any) -> str:
     if value is None:
         return "null"
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "milliseconds")
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:,.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.3g}"
     return plain_text(value)

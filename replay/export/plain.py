@@ -14,6 +14,8 @@ from typing import Any
 from replay.sources.text import clean_text
 
 ROWS_AT_ONCE = 1_000
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""A cell that begins so is run by common spreadsheets."""
 
 
 def plain(value: Any) -> Any:
@@ -42,16 +44,34 @@ def plain_text(value: Any) -> str:
     return clean_text(value if isinstance(value, str) else str(plain(value)))
 
 
-def csv_chunks(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """A header line, then a line for each row; null is empty."""
+def safe_cell(value: Any) -> str:
+    """As `plain_text`, with a quote before a text that a spreadsheet would run as a formula."""
+    text = plain_text(value)
+    if not isinstance(value, str) or not value.startswith(FORMULA_STARTS):
+        return text
+    try:
+        float(value)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+def csv_chunks(
+    names: Sequence[str], rows: Iterable[Sequence[Any]], *, safe_cells: bool = False
+) -> Iterator[str]:
+    """A header line, then a line for each row; null is empty.
+
+    With `safe_cells` no spreadsheet takes a text for a formula.
+    """
+    text_of = safe_cell if safe_cells else plain_text
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([clean_text(name) for name in names])
+    writer.writerow([text_of(name) for name in names])
     yield _taken(buffer)
     left = iter(rows)
     while chunk := list(islice(left, ROWS_AT_ONCE)):
         for row in chunk:
-            writer.writerow([None if value is None else plain_text(value) for value in row])
+            writer.writerow([None if value is None else text_of(value) for value in row])
         yield _taken(buffer)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import tempfile
 from pathlib import Path
 
 import duckdb
@@ -20,6 +19,7 @@ from replay.recording import connections
 from replay.recording.connections import Setting
 from replay.sources.base import SourceError
 from replay.sources.text import clean_text
+from replay.temporary import temporary_home
 
 EVENT_COLUMNS: tuple[tuple[str, str], ...] = (
     ("ordinal", "BIGINT"),
@@ -215,16 +215,6 @@ def spill_folder(database: Path | str) -> Path:
         name = secrets.token_hex(8)
     place = hashlib.blake2b(name.encode(), key=_PROCESS_KEY, digest_size=8).hexdigest()
     return temporary_home() / f"headgate-{place}"
-
-
-def temporary_home() -> Path:
-    """Where temporary folders are made. Raises `SourceError` where there is no such place."""
-    try:
-        return Path(tempfile.gettempdir())
-    except FileNotFoundError as error:
-        raise SourceError(
-            "No folder for temporary files can be written; name one that can in TMPDIR."
-        ) from error
 
 
 def connect_for_writing(
