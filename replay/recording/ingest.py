@@ -288,7 +288,9 @@ class Ingest:
         first, last = self.reader.keyframe_bounds()
         fold, done = Fold(run), first
         if point.fold is not None:
-            with suppress(ValueError):  # kept by another version: all events are folded again
+            with suppress(
+                ValueError, RecursionError
+            ):  # kept by another version: all events are folded again
                 fold, done = Fold.load(point.fold.data), point.fold.ordinal
         while done < point.ordinal:
             until = min(done + _REPLAY_EVENTS, point.ordinal)

@@ -14,14 +14,17 @@ from engine.events import Event, RunInfo
 from replay import reducer
 from replay.recording.rows import event_of, verdict_of
 from replay.recording.schema import Ending, column_list, connect_for_reading
-from replay.recording.soundness import check_numbers
 from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow, VerdictRow
 from replay.sources.base import BrokenLine, SourceError
-from replay.sources.text import clean_text
 from replay.state import State
 
 ATTEMPTS_PER_BAR = 16
 """`bars` brings at most so many attempts for each lease it was asked for."""
+
+LARGEST_STATE = 512 << 20
+"""Bytes of the state in a keyframe: more than a run of any size has, less than a bomb."""
+UNREADABLE = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
+"""What decoding the content of a recording may raise."""
 
 _T = TypeVar("_T")
 _MAGIC = b"DUCK"
@@ -100,7 +103,7 @@ class RecordingReader:
         )
         try:
             return [event_of(row) for row in rows]
-        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise self._damaged(error) from error
 
     def ordinal_at(self, t: float) -> int:
@@ -122,8 +125,8 @@ class RecordingReader:
         if keyframes:
             done, packed = keyframes[0]
             try:
-                state = msgspec.msgpack.decode(zlib.decompress(packed), type=State)
-            except (zlib.error, msgspec.MsgspecError) as error:
+                state = msgspec.msgpack.decode(inflate(packed), type=State)
+            except (zlib.error, *UNREADABLE) as error:
                 raise self._damaged(error) from error
         else:
             done, state = 0, reducer.begin(run)
@@ -216,7 +219,7 @@ class RecordingReader:
         )
         try:
             return [verdict_of(row) for row in rows]
-        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise self._damaged(error) from error
 
     def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]:
@@ -288,12 +291,23 @@ class RecordingReader:
     def _decode(self, stored: str, kind: type[_T]) -> _T:
         try:
             return msgspec.json.decode(stored, type=kind)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> SourceError:
         detail = (str(error).splitlines() or [type(error).__name__])[0]
         return SourceError(f"{self._name} is damaged: {detail}", exit_code=4)
+
+
+def inflate(packed: bytes) -> bytes:
+    """Raises `zlib.error` for what is cut, and `ValueError` beyond `LARGEST_STATE` bytes."""
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(packed, LARGEST_STATE)
+    if unpacker.unconsumed_tail:
+        raise ValueError(f"a state has more than {LARGEST_STATE:,} bytes")
+    if not unpacker.eof:
+        raise zlib.error("a state is cut")
+    return data
 
 
 def open_recording(path: Path) -> RecordingReader:
@@ -313,14 +327,6 @@ def open_recording(path: Path) -> RecordingReader:
         connection = connect_for_reading(path)
     except duckdb.Error as error:
         raise _open_error(path, str(error)) from error
-    try:
-        check_numbers(connection, clean_text(str(path)))
-    except duckdb.Error as error:
-        connection.close()
-        raise _open_error(path, str(error)) from error
-    except SourceError:
-        connection.close()
-        raise
     return RecordingReader(connection, str(path), owned=True)
 
 

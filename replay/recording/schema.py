@@ -17,6 +17,7 @@ import msgspec
 from engine.events import SCHEMA_VERSION
 from replay.recording import connections
 from replay.recording.connections import Setting
+from replay.recording.soundness import check_numbers
 from replay.sources.base import SourceError
 from replay.sources.text import clean_text
 from replay.temporary import temporary_home
@@ -176,6 +177,14 @@ def check_schema(
     return version
 
 
+def check_recording(connection: duckdb.DuckDBPyConnection, name: str) -> int | None:
+    """As `check_schema`, and what is in the tables is what a recorder writes."""
+    version = check_schema(connection, name)
+    if version is not None:
+        check_numbers(connection, TABLES, clean_text(name))
+    return version
+
+
 def _written_version(
     connection: duckdb.DuckDBPyConnection, name: str, catalog: str | None
 ) -> int | None:
@@ -234,7 +243,7 @@ def connect_for_writing(
     connection = connections.connect(path, config=config)
     try:
         if path != _IN_MEMORY:
-            check_schema(connection, str(path))
+            check_recording(connection, str(path))
         tune_for_writing(connection)
     except (duckdb.Error, SourceError):
         connection.close()
@@ -243,12 +252,14 @@ def connect_for_writing(
 
 
 def connect_for_reading(path: Path) -> duckdb.DuckDBPyConnection:
-    """Open a recording read-only. Raises `duckdb.Error`, and `SourceError` as `check_schema` does,
-    or where there is no run in it yet.
+    """Open a recording read-only.
+
+    Raises `duckdb.Error`, and `SourceError` as `check_recording` does, or where there is no run in
+    it yet.
     """
     connection = connections.connect(path, read_only=True, config={**bounded_memory(path)})
     try:
-        if check_schema(connection, str(path)) is None:
+        if check_recording(connection, str(path)) is None:
             raise SourceError(
                 f"{clean_text(str(path))} is a DuckDB file, but not a recording of headgate."
             )

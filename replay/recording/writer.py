@@ -16,6 +16,7 @@ from replay.diagnosis.memory import DIAGNOSIS_VERSION
 from replay.recording.batch import FoldDump, FoldedBatch
 from replay.recording.rows import arrow_table, event_row, verdict_row
 from replay.recording.schema import create_tables
+from replay.sources.base import SourceError
 
 CHECKPOINT_EVERY = 2 * 122_880
 """Events after which the write-ahead log goes into the file, so that memory does not hold them: two
@@ -68,7 +69,10 @@ class RecordingWriter:
         self._connection.execute("INSERT INTO meta VALUES (?, ?)", [key, value])
 
     def resume_point(self) -> ResumePoint | None:
-        """Where the last commit left off; None for an empty recording."""
+        """Where the last commit left off; None for an empty recording.
+
+        Raises `SourceError` where the recording is damaged.
+        """
         row = self._connection.execute(
             "SELECT position, ordinal, fold_ordinal, fold FROM resume"
         ).fetchone()
@@ -76,7 +80,13 @@ class RecordingWriter:
             return None
         position, ordinal, fold_ordinal, fold = row
         dump = None if fold is None else FoldDump(fold_ordinal, bytes(fold))
-        return ResumePoint(msgspec.json.decode(position, type=dict[str, int]), ordinal, dump)
+        try:
+            place = msgspec.json.decode(position, type=dict[str, int])
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise SourceError(
+                "The recording is damaged: it does not say how far it reaches.", 4
+            ) from error
+        return ResumePoint(place, ordinal, dump)
 
     @property
     def uncommitted(self) -> int:
