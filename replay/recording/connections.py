@@ -8,6 +8,7 @@ and a recording that holds anything but the tables of `replay.recording.schema` 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -48,6 +49,7 @@ _TABLES = (
     "SELECT database_name, schema_name, table_name, sql FROM system.main.duckdb_tables()"
     " WHERE NOT internal"
 )
+_IN_MEMORY = ":memory:"
 _MAIN = "main"
 _SHOWN = 60
 
@@ -55,9 +57,13 @@ _SHOWN = 60
 def connect(
     database: Path | str, *, read_only: bool = False, config: Mapping[str, Setting]
 ) -> duckdb.DuckDBPyConnection:
-    """A connection to `database` from which nothing else can be reached. Raises `duckdb.Error`."""
+    """A connection to `database` from which nothing else can be reached.
+
+    Raises `duckdb.Error`, and `SourceError` for a name that DuckDB can't open.
+    """
     # Order matters: `temp_directory` is refused unless external access is turned off before.
-    return duckdb.connect(str(database), read_only=read_only, config={**ISOLATED, **config})
+    settings = {**ISOLATED, **config}
+    return duckdb.connect(_place(database), read_only=read_only, config=settings)
 
 
 def connect_beside(
@@ -65,16 +71,17 @@ def connect_beside(
 ) -> duckdb.DuckDBPyConnection:
     """A database in memory to which `path` is attached as `catalog`, read-only.
 
-    Nothing but the two can be reached from it. Raises `duckdb.Error`.
+    Nothing but the two can be reached from it. Raises as `connect` does.
     """
     settings = {**ISOLATED, **config}
     del settings["enable_external_access"]  # or no path could be allowed
-    connection = duckdb.connect(":memory:", config=settings)
+    connection = duckdb.connect(_IN_MEMORY, config=settings)
     try:
-        allowed = ", ".join(_literal(name) for name in (str(path), f"{path}.wal"))
+        place = os.path.realpath(_place(path))
+        allowed = ", ".join(_literal(name) for name in (place, f"{place}.wal"))
         connection.execute(f"SET allowed_paths = [{allowed}]")
         connection.execute("SET enable_external_access = false")
-        connection.execute(f"ATTACH {_literal(str(path))} AS {catalog} (READ_ONLY)")
+        connection.execute(f"ATTACH {_literal(place)} AS {catalog} (READ_ONLY)")
     except duckdb.Error:
         connection.close()
         raise
@@ -166,6 +173,22 @@ def _foreign(name: str, what: str) -> SourceError:
 def _shown(text: str) -> str:
     text = clean_text(text)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def _place(database: Path | str) -> str:
+    """A whole path: DuckDB takes the beginning of some names for that of an extension.
+
+    Raises `SourceError` for a name whose write-ahead log DuckDB looks for elsewhere.
+    """
+    if str(database) == _IN_MEMORY:
+        return _IN_MEMORY
+    place = os.path.abspath(database)
+    if "?" in place:
+        raise SourceError(
+            f"{clean_text(place)} has a question mark in its name, which DuckDB can't open: "
+            "rename it."
+        )
+    return place
 
 
 def _literal(text: str) -> str:

@@ -85,6 +85,10 @@ class QueryProcess:
             raise messages.failure_of(content)
         return kind, content
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def kill(self) -> None:
         """End it now, from any thread; a `request` under way raises `QueryError`."""
         self._interrupted = True
