@@ -39,8 +39,18 @@ STDOUT = Path("-")
     "--table", "tables", multiple=True, help="Parquet and CSV: only this view (may be repeated)."
 )
 @click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.option(
+    "--safe-cells",
+    is_flag=True,
+    help="CSV: put ' before text that a spreadsheet would run as a formula.",
+)
 def export(
-    recording: str, kind: str, out: Path | None, tables: tuple[str, ...], force: bool
+    recording: str,
+    kind: str,
+    out: Path | None,
+    tables: tuple[str, ...],
+    force: bool,
+    safe_cells: bool,
 ) -> int:
     """Write RECORDING in another form, for other programs or people.
 
@@ -54,6 +64,8 @@ def export(
 
     if tables and kind not in ("parquet", "csv"):
         raise click.UsageError("--table is for parquet and csv.")
+    if safe_cells and kind != "csv":
+        raise click.UsageError("--safe-cells is for csv.")
     for table in tables:
         if table not in TABLES:
             raise click.UsageError(f"There is no view {table!r}; there are {', '.join(TABLES)}.")
@@ -64,7 +76,7 @@ def export(
     with whole_recording(recording, lambda sentence: click.echo(sentence, err=True)) as path:
         asked = RecordingQuery(path)
         try:
-            written = write(asked, path, kind, place, wanted, force)
+            written = write(asked, path, kind, place, wanted, force, safe_cells)
         finally:
             asked.close()
     for one in written:
@@ -74,7 +86,13 @@ def export(
 
 
 def write(
-    asked: RecordingQuery, path: Path, kind: str, place: Path, tables: tuple[str, ...], force: bool
+    asked: RecordingQuery,
+    path: Path,
+    kind: str,
+    place: Path,
+    tables: tuple[str, ...],
+    force: bool,
+    safe_cells: bool,
 ) -> list[Path]:
     """Everything is refused before anything is written. Returns the files."""
     from replay.export.charts import PICTURES
@@ -106,7 +124,7 @@ def write(
             elif kind == "svg":
                 file.write(document([draw(asked) for draw in PICTURES.values()]).encode())
             elif kind == "csv":
-                write_csv(asked, what, file)
+                write_csv(asked, what, file, safe_cells)
             elif kind == "parquet":
                 write_parquet(asked, what, file)
             elif what in PICTURES:

@@ -28,10 +28,10 @@ def write_parquet(asked: RecordingQuery, table: str, file: IO[bytes]) -> None:
             writer.write_batch(batch)
 
 
-def write_csv(asked: RecordingQuery, table: str, file: IO[bytes]) -> None:
-    """Text without control characters; a list is JSON."""
+def write_csv(asked: RecordingQuery, table: str, file: IO[bytes], safe_cells: bool = False) -> None:
+    """Text without control characters; a list is JSON. `safe_cells` as `csv_chunks` has it."""
     columns, rows = asked.run(_query(table))
-    for chunk in csv_chunks([column.name for column in columns], rows):
+    for chunk in csv_chunks([column.name for column in columns], rows, safe_cells=safe_cells):
         file.write(chunk.encode())
 
 

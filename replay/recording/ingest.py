@@ -17,7 +17,7 @@ from replay.recording.reader import RecordingReader
 from replay.recording.schema import Ending, connect_for_writing, tune_for_writing
 from replay.recording.writer import RecordingWriter
 from replay.recording.writing_process import MOST_PER_COMMIT, WritingProcess
-from replay.sources.base import Batch, BrokenLine, Feed
+from replay.sources.base import Batch, BrokenLine, Feed, SourceError
 from replay.state import State
 
 FEWEST_EVENTS = 1_000
@@ -284,7 +284,12 @@ class Ingest:
         stored = self._writer.meta("run")
         if point is None or stored is None or self.finished:
             return
-        run = self._run = msgspec.json.decode(stored, type=RunInfo)
+        try:
+            run = self._run = msgspec.json.decode(stored, type=RunInfo)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise SourceError(
+                "The recording is damaged: it does not say of which run.", 4
+            ) from error
         first, last = self.reader.keyframe_bounds()
         fold, done = Fold(run), first
         if point.fold is not None:
@@ -304,4 +309,9 @@ class Ingest:
         self._keyframe_ordinal = last
         self._fold_ordinal = point.ordinal
         if point.position:
-            self._feed.resume(point.position, point.ordinal + 1)
+            try:
+                self._feed.resume(point.position, point.ordinal + 1)
+            except (KeyError, TypeError, ValueError) as error:
+                raise SourceError(
+                    "The recording is damaged: the place it names in its source is none.", 4
+                ) from error

@@ -8,6 +8,7 @@ from the statistics of its blocks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import duckdb
 
@@ -79,7 +80,7 @@ def check_numbers(
             raise SourceError(
                 f"{name} is damaged: {table}.{row[0]} holds a value that no run has.", exit_code=4
             )
-    if ("events", "ordinal") in present:
+    if {(table, "ordinal") for table in ("events", "keyframes", "resume")} <= present:
         _check_gaps(connection, name)
 
 
@@ -99,13 +100,26 @@ def _wrong(column: str, kind: str, required: bool) -> list[str]:
 
 
 def _check_gaps(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    row = connection.execute("SELECT count(*), min(ordinal), max(ordinal) FROM events").fetchone()
-    if row is None or not row[0]:
-        return
-    count, first, last = row
-    if first < 0 or last - first - count > LARGEST_GAP:
+    """Events follow one another, and keyframes and the point to resume at stand among them."""
+    count, first, last = _row(connection, "SELECT count(*), min(ordinal), max(ordinal) FROM events")
+    if count and last - first - count > LARGEST_GAP:
         raise SourceError(
-            f"{name} is damaged: its events number {count:,}, their ordinals run from {first:,} to "
+            f"{name} is damaged: it has {count:,} events, and their ordinals run from {first:,} to "
             f"{last:,}.",
             exit_code=4,
         )
+    for table in ("keyframes", "resume"):
+        least, most = _row(connection, f"SELECT min(ordinal), max(ordinal) FROM {table}")
+        if least is None:
+            continue
+        if (least < first - 1 or most > last) if count else least != most:
+            raise SourceError(
+                f"{name} is damaged: {table}.ordinal names events that it does not have.",
+                exit_code=4,
+            )
+
+
+def _row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return row

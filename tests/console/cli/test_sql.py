@@ -313,3 +313,15 @@ def test_cells_that_a_spreadsheet_would_run_are_quoted_on_request(
     assert run_cli(["sql", str(lines), "--csv", query]) == 0
     assert "'=" not in capsys.readouterr().out
     assert run_cli(["sql", str(lines), "--safe-cells", query]) == 2
+
+
+def test_an_export_quotes_cells_on_request(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "run.jsonl"
+    event = RequestEvent("request_queue_formed", 1.0, 1, reason_or_outcome="=1+1")
+    path.write_bytes(encode_lines([JournalHeader(RunInfo("run-1", "small"), 1, 1), event]))
+    export = ["export", str(path), "--format", "csv", "--table", "events", "--out", "-"]
+    for options, expected in (([], "=1+1"), (["--safe-cells"], "'=1+1")):
+        assert run_cli([*export, *options]) == 0
+        (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+        assert row["reason"] == expected
+    assert run_cli(["export", str(path), "--format", "svg", "--safe-cells"]) == 2

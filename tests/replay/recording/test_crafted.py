@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from engine.events import Event, RunInfo
 from engine.events.run_folder import RunFolder
+from replay.recording.ingest import Ingest
 from replay.recording.whole import whole_recording
+from replay.sources.journal import JournalFeed
 from tests.effort import effort
 from tests.replay.fuzz.exercise import ask, assert_harmless
 from tests.replay.fuzz.hostile import own_lines
@@ -112,6 +115,43 @@ def test_a_folder_is_completed_without_the_code_in_its_recording(
         assert str(len(events)) in said
         assert case.logged or folder.recording.read_bytes() == before
         assert folder.journal.is_dir()
+
+
+PLACES: dict[str, tuple[str, object]] = {
+    "null place": ("position", None),
+    "no JSON": ("position", "["),
+    "nested place": ("position", "[" * 100_000),
+    "list": ("position", "[1]"),
+    "unknown place": ("position", '{"a": 1}'),
+    "far place": ("position", '{"segment": 99, "offset": 99999999999, "line": 5}'),
+    "before the start": ("position", '{"segment": -1, "offset": -1, "line": -1}'),
+    "huge ordinal": ("ordinal", 2**52),
+    "null ordinal": ("ordinal", None),
+    "garbage": ("fold", b"garbage"),
+    "nested": ("fold", b"\x91" * 100_000),
+    "huge": ("fold", b"\xdd\xff\xff\xff\xff"),
+}
+
+
+@pytest.mark.parametrize("name", list(PLACES))
+def test_an_import_that_goes_on_at_an_impossible_place_is_done_from_the_journal(
+    tmp_path: Path, play: Play, write_journal: WriteJournal, name: str
+) -> None:
+    run, events = play(3, row_groups=2)
+    folder = write_journal(run, events)
+    ingest = Ingest(JournalFeed(folder), folder.recording)
+    ingest.step(50)
+    ingest.keep_fold()
+    ingest.close()
+    column, value = PLACES[name]
+    with duckdb.connect(str(folder.recording)) as connection:
+        connection.execute(f"UPDATE resume SET {column} = ?", [value])
+    code, said, seconds = ask_of(("sql", "{}", "SELECT count(*) FROM events"), folder.path)
+    assert "Traceback" not in said
+    assert seconds < SECONDS
+    assert code in (0, 4), said
+    if code == 0 and name not in ("far place", "before the start"):
+        assert str(len(events)) in said
 
 
 VALUES = [pytest.param(case, id=case.name) for case in list(with_values())[:: effort(5, 1)]]
