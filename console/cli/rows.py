@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import click
 
 from replay.cells import cells, cut, left, right, wrap
 from replay.export.plain import csv_chunks, json_chunks, plain_text
-from replay.recording.query import ResultColumn
+from replay.recording.query_messages import ResultColumn
 from replay.sources.text import clean_text
 
 CELL_WIDTH = 60
@@ -67,9 +68,12 @@ def write_table(
 
 
 def write_csv(
-    columns: Sequence[ResultColumn], rows: Iterator[Sequence[Any]], limit: int | None
+    columns: Sequence[ResultColumn],
+    rows: Iterator[Sequence[Any]],
+    limit: int | None,
+    for_spreadsheet: bool = False,
 ) -> bool:
-    return _write(csv_chunks, columns, rows, limit)
+    return _write(partial(csv_chunks, for_spreadsheet=for_spreadsheet), columns, rows, limit)
 
 
 def write_json(
@@ -111,6 +115,8 @@ def _paragraph(nth: int, names: Sequence[str], row: Sequence[str], width: int) -
 def _cell(value: Any) -> str:
     if value is None:
         return "null"
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "milliseconds")
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:,.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.3g}"
     return plain_text(value)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import textwrap
-import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -31,34 +29,47 @@ TABLE_ROWS = 1_000
     type=click.IntRange(0),
     help=f"At most so many rows, 0 for all. Default: {TABLE_ROWS:,} in a table, else all.",
 )
+@click.option(
+    "--for-spreadsheet",
+    is_flag=True,
+    help="With --csv: put ' before text that a spreadsheet would run as a formula.",
+)
 def sql(
-    recording: str, query: str | None, views: bool, as_csv: bool, as_json: bool, limit: int | None
+    recording: str,
+    query: str | None,
+    views: bool,
+    as_csv: bool,
+    as_json: bool,
+    limit: int | None,
+    for_spreadsheet: bool,
 ) -> int:
     """Ask RECORDING something in SQL, read-only; QUERY "-" is read from stdin.
 
     Views: tasks, requests, leases, ceilings, stalls, blame, series, events, run. A query reaches
     the recording and nothing else: no file, no network.
     """
-    from replay.recording.query import RecordingQuery
+    from replay.recording.query import QueryProcess, RecordingQuery
     from replay.recording.whole import whole_recording
 
     if as_csv and as_json:
         raise click.UsageError("Give --csv or --json, not both.")
+    if for_spreadsheet and not as_csv:
+        raise click.UsageError("--for-spreadsheet is for --csv.")
     if query is None and not views:
         raise click.UsageError(
             'Give a query, like "SELECT * FROM stalls"; --views describes what can be asked.'
         )
     if query == "-":
         query = query_on_stdin()
-    with whole_recording(recording, lambda sentence: click.echo(sentence, err=True)) as path:
-        asked = RecordingQuery(path)
-        try:
-            if views or query is None:
-                click.echo(describe_views(asked))
-                return exits.OK
-            answer(asked, query, as_csv, as_json, limit)
-        finally:
-            asked.close()
+    with (
+        QueryProcess() as process,  # starts while the recording is looked for
+        whole_recording(recording, lambda sentence: click.echo(sentence, err=True)) as path,
+    ):
+        recording_query = RecordingQuery(path, process)
+        if views or query is None:
+            click.echo(describe_views(recording_query))
+        else:
+            answer(recording_query, query, as_csv, as_json, limit, for_spreadsheet)
     return exits.OK
 
 
@@ -73,50 +84,28 @@ def query_on_stdin() -> str:
 
 
 def answer(
-    asked: RecordingQuery, query: str, as_csv: bool, as_json: bool, limit: int | None
+    recording_query: RecordingQuery,
+    query: str,
+    as_csv: bool,
+    as_json: bool,
+    limit: int | None,
+    for_spreadsheet: bool,
 ) -> None:
     from console.cli.rows import write_csv, write_json, write_table
 
-    rows = TABLE_ROWS if limit is None and not (as_csv or as_json) else (limit or None)
-    width = text_width()
-
-    def ask() -> bool:
-        columns, found = asked.run(query)
-        if as_csv or as_json:
-            return (write_csv if as_csv else write_json)(columns, found, rows)
-        return write_table(columns, found, rows, width)
-
-    if interruptible(ask, asked.interrupt):
-        click.echo(f"Only the first {rows:,} rows are shown; --limit 0 shows all.", err=True)
-
-
-def interruptible(work: Callable[[], bool], interrupt: Callable[[], None]) -> bool:
-    """Do `work` in a thread, so that Ctrl+C ends it at once. Raises what it raises."""
-    results: list[bool] = []
-    problems: list[BaseException] = []
-    done = threading.Event()
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:
-            problems.append(error)
-        finally:
-            done.set()
-
-    try:
-        threading.Thread(target=run, name="query", daemon=True).start()
-        done.wait()
-    except KeyboardInterrupt:
-        interrupt()
-        done.wait()
-        raise
-    if problems:
-        raise problems[0]
-    return results[0]
+    most = TABLE_ROWS if limit is None and not (as_csv or as_json) else (limit or None)
+    columns, rows = recording_query.run(query)
+    if as_csv:
+        more = write_csv(columns, rows, most, for_spreadsheet)
+    elif as_json:
+        more = write_json(columns, rows, most)
+    else:
+        more = write_table(columns, rows, most, text_width())
+    if more:
+        click.echo(f"Only the first {most:,} rows are shown; --limit 0 shows all.", err=True)
 
 
-def describe_views(asked: RecordingQuery) -> str:
+def describe_views(recording_query: RecordingQuery) -> str:
     """Every view with its columns: name, type, unit, meaning."""
     from replay.recording.views import RUN_COLUMNS, UNITS, VIEWS
 
@@ -124,7 +113,9 @@ def describe_views(asked: RecordingQuery) -> str:
     described = [(view.name, view.holds, view.columns) for view in VIEWS]
     described.append(("run", "one row: what was recorded", RUN_COLUMNS))
     for name, holds, columns in described:
-        types = {column.name: column.type for column in asked.run(f'SELECT * FROM "{name}"')[0]}
+        types = {
+            column.name: column.type for column in recording_query.run(f'SELECT * FROM "{name}"')[0]
+        }
         lines = [f"\n{name}: {holds}"]
         for column in columns:
             kind = types[column.name].lower()

@@ -50,7 +50,8 @@ class KnownRun(NamedTuple):
 def register(folder: RunFolder, record: RunRecord) -> None:
     """Let `list_runs` find the folder. A home that can't be written never stops anything.
 
-    A copy does not take the pointer from its original as long as that stands there.
+    The pointer stays where it points as long as the run stands there: neither a copy of the folder
+    nor another name of it takes it.
     """
     try:
         here = str(folder.path.absolute())
@@ -58,7 +59,7 @@ def register(folder: RunFolder, record: RunRecord) -> None:
         home.mkdir(parents=True, exist_ok=True)
         pointer = home / pointer_name(record.run_id)
         known = _read(pointer)
-        if known is not None and (known.path == here or _is_original(known, folder)):
+        if known is not None and (known.path == here or _stands(known)):
             return
         fresh = Pointer(record.run_id, here, record.name)
         part = home / f".{pointer.name}.{os.getpid()}"
@@ -125,14 +126,12 @@ def _look_up(pointer: Path, known: Pointer) -> KnownRun:
     return KnownRun(pointer, known.run_id, known.name, path, where, None)
 
 
-def _is_original(known: Pointer, folder: RunFolder) -> bool:
-    """Does another folder stand where the pointer points, with the same run in it?"""
-    other = RunFolder(Path(known.path))
-    record = read_record(other)
-    same_run = record is not None and record.run_id == known.run_id
-    another = same_run and not folder.is_same_as(other)
-    other.close()
-    return another
+def _stands(known: Pointer) -> bool:
+    """Does the run still stand where the pointer points?"""
+    folder = RunFolder(Path(known.path))
+    record = read_record(folder)
+    folder.close()
+    return record is not None and record.run_id == known.run_id
 
 
 def _drop_older(home: Path, path: str, kept: Path) -> None:

@@ -47,11 +47,15 @@ def plain_text(value: Any) -> str:
 
 def spreadsheet_text(value: Any) -> str:
     """`plain_text` that a spreadsheet takes for text: an apostrophe stands before what it would
-    run as a formula. Numbers stay numbers."""
+    run as a formula. Numbers stay numbers, also those that are text."""
     text = plain_text(value)
     if isinstance(value, (int, float, Decimal)) or not text.lstrip().startswith(_FORMULA_BEGINS):
         return text
-    return f"'{text}"
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def csv_chunks(

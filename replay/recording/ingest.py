@@ -12,12 +12,12 @@ from engine.events import RunInfo
 from replay.collection import without_collection
 from replay.fold import Fold
 from replay.recording.batch import FoldDump, FoldedBatch, decode_batch, encode_batch
-from replay.recording.keyframes import KeyframeMaker
+from replay.recording.keyframes import KeyframeMaker, inflate
 from replay.recording.reader import RecordingReader
 from replay.recording.schema import IN_MEMORY, Ending, connect_for_writing, tune_for_writing
 from replay.recording.writer import RecordingWriter
 from replay.recording.writing_process import MOST_PER_COMMIT, WritingProcess
-from replay.sources.base import Batch, BrokenLine, Feed
+from replay.sources.base import Batch, BrokenLine, Feed, SourceError
 
 EVENTS_AT_ONCE = 1_000
 """Read, folded and turned into rows together: so many stay in the processor's cache."""
@@ -299,13 +299,22 @@ class Ingest:
         stored = self._writer.meta("run")
         if point is None or stored is None or self.finished:
             return
-        run = self._run = msgspec.json.decode(stored, type=RunInfo)
+        try:
+            run = self._run = msgspec.json.decode(stored, type=RunInfo)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise SourceError(
+                "The recording is damaged: it does not say of which run.", 4
+            ) from error
         first, self._keyframes.ordinal = self.reader.keyframe_bounds()
         fold, done, foreign = Fold(run), first, False
         if point.fold is not None:
             try:
                 fold, done = Fold.load(_unpacked(point.fold.data)), point.fold.ordinal
-            except (ValueError, zlib.error):  # of another version: all is folded again
+            except (
+                ValueError,
+                RecursionError,
+                zlib.error,
+            ):  # of another version: all is folded again
                 foreign = True
         while done < point.ordinal:
             until = min(done + _REPLAY_EVENTS, point.ordinal)
@@ -320,9 +329,14 @@ class Ingest:
         self._position = point.position
         self._fold_ordinal = 0 if point.fold is None else point.fold.ordinal
         if point.position:
-            self._feed.resume(point.position, point.ordinal + 1)
+            try:
+                self._feed.resume(point.position, point.ordinal + 1)
+            except (KeyError, TypeError, ValueError) as error:
+                raise SourceError(
+                    "The recording is damaged: the place it names in its source is none.", 4
+                ) from error
 
 
 def _unpacked(fold: bytes) -> bytes:
     """A large fold is kept compressed; what `Fold.dump` makes never begins like that."""
-    return zlib.decompress(fold) if fold[:1] == _ZLIB else fold
+    return inflate(fold) if fold[:1] == _ZLIB else fold

@@ -22,6 +22,8 @@ BYTES_PER_EVENT = 20
 so many that keyframes of a large state don't outgrow the events."""
 SMALL_STATE_BYTES = 32 << 10
 """Compressed. Up to this size every keyframe is full: changes would be hardly smaller."""
+LARGEST_STATE_BYTES = 512 << 20
+"""Of the state in a keyframe: more than a run of any size has, less than a bomb."""
 _FAST = 1
 """zlib's level: a third of the time of the usual one, and a tenth more bytes."""
 _CHUNK_BYTES = 1 << 20
@@ -139,14 +141,25 @@ def pack_state(state: State) -> bytes:
     return b"".join(parts)
 
 
+def inflate(packed: bytes) -> bytes:
+    """Raises `zlib.error` for what is cut, and `ValueError` beyond `LARGEST_STATE_BYTES` bytes."""
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(packed, LARGEST_STATE_BYTES)
+    if unpacker.unconsumed_tail:
+        raise ValueError(f"a state has more than {LARGEST_STATE_BYTES:,} bytes")
+    if not unpacker.eof:
+        raise zlib.error("a state is cut")
+    return data
+
+
 def unpack_state(full: bytes, changes: Iterable[bytes] = ()) -> State:
     """The state of a full keyframe with the changes that follow it, in order.
 
-    Raises `zlib.error` and `msgspec.MsgspecError` for what is none.
+    Raises `zlib.error`, `ValueError` and `msgspec.MsgspecError` for what is none.
     """
-    state = _state_decoder.decode(zlib.decompress(full))
+    state = _state_decoder.decode(inflate(full))
     for packed in changes:
-        change = _changes_decoder.decode(zlib.decompress(packed))
+        change = _changes_decoder.decode(inflate(packed))
         tasks, attempts = state.tasks, state.attempts
         for name in change.gone_tasks:
             tasks.pop(name, None)

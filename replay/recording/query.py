@@ -1,213 +1,194 @@
-"""`RecordingQuery`: SQL on a recording that can read it and nothing else."""
+"""`RecordingQuery`: SQL on a recording that can read it and nothing else.
+
+A query runs in a process of its own (`replay.recording.query_process`): DuckDB does not ask often
+enough whether it was interrupted, and allocates memory that it does not count. A process can be
+killed at any moment, and the kernel bounds its memory.
+"""
 
 from __future__ import annotations
 
-import re
-import tempfile
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
-import duckdb
-import pyarrow as pa
+import msgspec
 
-from replay.recording.reader import open_recording
-from replay.recording.views import RECORDING, RUN_COLUMNS, VIEWS, create_macros, create_view
+from replay.machine_memory import machine_memory
+from replay.recording import query_messages as messages
+from replay.recording.messages import read_message, write_message
+from replay.recording.query_messages import Ask, More, Open, QueryError, Request, ResultColumn
 from replay.sources.base import SourceError
-from replay.sources.text import clean_text
+from replay.temporary import temporary_folder
 
-MEMORY_LIMIT = "2GB"
-HAS_STRETCHES = (
-    "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'recording'"
-    " AND table_name IN ('rollup_stretches', 'blame_stretches')"
-)
-"""Beyond it a query spills to the folder for temporary files."""
-ROWS_AT_ONCE = 1_000
-BATCH_ROWS = 50_000
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-_READS = frozenset({"SELECT", "EXPLAIN", "MULTI"})
-_RUN_TYPES = (
-    "VARCHAR VARCHAR VARCHAR VARCHAR DOUBLE TIMESTAMP TIMESTAMP DOUBLE DOUBLE BIGINT BIGINT BIGINT"
-    " VARCHAR"
-)
-_NO_TABLE = re.compile(r"Table with name (.+?) does not exist")
-_DAMAGE = (
-    duckdb.IOException,
-    duckdb.SerializationException,
-    duckdb.FatalException,
-    duckdb.InternalException,
-)
+__all__ = ["QueryError", "QueryProcess", "RecordingQuery", "ResultColumn"]
+
+MOST_MEMORY_BYTES = 2_000_000_000
+"""Beyond it a query spills to the folder for temporary files. Less where the machine has less."""
+MEMORY_SHARE = 0.5
+"""Of what the machine has."""
+UNCOUNTED_BYTES = 1 << 30
+"""What the process may allocate beside: its libraries and threads, and what DuckDB does not count.
+More ends the query."""
+_OUT_OF_MEMORY = (signal.SIGKILL, signal.SIGABRT)
+TOO_MUCH = "The query needs too much memory or disk: ask for less at once."
 
 
-class ResultColumn(NamedTuple):
-    name: str
-    type: str
-    """DuckDB's name of the type."""
+class QueryProcess:
+    """The other end, and its folder for temporary files. Both are gone after `close`.
 
+    It takes a moment to start, in which its maker may do other things. When its maker dies, it ends
+    itself and removes the folder.
+    """
 
-class QueryError(SourceError):
-    """The query can't be answered; one sentence that says why."""
+    def __init__(self) -> None:
+        """Raises `SourceError` where there is no place for temporary files."""
+        self._left = ExitStack()
+        spill = self._left.enter_context(temporary_folder("headgate-sql-"))
+        # -P: the folder headgate is started in must not shadow its modules. Its own session: what a
+        # terminal interrupts is this process, which then kills the other.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "replay.recording.query_process", str(spill)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            bufsize=0,
+        )
+        self._left.callback(self._end)
+        self._interrupted = False
+
+    def __enter__(self) -> QueryProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def request(self, request: Request) -> tuple[bytes, bytes]:
+        """Kind and content of the answer. Raises `SourceError` where it is a failure, or none."""
+        try:
+            write_message(_pipe(self._process.stdin), msgspec.msgpack.encode(request))
+            answer = read_message(_pipe(self._process.stdout))
+        except (BrokenPipeError, ValueError):
+            answer = None
+        if answer is None:
+            raise self._death()
+        kind, content = answer[:1], answer[1:]
+        if kind == messages.FAILED:
+            raise messages.failure_of(content)
+        return kind, content
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End it now, from any thread; a `request` under way raises `QueryError`."""
+        self._interrupted = True
+        self._process.kill()
+
+    def close(self) -> None:
+        self._left.close()
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        _pipe(self._process.stdin).close()
+        _pipe(self._process.stdout).close()
+
+    def _death(self) -> SourceError:
+        """Why it is gone."""
+        self._process.kill()  # or what it sent did not fit into memory here
+        code = self._process.wait()
+        if self._interrupted:
+            return QueryError("The query was interrupted.")
+        if -code in _OUT_OF_MEMORY:
+            return QueryError(TOO_MUCH)
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return SourceError(
+            f"DuckDB ended with {how}: the recording is damaged, or the query is more than it can "
+            "do.",
+            exit_code=4,
+        )
 
 
 class RecordingQuery:
     """The views of `replay.recording.views` and, under `recording`, the tables themselves.
 
     Everything is read-only; no file, network, extension or Python object can be reached from a
-    query. One thread at a time, but for `interrupt`.
+    query. One query at a time, and one thread, but for `interrupt`.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises `SourceError` where `path` is no recording, or damaged."""
-        reader = open_recording(path)
+    def __init__(self, path: Path, process: QueryProcess | None = None) -> None:
+        """`process`: one that was started before, and is closed by whoever did.
+
+        Raises `SourceError` where `path` is no recording, or damaged.
+        """
+        memory = min(MOST_MEMORY_BYTES, int(machine_memory() * MEMORY_SHARE))
+        self._owned = process is None
+        self._process = QueryProcess() if process is None else process
+        self._current = 0
         try:
-            run, status, bounds = reader.run(), reader.status(), reader.bounds()
-        finally:
-            reader.close()
-        self._name = str(path)
-        events = bounds.last_ordinal - bounds.first_ordinal + 1 if bounds.last_ordinal else 0
-        wall = run.wall_start
-        began = None if wall is None else wall + bounds.t0 - run.monotonic_start
-        facts = (
-            run.run_id,
-            run.name,
-            run.producer,
-            run.producer_version,
-            began,
-            None if began is None else datetime.fromtimestamp(began, UTC).replace(tzinfo=None),
-            None if began is None else datetime.fromtimestamp(began),
-            bounds.t0,
-            bounds.t1 - bounds.t0,
-            events,
-            run.records,
-            run.row_groups,
-            status.outcome,
-            status.complete,
-            status.lost,
-        )
-        self._spill = tempfile.TemporaryDirectory(prefix="headgate-sql-")
-        self._connection = duckdb.connect(
-            ":memory:",
-            config={
-                "memory_limit": MEMORY_LIMIT,
-                "temp_directory": self._spill.name,
-                "python_enable_replacements": "false",
-                "autoinstall_known_extensions": "false",
-                "autoload_known_extensions": "false",
-            },
-        )
-        execute = self._connection.execute
-        try:
-            quoted = str(path).replace("'", "''")
-            execute(f"ATTACH '{quoted}' AS {RECORDING} (READ_ONLY)")
-            types = [*_RUN_TYPES.split(), "BOOLEAN", "BOOLEAN"]
-            declared = ", ".join(
-                f'"{column.name}" {kind}' for column, kind in zip(RUN_COLUMNS, types, strict=True)
-            )
-            execute(f"CREATE TABLE run ({declared})")
-            execute(f"INSERT INTO run VALUES ({', '.join('?' * len(facts))})", list(facts))
-            for macro in create_macros(began):
-                execute(macro)
-            stretches = execute(HAS_STRETCHES).fetchone() == (2,)
-            made = {view.name: view for view in VIEWS}
-            for name in ("leases", *made.keys() - {"leases"}):  # tasks are asked of leases
-                execute(create_view(made[name], bounds.t0, run.monotonic_start, stretches))
-            execute("SET enable_external_access = false")
-            execute("SET lock_configuration = true")
-        except duckdb.Error as error:
+            self._process.request(Open(os.fsencode(path), memory, memory + UNCOUNTED_BYTES))
+        except BaseException:
             self.close()
-            raise SourceError(
-                f"{clean_text(self._name)} is damaged: {first_line(error)}", exit_code=4
-            ) from error
+            raise
 
     def run(self, sql: str) -> tuple[tuple[ResultColumn, ...], Iterator[Sequence[Any]]]:
         """Columns (with unique names) and rows of one reading statement; rows are not kept.
 
-        Raises `QueryError`, here or while the rows are taken.
+        Raises `QueryError`, here or while the rows are taken; they end with the next query.
         """
-        cursor = self._execute(sql)
-        described = cursor.description or []
-        columns = unique_names([ResultColumn(str(one[0]), str(one[1])) for one in described])
-        return columns, self._rows(cursor)
+        _, content = self._ask(sql, arrow=False)
+        columns = msgspec.msgpack.decode(content, type=list[ResultColumn])
+        return unique_names(columns), self._rows(self._current)
 
     def batches(self, sql: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """The same as Arrow record batches, for writing files. Raises `QueryError`."""
-        self._check(sql)
-        try:
-            reader: pa.RecordBatchReader = self._connection.sql(sql).to_arrow_reader(BATCH_ROWS)
-        except duckdb.Error as error:
-            raise self._refused(error) from error
-        return reader.schema, self._batches(reader)
+        import pyarrow as pa
+
+        _, content = self._ask(sql, arrow=True)
+        return pa.ipc.read_schema(pa.py_buffer(content)), self._batches(self._current)
 
     def interrupt(self) -> None:
-        """Stop what runs, from another thread; it raises `QueryError`."""
-        self._connection.interrupt()
+        """Stop what runs, from another thread; it raises `QueryError`, as does all that follows."""
+        self._process.kill()
 
     def close(self) -> None:
-        self._connection.close()
-        self._spill.cleanup()
+        if self._owned:
+            self._process.close()
 
-    def _execute(self, sql: str) -> duckdb.DuckDBPyConnection:
-        statement = self._check(sql)
+    def _ask(self, sql: str, *, arrow: bool) -> tuple[bytes, bytes]:
         try:
-            return self._connection.execute(statement)
-        except duckdb.Error as error:
-            raise self._refused(error) from error
+            request = Ask(sql, arrow)
+            msgspec.msgpack.encode(request)
+        except UnicodeEncodeError:
+            raise QueryError("The query is not text: it has a lone surrogate.") from None
+        self._current += 1
+        return self._process.request(request)
 
-    def _check(self, sql: str) -> duckdb.Statement:
-        """The one statement in `sql`, which reads. Raises `QueryError`."""
-        try:
-            statements = self._connection.extract_statements(sql)
-        except duckdb.Error as error:
-            raise self._refused(error) from error
-        if not statements:
-            raise QueryError("There is no query: give a SELECT.")
-        if len(statements) > 1:
-            raise QueryError("One query at a time: give a single SELECT.")
-        if statements[0].type.name not in _READS:
-            raise QueryError(
-                f"{statements[0].type.name} is not possible: a recording is only read. "
-                "Give a SELECT."
-            )
-        return statements[0]
-
-    def _rows(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[Sequence[Any]]:
-        while True:
-            try:
-                rows = cursor.fetchmany(ROWS_AT_ONCE)
-            except duckdb.Error as error:
-                raise self._refused(error) from error
-            if not rows:
+    def _rows(self, query: int) -> Iterator[Sequence[Any]]:
+        while query == self._current:
+            kind, content = self._process.request(More())
+            if kind == messages.END:
                 return
-            yield from rows
+            yield from messages.rows_of(content)
 
-    def _batches(self, reader: Any) -> Iterator[pa.RecordBatch]:
-        while True:
-            try:
-                batch = reader.read_next_batch()
-            except StopIteration:
+    def _batches(self, query: int) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        while query == self._current:
+            kind, content = self._process.request(More())
+            if kind == messages.END:
                 return
-            except (duckdb.Error, pa.ArrowException, OSError) as error:
-                raise self._refused(error) from error
-            yield batch
-
-    def _refused(self, error: Exception) -> SourceError:
-        name = clean_text(self._name)
-        if isinstance(error, duckdb.InterruptException):
-            return QueryError("The query was interrupted.")
-        if isinstance(error, duckdb.OutOfMemoryException):
-            return QueryError("The query needs too much memory or disk: ask for less at once.")
-        if isinstance(error, _DAMAGE):
-            return SourceError(f"{name} is damaged: {first_line(error)}", exit_code=4)
-        if isinstance(error, duckdb.PermissionException):
-            return QueryError("A query reads the recording and nothing else: no file, no network.")
-        unknown = _NO_TABLE.search(str(error))
-        if unknown is not None and isinstance(error, duckdb.CatalogException):
-            views = ", ".join([*(view.name for view in VIEWS), "run"])
-            return QueryError(f"There is no view {clean_text(unknown[1])}. There are: {views}.")
-        if "pytz" in str(error):
-            return QueryError("Times with a time zone can't be shown: cast them to TIMESTAMP.")
-        return QueryError(f"The query can't be answered: {first_line(error)}")
+            yield from pa.ipc.open_stream(pa.py_buffer(content))
 
 
 def unique_names(columns: Sequence[ResultColumn]) -> tuple[ResultColumn, ...]:
@@ -224,11 +205,6 @@ def unique_names(columns: Sequence[ResultColumn]) -> tuple[ResultColumn, ...]:
     return tuple(named)
 
 
-def first_line(error: Exception) -> str:
-    """What DuckDB says, as one sentence without its drawing of the query."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    said = clean_text(lines[0] if lines else type(error).__name__)
-    hints = [line for line in lines[1:] if line.startswith(("Candidate", "Did you mean"))]
-    if hints:
-        said = f"{said.rstrip('!.')} ({clean_text(hints[0]).rstrip('.')})"
-    return said if said.endswith((".", "!", "?", ")")) else f"{said}."
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None
+    return pipe

@@ -16,13 +16,16 @@ from engine.events.safe_files import UnsafeFile, check_regular, open_regular
 from replay import reducer
 from replay.recording.keyframes import unpack_state
 from replay.recording.rows import event_of, verdict_of
-from replay.recording.schema import Ending, bounded_memory, check_version, column_list
+from replay.recording.schema import Ending, column_list, connect_for_reading
 from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow, VerdictRow
 from replay.sources.base import BrokenLine, SourceError
 from replay.state import State
 
 ATTEMPTS_PER_BAR = 16
 """`bars` brings at most so many attempts for each lease it was asked for."""
+
+UNREADABLE = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
+"""What decoding the content of a recording may raise."""
 
 _T = TypeVar("_T")
 _CHANGES = "keyframe_changes"
@@ -105,7 +108,7 @@ class RecordingReader:
         )
         try:
             return [event_of(row) for row in rows]
-        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise self._damaged(error) from error
 
     def ordinal_at(self, t: float) -> int:
@@ -137,7 +140,7 @@ class RecordingReader:
                     self._whole(keyframes[0][0], packed),
                     (self._whole(number, change) for number, change in changes),
                 )
-            except (zlib.error, msgspec.MsgspecError) as error:
+            except (zlib.error, *UNREADABLE) as error:
                 raise self._damaged(error) from error
         else:
             done, state = 0, reducer.begin(run)
@@ -280,7 +283,7 @@ class RecordingReader:
         )
         try:
             return [verdict_of(row) for row in rows]
-        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise self._damaged(error) from error
 
     def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]:
@@ -352,7 +355,7 @@ class RecordingReader:
     def _decode(self, stored: str, kind: type[_T]) -> _T:
         try:
             return msgspec.json.decode(stored, type=kind)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> SourceError:
@@ -377,21 +380,9 @@ def open_recording(path: Path) -> RecordingReader:
     if head[_MAGIC_OFFSET:] != _MAGIC:
         raise SourceError(f"{path} is not a recording of headgate (no DuckDB file).")
     try:
-        connection = duckdb.connect(str(path), read_only=True, config={**bounded_memory(path)})
+        connection = connect_for_reading(path)
     except duckdb.Error as error:
         raise _open_error(path, str(error)) from error
-    try:
-        connection.execute("SET enable_external_access = false")
-        version = check_version(connection, str(path))
-    except duckdb.Error as error:
-        connection.close()
-        raise _open_error(path, str(error)) from error
-    except SourceError:
-        connection.close()
-        raise
-    if version is None:
-        connection.close()
-        raise SourceError(f"{path} is a DuckDB file, but not a recording of headgate.")
     return RecordingReader(connection, str(path), owned=True)
 
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
 import duckdb
 import msgspec
 
 from engine.events import SCHEMA_VERSION
+from replay.machine_memory import machine_memory
+from replay.recording import connections
+from replay.recording.connections import Setting
+from replay.recording.soundness import check_numbers
 from replay.sources.base import SourceError
+from replay.sources.text import clean_text
+from replay.temporary import temporary_home
 
 EVENT_COLUMNS: tuple[tuple[str, str], ...] = (
     ("ordinal", "BIGINT"),
@@ -175,25 +177,55 @@ def column_list(table: str) -> str:
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make what is missing. Raises `SourceError` if a newer headgate made the recording."""
-    check_version(connection, "the recording")
+    """Make what is missing."""
     for table, columns in TABLES.items():
         declared = ", ".join(f'"{name}" {kind}' for name, kind in columns)
         connection.execute(f'CREATE TABLE IF NOT EXISTS "{table}" ({declared})')
 
 
-def check_version(connection: duckdb.DuckDBPyConnection, name: str) -> int | None:
-    """The schema version, None where the database holds none. `SourceError` if it is newer."""
-    found = connection.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'meta' AND NOT internal"
-        " AND database_name = current_catalog()"
-    ).fetchone()
-    if not found or not found[0]:
-        return None
-    row = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+def check_schema(
+    connection: duckdb.DuckDBPyConnection, name: str, catalog: str | None = None
+) -> int | None:
+    """The schema version of a recording, None of a database that is empty.
+
+    Nothing in it is used before it is known. Raises `SourceError` where the database holds more
+    than headgate writes, or comes from a newer headgate. `catalog` is the name under which it is
+    attached; None is what the connection was opened with.
+    """
+    name = clean_text(name)
+    connections.refuse_code(connection, name, catalog)
+    tables = connections.table_names(connection, catalog)
+    version = None
+    if "meta" in tables:
+        connections.refuse_foreign_tables(connection, TABLES, name, catalog, only="meta")
+        version = _written_version(connection, name, catalog)
+    elif tables:
+        raise SourceError(f"{name} is a DuckDB file, but not a recording of headgate.")
+    connections.refuse_foreign_tables(connection, TABLES, name, catalog)
+    return version
+
+
+def check_recording(connection: duckdb.DuckDBPyConnection, name: str) -> int | None:
+    """As `check_schema`, and what is in the tables is what a recorder writes."""
+    version = check_schema(connection, name)
+    if version is not None:
+        check_numbers(connection, TABLES, clean_text(name))
+    return version
+
+
+def _written_version(
+    connection: duckdb.DuckDBPyConnection, name: str, catalog: str | None
+) -> int | None:
+    meta = "meta" if catalog is None else f"{catalog}.meta"
+    row = connection.execute(f"SELECT value FROM {meta} WHERE key = 'schema_version'").fetchone()
     if row is None:
         return None
-    written = int(row[0])
+    try:
+        written = int(row[0])
+    except (TypeError, ValueError):
+        raise SourceError(
+            f"{name} is damaged: its schema version is not a number.", exit_code=4
+        ) from None
     if written > SCHEMA_VERSION:
         raise SourceError(
             f"{name} was written by a newer headgate (schema {written}; this one reads up to "
@@ -216,33 +248,6 @@ def bounded_memory(database: Path | str) -> dict[str, str]:
     }
 
 
-@cache
-def machine_memory() -> int:
-    """Bytes that this process may use at most: of the machine, or of its control group."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for file in _control_group_limits():
-        with suppress(OSError, ValueError):  # no such limit, or "max"
-            limits.append(int(file.read_text()))
-    return min(limits)
-
-
-def _control_group_limits() -> Iterator[Path]:
-    """Files that may hold a limit: of the group of this process and those above it."""
-    with suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            _, controllers, place = line.split(":", 2)
-            root = Path("/sys/fs/cgroup")
-            name = "memory.max"
-            if controllers:
-                if "memory" not in controllers.split(","):
-                    continue
-                root, name = root / "memory", "memory.limit_in_bytes"
-            group = root / place.lstrip("/")
-            for folder in (group, *group.parents):
-                if folder.is_relative_to(root):
-                    yield folder / name
-
-
 def spill_folder(database: Path | str) -> Path:
     """DuckDB makes it when it needs it, and takes it away.
 
@@ -255,36 +260,50 @@ def spill_folder(database: Path | str) -> Path:
     return temporary_home() / f"headgate-{place}"
 
 
-def temporary_home() -> Path:
-    """Where temporary folders are made. Raises `SourceError` where there is no such place."""
-    try:
-        return Path(tempfile.gettempdir())
-    except FileNotFoundError as error:
-        raise SourceError(
-            "No folder for temporary files can be written; name one that can in TMPDIR."
-        ) from error
-
-
 def connect_for_writing(
     path: Path | str, spill: Path | str | None = None
 ) -> duckdb.DuckDBPyConnection:
-    """Open or create a recording. Raises `duckdb.Error`, above all where another has it open.
+    """Open or create a recording.
+
+    Raises `duckdb.Error`, above all where another has it open, and `SourceError` where the file
+    holds more than headgate writes.
 
     `spill`: the folder for what does not fit into memory, in place of this process's own.
     """
     # One writer's batches are too small to share: more threads only wait for each other.
-    config: dict[str, str | bool | int | float | list[str]] = {
-        **_STORAGE,
-        **bounded_memory(path),
-        "threads": 1,
-    }
+    config: dict[str, Setting] = {**_STORAGE, **bounded_memory(path), "threads": 1}
     if spill is not None:
         config["temp_directory"] = str(spill)
-    connection = duckdb.connect(str(path), config=config)
-    # Closing goes by the path of long ago: in a folder that was renamed it would leave a log that
-    # is in the file already, and can't be read again.
-    connection.execute("PRAGMA disable_checkpoint_on_shutdown")
-    tune_for_writing(connection)
+    connection = connections.connect(path, config=config)
+    try:
+        if path != IN_MEMORY:
+            check_recording(connection, str(path))
+        # Closing goes by the path of long ago: in a folder that was renamed it would leave a log
+        # that is in the file already, and can't be read again.
+        connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+        tune_for_writing(connection)
+    except (duckdb.Error, SourceError):
+        connection.close()
+        raise
+    return connection
+
+
+def connect_for_reading(path: Path) -> duckdb.DuckDBPyConnection:
+    """Open a recording read-only.
+
+    Raises `duckdb.Error`, and `SourceError` as `check_recording` does, or where there is no run in
+    it yet.
+    """
+    connection = connections.connect(path, read_only=True, config={**bounded_memory(path)})
+    try:
+        if check_recording(connection, str(path)) is None:
+            raise SourceError(
+                f"{clean_text(str(path))} is a DuckDB file, but not a recording of headgate."
+            )
+        connection.execute("SET lock_configuration = true")
+    except (duckdb.Error, SourceError):
+        connection.close()
+        raise
     return connection
 
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
-import duckdb
-
-from replay.recording.ingest import Ingest
-from replay.recording.schema import temporary_home
 from replay.sources.base import Feed, SourceError
 from replay.sources.foreign_journal import ForeignJournalFeed
 from replay.sources.journal import JournalFeed
 from replay.sources.open import open_source
+from replay.temporary import temporary_folder
 
 Narrate = Callable[[str], None]
 
@@ -35,15 +28,14 @@ def whole_recording(target: str | Path, narrate: Narrate) -> Iterator[Path]:
         return
     feed = opened.feed
     assert feed is not None
-    with _temporary_folder() as folder:
+    with temporary_folder("headgate-import-") as folder:
         path = folder / "recording.duckdb"
         narrate(f"Reading {opened.title} ...")
         try:
             _take_all(feed, path)
-        except (duckdb.Error, OSError) as error:
-            problem = (str(error).splitlines() or [""])[0]
+        except OSError as error:
             raise SourceError(
-                f"{target} can't be read into a temporary recording in {folder}: {problem}"
+                f"{target} can't be read into a temporary recording in {folder}: {error}"
             ) from error
         finally:
             feed.close()
@@ -57,23 +49,19 @@ def whole_recording(target: str | Path, narrate: Narrate) -> Iterator[Path]:
         yield path
 
 
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="headgate-import-", dir=temporary_home()))
-    remove = partial(shutil.rmtree, folder, ignore_errors=True)
-    atexit.register(remove)  # once more, where a second Ctrl+C comes while it is removed
-    try:
-        yield folder
-    finally:
-        remove()
-        atexit.unregister(remove)
-
-
 def _take_all(feed: Feed, path: Path) -> None:
-    ingest = Ingest(feed, path, two_processes=True)
+    """Raises `OSError`, also where DuckDB is out of room."""
+    import duckdb  # a recording that is there needs neither
+
+    from replay.recording.ingest import Ingest
+
     try:
-        while ingest.step():
-            pass
-        ingest.finish()
-    finally:
-        ingest.close()
+        ingest = Ingest(feed, path, two_processes=True)
+        try:
+            while ingest.step():
+                pass
+            ingest.finish()
+        finally:
+            ingest.close()
+    except duckdb.Error as error:
+        raise OSError((str(error).splitlines() or [""])[0]) from error

@@ -17,6 +17,7 @@ from replay.recording.batch import FoldDump, FoldedBatch
 from replay.recording.keyframes import Keyframe
 from replay.recording.rows import arrow_table, event_row, verdict_row
 from replay.recording.schema import LEAST_MEMORY, create_tables
+from replay.sources.base import SourceError
 
 CHECKPOINT_EVERY = 2 * 122_880
 """Events after which the write-ahead log goes into the file, so that memory does not hold them: two
@@ -79,7 +80,10 @@ class RecordingWriter:
         self._connection.execute("INSERT INTO meta VALUES (?, ?)", [key, value])
 
     def resume_point(self) -> ResumePoint | None:
-        """Where the last commit left off; None for an empty recording."""
+        """Where the last commit left off; None for an empty recording.
+
+        Raises `SourceError` where the recording is damaged.
+        """
         row = self._connection.execute(
             "SELECT position, ordinal, fold_ordinal, fold FROM resume"
         ).fetchone()
@@ -87,7 +91,13 @@ class RecordingWriter:
             return None
         position, ordinal, fold_ordinal, fold = row
         dump = None if fold is None else FoldDump(fold_ordinal, bytes(fold))
-        return ResumePoint(msgspec.json.decode(position, type=dict[str, int]), ordinal, dump)
+        try:
+            place = msgspec.json.decode(position, type=dict[str, int])
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise SourceError(
+                "The recording is damaged: it does not say how far it reaches.", 4
+            ) from error
+        return ResumePoint(place, ordinal, dump)
 
     @property
     def uncommitted(self) -> int:

@@ -1,10 +1,9 @@
 """`WritingProcess`: a recording that is written on another core than the one that folds its events.
 
-Both ends are here. The other one says that it is ready, then gets messages, each after eight bytes
-of length: first the paths of the recording and of its spill folder, with a zero byte between, then
-batches as `encode_batch` makes them; an empty one says that all were sent. It commits many of them
-at once and says nothing more unless it fails. A thread would not do: building rows holds the lock
-that folding needs.
+Both ends are here. The other one says that it is ready, then gets messages: first the paths of the
+recording and of its spill folder, with a zero byte between, then batches as `encode_batch` makes
+them; an empty one says that all were sent. It commits many of them at once and says nothing more
+unless it fails. A thread would not do: building rows holds the lock that folding needs.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import duckdb
 
 from replay.collection import without_collection
 from replay.recording.batch import decode_batch
+from replay.recording.messages import read_message, write_message
 from replay.recording.schema import connect_for_writing, spill_folder
 from replay.recording.writer import RecordingWriter
 
@@ -36,7 +36,6 @@ CHECKPOINT_EVERY = 122_880
 PIPE_BYTES = 1 << 20
 SWITCH_SECONDS = 0.001
 """After so long the thread that reads the pipe gets its turn."""
-_LENGTH_BYTES = 8
 _READY = b"ready\n"
 
 
@@ -94,8 +93,7 @@ class WritingProcess:
     def _send(self, data: bytes) -> None:
         pipe = _pipe(self._process.stdin)
         try:
-            _write(pipe, len(data).to_bytes(_LENGTH_BYTES, "big"))
-            _write(pipe, data)
+            write_message(pipe, data)
         except BrokenPipeError:
             raise self._failure() from None
 
@@ -167,7 +165,7 @@ class _Inbox:
         with open(descriptor, "rb", buffering=0, closefd=False) as pipe:
             data: bytes | None = b"some"
             while data:
-                data = _message(pipe)
+                data = read_message(pipe)
                 with self._changed:
                     if data is None:
                         self._waiting.clear()
@@ -178,36 +176,9 @@ class _Inbox:
                     self._changed.notify()
 
 
-def _message(pipe: IO[bytes]) -> bytes | None:
-    """None if the pipe ends before, or where it does not fit into memory."""
-    try:
-        length = _read(pipe, _LENGTH_BYTES)
-        return None if length is None else _read(pipe, int.from_bytes(length, "big"))
-    except MemoryError:
-        return None
-
-
-def _read(pipe: IO[bytes], size: int) -> bytes | None:
-    """None if the pipe ends before."""
-    data = bytearray(size)
-    room = memoryview(data)
-    while room:
-        count = pipe.readinto(room)  # type: ignore[attr-defined]
-        if not count:
-            return None
-        room = room[count:]
-    return bytes(data)
-
-
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     assert pipe is not None
     return pipe
-
-
-def _write(pipe: IO[bytes], data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[pipe.write(rest) :]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import msgspec
 
+from replay.recording.schema import connect_for_reading
 from replay.sources.base import SourceError
 from replay.sources.lines import content_of
 from replay.sources.text import clean_text
@@ -26,6 +27,10 @@ BLOCK = 1 << 20
 OVERLAP = 1 << 12
 """Bytes seen twice, so that nothing hides on the edge of two blocks."""
 INFLATED_AT_MOST = 1 << 30
+BLOBS_INFLATED = 128 << 20
+USUAL_RATIO = 30
+"""So many bytes of blobs are looked into, and so many more for each packed one: what a recorder
+packs shrinks less."""
 BATCH = 256
 
 # Name -> (what every match begins with, the pattern). The beginning alone is looked for first.
@@ -69,6 +74,7 @@ class ContentSearch:
             (number, _spellings(canary)) for number, canary in enumerate(canaries, 1)
         )
         self.bytes_read = 0
+        self._packed = self._inflated = 0
 
     def look(self, data: bytes, where: str, ordinal: int | None = None) -> None:
         """`where` is shown to people: a file, a table and column."""
@@ -99,9 +105,7 @@ class ContentSearch:
     def in_database(self, path: Path) -> None:
         """Every text and every blob of every table. Raises `SourceError` where it can't be read."""
         try:
-            with duckdb.connect(
-                str(path), read_only=True, config={"enable_external_access": "false"}
-            ) as connection:
+            with connect_for_reading(path) as connection:
                 for table, column, kind in connection.execute(
                     "SELECT table_name, column_name, data_type FROM duckdb_columns()"
                     " WHERE NOT internal AND database_name = current_catalog()"
@@ -119,7 +123,15 @@ class ContentSearch:
         if kind == "BLOB":
             rows = connection.execute(f'SELECT {name} FROM "{table}" WHERE {name} IS NOT NULL')
             for (blob,) in _fetched(rows):
-                self.look(_inflated(blob), where)
+                if self._inflated >= BLOBS_INFLATED + USUAL_RATIO * self._packed:
+                    self._book.leave_out(
+                        "content", f"{where} was read in part: it inflates too far"
+                    )
+                    return
+                data = _inflated(blob)
+                self._packed += len(blob)
+                self._inflated += len(data)
+                self.look(data, where)
             return
         if not any(
             text in kind for text in ("VARCHAR", "JSON", "STRUCT", "MAP", "VARIANT", "ENUM")

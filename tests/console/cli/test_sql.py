@@ -7,14 +7,19 @@ import io
 import json
 import os
 import signal
-import threading
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from console.cli.main import run_cli
-from console.cli.sql import interruptible
 from engine.events import JournalEnd, JournalHeader, RequestEvent, RunInfo, encode_lines
+from replay.recording.ingest import Ingest
+from replay.sources.open import open_source
+from tests.effort import effort
 
 HOSTILE = "\x1b[31mred\u202e\x9b"
 
@@ -134,20 +139,188 @@ def test_a_query_is_needed_and_may_come_from_stdin(
     assert capsys.readouterr().out.split() == ["answer", "------", "42"]
 
 
-def test_ctrl_c_stops_the_query_before_it_ends_the_command() -> None:
-    stop = threading.Event()
-    order: list[str] = []
+LONG_QUERIES = {
+    "cross join": "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range % 7 = 3",
+    "long list": "SELECT len(list_sort(range(150000000)))",
+    "repeat": "SELECT len(repeat('x', 1000000000))",
+    "levenshtein": "SELECT levenshtein(repeat('ab', 100000), repeat('ba', 100000))",
+    "recursion": "WITH RECURSIVE t AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM t"
+    " WHERE i < 1000000000) SELECT max(i) FROM t",
+    "distinct": "SELECT count(DISTINCT hash(range)) FROM range(2000000000)",
+    "sort": "SELECT range FROM range(300000000) ORDER BY hash(range) LIMIT 5 OFFSET 200000000",
+    "window": "SELECT sum(x) FROM (SELECT sum(range) OVER (ORDER BY hash(range)) AS x"
+    " FROM range(100000000))",
+    "histogram": "SELECT histogram(range) FROM range(100000000)",
+    "list of all": "SELECT list(range) FROM range(2000000000)",
+    "median": "SELECT median(hash(range)) FROM range(1000000000)",
+    "list lambda": "SELECT list_sum(list_transform(range(100000000), lambda x: x * 2))",
+    "nested lambda": "SELECT list_transform(range(100000), lambda x:"
+    " list_sum(list_transform(range(100000), lambda y: x * y)))",
+    "text": "SELECT string_agg(range::VARCHAR, ',') FROM range(1000000000)",
+    "regular expression": "SELECT regexp_replace(repeat('a', 300000000), '(a*)b', 'c', 'g')",
+    "split": "SELECT len(string_split(repeat('a,', 100000000), ','))",
+    "own data": "SELECT count(*) FROM events a, events b, events c, events d WHERE"
+    " hash(a.ordinal, b.ordinal, c.ordinal, d.ordinal) = 7",
+    "pivot": "SELECT count(*) FROM (SELECT unnest(range(1000000)) FROM range(1000000))",
+}
 
-    def work() -> bool:
-        os.kill(os.getpid(), signal.SIGINT)
-        stop.wait()
-        order.append("stopped")
-        return True
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            interruptible(work, stop.set)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert order == ["stopped"]
+HEADGATE = "from console.cli.main import main; main()"
+
+
+class Asking:
+    """`headgate sql` as a process, in a place for temporary files of its own."""
+
+    def __init__(self, recording: Path, query: str, place: Path) -> None:
+        self.place = place
+        place.mkdir()
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-c", HEADGATE, "sql", str(recording), query],
+            env={**os.environ, "TMPDIR": str(place)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def of_query(self) -> list[int]:
+        """Processes that name the folder for temporary files of the query."""
+        mine = os.fsencode(self.place / "headgate-sql-")
+        found = []
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError):
+                if entry.name.isdecimal() and mine in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+        return found
+
+    def await_query(self) -> int:
+        """Until the query has used processor time of its own; its process."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            for pid in self.of_query():
+                with suppress(OSError):
+                    if busy_seconds(pid) > BUSY_SECONDS:
+                        return pid
+            assert self.process.poll() is None
+            time.sleep(0.01)
+        raise AssertionError("the query did not begin")
+
+
+BUSY_SECONDS = 1.0
+"""Of processor time: starting and opening take less."""
+
+
+def busy_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+SIGNALS = [signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.fixture(scope="module")
+def small_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("small") / "recording.duckdb"
+    events = [RequestEvent("request_queue_formed", 1.0 + n, n) for n in range(1, 200)]
+    source = path.with_name("run.jsonl")
+    source.write_bytes(encode_lines([JournalHeader(RunInfo("run-1", "small"), 1, 1), *events]))
+    feed = open_source(source, growing=False).feed
+    assert feed is not None
+    ingest = Ingest(feed, path)
+    while ingest.step():
+        pass
+    ingest.finish()
+    ingest.close()
+    feed.close()
+    return path
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes in /proc")
+@pytest.mark.parametrize("number", effort(SIGNALS[:2], SIGNALS))
+@pytest.mark.parametrize("name", effort(["long list", "levenshtein"], list(LONG_QUERIES)))
+def test_a_signal_ends_a_long_query_at_once_and_leaves_nothing(
+    small_recording: Path, tmp_path: Path, name: str, number: signal.Signals
+) -> None:
+    asking = Asking(small_recording, LONG_QUERIES[name], tmp_path / "place")
+    asking.await_query()
+    began = time.monotonic()
+    asking.process.send_signal(number)
+    _, said = asking.process.communicate(timeout=30)
+    while asking.of_query() or any(asking.place.iterdir()):
+        assert time.monotonic() - began < 20
+        time.sleep(0.01)
+    expected = -number if number == signal.SIGKILL else 128 + number
+    assert asking.process.returncode == expected
+    assert b"Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT range(4000000000)",
+        "SELECT len(repeat('x', 4000000000))",
+        "SELECT len(list_transform(range(600000000), lambda x: x::VARCHAR))",
+    ],
+)
+def test_a_query_that_needs_too_much_memory_is_told_so(
+    small_recording: Path, capsys: Captured, query: str
+) -> None:
+    assert run_cli(["sql", str(small_recording), query]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        "headgate: The query needs too much memory or disk: ask for less at once.\n"
+    )
+
+
+def test_timestamps_are_shown_as_they_are(lines: Path, capsys: Captured) -> None:
+    query = "SELECT TIMESTAMP '2026-01-02 03:04:05.678901' AS seen_at, 7 AS n"
+    assert run_cli(["sql", str(lines), query]) == 0
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["seen_at", "n"]
+    assert row.startswith("2026-01-02 03:04:05.678")
+    assert run_cli(["sql", str(lines), "--csv", query]) == 0
+    assert capsys.readouterr().out == "seen_at,n\n2026-01-02T03:04:05.678901,7\n"
+    for odd in ("NULL::TIMESTAMP", "'infinity'::TIMESTAMP", "TIMESTAMP '0001-01-01 00:00:00'"):
+        assert run_cli(["sql", str(lines), f"SELECT {odd} AS t"]) == 0
+        capsys.readouterr()
+
+
+def test_a_link_that_the_user_names_is_followed(
+    lines: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(lines)
+    assert run_cli(["sql", str(link), "SELECT count(*) AS n FROM events"]) == 0
+    assert capsys.readouterr().out.split()[0] == "n"
+
+
+FORMULAS = ["=1+1", "+1-cmd", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1"]
+
+
+def test_cells_that_a_spreadsheet_would_run_are_quoted_on_request(
+    lines: Path, capsys: Captured
+) -> None:
+    values = ", ".join(f"({cell!r})" for cell in [*FORMULAS, "plain", "-1.5", "a=b"])
+    values = values.replace("'\\t", "chr(9)||'").replace("'\\r", "chr(13)||'")
+    values = values.replace("'\\n", "chr(10)||'")
+    query = f'SELECT text AS "=head", -2 AS n FROM (VALUES {values}) AS t(text)'
+    assert run_cli(["sql", str(lines), "--csv", "--for-spreadsheet", query]) == 0
+    head, *rows = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert head == ["'=head", "n"]
+    assert [row[1] for row in rows] == ["-2"] * 10
+    assert all(row[0].startswith("'") for row in rows[: len(FORMULAS)])
+    assert [row[0] for row in rows[len(FORMULAS) :]] == ["plain", "-1.5", "a=b"]
+    assert run_cli(["sql", str(lines), "--csv", query]) == 0
+    assert "'=" not in capsys.readouterr().out
+    assert run_cli(["sql", str(lines), "--for-spreadsheet", query]) == 2
+
+
+def test_an_export_quotes_cells_on_request(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "run.jsonl"
+    event = RequestEvent("request_queue_formed", 1.0, 1, reason_or_outcome="=1+1")
+    path.write_bytes(encode_lines([JournalHeader(RunInfo("run-1", "small"), 1, 1), event]))
+    export = ["export", str(path), "--format", "csv", "--table", "events", "--out", "-"]
+    for options, expected in (([], "=1+1"), (["--for-spreadsheet"], "'=1+1")):
+        assert run_cli([*export, *options]) == 0
+        (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+        assert row["reason"] == expected
+    assert run_cli(["export", str(path), "--format", "svg", "--for-spreadsheet"]) == 2

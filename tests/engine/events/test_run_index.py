@@ -72,6 +72,14 @@ def test_a_copy_does_not_steal_the_pointer_of_an_original_that_is_there(tmp_path
     assert listed() == [("r1", "here", copy.path)]
 
 
+def test_another_name_of_the_same_folder_does_not_take_the_pointer(tmp_path: Path) -> None:
+    folder = make(tmp_path / "run", "r1")
+    link = tmp_path / "link"
+    link.symlink_to(folder.path)
+    register(RunFolder(link), RunRecord("r1", "demo", "complete"))
+    assert listed() == [("r1", "here", folder.path)]
+
+
 def test_another_run_in_the_place_of_one_that_was_moved_is_another_run(tmp_path: Path) -> None:
     make(tmp_path / "run", "first")
     (tmp_path / "run").rename(tmp_path / "moved")

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
+import shutil
+import signal
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from engine.events import Event, JournalHeader, RunInfo, SchedulerEvent, encode_lines
 from engine.events.run_folder import RunFolder
 from replay.metrics import waits
-from replay.recording.query import QueryError, RecordingQuery
+from replay.recording.query import QueryError, QueryProcess, RecordingQuery
+from replay.recording.query_messages import encode_rows, rows_of
 from replay.recording.reader import open_recording
 from replay.recording.recorder import finish_import
 from replay.recording.views import RUN_COLUMNS, VIEWS
@@ -249,6 +256,85 @@ def test_columns_of_one_name_are_told_apart(of_one_run: RecordingQuery) -> None:
     columns, found = of_one_run.run("SELECT 1 AS a, 2 AS a, 3 AS a_2")
     assert [column.name for column in columns] == ["a", "a_2", "a_2_2"]
     assert list(found) == [(1, 2, 3)]
+
+
+@pytest.mark.parametrize("name", ["it's one.duckdb", "[x]*.duckdb", "sqlite:x.duckdb"])
+@pytest.mark.parametrize("logged", [True, False], ids=["logged", "whole"])
+def test_a_recording_may_have_any_name_and_a_log(
+    play: Play,
+    write_journal: WriteJournal,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    logged: bool,
+) -> None:
+    folder = write_journal(*play(5))
+    finish_import(folder)
+    (tmp_path / "place").mkdir()
+    path = tmp_path / "place" / name
+    with duckdb.connect(str(folder.recording)) as connection:
+        connection.execute("SET checkpoint_threshold = '1GB'")
+        connection.execute("UPDATE meta SET value = 'logged' WHERE key = 'versions'")
+        if not logged:
+            connection.execute("CHECKPOINT")
+        shutil.copy(folder.recording, path)
+        if logged:
+            shutil.copy(f"{folder.recording}.wal", f"{path}.wal")
+    monkeypatch.chdir(path.parent)
+    for place in (path, Path(name)):
+        query = RecordingQuery(place)
+        found = rows(query, "SELECT value FROM recording.meta WHERE key = 'versions'")
+        query.close()
+        assert found == [{"value": "logged"}]
+
+
+def test_a_name_that_duckdb_can_not_open_is_told(recording: Path) -> None:
+    path = recording.with_name("what?.duckdb")
+    shutil.copy(recording, path)
+    for open_it in (open_recording, RecordingQuery):
+        with pytest.raises(SourceError, match="rename it"):
+            open_it(path)
+
+
+def test_rows_in_great_number_and_of_great_size_come_through(of_one_run: RecordingQuery) -> None:
+    _, found = of_one_run.run("SELECT range, repeat('x', 100000) FROM range(3000)")
+    assert sum(number == nth and len(text) == 100_000 for nth, (number, text) in enumerate(found))
+    _, found = of_one_run.run("SELECT 2::HUGEINT ** 3, 9::DECIMAL(9, 2), uuid(), 'a'::BLOB, now()")
+    with pytest.raises(QueryError, match="cast them to TIMESTAMP"):
+        list(found)
+
+
+def test_the_rows_of_a_query_end_with_the_next_one(of_one_run: RecordingQuery) -> None:
+    _, first = of_one_run.run("SELECT range FROM range(5000)")
+    assert next(first) == (0,)
+    _, second = of_one_run.run("SELECT 7")
+    assert list(second) == [(7,)]
+    assert len(list(first)) < 1_000
+
+
+def test_an_interrupt_is_told_whatever_the_query_does(recording: Path) -> None:
+    query = RecordingQuery(recording)
+    _, found = query.run("SELECT range FROM range(1000000000)")
+    next(found)
+    query.interrupt()
+    with pytest.raises(QueryError, match="interrupted"):
+        list(found)
+    query.close()
+
+
+def test_a_process_that_died_is_told(recording: Path) -> None:
+    with QueryProcess() as process:
+        query = RecordingQuery(recording, process)
+        os.kill(process.pid, signal.SIGSEGV)
+        with pytest.raises(SourceError, match="signal 11") as caught:
+            list(query.run("SELECT 1")[1])
+        assert caught.value.exit_code == 4
+
+
+def test_only_values_are_taken_from_the_other_process() -> None:
+    assert rows_of(encode_rows([(1, Decimal(2), uuid.UUID(int=3), b"x")])[1:])[0][1] == 2
+    with pytest.raises(pickle.UnpicklingError, match="no value of a query"):
+        rows_of(pickle.dumps([os.system]))
 
 
 def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:

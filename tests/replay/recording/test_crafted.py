@@ -1,0 +1,174 @@
+"""Recordings made by somebody else: none of their code runs, and none of their values hangs us."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from engine.events import Event, RunInfo
+from engine.events.run_folder import RunFolder
+from replay.recording.ingest import Ingest
+from replay.recording.whole import whole_recording
+from replay.sources.journal import JournalFeed
+from tests.effort import effort
+from tests.replay.fuzz.exercise import ask, assert_harmless
+from tests.replay.fuzz.hostile import own_lines
+from tests.replay.recording.crafted import Bait, Crafted, bait_in, with_code, with_values
+
+Play = Callable[..., tuple[RunInfo, list[Event]]]
+WriteJournal = Callable[..., RunFolder]
+
+COMMANDS: tuple[tuple[str, ...], ...] = (
+    ("why", "{}"),
+    ("why", "{}", "--json"),
+    ("replay", "{}", "--once"),
+    ("replay", "{}", "--headless"),
+    ("watch", "{}", "--once"),
+    ("verify", "{}"),
+    ("compare", "{}", "{}"),
+    ("export", "{}", "--format", "jsonl", "--out", "-"),
+    ("export", "{}", "--format", "csv", "--table", "tasks", "--out", "-"),
+    ("export", "{}", "--format", "perfetto", "--out", "-"),
+    ("sql", "{}", "SELECT count(*), max(ordinal) FROM recording.events"),
+    ("sql", "{}", "--views"),
+)
+SECONDS = 20.0
+"""Of one command on one recording, on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("good") / "run.jsonl"
+    path.write_bytes(b"\n".join(own_lines(3, row_groups=2)))
+    with whole_recording(path, lambda _: None) as recording:
+        yield recording
+
+
+@pytest.fixture(scope="module")
+def baited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bait, Callable[[], bool]]]:
+    with bait_in(tmp_path_factory.mktemp("baited") / "files") as bait:
+        yield bait
+
+
+def commands(nth: int) -> list[tuple[str, ...]]:
+    """All of them, or in a quick test one after the other."""
+    return effort([COMMANDS[nth % len(COMMANDS)]], list(COMMANDS))
+
+
+def ask_of(command: tuple[str, ...], path: Path) -> tuple[int, str, float]:
+    began = time.monotonic()
+    code, said = ask(*(word.format(path) for word in command))
+    return code, said, time.monotonic() - began
+
+
+def test_code_in_a_recording_is_refused_and_never_runs(
+    good: Path, tmp_path: Path, baited: tuple[Bait, Callable[[], bool]]
+) -> None:
+    bait, taken = baited
+    crafted = list(with_code(bait))
+    assert len(crafted) >= 60
+    for nth, case in enumerate(crafted[:: effort(5, 1)]):
+        path = case.make(good, tmp_path / str(nth))
+        taken()  # by DuckDB, as it was made
+        before = path.read_bytes()
+        for command in commands(nth):
+            code, said, _ = ask_of(command, path)
+            assert not taken(), (case.name, command)
+            assert code == 4, (case.name, command, said)
+            assert len(said.splitlines()) == 1, (case.name, command, said)
+            assert "was not written by headgate alone" in said, (case.name, command)
+            assert_harmless(said)
+        assert path.read_bytes() == before
+        shutil.rmtree(tmp_path / str(nth))
+
+
+def test_a_folder_is_completed_without_the_code_in_its_recording(
+    good: Path,
+    tmp_path: Path,
+    baited: tuple[Bait, Callable[[], bool]],
+    play: Play,
+    write_journal: WriteJournal,
+) -> None:
+    """What its journal says is told, and the recording stays as it is."""
+    bait, taken = baited
+    crafted = list(with_code(bait))
+    run, events = play(3, row_groups=2)
+    folder = write_journal(run, events)
+    for nth, case in enumerate(crafted[:: effort(29, 1)]):
+        path = case.make(good, tmp_path / str(nth))
+        folder.recording.write_bytes(path.read_bytes())
+        log = folder.path / "recording.duckdb.wal"
+        log.unlink(missing_ok=True)
+        if path.with_name(log.name).exists():
+            shutil.copy(path.with_name(log.name), log)
+        taken()
+        before = folder.recording.read_bytes()
+        for command in (("why", "{}"), ("sql", "{}", "SELECT count(*) FROM events")):
+            code, said, _ = ask_of(command, folder.path)
+            assert not taken(), (case.name, command)
+            assert code in (0, 1), (case.name, said)
+        assert str(len(events)) in said
+        assert case.logged or folder.recording.read_bytes() == before
+        assert folder.journal.is_dir()
+
+
+PLACES: dict[str, tuple[str, object]] = {
+    "null place": ("position", None),
+    "no JSON": ("position", "["),
+    "nested place": ("position", "[" * 100_000),
+    "list": ("position", "[1]"),
+    "unknown place": ("position", '{"a": 1}'),
+    "far place": ("position", '{"segment": 99, "offset": 99999999999, "line": 5}'),
+    "before the start": ("position", '{"segment": -1, "offset": -1, "line": -1}'),
+    "huge ordinal": ("ordinal", 2**52),
+    "null ordinal": ("ordinal", None),
+    "garbage": ("fold", b"garbage"),
+    "nested": ("fold", b"\x91" * 100_000),
+    "huge": ("fold", b"\xdd\xff\xff\xff\xff"),
+}
+
+
+@pytest.mark.parametrize("name", list(PLACES))
+def test_an_import_that_goes_on_at_an_impossible_place_is_done_from_the_journal(
+    tmp_path: Path, play: Play, write_journal: WriteJournal, name: str
+) -> None:
+    run, events = play(3, row_groups=2)
+    folder = write_journal(run, events)
+    ingest = Ingest(JournalFeed(folder), folder.recording)
+    ingest.step(50)
+    ingest.keep_fold()
+    ingest.close()
+    column, value = PLACES[name]
+    with duckdb.connect(str(folder.recording)) as connection:
+        connection.execute(f"UPDATE resume SET {column} = ?", [value])
+    code, said, seconds = ask_of(("sql", "{}", "SELECT count(*) FROM events"), folder.path)
+    assert "Traceback" not in said
+    assert seconds < SECONDS
+    assert code in (0, 4), said
+    if code == 0 and name not in ("far place", "before the start"):
+        assert str(len(events)) in said
+
+
+VALUES = [pytest.param(case, id=case.name) for case in list(with_values())[:: effort(5, 1)]]
+
+
+@pytest.mark.parametrize("case", VALUES)
+def test_values_that_no_run_has_are_told_in_a_sentence(
+    good: Path, tmp_path: Path, case: Crafted, request: pytest.FixtureRequest
+) -> None:
+    path = case.make(good, tmp_path)
+    nth = [value.id for value in VALUES].index(case.name)
+    for command in commands(nth):
+        code, said, seconds = ask_of(command, path)
+        assert "Traceback" not in said, (command, said)
+        assert code in (0, 1, 2, 4), (command, said)
+        assert seconds < SECONDS, command
+        if code in (2, 4) and command[0] != "verify":
+            sentences = [line for line in said.splitlines() if line.startswith("headgate: ")]
+            assert len(sentences) == 1, (command, said)
+        assert_harmless(said)
