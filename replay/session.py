@@ -10,11 +10,12 @@ import msgspec
 from engine.events import RunInfo
 from replay import framing
 from replay.diagnosis.summary import bottleneck, run_shares
+from replay.diagnosis.verdicts import VerdictRow
 from replay.frame import Bottleneck, EventRow, Frame, LeaseBar, Share, Want
 from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
 from replay.reducer import begin
-from replay.rows import BlameRow, VerdictRow
+from replay.rows import BlameRow
 from replay.sampling import Sampler
 from replay.sources.base import Feed, Liveness, SourceError
 from replay.sources.foreign_journal import ForeignJournalFeed

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from engine.events import RunInfo
+from replay.diagnosis.verdicts import BY_NAME, VerdictRow
+from replay.diagnosis.verdicts.base import Wait
+from replay.diagnosis.verdicts.requests import ProviderLatency
 from replay.diagnosis.why import Step, TaskStory
-from replay.rows import AttemptRow, BlameRow, LeaseRow, VerdictRow
+from replay.rows import AttemptRow, BlameRow, LeaseRow
 from replay.state import State, Task
 from replay.timeline import lease_row, open_attempt_row
 
@@ -24,37 +27,17 @@ QUEUED, WAITING, PROVIDER, DEFERRED = (
 )
 SLOW = 3.0
 """Times the 95th percentile from which on a call is slow."""
-_ANYWHERE = frozenset({"event_loop_lag", "producer_gone", "unknown"})
-_OF_QUEUE = frozenset(
-    {
-        "leaked_lease",
-        "lost_wakeup",
-        "unsatisfiable",
-        "policy_mutual_denial",
-        "task_capacity",
-        "group_cap",
-        "borrow_debt",
-        "queue_order",
-    }
-)
-_OF_CALLS = frozenset(
-    {
-        "leaked_lease",
-        "lost_wakeup",
-        "request_cooldown",
-        "request_domain_limit",
-        "request_aggregate_cap",
-        "request_waiters_ahead",
-        "request_ramp",
-    }
-)
-_REASONS: dict[str, tuple[frozenset[str], ...]] = {
-    QUEUED: (_OF_QUEUE, frozenset({"request_cooldown"})),
-    WAITING: (_OF_CALLS,),
-    DEFERRED: (frozenset({"retry_backoff"}),),
+_REASONS: dict[str, tuple[Wait, ...]] = {
+    QUEUED: ("queue", "queue_last"),
+    WAITING: ("call",),
+    DEFERRED: ("retry",),
 }
-"""What may keep a wait of each kind; a later set only in seconds without any of an earlier one."""
+"""Which verdicts may keep a wait: a later kind only in seconds without any of an earlier one."""
 LEAST_KEPT = 0.001
+_EXPLAINED_BY: dict[Wait, frozenset[str]] = {
+    wait: frozenset(name for name, kind in BY_NAME.items() if wait in kind.explains)
+    for wait in get_args(Wait)
+}
 
 
 class Bounds(Protocol):
@@ -208,13 +191,13 @@ class _Blame:
 
     def of(self, step: Step, end: float) -> dict[str, float]:
         """Seconds of a wait by what kept it; the most first."""
-        sets = _REASONS.get(step.what, ())
+        waits = _REASONS.get(step.what, ())
         about = step.resource if step.what == WAITING else None
         kept: dict[str, float] = {}
         begin, end = step.start - self._start, end - self._start
         for second in range(math.floor(begin), math.ceil(end)):
             part = min(end, second + 1) - max(begin, second)
-            for verdict, share in self._shares(second, sets, about).items():
+            for verdict, share in self._shares(second, waits, about).items():
                 kept[verdict] = kept.get(verdict, 0.0) + part * share
         return {
             name: seconds
@@ -222,17 +205,16 @@ class _Blame:
             if seconds >= LEAST_KEPT
         }
 
-    def _shares(
-        self, second: int, sets: Sequence[frozenset[str]], about: str | None
-    ) -> dict[str, float]:
+    def _shares(self, second: int, waits: Sequence[Wait], about: str | None) -> dict[str, float]:
         rows = self._rows.get(second, ())
         total = sum(row.seconds for row in rows)
         shares: dict[str, float] = {}
         for row in rows:
-            if row.verdict in _ANYWHERE:
+            if row.verdict in _EXPLAINED_BY["any"]:
                 shares[row.verdict] = shares.get(row.verdict, 0.0) + row.seconds / total
         left = 1.0 - sum(shares.values())
-        for names in sets:
+        for wait in waits:
+            names = _EXPLAINED_BY[wait]
             fit = [row for row in rows if row.verdict in names and about in (None, row.resource)]
             whole = sum(row.seconds for row in fit)
             for row in fit:
@@ -251,11 +233,11 @@ def _told(
     kept = blame.of(step, end)
     if step.what.startswith(PROVIDER):
         slow = sum(
-            max(0.0, min(row.end, end) - max(row.start, step.start + SLOW * row.detail["p95"]))
+            max(0.0, min(row.end, end) - max(row.start, step.start + SLOW * row.detail.p95))
             for row in verdicts
-            if row.verdict == "provider_latency"
+            if isinstance(row.detail, ProviderLatency)
             and row.resource == step.resource
-            and "p95" in row.detail
+            and row.detail.p95 is not None
         )
         if slow > LEAST_KEPT:
             kept["provider_latency"] = slow

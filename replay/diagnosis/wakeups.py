@@ -8,11 +8,10 @@ Time that was pending gets its name in retrospect, so rows of blame that hold so
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
-from replay.diagnosis.verdicts import Blame
+from replay.diagnosis.verdicts import Blame, Facts
+from replay.diagnosis.verdicts.broken import LostWakeup
 
 GRACE = 0.1
 """The loop is given so long twice: to come to it at all, and to act once it is seen to live."""
@@ -30,7 +29,7 @@ class Wakeup(msgspec.Struct):
     alive_at: float | None = None
     """First event that shows the loop alive when it should have acted."""
     lost: bool = False
-    detail: dict[str, Any] = {}
+    facts: Facts = msgspec.field(default_factory=lambda: Facts(LostWakeup()))
 
     def is_lost(self, now: float, ordinal: int) -> bool:
         """True at the first look that proves it. Looks come with events only."""

@@ -12,9 +12,10 @@ import msgspec
 
 from engine.events import Event, RunInfo
 from replay import reducer
+from replay.diagnosis.verdicts import VerdictRow
 from replay.recording.rows import event_of, verdict_of
 from replay.recording.schema import Ending, bounded_memory, check_version, column_list
-from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow, VerdictRow
+from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow
 from replay.sources.base import BrokenLine, SourceError
 from replay.state import State
 

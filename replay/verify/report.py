@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from engine.events import RunInfo
-from replay.diagnosis.report_text import clock
+from replay.diagnosis.verdicts import clock
 from replay.verify.rules import RULES, Example, Found, RuleBook, Status
 
 REPORT_VERSION = 1

@@ -28,9 +28,10 @@ from engine.workflow.model import (
     Workflow,
 )
 from replay.diagnosis.engine import Diagnosis
+from replay.diagnosis.verdicts import VerdictRow
 from replay.fold import Fold, FoldOutput
 from replay.reducer import begin, reduce
-from replay.rows import BlameRow, VerdictRow
+from replay.rows import BlameRow
 
 ALPHA, BETA = "alpha/gen/chat", "beta/judge/chat"
 TOLERANCE = 0.02
