@@ -23,7 +23,9 @@ class Unlisted(Verdict, tag="unlisted"):
 
 
 VERDICTS: tuple[type[Verdict], ...] = tuple(
-    sorted((*BROKEN, *SLOTS, *FLOW, *REQUESTS), key=lambda kind: kind.tier)
+    sorted(
+        (*BROKEN, *SLOTS, *FLOW, *REQUESTS), key=lambda kind: (not kind.tier.isalpha(), kind.tier)
+    )
 )
 BY_NAME: dict[str, type[Verdict]] = {name_of(kind): kind for kind in VERDICTS}
 RANK: dict[str, int] = {name: kind.rank for name, kind in BY_NAME.items()}
