@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
 from engine.events import RunInfo
 from replay.diagnosis.verdicts import BY_NAME, VerdictRow
@@ -27,17 +27,20 @@ QUEUED, WAITING, PROVIDER, DEFERRED = (
 )
 SLOW = 3.0
 """Times the 95th percentile from which on a call is slow."""
-_REASONS: dict[str, tuple[Wait, ...]] = {
-    QUEUED: ("queue", "queue_last"),
-    WAITING: ("call",),
-    DEFERRED: ("retry",),
+
+
+def _explaining(wait: Wait) -> frozenset[str]:
+    return frozenset(name for name, kind in BY_NAME.items() if wait in kind.explains)
+
+
+_ANYWHERE = _explaining("any")
+_REASONS: dict[str, tuple[frozenset[str], ...]] = {
+    QUEUED: (_explaining("queue"), _explaining("queue_last")),
+    WAITING: (_explaining("call"),),
+    DEFERRED: (_explaining("retry"),),
 }
-"""Which verdicts may keep a wait: a later kind only in seconds without any of an earlier one."""
+"""What may keep a wait of each kind; a later set only in seconds without any of an earlier one."""
 LEAST_KEPT = 0.001
-_EXPLAINED_BY: dict[Wait, frozenset[str]] = {
-    wait: frozenset(name for name, kind in BY_NAME.items() if wait in kind.explains)
-    for wait in get_args(Wait)
-}
 
 
 class Bounds(Protocol):
@@ -191,13 +194,13 @@ class _Blame:
 
     def of(self, step: Step, end: float) -> dict[str, float]:
         """Seconds of a wait by what kept it; the most first."""
-        waits = _REASONS.get(step.what, ())
+        sets = _REASONS.get(step.what, ())
         about = step.resource if step.what == WAITING else None
         kept: dict[str, float] = {}
         begin, end = step.start - self._start, end - self._start
         for second in range(math.floor(begin), math.ceil(end)):
             part = min(end, second + 1) - max(begin, second)
-            for verdict, share in self._shares(second, waits, about).items():
+            for verdict, share in self._shares(second, sets, about).items():
                 kept[verdict] = kept.get(verdict, 0.0) + part * share
         return {
             name: seconds
@@ -205,16 +208,17 @@ class _Blame:
             if seconds >= LEAST_KEPT
         }
 
-    def _shares(self, second: int, waits: Sequence[Wait], about: str | None) -> dict[str, float]:
+    def _shares(
+        self, second: int, sets: Sequence[frozenset[str]], about: str | None
+    ) -> dict[str, float]:
         rows = self._rows.get(second, ())
         total = sum(row.seconds for row in rows)
         shares: dict[str, float] = {}
         for row in rows:
-            if row.verdict in _EXPLAINED_BY["any"]:
+            if row.verdict in _ANYWHERE:
                 shares[row.verdict] = shares.get(row.verdict, 0.0) + row.seconds / total
         left = 1.0 - sum(shares.values())
-        for wait in waits:
-            names = _EXPLAINED_BY[wait]
+        for names in sets:
             fit = [row for row in rows if row.verdict in names and about in (None, row.resource)]
             whole = sum(row.seconds for row in fit)
             for row in fit:
