@@ -23,7 +23,8 @@ PENDING: dict[str, str] = {
 """What the pending time comes to if a lease did come."""
 
 
-class Wakeup(msgspec.Struct):
+class Wakeup(msgspec.Struct, forbid_unknown_fields=True):
+    # Strict, so that a dump with untyped facts is refused rather than read without them.
     since: float
     evidence: list[int]
     alive_at: float | None = None
