@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from rich.style import Style
 from textual.theme import Theme
 
+from replay.diagnosis.verdicts import display
+from replay.diagnosis.verdicts.base import Hatch, Role
+
 _DARK = {
     "bg": "#0d1117",
     "raised": "#171d26",
@@ -65,36 +68,37 @@ class VerdictLook:
     """Fill of its part of a bar; ` ` is plain where there is colour."""
 
 
-_VERDICTS: dict[str, VerdictLook] = {
-    "working": VerdictLook("W", "green", " "),
-    "dependency": VerdictLook("D", "grey", "·"),
-    "queue_order": VerdictLook("Q", "grey", "-"),
-    "row_group_horizon": VerdictLook("H", "yellow", "="),
-    "task_capacity": VerdictLook("T", "blue", "/"),
-    "group_cap": VerdictLook("G", "blue", "+"),
-    "borrow_debt": VerdictLook("B", "sky", "-"),
-    "request_cooldown": VerdictLook("C", "vermillion", "░"),
-    "request_domain_limit": VerdictLook("L", "orange", "-"),
-    "request_aggregate_cap": VerdictLook("A", "yellow", "/"),
-    "request_waiters_ahead": VerdictLook("F", "sky", "·"),
-    "request_ramp": VerdictLook("M", "sky", "+"),
-    "provider_latency": VerdictLook("P", "purple", "\\"),
-    "retry_backoff": VerdictLook("R", "vermillion", "x"),
-    "downstream_completion": VerdictLook("S", "blue", "="),
-    "unsatisfiable": VerdictLook("U", "vermillion", "#"),
-    "policy_mutual_denial": VerdictLook("N", "vermillion", "="),
-    "leaked_lease": VerdictLook("K", "vermillion", "+"),
-    "lost_wakeup": VerdictLook("J", "vermillion", "-"),
-    "event_loop_lag": VerdictLook("E", "vermillion", "/"),
-    "producer_gone": VerdictLook("Z", "vermillion", "\\"),
-    "unknown": VerdictLook("?", "faint", "?"),
+_ROLES: dict[Role, str] = {
+    "work": "green",
+    "order": "grey",
+    "cap": "yellow",
+    "slots": "blue",
+    "turn": "sky",
+    "throttle": "orange",
+    "slow": "purple",
+    "failure": "vermillion",
+    "unknown": "faint",
+}
+_HATCHES: dict[Hatch, str] = {
+    "plain": " ",
+    "dots": "·",
+    "dashes": "-",
+    "double": "=",
+    "slash": "/",
+    "backslash": "\\",
+    "plus": "+",
+    "cross": "x",
+    "shade": "░",
+    "hash": "#",
+    "question": "?",
+    "colon": ":",
 }
 
 
 def verdict_look(verdict: str) -> VerdictLook:
     """How a verdict is shown; one that is not known yet gets its first letter in grey."""
-    found = _VERDICTS.get(verdict)
-    return found or VerdictLook(verdict[:1].upper() or "?", "grey", ":")
+    letter, role, hatch = display(verdict)
+    return VerdictLook(letter, _ROLES[role], _HATCHES[hatch])
 
 
 _REASONS = ("orange", "blue", "purple", "yellow", "sky", "grey")

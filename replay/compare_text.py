@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from replay.cells import cut, left, wrap
 from replay.compare import ENOUGH, SMALL_SECONDS, SMALL_SHARE, Comparison, Side
-from replay.diagnosis.verdicts import PHRASES
+from replay.diagnosis.verdicts import BY_NAME
 from replay.difference import NOTHING, SMALL, Difference
 
 WIDTH = 80
@@ -125,7 +125,8 @@ def _sum(comparison: Comparison) -> str:
 
 
 def _named(one: Difference) -> str:
-    return PHRASES.get(one.name, one.name)
+    verdict = BY_NAME.get(one.name)
+    return one.name if verdict is None else verdict.phrase
 
 
 def _change(one: Difference) -> str:

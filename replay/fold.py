@@ -12,9 +12,10 @@ import msgspec
 
 from engine.events import Event, RunInfo
 from replay.diagnosis.engine import Diagnosis
+from replay.diagnosis.verdicts import VerdictRow
 from replay.metrics import MAY_REMOVE, Rollup
 from replay.reducer import begin, reduce
-from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow, VerdictRow
+from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow
 from replay.state import State
 from replay.timeline import ENDS, CorrelatedRuntimeView
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.events import Event, RunInfo
-from replay.rows import VerdictRow
+from replay.diagnosis.verdicts import VerdictRow
 from replay.sources.base import Liveness
 from replay.state import Block, Ceiling, Gap, Progress, RowGroups
 

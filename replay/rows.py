@@ -5,7 +5,7 @@ Times are monotonic seconds of the producer; a bin is one second, `floor(time - 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -94,20 +94,3 @@ class BlameRow(msgspec.Struct, frozen=True, gc=False):
     def seconds(self) -> float:
         """Of all its bins together."""
         return self.each * self.bins
-
-
-class VerdictRow(msgspec.Struct, frozen=True):
-    """A proved interval in which something did not move."""
-
-    verdict: str
-    tier: str
-    resource: str | None
-    start: float
-    end: float
-    sentence: str
-    """For someone who knows no internals."""
-    evidence: tuple[int, ...]
-    """Ordinals of the events that prove it."""
-    detail: dict[str, Any]
-    """`also` {verdict: share}, `holders` [{group, leases, oldest_age}], `needed`, `free`, `limit`,
-    `expected_release`, `advice`, `missing` [what the stream lacks]."""

@@ -13,12 +13,13 @@ from engine.events import RunInfo
 from replay import framing
 from replay.bins import within
 from replay.diagnosis.summary import bottleneck, run_shares
+from replay.diagnosis.verdicts import VerdictRow
 from replay.fold import Fold
 from replay.frame import Bottleneck, EventRow, Frame, LeaseBar, Share, Want
 from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
 from replay.reducer import begin
-from replay.rows import BlameRow, RollupRow, VerdictRow
+from replay.rows import BlameRow, RollupRow
 from replay.sampling import Sampler
 from replay.sources.base import Feed, Liveness, SourceError
 from replay.sources.foreign_journal import ForeignJournalFeed

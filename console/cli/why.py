@@ -42,7 +42,7 @@ def why(
     from engine.errors import UserError
     from replay.diagnosis.recompute import up_to_date
     from replay.diagnosis.report import build_report, render_markdown, render_text
-    from replay.diagnosis.report_text import clock
+    from replay.diagnosis.verdicts import clock
     from replay.diagnosis.why import schema as report_schema
     from replay.session import Session
 
@@ -87,11 +87,11 @@ def why(
 
 
 def _check_names(names: tuple[str, ...]) -> None:
-    from replay.diagnosis.verdicts import TIERS, WORKING
+    from replay.diagnosis.verdicts import BY_NAME, TIERS, WORKING
 
-    known = {name for name in TIERS if name != WORKING}
+    known = BY_NAME.keys() - {WORKING}
     for name in names:
-        if name not in known and name not in "ABCDEF":
+        if name not in known and name not in TIERS:
             listed = ", ".join(sorted(known))
             raise click.UsageError(f"There is no verdict {name}. Tiers A to F, or: {listed}.")
 

@@ -13,8 +13,8 @@ from console.theme import Look, verdict_look
 from console.view import MODE_COLOUR, View, speed_label
 from console.widgets.drawn import Drawn
 from replay.diagnosis.summary import subject
+from replay.diagnosis.verdicts import VerdictRow
 from replay.frame import Frame, Share
-from replay.rows import VerdictRow
 
 _MOST_NOTE_LINES = 5
 _NAMES_FIT = 64

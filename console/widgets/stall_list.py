@@ -13,10 +13,9 @@ from console.theme import Look, verdict_look
 from console.widgets.drawn import Drawn
 from console.widgets.panel import title
 from replay.diagnosis.report import verdict_line
-from replay.diagnosis.report_text import clock, facts_of
-from replay.diagnosis.verdicts import phrase
+from replay.diagnosis.report_text import facts_of
+from replay.diagnosis.verdicts import VerdictRow, clock, phrase
 from replay.frame import Frame
-from replay.rows import VerdictRow
 
 Key = tuple[str, str | None, float]
 HEAD = 2

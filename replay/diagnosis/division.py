@@ -11,22 +11,11 @@ import msgspec
 from replay.diagnosis.cell import CellLedger, Key
 from replay.diagnosis.population import Population, Wants
 from replay.diagnosis.proof import ceiling_verdict
-from replay.diagnosis.verdicts import UNKNOWN, WORKING, Blame
+from replay.diagnosis.verdicts import RANK, UNKNOWN, WORKING, Blame
 from replay.state import Ceiling, State
 
 NOTHING = Wants()
 _ORDER: Blame = ("queue_order", "")
-_RANK = {
-    "leaked_lease": 9,
-    "lost_wakeup": 8,
-    "unsatisfiable": 7,
-    "policy_mutual_denial": 6,
-    "task_capacity": 3,
-    "group_cap": 2,
-    "borrow_debt": 2,
-    "request_cooldown": 1,
-}
-"""The higher tier wins."""
 
 
 class Division(NamedTuple):
@@ -146,7 +135,7 @@ def queued_blame_of(cells: CellLedger, groups: dict[str, int]) -> Blame:
         meter = cells.meters.get(queued_key(group))
         if meter is not None:
             heads[meter.blame] = heads.get(meter.blame, 0) + queued
-    return max(heads, key=lambda one: (_RANK.get(one[0], 0), heads[one], one), default=_ORDER)
+    return max(heads, key=lambda one: (RANK.get(one[0], 0), heads[one], one), default=_ORDER)
 
 
 @lru_cache(maxsize=4096)

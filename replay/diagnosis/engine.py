@@ -21,8 +21,9 @@ from replay.diagnosis.memory import DIAGNOSIS_VERSION, Memory
 from replay.diagnosis.observe import REQUEST_FACTS, SCHEDULER_FACTS, touch_resource
 from replay.diagnosis.stalls import Stalls
 from replay.diagnosis.turning import fire
-from replay.diagnosis.verdicts import UNKNOWN, advice
-from replay.rows import BlameRow, VerdictRow
+from replay.diagnosis.verdicts import UNKNOWN, Facts, VerdictRow
+from replay.diagnosis.verdicts.broken import EventLoopLag, ProducerGone, Unknown
+from replay.rows import BlameRow
 from replay.state import State
 
 __all__ = ["DIAGNOSIS_VERSION", "Diagnosis"]
@@ -101,15 +102,14 @@ class Diagnosis:
             gap = state.gaps[memory.gaps_seen]
             memory.gaps_seen += 1
             stream = gap.stream
-            detail = {
-                "stream": gap.stream,
-                "lost_events": gap.last_lost - gap.first_lost + 1,
-                "cause": gap.cause,
-                "missing": [f"{gap.stream} events {gap.first_lost} to {gap.last_lost}"],
-            }
-            memory.stalls.emit(
-                (UNKNOWN, ""), gap.from_time, gap.to_time, detail, [ordinal - 1, ordinal]
+            detail = Unknown(
+                stream=gap.stream,
+                lost_events=gap.last_lost - gap.first_lost + 1,
+                cause=gap.cause,
+                missing=[f"{gap.stream} events {gap.first_lost} to {gap.last_lost}"],
             )
+            evidence = [ordinal - 1, ordinal]
+            memory.stalls.emit(Facts(detail), "", gap.from_time, gap.to_time, evidence)
         places.take_over(memory, state, self._run)
         places.lose_track(memory, stream, memory.time or 0.0)
         memory.doubt_all(state)
@@ -132,11 +132,9 @@ class Diagnosis:
         stalls.end_all(max(now, memory.time), memory.ordinal)
         for about, wakeup in memory.wakeups.items():
             if wakeup.lost:
-                stalls.emit(
-                    ("lost_wakeup", about), wakeup.since, now, wakeup.detail, wakeup.evidence
-                )
+                stalls.emit(wakeup.facts, about, wakeup.since, now, wakeup.evidence)
         for about, leak in memory.population.leaks.open.items():
-            stalls.emit(("leaked_lease", about), leak.since, now, *leak.told(now))
+            stalls.emit(leak.facts(now), about, leak.since, now)
         return stalls.closed
 
     def open_blame(self) -> list[BlameRow]:
@@ -165,13 +163,8 @@ class Diagnosis:
             memory.stalls.end_all(last, memory.ordinal)
             open_tasks = len(state.tasks)
             self._skip_unknown(state, max(time, last))
-            memory.stalls.emit(
-                ("producer_gone", ""),
-                last,
-                max(time, last),
-                {"open_tasks": open_tasks},
-                [memory.ordinal],
-            )
+            detail = ProducerGone(open_tasks=open_tasks)
+            memory.stalls.emit(Facts(detail), "", last, max(time, last), [memory.ordinal])
         else:
             if time > last:
                 self._advance(state, time)
@@ -223,8 +216,8 @@ class Diagnosis:
             if about not in able:
                 memory.end_wakeup(about)
             elif memory.wakeups[about].is_lost(now, memory.ordinal):
-                detail = facts.able(state, memory.population, memory.pending, about)
-                memory.wakeups[about].detail = detail
+                known = facts.able(state, memory.population, memory.pending, about)
+                memory.wakeups[about].facts = known
                 memory.name_pending(about, lost=True)
                 memory.stalls.watch(about).span = None  # It was this, and no other stall.
 
@@ -247,14 +240,7 @@ class Diagnosis:
         memory.stalls.break_off(begin, before)
         self._cover(now, "event_loop_lag")
         memory.stalls.emit(
-            ("event_loop_lag", ""),
-            begin,
-            now,
-            {
-                "open_tasks": len(state.tasks),
-                "advice": advice("event_loop_lag", run=self._run),
-            },
-            [before, ordinal],
+            Facts(EventLoopLag.of(state, self._run)), "", begin, now, [before, ordinal]
         )
         memory.heartbeat_due = None
         memory.doubt_all(state)

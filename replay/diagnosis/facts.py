@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from itertools import islice
 from operator import itemgetter
-from typing import Any
 
 from engine.events import RunInfo
 from replay.diagnosis.population import Population
-from replay.diagnosis.verdicts import Blame
+from replay.diagnosis.verdicts import Blame, Context, Facts, Holder, Waiter, kind_of
+from replay.diagnosis.verdicts.broken import LostWakeup
+from replay.diagnosis.verdicts.flow import RetryBackoff, UpstreamVerdict
+from replay.diagnosis.verdicts.requests import (
+    RequestAggregateCap,
+    RequestCooldown,
+    RequestVerdict,
+)
+from replay.diagnosis.verdicts.slots import BorrowDebt, ShareVerdict, SlotVerdict
 from replay.state import State, Task
 
 HOLDERS_SHOWN = 5
-_OF_TASK_SLOTS = (
-    "task_capacity",
-    "group_cap",
-    "borrow_debt",
-    "policy_mutual_denial",
-    "unsatisfiable",
-)
 TASKS_LOOKED_AT = 2000
 
 
@@ -32,39 +32,34 @@ def collect(
     blame: Blame,
     resource: str,
     now: float,
-) -> tuple[dict[str, Any], list[int]]:
-    """`VerdictRow.detail` of the instant and the ordinals that show it.
+) -> Facts:
+    """What the state of this instant says about a stall, with the ordinals that show it.
 
     `resource` is the request resource that stands still, "" for the run as a whole.
     """
     verdict, about = blame
-    detail: dict[str, Any] = {}
-    evidence: list[int] = []
-    if verdict in _OF_TASK_SLOTS:
-        _task_slots(state, population, about, now, detail, evidence)
-        if verdict != "task_capacity":
-            _group_facts(state, population, blame, resource, detail)
-        _longest_task(state, population, about, now, detail)
-    elif verdict.startswith("request_"):
-        _request_slots(state, population, verdict, about, now, detail, evidence)
-        _longest_call(state, population, about, now, detail, evidence)
-    elif verdict == "retry_backoff":
-        _deferred(state, resource, detail)
-    elif verdict in ("dependency", "row_group_horizon"):
+    detail, context = kind_of(verdict)(missing=list(run.lacks)), Context()
+    facts = Facts(detail, context)
+    if isinstance(detail, SlotVerdict):
+        _task_slots(state, population, about, now, detail, facts)
+        if isinstance(detail, ShareVerdict):
+            _share_facts(state, population, about, resource, detail)
+        context.longest_waiter = _longest_task(state, population, about, now)
+    elif isinstance(detail, RequestVerdict):
+        _request_slots(state, population, about, now, detail, facts)
+        _longest_call(state, population, about, now, facts)
+    elif isinstance(detail, RetryBackoff):
+        _deferred(state, resource, detail, context)
+    elif isinstance(detail, UpstreamVerdict):
         _upstream(state, run, population, detail)
-    if "waiting" not in detail:
+    if context.waiting is None:
         wants = population.wants.get(resource)
         if wants is not None:
-            detail["waiting"] = wants.queued + wants.ready
-    detail.setdefault("holders", [])
-    if run.lacks:
-        detail["missing"] = list(run.lacks)
-    return detail, evidence
+            context.waiting = wants.queued + wants.ready
+    return facts
 
 
-def _longest_task(
-    state: State, population: Population, about: str, now: float, detail: dict[str, Any]
-) -> None:
+def _longest_task(state: State, population: Population, about: str, now: float) -> Waiter | None:
     """Who has waited longest for a scheduler resource ("": for any), and for how long."""
     queued = [
         (task.enqueued_at, task)
@@ -74,18 +69,14 @@ def _longest_task(
         and (not about or about in task.resources)
         and population.is_known(task.task_id)
     ]
-    if queued:
-        since, task = min(queued, key=itemgetter(0))
-        detail["longest_waiter"] = _in_line(task, now - since)
+    if not queued:
+        return None
+    since, task = min(queued, key=itemgetter(0))
+    return _in_line(task, now - since)
 
 
 def _longest_call(
-    state: State,
-    population: Population,
-    about: str,
-    now: float,
-    detail: dict[str, Any],
-    evidence: list[int],
+    state: State, population: Population, about: str, now: float, facts: Facts
 ) -> None:
     """The same of the calls that wait at a request resource; its wait is a proof."""
     waiting = [
@@ -100,26 +91,25 @@ def _longest_call(
         since, ordinal, execution_id = min(waiting)
         task = state.tasks.get(population.executions.get(execution_id, ""))
         if task is not None:
-            detail["longest_waiter"] = _in_line(task, now - since)
-            evidence.append(ordinal)
+            facts.context.longest_waiter = _in_line(task, now - since)
+            facts.evidence.append(ordinal)
 
 
-def _in_line(task: Task, age: float) -> dict[str, Any]:
-    return {"task_id": task.task_id, "column": task.column, "row": task.row, "age": age}
+def _in_line(task: Task, age: float) -> Waiter:
+    return Waiter(task.task_id, task.column, task.row, age)
 
 
-def _group_facts(
-    state: State, population: Population, blame: Blame, resource: str, detail: dict[str, Any]
+def _share_facts(
+    state: State, population: Population, about: str, resource: str, detail: ShareVerdict
 ) -> None:
     """The largest group that waits: what it holds of the resource, its share and its debt.
 
     A share that is borrowed from is divided among those that hold the resource too.
     """
-    verdict, about = blame
     key = _largest(population.queued_for.get(resource, {})) or _largest(
         {one.key: one.queued for one in state.groups.values() if one.queued > 0}
     )
-    detail["group"] = key
+    detail.group = key
     group = state.groups.get(key)
     limit = state.limits.get(about)
     if group is None or limit is None:
@@ -131,40 +121,30 @@ def _group_facts(
         and (
             one.queued > 0
             or one is group
-            or (verdict == "borrow_debt" and one.leased_amounts.get(about, 0) > 0)
+            or (isinstance(detail, BorrowDebt) and one.leased_amounts.get(about, 0) > 0)
         )
     ]
-    detail["held"] = group.leased_amounts.get(about, 0)
-    detail["share"] = limit * group.weight / sum(peer.weight for peer in peers or [group])
-    detail["peers"] = sorted(peer.key for peer in peers if peer is not group)[:HOLDERS_SHOWN]
-    if group.debt.get(about):
-        detail["debt"] = group.debt[about]
+    detail.held = group.leased_amounts.get(about, 0)
+    detail.share = limit * group.weight / sum(peer.weight for peer in peers or [group])
+    detail.peers = sorted(peer.key for peer in peers if peer is not group)[:HOLDERS_SHOWN]
+    detail.debt = group.debt.get(about) or None
 
 
 def able(
     state: State, population: Population, pending: dict[tuple[str, str], None], about: str
-) -> dict[str, Any]:
+) -> Facts:
     """Of heads that nothing keeps from going on: who they are and what is free for them."""
     if about:
         ceiling = state.ceilings[about]
-        return {
-            "waiting": ceiling.waiters,
-            "needed": 1,
-            "limit": ceiling.limit,
-            "free": max(0, ceiling.limit - ceiling.in_flight),
-            "holders": [],
-        }
+        places = max(0, ceiling.limit - ceiling.in_flight)
+        detail = LostWakeup(needed=1, limit=ceiling.limit, free=places)
+        return Facts(detail, Context(waiting=ceiling.waiters))
     groups = [group for kind, group in pending if kind == "queued"]
     needs = population.needs.get(groups[0], {}) if groups else {}
-    return {
-        "waiting": sum(state.groups[group].queued for group in groups if group in state.groups),
-        "groups": sorted(groups)[:HOLDERS_SHOWN],
-        "needed": dict(needs),
-        "free": {
-            name: state.limits.get(name, 0) - state.leased.get(name, 0) for name in sorted(needs)
-        },
-        "holders": [],
-    }
+    free = {name: state.limits.get(name, 0) - state.leased.get(name, 0) for name in sorted(needs)}
+    waiting = sum(state.groups[group].queued for group in groups if group in state.groups)
+    detail = LostWakeup(groups=sorted(groups)[:HOLDERS_SHOWN], needed=dict(needs), free=free)
+    return Facts(detail, Context(waiting=waiting))
 
 
 def _task_slots(
@@ -172,13 +152,13 @@ def _task_slots(
     population: Population,
     about: str,
     now: float,
-    detail: dict[str, Any],
-    evidence: list[int],
+    detail: SlotVerdict,
+    facts: Facts,
 ) -> None:
     limit = state.limits.get(about, 0)
-    detail["limit"] = limit
-    detail["free"] = max(0, limit - state.leased.get(about, 0))
-    detail["needed"] = max(
+    detail.limit = limit
+    detail.free = max(0, limit - state.leased.get(about, 0))
+    detail.needed = max(
         (
             population.needs.get(group, {}).get(about, 0)
             for group in population.needing.get(about, ())
@@ -186,9 +166,8 @@ def _task_slots(
         default=1,
     )
     if state.block is not None and state.block.kind != "queue_empty":
-        evidence.append(state.block.ordinal)
+        facts.evidence.append(state.block.ordinal)
     holders = []
-    waits: dict[str, int] = {}
     for group in population.needing.get(about, ()):
         held = [
             lease
@@ -202,49 +181,47 @@ def _task_slots(
         request = population.request_of.get(group, "")
         ceiling = state.ceilings.get(request)
         if ceiling is not None and ceiling.waiters > 0:
-            waits[request] = ceiling.waiters
+            detail.holders_wait_for[request] = ceiling.waiters
     holders.sort(key=lambda holder: (-holder[0], holder[1]))
-    detail["holders"] = [
-        {"group": group, "leases": leases, "oldest_age": age}
-        for age, group, leases, _ in holders[:HOLDERS_SHOWN]
+    facts.context.holders = [
+        Holder(group, leases, age) for age, group, leases, _ in holders[:HOLDERS_SHOWN]
     ]
-    evidence.extend(ordinal for _, _, _, ordinal in holders[:2])
-    if waits:
-        detail["holders_wait_for"] = waits
+    facts.evidence.extend(ordinal for _, _, _, ordinal in holders[:2])
 
 
 def _request_slots(
     state: State,
     population: Population,
-    verdict: str,
     resource: str,
     now: float,
-    detail: dict[str, Any],
-    evidence: list[int],
+    detail: RequestVerdict,
+    facts: Facts,
 ) -> None:
+    evidence = facts.evidence
     ceiling = state.ceilings[resource]
     wants = population.wants.get(resource)
     queued = wants.queued + wants.ready if wants is not None else 0
-    detail["waiting"] = ceiling.waiters + queued
-    detail["needed"] = 1
-    detail["limit"] = ceiling.limit
-    detail["effective_max"] = ceiling.effective_max
-    detail["free"] = max(0, ceiling.limit - ceiling.in_flight)
-    if verdict != "request_aggregate_cap":
+    facts.context.waiting = ceiling.waiters + queued
+    detail.needed = 1
+    detail.limit = ceiling.limit
+    detail.effective_max = ceiling.effective_max
+    detail.free = max(0, ceiling.limit - ceiling.in_flight)
+    whole_model = isinstance(detail, RequestAggregateCap)
+    if not whole_model:
         if ceiling.last_rate_limit_ordinal is not None:
             evidence.append(ceiling.last_rate_limit_ordinal)
         if ceiling.last_change is not None:
             evidence.append(ceiling.last_change.ordinal)
-    if verdict == "request_cooldown":
-        detail["free"] = 0
-        detail["expected_release"] = ceiling.blocked_until
+    if isinstance(detail, RequestCooldown):
+        detail.free = 0
+        facts.context.expected_release = ceiling.blocked_until
         return
     siblings = [resource]
-    if verdict == "request_aggregate_cap":
+    if whole_model:
         aggregate = state.aggregates.get(ceiling.provider_model)
         if aggregate is not None and aggregate.static_cap is not None:
-            detail["limit"] = aggregate.static_cap
-            detail["free"] = max(0, aggregate.static_cap - aggregate.in_flight)
+            detail.limit = aggregate.static_cap
+            detail.free = max(0, aggregate.static_cap - aggregate.in_flight)
         siblings = [
             one.resource
             for one in state.ceilings.values()
@@ -268,9 +245,8 @@ def _request_slots(
         elif in_flight > 0:
             holders.append((in_flight, sibling, None))
     holders.sort(key=lambda holder: (-holder[0], holder[1]))
-    detail["holders"] = [
-        {"group": label, "leases": leases, "oldest_age": age}
-        for leases, label, age in holders[:HOLDERS_SHOWN]
+    facts.context.holders = [
+        Holder(label, leases, age) for leases, label, age in holders[:HOLDERS_SHOWN]
     ]
 
 
@@ -289,7 +265,7 @@ def _by_column(
     return [(number, label, now - oldest[label]) for label, number in counts.items()]
 
 
-def _deferred(state: State, resource: str, detail: dict[str, Any]) -> None:
+def _deferred(state: State, resource: str, detail: RetryBackoff, context: Context) -> None:
     errors: dict[str, int] = {}
     earliest: float | None = None
     number = 0
@@ -303,17 +279,17 @@ def _deferred(state: State, resource: str, detail: dict[str, Any]) -> None:
             errors[task.error] = errors.get(task.error, 0) + 1
         if task.retry_at is not None and (earliest is None or task.retry_at < earliest):
             earliest = task.retry_at
-    detail["deferred"] = number
-    detail["errors"] = errors
-    detail["expected_release"] = earliest
+    detail.deferred = number
+    detail.errors = errors
+    context.expected_release = earliest
 
 
-def _upstream(state: State, run: RunInfo, population: Population, detail: dict[str, Any]) -> None:
+def _upstream(state: State, run: RunInfo, population: Population, detail: UpstreamVerdict) -> None:
     running = dict(
         sorted(population.running_by_column.items(), key=lambda item: (-item[1], item[0]))
     )
-    detail["in_flight"] = running
-    detail["critical_path"] = _longest_path(run, running)
+    detail.in_flight = running
+    detail.critical_path = _longest_path(run, running)
     waiting: set[str] = set()
     frontier = set(running)
     while frontier:
@@ -323,10 +299,10 @@ def _upstream(state: State, run: RunInfo, population: Population, detail: dict[s
             if column.name not in waiting and frontier.intersection(column.depends_on)
         }
         waiting |= frontier
-    detail["columns_waiting"] = [c.name for c in run.columns if c.name in waiting]
+    detail.columns_waiting = [c.name for c in run.columns if c.name in waiting]
     if state.row_groups.target is not None:
-        detail["row_groups_in_flight"] = len(state.row_groups.in_flight)
-        detail["row_group_target"] = state.row_groups.target
+        detail.row_groups_in_flight = len(state.row_groups.in_flight)
+        detail.row_group_target = state.row_groups.target
 
 
 def _longest_path(run: RunInfo, running: dict[str, int]) -> list[str]:

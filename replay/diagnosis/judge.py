@@ -8,8 +8,8 @@ from replay.diagnosis.capacity import WHOLE
 from replay.diagnosis.cell import Key
 from replay.diagnosis.division import divide, whole
 from replay.diagnosis.memory import Memory
-from replay.diagnosis.stalls import NORMAL, Slow
-from replay.diagnosis.verdicts import UNKNOWN, WORKING, Blame
+from replay.diagnosis.stalls import Slow
+from replay.diagnosis.verdicts import NO_STALL, UNKNOWN, WORKING, Blame
 from replay.diagnosis.wakeups import PENDING, Wakeup, harmless, pending
 from replay.state import State
 
@@ -114,7 +114,7 @@ def _stand(
 ) -> None:
     if blame is not None and blame[0] in PENDING:
         blame = (PENDING[blame[0]], blame[1])
-    if blame is not None and blame[0] in NORMAL:
+    if blame is not None and blame[0] in NO_STALL:
         blame = None
     watch = memory.stalls.stand(resource, blame, now, memory.ordinal)
     span = watch.span

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
-from replay.diagnosis.verdicts import MODEL_SLOTS
+from replay.diagnosis.verdicts import MODEL_SLOTS, Context, Facts, Holder
+from replay.diagnosis.verdicts.broken import LeakedLease
 from replay.state import State
 
 LEAK_AFTER = 1.0
@@ -42,14 +41,11 @@ class Leak(msgspec.Struct):
     suspects: list[Suspect]
     open: int
 
-    def told(self, now: float) -> tuple[dict[str, Any], list[int]]:
-        """Detail and evidence of its verdict."""
+    def facts(self, now: float) -> Facts:
         shown = self.suspects[:SUSPECTS_SHOWN]
-        holders = [
-            {"group": one.label, "leases": 1, "oldest_age": now - one.acquired_at} for one in shown
-        ]
-        evidence = [ordinal for one in shown for ordinal in one.evidence]
-        return {"leases": len(self.suspects), "holders": holders}, evidence
+        holders = [Holder(suspect.label, 1, now - suspect.acquired_at) for suspect in shown]
+        evidence = [ordinal for suspect in shown for ordinal in suspect.evidence]
+        return Facts(LeakedLease(leases=len(self.suspects)), Context(holders=holders), evidence)
 
 
 class Leaks(msgspec.Struct):

@@ -116,13 +116,8 @@ class Memory(msgspec.Struct):
             return
         now = self.time or 0.0
         if wakeup.lost:
-            self.stalls.emit(
-                ("lost_wakeup", about),
-                wakeup.since,
-                now,
-                wakeup.detail,
-                [*wakeup.evidence, self.ordinal],
-            )
+            evidence = [*wakeup.evidence, self.ordinal]
+            self.stalls.emit(wakeup.facts, about, wakeup.since, now, evidence)
         else:
             self.name_pending(about, lost=False)
         for key in self.pending:

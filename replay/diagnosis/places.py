@@ -256,4 +256,4 @@ def clear_suspect(memory: Memory, subject: str) -> None:
 
 def tell_leak(memory: Memory, about: str, leak: Leak) -> None:
     now = memory.time or 0.0
-    memory.stalls.emit(("leaked_lease", about), leak.since, now, *leak.told(now))
+    memory.stalls.emit(leak.facts(now), about, leak.since, now)

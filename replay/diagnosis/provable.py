@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from engine.events import RunInfo
-
-_NEEDS = {
-    "event_loop_lag": "loop heartbeat",
-    "provider_latency": "request stream",
-    "request_ramp": "changes of wait reasons",
-}
-"""What a verdict is proved from, as `RunInfo.lacks` begins to name it."""
-_OF_KNOWN_POLICY = ("lost_wakeup",)
-"""An independent selection proves them, and that of a foreign producer is not known."""
+from replay.diagnosis.verdicts import BY_NAME
 
 
 def not_provable(run: RunInfo) -> tuple[str, ...]:
     """Names of verdicts."""
     lacking = [
-        verdict
-        for verdict, needed in _NEEDS.items()
-        if any(lack.startswith(needed) for lack in run.lacks)
+        name
+        for name, kind in sorted(BY_NAME.items())
+        if kind.proved_from and any(lack.startswith(kind.proved_from) for lack in run.lacks)
     ]
-    foreign = _OF_KNOWN_POLICY if run.producer != "headgate" else ()
+    foreign = [
+        name
+        for name, kind in BY_NAME.items()
+        if kind.needs_known_policy and run.producer != "headgate"
+    ]
     return (*lacking, *foreign)

@@ -8,9 +8,10 @@ from replay.bins import within
 from replay.collection import without_collection
 from replay.diagnosis.engine import Diagnosis
 from replay.diagnosis.memory import DIAGNOSIS_VERSION
+from replay.diagnosis.verdicts import VerdictRow
 from replay.recording.reader import RecordingReader
 from replay.reducer import reduce
-from replay.rows import BlameRow, VerdictRow
+from replay.rows import BlameRow
 
 EVENTS_AT_ONCE = 10_000
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from engine.events import RunInfo
 from replay.diagnosis.memory import DIAGNOSIS_VERSION
 from replay.diagnosis.provable import not_provable
 from replay.diagnosis.report_markdown import render_markdown
-from replay.diagnosis.report_text import clock, render_text
+from replay.diagnosis.report_text import render_text
 from replay.diagnosis.story import tell
 from replay.diagnosis.summary import by_subject, cell_shares, run_shares, subject
-from replay.diagnosis.verdicts import WORKING, advice, phrase, provider_of
+from replay.diagnosis.verdicts import (
+    WORKING,
+    VerdictRow,
+    advice,
+    clock,
+    phrase,
+    provider_of,
+)
+from replay.diagnosis.verdicts.broken import Unknown
 from replay.diagnosis.why import (
     REPORT_VERSION,
     BlameLine,
@@ -21,11 +29,10 @@ from replay.diagnosis.why import (
     PartBlame,
     RunFacts,
     VerdictLine,
-    Waiter,
     WhyReport,
 )
 from replay.frame import Share
-from replay.rows import AttemptRow, BlameRow, LeaseRow, VerdictRow
+from replay.rows import AttemptRow, BlameRow, LeaseRow
 from replay.sources.base import BrokenLine
 from replay.state import State
 
@@ -109,7 +116,7 @@ def build_report(
     in_demand = run_shares(run_rows)
     groups = {column.name: column.group for column in run.columns}
     providers = {column.name: provider_of(column.request_resource or "") for column in run.columns}
-    lost = sum(v.detail.get("lost_events", 0) for v in verdicts if v.verdict == "unknown")
+    lost = sum(row.detail.lost_events or 0 for row in verdicts if isinstance(row.detail, Unknown))
     return WhyReport(
         version=REPORT_VERSION,
         diagnosis_version=DIAGNOSIS_VERSION,
@@ -234,9 +241,8 @@ def _by_column(run: RunInfo, rows: list[BlameRow]) -> tuple[ColumnBlame, ...]:
 
 def verdict_line(row: VerdictRow, t0: float) -> VerdictLine:
     """As the report has it, in run time."""
-    detail: dict[str, Any] = dict(row.detail)
-    release = detail.pop("expected_release", None)
-    waiting, first = detail.pop("waiting", None), detail.pop("longest_waiter", None)
+    context = row.context
+    release = context.expected_release
     return VerdictLine(
         row.verdict,
         row.tier,
@@ -245,14 +251,14 @@ def verdict_line(row: VerdictRow, t0: float) -> VerdictLine:
         row.end - t0,
         row.end - row.start,
         row.sentence,
-        str(detail.pop("advice", "")),
+        row.advice,
         row.evidence,
-        detail.pop("also", {}),
-        detail.pop("holders", []),
+        context.also,
+        context.holders,
         release - t0 if release is not None else None,
-        detail,
-        waiting,
-        None if first is None else Waiter(**first),
+        row.detail,
+        context.waiting,
+        context.longest_waiter,
     )
 
 
@@ -275,7 +281,7 @@ def _answer(shares: Sequence[Share], verdicts: Sequence[VerdictRow], t0: float) 
         row
         for row in verdicts
         if row.verdict == loss.verdict
-        and loss.resource in (None, row.resource, row.detail.get("request_resource"))
+        and loss.resource in (None, row.resource, row.detail.request_resource)
     ]
     if not same:
         return part

@@ -8,7 +8,6 @@ from replay.diagnosis.report_text import (
     LEAST_SHOWN,
     LINES_SHOWN,
     VERDICTS_SHOWN,
-    clock,
     facts_of,
     headline,
     kept_by,
@@ -17,7 +16,7 @@ from replay.diagnosis.report_text import (
     story_head,
     window_of,
 )
-from replay.diagnosis.verdicts import phrase
+from replay.diagnosis.verdicts import clock, phrase
 from replay.diagnosis.why import BlameLine, ColumnBlame, PartBlame, VerdictLine, WhyReport
 
 PARTS_SHOWN = 20

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from replay.cells import cells, cut, left, wrap
-from replay.diagnosis.verdicts import count_text, duration_text, phrase
+from replay.diagnosis.verdicts import Holder, clock, count_text, duration_text, phrase
 from replay.diagnosis.why import BlameLine, Step, TaskStory, VerdictLine, WhyReport
 
 LINES_SHOWN = 12
@@ -36,17 +36,6 @@ def render_text(report: WhyReport, width: int = 80) -> str:
     if report.lacks:
         lines += wrap("This stream does not carry: " + ", ".join(report.lacks) + ".", width)
     return "\n".join(lines).rstrip()
-
-
-def clock(seconds: float) -> str:
-    """Run time as `m:ss.s`, with hours where there are any."""
-    tenths = round(abs(seconds) * 10)
-    sign = "-" if seconds < 0 and tenths else ""
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{sign}{hours}:{minutes:02d}:{rest // 10:02d}.{rest % 10}"
-    return f"{sign}{minutes}:{rest // 10:02d}.{rest % 10}"
 
 
 def headline(report: WhyReport) -> str:
@@ -216,17 +205,14 @@ def _verdict(verdict: VerdictLine, width: int) -> list[str]:
 
 def facts_of(verdict: VerdictLine) -> list[str]:
     """What stands behind a verdict, one fact each."""
-    facts = []
-    limited = verdict.detail.get("limited_seconds")
-    if limited is not None:
-        first, last = clock(verdict.start), clock(verdict.start + limited)
-        facts.append(f"429s: from {first} to {last}" if last != first else f"429s: at {first}")
+    facts = verdict.detail.facts(verdict.start)
     if verdict.holders:
         facts.append("held by: " + "; ".join(_holder(one) for one in verdict.holders[:3]))
     missing = []
-    needed, free = verdict.detail.get("needed"), verdict.detail.get("free")
-    if type(needed) is int and type(free) is int:
-        missing.append(f"needs {needed} more, {free} free of {verdict.detail.get('limit', '?')}")
+    shortage = verdict.detail.shortage()
+    if shortage is not None:
+        limit = "?" if shortage.limit is None else shortage.limit
+        missing.append(f"needs {shortage.needed} more, {shortage.free} free of {limit}")
     longest = verdict.longest_waiter
     if longest is not None:
         row = "" if longest.row is None else f" of row {longest.row}"
@@ -234,9 +220,6 @@ def facts_of(verdict: VerdictLine) -> list[str]:
         missing.append(f"{verdict.waiting or 1} in line, longest {waits}")
     if missing:
         facts.append("; ".join(missing))
-    path = verdict.detail.get("critical_path") or []
-    if len(path) > 1:
-        facts.append("critical path: " + " > ".join(path))
     if verdict.expected_release is not None:
         facts.append(f"frees itself: at {clock(verdict.expected_release)}")
     also = {name: share for name, share in verdict.also.items() if share >= 0.005}
@@ -251,8 +234,8 @@ def facts_of(verdict: VerdictLine) -> list[str]:
     return facts
 
 
-def _holder(holder: dict[str, object]) -> str:
-    age = holder.get("oldest_age")
-    leases = holder.get("leases")
-    text = f"{holder.get('group')} {leases}"
-    return f"{text} (oldest {duration_text(age)})" if isinstance(age, int | float) else text
+def _holder(holder: Holder) -> str:
+    text = f"{holder.group} {holder.leases}"
+    if holder.oldest_age is None:
+        return text
+    return f"{text} (oldest {duration_text(holder.oldest_age)})"

@@ -8,17 +8,24 @@ need only be long enough to matter.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
-from replay.diagnosis.sentences import sentence
 from replay.diagnosis.trailing import STALL_LEAST, CallTimes, Pace
-from replay.diagnosis.verdicts import Blame, advice, tier
-from replay.rows import VerdictRow
+from replay.diagnosis.verdicts import (
+    NO_STALL,
+    Blame,
+    Context,
+    Facts,
+    Holder,
+    VerdictRow,
+    kind_of,
+    row_of,
+)
+from replay.diagnosis.verdicts.requests import ProviderLatency, RequestCooldown, RequestVerdict
 
-NORMAL = frozenset({"working", "unknown", "queue_order", "lost_wakeup", "leaked_lease"})
-"""Blames that are no verdict of a stall by themselves, or get theirs elsewhere."""
 STORM_GRACE = 1.0
 SAME_COOLDOWN = 0.05
 """Snapshots give what is left of a cooldown; its end moves by their rounding."""
@@ -26,8 +33,6 @@ SAME_COOLDOWN = 0.05
 EPISODE_GAP = 1.0
 LONGEST_LOOK = 60.0
 EVIDENCE_KEPT = 12
-
-Facts = tuple[dict[str, Any], list[int]]
 
 
 class Span(msgspec.Struct):
@@ -73,8 +78,7 @@ class Episode(msgspec.Struct):
     end: float
     stalled: float
     losers: dict[Blame, float]
-    detail: dict[str, Any]
-    evidence: list[int]
+    facts: Facts
     due: float
     """From here on nothing can be added to it."""
 
@@ -255,25 +259,15 @@ class Stalls(msgspec.Struct):
 
     def emit(
         self,
-        blame: Blame,
+        facts: Facts,
+        about: str,
         start: float,
         end: float,
-        detail: dict[str, Any],
-        evidence: list[int],
+        evidence: Sequence[int] = (),
     ) -> None:
-        verdict, about = blame
-        self.closed.append(
-            VerdictRow(
-                verdict,
-                tier(verdict),
-                about or None,
-                start,
-                end,
-                sentence(verdict, about, detail.get("stalled_seconds", end - start), detail),
-                tuple(sorted({one for one in evidence if one > 0})),
-                {"also": {}, "holders": [], "advice": advice(verdict, about), **detail},
-            )
-        )
+        """`about` is a resource, "" for the run; `evidence` comes beside that of the facts."""
+        proof = [*facts.evidence, *evidence]
+        self.closed.append(row_of(facts.detail, about, start, end, proof, facts.context))
 
     def _recover(self, storm: Storm, now: float, ordinal: int) -> None:
         storm.recovered_at = now
@@ -300,30 +294,30 @@ class Stalls(msgspec.Struct):
         if seconds <= watch.pace.threshold:
             return
         blame = max(span.losers, key=lambda one: (span.losers[one], one))
-        if blame[0] in NORMAL:
+        if blame[0] in NO_STALL:
             return
-        detail, seen = span.facts.get(blame, ({}, []))
-        evidence = [span.ordinal, *seen, ordinal]
+        facts = span.facts.get(blame) or Facts(kind_of(blame[0])())
+        detail = facts.detail
+        evidence = [span.ordinal, *facts.evidence, ordinal]
         if (
-            blame[0].startswith("request_")
+            isinstance(detail, RequestVerdict)
             and watch.wait_ordinal is not None
-            and "longest_waiter" not in detail
+            and facts.context.longest_waiter is None
         ):
             evidence.append(watch.wait_ordinal)
         if resource and resource != blame[1]:
-            detail = {**detail, "request_resource": resource}
+            detail = replace(detail, request_resource=resource)
         due = now + max(EPISODE_GAP, watch.pace.threshold) if resource else now
         episode = watch.episode
         if episode is not None and episode.blame == blame and span.since <= episode.due:
             episode.end, episode.due = now, due
             episode.stalled += seconds
-            episode.evidence = [*episode.evidence[:EVIDENCE_KEPT], ordinal]
+            episode.facts.evidence = [*episode.facts.evidence[:EVIDENCE_KEPT], ordinal]
             _add(episode.losers, span.losers)
         else:
             self._end_episode(watch)
-            watch.episode = Episode(
-                blame, span.since, now, seconds, span.losers, detail, evidence, due
-            )
+            known = Facts(detail, facts.context, evidence)
+            watch.episode = Episode(blame, span.since, now, seconds, span.losers, known, due)
             self.timers.append((due, "episode", resource))
 
     def episode_check(self, resource: str, now: float) -> None:
@@ -344,43 +338,41 @@ class Stalls(msgspec.Struct):
     def _end_episode(self, watch: Watch) -> None:
         episode, watch.episode = watch.episode, None
         if episode is not None:
-            facts = {
-                **episode.detail,
-                "also": _also(episode.losers, episode.blame),
-                "stalled_seconds": episode.stalled,
-            }
-            self.emit(episode.blame, episode.start, episode.end, facts, episode.evidence)
+            facts = Facts(
+                replace(episode.facts.detail, stalled_seconds=episode.stalled),
+                replace(episode.facts.context, also=_also(episode.losers, episode.blame)),
+                episode.facts.evidence,
+            )
+            self.emit(facts, episode.blame[1], episode.start, episode.end)
 
     def _end_storm(self, resource: str, watch: Watch, storm: Storm, now: float) -> None:
         watch.storm = None
         if storm.longest <= STALL_LEAST:
             return
         end = storm.recovered_at if storm.recovered_at is not None else now
-        detail, seen = storm.facts if storm.facts is not None else ({}, [])
-        blame = ("request_cooldown", resource)
-        facts = {
-            **detail,
-            "also": _also(storm.losers, blame),
-            "rate_limited": storm.rate_limited,
-            "held_seconds": storm.held,
-            "limited_seconds": storm.last_at - storm.start,
-            "expected_release": storm.until,
-        }
-        evidence = [*storm.evidence, *seen, *storm.late_evidence.values()]
-        self.emit(blame, storm.start, end, facts, evidence)
+        known = storm.facts or Facts(RequestCooldown())
+        detail = replace(
+            known.detail,
+            rate_limited=storm.rate_limited,
+            held_seconds=storm.held,
+            limited_seconds=storm.last_at - storm.start,
+        )
+        also = _also(storm.losers, ("request_cooldown", resource))
+        context = replace(known.context, also=also, expected_release=storm.until)
+        evidence = [*storm.evidence, *known.evidence, *storm.late_evidence.values()]
+        self.emit(Facts(detail, context, evidence), resource, storm.start, end)
 
     def _end_slow(self, resource: str, watch: Watch, slow: Slow, now: float) -> None:
         watch.slow = None
         if now - slow.since <= STALL_LEAST:
             return
         age = now - slow.started_at
-        facts = {
-            "calls": slow.calls,
-            "p95": slow.p95,
-            "oldest_age": age,
-            "holders": [{"group": slow.column, "leases": slow.calls, "oldest_age": age}],
-        }
-        self.emit(("provider_latency", resource), slow.since, now, facts, slow.evidence)
+        facts = Facts(
+            ProviderLatency(calls=slow.calls, p95=slow.p95, oldest_age=age),
+            Context(holders=[Holder(slow.column, slow.calls, age)]),
+            slow.evidence,
+        )
+        self.emit(facts, resource, slow.since, now)
 
 
 def _next_look(usual: float, overdue: float) -> float:

@@ -15,8 +15,11 @@ import msgspec
 
 from engine.events import RunInfo
 from replay.bins import within
+from replay.diagnosis.verdicts import BY_NAME, VerdictRow
+from replay.diagnosis.verdicts.base import Wait
+from replay.diagnosis.verdicts.requests import ProviderLatency
 from replay.diagnosis.why import Step, TaskStory
-from replay.rows import AttemptRow, BlameRow, LeaseRow, VerdictRow
+from replay.rows import AttemptRow, BlameRow, LeaseRow
 from replay.state import State, Task
 from replay.timeline import lease_row, open_attempt_row
 
@@ -28,34 +31,17 @@ QUEUED, WAITING, PROVIDER, DEFERRED = (
 )
 SLOW = 3.0
 """Times the 95th percentile from which on a call is slow."""
-_ANYWHERE = frozenset({"event_loop_lag", "producer_gone", "unknown"})
-_OF_QUEUE = frozenset(
-    {
-        "leaked_lease",
-        "lost_wakeup",
-        "unsatisfiable",
-        "policy_mutual_denial",
-        "task_capacity",
-        "group_cap",
-        "borrow_debt",
-        "queue_order",
-    }
-)
-_OF_CALLS = frozenset(
-    {
-        "leaked_lease",
-        "lost_wakeup",
-        "request_cooldown",
-        "request_domain_limit",
-        "request_aggregate_cap",
-        "request_waiters_ahead",
-        "request_ramp",
-    }
-)
+
+
+def _explaining(wait: Wait) -> frozenset[str]:
+    return frozenset(name for name, kind in BY_NAME.items() if wait in kind.explains)
+
+
+_ANYWHERE = _explaining("any")
 _REASONS: dict[str, tuple[frozenset[str], ...]] = {
-    QUEUED: (_OF_QUEUE, frozenset({"request_cooldown"})),
-    WAITING: (_OF_CALLS,),
-    DEFERRED: (frozenset({"retry_backoff"}),),
+    QUEUED: (_explaining("queue"), _explaining("queue_last")),
+    WAITING: (_explaining("call"),),
+    DEFERRED: (_explaining("retry"),),
 }
 """What may keep a wait of each kind; a later set only in seconds without any of an earlier one."""
 LEAST_KEPT = 0.001
@@ -271,11 +257,11 @@ def _told(
     kept = blame.of(step, end)
     if step.what.startswith(PROVIDER):
         slow = sum(
-            max(0.0, min(row.end, end) - max(row.start, step.start + SLOW * row.detail["p95"]))
+            max(0.0, min(row.end, end) - max(row.start, step.start + SLOW * row.detail.p95))
             for row in verdicts
-            if row.verdict == "provider_latency"
+            if isinstance(row.detail, ProviderLatency)
             and row.resource == step.resource
-            and "p95" in row.detail
+            and row.detail.p95 is not None
         )
         if slow > LEAST_KEPT:
             kept["provider_latency"] = slow

@@ -6,17 +6,12 @@ import math
 from collections.abc import Iterable
 
 from engine.events import RunInfo
-from replay.diagnosis.verdicts import PHRASES, WORKING, model_of, phrase
+from replay.diagnosis.verdicts import BY_NAME, WORKING, kind_of, model_of, phrase
 from replay.frame import Bottleneck, Share
 from replay.rows import BlameRow
 
 NOTABLE_LOSS = 0.1
 """A smaller loss beside work that fills most of the capacity is not what limits a run."""
-
-_UNIT_NAMES = frozenset(
-    {"dependency", "row_group_horizon", "downstream_completion", "queue_order", "unknown"}
-)
-"""Verdicts about the run rather than about the resource whose slots they left unused."""
 
 
 def run_shares(rows: Iterable[BlameRow]) -> tuple[Share, ...]:
@@ -49,7 +44,7 @@ def by_subject(shares: Iterable[Share]) -> tuple[Share, ...]:
     sums: dict[tuple[str, str | None], float] = {}
     for share in shares:
         if share.verdict != WORKING:
-            about = None if share.verdict in _UNIT_NAMES else share.resource
+            about = None if kind_of(share.verdict).about_run else share.resource
             sums[share.verdict, about] = sums.get((share.verdict, about), 0.0) + share.fraction
     losses = [Share(verdict, fraction, about) for (verdict, about), fraction in sums.items()]
     return tuple(sorted(losses, key=_order))
@@ -57,7 +52,7 @@ def by_subject(shares: Iterable[Share]) -> tuple[Share, ...]:
 
 def subject(share: Share) -> str:
     """`beta/judge-70b: cooldown after 429s`, or the phrase alone."""
-    if share.resource is None or share.verdict not in PHRASES:
+    if share.resource is None or share.verdict not in BY_NAME:
         return phrase(share.verdict)
     return f"{model_of(share.resource)}: {phrase(share.verdict)}"
 

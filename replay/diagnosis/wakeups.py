@@ -8,11 +8,10 @@ Time that was pending gets its name in retrospect, so rows of blame that hold so
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
-from replay.diagnosis.verdicts import Blame
+from replay.diagnosis.verdicts import Blame, Facts
+from replay.diagnosis.verdicts.broken import LostWakeup
 
 GRACE = 0.1
 """The loop is given so long twice: to come to it at all, and to act once it is seen to live."""
@@ -24,13 +23,14 @@ PENDING: dict[str, str] = {
 """What the pending time comes to if a lease did come."""
 
 
-class Wakeup(msgspec.Struct):
+class Wakeup(msgspec.Struct, forbid_unknown_fields=True):
+    # Strict, so that a dump with untyped facts is refused rather than read without them.
     since: float
     evidence: list[int]
     alive_at: float | None = None
     """First event that shows the loop alive when it should have acted."""
     lost: bool = False
-    detail: dict[str, Any] = {}
+    facts: Facts = msgspec.field(default_factory=lambda: Facts(LostWakeup()))
 
     def is_lost(self, now: float, ordinal: int) -> bool:
         """True at the first look that proves it. Looks come with events only."""

@@ -2,150 +2,181 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+from replay.diagnosis.verdicts import AnyVerdict, Holder, Waiter
+from replay.diagnosis.verdicts.base import fact
+
 REPORT_VERSION = 3
+
+_RUN_TIME = "s of run time"
 
 
 class RunFacts(msgspec.Struct, frozen=True):
-    run_id: str
-    name: str
-    producer: str
-    producer_version: str
-    outcome: str | None
-    complete: bool
-    producer_lost: bool
-    records: int | None
-    events: int
-    lost_events: int
-    broken_lines: int
-    seconds: float
-    began_monotonic: float = 0.0
-    """What the producer's monotonic clock said at time 0."""
-    began_at: float | None = None
-    """Unix seconds of time 0; None where the producer does not tell."""
-    mended_lines: int = 0
-    """Lines that were read but for a value that is no JSON or no text."""
+    run_id: Annotated[str, fact("Id of the run")]
+    name: Annotated[str, fact("Name of the workflow")]
+    producer: Annotated[str, fact("Which engine made the run")]
+    producer_version: Annotated[str, fact("Its version; empty where it is not told")]
+    outcome: Annotated[
+        str | None, fact("`success`, `failed` or `cancelled`; null where no end is known")
+    ]
+    complete: Annotated[bool, fact("Whether nothing more will come")]
+    producer_lost: Annotated[bool, fact("Whether the producer is gone without an end of the run")]
+    records: Annotated[int | None, fact("Records that were to be made; null where not told")]
+    events: Annotated[int, fact("Events in the recording")]
+    lost_events: Annotated[int, fact("Events that are missing, within the window")]
+    broken_lines: Annotated[int, fact("Lines that could not be read")]
+    seconds: Annotated[float, fact("Length of the run as far as it is recorded", "s")]
+    began_monotonic: Annotated[
+        float, fact("What the producer's monotonic clock said at time 0", "s")
+    ] = 0.0
+    began_at: Annotated[
+        float | None, fact("Unix time of time 0; null where the producer does not tell", "s")
+    ] = None
+    mended_lines: Annotated[
+        int, fact("Lines that were read but for a value that is no JSON or no text")
+    ] = 0
 
 
 class BlameLine(msgspec.Struct, frozen=True):
-    verdict: str
-    phrase: str
-    resource: str | None
-    fraction: float
-    advice: str
+    verdict: Annotated[str, fact("`working`, or the verdict that the time went to")]
+    phrase: Annotated[str, fact("The verdict in a few words")]
+    resource: Annotated[str | None, fact("What the verdict is about; null for the run")]
+    fraction: Annotated[float, fact("Share of the whole, from 0 to 1")]
+    advice: Annotated[str, fact("What can be changed; empty where nothing needs changing")]
 
 
 class ColumnBlame(msgspec.Struct, frozen=True):
-    column: str
-    seconds: float
-    """Cell-seconds from dependency-ready to released."""
-    blame: tuple[BlameLine, ...]
+    column: Annotated[str, fact("Column of the cells")]
+    seconds: Annotated[float, fact("Time of cells from dependency-ready to released", "cell-s")]
+    blame: Annotated[tuple[BlameLine, ...], fact("Where it went, the largest share first")]
 
 
 class PartBlame(msgspec.Struct, frozen=True):
     """The blame of one part: of slots by provider, of cells by provider, group or row group."""
 
-    part: str
-    seconds: float
-    """Slot-seconds in demand, or cell-seconds from dependency-ready to released."""
-    blame: tuple[BlameLine, ...]
+    part: Annotated[str, fact("Name of the provider or group, or number of the row group")]
+    seconds: Annotated[
+        float,
+        fact("Slots in demand times seconds, or time of cells", "slot-s or cell-s"),
+    ]
+    blame: Annotated[tuple[BlameLine, ...], fact("Where it went, the largest share first")]
 
 
 class Step(msgspec.Struct, frozen=True):
     """A stretch in the life of a task."""
 
-    start: float
-    end: float | None
-    """None while it goes on, or where the end is not known."""
-    what: str
-    resource: str | None = None
-    verdicts: dict[str, float] = {}
-    """What kept it, with the seconds of each: by the second, as the cells of its column and row
-    group that waited in the same way."""
+    start: Annotated[float, fact("Its begin", _RUN_TIME)]
+    end: Annotated[
+        float | None, fact("Its end; null while it goes on or where it is not known", _RUN_TIME)
+    ]
+    what: Annotated[str, fact("What the task did or waited for")]
+    resource: Annotated[str | None, fact("Group or request resource of a wait or call")] = None
+    verdicts: Annotated[
+        dict[str, float],
+        fact(
+            "Time by the verdict that kept it: by the second, as the cells of its column and row"
+            " group that waited in the same way",
+            "s",
+        ),
+    ] = {}
 
 
 class TaskStory(msgspec.Struct, frozen=True):
     """The joined timeline of one task."""
 
-    task_id: str
-    column: str
-    row_group: int | None
-    row: int | None
-    state: str
-    """`completed`, `dropped`, `cancelled`, `deferred`, or what it does at the end."""
-    position: int | None
-    """Tasks of its group before it in the queue, or calls before its own at their resource: at the
-    end of the window. None unless it waited there then."""
-    steps: tuple[Step, ...]
-
-
-class Waiter(msgspec.Struct, frozen=True):
-    """The task, or the call of a task, that waited longest for what was missing."""
-
-    task_id: str
-    column: str
-    row: int | None
-    age: float
-    """Seconds of its wait when the stall was proved to be one."""
+    task_id: Annotated[str, fact("The task")]
+    column: Annotated[str, fact("Its column")]
+    row_group: Annotated[int | None, fact("Its row group, from 0")]
+    row: Annotated[int | None, fact("Its row, from 0; null for a batch")]
+    state: Annotated[
+        str, fact("`completed`, `dropped`, `cancelled`, `deferred`, or what it does at the end")
+    ]
+    position: Annotated[
+        int | None,
+        fact(
+            "Tasks of its group before it in the queue, or calls before its own at their resource,"
+            " at the end of the window; null unless it waited there then"
+        ),
+    ]
+    steps: Annotated[tuple[Step, ...], fact("Its life, in order")]
 
 
 class VerdictLine(msgspec.Struct, frozen=True):
-    verdict: str
-    tier: str
-    resource: str | None
-    start: float
-    end: float
-    seconds: float
-    sentence: str
-    advice: str
-    evidence: tuple[int, ...]
-    """Ordinals of events."""
-    also: dict[str, float]
-    holders: list[dict[str, Any]]
-    expected_release: float | None
-    detail: dict[str, Any]
-    waiting: int | None = None
-    """How many tasks and calls were in the line for it."""
-    longest_waiter: Waiter | None = None
+    verdict: Annotated[str, fact("What held it up")]
+    tier: Annotated[str, fact("`A` (must never happen) to `F`; `-` where nothing is proved")]
+    resource: Annotated[str | None, fact("What it is about; null for the run")]
+    start: Annotated[float, fact("Begin", _RUN_TIME)]
+    end: Annotated[float, fact("End", _RUN_TIME)]
+    seconds: Annotated[float, fact("Length", "s")]
+    sentence: Annotated[str, fact("What happened, for people")]
+    advice: Annotated[str, fact("What can be changed; empty where nothing needs changing")]
+    evidence: Annotated[tuple[int, ...], fact("Ordinals of the events that prove it")]
+    also: Annotated[
+        dict[str, float],
+        fact("Share of the stall's time by each other verdict that it was under, from 0 to 1"),
+    ]
+    holders: Annotated[
+        list[Holder], fact("Who holds what is missing: the largest or the oldest first")
+    ]
+    expected_release: Annotated[
+        float | None, fact("When it frees itself; null where not known", _RUN_TIME)
+    ]
+    detail: Annotated[AnyVerdict, fact("Facts of this verdict; those not known are left out")]
+    waiting: Annotated[int | None, fact("Tasks and calls in line for it")] = None
+    longest_waiter: Annotated[Waiter | None, fact("Who had waited longest for it")] = None
 
 
 class WhyReport(msgspec.Struct, frozen=True):
-    version: int
-    diagnosis_version: int
-    answer: str
-    run: RunFacts
-    start: float
-    end: float
-    """Of the window that was asked for."""
-    blame_start: float
-    blame_end: float
-    """Of the whole seconds that stand for it in the blame."""
-    run_blame: tuple[BlameLine, ...]
-    """Shares of the slots of request resources in demand; together 1, or empty."""
-    cell_blame: tuple[BlameLine, ...]
-    """Shares of the cells' time from dependency-ready to released; together 1, or empty."""
-    cell_blame_by_column: tuple[ColumnBlame, ...]
-    verdicts: tuple[VerdictLine, ...]
-    """What must never happen first, then the longest."""
-    lacks: tuple[str, ...]
-    """What the producer's stream does not carry."""
-    not_provable: tuple[str, ...] = ()
-    """Verdicts that this stream could not prove: that they are absent says nothing."""
-    run_blame_by_provider: tuple[PartBlame, ...] = ()
-    cell_blame_by_row_group: tuple[PartBlame, ...] = ()
-    cell_blame_by_group: tuple[PartBlame, ...] = ()
-    """By scheduling group, of the columns whose group is known."""
-    cell_blame_by_provider: tuple[PartBlame, ...] = ()
-    """By the provider that a column's first call goes to; columns without one are left out."""
-    task: TaskStory | None = None
-    """Only where one was asked for."""
+    version: Annotated[int, fact("Version of this report's form")]
+    diagnosis_version: Annotated[int, fact("Version of the diagnosis that found the verdicts")]
+    answer: Annotated[str, fact("The most important of it in one or two sentences")]
+    run: Annotated[RunFacts, fact("What ran, and how it ended")]
+    start: Annotated[float, fact("Begin of the window that was asked for", _RUN_TIME)]
+    end: Annotated[float, fact("Its end", _RUN_TIME)]
+    blame_start: Annotated[
+        float, fact("Begin of the whole seconds that stand for the window in the blame", _RUN_TIME)
+    ]
+    blame_end: Annotated[float, fact("Their end", _RUN_TIME)]
+    run_blame: Annotated[
+        tuple[BlameLine, ...],
+        fact("Shares of the slots of request resources in demand; together 1, or empty"),
+    ]
+    cell_blame: Annotated[
+        tuple[BlameLine, ...],
+        fact("Shares of the cells' time from dependency-ready to released; together 1, or empty"),
+    ]
+    cell_blame_by_column: Annotated[
+        tuple[ColumnBlame, ...], fact("The same for the cells of each column")
+    ]
+    verdicts: Annotated[
+        tuple[VerdictLine, ...], fact("What must never happen first, then the longest")
+    ]
+    lacks: Annotated[tuple[str, ...], fact("What the producer's stream does not carry")]
+    not_provable: Annotated[
+        tuple[str, ...],
+        fact("Verdicts that this stream could not prove: that they are absent says nothing"),
+    ] = ()
+    run_blame_by_provider: Annotated[
+        tuple[PartBlame, ...], fact("Shares of the slots of each provider")
+    ] = ()
+    cell_blame_by_row_group: Annotated[
+        tuple[PartBlame, ...], fact("Shares of the time of the cells of each row group")
+    ] = ()
+    cell_blame_by_group: Annotated[
+        tuple[PartBlame, ...], fact("By scheduling group, of the columns whose group is known")
+    ] = ()
+    cell_blame_by_provider: Annotated[
+        tuple[PartBlame, ...],
+        fact("By the provider of a column's first call; columns without one are left out"),
+    ] = ()
+    task: Annotated[TaskStory | None, fact("The life of the task that was asked for")] = None
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of `WhyReport`."""
+    """The JSON Schema (2020-12) of `WhyReport`; a property's `unit` is that of its numbers."""
     template = "#/$defs/{name}"
     (top,), definitions = msgspec.json.schema_components([WhyReport], ref_template=template)
     return {

@@ -16,6 +16,8 @@ from typing import IO, Any
 import msgspec
 
 from replay.recording.query import RecordingQuery
+from replay.recording.rows import verdict_of
+from replay.sources.base import SourceError
 from replay.sources.text import harmless_json
 
 RUN, STALLS, FIRST_COLUMN = 1, 2, 10
@@ -39,7 +41,7 @@ _ORPHANS = """
     ORDER BY coalesce(wait_started_at, acquired_at, started_at, completed_at)
 """
 _STALLS = """
-    SELECT verdict, tier, resource, sentence, evidence, started_at, ended_at
+    SELECT verdict, tier, resource, started_at, ended_at, sentence, evidence, detail
     FROM stalls ORDER BY started_at
 """
 _INSTANTS = """
@@ -219,11 +221,20 @@ def _span(attempt: Sequence[Any], low: float, high: float) -> tuple[float, float
 
 def _stalls(asked: RecordingQuery) -> Iterator[Slice]:
     lanes = _Lanes(STALLS)
-    for verdict, tier, resource, sentence, evidence, start, end in _rows(asked, _STALLS):
-        lane = lanes.take(start, end)
+    for row in _rows(asked, _STALLS):
+        try:
+            stall = verdict_of(row)
+        except msgspec.MsgspecError as error:
+            raise SourceError(f"The recording is damaged: {error}", exit_code=4) from error
+        lane = lanes.take(stall.start, stall.end)
         yield from _drain(lanes)
-        about = {"tier": tier, "resource": resource, "sentence": sentence, "evidence": evidence}
-        yield _slice(verdict, "stall", STALLS, lane, start, end, about)
+        about = {
+            "tier": stall.tier,
+            "resource": stall.resource,
+            "sentence": stall.sentence,
+            "evidence": stall.evidence,
+        }
+        yield _slice(stall.verdict, "stall", STALLS, lane, stall.start, stall.end, about)
 
 
 def _instants(asked: RecordingQuery) -> Iterator[Slice]:

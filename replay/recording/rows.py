@@ -9,8 +9,8 @@ import msgspec
 import pyarrow as pa
 
 from engine.events import Event, RequestEvent, RequestResource, RuntimeCorrelation, SchedulerEvent
+from replay.diagnosis.verdicts import VerdictRow, decode_row, encode_facts
 from replay.recording.schema import TABLES
-from replay.rows import VerdictRow
 
 _ARROW_TYPES: dict[str, pa.DataType] = {
     "BIGINT": pa.int64(),
@@ -138,18 +138,19 @@ def event_of(row: Sequence[Any]) -> tuple[int, Event]:
 
 
 def verdict_row(verdict: VerdictRow) -> tuple[object, ...]:
-    return (*msgspec.structs.astuple(verdict)[:-1], as_json(verdict.detail))
+    """Tier, sentence and advice are kept as well, for those who read with SQL."""
+    return (
+        verdict.verdict,
+        verdict.tier,
+        verdict.resource,
+        verdict.start,
+        verdict.end,
+        verdict.sentence,
+        verdict.evidence,
+        encode_facts(verdict).decode(),
+    )
 
 
 def verdict_of(row: Sequence[Any]) -> VerdictRow:
-    verdict, tier, resource, start, end, sentence, evidence, detail = row
-    return VerdictRow(
-        verdict,
-        tier,
-        resource,
-        start,
-        end,
-        sentence,
-        tuple(evidence),
-        _decode_object.decode(detail),
-    )
+    """Inverse of `verdict_row`. Raises `msgspec.MsgspecError` or `TypeError` on a damaged row."""
+    return decode_row(*row)

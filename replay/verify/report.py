@@ -8,7 +8,7 @@ import msgspec
 
 from engine.events import RunInfo
 from replay.cells import wrap
-from replay.diagnosis.report_text import clock
+from replay.diagnosis.verdicts import clock
 from replay.verify.rules import RULES, Example, Found, RuleBook, Status
 
 REPORT_VERSION = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from typing import Any
@@ -15,8 +16,7 @@ from engine.events import (
     RuntimeCorrelation,
     SchedulerEvent,
 )
-from replay.diagnosis.sentences import sentence
-from replay.diagnosis.verdicts import advice, tier
+from replay.diagnosis.verdicts import VerdictRow, decode_row, tier
 from replay.frame import (
     Bottleneck,
     CeilingRow,
@@ -27,7 +27,6 @@ from replay.frame import (
     Segment,
     Share,
 )
-from replay.rows import VerdictRow
 from replay.state import Block, Ceiling, Gap, LimitChange, Progress, RowGroups
 
 T0 = 1000.0
@@ -343,15 +342,15 @@ def _verdicts(now: float) -> tuple[VerdictRow, ...]:
         ("lost_wakeup", "evil/\x1b[31mname/chat", 0.1, 0.4, (3, 9), {"waiting": 2, "free": 1}),
     )
     return tuple(
-        VerdictRow(
+        decode_row(
             verdict,
             tier(verdict),
             about or None,
             T0 + start,
             T0 + end,
-            sentence(verdict, about, end - start, detail),
+            "",
             evidence,
-            {"also": {}, "holders": [], **detail, "advice": advice(verdict, about)},
+            json.dumps(detail),
         )
         for verdict, about, start, end, evidence, detail in told
     )

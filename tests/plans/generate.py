@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from engine.events.kinds import EVENT_KINDS, EventKind, PayloadField, Stream
+from replay.diagnosis.verdicts import BY_NAME, Verdict
 
 PLANS = Path(__file__).parents[2] / "plans"
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -50,9 +51,24 @@ def _field(field: PayloadField) -> str:
     return f"`{field.name}` ({field.type}{unit}): {field.meaning}"
 
 
+def verdicts() -> str:
+    return table(
+        ("verdict", "tier", "in words", "proved by", "not provable without"),
+        (
+            (f"`{name}`", kind.tier, kind.phrase, kind.proof, _needed_for(kind))
+            for name, kind in BY_NAME.items()
+        ),
+    )
+
+
+def _needed_for(kind: type[Verdict]) -> str:
+    return kind.proved_from or ("a known policy" if kind.needs_known_policy else "")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "scheduler-events": lambda: event_kinds("scheduler"),
     "request-events": lambda: event_kinds("request"),
+    "verdicts": verdicts,
 }
 
 

@@ -133,6 +133,37 @@ def test_an_older_diagnosis_is_made_anew(
     assert report(capsys, old)["diagnosis_version"] == DIAGNOSIS_VERSION
 
 
+def test_words_are_composed_when_they_are_read(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "old.duckdb"
+    old.write_bytes(recording.read_bytes())
+    connection = duckdb.connect(str(old))
+    connection.execute("UPDATE verdicts SET sentence = 'Words of old.'")
+    connection.execute("UPDATE verdicts SET detail = replace(detail, 'Lower max_', 'Do not lower')")
+    connection.close()
+    assert report(capsys, old) == report(capsys, recording)
+    assert run_cli(["export", str(old), "--format", "perfetto", "--out", "-"]) == exits.OK
+    assert "Words of old." not in capsys.readouterr().out
+    assert run_cli(["sql", str(old), "SELECT DISTINCT sentence FROM stalls"]) == exits.OK
+    assert "Words of old." in capsys.readouterr().out
+
+
+def test_facts_that_are_damaged_are_told_as_damage(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.duckdb"
+    bad.write_bytes(recording.read_bytes())
+    connection = duckdb.connect(str(bad))
+    connection.execute('UPDATE verdicts SET detail = \'{"limit": "many", "leases": []\'')
+    connection.close()
+    for command in (["why", str(bad)], ["export", str(bad), "--format", "perfetto", "--out", "-"]):
+        assert run_cli(command) == exits.DAMAGED
+        told = capsys.readouterr().err
+        assert "is damaged" in told
+        assert "Traceback" not in told
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [

@@ -22,9 +22,10 @@ from engine.workflow.model import (
     Workflow,
 )
 from replay.diagnosis.engine import Diagnosis
+from replay.diagnosis.verdicts import VerdictRow
 from replay.fold import Fold, FoldOutput
 from replay.reducer import begin, reduce
-from replay.rows import BlameRow, VerdictRow
+from replay.rows import BlameRow
 from tests.engine_run import run_engine
 
 ALPHA, BETA = "alpha/gen/chat", "beta/judge/chat"

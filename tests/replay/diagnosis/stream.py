@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,9 @@ from engine.events import (
     RuntimeCorrelation,
 )
 from replay.diagnosis.engine import Diagnosis
+from replay.diagnosis.verdicts import VerdictRow, encode_facts
 from replay.reducer import begin, reduce
-from replay.rows import BlameRow, VerdictRow
+from replay.rows import BlameRow
 from replay.state import State
 from tests.event_writer import EventWriter
 
@@ -93,6 +95,12 @@ class Result:
     def only(self, verdict: str) -> VerdictRow:
         (row,) = self.named(verdict)
         return row
+
+
+def facts_of(row: VerdictRow) -> dict[str, Any]:
+    """The facts of a verdict as a recording keeps them."""
+    facts: dict[str, Any] = json.loads(encode_facts(row))
+    return facts
 
 
 class Stream(EventWriter):

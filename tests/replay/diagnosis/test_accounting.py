@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.diagnosis.engine import Diagnosis
-from replay.diagnosis.sentences import sentence
+from replay.diagnosis.verdicts import Context, VerdictRow
+from replay.diagnosis.verdicts.flow import RetryBackoff
 from replay.reducer import begin, reduce
-from replay.rows import BlameRow, VerdictRow
+from replay.rows import BlameRow
 from replay.state import State
 from tests.replay.diagnosis.stream import (
     ALPHA,
@@ -22,6 +23,7 @@ from tests.replay.diagnosis.stream import (
     Result,
     Stream,
     Work,
+    facts_of,
 )
 from tests.replay.stretches import bin_by_bin
 
@@ -164,7 +166,7 @@ def test_verdicts_lie_in_the_run_and_cite_its_events(walk: Walk) -> None:
         # This engine's moves come at random times: what it could let in, it often leaves.
         assert row.verdict == "lost_wakeup" or row.tier not in ("A", "B")
         assert row.sentence.endswith(".")
-        assert sum(row.detail["also"].values()) <= 1.0 + 1e-9
+        assert sum(facts_of(row)["also"].values()) <= 1.0 + 1e-9
 
 
 Rows = tuple[list[BlameRow], list[VerdictRow]]
@@ -252,7 +254,7 @@ def test_no_verdict_over_missing_data() -> None:
     result = stream.end()
     (gap,) = result.named("unknown")
     assert (gap.start, gap.end) == (104.0, 107.0)
-    assert gap.detail["lost_events"] == 7
+    assert facts_of(gap)["lost_events"] == 7
     assert "7 events of the scheduler stream are missing" in gap.sentence
     assert result.seconds("run", "unknown", resource=BETA.label) == pytest.approx(6.0)
     for row in result.named("request_cooldown"):
@@ -346,8 +348,8 @@ def test_nobody_is_called_a_holder_whose_release_may_be_lost() -> None:
     stream.at(10.0)
     stream.complete(waits)
     verdict = stream.end().only("request_domain_limit")
-    assert [one["leases"] for one in verdict.detail["holders"]] == [1]
-    assert verdict.detail["longest_waiter"]["row"] == 2
+    assert [one["leases"] for one in facts_of(verdict)["holders"]] == [1]
+    assert facts_of(verdict)["longest_waiter"]["row"] == 2
 
 
 def test_a_recording_gap_that_the_producer_tells_of() -> None:
@@ -367,7 +369,7 @@ def test_a_recording_gap_that_the_producer_tells_of() -> None:
     stream.at(4.0)
     stream.complete(work)
     result = stream.end()
-    assert result.only("unknown").detail["lost_events"] == 10
+    assert facts_of(result.only("unknown"))["lost_events"] == 10
     assert result.seconds("run", "unknown") == pytest.approx(3.0)
 
 
@@ -382,7 +384,7 @@ def test_a_lost_producer_leaves_the_unknown_not_the_running() -> None:
     assert result.seconds("cell", "unknown") == pytest.approx(3.0)
     gone = result.only("producer_gone")
     assert gone.tier == "A"
-    assert gone.detail["open_tasks"] == 1
+    assert facts_of(gone)["open_tasks"] == 1
 
 
 def test_a_second_belongs_to_one_bin() -> None:
@@ -445,7 +447,7 @@ def test_a_stream_without_requests_takes_the_ceilings_from_snapshots() -> None:
     assert result.seconds("run", "request_cooldown", resource=BETA.label) == pytest.approx(6.0)
     verdict = result.only("request_cooldown")
     assert (verdict.start, verdict.end) == (102.0, 105.0)
-    assert verdict.detail["missing"] == ["request stream"]
+    assert facts_of(verdict)["missing"] == ["request stream"]
     # From the cooldown's end until the next snapshot the waiting call may have gone out or not.
     assert result.seconds("cell", "unknown") == pytest.approx(1.0)
     assert result.seconds("run", "unknown", resource=BETA.label) == pytest.approx(2.0)
@@ -453,7 +455,6 @@ def test_a_stream_without_requests_takes_the_ceilings_from_snapshots() -> None:
 
 
 def test_a_retry_whose_error_is_not_told_says_so() -> None:
-    detail = {"deferred": 2, "errors": {}, "missing": ["error types of deferred tasks"]}
-    assert "2 tasks had failed (this stream does not say how)" in sentence(
-        "retry_backoff", BETA.label, 1.0, detail
-    )
+    detail = RetryBackoff(deferred=2, errors={}, missing=["error types of deferred tasks"])
+    sentence = detail.sentence(BETA.label, 1.0, Context())
+    assert "2 tasks had failed (this stream does not say how)" in sentence

@@ -37,6 +37,7 @@ from tests.replay.diagnosis.simulated import (
     simulate,
     workflow,
 )
+from tests.replay.diagnosis.stream import facts_of
 
 STAGE = "model_stage:alpha/gen"
 
@@ -63,7 +64,7 @@ def test_a_request_lease_whose_release_is_lost(monkeypatch: pytest.MonkeyPatch) 
         {"working": (2 + 100) / (2 * total), "leaked_lease": 100 / (2 * total)},
     )
     verdict = expect_verdict(output.verdicts, "leaked_lease", ALPHA, 1.0, 101.0)
-    assert verdict.detail["leases"] == 1
+    assert facts_of(verdict)["leases"] == 1
 
 
 def test_a_task_lease_whose_release_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +112,7 @@ def test_a_scheduler_that_nobody_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
     output = fold(*simulate(made))
     expect_shares(output.blame, {"working": 20 / 40, "lost_wakeup": 20 / 40})
     verdict = expect_verdict(output.verdicts, "lost_wakeup", None, 1.0, 21.0)
-    assert verdict.detail["free"] == {"submission": 2, STAGE: 4}
+    assert facts_of(verdict)["free"] == {"submission": 2, STAGE: 4}
 
 
 def test_waiting_calls_that_nobody_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +122,7 @@ def test_waiting_calls_that_nobody_wakes(monkeypatch: pytest.MonkeyPatch) -> Non
     output = fold(*simulate(made))
     expect_shares(output.blame, {"working": 2 / 22, "lost_wakeup": 20 / 22})
     verdict = expect_verdict(output.verdicts, "lost_wakeup", ALPHA, 1.0, 21.0)
-    assert (verdict.detail["waiting"], verdict.detail["free"]) == (2, 2)
+    assert (facts_of(verdict)["waiting"], facts_of(verdict)["free"]) == (2, 2)
 
 
 def test_a_function_that_holds_up_the_loop() -> None:
@@ -156,7 +157,7 @@ def test_a_producer_that_is_gone() -> None:
     blame, verdicts = fold_until(info, heard, 20.0)
     expect_shares(blame, {"working": 10 / 20, "unknown": 10 / 20})
     verdict = expect_verdict(verdicts, "producer_gone", None, 10.0, 20.0)
-    assert verdict.detail["open_tasks"] == 20
+    assert facts_of(verdict)["open_tasks"] == 20
     # A recording ends with its last event, and so does what it can say.
     recorded = fold(info, heard)
     expect_shares(recorded.blame, {"working": 1.0})
@@ -171,10 +172,10 @@ def test_events_that_are_missing() -> None:
     output = fold(info, kept)
     expect_shares(output.blame, {"working": 10 / 20, "unknown": 10 / 20})
     lost = [event for event in events if event not in kept]
-    told = {row.detail["stream"]: row for row in output.verdicts}
+    told = {facts_of(row)["stream"]: row for row in output.verdicts}
     for stream, kind in (("scheduler", SchedulerEvent), ("request", RequestEvent)):
         verdict = expect_verdict([told.pop(stream)], "unknown", None, 5.0, 15.0)
-        assert verdict.detail["lost_events"] == sum(isinstance(event, kind) for event in lost)
+        assert facts_of(verdict)["lost_events"] == sum(isinstance(event, kind) for event in lost)
     assert told == {}
 
 
@@ -223,4 +224,4 @@ def test_a_column_that_asks_for_more_than_there_is(monkeypatch: pytest.MonkeyPat
     slots = 2 * 10 + 2 * 20
     expect_shares(output.blame, {"working": 2 * 10 / slots, "unsatisfiable": 2 * 20 / slots})
     verdict = expect_verdict(output.verdicts, "unsatisfiable", stage.label, 0.0, 20.0)
-    assert (verdict.detail["needed"], verdict.detail["limit"]) == (5, 4)
+    assert (facts_of(verdict)["needed"], facts_of(verdict)["limit"]) == (5, 4)

@@ -33,6 +33,7 @@ from tests.replay.diagnosis.simulated import (
     simulate,
     workflow,
 )
+from tests.replay.diagnosis.stream import facts_of
 
 
 def naps(*seconds: float) -> CustomColumn:
@@ -71,7 +72,7 @@ def test_a_group_that_may_borrow_no_more() -> None:
     )
     waits = [row for row in output.verdicts if row.verdict != "dependency"]
     verdict = expect_verdict(waits, "borrow_debt", "submission", 0.0, 9.0)
-    facts = {name: verdict.detail[name] for name in ("limit", "free", "held", "share", "debt")}
+    facts = {name: facts_of(verdict)[name] for name in ("limit", "free", "held", "share", "debt")}
     assert facts == {"limit": 6, "free": 1, "held": 4, "share": 3.0, "debt": 1}
 
 
@@ -103,7 +104,7 @@ def test_a_group_that_is_held_to_its_share(monkeypatch: pytest.MonkeyPatch) -> N
     )
     waits = [row for row in output.verdicts if row.verdict != "task_capacity"]
     verdict = expect_verdict(waits, "group_cap", "submission", 0.0, 9.0)
-    facts = {name: verdict.detail[name] for name in ("limit", "free", "held", "share")}
+    facts = {name: facts_of(verdict)[name] for name in ("limit", "free", "held", "share")}
     assert facts == {"limit": 6, "free": 2, "held": 3, "share": 3.0}
 
 

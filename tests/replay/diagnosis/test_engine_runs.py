@@ -10,8 +10,8 @@ from engine.workflow.demo import demo_workflow
 from engine.workflow.model import ScriptedProvider, Workflow
 from replay.bins import within
 from replay.diagnosis.summary import bottleneck
+from replay.diagnosis.verdicts import VerdictRow
 from replay.fold import FoldOutput
-from replay.rows import VerdictRow
 from tests.replay.diagnosis.simulated import (
     ALPHA,
     BETA,
@@ -21,6 +21,7 @@ from tests.replay.diagnosis.simulated import (
     simulate,
     workflow,
 )
+from tests.replay.diagnosis.stream import facts_of
 
 LATENCY = Latency(mean=0.5, spread=0.0)
 
@@ -100,7 +101,7 @@ def test_calls_that_hang_until_their_time_out() -> None:
     (verdict,) = named(output, "provider_latency")
     assert verdict.resource == BETA
     assert verdict.end - verdict.start == pytest.approx(4.5, abs=0.1)
-    assert verdict.detail["calls"] == 4
+    assert facts_of(verdict)["calls"] == 4
 
 
 RUNS = {one.id: one for one in SCENARIOS.values() if one.build is not None and one.stop is None}

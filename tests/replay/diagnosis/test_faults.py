@@ -6,13 +6,7 @@ import msgspec
 import pytest
 
 from engine.events import ColumnInfo
-from tests.replay.diagnosis.stream import (
-    BETA,
-    VERDICT,
-    Result,
-    Stream,
-    model_column,
-)
+from tests.replay.diagnosis.stream import BETA, VERDICT, Result, Stream, facts_of, model_column
 
 BETA_STAGE = "model_stage:beta/judge"
 RATING = model_column("rating", BETA)
@@ -53,7 +47,7 @@ def test_a_task_lease_that_outlives_its_task() -> None:
     assert verdict.start == 100.0
     assert verdict.end == 140.0
     assert {acquired, ended} <= set(verdict.evidence)
-    assert verdict.detail["holders"][0]["group"] == VERDICT.group
+    assert facts_of(verdict)["holders"][0]["group"] == VERDICT.group
     assert "not given back" in verdict.sentence
     assert result.share("run", "working") == pytest.approx(0.5, abs=TOLERANCE)
     assert result.share("run", "leaked_lease") == pytest.approx(0.5, abs=TOLERANCE)
@@ -107,7 +101,7 @@ def test_a_call_whose_task_has_ended_leaks_its_lease() -> None:
     result = stream.fold()
     verdict = result.only("leaked_lease")
     assert verdict.resource == BETA.label
-    assert verdict.detail["leases"] == 1
+    assert facts_of(verdict)["leases"] == 1
 
 
 def test_a_task_queue_that_nobody_wakes() -> None:
@@ -125,8 +119,8 @@ def test_a_task_queue_that_nobody_wakes() -> None:
     verdict = result.only("lost_wakeup")
     assert verdict.tier == "A"
     assert (verdict.start, verdict.end) == (120.0, 140.0)
-    assert verdict.detail["waiting"] == 3
-    assert verdict.detail["free"] == {"submission": 4, BETA_STAGE: 2}
+    assert facts_of(verdict)["waiting"] == 3
+    assert facts_of(verdict)["free"] == {"submission": 4, BETA_STAGE: 2}
     assert result.share("run", "lost_wakeup") == pytest.approx(0.5, abs=TOLERANCE)
     assert result.share("run", "working") == pytest.approx(0.5, abs=TOLERANCE)
     assert result.seconds("cell", "lost_wakeup") == pytest.approx(60.0)
@@ -223,7 +217,7 @@ def test_what_to_do_about_a_loop_that_is_held_up_fits_the_run(
     stream.at(30.0)
     stream.scheduler("scheduler_loop_heartbeat", period=1.0, drift=24.0)
     beat(stream, 40.0)
-    told = stream.end().only("event_loop_lag").detail["advice"]
+    told = stream.end().only("event_loop_lag").advice
     assert says in told
     assert says_not not in told
 
@@ -240,7 +234,7 @@ def test_a_task_that_needs_more_than_there_is() -> None:
     result = stream.fold()
     verdict = result.only("unsatisfiable")
     assert (verdict.tier, verdict.resource) == ("B", BETA_STAGE)
-    assert (verdict.detail["needed"], verdict.detail["limit"]) == (3, 2)
+    assert (facts_of(verdict)["needed"], facts_of(verdict)["limit"]) == (3, 2)
     assert "can never start" in verdict.sentence
     assert result.share("run", "unsatisfiable") == pytest.approx(1.0, abs=TOLERANCE)
 
@@ -288,7 +282,7 @@ def test_a_group_that_may_borrow_no_more() -> None:
     result = stream.fold()
     verdict = result.only("borrow_debt")
     assert (verdict.tier, verdict.resource) == ("C", BETA_STAGE)
-    assert verdict.detail["debt"] == 2
-    assert verdict.detail["held"] == 2
+    assert facts_of(verdict)["debt"] == 2
+    assert facts_of(verdict)["held"] == 2
     assert "owes 2 slots" in verdict.sentence
     assert result.share("run", "borrow_debt") == pytest.approx(0.5, abs=TOLERANCE)

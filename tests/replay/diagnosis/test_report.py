@@ -11,9 +11,9 @@ import pytest
 from engine.events import RunInfo
 from replay.bins import within
 from replay.diagnosis.report import WhyReport, build_report, render_markdown, render_text
-from replay.diagnosis.report_text import clock
 from replay.diagnosis.summary import bottleneck, cell_shares, run_shares
-from replay.rows import AttemptRow, BlameRow, LeaseRow, VerdictRow
+from replay.diagnosis.verdicts import VerdictRow, clock
+from replay.rows import AttemptRow, BlameRow, LeaseRow
 from replay.sources.base import BrokenLine
 from replay.state import State
 from tests.replay.diagnosis.stream import ALPHA, BETA, QUESTION, VERDICT, Result, Stream

@@ -15,6 +15,7 @@ from tests.replay.diagnosis.stream import (
     VERDICT,
     Stream,
     Work,
+    facts_of,
     model_column,
 )
 
@@ -78,15 +79,15 @@ def test_task_capacity_names_the_stage_its_holders_and_its_share() -> None:
     verdict = result.only("task_capacity")
     assert (verdict.resource, verdict.tier) == (BETA_STAGE, "C")
     assert (verdict.start, verdict.end) == (100.0, 110.0)
-    assert verdict.detail["limit"] == 2
-    assert verdict.detail["free"] == 0
-    assert verdict.detail["needed"] == 1
-    (holder,) = verdict.detail["holders"]
+    assert facts_of(verdict)["limit"] == 2
+    assert facts_of(verdict)["free"] == 0
+    assert facts_of(verdict)["needed"] == 1
+    (holder,) = facts_of(verdict)["holders"]
     assert (holder["group"], holder["leases"]) == (VERDICT.group, 2)
     assert holder["oldest_age"] == pytest.approx(0.25)
     assert blocked in verdict.evidence
     assert "2 task slots of beta/judge" in verdict.sentence
-    assert "max_parallel_requests" in verdict.detail["advice"]
+    assert "max_parallel_requests" in facts_of(verdict)["advice"]
     assert len(rest) == 2
 
 
@@ -109,11 +110,11 @@ def test_task_capacity_tells_what_its_holders_wait_for() -> None:
     result = stream.fold()
     verdict = result.only("task_capacity")
     assert verdict.resource == "submission"
-    assert verdict.detail["request_resource"] == ALPHA.label
-    assert verdict.detail["holders_wait_for"] == {BETA.label: 2}
+    assert facts_of(verdict)["request_resource"] == ALPHA.label
+    assert facts_of(verdict)["holders_wait_for"] == {BETA.label: 2}
     assert "2 of the tasks that hold them wait for a call to beta/judge" in verdict.sentence
     longest = {"task_id": "question/0", "column": "question", "row": 0, "age": pytest.approx(0.25)}
-    assert verdict.detail["longest_waiter"] == longest
+    assert facts_of(verdict)["longest_waiter"] == longest
 
 
 def test_group_cap_is_proved_by_shares_not_by_the_reason() -> None:
@@ -135,7 +136,7 @@ def test_group_cap_is_proved_by_shares_not_by_the_reason() -> None:
     assert result.share("run", "group_cap") == pytest.approx(0.25, abs=TOLERANCE)
     verdict = result.only("group_cap")
     assert verdict.resource == BETA_STAGE
-    assert verdict.detail["group"] in (VERDICT.group, other.group)
+    assert facts_of(verdict)["group"] in (VERDICT.group, other.group)
     assert capped.lease == ""
 
 
@@ -182,11 +183,11 @@ def test_cooldown_cites_the_429_and_says_when_it_ends() -> None:
     assert limited in verdict.evidence
     kinds = {stream.kind_of(ordinal) for ordinal in verdict.evidence}
     assert {"request_limit_decreased", "request_wait_started", "request_lease_acquired"} <= kinds
-    assert verdict.detail["expected_release"] == pytest.approx(105.2)
-    assert verdict.detail["rate_limited"] == 4
+    assert facts_of(verdict)["expected_release"] == pytest.approx(105.2)
+    assert facts_of(verdict)["rate_limited"] == 4
     assert "beta asked to slow down (429" in verdict.sentence
     assert "3.2 s" in verdict.sentence
-    assert "startup_ramp_seconds" in verdict.detail["advice"]
+    assert "startup_ramp_seconds" in facts_of(verdict)["advice"]
     assert result.share("run", "request_cooldown") == pytest.approx(0.32, abs=TOLERANCE)
     assert result.seconds("cell", "request_cooldown", resource=BETA.label) == pytest.approx(12.8)
 
@@ -219,7 +220,7 @@ def test_probes_that_meet_another_429_do_not_end_a_storm() -> None:
     assert first.end == pytest.approx(104.0)
     assert second.start == pytest.approx(120.1)
     assert second.end == pytest.approx(122.0)
-    assert [r.detail["rate_limited"] for r in result.named("request_cooldown")] == [4, 2]
+    assert [facts_of(r)["rate_limited"] for r in result.named("request_cooldown")] == [4, 2]
 
 
 def test_snapshots_tell_when_a_429_came_that_they_show_late() -> None:
@@ -239,7 +240,7 @@ def test_snapshots_tell_when_a_429_came_that_they_show_late() -> None:
     stream.finish(work)
     verdict = stream.end().only("request_cooldown")
     assert verdict.start == pytest.approx(102.0)
-    assert verdict.detail["limited_seconds"] == pytest.approx(1.0)
+    assert facts_of(verdict)["limited_seconds"] == pytest.approx(1.0)
 
 
 def test_a_cooldown_that_nobody_waits_for_is_no_stall() -> None:
@@ -275,11 +276,11 @@ def test_domain_limit_below_the_maximum() -> None:
     verdict = result.only("request_domain_limit")
     assert (verdict.start, verdict.end) == (100.0, 108.0)
     assert cut in verdict.evidence
-    assert verdict.detail["limit"] == 1
-    assert verdict.detail["effective_max"] == 4
-    assert verdict.detail["waiting"] == 1
+    assert facts_of(verdict)["limit"] == 1
+    assert facts_of(verdict)["effective_max"] == 4
+    assert facts_of(verdict)["waiting"] == 1
     longest = {"task_id": "verdict/1", "column": "verdict", "row": 1, "age": pytest.approx(0.25)}
-    assert verdict.detail["longest_waiter"] == longest
+    assert facts_of(verdict)["longest_waiter"] == longest
     assert "request_wait_started" in [stream.kind_of(one) for one in verdict.evidence]
 
 
@@ -302,7 +303,7 @@ def test_the_wait_that_proves_a_stall_is_of_a_call_that_still_waits() -> None:
     stream.send(line.pop(0))
     verdict = stream.fold().only("request_domain_limit")
     assert (verdict.start, verdict.end) == (102.0, 112.0)
-    assert verdict.detail["longest_waiter"]["row"] == 11
+    assert facts_of(verdict)["longest_waiter"]["row"] == 11
     (wait,) = [one for one in verdict.evidence if stream.kind_of(one) == "request_wait_started"]
     assert stream.events[wait - 1].captured_at_monotonic == 102.0
 
@@ -325,11 +326,11 @@ def test_aggregate_cap_names_the_domain_that_holds_it() -> None:
     assert result.share("run", "request_aggregate_cap") == pytest.approx(0.5, abs=TOLERANCE)
     verdict = result.only("request_aggregate_cap")
     assert verdict.resource == BETA.label
-    (holder,) = verdict.detail["holders"]
+    (holder,) = facts_of(verdict)["holders"]
     assert (holder["group"], holder["leases"]) == (BETA_EMBED.label, 4)
-    assert verdict.detail["limit"] == 4
+    assert facts_of(verdict)["limit"] == 4
     assert "embedding" in verdict.sentence
-    assert "max_parallel_requests" in verdict.detail["advice"]
+    assert "max_parallel_requests" in facts_of(verdict)["advice"]
 
 
 def test_provider_latency_from_the_exact_turning_point() -> None:
@@ -389,8 +390,8 @@ def test_retry_backoff_while_only_failed_tasks_are_left() -> None:
     assert result.share("run", "retry_backoff") == pytest.approx(4 / 6, abs=TOLERANCE)
     verdict = result.only("retry_backoff")
     assert (verdict.start, verdict.end) == (101.0, 105.0)
-    assert verdict.detail["errors"] == {"ServerError": 1}
-    assert verdict.detail["expected_release"] == pytest.approx(105.0)
+    assert facts_of(verdict)["errors"] == {"ServerError": 1}
+    assert facts_of(verdict)["expected_release"] == pytest.approx(105.0)
     assert "ServerError" in verdict.sentence
 
 
@@ -410,8 +411,8 @@ def test_dependency_names_the_column_that_others_need() -> None:
     assert result.share("cell", "working") == pytest.approx(1.0)
     verdict = result.only("dependency")
     assert (verdict.start, verdict.end) == (100.0, 106.0)
-    assert verdict.detail["in_flight"] == {"question": 1}
-    assert verdict.detail["columns_waiting"] == ["verdict"]
+    assert facts_of(verdict)["in_flight"] == {"question": 1}
+    assert facts_of(verdict)["columns_waiting"] == ["verdict"]
     assert "1 task of question was still at work, which verdict needs" in verdict.sentence
 
 
@@ -431,7 +432,7 @@ def test_row_group_horizon_where_more_row_groups_would_fill_the_gap() -> None:
     stream.complete(question)
     result = stream.end()
     assert result.share("run", "row_group_horizon") == pytest.approx(0.75, abs=TOLERANCE)
-    assert "max_concurrent_row_groups" in result.only("row_group_horizon").detail["advice"]
+    assert "max_concurrent_row_groups" in facts_of(result.only("row_group_horizon"))["advice"]
 
 
 def test_downstream_completion_while_finished_rows_are_written() -> None:
@@ -493,7 +494,7 @@ def test_a_start_up_ramp_below_the_maximum() -> None:
     verdict = result.only("request_ramp")
     assert (verdict.tier, verdict.resource) == ("D", BETA.label)
     assert (verdict.start, verdict.end) == (100.0, 108.0)
-    assert "startup_ramp_seconds" in verdict.detail["advice"]
+    assert "startup_ramp_seconds" in facts_of(verdict)["advice"]
 
 
 def test_a_local_column_alone_is_work() -> None:
@@ -550,7 +551,7 @@ def test_stalls_that_follow_each_other_are_one_verdict() -> None:
     result = stream.end()
     verdict = result.only("request_domain_limit")
     assert verdict.end - verdict.start == pytest.approx(6.0)
-    assert verdict.detail["stalled_seconds"] == pytest.approx(6.0)
+    assert facts_of(verdict)["stalled_seconds"] == pytest.approx(6.0)
     assert "all were in use for 6.0 s" in verdict.sentence
 
 

@@ -26,6 +26,7 @@ from tests.replay.diagnosis.simulated import (
     simulate,
     workflow,
 )
+from tests.replay.diagnosis.stream import facts_of
 
 
 def test_row_groups_that_are_let_in_one_at_a_time() -> None:
@@ -45,7 +46,7 @@ def test_row_groups_that_are_let_in_one_at_a_time() -> None:
         [row for row in output.verdicts if row.verdict != "dependency"],
         "row_group_horizon", None, 0.0, 24.0,
     )  # fmt: skip
-    assert verdict.detail["row_group_target"] == 1
+    assert facts_of(verdict)["row_group_target"] == 1
     (end,) = [row for row in output.verdicts if row is not verdict]
     assert (end.start, end.end) == pytest.approx((24.0, 25.0))
 
@@ -66,8 +67,8 @@ def test_columns_that_wait_for_a_slow_one_upstream() -> None:
     output = fold(*simulate(made))
     expect_shares(output.blame, {"dependency": 6 / 8, "working": 2 / 8})
     verdict = expect_verdict(output.verdicts, "dependency", None, 0.0, 6.0)
-    assert verdict.detail["critical_path"] == ["fetched", "question"]
-    assert verdict.detail["in_flight"] == {"fetched": 2}
+    assert facts_of(verdict)["critical_path"] == ["fetched", "question"]
+    assert facts_of(verdict)["in_flight"] == {"fetched": 2}
 
 
 def test_too_few_task_slots() -> None:
@@ -82,8 +83,8 @@ def test_too_few_task_slots() -> None:
     )
     waits = [row for row in output.verdicts if row.verdict != "dependency"]
     verdict = expect_verdict(waits, "task_capacity", "submission", 0.0, 8.0)
-    assert (verdict.detail["limit"], verdict.detail["free"]) == (1, 0)
-    assert [holder["leases"] for holder in verdict.detail["holders"]] == [1]
+    assert (facts_of(verdict)["limit"], facts_of(verdict)["free"]) == (1, 0)
+    assert [holder["leases"] for holder in facts_of(verdict)["holders"]] == [1]
 
 
 def test_slots_that_are_all_in_use_are_no_stall_of_a_task_without_a_call() -> None:
@@ -104,7 +105,7 @@ def test_a_cooldown_after_a_429() -> None:
     output = fold(*simulate(made))
     expect_shares(output.blame, {"working": 6 / 10, "request_cooldown": 4 / 10})
     verdict = expect_verdict(output.verdicts, "request_cooldown", ALPHA, 1.0, 5.0)
-    assert verdict.detail["rate_limited"] == 1
+    assert facts_of(verdict)["rate_limited"] == 1
 
 
 def test_a_cooldown_of_one_of_two_providers() -> None:
@@ -148,7 +149,7 @@ def test_a_ceiling_that_a_429_has_cut() -> None:
     )
     waits = [row for row in output.verdicts if row.verdict != "dependency"]
     verdict = expect_verdict(waits, "request_domain_limit", ALPHA, 0.1, 24.1)
-    assert (verdict.detail["limit"], verdict.detail["effective_max"]) == (1, 4)
+    assert (facts_of(verdict)["limit"], facts_of(verdict)["effective_max"]) == (1, 4)
 
 
 def test_a_start_up_ramp() -> None:
@@ -186,7 +187,7 @@ def test_an_error_that_is_tried_again_later() -> None:
     output = fold(*simulate(made))
     expect_shares(output.blame, {"working": 2 / 6, "retry_backoff": 4 / 6})
     verdict = expect_verdict(output.verdicts, "retry_backoff", ALPHA, 1.0, 5.0)
-    assert verdict.detail["errors"] == {"Flaky": 1}
+    assert facts_of(verdict)["errors"] == {"Flaky": 1}
 
 
 @pytest.fixture
@@ -237,7 +238,7 @@ def test_a_cap_that_another_domain_fills(vector: CustomColumn) -> None:
         "cell",
     )
     verdict = expect_verdict(output.verdicts, "request_aggregate_cap", ALPHA, 0.5, 6.0)
-    (holder,) = verdict.detail["holders"]
+    (holder,) = facts_of(verdict)["holders"]
     assert (holder["group"], holder["leases"]) == ("alpha/gen/embedding", 2)
 
 

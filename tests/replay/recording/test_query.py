@@ -96,7 +96,7 @@ def test_stalls_say_when_they_free_themselves_in_the_time_of_the_run(
     reader = open_recording(recording)
     t0 = reader.bounds().t0
     told = [
-        (row.start - t0, row.detail.get("expected_release"), row.detail.get("waiting"))
+        (row.start - t0, row.context.expected_release, row.context.waiting)
         for row in reader.verdicts()
     ]
     reader.close()

@@ -1,0 +1,60 @@
+"""The verdicts: one class for each, and the one list of them."""
+
+from replay.diagnosis.verdicts.base import Blame, Context, Holder, Shortage, Verdict, Waiter
+from replay.diagnosis.verdicts.registry import (
+    BY_NAME,
+    NO_STALL,
+    RANK,
+    TIERS,
+    UNKNOWN,
+    VERDICTS,
+    WORKING,
+    AnyVerdict,
+    advice,
+    display,
+    kind_of,
+    phrase,
+    tier,
+)
+from replay.diagnosis.verdicts.row import Facts, VerdictRow, decode_row, encode_facts, row_of
+from replay.diagnosis.verdicts.words import (
+    MODEL_SLOTS,
+    clock,
+    count_text,
+    duration_text,
+    model_of,
+    provider_of,
+)
+
+__all__ = [
+    "BY_NAME",
+    "MODEL_SLOTS",
+    "NO_STALL",
+    "RANK",
+    "TIERS",
+    "UNKNOWN",
+    "VERDICTS",
+    "WORKING",
+    "AnyVerdict",
+    "Blame",
+    "Context",
+    "Facts",
+    "Holder",
+    "Shortage",
+    "Verdict",
+    "VerdictRow",
+    "Waiter",
+    "advice",
+    "clock",
+    "count_text",
+    "decode_row",
+    "display",
+    "duration_text",
+    "encode_facts",
+    "kind_of",
+    "model_of",
+    "phrase",
+    "provider_of",
+    "row_of",
+    "tier",
+]

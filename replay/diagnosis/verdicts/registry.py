@@ -1,0 +1,66 @@
+"""All verdicts: the only list of them, in the order of their tiers.
+
+Whatever is to be known of a verdict by its name is asked here. A name that is not listed, as a
+newer headgate may have recorded it, is shown as it stands.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias, Union
+
+from engine.events import RunInfo
+from replay.diagnosis.verdicts.base import Display, Verdict, name_of
+from replay.diagnosis.verdicts.broken import BROKEN
+from replay.diagnosis.verdicts.flow import FLOW
+from replay.diagnosis.verdicts.requests import REQUESTS
+from replay.diagnosis.verdicts.slots import SLOTS
+
+WORKING = "working"
+UNKNOWN = "unknown"
+
+
+class Unlisted(Verdict, tag="unlisted"):
+    """The detail of a verdict that this version does not know."""
+
+
+VERDICTS: tuple[type[Verdict], ...] = tuple(
+    sorted(
+        (*BROKEN, *SLOTS, *FLOW, *REQUESTS), key=lambda kind: (not kind.tier.isalpha(), kind.tier)
+    )
+)
+BY_NAME: dict[str, type[Verdict]] = {name_of(kind): kind for kind in VERDICTS}
+RANK: dict[str, int] = {name: kind.rank for name, kind in BY_NAME.items()}
+TIERS: tuple[str, ...] = tuple(sorted({kind.tier for kind in VERDICTS} - {"", "-"}))
+NO_STALL = frozenset(name for name, kind in BY_NAME.items() if not kind.is_stall)
+"""Blames that are no verdict of a stall by themselves, or get theirs elsewhere."""
+
+if TYPE_CHECKING:
+    AnyVerdict: TypeAlias = Verdict
+else:
+    AnyVerdict = Union[(*VERDICTS, Unlisted)]
+    """For msgspec: any detail, told apart by its tag."""
+
+
+def kind_of(name: str) -> type[Verdict]:
+    return BY_NAME.get(name, Unlisted)
+
+
+def tier(name: str) -> str:
+    return kind_of(name).tier
+
+
+def phrase(name: str) -> str:
+    return kind_of(name).phrase or name.replace("_", " ")
+
+
+def advice(name: str, resource: str = "", run: RunInfo | None = None) -> str:
+    """What the operator can change (in this run, if given); "" where nothing needs changing."""
+    return kind_of(name).advice(resource, run)
+
+
+def display(name: str) -> Display:
+    """How a chart shows it; one that is not listed by its first letter."""
+    known = BY_NAME.get(name)
+    if known is None:
+        return Unlisted.display._replace(letter=name[:1].upper() or "?")
+    return known.display

@@ -1,0 +1,245 @@
+"""The registry of verdicts: complete, described, the only list, and readable over versions."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from console.theme import verdict_look
+from replay.diagnosis.verdicts import (
+    BY_NAME,
+    VERDICTS,
+    WORKING,
+    Context,
+    Facts,
+    Verdict,
+    VerdictRow,
+    decode_row,
+    encode_facts,
+)
+from replay.diagnosis.verdicts.base import Hatch, Role
+from replay.diagnosis.verdicts.registry import AnyVerdict, Unlisted
+from replay.diagnosis.why import schema
+from replay.recording.rows import verdict_of
+
+ROOT = Path(__file__).parents[3]
+PROOFS = {f"replay/diagnosis/{name}.py" for name in ("division", "judge", "proof")}
+"""What blames them by name."""
+UNTAGGED = [
+    json.loads(line)
+    for line in (ROOT / "tests" / "fixtures" / "untagged_verdicts.jsonl").read_text().splitlines()
+]
+"""Rows as recordings had them before details were typed, with the words of that time."""
+
+
+def subclasses(kind: type[Verdict]) -> Iterator[type[Verdict]]:
+    for subclass in kind.__subclasses__():
+        yield subclass
+        yield from subclasses(subclass)
+
+
+def read(row: dict[str, Any]) -> VerdictRow:
+    return verdict_of([*list(row.values())[:-1], json.dumps(row["detail"])])
+
+
+@pytest.mark.parametrize("kind", VERDICTS, ids=lambda kind: kind.__name__)
+def test_a_verdict_has_words_a_proof_and_a_look(kind: type[Verdict]) -> None:
+    assert kind.phrase
+    assert kind.proof
+    assert kind.display.role in get_args(Role)
+    assert kind.display.hatch in get_args(Hatch)
+    assert kind().sentence("provider/model/chat", 1.5, Context()).endswith(".")
+
+
+def test_every_class_with_a_name_is_listed() -> None:
+    named = {kind for kind in subclasses(Verdict) if kind.__struct_config__.tag}
+    families = {kind for kind in named if kind.__subclasses__()}
+    assert named - families - {Unlisted} == set(VERDICTS)
+
+
+def test_letters_and_looks_tell_verdicts_apart() -> None:
+    letters = [kind.display.letter for kind in VERDICTS]
+    assert len(set(letters)) == len(letters)
+    looks = [(kind.display.role, kind.display.hatch) for kind in VERDICTS]
+    assert len(set(looks)) == len(looks)
+
+
+def test_the_schema_describes_every_field_of_every_verdict() -> None:
+    definitions = schema()["$defs"]
+    for name, definition in definitions.items():
+        for field, described in definition["properties"].items():
+            is_tag = field == "verdict" and "enum" in described
+            assert is_tag or described.get("description"), f"{name}.{field}"
+            if field.endswith(("seconds", "_age", "age", "p95")):
+                assert "s" in described["unit"], f"{name}.{field}"
+    mapping = definitions["VerdictLine"]["properties"]["detail"]["discriminator"]["mapping"]
+    assert mapping.keys() - {"unlisted"} == BY_NAME.keys()
+    for name in BY_NAME:
+        fields = BY_NAME[name].__struct_fields__
+        assert set(fields) <= definitions[BY_NAME[name].__name__]["properties"].keys()
+
+
+@pytest.mark.parametrize("row", UNTAGGED, ids=lambda row: f"{row['verdict']}-{row['resource']}")
+def test_facts_without_a_tag_are_read_as_those_of_today(row: dict[str, Any]) -> None:
+    verdict = read(row)
+    assert type(verdict.detail) is BY_NAME[row["verdict"]]
+    assert verdict.tier == row["tier"]
+    assert verdict.sentence == row["sentence"]
+    assert verdict.advice == row["detail"]["advice"]
+    kept = json.loads(encode_facts(verdict))
+    assert kept.pop("verdict") == row["verdict"]
+    assert kept == {name: fact for name, fact in row["detail"].items() if fact is not None}
+
+
+def test_there_are_facts_without_a_tag_of_every_verdict() -> None:
+    never_recorded = {WORKING, "queue_order"}
+    assert {row["verdict"] for row in UNTAGGED} == BY_NAME.keys() - never_recorded
+
+
+@pytest.mark.parametrize("row", UNTAGGED, ids=lambda row: f"{row['verdict']}-{row['resource']}")
+def test_facts_come_out_of_a_recording_and_a_dump_as_they_went_in(row: dict[str, Any]) -> None:
+    verdict = read(row)
+    again = read({**row, "sentence": "", "detail": json.loads(encode_facts(verdict))})
+    assert again == verdict
+    facts = Facts(verdict.detail, verdict.context, [1])
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(facts), type=Facts) == facts
+
+
+def test_the_words_of_a_recording_count_where_the_verdict_is_not_known() -> None:
+    detail = {"verdict": "sunspots", "flux": 3, "advice": "Wait.", "waiting": 2, "also": {}}
+    row = {**UNTAGGED[0], "verdict": "sunspots", "tier": "E", "sentence": "The sun was to blame."}
+    verdict = read({**row, "detail": detail})
+    assert (verdict.tier, verdict.sentence, verdict.advice) == ("E", row["sentence"], "Wait.")
+    assert verdict.context.waiting == 2
+    assert verdict_look("sunspots").letter == "S"
+
+
+@pytest.mark.parametrize(
+    "facts", ["", "[]", '{"limit": "many"}', '{"also": {"dependency": "half"}}']
+)
+def test_damaged_facts_are_refused(facts: str) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        decode_row("task_capacity", "C", None, 0.0, 1.0, "", [], facts)
+
+
+def names_in(node: ast.AST) -> set[str]:
+    constants = (part.value for part in ast.walk(node) if isinstance(part, ast.Constant))
+    return {value for value in constants if isinstance(value, str) and value in BY_NAME}
+
+
+def lists_of_verdicts(source: str) -> list[tuple[int, set[str]]]:
+    """Literals, calls and functions that name three verdicts or more."""
+    kinds = (ast.Dict, ast.Set, ast.List, ast.Tuple, ast.Call, ast.FunctionDef)
+    return [
+        (node.lineno, names_in(node))
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, kinds) and len(names_in(node)) > 2
+    ]
+
+
+def test_nothing_but_the_registry_and_the_proofs_lists_verdicts() -> None:
+    found = {}
+    for wing in ("engine", "replay", "console"):
+        for path in sorted((ROOT / wing).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            listed = lists_of_verdicts(path.read_text(encoding="utf-8"))
+            if listed and name not in PROOFS and "diagnosis/verdicts/" not in name:
+                found[name] = listed
+    assert found == {}
+
+
+def test_a_list_of_verdicts_would_be_seen() -> None:
+    assert lists_of_verdicts('ORDER = ("dependency", "group_cap", "leaked_lease")')
+    assert lists_of_verdicts('LOOKS = {"dependency": 1, "group_cap": 2, "leaked_lease": 3}')
+    assert lists_of_verdicts(
+        "def f(v):\n if v == 'dependency': return 1\n return v in ('group_cap', 'borrow_debt')"
+    )
+
+
+NEW_VERDICT = """
+
+class Sunspots(Verdict, tag="sunspots"):
+    tier = "E"
+    phrase = "the sun was active"
+    proof = "a flare, and nothing else"
+    display = Display("*", "slow", "cross")
+    rank = 4
+    proved_from = "solar wind"
+    what_to_do = "Wait for the night."
+
+    flares: Annotated[int | None, fact("Flares seen")] = None
+
+    def sentence(self, resource: str, seconds: float, context: Context) -> str:
+        return f"{self.flares} flares held up {resource}."
+
+
+FLOW = (*FLOW, Sunspots)
+"""
+EVERYWHERE = """
+from pathlib import Path
+from engine.events import RunInfo
+from console.cli.main import run_cli
+from console.theme import Look, verdict_look
+from console.widgets.blame_bar import BlameBar
+from replay.diagnosis.division import RANK
+from replay.diagnosis.provable import not_provable
+from replay.diagnosis.report import verdict_line
+from replay.diagnosis.report_text import facts_of
+from replay.diagnosis.summary import subject
+from replay.diagnosis.verdicts import Context, advice, phrase, tier
+from replay.diagnosis.verdicts.flow import Sunspots
+from replay.diagnosis.verdicts.row import row_of
+from replay.diagnosis.why import schema
+from replay.frame import Share
+from replay.recording.rows import verdict_of, verdict_row
+from tests.plans.generate import TABLES
+
+assert (tier("sunspots"), phrase("sunspots")) == ("E", "the sun was active")
+assert advice("sunspots") == "Wait for the night."
+assert RANK["sunspots"] == 4
+assert not_provable(RunInfo("r", "n", lacks=("solar wind",))) == ("sunspots",)
+row = verdict_of(verdict_row(row_of(Sunspots(flares=3), "a/m/chat", 1.0, 4.0, [2], Context())))
+line = verdict_line(row, 0.0)
+assert (line.sentence, line.tier) == ("3 flares held up a/m/chat.", "E")
+assert facts_of(line)[-1] == "what to do: Wait for the night."
+assert schema()["$defs"]["Sunspots"]["properties"]["flares"]["description"] == "Flares seen"
+assert verdict_look("sunspots").letter == "*"
+assert subject(Share("sunspots", 1.0, "a/m/chat")) == "a/m: the sun was active"
+bar = BlameBar(Look())
+bar.show((Share("working", 0.5), Share("sunspots", 0.5)), "")
+assert "the sun was active" in str(bar.draw(80, 4))
+assert "| `sunspots` | E | the sun was active |" in TABLES["verdicts"]()
+run_cli(["why", "--fail-on", "slowness", "x"])
+"""
+
+
+def test_a_new_verdict_is_one_class_in_one_file(tmp_path: Path) -> None:
+    for folder in ("engine", "replay", "console", "tests/plans"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
+    with (tmp_path / "replay/diagnosis/verdicts/flow.py").open("a", encoding="utf-8") as file:
+        file.write(NEW_VERDICT)
+    found = subprocess.run(
+        [sys.executable, "-c", EVERYWHERE],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert "sunspots" in found.stderr  # among the verdicts that --fail-on knows
+
+
+def test_any_detail_is_known_by_its_tag() -> None:
+    for kind in VERDICTS:
+        assert type(msgspec.json.decode(msgspec.json.encode(kind()), type=AnyVerdict)) is kind
