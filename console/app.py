@@ -17,9 +17,9 @@ from textual.events import Key, Resize
 from textual.filter import LineFilter
 from textual.screen import Screen
 
-from console.keys import GENERAL, OUTPUT, SCREENS, TIME, Control, bindings
+from console.controls import GENERAL, OUTPUT, SCREENS, TIME, Control, bindings
 from console.paint import AsciiFilter
-from console.pump import Command, Pump, SessionLike
+from console.playback_mode import SPEEDS, View, is_too_small, mode_of
 from console.screens.base import FrameScreen
 from console.screens.dialogs import GoToDialog, QuitAnswer, QuitDialog, Target
 from console.screens.events import EventsScreen
@@ -28,10 +28,10 @@ from console.screens.leases import LeasesScreen
 from console.screens.output import OutputWindow
 from console.screens.overview import OverviewScreen
 from console.screens.stalls import StallsScreen
+from console.session_thread import Command, Pump, SessionLike
 from console.terminal_app import TerminalApp
 from console.theme import Look, prefers_dark, textual_theme
-from console.view import SPEEDS, View, is_too_small, mode_of
-from replay.frame import Frame
+from replay.playback.frame import Frame
 from replay.sources.base import SourceError
 
 TICK_SECONDS = 0.25

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
 
-from console.view import terminal_size
+from console.playback_mode import terminal_size
 
 if TYPE_CHECKING:
     from console.terminal_app import TerminalApp

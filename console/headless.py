@@ -6,11 +6,11 @@ import textwrap
 from typing import Any
 
 from console.blame import SEEN, by_verdict
-from console.text import ceiling_facts, clock, cooldown_left, count, duration, percent, short
+from console.formatting import ceiling_facts, clock, cooldown_left, count, duration, percent, short
 from replay.diagnosis.verdicts import phrase
-from replay.frame import Frame
-from replay.payload import count as count_of
-from replay.payload import mapping
+from replay.playback.frame import Frame
+from replay.state.payload import count as count_of
+from replay.state.payload import mapping
 
 
 def status_line(frame: Frame) -> str:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from engine.clock import LoopClock
 from engine.events import Event, EventStream, RunInfo
-from engine.run import RunControl, execute_run
-from engine.run_plan import RunPlan, plan_run
+from engine.run.execute import RunControl, execute_run
+from engine.run.plan import RunPlan, plan_run
 from engine.scheduling.config import TaskAdmissionConfig
 from engine.scheduling.plan import RunResult
 from engine.virtual_time import VirtualTimeLoop, run_virtual
 from engine.workflow.load import LoadedWorkflow
-from engine.workflow.model import CustomColumn, Workflow
+from engine.workflow.schema import CustomColumn, Workflow
 
 _DEFAULT_TASK_ADMISSION = TaskAdmissionConfig()
 

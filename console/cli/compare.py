@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from console.cli import exits
-from console.cli.say import say, say_json
+from console.cli import exit_codes
+from console.cli.stdout import say, say_json
 
 
 @click.command()
@@ -23,8 +23,8 @@ def compare(a: str, b: str, as_json: bool, fail_on_worse: bool) -> int:
     Metrics, shares of blame and ceilings, with what is better and what is noise.
     """
 
-    from replay.compare import compare as compare_runs
-    from replay.compare_text import render_text
+    from replay.metrics.compare import compare as compare_runs
+    from replay.metrics.compare_text import render_text
 
     found = compare_runs(a, b, lambda line: click.echo(line, err=True))
     if as_json:
@@ -34,4 +34,4 @@ def compare(a: str, b: str, as_json: bool, fail_on_worse: bool) -> int:
     if fail_on_worse and (found.other_work or found.noise == "unknown"):
         why = "they did not do the same work" if found.other_work else "the noise is not known"
         click.echo(f"headgate: --fail-on-worse found nothing: {why}.", err=True)
-    return exits.FOUND if fail_on_worse and found.worse else exits.OK
+    return exit_codes.FOUND if fail_on_worse and found.worse else exit_codes.OK

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from console.cli import exits
+from console.cli import exit_codes
 
 if TYPE_CHECKING:
     from replay.recording.query import RecordingQuery
@@ -60,7 +60,7 @@ def export(
     """
     from replay.export.tables import TABLES
     from replay.recording.query import RecordingQuery
-    from replay.recording.whole import whole_recording
+    from replay.runs.materialize import whole_recording
 
     if tables and kind not in ("parquet", "csv"):
         raise click.UsageError("--table is for parquet and csv.")
@@ -82,7 +82,7 @@ def export(
     for one in written:
         if one != STDOUT:
             click.echo(f"Wrote {one} ({one.stat().st_size:,} bytes)", err=True)
-    return exits.OK
+    return exit_codes.OK
 
 
 def write(

@@ -11,28 +11,31 @@ from types import FrameType
 
 import click
 
-from console.cli import exits
-from console.cli.exits import ConsoleEnded
+from console.cli import exit_codes
+from console.cli.exit_codes import ConsoleEnded
 from console.cli.streams import Streams
 from console.cli.terminal import text_width
 from engine.errors import UserError
 from engine.version import VERSION
 from replay.sources.base import SourceError
-from replay.sources.text import clean_text
+from replay.sources.sanitize import clean_text
 
 # Command name -> module that defines it under the same name, and its one-line help.
 COMMANDS = {
     "demo": (
-        "console.cli.run",
+        "console.cli.run.command",
         "A live run on scripted providers with a 429 storm: no key, no network.",
     ),
-    "run": ("console.cli.run", "Run a workflow (Python file or YAML) and watch it."),
+    "run": ("console.cli.run.command", "Run a workflow (Python file or YAML) and watch it."),
     "exec": (
-        "console.cli.exec",
+        "console.cli.exec.command",
         "Run a Data Designer script unchanged, and record and watch its runs.",
     ),
-    "watch": ("console.cli.view", "Watch a live run, or a scheduler_events.jsonl that grows."),
-    "replay": ("console.cli.view", "Replay a recording: run folder, .duckdb, .jsonl, .gz or .zst."),
+    "watch": ("console.cli.watch", "Watch a live run, or a scheduler_events.jsonl that grows."),
+    "replay": (
+        "console.cli.watch",
+        "Replay a recording: run folder, .duckdb, .jsonl, .gz or .zst.",
+    ),
     "why": ("console.cli.why", "Say why a recorded run stood still, with proof."),
     "sql": ("console.cli.sql", "Ask a recording in SQL, read-only; --views says what there is."),
     "export": (
@@ -41,7 +44,7 @@ COMMANDS = {
     ),
     "compare": ("console.cli.compare", "Compare two runs or benchmark artifacts."),
     "bench": (
-        "console.cli.bench",
+        "console.cli.bench.command",
         "Benchmarks: scenarios that replay like recordings, to compare policies with.",
     ),
     "verify": ("console.cli.verify", "Check a recording: leases, order, limits, gaps, secrets."),
@@ -107,12 +110,12 @@ def main() -> None:
     try:
         code = run_cli(arguments, streams)
     except KeyboardInterrupt:
-        code = exits.INTERRUPTED  # once more, on its way out
+        code = exit_codes.INTERRUPTED  # once more, on its way out
     lost = streams.close()
     if lost and arguments[:1] != ["exec"]:  # whose output and exit code are the command's
         on_stdout = starts_run and streams.out.problem is None
         click.echo(f"headgate: {'; '.join(lost)}.", err=not on_stdout)
-        code = code or exits.NOT_WRITTEN
+        code = code or exit_codes.NOT_WRITTEN
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # nobody is left to take an exception
     sys.exit(code)
@@ -170,33 +173,37 @@ def run_cli(arguments: list[str], streams: Streams | None = None) -> int:
         return interrupts.exit_code
     except SystemExit:  # click makes one of every broken pipe
         if streams is None or streams.abandoned:
-            return exits.OK
-        return complain("a pipe to another process broke; that is a bug in headgate", exits.BUG)
+            return exit_codes.OK
+        return complain(
+            "a pipe to another process broke; that is a bug in headgate", exit_codes.BUG
+        )
     except Exception as error:
         if interrupts.came is not None:
             return interrupts.exit_code
         if streams is not None:
             if streams.raised(error):
-                return exits.OK if isinstance(error, BrokenPipeError) else exits.NOT_WRITTEN
+                return (
+                    exit_codes.OK if isinstance(error, BrokenPipeError) else exit_codes.NOT_WRITTEN
+                )
             streams.go_on()  # whether or not someone hears it, it is that error
         return tell(error)
     finally:
         interrupts.leave()
-    return result if isinstance(result, int) else exits.OK
+    return result if isinstance(result, int) else exit_codes.OK
 
 
 def tell(error: Exception) -> int:
     """One sentence on stderr; returns the exit code."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
-        return exits.MISUSE
+        return exit_codes.MISUSE
     if isinstance(error, click.ClickException):
         where = error.ctx if isinstance(error, click.UsageError) else None
         said = " ".join(error.format_message().split())
         help_at = where.command_path if where is not None else "headgate"
-        return complain(f"{said} See {help_at} --help.", exits.MISUSE)
+        return complain(f"{said} See {help_at} --help.", exit_codes.MISUSE)
     if isinstance(error, UserError):
-        return complain(str(error), exits.MISUSE)
+        return complain(str(error), exit_codes.MISUSE)
     if isinstance(error, SourceError):
         return complain(str(error), error.exit_code)
     if isinstance(error, ConsoleEnded):
@@ -204,7 +211,7 @@ def tell(error: Exception) -> int:
             traceback.print_exception(error.__cause__)
         return complain(str(error), error.exit_code)
     traceback.print_exception(error)
-    return complain("that is a bug in headgate; please report the lines above", exits.BUG)
+    return complain("that is a bug in headgate; please report the lines above", exit_codes.BUG)
 
 
 def complain(sentence: str, exit_code: int) -> int:

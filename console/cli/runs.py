@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from console.cli import exits
-from console.cli.say import say
+from console.cli import exit_codes
+from console.cli.stdout import say
 from console.cli.terminal import own_name
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def runs(as_json: bool, forgotten: tuple[str, ...], forget_missing: bool) -> int
     rows = [_row(run) for run in list_runs()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
-        return exits.OK
+        return exit_codes.OK
     if not rows:
         click.echo(f"No runs yet. Start one with: {own_name()} demo", err=True)
     for row in rows:
         say(_line(row))
-    return exits.OK
+    return exit_codes.OK
 
 
 def _forget(named: tuple[str, ...], missing: bool) -> int:
@@ -63,7 +63,7 @@ def _forget(named: tuple[str, ...], missing: bool) -> int:
 
     from engine.errors import UserError
     from engine.events.run_index import forget, list_runs
-    from replay.sources.open import runs_named
+    from replay.runs.open import runs_named
 
     known = list_runs()
     chosen = [run for run in known if missing and run.where == "away"]
@@ -83,7 +83,7 @@ def _forget(named: tuple[str, ...], missing: bool) -> int:
         say(f"Forgot {_plain(run.run_id or run.name)}, its folder is left as it is: {run.path}")
     if not chosen:
         click.echo("The folders of all runs are there: nothing was forgotten.", err=True)
-    return exits.OK
+    return exit_codes.OK
 
 
 def _row(run: KnownRun) -> Row:
@@ -140,7 +140,7 @@ def _line(row: Row) -> str:
 
 def _plain(text: str) -> str:
     """On one line."""
-    from replay.sources.text import clean_text
+    from replay.sources.sanitize import clean_text
 
     return clean_text(text)
 

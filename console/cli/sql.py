@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from console.cli import exits
+from console.cli import exit_codes
 from console.cli.terminal import text_width
 from engine.errors import UserError
 
@@ -49,7 +49,7 @@ def sql(
     the recording and nothing else: no file, no network.
     """
     from replay.recording.query import QueryProcess, RecordingQuery
-    from replay.recording.whole import whole_recording
+    from replay.runs.materialize import whole_recording
 
     if as_csv and as_json:
         raise click.UsageError("Give --csv or --json, not both.")
@@ -70,7 +70,7 @@ def sql(
             click.echo(describe_views(recording_query))
         else:
             answer(recording_query, query, as_csv, as_json, limit, for_spreadsheet)
-    return exits.OK
+    return exit_codes.OK
 
 
 def query_on_stdin() -> str:
@@ -91,7 +91,7 @@ def answer(
     limit: int | None,
     for_spreadsheet: bool,
 ) -> None:
-    from console.cli.rows import write_csv, write_json, write_table
+    from console.cli.table_output import write_csv, write_json, write_table
 
     most = TABLE_ROWS if limit is None and not (as_csv or as_json) else (limit or None)
     columns, rows = recording_query.run(query)

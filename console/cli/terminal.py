@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from console.view import MIN_SIZE, is_too_small, terminal_size
+from console.playback_mode import MIN_SIZE, is_too_small, terminal_size
 from engine.errors import UserError
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from console.cli import exits
-from console.cli.say import say, say_json
+from console.cli import exit_codes
+from console.cli.stdout import say, say_json
 
 
 @click.command()
@@ -42,7 +42,9 @@ def verify(recording: str, as_json: bool, canaries: tuple[str, ...]) -> int:
         say_json(report)
     else:
         say(render_text(report))
-    return {"fine": exits.OK, "found": exits.FOUND, "damaged": exits.DAMAGED}[report.verdict]
+    return {"fine": exit_codes.OK, "found": exit_codes.FOUND, "damaged": exit_codes.DAMAGED}[
+        report.verdict
+    ]
 
 
 def _canary_texts(given: str) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from console.cli import exits
-from console.cli.say import say, say_json
+from console.cli import exit_codes
+from console.cli.stdout import say, say_json
 
 
 @click.command()
@@ -38,17 +38,17 @@ def why(
 
     Times are run time, as the report writes them: 0:00.0 is the first event.
     """
-    from console.cli.show import read_all
+    from console.cli.presenter import read_all
     from engine.errors import UserError
-    from replay.diagnosis.recompute import up_to_date
-    from replay.diagnosis.report import build_report, render_markdown, render_text
+    from replay.diagnosis.report.build import build_report, render_markdown, render_text
+    from replay.diagnosis.report.schema import schema as report_schema
     from replay.diagnosis.verdicts import clock
-    from replay.diagnosis.why import schema as report_schema
-    from replay.session import Session
+    from replay.playback.session import Session
+    from replay.recording.rediagnose import up_to_date
 
     if schema:
         say_json(report_schema())
-        return exits.OK
+        return exit_codes.OK
     if recording is None:
         raise click.UsageError("Missing argument 'RECORDING'.")
     if at is not None and between is not None:
@@ -83,7 +83,7 @@ def why(
     else:
         say(render_text(report))
     found = {name for row in report.verdicts for name in (row.verdict, row.tier)}
-    return exits.FOUND if found.intersection(fail_on) else exits.OK
+    return exit_codes.FOUND if found.intersection(fail_on) else exit_codes.OK
 
 
 def _check_names(names: tuple[str, ...]) -> None:
@@ -97,7 +97,7 @@ def _check_names(names: tuple[str, ...]) -> None:
 
 
 def _seconds(text: str) -> float:
-    from console.text import run_time
+    from console.formatting import run_time
 
     seconds = run_time(text)
     if seconds is None:

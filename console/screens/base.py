@@ -11,13 +11,13 @@ from textual.events import Resize
 from textual.screen import Screen
 from textual.widget import Widget
 
-from console.keys import GENERAL, SCREENS, TIME, Control
+from console.controls import GENERAL, SCREENS, TIME, Control
 from console.paint import Row, Runs
+from console.playback_mode import MIN_SIZE, View, is_too_small
 from console.theme import Look
-from console.view import MIN_SIZE, View, is_too_small
-from console.widgets.drawn import Drawn
 from console.widgets.header import Footer, Header, Notes
-from replay.frame import Frame, Want
+from console.widgets.line_widget import Drawn
+from replay.playback.frame import Frame, Want
 
 if TYPE_CHECKING:
     from console.app import ConsoleApp

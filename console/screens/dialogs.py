@@ -12,11 +12,11 @@ from textual.events import Click
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from console.keys import Control, bindings
+from console.controls import Control, bindings
+from console.formatting import run_time
 from console.paint import Row, Runs, cut_runs
-from console.text import run_time
 from console.theme import Look
-from console.widgets.drawn import Drawn
+from console.widgets.line_widget import Drawn
 
 QuitAnswer = Literal["leave", "stop", "cancel"]
 _RAISED = " on raised"

@@ -11,13 +11,13 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 
-from console.keys import Control, bindings
+from console.controls import Control, bindings
+from console.formatting import clock, count
 from console.paint import Row, Runs
-from console.text import clock, count
 from console.theme import Look
 from console.widgets.pages import Pages
 from console.widgets.panel import title
-from replay.frame import EventRow
+from replay.playback.frame import EventRow
 
 READING = (
     Control("escape,enter,q", "Esc", "dismiss", "Back"),

@@ -7,12 +7,12 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from console.keys import Control, bindings
+from console.controls import Control, bindings
 from console.screens.base import FrameScreen
 from console.screens.event_detail import EventDetail
 from console.theme import Look
 from console.widgets.event_table import EventTable
-from replay.frame import Frame, Want
+from replay.playback.frame import Frame, Want
 
 _SAMPLES = 20
 """For the rates in the header."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from console.keys import GENERAL, SCREENS, TIME, Control
+from console.controls import GENERAL, SCREENS, TIME, Control
 from console.paint import Row, Runs
 from console.screens.event_detail import READING, ReadingScreen, section
 from console.theme import Look

@@ -7,12 +7,12 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from console.keys import Control, bindings
+from console.controls import Control, bindings
 from console.screens.base import FrameScreen, growing_span, set_height
 from console.theme import Look
 from console.widgets.lease_detail import LeaseDetail
 from console.widgets.timeline import MODES, Timeline
-from replay.frame import Frame, Want
+from replay.playback.frame import Frame, Want
 
 _MOST_BARS = 1500
 _SAMPLES = 20

@@ -9,9 +9,9 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.events import Resize
 
-from console.keys import Control, bindings
+from console.controls import Control, bindings
+from console.formatting import duration
 from console.screens.base import FrameScreen, growing_span, set_height
-from console.text import duration
 from console.theme import Look
 from console.widgets.blame_bar import BlameBar
 from console.widgets.ceilings import CeilingPanel
@@ -19,7 +19,7 @@ from console.widgets.group_table import GroupTable
 from console.widgets.header import BottleneckLine
 from console.widgets.slots import Slots
 from console.widgets.stacked import BlockReasons, QueueDepth
-from replay.frame import Frame, Want
+from replay.playback.frame import Frame, Want
 
 _SPANS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 43200.0, 86400.0)
 

@@ -7,11 +7,11 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from console.keys import Control, bindings
+from console.controls import Control, bindings
 from console.screens.base import FrameScreen, set_height
 from console.theme import Look
 from console.widgets.stall_list import HEAD, Key, StallDetail, StallList, key_of
-from replay.frame import Frame, Want
+from replay.playback.frame import Frame, Want
 
 _SAMPLES = 20
 """For the rates in the header."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from console.blame import SEEN, by_verdict
+from console.formatting import percent
 from console.paint import Row, Runs, width_of
-from console.text import percent
 from console.theme import Look, verdict_look
-from console.widgets.drawn import Drawn
+from console.widgets.line_widget import Drawn
 from console.widgets.panel import title
 from replay.diagnosis.verdicts import phrase
-from replay.frame import Share
+from replay.playback.frame import Share
 
 
 def parts(shares: Sequence[Share], width: int) -> list[tuple[Share, int]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from console.formatting import ceiling_facts, duration, words
 from console.paint import Row, Runs, cut_runs, fit_tail, width_of
-from console.text import ceiling_facts, duration, words
 from console.theme import Look
 from console.widgets.chart import ceiling_chart, latest, sparkline
-from console.widgets.drawn import Drawn
+from console.widgets.line_widget import Drawn
 from console.widgets.panel import title
-from replay.frame import CeilingRow, Frame
+from replay.playback.frame import CeilingRow, Frame
 
 _FACT_STYLE = {
     "limit": "bold orange",

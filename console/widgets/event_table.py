@@ -8,13 +8,13 @@ from typing import Any
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
+from console.formatting import clock, count
 from console.paint import Row, Runs, fit_tail
-from console.text import clock, count
 from console.theme import Look
-from console.widgets.drawn import Drawn
+from console.widgets.line_widget import Drawn
 from console.widgets.panel import title
 from engine.events import Event, RequestEvent, Significance, significance_of
-from replay.frame import EventRow, Frame
+from replay.playback.frame import EventRow, Frame
 
 _HEAD = 2
 _STYLES: dict[Significance, str] = {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from console.formatting import count, doubt_of, duration, short, words
 from console.paint import Row, Runs, fit_tail, width_of
-from console.text import count, doubt_of, duration, short, words
 from console.theme import Look
 from console.widgets.chart import sparkline
-from console.widgets.drawn import Drawn
+from console.widgets.line_widget import Drawn
 from console.widgets.panel import title
-from replay.frame import Frame, GroupRow
+from replay.playback.frame import Frame, GroupRow
 
 _NUMBERS = (("queued", 7), ("leased", 7), ("running", 8), ("deferred", 9))
 _SHORT = (("queued", 7), ("leased", 7), ("run", 5), ("defer", 6))

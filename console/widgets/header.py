@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from textual.events import Click
 
-from console.keys import Control
+from console.controls import Control
+from console.formatting import cells_done, clock, count, duration, percent, short
 from console.paint import Row, Runs, width_of, wrap
-from console.text import cells_done, clock, count, duration, percent, short
+from console.playback_mode import MODE_COLOUR, View, speed_label
 from console.theme import Look, verdict_look
-from console.view import MODE_COLOUR, View, speed_label
-from console.widgets.drawn import Drawn
-from replay.diagnosis.summary import subject
+from console.widgets.line_widget import Drawn
+from replay.diagnosis.report.shares import subject
 from replay.diagnosis.verdicts import VerdictRow
-from replay.frame import Frame, Share
+from replay.playback.frame import Frame, Share
 
 _MOST_NOTE_LINES = 5
 _NAMES_FIT = 64

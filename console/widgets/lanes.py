@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from replay.frame import LeaseBar
+from replay.playback.frame import LeaseBar
 
 LaneMode = Literal["column", "packed", "lease"]
 

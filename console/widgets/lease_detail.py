@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from console.formatting import clock, duration, words
 from console.paint import Row, Runs, width_of
-from console.text import clock, duration, words
 from console.theme import Look
 from console.widgets.blame_bar import parts
-from console.widgets.drawn import Drawn
+from console.widgets.line_widget import Drawn
 from console.widgets.panel import title
-from replay.frame import Frame, LeaseBar, Share
-from replay.framing import bar_waits
+from replay.playback.frame import Frame, LeaseBar, Share
+from replay.playback.frame_builder import bar_waits
 
 
 class LeaseDetail(Drawn):

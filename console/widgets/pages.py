@@ -8,7 +8,7 @@ from textual.events import MouseScrollDown, MouseScrollUp
 
 from console.paint import Row, Runs
 from console.theme import Look
-from console.widgets.drawn import Drawn
+from console.widgets.line_widget import Drawn
 
 
 class Pages(Drawn):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from console.formatting import doubt_of
 from console.paint import Row, Runs, width_of
-from console.text import doubt_of
 from console.theme import Look
-from console.widgets.drawn import Drawn
+from console.widgets.line_widget import Drawn
 from console.widgets.panel import title
-from replay.frame import Frame
+from replay.playback.frame import Frame
 
 
 class Slots(Drawn):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from console.formatting import percent, short, words
 from console.paint import Row, Runs, width_of
-from console.text import percent, short, words
 from console.theme import Look, reason_colour
 from console.widgets.chart import stacked_chart
-from console.widgets.drawn import Drawn
+from console.widgets.line_widget import Drawn
 from console.widgets.panel import title
-from replay.frame import Frame
+from replay.playback.frame import Frame
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _GROUP_COLOURS = ("sky", "orange", "green", "purple", "yellow", "blue", "vermillion", "grey")

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
+from console.formatting import duration
 from console.paint import Row, Runs, fit_tail, wrap
-from console.text import duration
 from console.theme import Look, verdict_look
-from console.widgets.drawn import Drawn
+from console.widgets.line_widget import Drawn
 from console.widgets.panel import title
-from replay.diagnosis.report import verdict_line
-from replay.diagnosis.report_text import facts_of
+from replay.diagnosis.report.build import verdict_line
+from replay.diagnosis.report.text import facts_of
 from replay.diagnosis.verdicts import VerdictRow, clock, phrase
-from replay.frame import Frame
+from replay.playback.frame import Frame
 
 Key = tuple[str, str | None, float]
 HEAD = 2

@@ -9,14 +9,14 @@ from math import ceil
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
+from console.formatting import clock, duration
 from console.paint import Row, Runs, fit_tail
-from console.text import clock, duration
 from console.theme import Look
 from console.widgets.chart import nice_step
-from console.widgets.drawn import Drawn
 from console.widgets.lanes import Lane, LaneBook, LaneMode
+from console.widgets.line_widget import Drawn
 from console.widgets.panel import title
-from replay.frame import Frame, LeaseBar, Segment
+from replay.playback.frame import Frame, LeaseBar, Segment
 
 MODES: tuple[LaneMode, ...] = ("column", "packed", "lease")
 _HEAD = 2

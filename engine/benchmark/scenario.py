@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.workflow.load import LoadedWorkflow
-from engine.workflow.model import CustomColumn, Workflow
+from engine.workflow.schema import CustomColumn, Workflow
 
 Kind = Literal["run", "admission", "observability"]
 
@@ -26,7 +26,7 @@ class Scenario:
 
     A `virtual` scenario is deterministic: one seed gives one stream of events and one set of rows.
     A `real` one measures time; in smoke mode it runs under the virtual clock too. `gates` name what
-    `replay.gates` judges, with `bounds` where a gate needs a number of this scenario's own.
+    `replay.metrics.gates` judges, with `bounds` where a gate needs a number of this scenario's own.
     """
 
     id: str

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from engine.request_admission.config import RequestAdmissionConfig
-from engine.run_plan import RunPlan, plan_run
+from engine.run.plan import RunPlan, plan_run
 from engine.scheduling.config import TaskAdmissionConfig
 from engine.scheduling.resolver import SUBMISSION
 from engine.workflow.load import LoadedWorkflow

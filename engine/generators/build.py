@@ -9,7 +9,7 @@ from engine.generators.expression import ExpressionGenerator
 from engine.generators.llm_text import LlmTextGenerator
 from engine.generators.sampler import SamplerGenerator
 from engine.workflow.load import LoadedWorkflow
-from engine.workflow.model import Column, ExpressionColumn, LlmTextColumn, SamplerColumn
+from engine.workflow.schema import Column, ExpressionColumn, LlmTextColumn, SamplerColumn
 
 
 def build_generators(

@@ -13,7 +13,7 @@ from engine.generators.base import CellContext, ColumnGenerator, ModelCalls
 from engine.generators.endpoint import Endpoint, shared_metadata
 from engine.identity import RequestResourceKey
 from engine.metadata import SchedulingMetadata
-from engine.workflow.model import CustomColumn
+from engine.workflow.schema import CustomColumn
 
 
 class RowModels:

@@ -9,7 +9,7 @@ from engine.identity import RequestResourceKey
 from engine.metadata import SchedulingMetadata
 from engine.models.client import ModelRequest
 from engine.workflow.endpoints import resource_resolver
-from engine.workflow.model import Workflow
+from engine.workflow.schema import Workflow
 
 
 @dataclass(frozen=True, slots=True)

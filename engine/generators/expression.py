@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.generators.base import CellContext, ColumnGenerator
 from engine.generators.rendering import render
-from engine.workflow.model import ExpressionColumn
+from engine.workflow.schema import ExpressionColumn
 from engine.workflow.templates import compile_template
 
 

@@ -7,7 +7,7 @@ from engine.generators.endpoint import Endpoint, shared_metadata
 from engine.generators.rendering import render
 from engine.identity import RequestResourceKey
 from engine.metadata import SchedulingMetadata
-from engine.workflow.model import LlmTextColumn
+from engine.workflow.schema import LlmTextColumn
 from engine.workflow.templates import compile_template
 
 

@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any, ClassVar
 
 from engine.generators.base import BatchContext, ColumnGenerator, TaskType, cell_random
-from engine.workflow.model import SamplerColumn
+from engine.workflow.schema import SamplerColumn
 
 
 class SamplerGenerator(ColumnGenerator):

@@ -10,7 +10,7 @@ from engine.errors import UserError
 from engine.models.client import ModelClient
 from engine.models.openai_client import OpenAIClient
 from engine.models.scripted import ScriptedClient
-from engine.workflow.model import Provider, ScriptedProvider
+from engine.workflow.schema import Provider, ScriptedProvider
 
 
 def build_client(

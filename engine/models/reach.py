@@ -9,7 +9,7 @@ import urllib.request
 from engine.errors import UserError
 from engine.models.build import provider_key
 from engine.models.openai_client import is_loopback
-from engine.workflow.model import OpenAIProvider, Provider
+from engine.workflow.schema import OpenAIProvider, Provider
 
 REACH_TIMEOUT_SECONDS = 10.0
 

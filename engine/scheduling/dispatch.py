@@ -12,9 +12,9 @@ import msgspec
 from engine.clock import Clock
 from engine.events import EventStream, RuntimeCorrelation
 from engine.scheduling.admission import TaskAdmissionController
+from engine.scheduling.advisory_skips import PassedOver
 from engine.scheduling.idle import IdleReport
-from engine.scheduling.live import LiveTask, LiveTasks
-from engine.scheduling.passed_over import PassedOver
+from engine.scheduling.live_tasks import LiveTask, LiveTasks
 from engine.scheduling.peaks import SchedulerPeaks
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.task_events import TaskEvents

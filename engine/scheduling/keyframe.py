@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.row_groups import RowGroupAdmission
+from engine.rows.admission import RowGroupAdmission
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.queue import FairTaskQueue
 

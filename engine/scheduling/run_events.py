@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.events import EventStream
 from engine.identity import SchedulerResourceKey
-from engine.row_groups import RowGroups
+from engine.rows.admission import RowGroups
 from engine.scheduling.plan import RunResult
 from engine.scheduling.resolver import MetadataDiagnostic
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine.row_groups import RowGroupSpec
+from engine.rows.admission import RowGroupSpec
 from engine.scheduling.types import TaskPayload, TaskType
 
 _PENDING, _READY, _HANDED_OUT, _CLOSED = range(4)

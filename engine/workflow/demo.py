@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.models.script import Latency, RateLimitWindow
-from engine.workflow.model import (
+from engine.workflow.schema import (
     ExpressionColumn,
     Integers,
     LlmTextColumn,

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from engine.errors import UserError
 from engine.workflow.mistakes import first_mistake
-from engine.workflow.model import CustomColumn, Workflow
 from engine.workflow.modules import UserModules
+from engine.workflow.schema import CustomColumn, Workflow
 
 
 @dataclass(frozen=True)

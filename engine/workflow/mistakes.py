@@ -8,20 +8,20 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from engine.workflow import model
+from engine.workflow import schema
 
 _NAMES_ITS_KEY = {"extra_forbidden", "missing"}
 _INNER_STEPS = {"str", "callable", "[key]"}
 """Steps of a location that are pydantic's own: branches of unions, keys of mappings."""
 _MODELS: dict[str, type[BaseModel]] = {
-    "sampler": model.SamplerColumn,
-    "expression": model.ExpressionColumn,
-    "llm_text": model.LlmTextColumn,
-    "custom": model.CustomColumn,
-    "openai": model.OpenAIProvider,
-    "scripted": model.ScriptedProvider,
-    "models": model.Model,
-    "run": model.RunSettings,
+    "sampler": schema.SamplerColumn,
+    "expression": schema.ExpressionColumn,
+    "llm_text": schema.LlmTextColumn,
+    "custom": schema.CustomColumn,
+    "openai": schema.OpenAIProvider,
+    "scripted": schema.ScriptedProvider,
+    "models": schema.Model,
+    "run": schema.RunSettings,
 }
 
 
@@ -83,7 +83,7 @@ def _column(index: int, columns: Any) -> str:
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     if len(location) == 1:
-        return list(model.Workflow.model_fields)
+        return list(schema.Workflow.model_fields)
     for step in (location[2] if len(location) == 4 else None, location[0]):
         if isinstance(step, str) and step in _MODELS:
             return list(_MODELS[step].model_fields)

@@ -6,7 +6,7 @@ import msgspec
 
 from replay.diagnosis.verdicts import MODEL_SLOTS, Context, Facts, Holder
 from replay.diagnosis.verdicts.broken import LeakedLease
-from replay.state import State
+from replay.state.model import State
 
 LEAK_AFTER = 1.0
 """A producer may take so long between the end of a task or call and the release of its lease."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from replay.diagnosis.trailing import STALL_LEAST, CallTimes, Pace
+from replay.diagnosis.rolling_stats import STALL_LEAST, CallTimes, Pace
 from replay.diagnosis.verdicts import (
     NO_STALL,
     Blame,

@@ -6,7 +6,7 @@ from typing import IO, get_args, get_type_hints
 
 from engine.events import JournalEnd, JournalHeader, encode_lines
 from replay.recording.reader import RecordingReader
-from replay.sources.text import harmless_json
+from replay.sources.sanitize import harmless_json
 
 EVENTS_AT_ONCE = 5_000
 _OUTCOMES = get_args(get_type_hints(JournalEnd)["outcome"])

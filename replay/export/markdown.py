@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from replay.diagnosis.report import build_report, render_markdown
-from replay.diagnosis.report_markdown import table
+from replay.diagnosis.report.build import build_report, render_markdown
+from replay.diagnosis.report.markdown import table
+from replay.diagnosis.report.schema import RunFacts
 from replay.diagnosis.verdicts import duration_text
-from replay.diagnosis.why import RunFacts
 from replay.recording.query import RecordingQuery
 from replay.recording.reader import RecordingReader
-from replay.sources.text import clean_lines
+from replay.sources.sanitize import clean_lines
 
 VERDICTS_SHOWN = 20
 

@@ -13,7 +13,7 @@ from typing import IO
 
 from engine.events import UserError
 from engine.events.safe_files import kind_of
-from replay.sources.text import clean_text
+from replay.sources.sanitize import clean_text
 
 STDOUT = Path("-")
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-from replay.sources.text import clean_text
+from replay.sources.sanitize import clean_text
 
 ROWS_AT_ONCE = 1_000
 _FORMULA_BEGINS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")

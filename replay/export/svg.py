@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
-from replay.sources.text import clean_text
+from replay.sources.sanitize import clean_text
 
 WIDTH = 960.0
 PALETTE = (

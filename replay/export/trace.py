@@ -18,7 +18,7 @@ import msgspec
 from replay.recording.query import RecordingQuery
 from replay.recording.rows import verdict_of
 from replay.sources.base import SourceError
-from replay.sources.text import harmless_json
+from replay.sources.sanitize import harmless_json
 
 RUN, STALLS, FIRST_COLUMN = 1, 2, 10
 EVENTS_AT_ONCE = 1_000

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
-from replay.fold import FoldOutput
+from replay.projections.fold import FoldOutput
 from replay.recording.keyframes import Keyframe
 from replay.recording.schema import Ending
 from replay.sources.base import BrokenLine

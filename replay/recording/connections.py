@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 
 from replay.sources.base import SourceError
-from replay.sources.text import clean_text
+from replay.sources.sanitize import clean_text
 
 Setting = str | bool | int | float | list[str]
 

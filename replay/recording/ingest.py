@@ -9,9 +9,9 @@ import duckdb
 import msgspec
 
 from engine.events import RunInfo
-from replay.collection import without_collection
-from replay.fold import Fold
+from replay.projections.fold import Fold
 from replay.recording.batch import FoldDump, FoldedBatch, decode_batch, encode_batch
+from replay.recording.gc_control import without_collection
 from replay.recording.keyframes import KeyframeMaker, inflate
 from replay.recording.reader import RecordingReader
 from replay.recording.schema import IN_MEMORY, Ending, connect_for_writing, tune_for_writing

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from engine.events import Event, RunInfo, SchedulerEvent
-from replay.state import State
+from replay.state.model import State
 
 FEWEST_EVENTS = 1_000
 MOST_EVENTS = 10_000

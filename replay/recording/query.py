@@ -18,12 +18,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
-from replay.machine_memory import machine_memory
 from replay.recording import query_messages as messages
+from replay.recording.machine_memory import machine_memory
 from replay.recording.messages import read_message, write_message
 from replay.recording.query_messages import Ask, More, Open, QueryError, Request, ResultColumn
+from replay.recording.temporary import temporary_folder
 from replay.sources.base import SourceError
-from replay.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa

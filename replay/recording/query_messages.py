@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from replay.sources.base import SourceError
-from replay.sources.text import clean_text
+from replay.sources.sanitize import clean_text
 
 COLUMNS = b"C"
 """The query is answered: `ResultColumn`s."""

@@ -42,7 +42,7 @@ from replay.recording.reader import open_recording
 from replay.recording.schema import check_schema
 from replay.recording.views import RECORDING, RUN_COLUMNS, VIEWS, create_macros, create_view
 from replay.sources.base import SourceError
-from replay.sources.text import clean_text
+from replay.sources.sanitize import clean_text
 
 ROWS_AT_ONCE = 1_000
 BATCH_ROWS = 50_000

@@ -13,14 +13,14 @@ import msgspec
 
 from engine.events import Event, RunInfo
 from engine.events.safe_files import UnsafeFile, check_regular, open_regular
-from replay import reducer
 from replay.diagnosis.verdicts import VerdictRow
 from replay.recording.keyframes import unpack_state
 from replay.recording.rows import event_of, verdict_of
 from replay.recording.schema import Ending, column_list, connect_for_reading
-from replay.rows import AttemptRow, BlameRow, LeaseRow, RollupRow
 from replay.sources.base import BrokenLine, SourceError
-from replay.state import State
+from replay.state import reducer
+from replay.state.model import State
+from replay.state.rows import AttemptRow, BlameRow, LeaseRow, RollupRow
 
 ATTEMPTS_PER_BAR = 16
 """`bars` brings at most so many attempts for each lease it was asked for."""

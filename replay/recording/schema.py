@@ -15,13 +15,13 @@ import duckdb
 import msgspec
 
 from engine.events import SCHEMA_VERSION
-from replay.machine_memory import machine_memory
 from replay.recording import connections
 from replay.recording.connections import Setting
+from replay.recording.machine_memory import machine_memory
 from replay.recording.soundness import check_numbers
+from replay.recording.temporary import temporary_home
 from replay.sources.base import SourceError
-from replay.sources.text import clean_text
-from replay.temporary import temporary_home
+from replay.sources.sanitize import clean_text
 
 EVENT_COLUMNS: tuple[tuple[str, str], ...] = (
     ("ordinal", "BIGINT"),
@@ -147,7 +147,7 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "broken_lines": (("line_number", "BIGINT"), ("problem", "VARCHAR")),
 }
-"""Table -> (column, type)s. Those named like a struct in `replay.rows` hold exactly its fields;
+"""Table -> (column, type)s. Those named like a struct in `replay.state.rows` hold its fields;
 `rollup` and `blame` rows of one bin, and those with `_stretches` rows of more, in order of their
 end. A large keyframe is empty, and its bytes are in `keyframe_parts`. Recordings of older versions
 have none of `keyframe_changes`, `keyframe_parts` and stretches."""

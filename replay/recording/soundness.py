@@ -43,7 +43,7 @@ _REQUIRED = {
     "verdicts": ("verdict", "tier", "start", "end", "sentence", "evidence", "detail"),
     "broken_lines": ("line_number", "problem"),
 }
-"""Columns that the structs of `replay.rows` and `engine.events` have no None for."""
+"""Columns that the structs of `replay.state.rows` and `engine.events` have no None for."""
 
 
 def check_numbers(

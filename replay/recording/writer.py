@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from engine.events import SCHEMA_VERSION, RunInfo
 from engine.events.run_folder import installed_versions
-from replay.diagnosis.memory import DIAGNOSIS_VERSION
+from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION
 from replay.recording.batch import FoldDump, FoldedBatch
 from replay.recording.keyframes import Keyframe
 from replay.recording.rows import arrow_table, event_row, verdict_row

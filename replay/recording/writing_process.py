@@ -20,8 +20,8 @@ from typing import IO
 
 import duckdb
 
-from replay.collection import without_collection
 from replay.recording.batch import decode_batch
+from replay.recording.gc_control import without_collection
 from replay.recording.messages import read_message, write_message
 from replay.recording.schema import connect_for_writing, spill_folder
 from replay.recording.writer import RecordingWriter

@@ -24,11 +24,11 @@ from engine.events import (
     decode_whole,
 )
 from replay.sources.base import MENDED, BrokenLine, SourceError
-from replay.sources.data_designer import EventMapper
-from replay.sources.data_designer_run import STARTED, RunFacts
-from replay.sources.data_designer_wire import Line, decode
-from replay.sources.lines import LineReader, count_in_file
-from replay.sources.text import BYTE_ORDER_MARK, clean_line, clean_text, is_plain, mended_line
+from replay.sources.data_designer.events import EventMapper
+from replay.sources.data_designer.run import STARTED, RunFacts
+from replay.sources.data_designer.wire import Line, decode
+from replay.sources.line_reader import LineReader, count_in_file
+from replay.sources.sanitize import BYTE_ORDER_MARK, clean_line, clean_text, is_plain, mended_line
 from replay.sources.times import PlausibleTimes
 
 BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -14,11 +14,11 @@ from engine.events import Event, JournalEnd, JournalHeader, RunInfo, decode_line
 from engine.events.producer_lock import Presence
 from engine.events.run_folder import RunFolder, read_record
 from replay.sources.base import Batch, BrokenLine, Liveness
-from replay.sources.delivered import Delivered, position_of
+from replay.sources.delivery import Delivered, position_of
 from replay.sources.dialects import BROKEN, DataDesignerLines, problem_of
 from replay.sources.journal import JournalFeed, check_schema, journal_notes, without_end
-from replay.sources.segments import SegmentReader
-from replay.sources.text import clean_line
+from replay.sources.sanitize import clean_line
+from replay.sources.segment_reader import SegmentReader
 
 _LINES_PER_POLL = 20_000
 

@@ -19,8 +19,8 @@ from engine.events.producer_lock import Doubt, Presence
 from engine.events.run_folder import RunFolder, RunRecord, read_record
 from replay.sources.base import Batch, BrokenLine, Liveness, SourceError
 from replay.sources.dialects import BROKEN, MendedLine, OwnLines
-from replay.sources.segments import MAX_LINE, Place, SegmentReader
-from replay.sources.text import clean_line, clean_text
+from replay.sources.sanitize import clean_line, clean_text
+from replay.sources.segment_reader import MAX_LINE, Place, SegmentReader
 
 PROBLEM_LENGTH = 200
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from engine.events import Event, RunInfo
 from replay.sources.base import Batch, BrokenLine, Liveness
-from replay.sources.delivered import Delivered, position_of
+from replay.sources.delivery import Delivered, position_of
 from replay.sources.dialects import BROKEN, WATERMARK, Dialect, dialect_of, problem_of
-from replay.sources.lines import LineReader, is_written
-from replay.sources.text import clean_text
+from replay.sources.line_reader import LineReader, is_written
+from replay.sources.sanitize import clean_text
 
 FOREIGN_NAME = "scheduler_events.jsonl"
 COMPRESSED_SUFFIXES = (".gz", ".zst")

@@ -18,8 +18,8 @@ import msgspec
 
 from replay.recording.schema import connect_for_reading
 from replay.sources.base import SourceError
-from replay.sources.lines import content_of
-from replay.sources.text import clean_text
+from replay.sources.line_reader import content_of
+from replay.sources.sanitize import clean_text
 from replay.verify.rules import RuleBook
 
 SHORTEST_CANARY = 4

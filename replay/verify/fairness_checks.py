@@ -11,8 +11,8 @@ nothing is concluded.
 from __future__ import annotations
 
 from engine.events import SchedulerEvent
-from replay.payload import amounts, count, mapping, number
-from replay.state import State
+from replay.state.model import State
+from replay.state.payload import amounts, count, mapping, number
 from replay.verify.rules import RuleBook
 
 GROUPS_COMPARED = 32

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.events import RunInfo, SchedulerEvent
-from replay.keyframe import to_keyframe
-from replay.payload import amounts, count, mapping
-from replay.state import State
+from replay.state.keyframe import to_keyframe
+from replay.state.model import State
+from replay.state.payload import amounts, count, mapping
 from replay.verify.rules import RuleBook
 
 FOREIGN_PARTS = (

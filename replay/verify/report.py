@@ -7,8 +7,8 @@ from typing import Literal
 import msgspec
 
 from engine.events import RunInfo
-from replay.cells import wrap
 from replay.diagnosis.verdicts import clock
+from replay.sources.cells import wrap
 from replay.verify.rules import RULES, Example, Found, RuleBook, Status
 
 REPORT_VERSION = 1

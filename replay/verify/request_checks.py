@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.events import RequestEvent, RunInfo
-from replay.payload import count, number, text
-from replay.state import Attempt, Ceiling, State
+from replay.state.model import Attempt, Ceiling, State
+from replay.state.payload import count, number, text
 from replay.verify.ids import IssuedIds
 from replay.verify.rules import RuleBook
 from replay.verify.task_checks import UNKNOWN

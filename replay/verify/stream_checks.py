@@ -9,8 +9,8 @@ from engine.events import (
     RunInfo,
     SchedulerEvent,
 )
-from replay.payload import count, text
-from replay.state import State
+from replay.state.model import State
+from replay.state.payload import count, text
 from replay.verify.rules import RuleBook
 
 GAPS_KEPT = 10_000

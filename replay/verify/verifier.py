@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.events import ALL_REQUEST_KINDS, Event, RunInfo, SchedulerEvent
-from replay.reducer import begin, reduce
-from replay.state import State
+from replay.state.model import State
+from replay.state.reducer import begin, reduce
 from replay.verify.fairness_checks import FairnessChecks
 from replay.verify.keyframe_checks import KeyframeChecks
 from replay.verify.request_checks import ENDS_AN_EXECUTION, RequestChecks

@@ -10,8 +10,8 @@ from engine.events import Event, RunInfo
 from engine.events.run_folder import JOURNAL, OUTPUT_LOG, RUN_JSON, RunFolder, segment_name
 from engine.events.safe_files import open_regular
 from replay.recording.reader import open_recording
+from replay.runs.open import Opened, open_source
 from replay.sources.base import BrokenLine, Feed, SourceError
-from replay.sources.open import Opened, open_source
 from replay.verify.content import ContentSearch
 from replay.verify.report import REPORT_VERSION, Verdict, VerifyReport, head_of, results
 from replay.verify.verifier import Verifier

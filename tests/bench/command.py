@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from console.cli import exits
+from console.cli import exit_codes
 from console.cli.main import tell
 
 
@@ -15,7 +15,7 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None) 
     try:
         code = command.main(arguments, standalone_mode=False)
     except click.Abort:
-        return exits.INTERRUPTED
+        return exit_codes.INTERRUPTED
     except Exception as error:
         return tell(error)
-    return code if isinstance(code, int) else exits.OK
+    return code if isinstance(code, int) else exit_codes.OK

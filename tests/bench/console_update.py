@@ -20,7 +20,7 @@ import msgspec
 from textual.drivers.headless_driver import HeadlessDriver
 
 from console.app import ConsoleApp
-from replay.frame import EventRow, Frame, LeaseBar, Segment
+from replay.playback.frame import EventRow, Frame, LeaseBar, Segment
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.console.frames import FRAMES

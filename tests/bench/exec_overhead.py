@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from replay.statistics import Interval, median_interval
+from replay.metrics.stats import Interval, median_interval
 from tests.peer.desk import Desk, open_desk
 
 BARE, EXEC, NATIVE = "bare", "headgate exec", "write_scheduler_events"

@@ -26,11 +26,11 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from engine.workflow.demo import demo_workflow
-from replay.diagnosis.report import build_report
-from replay.frame import Want
+from replay.diagnosis.report.build import build_report
+from replay.playback.frame import Want
+from replay.playback.session import Session
 from replay.recording.ingest import Ingest
 from replay.recording.query import RecordingQuery
-from replay.session import Session
 from replay.sources.base import Batch, Liveness
 from tests.engine_run import run_engine
 

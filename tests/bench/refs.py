@@ -21,18 +21,25 @@ from pathlib import Path
 import click
 import msgspec
 
-from console.cli import exits
-from console.cli.bench_artifact import say_artifact, write_artifact
-from console.cli.bench_run import Request, find_scenario, pooled, prepare_folder
+from console.cli import exit_codes
+from console.cli.bench.artifact import say_artifact, write_artifact
+from console.cli.bench.run import Request, find_scenario, pooled, prepare_folder
 from engine.benchmark.variants import DEFAULT
 from engine.errors import UserError
-from replay.artifact import DERIVED, Artifact, GateResult, Iteration, read_artifact, recording_of
-from replay.gates import neutral
+from replay.metrics.event_metrics import Measures
+from replay.metrics.gates import neutral
+from replay.metrics.run_metrics import measure_run
+from replay.metrics.stats import GateVerdict, Metric, judge
 from replay.recording.reader import open_recording
-from replay.run_metrics import measure_run
-from replay.run_pass import Measures
+from replay.runs.artifact import (
+    DERIVED,
+    Artifact,
+    GateResult,
+    Iteration,
+    read_artifact,
+    recording_of,
+)
 from replay.sources.base import SourceError
-from replay.statistics import GateVerdict, Metric, judge
 from tests.bench.command import run_command
 
 ROOT = Path(__file__).parents[2]
@@ -188,7 +195,7 @@ def _join(request: Request, ref: Ref, refs: Sequence[Ref]) -> Artifact:
 
 def _of_iterations(iterations: Sequence[Iteration], first: Artifact) -> dict[str, Metric]:
     """Where there are no recordings: statistics over the one number of each iteration."""
-    from replay.run_metrics import metric
+    from replay.metrics.run_metrics import metric
 
     found: dict[str, Metric] = {}
     for name, known in first.metrics.items():
@@ -307,7 +314,7 @@ def main(
     refs = (baseline, candidate)
     artifacts = run_refs(request, refs, own_environments=not this_environment)
     failed = any(gate.verdict == "failed" for artifact in artifacts for gate in artifact.gates)
-    return exits.FOUND if failed else exits.OK
+    return exit_codes.FOUND if failed else exit_codes.OK
 
 
 if __name__ == "__main__":

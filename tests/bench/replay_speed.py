@@ -29,20 +29,20 @@ from engine.clock import LoopClock
 from engine.events import Event, EventStream, JournalEnd, RunInfo
 from engine.events.journal import JournalWriter
 from engine.events.run_folder import RunFolder
-from engine.run import RunControl, execute_run
-from engine.run_plan import plan_run
+from engine.run.execute import RunControl, execute_run
+from engine.run.plan import plan_run
 from engine.virtual_time import run_virtual
 from engine.workflow.demo import demo_workflow
 from engine.workflow.load import LoadedWorkflow
-from replay.diagnosis.recompute import Recomputed
-from replay.diagnosis.report import build_report
-from replay.fold import Fold
+from replay.diagnosis.report.build import build_report
+from replay.projections.fold import Fold
 from replay.recording.ingest import EVENTS_PER_STEP, Ingest
 from replay.recording.reader import open_recording
-from replay.reducer import begin, reduce
+from replay.recording.rediagnose import Recomputed
 from replay.sources.base import Feed
 from replay.sources.journal import JournalFeed
 from replay.sources.json_lines import JsonLinesFeed
+from replay.state.reducer import begin, reduce
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.fixtures.data_designer_format import generate as generate_foreign

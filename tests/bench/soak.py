@@ -18,14 +18,14 @@ from pathlib import Path
 
 import click
 
-from console.cli import exits
+from console.cli import exit_codes
 from engine.benchmark.admission import PLENTY, STAGE, empty_parts
 from engine.benchmark.scenario import model, sampled, scripted, text, workflow
 from engine.clock import LoopClock
 from engine.events import Event, EventStream
 from engine.identity import TaskGroupKey
-from engine.run import RunControl, execute_run
-from engine.run_plan import plan_run
+from engine.run.execute import RunControl, execute_run
+from engine.run.plan import plan_run
 from engine.scheduling.resolver import SUBMISSION
 from engine.scheduling.types import (
     SchedulableTask,
@@ -186,7 +186,7 @@ def main(tasks: int, groups: int) -> int:
             f"  {'passed' if held else 'failed'}: {(soaked.growth - 1) * 100:+.1f} % blocks since "
             f"a quarter of it, at most {(FLAT - 1) * 100:+.0f} % is allowed"
         )
-    return exits.OK if flat else exits.FOUND
+    return exit_codes.OK if flat else exit_codes.FOUND
 
 
 if __name__ == "__main__":

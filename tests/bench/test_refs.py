@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from console.cli import exits
-from console.cli.bench_run import Request
+from console.cli import exit_codes
+from console.cli.bench.run import Request
 from engine.benchmark.catalogue import SCENARIOS
 from engine.errors import UserError
-from replay.artifact import read_artifact, recording_of
+from replay.runs.artifact import read_artifact, recording_of
 from tests.bench.command import run_command
 from tests.bench.refs import ROOT, checked_out, main, run_refs
 
@@ -74,7 +74,7 @@ def test_an_unknown_ref_ends_the_command_with_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["heavy-root", "no-such-branch", "HEAD", "--out", str(tmp_path / "out")]
-    assert run_command(main, arguments) == exits.MISUSE
+    assert run_command(main, arguments) == exit_codes.MISUSE
     error = capsys.readouterr().err
     assert error.startswith('headgate: "no-such-branch" is neither a checkout')
     assert error.count("\n") == 1

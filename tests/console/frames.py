@@ -17,7 +17,7 @@ from engine.events import (
     SchedulerEvent,
 )
 from replay.diagnosis.verdicts import VerdictRow, decode_row, tier
-from replay.frame import (
+from replay.playback.frame import (
     Bottleneck,
     CeilingRow,
     EventRow,
@@ -27,7 +27,7 @@ from replay.frame import (
     Segment,
     Share,
 )
-from replay.state import Block, Ceiling, Gap, LimitChange, Progress, RowGroups
+from replay.state.model import Block, Ceiling, Gap, LimitChange, Progress, RowGroups
 
 T0 = 1000.0
 ALPHA = "alpha/gen-8b/chat"

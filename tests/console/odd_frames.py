@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from replay.frame import Frame
+from replay.playback.frame import Frame
 from tests.console.frames import FRAMES
 
 HUGE = 2**63 - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from replay.frame import Frame, Want
+from replay.playback.frame import Frame, Want
 
 
 class RecordingSession:

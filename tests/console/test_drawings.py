@@ -8,14 +8,14 @@ import pytest
 
 from console.blame import by_verdict
 from console.paint import Runs
+from console.playback_mode import mode_of, run_seconds
 from console.theme import UNICODE, Look, verdict_look
-from console.view import mode_of, run_seconds
 from console.widgets.blame_bar import BlameBar, parts
 from console.widgets.chart import ceiling_chart, nice_step, resample, sparkline, stacked_chart
 from console.widgets.group_table import GroupTable
 from console.widgets.lanes import LaneBook
 from replay.diagnosis.verdicts import phrase
-from replay.frame import LeaseBar, Share
+from replay.playback.frame import LeaseBar, Share
 from tests.console.frames import FRAMES, paused, replaying
 
 

@@ -12,8 +12,9 @@ from textual.geometry import Region, Size
 from textual.widget import Widget
 
 import console.app  # noqa: F401
-from console.keys import GENERAL, OUTPUT, SCREENS, TIME
+from console.controls import GENERAL, OUTPUT, SCREENS, TIME
 from console.paint import Row
+from console.playback_mode import View, mode_of
 from console.screens.base import TooSmall
 from console.screens.dialogs import Lines
 from console.screens.event_detail import event_lines
@@ -21,20 +22,19 @@ from console.screens.help import help_lines
 from console.screens.leases import LeasesScreen
 from console.screens.output import output_lines
 from console.theme import Look
-from console.view import View, mode_of
 from console.widgets.blame_bar import BlameBar
 from console.widgets.ceilings import CeilingPanel
-from console.widgets.drawn import Drawn
 from console.widgets.event_table import EventTable
 from console.widgets.group_table import GroupTable
 from console.widgets.header import BottleneckLine, Footer, Header, Notes
 from console.widgets.lease_detail import LeaseDetail
+from console.widgets.line_widget import Drawn
 from console.widgets.pages import Pages
 from console.widgets.slots import Slots
 from console.widgets.stacked import BlockReasons, QueueDepth, Stacked
 from console.widgets.stall_list import StallDetail, StallList
 from console.widgets.timeline import MODES, Timeline
-from replay.frame import Frame
+from replay.playback.frame import Frame
 from tests.console.odd_frames import ODD
 from tests.effort import effort
 

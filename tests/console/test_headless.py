@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from console.cli.show import show_once
+from console.cli.presenter import show_once
 from console.headless import status_line, summary
 from tests.console.frames import FRAMES, ended, lost, storm
 from tests.fixtures.data_designer_format import lines

@@ -14,7 +14,7 @@ from textual.events import Key
 from textual.pilot import Pilot
 
 from console.app import ConsoleApp
-from console.keys import GENERAL, SCREENS, TIME
+from console.controls import GENERAL, SCREENS, TIME
 from console.screens.dialogs import GoToDialog, QuitDialog, parse_target
 from console.screens.event_detail import EventDetail
 from console.screens.events import EventsScreen

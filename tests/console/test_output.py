@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from console.app import ConsoleApp
-from console.keys import OUTPUT
+from console.controls import OUTPUT
 from console.screens.help import HelpScreen
 from console.screens.output import OutputWindow, output_lines, tail
 from console.theme import Look

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from engine.events import JournalHeader, decode_line
 from tests.e2e.program import headgate
 
-ENGINE = "console.cli.engine_process"
-RECORDER = "replay.recording.recorder"
+ENGINE = "console.cli.run.engine_process"
+RECORDER = "replay.runs.recorder"
 
 FUNCTIONS = """
 import asyncio, os

@@ -56,7 +56,7 @@ class Forked:
 
 
 def _serve() -> None:
-    import replay.diagnosis.report
+    import replay.diagnosis.report.build
     import replay.recording.query
     import replay.verify.verify  # noqa: F401
 

@@ -33,7 +33,7 @@ from console.app import ConsoleApp
 from console.cli.main import main
 from console.screens.overview import OverviewScreen
 from console.widgets.ceilings import CeilingPanel
-from replay.session import Session
+from replay.playback.session import Session
 
 def fail(*_, **__):
     raise RuntimeError("injected: it is broken")

@@ -70,7 +70,7 @@ def running(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
         wait_for(lambda: (out / "journal").exists() and len(journal_events(out)) > 400, "events")
         yield out, command
     finally:
-        for module in ("console.cli.engine_process", "replay.recording.recorder"):
+        for module in ("console.cli.run.engine_process", "replay.runs.recorder"):
             for pid in processes_of(out, module):
                 os.kill(pid, signal.SIGKILL)
         command.kill()
@@ -97,7 +97,7 @@ def test_engine_killed(running: tuple[Path, subprocess.Popen[bytes]], tmp_path: 
     with Terminal([HEADGATE, "watch", out], cwd=tmp_path, env=environment(tmp_path)) as terminal:
         terminal.wait_for("LIVE")
         written = len(journal_events(out))
-        kill(out, "console.cli.engine_process")
+        kill(out, "console.cli.run.engine_process")
         terminal.wait_for("LOST", "The producer is gone")
         terminal.send("q")
         assert terminal.wait_exit() == 0
@@ -127,8 +127,8 @@ def test_recorder_killed(running: tuple[Path, subprocess.Popen[bytes]], tmp_path
     out, command = running
     wait_for(lambda: (out / "recording.duckdb").exists(), "a first commit")
     command.kill()  # it would finish the import itself
-    kill(out, "replay.recording.recorder")
-    wait_for(lambda: not processes_of(out, "console.cli.engine_process"), "the end", 90)
+    kill(out, "replay.runs.recorder")
+    wait_for(lambda: not processes_of(out, "console.cli.run.engine_process"), "the end", 90)
     assert (out / "journal").exists()
     written = [e for e in journal_events(out) if hasattr(e, "event_kind")]
     shown = headgate("replay", out, "--once", cwd=tmp_path)
@@ -149,7 +149,7 @@ def test_console_killed(tmp_path: Path) -> None:
             terminal.wait_for("LIVE")
             terminal.process.send_signal(signal.SIGKILL)
             terminal.process.wait()
-        assert processes_of(out, "console.cli.engine_process")
+        assert processes_of(out, "console.cli.run.engine_process")
         with Terminal(
             [HEADGATE, "watch", out], cwd=tmp_path, env=environment(tmp_path)
         ) as terminal:
@@ -161,7 +161,7 @@ def test_console_killed(tmp_path: Path) -> None:
         record = json.loads((out / "run.json").read_text())
         assert (record["state"], record["rows_done"]) == ("complete", 60)
     finally:
-        for module in ("console.cli.engine_process", "replay.recording.recorder"):
+        for module in ("console.cli.run.engine_process", "replay.runs.recorder"):
             for pid in processes_of(out, module):
                 os.kill(pid, signal.SIGKILL)
 

@@ -15,7 +15,7 @@ import pytest
 from engine.events import JournalEnd, JournalHeader, encode_lines
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 from engine.events.run_index import register
-from replay.recording.recorder import finish_import
+from replay.runs.recorder import finish_import
 from tests.e2e.forked import MEMORY_BYTES, Forked
 from tests.effort import effort
 from tests.replay.producer import leave_lock

@@ -29,7 +29,9 @@ def test_help_loads_nothing_heavy() -> None:
     assert not loaded & HEAVY
 
 
-@pytest.mark.parametrize("package", ["engine.run", "replay.session", "console.cli.engine_process"])
+@pytest.mark.parametrize(
+    "package", ["engine.run.execute", "replay.playback.session", "console.cli.run.engine_process"]
+)
 def test_engine_and_replay_load_no_user_interface(package: str) -> None:
     loaded = modules_loaded_by(f"import {package}")
     assert not loaded & {"textual", "rich"}

@@ -6,7 +6,7 @@ import pytest
 
 from engine.events import RequestEvent
 from engine.models.script import Latency, RateLimitWindow
-from engine.workflow.model import LlmTextColumn, Model, RunSettings, ScriptedProvider, Workflow
+from engine.workflow.schema import LlmTextColumn, Model, RunSettings, ScriptedProvider, Workflow
 from tests.engine_run import Ran, run_engine
 
 STORM = (5.0, 15.0)

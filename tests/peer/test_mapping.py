@@ -13,12 +13,12 @@ import pytest
 
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from engine.events.run_folder import RunFolder
-from replay.fold import Fold
+from replay.projections.fold import Fold
 from replay.recording.reader import open_recording
-from replay.sources.data_designer_wire import group_label
+from replay.sources.data_designer.wire import group_label
 from replay.sources.dialects import WATERMARK
 from replay.sources.json_lines import JsonLinesFeed
-from replay.state import State
+from replay.state.model import State
 from tests.peer.desk import LLM_COLUMNS, RECORDS, Desk, open_desk
 
 NEEDS = {

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from engine.events import Event, RequestResource, RunInfo, RuntimeCorrelation
-from replay.reducer import begin, reduce
-from replay.state import State
+from replay.state.model import State
+from replay.state.reducer import begin, reduce
 from tests.event_writer import EventWriter
 
 RUN = RunInfo("run-1", "test", resource_limits={"submission": 2})

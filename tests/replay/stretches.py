@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from replay.bins import BinRow, within
+from replay.state.bins import BinRow, within
 
 
 def bin_by_bin(rows: Iterable[BinRow]) -> list[BinRow]:

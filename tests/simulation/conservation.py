@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engine.events import Event, RunInfo
-from replay.payload import amounts, count, number
-from replay.reducer import begin, reduce
-from replay.state import State
+from replay.state.model import State
+from replay.state.payload import amounts, count, number
+from replay.state.reducer import begin, reduce
 from tests.engine.scheduling.harness import Broken
 
 

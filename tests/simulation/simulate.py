@@ -9,7 +9,7 @@ import random
 import sys
 from collections import Counter
 
-from engine.row_groups import RowGroups
+from engine.rows.admission import RowGroups
 from tests.engine.scheduling.harness import Broken, Run, run
 from tests.simulation.conservation import Promises, check_conservation
 from tests.simulation.world import World, random_world

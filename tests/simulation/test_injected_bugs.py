@@ -16,8 +16,7 @@ from engine.request_admission.controller import AdaptiveRequestAdmissionControll
 from engine.request_admission.ledger import RequestLeaseLedger
 from engine.request_admission.limits import AdaptiveRequestLimitState, LimitTransition
 from engine.request_admission.resources import ResourceState
-from engine.row_groups import RowGroupAdmission
-from engine.scheduler import AsyncTaskScheduler
+from engine.rows.admission import RowGroupAdmission
 from engine.scheduling import keyframe
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.bounded_borrow import BoundedBorrowTaskAdmissionPolicy
@@ -28,6 +27,7 @@ from engine.scheduling.ledger import TaskLedger
 from engine.scheduling.plan import RetryPolicy
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicyDecision
 from engine.scheduling.queue import FairTaskQueue
+from engine.scheduling.scheduler import AsyncTaskScheduler
 from engine.scheduling.task_events import TaskEvents
 from engine.scheduling.tracker import CompletionTracker
 from tests.engine.scheduling.harness import Broken
@@ -220,7 +220,7 @@ def wrong_keyframe(patch: Patch) -> None:
         told = ledger(*parts)
         return told | {"queued_total": told["queued_total"] + (told["active_leases"] > 1)}
 
-    patch.setattr("engine.scheduler.ledger_keyframe", generous)
+    patch.setattr("engine.scheduling.scheduler.ledger_keyframe", generous)
 
 
 def swallowed_number(patch: Patch) -> None:

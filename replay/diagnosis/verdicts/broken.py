@@ -7,7 +7,7 @@ from typing import Annotated
 from engine.events import RunInfo
 from replay.diagnosis.verdicts.base import Context, Display, Shortage, Verdict, fact
 from replay.diagnosis.verdicts.words import count_text, duration_text, model_of, slot_name
-from replay.state import State
+from replay.state.model import State
 
 _COLUMNS_NAMED = 3
 _OPEN_TASKS = fact("Tasks that were ready, queued or under way")

@@ -20,13 +20,13 @@ from typing import Any
 import click
 import msgspec
 
-from console.cli import exits
-from console.cli.say import say_json
+from console.cli import exit_codes
+from console.cli.stdout import say_json
 from engine.errors import UserError
 from engine.events.run_folder import RunFolder
+from replay.metrics.stats import GateVerdict, Interval, describe, judge, median_interval
 from replay.recording.ingest import Ingest
 from replay.sources.journal import JournalFeed
-from replay.statistics import GateVerdict, Interval, describe, judge, median_interval
 from tests.bench.command import run_command
 from tests.bench.peer.common import CAP
 from tests.bench.peer.sides import Worker, check_alike, check_interpreter, scripted_server
@@ -346,7 +346,7 @@ def main(
     Both engines run in processes of their own. Exits with 1 where a gate does not hold.
     """
     held = compare_with_peer(interpreter, iterations, quick, frozenset(only), as_json)
-    return exits.OK if held else exits.FOUND
+    return exit_codes.OK if held else exit_codes.FOUND
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ from engine.events.run_folder import RunFolder
 from engine.identity import RequestResourceKey
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.request_admission.types import RequestAdmissionItem, RequestReleaseOutcome
-from engine.run import RunControl, execute_run, journal_run
-from engine.run_plan import plan_run
+from engine.run.execute import RunControl, execute_run, journal_run
+from engine.run.plan import plan_run
 from engine.scheduling.resolver import SUBMISSION
 from engine.workflow.load import LoadedWorkflow
-from engine.workflow.model import Workflow
+from engine.workflow.schema import Workflow
 from tests.bench.peer.common import (
     BUFFER_SIZE,
     CAP,

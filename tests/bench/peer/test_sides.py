@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from console.cli import exits
+from console.cli import exit_codes
 from engine.errors import UserError
 from tests.bench.command import run_command
 from tests.bench.peer.compare import main
@@ -22,7 +22,7 @@ def test_an_environment_without_the_peer_is_told_what_to_install(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bare = interpreter_that_says(tmp_path, "exit 1")
-    assert run_command(main, ["--python", str(bare)]) == exits.MISUSE
+    assert run_command(main, ["--python", str(bare)]) == exit_codes.MISUSE
     said = capsys.readouterr().err
     assert "has no data-designer: install data-designer==0.9.7" in said
     assert "--python" in said

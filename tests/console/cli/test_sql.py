@@ -18,7 +18,7 @@ import pytest
 from console.cli.main import run_cli
 from engine.events import JournalEnd, JournalHeader, RequestEvent, RunInfo, encode_lines
 from replay.recording.ingest import Ingest
-from replay.sources.open import open_source
+from replay.runs.open import open_source
 from tests.effort import effort
 
 HOSTILE = "\x1b[31mred\u202e\x9b"

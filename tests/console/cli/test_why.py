@@ -10,10 +10,10 @@ import duckdb
 import msgspec
 import pytest
 
-from console.cli import exits
+from console.cli import exit_codes
 from console.cli.main import run_cli
-from replay.diagnosis.memory import DIAGNOSIS_VERSION
-from replay.diagnosis.why import WhyReport
+from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION
+from replay.diagnosis.report.schema import WhyReport
 from replay.recording.ingest import Ingest
 from replay.sources.json_lines import JsonLinesFeed
 from tests.fixtures.data_designer_format import generate, lines
@@ -37,7 +37,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asked(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    assert run_cli(["why", *map(str, arguments)]) == exits.OK
+    assert run_cli(["why", *map(str, arguments)]) == exit_codes.OK
     return capsys.readouterr().out
 
 
@@ -88,9 +88,9 @@ def test_a_window_has_the_verdicts_that_reach_into_it(
 
 
 def test_it_fails_on_a_verdict_or_a_tier(recording: Path) -> None:
-    assert run_cli(["why", str(recording), "--fail-on", "request_cooldown"]) == exits.FOUND
-    assert run_cli(["why", str(recording), "--fail-on", "D"]) == exits.FOUND
-    assert run_cli(["why", str(recording), "--fail-on", "A", "--fail-on", "B"]) == exits.OK
+    assert run_cli(["why", str(recording), "--fail-on", "request_cooldown"]) == exit_codes.FOUND
+    assert run_cli(["why", str(recording), "--fail-on", "D"]) == exit_codes.FOUND
+    assert run_cli(["why", str(recording), "--fail-on", "A", "--fail-on", "B"]) == exit_codes.OK
 
 
 def test_a_task_is_told_from_ready_to_released(
@@ -143,9 +143,9 @@ def test_words_are_composed_when_they_are_read(
     connection.execute("UPDATE verdicts SET detail = replace(detail, 'Lower max_', 'Do not lower')")
     connection.close()
     assert report(capsys, old) == report(capsys, recording)
-    assert run_cli(["export", str(old), "--format", "perfetto", "--out", "-"]) == exits.OK
+    assert run_cli(["export", str(old), "--format", "perfetto", "--out", "-"]) == exit_codes.OK
     assert "Words of old." not in capsys.readouterr().out
-    assert run_cli(["sql", str(old), "SELECT DISTINCT sentence FROM stalls"]) == exits.OK
+    assert run_cli(["sql", str(old), "SELECT DISTINCT sentence FROM stalls"]) == exit_codes.OK
     assert "Words of old." in capsys.readouterr().out
 
 
@@ -158,7 +158,7 @@ def test_facts_that_are_damaged_are_told_as_damage(
     connection.execute('UPDATE verdicts SET detail = \'{"limit": "many", "leases": []\'')
     connection.close()
     for command in (["why", str(bad)], ["export", str(bad), "--format", "perfetto", "--out", "-"]):
-        assert run_cli(command) == exits.DAMAGED
+        assert run_cli(command) == exit_codes.DAMAGED
         told = capsys.readouterr().err
         assert "is damaged" in told
         assert "Traceback" not in told
@@ -180,7 +180,7 @@ def test_facts_that_are_damaged_are_told_as_damage(
 def test_a_mistake_is_told_in_a_sentence(
     recording: Path, options: list[str], problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_cli(["why", str(recording), *options]) == exits.MISUSE
+    assert run_cli(["why", str(recording), *options]) == exit_codes.MISUSE
     assert problem in capsys.readouterr().err
 
 
@@ -194,7 +194,7 @@ def test_a_run_that_its_producer_still_writes_is_not_called_lost(
         writer.flush()
         assert "not ended" in asked(capsys, path)
         going = report(capsys, path)
-        assert run_cli(["verify", str(path)]) == exits.OK
+        assert run_cli(["verify", str(path)]) == exit_codes.OK
         assert "lost" not in capsys.readouterr().out
     assert not going["run"]["producer_lost"]
     assert "producer_gone" not in {one["verdict"] for one in going["verdicts"]}

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from console.cli.rows import write_table
-from replay.compare_text import _table as compared
-from replay.diagnosis.report_text import _table as blamed
-from replay.diagnosis.why import BlameLine
-from replay.difference import Difference
+from console.cli.table_output import write_table
+from replay.diagnosis.report.schema import BlameLine
+from replay.diagnosis.report.text import _table as blamed
+from replay.metrics.compare_text import _table as compared
+from replay.metrics.difference import Difference
 from replay.recording.query import ResultColumn
 
 NAMES = ("plain", "評価モデル", "대규모", "cafe\u0301", "評価" * 40, "x" * 90)

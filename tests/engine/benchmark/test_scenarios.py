@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from console.cli import exits
-from console.cli.bench_run import Request, run_scenario
+from console.cli import exit_codes
+from console.cli.bench.run import Request, run_scenario
 from console.cli.main import run_cli
 from engine.benchmark.catalogue import SCENARIOS
 from engine.benchmark.variants import VARIANTS
 from engine.errors import UserError
-from replay.artifact import DERIVED, Artifact, read_artifact, recording_of
+from replay.runs.artifact import DERIVED, Artifact, read_artifact, recording_of
 
 SMALL = {
     "heavy-root": 30,
@@ -81,8 +81,8 @@ def test_two_policies_are_run_in_turn_on_the_same_rows(tmp_path: Path) -> None:
 def test_the_microbench_measures_every_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("console.cli.bench_loops.TASKS", (60,))
-    monkeypatch.setattr("console.cli.bench_loops.MEMORY_TASKS", 60)
+    monkeypatch.setattr("console.cli.bench.loops.TASKS", (60,))
+    monkeypatch.setattr("console.cli.bench.loops.MEMORY_TASKS", 60)
     [artifact] = run("admission-microbench", tmp_path / "out", 1)
     for shape in ("local", "bound", "mixed", "stateful"):
         for step in ("enqueue", "select", "acquire", "commit", "release", "cycle p50", "cycle p95"):
@@ -118,7 +118,7 @@ def test_scenario_ids_are_stable() -> None:
 
 
 def test_the_list_names_scenarios_and_policies(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_cli(["bench", "list"]) == exits.OK
+    assert run_cli(["bench", "list"]) == exit_codes.OK
     said = capsys.readouterr().out
     assert all(name in said for name in [*SCENARIOS, *VARIANTS])
 
@@ -128,12 +128,15 @@ def test_a_folder_in_use_and_unknown_names_are_refused(
 ) -> None:
     (tmp_path / "kept").write_text("mine")
     arguments = ["bench", "run", "heavy-root", "--smoke", "--out", str(tmp_path)]
-    assert run_cli(arguments) == exits.MISUSE
+    assert run_cli(arguments) == exit_codes.MISUSE
     assert "is not empty" in capsys.readouterr().err
     new = str(tmp_path / "new")
-    assert run_cli(["bench", "run", "nothing", "--out", new]) == exits.MISUSE
+    assert run_cli(["bench", "run", "nothing", "--out", new]) == exit_codes.MISUSE
     assert "known: admission-microbench" in capsys.readouterr().err
-    assert run_cli(["bench", "run", "heavy-root", "--policy", "kind", "--out", new]) == exits.MISUSE
+    assert (
+        run_cli(["bench", "run", "heavy-root", "--policy", "kind", "--out", new])
+        == exit_codes.MISUSE
+    )
     assert "known: default, strict-fair" in capsys.readouterr().err
 
 
@@ -143,6 +146,6 @@ def test_a_run_that_fails_ends_the_benchmark_with_one_sentence(
     def broken(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("engine.output.RowGroupWriter.write", broken)
+    monkeypatch.setattr("engine.rows.parquet.RowGroupWriter.write", broken)
     with pytest.raises(UserError, match="scenario e2e-wide-roots failed"):
         run("e2e-wide-roots", tmp_path / "out", 2)

@@ -16,7 +16,7 @@ from engine.metadata import SchedulingMetadata
 from engine.models.client import LocalTimeoutError, ModelRequest, ModelResponse, ProviderError
 from engine.virtual_time import run_virtual
 from engine.workflow.load import LoadedWorkflow
-from engine.workflow.model import Workflow
+from engine.workflow.schema import Workflow
 
 
 class Echo:

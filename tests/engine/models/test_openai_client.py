@@ -19,7 +19,7 @@ from engine.models.openai_client import OpenAIClient, is_loopback, retry_after_s
 from engine.models.reach import check_reachable
 from engine.models.script import ProviderScript, scripted_answer
 from engine.models.scripted import ScriptedClient
-from engine.workflow.model import OpenAIProvider, ScriptedProvider
+from engine.workflow.schema import OpenAIProvider, ScriptedProvider
 from tests.scripted_server import ScriptedServer
 
 AT_ONCE = {"distribution": "constant", "mean": 0}

@@ -25,7 +25,7 @@ from engine.request_admission.types import (
     RequestReleaseOutcome,
 )
 from engine.virtual_time import run_virtual
-from replay.reducer import begin, reduce, to_keyframe
+from replay.state.reducer import begin, reduce, to_keyframe
 
 CHAT = RequestResourceKey("alpha", "m", "chat")
 EMBEDDING = RequestResourceKey("alpha", "m", "embedding")

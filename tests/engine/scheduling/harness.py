@@ -21,13 +21,13 @@ from engine.events import (
     SchedulerEvent,
 )
 from engine.identity import RequestResourceKey, SchedulerResourceKey, TaskGroupKey
-from engine.row_groups import RowGroupAdmission, RowGroups
-from engine.scheduler import AsyncTaskScheduler
+from engine.rows.admission import RowGroupAdmission, RowGroups
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.plan import ColumnPlan, RetryPolicy, RunResult
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicy
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.resolver import MetadataDiagnostic
+from engine.scheduling.scheduler import AsyncTaskScheduler
 from engine.scheduling.types import (
     ResolvedTaskScheduling,
     SchedulerResourceRequest,

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from engine.identity import RequestResourceKey, SchedulerResourceKey
-from engine.row_groups import RowGroupSpec
+from engine.rows.admission import RowGroupSpec
 from engine.scheduling.bounded_borrow import BoundedBorrowTaskAdmissionPolicyConfig
 from engine.scheduling.config import TaskAdmissionConfig, build_policy
 from engine.scheduling.policy import TaskAdmissionPolicy

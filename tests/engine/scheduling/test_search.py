@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import RetryableTaskError
-from engine.row_groups import RowGroups
+from engine.rows.admission import RowGroups
 from engine.scheduling.plan import ColumnPlan, RetryPolicy
 from engine.scheduling.types import TaskPayload
 from tests.engine.scheduling.harness import Execute, Run, Setting, column, run

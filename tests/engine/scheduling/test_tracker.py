@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import strategies as st
 
-from engine.row_groups import RowGroupSpec
+from engine.rows.admission import RowGroupSpec
 from engine.scheduling.tracker import CompletionTracker
 from engine.scheduling.types import TaskType
 

@@ -10,8 +10,8 @@ import pytest
 
 from engine.clock import LoopClock
 from engine.events import Event, EventStream, RequestEvent
-from engine.run import RunControl, execute_run
-from engine.run_plan import plan_run
+from engine.run.execute import RunControl, execute_run
+from engine.run.plan import plan_run
 from engine.scheduling.plan import RunResult
 from engine.virtual_time import run_virtual
 from engine.workflow.demo import demo_workflow

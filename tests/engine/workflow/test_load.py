@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import UserError
 from engine.workflow.load import LoadedWorkflow, load_workflow
-from engine.workflow.model import CustomColumn
+from engine.workflow.schema import CustomColumn
 
 GOOD = """\
 name: small

@@ -12,7 +12,7 @@ from engine.events import Event, RunInfo
 from engine.models.script import Latency
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.workflow.load import LoadedWorkflow
-from engine.workflow.model import (
+from engine.workflow.schema import (
     Column,
     LlmTextColumn,
     Model,
@@ -21,11 +21,11 @@ from engine.workflow.model import (
     ScriptedProvider,
     Workflow,
 )
-from replay.diagnosis.engine import Diagnosis
+from replay.diagnosis.diagnosis import Diagnosis
 from replay.diagnosis.verdicts import VerdictRow
-from replay.fold import Fold, FoldOutput
-from replay.reducer import begin, reduce
-from replay.rows import BlameRow
+from replay.projections.fold import Fold, FoldOutput
+from replay.state.reducer import begin, reduce
+from replay.state.rows import BlameRow
 from tests.engine_run import run_engine
 
 ALPHA, BETA = "alpha/gen/chat", "beta/judge/chat"

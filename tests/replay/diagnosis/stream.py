@@ -12,11 +12,11 @@ from engine.events import (
     RunInfo,
     RuntimeCorrelation,
 )
-from replay.diagnosis.engine import Diagnosis
+from replay.diagnosis.diagnosis import Diagnosis
 from replay.diagnosis.verdicts import VerdictRow, encode_facts
-from replay.reducer import begin, reduce
-from replay.rows import BlameRow
-from replay.state import State
+from replay.state.model import State
+from replay.state.reducer import begin, reduce
+from replay.state.rows import BlameRow
 from tests.event_writer import EventWriter
 
 ALPHA = RequestResource("alpha", "gen", "chat")

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay.diagnosis.engine import Diagnosis
+from replay.diagnosis.diagnosis import Diagnosis
 from replay.diagnosis.verdicts import Context, VerdictRow
 from replay.diagnosis.verdicts.flow import RetryBackoff
-from replay.reducer import begin, reduce
-from replay.rows import BlameRow
-from replay.state import State
+from replay.state.model import State
+from replay.state.reducer import begin, reduce
+from replay.state.rows import BlameRow
 from tests.replay.diagnosis.stream import (
     ALPHA,
     BETA,

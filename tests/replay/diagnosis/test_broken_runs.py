@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-import engine.scheduler
-from engine.checkpoints import Checkpoints
+import engine.scheduling.scheduler
 from engine.events import RequestEvent, SchedulerEvent
 from engine.identity import SchedulerResourceKey
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.request_admission.types import ReleaseResult
-from engine.run_plan import RunPlan
-from engine.scheduler import AsyncTaskScheduler
+from engine.rows.checkpoints import Checkpoints
+from engine.run.plan import RunPlan
 from engine.scheduling.dispatch import Dispatch
-from engine.scheduling.live import LiveTask
+from engine.scheduling.live_tasks import LiveTask
+from engine.scheduling.scheduler import AsyncTaskScheduler
 from engine.scheduling.types import SchedulerResourceRequest
 from engine.virtual_time import VirtualTimeLoop
-from engine.workflow.model import CustomColumn
+from engine.workflow.schema import CustomColumn
 from tests.replay.diagnosis.simulated import (
     ALPHA,
     asks,
@@ -219,7 +219,7 @@ def test_a_column_that_asks_for_more_than_there_is(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(ValueError, match="needs 5 of model_stage:beta/judge, the limit is 4"):
         simulate(made, change=ask_for_more, stop_at=20.0)
-    monkeypatch.setattr(engine.scheduler, "check_limits", lambda columns, limits: None)
+    monkeypatch.setattr(engine.scheduling.scheduler, "check_limits", lambda columns, limits: None)
     output = fold(*simulate(made, change=ask_for_more, stop_at=20.0))
     slots = 2 * 10 + 2 * 20
     expect_shares(output.blame, {"working": 2 * 10 / slots, "unsatisfiable": 2 * 20 / slots})

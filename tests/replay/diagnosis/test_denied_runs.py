@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-import engine.run
+import engine.run.execute
 import engine.scheduling.policy
 from engine.identity import SchedulerResourceKey
 from engine.metadata import SchedulingMetadata
-from engine.run_plan import RunPlan
-from engine.scheduler import AsyncTaskScheduler
+from engine.run.plan import RunPlan
 from engine.scheduling.bounded_borrow import BoundedBorrowTaskAdmissionPolicyConfig
 from engine.scheduling.config import TaskAdmissionConfig
 from engine.scheduling.policy import ALLOWED, NO_CHANGE, TaskAdmissionPolicyDecision
-from engine.workflow.model import CustomColumn
+from engine.scheduling.scheduler import AsyncTaskScheduler
+from engine.workflow.schema import CustomColumn
 from tests.replay.diagnosis.simulated import (
     ALPHA,
     asks,

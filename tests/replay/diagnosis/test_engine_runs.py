@@ -7,11 +7,11 @@ import pytest
 from engine.benchmark.catalogue import SCENARIOS
 from engine.models.script import ErrorWindow, FailureWindow, Latency, RateLimitWindow
 from engine.workflow.demo import demo_workflow
-from engine.workflow.model import ScriptedProvider, Workflow
-from replay.bins import within
-from replay.diagnosis.summary import bottleneck
+from engine.workflow.schema import ScriptedProvider, Workflow
+from replay.diagnosis.report.shares import bottleneck
 from replay.diagnosis.verdicts import VerdictRow
-from replay.fold import FoldOutput
+from replay.projections.fold import FoldOutput
+from replay.state.bins import within
 from tests.replay.diagnosis.simulated import (
     ALPHA,
     BETA,

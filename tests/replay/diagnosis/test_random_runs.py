@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from engine.events import Event, RequestEvent, SchedulerEvent
-from engine.workflow.model import Workflow
-from replay.diagnosis.engine import INSTANT
-from replay.rows import BlameRow
+from engine.workflow.schema import Workflow
+from replay.diagnosis.diagnosis import INSTANT
+from replay.state.rows import BlameRow
 from tests.replay.diagnosis.simulated import fold, simulate
 from tests.replay.stretches import bin_by_bin
 

@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 from engine.events import RunInfo
-from replay.bins import within
-from replay.diagnosis.report import WhyReport, build_report, render_markdown, render_text
-from replay.diagnosis.summary import bottleneck, cell_shares, run_shares
+from replay.diagnosis.report.build import WhyReport, build_report, render_markdown, render_text
+from replay.diagnosis.report.shares import bottleneck, cell_shares, run_shares
 from replay.diagnosis.verdicts import VerdictRow, clock
-from replay.rows import AttemptRow, BlameRow, LeaseRow
 from replay.sources.base import BrokenLine
-from replay.state import State
+from replay.state.bins import within
+from replay.state.model import State
+from replay.state.rows import AttemptRow, BlameRow, LeaseRow
 from tests.replay.diagnosis.stream import ALPHA, BETA, QUESTION, VERDICT, Result, Stream
 
 RUN = RunInfo("run-1", "a run")

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from console.theme import verdict_look
+from replay.diagnosis.report.schema import schema
 from replay.diagnosis.verdicts import (
     BY_NAME,
     VERDICTS,
@@ -28,7 +29,6 @@ from replay.diagnosis.verdicts import (
 )
 from replay.diagnosis.verdicts.base import Hatch, Role
 from replay.diagnosis.verdicts.registry import AnyVerdict, Unlisted
-from replay.diagnosis.why import schema
 from replay.recording.rows import verdict_of
 
 ROOT = Path(__file__).parents[3]
@@ -190,16 +190,16 @@ from engine.events import RunInfo
 from console.cli.main import run_cli
 from console.theme import Look, verdict_look
 from console.widgets.blame_bar import BlameBar
-from replay.diagnosis.division import RANK
-from replay.diagnosis.provable import not_provable
-from replay.diagnosis.report import verdict_line
-from replay.diagnosis.report_text import facts_of
-from replay.diagnosis.summary import subject
+from replay.diagnosis.slot_division import RANK
+from replay.diagnosis.report.provability import not_provable
+from replay.diagnosis.report.build import verdict_line
+from replay.diagnosis.report.text import facts_of
+from replay.diagnosis.report.shares import subject
 from replay.diagnosis.verdicts import Context, advice, phrase, tier
 from replay.diagnosis.verdicts.flow import Sunspots
 from replay.diagnosis.verdicts.row import row_of
-from replay.diagnosis.why import schema
-from replay.frame import Share
+from replay.diagnosis.report.schema import schema
+from replay.playback.frame import Share
 from replay.recording.rows import verdict_of, verdict_row
 from tests.plans.generate import TABLES
 

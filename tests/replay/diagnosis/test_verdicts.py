@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from replay.fold import Fold
+from replay.projections.fold import Fold
 from tests.replay.diagnosis.stream import (
     ALPHA,
     BETA,

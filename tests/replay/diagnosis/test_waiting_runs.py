@@ -14,7 +14,7 @@ import pytest
 
 from engine.errors import RetryableTaskError
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
-from engine.workflow.model import CustomColumn
+from engine.workflow.schema import CustomColumn
 from tests.replay.diagnosis.simulated import (
     ALPHA,
     BETA,

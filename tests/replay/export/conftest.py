@@ -14,7 +14,7 @@ from engine.events import (
     encode_lines,
 )
 from replay.recording.query import RecordingQuery
-from replay.recording.whole import whole_recording
+from replay.runs.materialize import whole_recording
 from tests.fixtures.data_designer_format import generate
 from tests.replay.random_engine import Play
 

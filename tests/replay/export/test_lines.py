@@ -7,7 +7,7 @@ from pathlib import Path
 from replay.export.lines import write_lines
 from replay.recording.query import RecordingQuery
 from replay.recording.reader import open_recording
-from replay.recording.whole import whole_recording
+from replay.runs.materialize import whole_recording
 
 DERIVED = ("events", "leases", "attempts", "rollup", "blame", "verdicts")
 STATES = 50

@@ -9,8 +9,8 @@ from pathlib import Path
 from console.cli.main import run_cli
 from console.headless import status_line, summary
 from engine.errors import UserError
-from replay.frame import Want
-from replay.session import Session
+from replay.playback.frame import Want
+from replay.playback.session import Session
 from replay.sources.base import SourceError
 from tests.replay.fuzz.hostile import UNSAFE
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.cli.bench_run import Request, run_scenario
+from console.cli.bench.run import Request, run_scenario
 from engine.benchmark.catalogue import SCENARIOS
 from tests.replay.fuzz.exercise import ask, assert_harmless, look_at
 from tests.replay.fuzz.hostile import bounded, streams

@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from replay.recording.whole import whole_recording
+from replay.runs.materialize import whole_recording
 from tests.replay.fuzz.exercise import ask, ask_all, assert_harmless, look_at
 from tests.replay.fuzz.hostile import FACTOR, HOSTILE_TEXTS, own_lines
 

@@ -7,7 +7,7 @@ import pytest
 
 from engine.events import Event, JournalEnd, JournalHeader, JournalLine, RunInfo, encode_lines
 from engine.events.run_folder import RunFolder, RunRecord, write_record
-from replay.fold import Fold, FoldOutput
+from replay.projections.fold import Fold, FoldOutput
 from replay.recording.reader import RecordingReader
 from tests.replay.producer import leave_lock
 from tests.replay.recording.processes import Processes

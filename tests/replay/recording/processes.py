@@ -74,7 +74,7 @@ class Processes:
         producer.stdin.flush()
 
     def recorder(self, folder: RunFolder) -> subprocess.Popen[bytes]:
-        return self.start("-m", "replay.recording.recorder", str(folder.path))
+        return self.start("-m", "replay.runs.recorder", str(folder.path))
 
 
 def within(seconds: float, true: Callable[[], bool]) -> bool:

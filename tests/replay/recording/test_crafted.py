@@ -13,7 +13,7 @@ import pytest
 from engine.events import Event, RunInfo
 from engine.events.run_folder import RunFolder
 from replay.recording.ingest import Ingest
-from replay.recording.whole import whole_recording
+from replay.runs.materialize import whole_recording
 from replay.sources.journal import JournalFeed
 from tests.effort import effort
 from tests.replay.fuzz.exercise import ask, assert_harmless

@@ -17,13 +17,13 @@ from engine.events import (
     SchedulerEvent,
 )
 from engine.events.run_folder import RunFolder, RunRecord, write_record
-from replay import reducer
-from replay.fold import FoldOutput
+from replay.projections.fold import FoldOutput
 from replay.recording.ingest import Ingest
 from replay.recording.reader import RecordingReader, open_recording
 from replay.sources.base import BrokenLine, SourceError
 from replay.sources.journal import JournalFeed
 from replay.sources.json_lines import JsonLinesFeed
+from replay.state import reducer
 from tests.fixtures.data_designer_format import generate
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]

@@ -16,8 +16,8 @@ from replay.recording.ingest import Ingest
 from replay.recording.keyframes import Keyframe, pack_state, unpack_state
 from replay.recording.schema import LEAST_MEMORY
 from replay.recording.writer import RecordingWriter
-from replay.reducer import begin, reduce
 from replay.sources.journal import JournalFeed
+from replay.state.reducer import begin, reduce
 from tests.effort import effort
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]

@@ -19,13 +19,13 @@ import pytest
 
 from engine.events import Event, JournalHeader, RunInfo, SchedulerEvent, encode_lines
 from engine.events.run_folder import RunFolder
-from replay.metrics import waits
+from replay.projections.series import waits
 from replay.recording.query import QueryError, QueryProcess, RecordingQuery
 from replay.recording.query_messages import encode_rows, rows_of
 from replay.recording.reader import open_recording
-from replay.recording.recorder import finish_import
 from replay.recording.views import RUN_COLUMNS, VIEWS
-from replay.recording.whole import whole_recording
+from replay.runs.materialize import whole_recording
+from replay.runs.recorder import finish_import
 from replay.sources.base import SourceError
 from tests.e2e.program import headgate
 

@@ -14,19 +14,19 @@ import pytest
 
 from engine.events import Event, RunInfo, SchedulerEvent
 from engine.events.run_folder import RunFolder
-from replay.fold import FoldOutput
+from replay.projections.fold import FoldOutput
 from replay.recording.batch import FoldDump, FoldedBatch, decode_batch, encode_batch
 from replay.recording.ingest import Ingest
 from replay.recording.keyframes import Keyframe
 from replay.recording.reader import RecordingReader, open_recording
-from replay.recording.recorder import finish_import
 from replay.recording.schema import Ending, spill_folder
-from replay.recording.whole import whole_recording
 from replay.recording.writer import RecordingWriter
 from replay.recording.writing_process import WritingProcess, _Inbox
-from replay.rows import BlameRow
+from replay.runs.materialize import whole_recording
+from replay.runs.recorder import finish_import
 from replay.sources.base import BrokenLine, SourceError
 from replay.sources.journal import JournalFeed
+from replay.state.rows import BlameRow
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]
 WriteJournal = Callable[..., RunFolder]
@@ -264,7 +264,7 @@ def test_a_dead_recording_is_completed_here_where_the_other_side_fails(
     run, events = play(8, row_groups=6)
     folder = write_journal(run, events)
     before_opening(monkeypatch, lambda process, _: kill(process))
-    monkeypatch.setattr("replay.recording.recorder._pause", lambda *_: None)
+    monkeypatch.setattr("replay.runs.recorder._pause", lambda *_: None)
     finish_import(folder)
     assert len(started) == 1
     reader = open_recording(folder.recording)

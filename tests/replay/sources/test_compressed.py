@@ -12,10 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from replay.sources import lines as lines_module
+from replay.runs.open import open_source
+from replay.sources import line_reader as lines_module
 from replay.sources.json_lines import JsonLinesFeed
-from replay.sources.lines import LineReader, count_in_file
-from replay.sources.open import open_source
+from replay.sources.line_reader import LineReader, count_in_file
 from tests.effort import effort
 from tests.fixtures.data_designer_format import content
 

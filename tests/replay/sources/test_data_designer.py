@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
-from replay.sources.data_designer import EventMapper
-from replay.sources.data_designer_run import RowIndex
-from replay.sources.data_designer_wire import debt_key, decode, group_label
+from replay.sources.data_designer.events import EventMapper
+from replay.sources.data_designer.run import RowIndex
+from replay.sources.data_designer.wire import debt_key, decode, group_label
 from replay.sources.json_lines import JsonLinesFeed
 from tests.fixtures.data_designer_format import generate, lines
 from tests.fixtures.data_designer_work import CAPS, COLUMNS

@@ -12,7 +12,7 @@ import pytest
 from engine.events import Event, JournalEnd, JournalHeader, RunInfo, encode_lines
 from engine.events.producer_lock import ProducerLock
 from engine.events.run_folder import RunFolder, RunRecord, write_record
-from replay.fold import Fold
+from replay.projections.fold import Fold
 from replay.sources.foreign_journal import ForeignJournalFeed, open_journal
 from tests.fixtures.data_designer_format import lines as simulated
 

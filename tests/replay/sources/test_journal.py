@@ -319,7 +319,7 @@ def test_no_text_of_a_journal_steers_a_terminal(tmp_path: Path) -> None:
 def test_a_line_without_end_takes_no_memory_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("replay.sources.segments.MAX_LINE", 1 << 20)
+    monkeypatch.setattr("replay.sources.segment_reader.MAX_LINE", 1 << 20)
     folder = RunFolder.create(tmp_path / "run")
     header = encode_lines([JournalHeader(RunInfo("r", "n"), 1, 1)])
     folder.segment(1).write_bytes(header + b"x" * (9 << 20))

@@ -23,7 +23,7 @@ from engine.events import (
     SchedulerEvent,
     encode_lines,
 )
-from replay.sources import dialects, lines
+from replay.sources import dialects, line_reader
 from replay.sources.base import BrokenLine, SourceError
 from replay.sources.json_lines import SILENCE, JsonLinesFeed
 from tests.fixtures.data_designer_format import generate
@@ -495,7 +495,7 @@ def test_wrong_types_inside_diagnostics_never_stop_the_reading(
 def test_gigantic_line_is_skipped_in_bounded_memory(
     tmp_path: Path, open_feed: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lines, "MAX_LINE", 10_000)
+    monkeypatch.setattr(line_reader, "MAX_LINE", 10_000)
     source = simulated(storm=False)
     huge = b'{"event_kind": "' + b"x" * 3_000_000 + b'"}\n'
     short = b'{"event_kind": "' + b"x" * 11_000 + b'"}\n'

@@ -10,11 +10,11 @@ import pytest
 
 from engine.events import Event, JournalHeader, RunInfo, encode_lines
 from engine.events.run_folder import RunFolder
+from replay.runs.open import open_source
 from replay.sources.base import BrokenLine, Feed
 from replay.sources.foreign_journal import ForeignJournalFeed
 from replay.sources.journal import JournalFeed
 from replay.sources.json_lines import JsonLinesFeed
-from replay.sources.open import open_source
 
 YEAR = 366 * 86_400.0
 

@@ -1,0 +1,191 @@
+"""`headgate exec --live`: the console in front, the script behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from console.cli.exec.control import CannotStart, ExecControl, SeenRun
+from console.cli.presenter import show_terminal
+from console.cli.stop_requests import StopRequests
+from console.cli.terminal import own_name
+from engine.errors import UserError
+from engine.events.run_folder import OUTPUT_LOG
+from engine.events.safe_files import open_regular
+
+LOOK_SECONDS = 0.1
+
+
+class LiveScript:
+    """A script in a session of its own, its output in a file; it outlives its console."""
+
+    def __init__(self, command: tuple[str, ...], control: ExecControl) -> None:
+        """Start it. Raises `CannotStart`, or `UserError` where its output can't be kept."""
+        try:
+            self.output = control.output_log()
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            log_file = open(open_regular(self.output, flags), "ab")  # noqa: SIM115
+        except OSError as error:
+            raise UserError(
+                f"--live keeps the script's output beside its run, and {error.filename} can't be "
+                f"written: {error.strerror}; name another place with --out"
+            ) from error
+        environment = control.environment({"PYTHONUNBUFFERED": "1", **os.environ})
+        with log_file as log:
+            try:
+                self.process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self.output.unlink()
+                raise CannotStart(command, error) from error
+        self.stops = 0
+        self._owner: Path | None = None
+
+    def keep_output(self, run: SeenRun) -> None:
+        """The first run's folder takes the file; a later run's shares it."""
+        place = run.folder.output_log
+        try:
+            if self._owner is None:
+                os.rename(self.output, OUTPUT_LOG, dst_dir_fd=run.folder.fd)
+                self.output = self._owner = place
+            else:
+                os.link(self._owner, OUTPUT_LOG, dst_dir_fd=run.folder.fd)
+        except OSError:
+            return
+
+    def stop(self, number: int) -> None:
+        """The script and its children, as Ctrl+C would: with this signal, the second time with
+        SIGTERM, then with SIGKILL."""
+        self.stops += 1
+        if self.stops > 1:
+            number = signal.SIGTERM if self.stops == 2 else signal.SIGKILL
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+
+
+def run_live(
+    command: tuple[str, ...],
+    control: ExecControl,
+    take: Callable[[SeenRun], None],
+    say: Callable[[str], None],
+    requests: StopRequests,
+    ascii_only: bool,
+) -> int | None:
+    """The script's exit code; None where the user leaves it running.
+
+    The first of `requests` is passed on to the script, the second sends SIGTERM, the third kills
+    it. `take` gets each run once its folder stands. Raises `CannotStart`.
+    """
+    script = _start(command, control, say)
+    over = threading.Event()
+    looking = threading.Lock()
+    taken: list[SeenRun] = []
+    said: list[str] = []
+
+    def look() -> None:
+        with looking:
+            runs, warnings = control.look()
+            for run in runs:
+                script.keep_output(run)
+                take(run)
+                taken.append(run)
+            said.extend(warnings)
+
+    watcher = threading.Thread(target=_keep_looking, args=(look, over), daemon=True)
+    watcher.start()
+    shown = heeded = 0
+    try:
+        while True:
+            while heeded < len(requests):
+                script.stop(requests[heeded])
+                heeded += 1
+            ended = script.process.poll() is not None
+            if ended:
+                look()
+            if shown < len(taken) and not script.stops:
+                run = taken[shown]
+                shown += 1
+                try:
+                    with requests.raised(heeded):
+                        outcome = show_terminal(
+                            run.folder.path,
+                            ask=script.process.poll() is None,
+                            output=script.output,
+                            ascii_only=ascii_only,
+                        )
+                except KeyboardInterrupt:
+                    continue
+                if outcome == "stop":
+                    script.stop(signal.SIGINT)
+                    say("stopping the script; Ctrl+C again ends it at once")
+                elif script.process.poll() is None and run.folder.producer_lives:
+                    say(f"the run goes on; come back with: {own_name()} watch {run.run_id}")
+                    return None
+                elif script.process.poll() is None and shown == len(taken):
+                    say("that run is over, the script goes on; Ctrl+C stops it")
+            elif ended:
+                break
+            else:
+                time.sleep(LOOK_SECONDS)
+    except Exception:
+        if script.process.poll() is None:
+            say(f"the script goes on as process {script.process.pid}: {script.output}")
+        raise
+    finally:
+        over.set()
+        watcher.join()
+        look()
+        for sentence in said:
+            say(sentence)
+    if not taken:
+        _print_output(script.output)
+    status = script.process.returncode
+    return status if status >= 0 else 128 - status
+
+
+def _start(
+    command: tuple[str, ...], control: ExecControl, say: Callable[[str], None]
+) -> LiveScript:
+    """The script outlives a terminal that is closed only once it was said that it runs."""
+    with StopRequests(signal.SIGHUP) as hangups:
+        script = LiveScript(command, control)
+        say(f"the script runs, its output goes to {script.output}; Ctrl+C stops it")
+        if hangups:
+            script.stop(signal.SIGHUP)
+    if hangups:
+        os.kill(os.getpid(), signal.SIGHUP)
+    return script
+
+
+def _keep_looking(look: Callable[[], None], over: threading.Event) -> None:
+    while not over.wait(LOOK_SECONDS):
+        try:
+            look()
+        except OSError:
+            continue
+
+
+def _print_output(path: Path) -> None:
+    """What a script printed that made no run, and so has no folder to keep it."""
+    try:
+        sys.stdout.buffer.write(path.read_bytes())
+        sys.stdout.flush()
+        path.unlink()
+    except OSError:
+        click.echo(f"headgate: the script's output is in {path}", err=True)

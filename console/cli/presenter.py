@@ -1,0 +1,196 @@
+"""Shows an open run: in the console, or as lines where there is no terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import time
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from console.cli import exit_codes
+from console.cli.exit_codes import ConsoleEnded
+from console.cli.run.launch import Launched
+from console.cli.run.stopping import Stopping
+from console.cli.stop_requests import StopRequests
+from console.cli.terminal import own_name
+from console.headless import status_line, summary
+from replay.playback.frame import Frame, Want
+from replay.playback.session import Session
+from replay.sources.base import SourceError
+from replay.sources.sanitize import clean_text
+
+LINE_SECONDS = 2.0
+POLL_SECONDS = 0.1
+SETTLE_SECONDS = 1.0
+"""So long one snapshot waits for events that wait for earlier ones."""
+
+
+def show_terminal(
+    target: str | Path,
+    *,
+    ask: bool = False,
+    output: Path | None = None,
+    ascii_only: bool,
+    growing: bool | None = None,
+) -> Literal["quit", "stop"]:
+    """Open the console on `target` until the user leaves it.
+
+    What is watched (`growing`) is followed, a replay begins at its first event. `ask`: on leaving,
+    does the run go on? `output`: what its script prints. Raises SourceError, and
+    ConsoleEnded where it was not the user who left.
+    """
+    session = Session.open(target, growing=growing)
+    from console.app import ConsoleApp
+
+    app = ConsoleApp(
+        session,
+        title=str(target),
+        on_quit="ask" if ask else "leave",
+        output=output,
+        ascii_only=ascii_only,
+        follow=growing is not False,
+    )
+    try:
+        outcome = app.run_in_terminal()
+    finally:
+        session.close()
+    live = growing is not False and app.run_goes_on
+    back = f"{own_name()} {'watch' if live else 'replay'} {shlex.quote(str(target))}"
+    if app.failure is not None:
+        rest = "the run goes on" if live else "the recording is as it was"
+        raise ConsoleEnded(
+            "the console failed, which is a bug in headgate: please report the lines above; "
+            f"{rest}, come back with: {back}",
+            exit_codes.BUG,
+        ) from app.failure
+    if app.ended_by is not None:
+        signal.raise_signal(app.ended_by)  # to whoever heeded it before the console opened
+        raise ConsoleEnded(f"the terminal was closed; come back with: {back}", 128 + app.ended_by)
+    return outcome
+
+
+def show_console(launched: Launched, requests: StopRequests, *, ascii_only: bool) -> int:
+    """The console on a run of our own; what is left of it once the user has left; the exit code.
+
+    The run goes on where the user wants it so, or where the console fails.
+    """
+    stops = 0
+    try:
+        with requests.raised():
+            outcome = show_terminal(launched.folder.path, ask=True, ascii_only=ascii_only)
+        stops += outcome == "stop"
+    except KeyboardInterrupt:
+        outcome = "stop"
+    except ConsoleEnded:  # says itself that the run goes on
+        raise
+    except Exception:
+        _tell_going_on(launched)
+        raise
+    if outcome == "quit" and launched.running:
+        _tell_going_on(launched)
+        return exit_codes.OK
+    stopping = Stopping(launched, tell)
+    while launched.running:
+        stopping.look(stops + len(requests))
+        launched.wait(POLL_SECONDS)
+    return _conclude(launched, requests)
+
+
+def show_headless(launched: Launched, requests: StopRequests) -> int:
+    """Lines on stderr while the run goes on, the summary on stdout, the run's exit code.
+
+    SIGTERM stops the run as Ctrl+C does: whoever ends this command means the run.
+    """
+    session = Session.open(launched.folder.path)
+    try:
+        stopping = Stopping(launched, tell)
+        next_line = time.monotonic() + LINE_SECONDS
+        while launched.running:
+            session.refresh()
+            if time.monotonic() >= next_line:
+                next_line += LINE_SECONDS
+                tell(status_line(session.frame(Want())))
+            stopping.look(len(requests))
+            launched.wait(0 if session.behind else POLL_SECONDS)
+    except Exception:
+        _tell_going_on(launched)
+        raise
+    finally:
+        session.close()
+    return _conclude(launched, requests)
+
+
+def tell(sentence: str) -> None:
+    """A line on stderr; where that can't be, what is at work goes on all the same."""
+    with contextlib.suppress(OSError):
+        click.echo(clean_text(sentence), err=True)
+
+
+def _tell_going_on(launched: Launched) -> None:
+    if launched.running:
+        tell(f"The run goes on. Come back with: {own_name()} watch {launched.folder.path}")
+
+
+def _conclude(launched: Launched, requests: StopRequests) -> int:
+    """After the engine's end: the recording, the summary, the exit code."""
+    while launched.wait(0):
+        pass
+    path = launched.folder.path
+    later = f"Its journal is kept in {path}, and imported when that is opened."
+    if launched.await_recorder(requests):
+        try:
+            with requests.raised(heeded=len(requests)):
+                click.echo(summary(_last_frame(path)))
+        except KeyboardInterrupt:
+            tell(later)
+        except SourceError as error:
+            tell(str(error))
+    else:
+        tell(later)
+    if launched.message:
+        click.echo(f"Reason     {clean_text(launched.message)}")
+    click.echo(f"Recording  {path}\nReplay     {own_name()} replay {path}")
+    click.echo(f"Diagnosis  {own_name()} why {path}")
+    return launched.exit_code(requests)
+
+
+def show_once(target: str | Path, *, growing: bool, once: bool) -> None:
+    """`watch` and `replay` without a terminal: one summary, or lines while the run lives."""
+    session = Session.open(target, growing=growing)
+    try:
+        frame = _read_all(session)
+        until = time.monotonic() + SETTLE_SECONDS
+        while once and session.holds_back and time.monotonic() < until:
+            time.sleep(POLL_SECONDS)
+            frame = _read_all(session)
+        while growing and not once and frame.liveness in ("live", "waiting"):
+            click.echo(status_line(frame), err=True)
+            time.sleep(LINE_SECONDS)
+            frame = _read_all(session)
+        click.echo(summary(frame))
+    finally:
+        session.close()
+
+
+def _last_frame(target: Path) -> Frame:
+    session = Session.open(target)
+    try:
+        return _read_all(session)
+    finally:
+        session.close()
+
+
+def _read_all(session: Session) -> Frame:
+    read_all(session)
+    return session.frame(Want())
+
+
+def read_all(session: Session) -> None:
+    """Everything that is there now."""
+    session.refresh(budget_seconds=1.0)
+    while session.behind:
+        session.refresh(budget_seconds=1.0)

@@ -1,0 +1,87 @@
+"""`headgate run` and `headgate demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from console.cli.terminal import is_interactive, require_size
+
+_options = [
+    click.option(
+        "--records", type=click.IntRange(1), help="How many records to make, over the workflow's."
+    ),
+    click.option("--seed", type=int, help="Seed of everything random, over the workflow's."),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder of the run, new or empty. Default: ./headgate-runs/<utc>-<name>-<id>.",
+    ),
+    click.option("--headless", is_flag=True, help="No console: a line now and then, a summary."),
+    click.option("--ascii", "ascii_only", is_flag=True, help="Draw with ASCII characters only."),
+]
+
+
+def run_options(command: click.decorators.FC) -> click.decorators.FC:
+    for option in reversed(_options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@run_options
+def demo(
+    records: int | None, seed: int | None, out: Path | None, headless: bool, ascii_only: bool
+) -> int:
+    """A live run on two scripted providers, one of which goes through a 429 storm."""
+    return start(None, records, seed, out, headless, ascii_only)
+
+
+@click.command()
+@click.argument("workflow", type=click.Path(path_type=Path))
+@run_options
+def run(
+    workflow: Path,
+    records: int | None,
+    seed: int | None,
+    out: Path | None,
+    headless: bool,
+    ascii_only: bool,
+) -> int:
+    """Run WORKFLOW (a Python file that exports `workflow`, or YAML) and watch it."""
+    return start(workflow, records, seed, out, headless, ascii_only)
+
+
+def start(
+    workflow: Path | None,
+    records: int | None,
+    seed: int | None,
+    out: Path | None,
+    headless: bool,
+    ascii_only: bool,
+) -> int:
+    """Check everything that a user can get wrong, then start the run and show it."""
+    from console.cli.presenter import show_console, show_headless, tell
+    from console.cli.run.engine_process import load
+    from console.cli.run.launch import RunSpec, StartInterrupted, launch
+    from console.cli.stop_requests import StopRequests
+    from engine.models.reach import check_reachable
+
+    interactive = is_interactive() and not headless
+    if interactive:
+        require_size()
+    loaded = load(workflow, records, seed)
+    for name, provider in loaded.workflow.providers.items():
+        check_reachable(name, provider)
+    spec = RunSpec(loaded.workflow.name, workflow, records, seed)
+    with StopRequests() as requests:
+        try:
+            launched = launch(spec, out, requests)
+        except StartInterrupted:
+            tell("Stopped before the run began: no process and no file is left of it.")
+            return requests.exit_code
+        tell(f"The run is live in {launched.folder.path}")
+        if interactive:
+            return show_console(launched, requests, ascii_only=ascii_only)
+        return show_headless(launched, requests)

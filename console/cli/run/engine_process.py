@@ -1,0 +1,122 @@
+"""The engine's process entry: one run, its signals, its exit code. Loads no terminal code."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import io
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from console.cli import exit_codes
+from console.cli.run.claimed_folder import empty, remove_empty
+from console.cli.run.engine_link import Broken, Ended, EngineLink, Refused
+from engine.errors import UserError
+from engine.events.run_folder import RunFolder
+from engine.run.execute import RunControl, record_run
+from engine.run.plan import RunPlan, plan_run
+from engine.workflow.demo import demo_workflow
+from engine.workflow.load import LoadedWorkflow, load_workflow
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="headgate engine")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--run-id", required=True)
+    parser.add_argument("--link", required=True, help="descriptors to read from and write to")
+    parser.add_argument("--made", type=Path, action="append", default=[])
+    parser.add_argument("--workflow", type=Path)
+    parser.add_argument("--records", type=int)
+    parser.add_argument("--seed", type=int)
+    options = parser.parse_args(arguments)
+    read, _, write = options.link.partition(",")
+    link = EngineLink(int(read), int(write))
+    folder = RunFolder(options.folder)
+
+    def abandoned() -> None:
+        empty(folder)
+        remove_empty(options.made)
+
+    try:
+        with link.preparing(abandoned):
+            plan = plan_run(load(options.workflow, options.records, options.seed))
+        # Nobody closes this loop: that would wait for threads of tasks that were aborted.
+        return asyncio.new_event_loop().run_until_complete(
+            run(plan, folder, options.run_id, link, abandoned)
+        )
+    except UserError as error:
+        link.say(Refused(str(error)))
+        return exit_codes.MISUSE
+    except Exception:
+        link.say(Broken(traceback.format_exc()))
+        return exit_codes.BUG
+
+
+def load(workflow: Path | None, records: int | None, seed: int | None) -> LoadedWorkflow:
+    """The named workflow, or the embedded demo, with what the command line overrides."""
+    if workflow is None:
+        loaded = LoadedWorkflow(demo_workflow(), path=None, functions={})
+    else:
+        loaded = load_workflow(workflow)
+    return loaded.override(records=records, seed=seed)
+
+
+async def run(
+    plan: RunPlan,
+    folder: RunFolder,
+    run_id: str,
+    link: EngineLink,
+    abandoned: Callable[[], object],
+) -> int:
+    control = RunControl()
+    loop = asyncio.get_running_loop()
+
+    def may_begin() -> bool:
+        begins = link.await_begin()
+        if begins:
+            link.answer_questions(loop)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, control.stop)
+        return begins
+
+    result = await record_run(plan, folder, run_id, control, may_begin)
+    if result is None:
+        abandoned()
+        return exit_codes.RUN_FAILED
+    link.say(Ended(result.outcome, result.message, result.rows_done, result.rows_dropped))
+    if result.outcome == "success":
+        return exit_codes.FOUND if result.rows_dropped else exit_codes.OK
+    return exit_codes.INTERRUPTED if result.outcome == "cancelled" else exit_codes.RUN_FAILED
+
+
+class LogWriter(io.FileIO):
+    """The output log: what a full disk does not take of it is lost, and fails nobody's `print`."""
+
+    def write(self, data: object) -> int:
+        view = memoryview(data)  # type: ignore[arg-type]
+        try:
+            return super().write(view) or 0
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            return view.nbytes
+
+
+def _keep_printing() -> None:
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        writer = LogWriter(descriptor, "w", closefd=False)
+        stream = io.TextIOWrapper(writer, "utf-8", "backslashreplace", write_through=True)
+        setattr(sys, name, stream)
+
+
+if __name__ == "__main__":
+    _keep_printing()
+    code = main(sys.argv[1:])
+    os._exit(code)  # a thread of an aborted task may go on for ever

@@ -1,0 +1,83 @@
+"""`Stopping`: from a request to stop to the end of the engine, a step at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+ASK_SECONDS = 1.0
+REACTION_SECONDS = 10.0
+"""A loop that does not react for so long is blocked."""
+ABORT_SECONDS = 30.0
+"""So long what is cancelled may take to end, where the loop reacts."""
+DRAINED, ABORTED, KILLED = 1, 2, 3
+
+
+class Stoppable(Protocol):
+    """What can be stopped: `console.cli.run.launch.Launched`."""
+
+    last_reaction: float
+
+    @property
+    def running(self) -> bool: ...
+    def ask(self) -> None: ...
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class Stopping:
+    """Drain, then abort, then kill: each further request is a further step.
+
+    A drain lasts as long as the work in flight, an abort at most `ABORT_SECONDS`; an engine whose
+    loop is blocked gets `REACTION_SECONDS` for either. Each step is said.
+    """
+
+    def __init__(
+        self,
+        engine: Stoppable,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._say = say
+        self._clock = clock
+        self._step = 0
+        self._heeded = 0
+        self._since = 0.0
+        self._next_question = 0.0
+
+    def look(self, requests: int) -> None:
+        """To be called again and again, with how many requests there were so far."""
+        if not self._engine.running:
+            return
+        while self._heeded < requests and self._step < KILLED:
+            self._heeded += 1
+            self._go_on()
+        now = self._clock()
+        if 0 < self._step < KILLED:
+            self._check(now)
+
+    def _check(self, now: float) -> None:
+        if now >= self._next_question:
+            self._next_question = now + ASK_SECONDS
+            self._engine.ask()
+        if now - max(self._engine.last_reaction, self._since) >= REACTION_SECONDS:
+            self._say(f"The engine has not reacted for {REACTION_SECONDS:.0f} s.")
+            self._go_on()
+        elif self._step == ABORTED and now - self._since >= ABORT_SECONDS:
+            self._say(f"What was aborted has not ended in {ABORT_SECONDS:.0f} s.")
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._step += 1
+        self._since = self._clock()
+        if self._step == DRAINED:
+            self._say("Stopping: running tasks may finish; Ctrl+C again aborts them.")
+            self._engine.stop()
+        elif self._step == ABORTED:
+            self._say("Aborting: running tasks are cancelled; Ctrl+C again kills the engine.")
+            self._engine.stop()
+        else:
+            self._say("Killing the engine: what its journal holds is kept.")
+            self._engine.kill()

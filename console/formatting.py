@@ -1,0 +1,123 @@
+"""Numbers, times and names as people read them; used by the screens and by headless output."""
+
+from __future__ import annotations
+
+import re
+
+from replay.playback.frame import Frame
+from replay.state.model import Ceiling
+
+_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
+
+
+def run_time(text: str) -> float | None:
+    """Seconds of `83.5`, `1:23.5` or `1:02:03`; None if it is none of these."""
+    found = _CLOCK.fullmatch(text.strip())
+    if found is None:
+        return None
+    hours, minutes, seconds = found.groups()
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
+
+
+def clock(seconds: float, tenths: bool = False) -> str:
+    """Run time: `0:42`, `12:03.5`, `1:02:03`."""
+    sign = "-" if seconds < 0 else ""
+    units = int(abs(seconds) * 10 + 1e-6)
+    whole, tenth = divmod(units, 10)
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    text = f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+    return f"{sign}{text}.{tenth}" if tenths else f"{sign}{text}"
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time in at most six cells: `85 ms`, `1.2 s`, `42 s`, `3:10`."""
+    if seconds is None:
+        return "–"
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return clock(seconds)
+
+
+def count(number: int) -> str:
+    return f"{number:,}"
+
+
+def short(number: float) -> str:
+    """`9.8`, `412`, `3.1k`, `12k`, `4.2M`."""
+    if number < 9.95:
+        return f"{number:.1f}"
+    if number < 999.5:
+        return f"{number:.0f}"
+    for divisor, suffix in ((1e3, "k"), (1e6, "M"), (1e9, "G")):
+        scaled = number / divisor
+        if scaled < 9.95:
+            return f"{scaled:.1f}{suffix}"
+        if scaled < 999.5:
+            return f"{scaled:.0f}{suffix}"
+    return f"{number:.0e}"
+
+
+def percent(fraction: float) -> str:
+    if 0 < fraction < 0.01:
+        return "<1 %"
+    return f"{fraction * 100:.0f} %"
+
+
+def words(identifier: str) -> str:
+    """A snake_case name of the contracts as words."""
+    return identifier.replace("_", " ")
+
+
+def cooldown_left(ceiling: Ceiling, at: float) -> float:
+    """Seconds until the ceiling's cooldown ends; 0 where none runs."""
+    if ceiling.blocked_until is None:
+        return 0.0
+    return max(0.0, ceiling.blocked_until - at)
+
+
+_WAITS = {
+    "domain_limit": "all in use",
+    "aggregate_cap": "model's cap full",
+    "ramp": "starting up",
+    "waiters_ahead": "behind others",
+}
+
+
+def ceiling_facts(ceiling: Ceiling, frame: Frame) -> list[tuple[str, str]]:
+    """(what, words) for one ceiling, in the order they are shown."""
+    doubt = doubt_of(frame)
+    facts = [
+        ("limit", f"limit {ceiling.limit}/{ceiling.effective_max}"),
+        ("in_flight", f"in flight {ceiling.in_flight}{doubt}"),
+        ("waiting", f"waiting {ceiling.waiters}{doubt}"),
+    ]
+    left = cooldown_left(ceiling, frame.at)
+    reason = ceiling.wait_reason
+    if frame.unknown:
+        return facts
+    if left > 0:
+        facts.append(("cooldown", f"cooldown {duration(left)}"))
+    elif ceiling.waiters and reason and reason != "none":
+        facts.append(("reason", _WAITS.get(reason, words(reason))))
+    return facts
+
+
+def doubt_of(frame: Frame) -> str:
+    """What stands behind a number of things held: a question mark once nobody knows."""
+    return "?" if frame.unknown else ""
+
+
+def cells_done(frame: Frame) -> float:
+    """How much of the work inside the rows is done: rows count only when their group is written."""
+    run, done = frame.run, frame.progress.completed_by_column
+    cells = [column for column in run.columns if column.task_type == "cell"]
+    counted = [column for column in cells if column.request_resource is not None] or cells
+    if not counted or not frame.rows_total:
+        return 0.0
+    parts = [min(1.0, done.get(column.name, 0) / frame.rows_total) for column in counted]
+    return sum(parts) / len(parts)

@@ -1,0 +1,95 @@
+"""`Checkpoints`: which finished row groups are written, and which rows came through?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from engine.errors import UserError
+from engine.events import EventStream
+from engine.rows.admission import RowGroupSpec
+
+Checkpoint = Callable[[int, frozenset[int]], Awaitable[None]]
+
+
+class Checkpoints:
+    """Writes each row group once, beside the scheduler; `on_written` or `on_failed` follows."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        stream: EventStream,
+        on_written: Callable[[RowGroupSpec], None],
+        on_failed: Callable[[], None],
+    ) -> None:
+        self.failed: dict[int, str] = {}
+        """Why these row groups could not be written."""
+        self.rows_done = 0
+        self.rows_dropped = 0
+        self._checkpoint = checkpoint
+        self._stream = stream
+        self._on_written = on_written
+        self._on_failed = on_failed
+        self._writing: dict[int, asyncio.Task[None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._writing)
+
+    def __contains__(self, row_group: int) -> bool:
+        return row_group in self._writing
+
+    def start(self, spec: RowGroupSpec, dropped: frozenset[int]) -> None:
+        self._stream.scheduler(
+            "row_group_checkpoint_started", diagnostics={"row_group": spec.index}
+        )
+        task = asyncio.get_running_loop().create_task(self._write(spec.index, dropped))
+        self._writing[spec.index] = task
+        task.add_done_callback(partial(self._written, spec, len(dropped)))
+
+    def loss(self, in_flight: Sequence[int]) -> str:
+        """One sentence: what could not be written, and what that means for the other rows."""
+        numbers = sorted(self.failed)
+        sentence = f"{_row_groups(numbers)} could not be written: {self.failed[numbers[0]]}"
+        unfinished = [index for index in in_flight if index not in self.failed]
+        if unfinished:
+            sentence += f"; {_row_groups(unfinished)} ended unfinished"
+        return f"{sentence}; the {self.rows_done} rows of all others are kept"
+
+    async def _write(self, row_group: int, dropped: frozenset[int]) -> None:
+        await self._checkpoint(row_group, dropped)
+
+    def _written(self, spec: RowGroupSpec, dropped: int, task: asyncio.Task[None]) -> None:
+        del self._writing[spec.index]
+        if task.cancelled() or task.exception() is not None:
+            cause = "cancelled" if task.cancelled() else _sentence(task.exception())
+            self.failed[spec.index] = cause
+            self._on_failed()
+            return
+        surviving = spec.rows - dropped
+        self.rows_done += surviving
+        self.rows_dropped += dropped
+        self._stream.scheduler(
+            "row_group_checkpointed",
+            diagnostics={
+                "row_group": spec.index,
+                "rows": spec.rows,
+                "surviving_rows": surviving,
+                "dropped_rows": dropped,
+            },
+        )
+        self._on_written(spec)
+
+
+def _row_groups(numbers: Sequence[int]) -> str:
+    listed = ", ".join(map(str, numbers))
+    return f"row group {listed}" if len(numbers) == 1 else f"row groups {listed}"
+
+
+def _sentence(error: BaseException | None) -> str:
+    """What may be told of an error: our own words, the system's, or only its type."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error).__name__

@@ -1,0 +1,70 @@
+"""`RowGroupFlow`: which row groups are under way, and what the stream says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.events import EventStream
+from engine.rows.admission import RowGroupAdmission, RowGroupSpec
+from engine.scheduling.peaks import SchedulerPeaks
+
+_TARGET_REACHED = ("target_reached",)
+
+
+class RowGroupFlow:
+    """Admits row groups as far as `admission` allows, and says once of each that has to wait."""
+
+    def __init__(
+        self, stream: EventStream, admission: RowGroupAdmission, peaks: SchedulerPeaks
+    ) -> None:
+        self._stream = stream
+        self._admission = admission
+        self._peaks = peaks
+        self._told_blocked: int | None = None
+
+    def admit(self) -> Iterator[RowGroupSpec]:
+        """Those that may start now, each told before it is handed out."""
+        row_groups = self._admission
+        while (spec := row_groups.try_admit()) is not None:
+            self._stream.scheduler(
+                "row_group_admitted",
+                diagnostics={
+                    "row_group": spec.index,
+                    "rows": spec.rows,
+                    "in_flight": len(row_groups.in_flight),
+                    "target": row_groups.target,
+                },
+            )
+            yield spec
+        blocked = row_groups.next
+        self._peaks.note_row_groups(
+            len(row_groups.in_flight), row_groups.target, () if blocked is None else _TARGET_REACHED
+        )
+        if blocked is not None and blocked.index != self._told_blocked:
+            self._told_blocked = blocked.index
+            self._stream.scheduler(
+                "row_group_admission_blocked",
+                reason=_TARGET_REACHED[0],
+                diagnostics={
+                    "next_row_group": blocked.index,
+                    "in_flight": len(row_groups.in_flight),
+                    "target": row_groups.target,
+                },
+            )
+
+    def use_free_slots(self) -> bool:
+        """Nothing is queued, so nothing more could use a slot that is free: may more come in?"""
+        row_groups = self._admission
+        before = row_groups.target
+        if not row_groups.raise_target():
+            return False
+        self._stream.scheduler(
+            "row_group_admission_target_changed",
+            reason="queue_empty",
+            diagnostics={
+                "previous": before,
+                "target": row_groups.target,
+                "in_flight": len(row_groups.in_flight),
+            },
+        )
+        return True

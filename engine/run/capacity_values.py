@@ -1,0 +1,150 @@
+"""Fills the capacity plan: what was configured, from where, and in the end what was observed.
+
+Precedence by field. Buffer size, row groups: run config, default. Task limits: benchmark override,
+run config, default. Static cap: model metadata alone. Request admission: the run's tuning,
+benchmark override, default, clamped under the cap. Transport pool: the adapter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from engine.identity import ProviderModelKey, SchedulerResourceKey, StaticCap
+from engine.request_admission.config import RequestAdmissionConfig
+from engine.request_admission.pressure import RequestPressure
+from engine.run.capacity_plan import (
+    AsyncCapacityPlan,
+    CapacitySource,
+    CapacityValue,
+    ConfiguredCapacity,
+    ObservedMaxima,
+    RowGroupCapacity,
+    RuntimeCapacity,
+    observed,
+)
+from engine.scheduling.peaks import SchedulerPeaks
+from engine.workflow.schema import Workflow
+
+
+def configured_capacity(
+    workflow: Workflow,
+    limits: Mapping[SchedulerResourceKey, int],
+    caps: Mapping[ProviderModelKey, StaticCap],
+    request_admission: RequestAdmissionConfig,
+    *,
+    row_group_mode: str = "fixed",
+    overridden: bool = False,
+) -> AsyncCapacityPlan:
+    """`overridden`: a benchmark gave the request admission that the workflow's tuning is put on."""
+    run = workflow.run
+
+    def setting(name: str) -> CapacitySource:
+        return "run_config" if name in run.model_fields_set else "default"
+
+    untuned: CapacitySource = "benchmark_override" if overridden else "default"
+    tuned = bool(run.request_tuning.given)
+    concurrency = CapacityValue(run.max_concurrent_row_groups, setting("max_concurrent_row_groups"))
+    initial = request_admission.initial_limit
+    domains = ("chat", "healthcheck") if run.health_check else ("chat",)
+    adaptive_rows = row_group_mode != "fixed"
+    return AsyncCapacityPlan.of(
+        ConfiguredCapacity(
+            buffer_size=CapacityValue(run.buffer_size, setting("buffer_size")),
+            row_group_admission=RowGroupCapacity(
+                row_group_concurrency=concurrency,
+                mode=CapacityValue(
+                    row_group_mode, "engine_internal_config" if adaptive_rows else "default"
+                ),
+                initial_target=(
+                    CapacityValue(1, "engine_internal_config") if adaptive_rows else concurrency
+                ),
+                max_admitted_rows=CapacityValue(
+                    run.max_concurrent_row_groups * run.buffer_size, concurrency.source
+                ),
+            ),
+            submission_capacity=CapacityValue(
+                run.max_in_flight_tasks, setting("max_in_flight_tasks")
+            ),
+            task_resource_limits=CapacityValue(
+                {key.label: limit for key, limit in limits.items()}, "model_metadata"
+            ),
+            request_resources=CapacityValue(
+                tuple(f"{key.label}/{domain}" for key in caps for domain in domains),
+                "model_metadata",
+            ),
+            provider_model_static_caps=CapacityValue(
+                {key.label: cap for key, cap in caps.items()}, "model_metadata"
+            ),
+            request_domain_initial_limits=CapacityValue(
+                {
+                    f"{key.label}/{domain}": min(initial or cap.cap, cap.cap)
+                    for key, cap in caps.items()
+                    for domain in domains
+                },
+                "model_metadata" if initial is None else untuned,
+                fallback_from=None if initial is None else "model_metadata",
+            ),
+            request_admission_config=CapacityValue(
+                dataclasses.asdict(request_admission),
+                "run_config" if tuned else untuned,
+                fallback_from=untuned if tuned else None,
+            ),
+            transport_pool_limits=CapacityValue(pool_limits(workflow, caps), "adapter_config"),
+        )
+    )
+
+
+def capacity_at_end(
+    plan: AsyncCapacityPlan, pressure: RequestPressure, peaks: SchedulerPeaks
+) -> AsyncCapacityPlan:
+    """`plan` with what the run showed until now."""
+    by_resource, overall = pressure.snapshots(), pressure.global_snapshots()
+    most = pressure.peaks()
+    return msgspec.structs.replace(
+        plan,
+        runtime_snapshot=RuntimeCapacity(
+            current_limits=observed({one.resource.label: one.current_limit for one in by_resource}),
+            effective_max=observed({one.resource.label: one.effective_max for one in by_resource}),
+            blocked_until=observed(
+                {
+                    one.resource.label: one.blocked_until_monotonic
+                    for one in by_resource
+                    if one.blocked_until_monotonic is not None
+                }
+            ),
+            aggregate_in_flight=observed(
+                {one.provider_model.label: one.in_flight_count for one in overall}
+            ),
+            row_group_target=observed(peaks.target),
+            row_group_block_reasons=observed(peaks.block_reasons),
+        ),
+        observed_maxima=ObservedMaxima(
+            row_groups_in_flight=observed(peaks.row_groups_in_flight),
+            row_group_target=observed(peaks.highest_target),
+            queued_by_group=observed(_labelled(peaks.queued)),
+            leases_by_resource=observed(_labelled(peaks.leased)),
+            waiters_by_resource=observed(most.waiters),
+            in_flight_by_resource=observed(most.in_flight),
+            aggregate_in_flight=observed(most.aggregate_in_flight),
+            current_limits=observed(most.limits),
+            transport_utilisation=observed(
+                None, "the clients do not tell how many of their connections are in use"
+            ),
+        ),
+    )
+
+
+def pool_limits(workflow: Workflow, caps: Mapping[ProviderModelKey, StaticCap]) -> dict[str, int]:
+    """Connections per provider: as many as its caps let fly together."""
+    limits = dict.fromkeys(workflow.providers, 0)
+    for endpoint, cap in caps.items():
+        limits[endpoint.provider_name] += cap.cap
+    return limits
+
+
+def _labelled(amounts: Mapping[Any, int]) -> dict[str, int]:
+    return {key.label: amount for key, amount in amounts.items()}

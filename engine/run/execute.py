@@ -1,0 +1,311 @@
+"""`execute_run` puts the parts of one run together; `record_run` keeps it in a run folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+import traceback
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.clock import Clock, LoopClock
+from engine.errors import UserError
+from engine.events import EventStream, JournalEnd, RunInfo, RuntimeCorrelationProvider
+from engine.events.journal import JournalWriter
+from engine.events.producer_lock import ProducerLock
+from engine.events.run_folder import (
+    RUN_JSON,
+    RunFolder,
+    RunRecord,
+    installed_versions,
+    write_record,
+)
+from engine.events.run_index import register
+from engine.generators.base import BatchContext, CellContext, cell_random
+from engine.models.build import build_client
+from engine.models.executor import ModelCaller, ModelRequestExecutor
+from engine.models.health import check_health
+from engine.request_admission.controller import AdaptiveRequestAdmissionController
+from engine.rows.admission import RowGroupAdmission
+from engine.rows.parquet import RowGroupWriter
+from engine.rows.store import RowStore
+from engine.run.capacity_values import capacity_at_end, pool_limits
+from engine.run.plan import RunPlan
+from engine.run.reserve import Reserve
+from engine.scheduling.admission import TaskAdmissionController
+from engine.scheduling.config import build_policy
+from engine.scheduling.peaks import SchedulerPeaks
+from engine.scheduling.plan import RetryPolicy, RunResult
+from engine.scheduling.queue import FairTaskQueue
+from engine.scheduling.scheduler import AsyncTaskScheduler
+from engine.scheduling.types import TaskPayload
+from engine.workers.local import LocalWorkers
+
+_LAST_LINES_BYTES = 128 * 1024
+"""Of the journal: what a full disk made wait, and the end line."""
+_LAST_RECORD_BYTES = 64 * 1024
+
+
+class RunControl:
+    """Stops a run from outside: asked once it drains, asked again it aborts."""
+
+    def __init__(self) -> None:
+        self._scheduler: AsyncTaskScheduler | None = None
+        self._stops = 0
+
+    def attach(self, scheduler: AsyncTaskScheduler) -> None:
+        self._scheduler = scheduler
+        if self._stops:
+            scheduler.drain()
+        if self._stops > 1:
+            scheduler.abort()
+
+    def emit_keyframe(self, reason: str) -> None:
+        if self._scheduler is not None:
+            self._scheduler.emit_keyframe(reason)
+
+    def stop(self) -> None:
+        self._stops += 1
+        if self._scheduler is None:
+            return
+        if self._stops == 1:
+            self._scheduler.drain()
+        else:
+            self._scheduler.abort()
+
+
+async def execute_run(
+    plan: RunPlan,
+    stream: EventStream,
+    clock: Clock,
+    *,
+    dataset: Path | None = None,
+    control: RunControl,
+    inline: bool = False,
+    keyframe_seconds: float = 1.0,
+) -> RunResult:
+    """Run to the end on the running loop. Rows go to Parquet under `dataset`, or nowhere.
+
+    `inline` writes on the loop instead of in a thread, as virtual time demands. Raises `UserError`
+    for what is found wrong only now (a missing key, an unwritable folder), before work starts.
+    """
+    workflow = plan.workflow
+    correlation = RuntimeCorrelationProvider()
+    admission = AdaptiveRequestAdmissionController(
+        stream=stream,
+        clock=clock,
+        loop=asyncio.get_running_loop(),
+        config=plan.request_admission,
+    )
+    connections = pool_limits(workflow, plan.resources.static_caps)
+    clients = {
+        name: build_client(name, provider, clock, max_connections=max(1, connections[name]))
+        for name, provider in workflow.providers.items()
+    }
+    caller = ModelCaller(
+        ModelRequestExecutor(
+            admission=admission,
+            clients=clients,
+            stream=stream,
+            clock=clock,
+            correlation=correlation,
+        )
+    )
+    rows = RowStore()
+    writer = RowGroupWriter(dataset, [c.name for c in plan.workflow.columns]) if dataset else None
+
+    async def execute(payload: TaskPayload) -> None:
+        generator = plan.generators[payload.column]
+        if payload.row is None:
+            group = plan.row_groups[payload.row_group]
+            numbers = group.row_range()
+            batch = BatchContext(payload.row_group, numbers, workflow.seed)
+            values = await generator.generate_batch(batch)
+            for row, value in zip(numbers, values, strict=True):
+                rows.put(row, payload.column, value)
+            return
+        luck = cell_random(workflow.seed, payload.column, payload.row)
+        context = CellContext(payload.row, rows.values(payload.row), luck, caller)
+        rows.put(payload.row, payload.column, await generator.generate(context))
+
+    async def checkpoint(row_group: int, dropped: frozenset[int]) -> None:
+        numbers = plan.row_groups[row_group].row_range()
+        made = zip(numbers, rows.take(numbers), strict=True)
+        survivors = [values for row, values in made if row not in dropped]
+        if writer is None:
+            return
+        if inline:
+            writer.write(row_group, survivors)
+        else:
+            await asyncio.to_thread(writer.write, row_group, survivors)
+
+    def capacity(peaks: SchedulerPeaks) -> dict[str, Any]:
+        return capacity_at_end(plan.capacity, admission.pressure, peaks).observed_part()
+
+    scheduler = AsyncTaskScheduler(
+        columns=plan.columns,
+        row_groups=plan.row_groups,
+        queue=FairTaskQueue(),
+        admission=TaskAdmissionController(
+            plan.limits, build_policy(plan.task_admission, admission.pressure), clock
+        ),
+        row_group_admission=RowGroupAdmission(
+            workflow.run.max_concurrent_row_groups,
+            plan.row_groups,
+            plan.task_admission.adaptive_row_groups,
+        ),
+        workers=LocalWorkers(),
+        execute=execute,
+        checkpoint=checkpoint,
+        stream=stream,
+        clock=clock,
+        random=random.Random(workflow.seed),
+        retry=RetryPolicy(max_attempts=workflow.run.max_attempts),
+        request_keyframe=admission.keyframe,
+        keyframe_seconds=keyframe_seconds,
+        heartbeat_seconds=keyframe_seconds,
+        cpu_seconds=None if inline else time.process_time,
+        metadata_diagnostics=plan.metadata_diagnostics,
+        capacity_at_end=capacity,
+    )
+    # The smallest cap first, so that no limit starts above the cap that all of them share.
+    for alias, raw_cap in sorted(plan.resources.raw_caps.items(), key=lambda one: one[::-1]):
+        admission.register(plan.resources.resolve(alias, "chat"), raw_cap, alias)
+        if workflow.run.health_check:
+            admission.register(plan.resources.resolve(alias, "healthcheck"), raw_cap, alias)
+    control.attach(scheduler)
+    try:
+        if workflow.run.health_check:
+            await check_health(caller, plan.health_requests())
+        return await scheduler.run()
+    finally:
+        admission.shutdown()
+        for client in clients.values():
+            await client.close()
+
+
+async def journal_run(
+    plan: RunPlan,
+    journal: JournalWriter,
+    run_id: str,
+    clock: Clock,
+    *,
+    dataset: Path | None,
+    control: RunControl,
+    inline: bool = False,
+    before_end: Callable[[], object] = lambda: None,
+) -> RunResult:
+    """`execute_run` with a journal that ends as the run does; an exception is a failed run.
+
+    `before_end` is called before the last lines are written.
+    """
+    stream = EventStream(clock, run_id, [journal], asyncio.get_running_loop().call_soon)
+    result = await _outcome_of(
+        execute_run(plan, stream, clock, dataset=dataset, control=control, inline=inline)
+    )
+    stream.flush()
+    before_end()
+    journal.close(
+        JournalEnd(
+            outcome=result.outcome,
+            captured_at_monotonic=clock.monotonic(),
+            scheduler_sequence=stream.scheduler_sequence,
+            request_sequence=stream.request_sequence,
+            message=result.message,
+        )
+    )
+    return result
+
+
+async def record_run(
+    plan: RunPlan,
+    folder: RunFolder,
+    run_id: str,
+    control: RunControl,
+    may_begin: Callable[[], bool],
+) -> RunResult | None:
+    """Run it with a journal in `folder`, and leave `run.json` saying how it ended.
+
+    `may_begin` is asked once everything that can fail at a start has been done, and may block; None
+    where it says no. Raises `UserError` where the run can't start.
+    """
+    loop = asyncio.get_running_loop()
+    clock = LoopClock(loop)
+    with _producer_lock(folder):
+        info = plan.describe(run_id, clock.wall(), clock.monotonic())
+        try:
+            last_lines = Reserve(folder.fd, ".run.lines", _LAST_LINES_BYTES)
+            last_record = Reserve(folder.fd, ".run.json", _LAST_RECORD_BYTES)
+            journal = JournalWriter(folder, info, loop=loop, request_keyframe=control.emit_keyframe)
+            record = _record(info)
+            write_record(folder, record)
+        except OSError as error:
+            raise UserError(f"can't write into {folder.path}: {error.strerror}") from None
+        if not may_begin():
+            return None
+        register(folder, record)
+        result = await journal_run(
+            plan,
+            journal,
+            run_id,
+            clock,
+            dataset=folder.dataset,
+            control=control,
+            before_end=last_lines.free,
+        )
+        ended = msgspec.structs.replace(
+            record,
+            state="ended",
+            outcome=result.outcome,
+            message=result.message,
+            wall_end=clock.wall(),
+            rows_done=result.rows_done,
+            rows_dropped=result.rows_dropped,
+            capacity_plan=info.capacity_plan | result.capacity,
+        )
+        try:
+            write_record(folder, ended)
+        except OSError:  # a full disk
+            with contextlib.suppress(OSError):
+                last_record.become(RUN_JSON, msgspec.json.encode(ended))
+        last_record.free()
+    return result
+
+
+async def _outcome_of(run: Coroutine[Any, Any, RunResult]) -> RunResult:
+    """Its result; an error that nobody foresaw is a failed run with a journal that ends."""
+    try:
+        return await run
+    except UserError as error:
+        return RunResult("failed", 0, 0, str(error))
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+        return RunResult("failed", 0, 0, f"a bug in headgate: {type(error).__name__}")
+
+
+def _producer_lock(folder: RunFolder) -> ProducerLock:
+    try:
+        return folder.producer_lock()
+    except OSError as error:
+        raise UserError(f"can't write into {folder.path}: {error.strerror}") from None
+
+
+def _record(info: RunInfo) -> RunRecord:
+    return RunRecord(
+        run_id=info.run_id,
+        name=info.name,
+        state="running",
+        wall_start=info.wall_start,
+        versions=installed_versions(),
+        producer=info.producer,
+        records=info.records,
+        pid=os.getpid(),
+        capacity_plan=info.capacity_plan,
+    )

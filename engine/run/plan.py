@@ -1,0 +1,199 @@
+"""`plan_run`: everything about a run that is decided before it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.events import ColumnInfo, RunInfo
+from engine.generators import build_generators
+from engine.generators.base import ColumnGenerator
+from engine.identity import (
+    ProviderModelKey,
+    RequestResourceResolver,
+    SchedulerResourceKey,
+    StaticCap,
+)
+from engine.models.client import ModelRequest
+from engine.models.health import HEALTH_MAX_TOKENS, HEALTH_PROMPT
+from engine.request_admission.config import RequestAdmissionConfig
+from engine.rows.admission import RowGroups
+from engine.run.capacity_plan import AsyncCapacityPlan
+from engine.run.capacity_values import configured_capacity
+from engine.scheduling.config import TaskAdmissionConfig
+from engine.scheduling.plan import ColumnPlan
+from engine.scheduling.resolver import SUBMISSION, MetadataDiagnostic, TaskSchedulingResolver
+from engine.version import VERSION
+from engine.workflow.endpoints import resource_resolver
+from engine.workflow.load import LoadedWorkflow
+from engine.workflow.schema import RunSettings, Workflow
+
+_DEFAULT_TASK_ADMISSION = TaskAdmissionConfig()
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    workflow: Workflow
+    generators: Mapping[str, ColumnGenerator]
+    columns: tuple[ColumnPlan, ...]
+    """In topological order."""
+    row_groups: RowGroups
+    limits: Mapping[SchedulerResourceKey, int]
+    resources: RequestResourceResolver
+    task_admission: TaskAdmissionConfig
+    request_admission: RequestAdmissionConfig
+    capacity: AsyncCapacityPlan
+    metadata_diagnostics: tuple[MetadataDiagnostic, ...] = ()
+    """Fallbacks taken in place of what generators told; a run tells them as its first events."""
+
+    def describe(self, run_id: str, wall_start: float | None, monotonic_start: float) -> RunInfo:
+        """The run as its journal tells it: names and numbers, no prompts, no keys.
+
+        `wall_start` is None where a virtual clock has nothing to do with anyone's wall.
+        """
+        workflow = self.workflow
+        return RunInfo(
+            run_id=run_id,
+            name=workflow.name,
+            producer_version=VERSION,
+            wall_start=wall_start,
+            monotonic_start=monotonic_start,
+            records=workflow.records,
+            row_groups=len(self.row_groups),
+            columns=tuple(_describe(column, workflow) for column in self.columns),
+            resource_limits={key.label: limit for key, limit in self.limits.items()},
+            configuration={
+                "seed": workflow.seed,
+                "run": workflow.run.model_dump(exclude_none=True),
+                "models": {
+                    alias: {
+                        "provider": model.provider,
+                        "model": model.model,
+                        "max_parallel_requests": model.max_parallel_requests,
+                    }
+                    for alias, model in workflow.models.items()
+                },
+                "providers": {name: p.type for name, p in workflow.providers.items()},
+                "task_admission": self.task_admission.as_dict(),
+            },
+            capacity_plan=self.capacity.as_dict(),
+        )
+
+    def health_requests(self) -> list[ModelRequest]:
+        """One for each endpoint that the workflow names, however many aliases share it."""
+        aliases = {self.resources.resolve(alias, "healthcheck"): alias for alias in self.resources}
+        return [
+            ModelRequest(
+                resource,
+                alias,
+                HEALTH_PROMPT,
+                max_tokens=HEALTH_MAX_TOKENS,
+                timeout_seconds=self.workflow.request_timeout(alias),
+            )
+            for resource, alias in sorted(aliases.items())
+        ]
+
+
+def plan_run(
+    loaded: LoadedWorkflow,
+    *,
+    inline_functions: bool = False,
+    task_admission: TaskAdmissionConfig = _DEFAULT_TASK_ADMISSION,
+    request_admission: RequestAdmissionConfig | None = None,
+) -> RunPlan:
+    """What the workflow sets goes before `task_admission` and `request_admission`. Raises
+    `UserError`, of which `SchedulingMetadataError` is one, for what can't be run.
+
+    `inline_functions` runs sync user functions on the loop, as virtual time demands.
+    """
+    workflow = loaded.workflow
+    generators = build_generators(loaded, inline_functions=inline_functions)
+    resources = resource_resolver(workflow.models)
+    caps = resources.static_caps
+    resolver = TaskSchedulingResolver(
+        static_caps={endpoint: cap.cap for endpoint, cap in caps.items()}
+    )
+    columns = []
+    for name in workflow.graph.order:
+        generator = generators[name]
+        columns.append(
+            ColumnPlan(
+                name=name,
+                task_type=generator.task_type,
+                depends_on=tuple(workflow.column(name).dependencies()),
+                scheduling=resolver.resolve(name, generator, (name,)),
+                request_resource=generator.request_resource(),
+            )
+        )
+    task_admission = task_config(workflow.run, task_admission)
+    limits = {
+        SUBMISSION: workflow.run.max_in_flight_tasks,
+        **_stage_limits(columns, caps, task_admission.stage_leases_per_request_slot),
+    }
+    tuned = (request_admission or RequestAdmissionConfig()).tuned(workflow.run.request_tuning)
+    return RunPlan(
+        workflow=workflow,
+        generators=generators,
+        columns=tuple(columns),
+        row_groups=RowGroups(workflow.records, workflow.run.buffer_size),
+        limits=limits,
+        resources=resources,
+        task_admission=task_admission,
+        request_admission=tuned,
+        capacity=configured_capacity(
+            workflow,
+            limits,
+            caps,
+            tuned,
+            row_group_mode="adaptive" if task_admission.adaptive_row_groups else "fixed",
+            overridden=request_admission is not None,
+        ),
+        metadata_diagnostics=tuple(resolver.diagnostics),
+    )
+
+
+def _stage_limits(
+    columns: Sequence[ColumnPlan],
+    caps: Mapping[ProviderModelKey, StaticCap],
+    leases_per_request_slot: int,
+) -> dict[SchedulerResourceKey, int]:
+    """Of each model stage in use: by the cap of its endpoint, or where the workflow knows none, by
+    the largest weight of the columns that work on it."""
+    slots: dict[SchedulerResourceKey, int] = {}
+    for column in columns:
+        group = column.scheduling.group
+        for key in column.scheduling.resource_request.amounts:
+            if key.kind == "model_stage":
+                cap = caps.get(ProviderModelKey(*group.key.identity[1:3]))
+                if cap is not None and group.key.kind == "model":
+                    slots[key] = cap.cap
+                else:
+                    slots[key] = max(slots.get(key, 1), round(group.weight))
+    return {key: leases_per_request_slot * slots[key] for key in slots}
+
+
+def task_config(settings: RunSettings, config: TaskAdmissionConfig) -> TaskAdmissionConfig:
+    """`config`, with what the workflow sets."""
+    shares, aware = settings.task_shares, settings.provider_aware
+    return dataclasses.replace(
+        config,
+        shares=config.shares if shares is None else shares,
+        provider_aware=config.provider_aware if aware is None else aware,
+    )
+
+
+def _describe(column: ColumnPlan, workflow: Workflow) -> ColumnInfo:
+    group, resource = column.scheduling.group, column.request_resource
+    return ColumnInfo(
+        name=column.name,
+        kind=workflow.column(column.name).type,
+        task_type=column.task_type,
+        depends_on=column.depends_on,
+        group=group.key.label,
+        group_kind=group.key.kind,
+        group_hash=group.key.identity_hash,
+        group_weight=group.weight,
+        resources=column.scheduling.resource_request.labels,
+        request_resource=resource.label if resource is not None else None,
+    )

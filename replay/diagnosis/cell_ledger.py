@@ -1,0 +1,134 @@
+"""`CellLedger`: every live cell's time, each instant under exactly one verdict.
+
+Cells are counted by *meter* (what they do or wait for); a meter has one blame at a time and a clock
+for each blame it had in this bin. A count is settled against the clocks only when it changes, so
+neither time nor a change of blame costs more for more cells.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import msgspec
+
+from replay.diagnosis.verdicts import UNKNOWN, Blame
+from replay.state.rows import BlameRow
+
+Cell = tuple[str, int | None]
+"""Column and row group."""
+Key = tuple[str, str]
+"""What a cell is doing (`queued`, `waiting`, `provider`, ...) and about which group or resource."""
+
+
+@lru_cache(maxsize=4096)
+def cell_of(column: str, row_group: int | None) -> Cell:
+    """One for all tasks of it."""
+    return (column, row_group)
+
+
+class Count(msgspec.Struct):
+    number: int
+    settled: dict[Blame, float]
+    """The meter's clocks when this count last changed."""
+
+
+class Meter(msgspec.Struct):
+    blame: Blame
+    since: float
+    clocks: dict[Blame, float] = {}
+    counts: dict[Cell, Count] = {}
+
+    def run_to(self, now: float) -> None:
+        if now > self.since:
+            self.clocks[self.blame] = self.clocks.get(self.blame, 0.0) + now - self.since
+            self.since = now
+
+
+class CellLedger(msgspec.Struct):
+    meters: dict[Key, Meter] = {}
+    seconds: dict[tuple[str, int | None, str, str], float] = {}
+    """Of the open bin, by column, row group, verdict, resource."""
+
+    def add(self, cell: Cell, key: Key, by: int, now: float) -> bool:
+        """Change a count by `by`. True if the meter is new and needs its blame."""
+        meter = self.meters.get(key)
+        new = meter is None
+        if meter is None:
+            meter = self.meters[key] = Meter((UNKNOWN, ""), now)
+        meter.run_to(now)
+        count = meter.counts.get(cell)
+        if count is None:
+            count = meter.counts[cell] = Count(0, {})
+        else:
+            self._settle(meter, cell, count)
+        count.number += by
+        count.settled = dict(meter.clocks)
+        if count.number == 0:
+            del meter.counts[cell]
+            if not meter.counts:
+                del self.meters[key]
+                new = False
+        return new
+
+    def blame(self, key: Key, blame: Blame, now: float) -> bool:
+        """From `now` on this meter's cells are under `blame`. True if that is a change."""
+        meter = self.meters[key]
+        if meter.blame == blame:
+            return False
+        meter.run_to(now)
+        meter.blame = blame
+        return True
+
+    def cover(self, now: float, verdict: str) -> None:
+        """All the time between the last settled instant and `now` goes to `verdict`."""
+        for meter in self.meters.values():
+            if now > meter.since:
+                blame = (verdict, "")
+                meter.clocks[blame] = meter.clocks.get(blame, 0.0) + now - meter.since
+                meter.since = now
+
+    def rename(self, old: Blame, new: Blame, now: float) -> None:
+        """What was under `old` in this bin, and is now, was and is under `new`."""
+        for meter in self.meters.values():
+            if meter.blame == old or old in meter.clocks:
+                meter.run_to(now)
+                for cell, count in meter.counts.items():
+                    self._settle(meter, cell, count)
+                    count.settled = dict(meter.clocks)
+                if meter.blame == old:
+                    meter.blame = new
+        for place in [place for place in self.seconds if place[2:] == old]:
+            renamed = (place[0], place[1], *new)
+            seconds = self.seconds.pop(place)
+            self.seconds[renamed] = self.seconds.get(renamed, 0.0) + seconds
+
+    def run_to(self, now: float) -> None:
+        for meter in self.meters.values():
+            meter.run_to(now)
+
+    def leap(self, now: float) -> None:
+        """Go on at `now`; the time until then is nobody's."""
+        for meter in self.meters.values():
+            meter.since = now
+
+    def close_bin(self, bin_number: int, now: float) -> list[BlameRow]:
+        for meter in self.meters.values():
+            meter.run_to(now)
+            for cell, count in meter.counts.items():
+                self._settle(meter, cell, count)
+                count.settled = {}
+            meter.clocks = {}
+        rows = [
+            BlameRow(bin_number, "cell", column, row_group, resource, verdict, seconds)
+            for (column, row_group, verdict, resource), seconds in self.seconds.items()
+            if seconds > 0.0
+        ]
+        self.seconds = {}
+        return rows
+
+    def _settle(self, meter: Meter, cell: Cell, count: Count) -> None:
+        for blame, clock in meter.clocks.items():
+            elapsed = clock - count.settled.get(blame, 0.0)
+            if elapsed > 0.0:
+                place = (cell[0], cell[1], blame[0], blame[1])
+                self.seconds[place] = self.seconds.get(place, 0.0) + count.number * elapsed

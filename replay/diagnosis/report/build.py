@@ -1,0 +1,290 @@
+"""The `why` report: what a recording's blame and verdicts say, as data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, Protocol
+
+from engine.events import RunInfo
+from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION
+from replay.diagnosis.report.markdown import render_markdown
+from replay.diagnosis.report.provability import not_provable
+from replay.diagnosis.report.schema import (
+    REPORT_VERSION,
+    BlameLine,
+    ColumnBlame,
+    PartBlame,
+    RunFacts,
+    VerdictLine,
+    WhyReport,
+)
+from replay.diagnosis.report.shares import by_subject, cell_shares, run_shares, subject
+from replay.diagnosis.report.task_history import tell
+from replay.diagnosis.report.text import render_text
+from replay.diagnosis.verdicts import (
+    WORKING,
+    VerdictRow,
+    advice,
+    clock,
+    phrase,
+    provider_of,
+)
+from replay.diagnosis.verdicts.broken import Unknown
+from replay.playback.frame import Share
+from replay.sources.base import BrokenLine
+from replay.state.model import State
+from replay.state.rows import AttemptRow, BlameRow, LeaseRow
+
+__all__ = [
+    "REPORT_VERSION",
+    "WhyReport",
+    "build_report",
+    "render_markdown",
+    "render_text",
+    "verdict_line",
+]
+
+
+class Status(Protocol):
+    @property
+    def complete(self) -> bool: ...
+
+    @property
+    def outcome(self) -> str | None: ...
+
+    @property
+    def lost(self) -> bool: ...
+
+
+class Bounds(Protocol):
+    @property
+    def first_ordinal(self) -> int: ...
+
+    @property
+    def last_ordinal(self) -> int: ...
+
+    @property
+    def t0(self) -> float: ...
+
+    @property
+    def t1(self) -> float: ...
+
+
+class Reader(Protocol):
+    """What is asked of a recording; `replay.recording.reader` answers it."""
+
+    def run(self) -> RunInfo: ...
+
+    def status(self) -> Status: ...
+
+    def bounds(self) -> Bounds: ...
+
+    def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]: ...
+
+    def verdicts(self, t0: float | None = None, t1: float | None = None) -> list[VerdictRow]: ...
+
+    def broken_lines(self) -> Sequence[BrokenLine]: ...
+
+    def ordinal_at(self, t: float) -> int: ...
+
+    def state_at(self, ordinal: int) -> State: ...
+
+    def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]: ...
+
+
+def build_report(
+    reader: Reader, window: tuple[float, float] | None = None, task: str | None = None
+) -> WhyReport:
+    """Why the run did not go faster, over `window` (monotonic seconds) or all of it.
+
+    Blame is kept by the second: a window takes in the seconds that lie in it for the most part, at
+    least one. With `task` also the story of that task; raises `LookupError` where the recording has
+    no such task.
+    """
+    run, status, bounds = reader.run(), reader.status(), reader.bounds()
+    lines = reader.broken_lines()
+    start, end = window if window is not None else (bounds.t0, bounds.t1)
+    if window is None:
+        bin0, bin1 = 0, math.ceil(end - run.monotonic_start)
+    else:
+        bin0, bin1 = _seconds_of(start - run.monotonic_start, end - run.monotonic_start)
+    begin = run.monotonic_start + bin0
+    run_rows = reader.blame(bin0, bin1, "run")
+    cell_rows = reader.blame(bin0, bin1, "cell")
+    verdicts = sorted(reader.verdicts(start, end), key=_urgency)
+    in_demand = run_shares(run_rows)
+    groups = {column.name: column.group for column in run.columns}
+    providers = {column.name: provider_of(column.request_resource or "") for column in run.columns}
+    lost = sum(row.detail.lost_events or 0 for row in verdicts if isinstance(row.detail, Unknown))
+    return WhyReport(
+        version=REPORT_VERSION,
+        diagnosis_version=DIAGNOSIS_VERSION,
+        answer=_answer(in_demand, verdicts, bounds.t0),
+        run=RunFacts(
+            run_id=run.run_id,
+            name=run.name,
+            producer=run.producer,
+            producer_version=run.producer_version,
+            outcome=status.outcome,
+            complete=status.complete,
+            producer_lost=status.lost,
+            records=run.records,
+            events=max(0, bounds.last_ordinal - bounds.first_ordinal + 1)
+            if bounds.last_ordinal
+            else 0,
+            lost_events=lost,
+            broken_lines=sum(line.skipped for line in lines),
+            mended_lines=sum(not line.skipped for line in lines),
+            seconds=bounds.t1 - bounds.t0,
+            began_monotonic=bounds.t0,
+            began_at=run.wall_start + bounds.t0 - run.monotonic_start
+            if run.wall_start is not None
+            else None,
+        ),
+        start=start - bounds.t0,
+        end=end - bounds.t0,
+        blame_start=max(start if window is None else begin, bounds.t0) - bounds.t0,
+        blame_end=min(end if window is None else begin + bin1 + 1 - bin0, bounds.t1) - bounds.t0,
+        run_blame=_lines(run, in_demand),
+        cell_blame=_lines(run, cell_shares(cell_rows)),
+        cell_blame_by_column=_by_column(run, cell_rows),
+        verdicts=tuple(verdict_line(row, bounds.t0) for row in verdicts),
+        lacks=run.lacks,
+        run_blame_by_provider=_by_part(
+            run,
+            (provider_of(row.resource) for row in run_rows),
+            run_rows,
+            run_shares,
+        ),
+        cell_blame_by_row_group=_by_part(
+            run,
+            ("" if row.row_group is None else str(row.row_group) for row in cell_rows),
+            cell_rows,
+            cell_shares,
+        ),
+        cell_blame_by_group=_by_part(
+            run,
+            (groups.get(row.column, "") for row in cell_rows),
+            cell_rows,
+            cell_shares,
+        ),
+        cell_blame_by_provider=_by_part(
+            run,
+            (providers.get(row.column, "") for row in cell_rows),
+            cell_rows,
+            cell_shares,
+        ),
+        not_provable=not_provable(run),
+        task=None
+        if task is None
+        else tell(reader, task, reader.verdicts(), None if window is None else end),
+    )
+
+
+def _seconds_of(start: float, end: float) -> tuple[int, int]:
+    """The first and the last second of a window, both included."""
+    first, last = round(start), round(end) - 1
+    return (first, last) if last >= first else (math.floor((start + end) / 2),) * 2
+
+
+def _by_part(
+    run: RunInfo,
+    parts: Iterable[str],
+    rows: list[BlameRow],
+    shares: Callable[[list[BlameRow]], Sequence[Share]],
+) -> tuple[PartBlame, ...]:
+    """Blame by part, those with numbers for a name in the order of these."""
+    by_part: dict[str, list[BlameRow]] = {}
+    for part, row in zip(parts, rows, strict=True):
+        if part:
+            by_part.setdefault(part, []).append(row)
+    names = sorted(by_part, key=lambda name: (int(name) if name.isdecimal() else 0, name))
+    return tuple(
+        PartBlame(
+            name,
+            math.fsum(row.seconds for row in by_part[name]),
+            _lines(run, shares(by_part[name])),
+        )
+        for name in names
+    )
+
+
+def _lines(run: RunInfo, shares: Sequence[Share]) -> tuple[BlameLine, ...]:
+    return tuple(
+        BlameLine(
+            share.verdict,
+            phrase(share.verdict),
+            share.resource,
+            share.fraction,
+            advice(share.verdict, share.resource or "", run) if share.verdict != WORKING else "",
+        )
+        for share in shares
+    )
+
+
+def _by_column(run: RunInfo, rows: list[BlameRow]) -> tuple[ColumnBlame, ...]:
+    by_name: dict[str, list[BlameRow]] = {}
+    for row in rows:
+        by_name.setdefault(row.column, []).append(row)
+    order = {column.name: place for place, column in enumerate(run.columns)}
+    names = sorted(by_name, key=lambda name: (order.get(name, len(order)), name))
+    return tuple(
+        ColumnBlame(
+            name,
+            math.fsum(row.seconds for row in by_name[name]),
+            _lines(run, cell_shares(by_name[name])),
+        )
+        for name in names
+    )
+
+
+def verdict_line(row: VerdictRow, t0: float) -> VerdictLine:
+    """As the report has it, in run time."""
+    context = row.context
+    release = context.expected_release
+    return VerdictLine(
+        row.verdict,
+        row.tier,
+        row.resource,
+        row.start - t0,
+        row.end - t0,
+        row.end - row.start,
+        row.sentence,
+        row.advice,
+        row.evidence,
+        context.also,
+        context.holders,
+        release - t0 if release is not None else None,
+        row.detail,
+        context.waiting,
+        context.longest_waiter,
+    )
+
+
+def _urgency(row: VerdictRow) -> tuple[bool, float, float]:
+    """What must never happen first, then the longest."""
+    return (row.tier not in ("A", "B"), row.start - row.end, row.start)
+
+
+def _answer(shares: Sequence[Share], verdicts: Sequence[VerdictRow], t0: float) -> str:
+    if not shares:
+        return "Nothing ran that could have waited."
+    working = sum(share.fraction for share in shares if share.verdict == WORKING)
+    losses = by_subject(shares)
+    first = f"{100 * working:.0f} % of the capacity that was wanted did work"
+    if not losses or losses[0].fraction < 0.005:
+        return first + "."
+    loss = losses[0]
+    part = f"{first}; the largest loss, {100 * loss.fraction:.0f} %, was {subject(loss)}."
+    same = [
+        row
+        for row in verdicts
+        if row.verdict == loss.verdict
+        and loss.resource in (None, row.resource, row.detail.request_resource)
+    ]
+    if not same:
+        return part
+    stall = "Its stall" if len(same) == 1 else f"The longest of its {len(same)} stalls"
+    span = f"{clock(same[0].start - t0)} to {clock(same[0].end - t0)}"
+    return f"{part} {stall}, {span}: {same[0].sentence}"

@@ -1,0 +1,178 @@
+"""How the slots of a resource are divided at one instant, and why the unused ones are unused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
+
+from replay.diagnosis.cell_ledger import CellLedger, Key
+from replay.diagnosis.live_index import Population, Wants
+from replay.diagnosis.proofs import ceiling_verdict
+from replay.diagnosis.verdicts import RANK, UNKNOWN, WORKING, Blame
+from replay.state.model import Ceiling, State
+
+NOTHING = Wants()
+_ORDER: Blame = ("queue_order", "")
+
+
+class Division(NamedTuple):
+    parts: dict[str, float]
+    """Slots by verdict; empty where the resource has no demand."""
+    rest: Blame | None
+    """Why demand of this resource goes unserved beside unused slots; None if none does."""
+    full: bool
+    """All slots of its effective maximum are in use."""
+
+
+class Standing(msgspec.Struct):
+    """What the divisions of all request resources add up to."""
+
+    demanding: dict[str, None] = {}
+    wanting: dict[str, None] = {}
+    full: dict[str, None] = {}
+    horizon: bool = False
+    """Row-group admission is blocked, row groups are left, and frontier and queue are empty."""
+    checkpointing: dict[str, None] = {}
+    attempts_seen: bool = False
+
+
+def divide(
+    state: State,
+    population: Population,
+    cells: CellLedger,
+    standing: Standing,
+    resource: str,
+    now: float,
+) -> Division:
+    ceiling = state.ceilings.get(resource)
+    if ceiling is None or state.outcome is not None:
+        return Division({}, None, False)
+    slots = ceiling.effective_max or ceiling.static_cap or ceiling.limit
+    wants = population.wants.get(resource, NOTHING)
+    busy = min(max(ceiling.in_flight, 0), slots)
+    ready = ceiling.waiters > 0 or wants.queued > 0 or wants.ready > 0
+    unsure = not ready and _may_queue(state, population.lost_for.get(resource, ()))
+    hidden = wants.running > 0 and not standing.attempts_seen
+    if not ready and not unsure and wants.deferred == 0:
+        slots = min(slots, _left(state, ceiling, slots))
+    if slots <= 0 or not (ready or unsure or wants.deferred > 0 or busy > 0 or hidden):
+        return Division({}, None, False)
+    late = min(population.overdue.get(resource, 0), busy)
+    leaked = min(population.leaks.amounts.get(resource, 0), busy - late)
+    parts = {
+        WORKING: float(busy - late - leaked),
+        "provider_latency": float(late),
+        "leaked_lease": float(leaked),
+    }
+    rest: Blame | None = None
+    if busy < slots:
+        rest = (
+            (UNKNOWN, resource)
+            if unsure
+            else _rest(state, population, cells, standing, resource, ready, wants, now)
+        )
+        verdict = rest[0] if rest is not None else _idle(standing)
+        parts[verdict] = parts.get(verdict, 0.0) + float(slots - busy)
+    return Division({v: n for v, n in parts.items() if n > 0.0}, rest, busy >= slots)
+
+
+def _may_queue(state: State, groups: Iterable[str]) -> bool:
+    """By the ledger there are queued tasks in one of these groups, of which no event tells."""
+    return any(state.groups[group].queued > 0 for group in groups if group in state.groups)
+
+
+def _left(state: State, ceiling: Ceiling, slots: int) -> int:
+    """What calls of its siblings leave this resource of the cap that they share."""
+    aggregate = state.aggregates.get(ceiling.provider_model)
+    if aggregate is None or aggregate.static_cap is None:
+        return slots
+    return max(aggregate.static_cap - aggregate.in_flight, 0) + max(ceiling.in_flight, 0)
+
+
+def _rest(
+    state: State,
+    population: Population,
+    cells: CellLedger,
+    standing: Standing,
+    resource: str,
+    ready: bool,
+    wants: Wants,
+    now: float,
+) -> Blame | None:
+    ceiling = state.ceilings[resource]
+    if not ready and wants.deferred == 0:
+        return None
+    verdict = ceiling_verdict(ceiling, state.aggregates.get(ceiling.provider_model), now)
+    if verdict is not None and (ready or verdict == "request_cooldown"):
+        return (verdict, resource)
+    if ceiling.waiters > 0 and not standing.attempts_seen:
+        return (UNKNOWN, resource)  # it may have gone out since the snapshot that shows it
+    if ceiling.waiters > 0:
+        meter = cells.meters.get(("waiting", resource))
+        return ("request_waiters_ahead", resource) if meter is None else meter.blame
+    if wants.queued > 0:
+        return queued_blame_of(cells, population.queued_for.get(resource, {}))
+    if wants.ready > 0:
+        return _ORDER
+    return ("retry_backoff", resource)
+
+
+def _saturated(state: State, standing: Standing) -> bool:
+    """No request resource could take one more call, whatever came out of the queue."""
+    return bool(standing.full) and all(
+        resource in standing.full or _left(state, ceiling, 1) == 0
+        for resource, ceiling in state.ceilings.items()
+    )
+
+
+def queued_blame_of(cells: CellLedger, groups: dict[str, int]) -> Blame:
+    """What keeps most queued tasks of these groups; a short resource before a share."""
+    heads: dict[Blame, int] = {}
+    for group, queued in groups.items():
+        meter = cells.meters.get(queued_key(group))
+        if meter is not None:
+            heads[meter.blame] = heads.get(meter.blame, 0) + queued
+    return max(heads, key=lambda one: (RANK.get(one[0], 0), heads[one], one), default=_ORDER)
+
+
+@lru_cache(maxsize=4096)
+def queued_key(group: str) -> Key:
+    return ("queued", group)
+
+
+def _idle(standing: Standing) -> str:
+    return "row_group_horizon" if standing.horizon else "dependency"
+
+
+def whole(
+    state: State, population: Population, cells: CellLedger, standing: Standing
+) -> Blame | None:
+    """Why the run as a whole does no more than it does; None where some resource tells."""
+    if state.outcome is not None or standing.wanting:
+        return None
+    wants = population.wants.get("", NOTHING)
+    if wants.queued > 0:
+        if _saturated(state, standing):
+            return (WORKING, "")
+        groups: dict[str, int] = {}
+        for resource, queued in population.queued_for.items():
+            if resource not in standing.demanding:
+                groups.update(queued)
+        # All others are for resources that want nothing: their slots are full.
+        return queued_blame_of(cells, groups) if groups else (WORKING, "")
+    if wants.ready > 0:
+        return _ORDER
+    if any(_may_queue(state, groups) for groups in population.lost_for.values()):
+        return (UNKNOWN, "")
+    if wants.running > 0:
+        if len(standing.full) >= len(standing.demanding) and (standing.full or not state.ceilings):
+            return (WORKING, "")
+        return (_idle(standing), "")
+    if wants.deferred > 0:
+        return ("retry_backoff", "")
+    if standing.checkpointing or (state.row_groups.in_flight and state.row_groups.admitted):
+        return ("downstream_completion", "")
+    return (_idle(standing), "")

@@ -1,0 +1,89 @@
+"""`CapacityLedger`: where the slots of each request resource went, second by second."""
+
+from __future__ import annotations
+
+import msgspec
+
+from replay.state.rows import BlameRow
+
+WHOLE = ""
+"""The account of the whole run, in use while no request resource has demand."""
+
+
+class Account(msgspec.Struct):
+    """How one resource's slots are divided now; the parts sum to its effective maximum."""
+
+    since: float
+    parts: dict[str, float] = {}
+
+
+class CapacityLedger(msgspec.Struct):
+    accounts: dict[str, Account] = {}
+    seconds: dict[tuple[str, str], float] = {}
+    """Of the open bin, by resource and verdict."""
+
+    def divide(self, resource: str, parts: dict[str, float], now: float) -> None:
+        """From `now` on the slots of `resource` are divided so; no parts take it out."""
+        account = self.accounts.get(resource)
+        if account is None:
+            if parts:
+                self.accounts[resource] = Account(now, parts)
+            return
+        if account.parts == parts:
+            return
+        self._run_to(resource, account, now)
+        if parts:
+            account.parts = parts
+        else:
+            del self.accounts[resource]
+
+    def cover(self, now: float, verdict: str) -> None:
+        """All the slots between the last settled instant and `now` go to `verdict`."""
+        for resource, account in self.accounts.items():
+            slots = sum(account.parts.values())
+            place = (resource, verdict)
+            elapsed = now - account.since
+            self.seconds[place] = self.seconds.get(place, 0.0) + slots * elapsed
+            account.since = now
+
+    def rename(self, old: str, new: str, resource: str, now: float) -> None:
+        """What was under `old` in this bin, and is now, was and is under `new`.
+
+        Of one resource, or of all where it is "".
+        """
+        for name, account in self.accounts.items():
+            if old in account.parts and resource in ("", name):
+                self._run_to(name, account, now)
+                parts = dict(account.parts)
+                parts[new] = parts.get(new, 0.0) + parts.pop(old)
+                account.parts = parts
+        for place in [p for p in self.seconds if p[1] == old and resource in ("", p[0])]:
+            seconds = self.seconds.pop(place)
+            self.seconds[place[0], new] = self.seconds.get((place[0], new), 0.0) + seconds
+
+    def run_to(self, now: float) -> None:
+        for resource, account in self.accounts.items():
+            self._run_to(resource, account, now)
+
+    def leap(self, now: float) -> None:
+        """Go on at `now`; the time until then is nobody's."""
+        for account in self.accounts.values():
+            account.since = now
+
+    def close_bin(self, bin_number: int, now: float) -> list[BlameRow]:
+        self.run_to(now)
+        rows = [
+            BlameRow(bin_number, "run", "", None, resource, verdict, seconds)
+            for (resource, verdict), seconds in self.seconds.items()
+            if seconds > 0.0
+        ]
+        self.seconds = {}
+        return rows
+
+    def _run_to(self, resource: str, account: Account, now: float) -> None:
+        elapsed = now - account.since
+        if elapsed > 0.0:
+            for verdict, slots in account.parts.items():
+                place = (resource, verdict)
+                self.seconds[place] = self.seconds.get(place, 0.0) + slots * elapsed
+            account.since = now

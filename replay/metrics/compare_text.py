@@ -1,0 +1,159 @@
+"""A comparison as lines of text: first how much a difference may mean, then the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from replay.diagnosis.verdicts import BY_NAME
+from replay.metrics.compare import ENOUGH, SMALL_SECONDS, SMALL_SHARE, Comparison, Side
+from replay.metrics.difference import NOTHING, SMALL, Difference
+from replay.sources.cells import cut, left, wrap
+
+WIDTH = 80
+_NAME, _NUMBER, _CHANGE = 37, 10, 11
+LEAST_SHOWN = 0.0005
+"""Share below which both sides of a row must be for it to be left out."""
+_WORDS = {
+    "better": "better",
+    "worse": "worse",
+    "same": "same",
+    "seems_better": "better?",
+    "seems_worse": "worse?",
+    "too_close": "too close",
+    "different": "differ",
+}
+
+
+def render_text(comparison: Comparison) -> str:
+    return "\n".join(_lines(comparison))
+
+
+def _lines(comparison: Comparison) -> Iterator[str]:
+    yield from wrap(f"A  {_side(comparison.a)}", WIDTH, rest="   ")
+    yield from wrap(f"B  {_side(comparison.b)}", WIDTH, rest="   ")
+    yield ""
+    yield from wrap(_meaning(comparison), WIDTH)
+    shares = [
+        one
+        for one in comparison.verdict_shares
+        if max(one.a or 0.0, one.b or 0.0) >= LEAST_SHOWN or one.change is None
+    ]
+    for title, rows in (
+        ("Metrics", comparison.metrics),
+        ("Where the capacity in demand went", shares),
+        ("Ceilings (requests at once)", comparison.ceilings),
+    ):
+        yield from _table(title, [one for one in rows if one.change is not None])
+    yield from _not_compared([one for one in comparison.every if one.change is None])
+    yield ""
+    for note in comparison.notes:
+        yield from wrap(f"Note: {note}", WIDTH, rest="  ")
+    yield from wrap(_sum(comparison), WIDTH)
+
+
+def _side(side: Side) -> str:
+    facts = ", ".join(f"{name} {value}" for name, value in side.facts.items())
+    runs = f"{side.runs} run{'s' if side.runs != 1 else ''}"
+    clock = ", virtual clock" if side.virtual else ""
+    outcome = f", ended {side.outcome}" if side.outcome else ""
+    return f"{side.target}: {side.title} ({runs}{clock}{outcome}; {facts})"
+
+
+def _meaning(comparison: Comparison) -> str:
+    a, b = comparison.a.runs, comparison.b.runs
+    if comparison.other_work:
+        return (
+            f"A and B did not do the same work ({'; '.join(comparison.other_work)}): what differs"
+            " is neither better nor worse."
+        )
+    if comparison.noise == "none":
+        return "A virtual clock leaves nothing to chance: every difference is real."
+    if comparison.noise == "measured":
+        return (
+            f"{a} and {b} runs tell what is noise: better and worse are differences beyond it,"
+            " same is what lies within."
+        )
+    runs = "One run each" if a == b == 1 else f"{_runs(a)} of A and {_runs(b)} of B"
+    return (
+        f"{runs}: by how much such runs differ by chance is not known, so nothing here is found to"
+        f" be better or worse. better? and worse? only look so; up to {100 * SMALL:.0f} %,"
+        f" {1000 * SMALL_SECONDS:.0f} ms or {100 * SMALL_SHARE:.0f} points of the capacity are too"
+        f" close to tell. Benchmark artifacts with {ENOUGH} runs each can tell."
+    )
+
+
+def _runs(number: int) -> str:
+    return f"{number} run{'s' if number != 1 else ''}"
+
+
+def _table(title: str, rows: Sequence[Difference]) -> Iterator[str]:
+    if not rows:
+        return
+    yield ""
+    yield f"{title:<{_NAME}}{'A':>{_NUMBER}}{'B':>{_NUMBER}}{'change':>{_CHANGE}}"
+    about = ""
+    for one in rows:
+        resource, _, fact = one.name.rpartition(": ")
+        if resource and resource != about:
+            about = resource
+            yield f"  {cut(resource, WIDTH - 2)}"
+        name = f"    {fact}" if resource else f"  {_named(one)}"
+        numbers = f"{_number(one.a, one.unit):>{_NUMBER}}{_number(one.b, one.unit):>{_NUMBER}}"
+        yield (
+            f"{left(cut(name, _NAME - 1), _NAME)}{numbers}{_change(one):>{_CHANGE}}"
+            f"  {_WORDS[one.judgement]}"
+        )
+
+
+def _not_compared(rows: Sequence[Difference]) -> Iterator[str]:
+    """By reason: which numbers at least one side does not have."""
+    names: dict[str, dict[str, None]] = {}
+    for one in rows:
+        about = one.name.rpartition(": ")[0] or _named(one)
+        names.setdefault("; ".join(dict.fromkeys(one.missing_reasons)), {})[about] = None
+    if names:
+        yield ""
+        yield "Not compared"
+        for why, of in names.items():
+            yield from wrap(f"{', '.join(of)}: {why}", WIDTH, "  ", "    ")
+
+
+def _sum(comparison: Comparison) -> str:
+    found = [one.judgement for one in comparison.every]
+    told = [f"{found.count(one)} {word}" for one, word in _WORDS.items() if one in found]
+    return f"B against A: {', '.join(told) or 'nothing to compare'}."
+
+
+def _named(one: Difference) -> str:
+    verdict = BY_NAME.get(one.name)
+    return one.name if verdict is None else verdict.phrase
+
+
+def _change(one: Difference) -> str:
+    assert one.change is not None
+    if abs(one.change) < NOTHING:
+        return "0"
+    if one.unit == "share":
+        return f"{_signed(100 * one.change)} pts"
+    if one.ratio is None:
+        return _number(one.change, one.unit, "+")
+    if abs(one.ratio) >= 10:
+        return f"{one.ratio:.0f} times"
+    return f"{_signed(100 * (one.ratio - 1))} %"
+
+
+def _signed(value: float) -> str:
+    """One decimal, or as many as the first digit needs."""
+    return f"{value:+.1f}" if abs(value) >= 0.05 else f"{value:+.1g}"
+
+
+def _number(value: float | None, unit: str, sign: str = "") -> str:
+    if value is None:
+        return "-"
+    if unit == "share":
+        return f"{100 * value:.1f} %"
+    if unit != "s":
+        return f"{value:{sign}.5g}"
+    if 0 < abs(value) < 0.9995:
+        return f"{1000 * value:{sign}.{3 if abs(value) >= 1e-4 else 2}g} ms"
+    return f"{value:{sign}.{1 if abs(value) >= 100 else 2}f} s"

@@ -1,0 +1,66 @@
+"""`Walk`: the state after any event of a recording; near ones are folded, far ones looked up."""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.events import Event, RunInfo
+from replay.recording.reader import RecordingReader
+from replay.state.model import State
+from replay.state.reducer import reduce
+
+FORWARD = 2_000
+"""Events that are rather folded one by one than reached from a keyframe."""
+BACK = 32
+"""How many earlier states a step back brings at once."""
+STATES_KEPT = 256
+READ_AHEAD = 256
+
+
+class Walk:
+    """Over the events of `reader`, of which `first` is the ordinal of the first."""
+
+    def __init__(self, reader: RecordingReader, first: int) -> None:
+        self._reader = reader
+        self._first = first
+        self._states: dict[int, bytes] = {}
+        self._ahead: list[tuple[int, Event]] = []
+
+    def move(self, state: State, n: int, run: RunInfo) -> State:
+        """From the state after one event to that after event `n`; the one given is used up."""
+        here = state.ordinal
+        if n == here:
+            return state
+        if 0 < n - here <= FORWARD and here >= self._first:
+            self._fold_forward(state, n, run)
+            return state
+        if n in self._states:
+            return msgspec.msgpack.decode(self._states[n], type=State)
+        if here - BACK < n < here:
+            return self._state_back(n, run)
+        return self._reader.state_at(n)
+
+    def _fold_forward(self, state: State, n: int, run: RunInfo) -> None:
+        while state.ordinal < n:
+            following = state.ordinal + 1
+            if not self._ahead or not self._ahead[0][0] <= following <= self._ahead[-1][0]:
+                amount = max(READ_AHEAD, n - following)
+                self._ahead = self._reader.events(following, following + amount)
+                if not self._ahead:
+                    return
+            for ordinal, event in self._ahead[following - self._ahead[0][0] :]:
+                reduce(state, event, ordinal, run)
+                if ordinal >= n:
+                    return
+
+    def _state_back(self, n: int, run: RunInfo) -> State:
+        """The state after `n`; those before it are kept, as the next step back may want them."""
+        base = max(self._first, n - BACK)
+        state = self._reader.state_at(base)
+        if len(self._states) > STATES_KEPT:
+            self._states.clear()
+        self._states[base] = msgspec.msgpack.encode(state)
+        for ordinal, event in self._reader.events(base + 1, n):
+            reduce(state, event, ordinal, run)
+            self._states[ordinal] = msgspec.msgpack.encode(state)
+        return state

@@ -1,0 +1,186 @@
+"""`Frame`: what a screen shows at one instant, frozen.
+
+`replay.playback.session` builds it, the console draws it.
+
+Times are monotonic seconds of the producer; `t0` is the first event, so `at - t0` is run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from engine.events import Event, RunInfo
+from replay.diagnosis.verdicts import VerdictRow
+from replay.sources.base import Liveness
+from replay.state.model import Block, Ceiling, Gap, Progress, RowGroups
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of the blame: `fraction` of the capacity (or cell time) that went to `verdict`."""
+
+    verdict: str
+    fraction: float
+    resource: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bottleneck:
+    """The bottleneck line: what limits the run now, over the last `window` seconds."""
+
+    sentence: str
+    verdict: str
+    resource: str | None
+    fraction: float
+    window: float
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    key: str
+    label: str
+    """Short name for people: the column it feeds."""
+    queued: int
+    leased: int
+    running: int
+    ready: int
+    deferred: int
+    oldest_wait: float | None
+    blocked_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingRow:
+    """A ceiling now, with its recent past as samples over `Frame.sample_times`."""
+
+    ceiling: Ceiling
+    limits: tuple[float, ...]
+    in_flight: tuple[float, ...]
+    waiters: tuple[float, ...]
+    cooling: tuple[bool, ...]
+    rate_limited: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of one request attempt inside a task lease."""
+
+    kind: Literal["waiting", "leased", "in_provider", "returned"]
+    start: float
+    end: float | None
+    """None while it goes on; after the producer is lost its end is unknown."""
+    outcome: str | None
+    attempt_id: str
+    resource: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseBar:
+    """A task lease as a bar on the timeline."""
+
+    lease_id: str
+    task_id: str
+    column: str
+    group: str
+    row_group: int | None
+    start: float
+    end: float | None
+    result: str | None
+    """`completed`, `deferred`, `dropped`, `cancelled`; None while open; `unknown` after a loss."""
+    segments: tuple[Segment, ...]
+    ready_at: float | None = None
+    """When its task became dependency-ready; None where unknown, as the other times."""
+    enqueued_at: float | None = None
+    selected_at: float | None = None
+    spawned_at: float | None = None
+    row: int | None = None
+    attempt: int = 1
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    ordinal: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What the visible screen needs beyond the common facts; everything else stays unread."""
+
+    samples: int = 60
+    """How many samples each series has."""
+    span: float = 60.0
+    """Seconds of past that series and bars cover, ending at the cursor."""
+    bars: int = 0
+    """At most so many lease bars (0: none)."""
+    events: int = 0
+    """So many events ending at the cursor (0: none)."""
+    events_after: int = 0
+    """So many events behind the cursor, in `Frame.events` too: a table shows what is around it."""
+    verdicts: int = 0
+    """At most so many verdicts (0: none)."""
+    standing: bool = False
+    """The verdicts whose time the cursor is in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One instant of a run."""
+
+    run: RunInfo
+    liveness: Liveness
+    recorded: bool
+    """True where the source is a finished recording or file: nothing more will come."""
+    following: bool
+    """The cursor stays at the newest event."""
+    ordinal: int
+    at: float
+    """Time of the cursor. While live and following, the newest time known."""
+    t0: float
+    t1: float
+    """Time of the newest event known."""
+    last_ordinal: int
+    outcome: str | None
+    lost_events: int
+    gaps: tuple[Gap, ...]
+    broken_lines: int
+    late_events: int
+    progress: Progress
+    rows_total: int | None
+    rows_per_second: float | None
+    tokens_per_second: float | None
+    eta_seconds: float | None
+    row_groups: RowGroups
+    bottleneck: Bottleneck | None
+    blame: tuple[Share, ...]
+    """Run blame over the last `Want.span` seconds, sums to 1 (empty before the first event)."""
+    groups: tuple[GroupRow, ...]
+    block: Block | None
+    limits: tuple[tuple[str, int, int], ...]
+    """(scheduler resource, leased, limit)."""
+    ceilings: tuple[CeilingRow, ...]
+    sample_times: tuple[float, ...]
+    queue_depth: tuple[tuple[float, ...], ...]
+    """Per group (order of `groups`), queued tasks at each sample time."""
+    block_reasons: tuple[tuple[str, tuple[float, ...]], ...]
+    """Per block reason, the fraction of each sample interval it held the queue (0 to 1)."""
+    bars: tuple[LeaseBar, ...]
+    events: tuple[EventRow, ...]
+    notes: tuple[str, ...]
+    """Plain sentences that the header must show: a dead producer, a gap, a torn file."""
+    awaited: str = ""
+    """A sentence on what is waited for, before there is anything to read."""
+    capacity: Mapping[str, Any] = field(default_factory=dict)
+    """The capacity plan, as far as the producer told it; empty where it tells none."""
+    verdicts: tuple[VerdictRow, ...] = ()
+    """The newest of those known, newest first; of what still goes on, as far as it has come."""
+    standing: tuple[VerdictRow, ...] = ()
+    """Those whose time the cursor is in, by start; only with `Want.standing`."""
+
+    @property
+    def unknown(self) -> bool:
+        """The producer was lost here: what was open or held then may long be otherwise."""
+        return self.liveness == "lost" and self.ordinal >= self.last_ordinal

@@ -1,0 +1,363 @@
+"""The parts of a frame, each from a state and the rows derived up to it. Nothing here is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from engine.events import ColumnInfo, RunInfo
+from replay.playback.frame import CeilingRow, GroupRow, LeaseBar, Segment
+from replay.playback.series_sampler import Samples
+from replay.projections.intervals import lease_row, open_attempt_row
+from replay.projections.series import Waits, waits
+from replay.sources.base import Liveness
+from replay.state.model import Progress, RowGroups, State, Task
+from replay.state.rows import AttemptRow, LeaseRow
+
+REASON_ORDER = ("no_capacity", "group_cap", "borrow_debt", "policy_denial", "shutdown")
+
+
+def group_rows(run: RunInfo, state: State, at: float) -> tuple[GroupRow, ...]:
+    """In order of the columns they feed."""
+    labels: dict[str, list[str]] = {}
+    for column in run.columns:
+        labels.setdefault(column.group, []).append(column.name)
+    ready: dict[str, int] = {}
+    deferred: dict[str, int] = {}
+    oldest: dict[str, float] = {}
+    for task in state.tasks.values():
+        if task.phase == "ready":
+            ready[task.group] = ready.get(task.group, 0) + 1
+        elif task.phase == "deferred":
+            deferred[task.group] = deferred.get(task.group, 0) + 1
+        elif task.phase == "queued" or task.phase == "selected":
+            since = task.since if task.enqueued_at is None else task.enqueued_at
+            if since < oldest.get(task.group, since + 1):
+                oldest[task.group] = since
+    blocked = state.block.groups if state.block is not None else {}
+    order = [key for key in labels if key in state.groups]
+    order += sorted(state.groups.keys() - labels.keys())
+    return tuple(
+        GroupRow(
+            key=key,
+            label=", ".join(labels.get(key, [key.rpartition("/")[2]])),
+            queued=state.groups[key].queued,
+            leased=state.groups[key].leased,
+            running=state.groups[key].running,
+            ready=ready.get(key, 0),
+            deferred=deferred.get(key, 0),
+            oldest_wait=max(0.0, at - oldest[key]) if key in oldest else None,
+            blocked_by=blocked.get(key),
+        )
+        for key in order
+    )
+
+
+def ceiling_rows(state: State, past: Samples, at: float) -> tuple[CeilingRow, ...]:
+    """By resource, each with its past and the present as last sample."""
+    rows = []
+    for key in sorted(state.ceilings):
+        ceiling = msgspec.structs.replace(state.ceilings[key])
+        until = ceiling.blocked_until
+        cooling = until is not None and until > at
+        samples = past.samples
+        rows.append(
+            CeilingRow(
+                ceiling,
+                (*(one.value("limit", key) for one in samples), float(ceiling.limit)),
+                (*(one.value("in_flight", key) for one in samples), float(ceiling.in_flight)),
+                (*(one.value("waiters", key) for one in samples), float(ceiling.waiters)),
+                (*(one.value("cooling", key) > 0 for one in samples), cooling),
+                (*(int(one.sums.get(("rate_limited", key), 0)) for one in samples), 0),
+            )
+        )
+    return tuple(rows)
+
+
+def queue_series(groups: Sequence[GroupRow], past: Samples) -> tuple[tuple[float, ...], ...]:
+    return tuple(
+        (*(one.value("queue_depth", group.key) for one in past.samples), float(group.queued))
+        for group in groups
+    )
+
+
+def block_series(state: State, past: Samples) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """Known reasons first, in a fixed order, so that a stack of them does not jump."""
+    now = None if state.block is None else state.block.reason or state.block.kind
+    keys = past.keys("blocked") | ({now} if now is not None else set())
+    order = [reason for reason in REASON_ORDER if reason in keys]
+    order += sorted(keys - set(REASON_ORDER))
+    return tuple(
+        (key, (*(one.value("blocked", key) for one in past.samples), float(key == now)))
+        for key in order
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    rows_per_second: float | None
+    tokens_per_second: float | None
+    eta_seconds: float | None
+
+
+def rates(run: RunInfo, state: State, past: Samples) -> Rates:
+    """How fast the run goes, over the sampled past.
+
+    Rows are done only when their row group is checkpointed, in jumps. So the rate is that of tasks:
+    each column's completed tasks as a fraction of its total, averaged over the columns that make
+    requests (where there are none: over all columns with a task per row, else over all), in rows.
+    Where the size of the run is not known, it is that of checkpointed rows, without an ETA. A run
+    that has ended went as fast as all its rows over all its time.
+    """
+    if past.seconds < 1:
+        return Rates(None, None, None)
+    tokens = past.total("tokens", "") / past.seconds
+    known_tokens = state.progress.prompt_tokens + state.progress.completion_tokens > 0
+    tokens_per_second = tokens if known_tokens else None
+    totals = _totals(run)
+    if state.outcome is not None:
+        seconds = max(state.time - run.monotonic_start, past.seconds)
+        return Rates(state.progress.rows_done / seconds, tokens_per_second, None)
+    if run.records is None or not totals:
+        return Rates(past.total("rows_done", "") / past.seconds, tokens_per_second, None)
+    progress = state.progress
+    scale = run.records / len(totals)
+    gained = scale * sum(past.total("tasks_done", name) / total for name, total in totals.items())
+    done = scale * sum(
+        progress.completed_by_column.get(name, 0) / total for name, total in totals.items()
+    )
+    rate = gained / past.seconds
+    left = run.records - max(done, progress.rows_done + progress.rows_dropped)
+    eta = max(0.0, left) / rate if rate > 0 else None
+    return Rates(rate, tokens_per_second, eta)
+
+
+def _totals(run: RunInfo) -> dict[str, int]:
+    """Tasks to be done, by the columns that progress is measured by."""
+    cells = [column for column in run.columns if column.task_type == "cell"]
+    asking = [column for column in cells if column.request_resource is not None]
+    counted: Sequence[ColumnInfo] = asking or cells or run.columns
+    totals = {}
+    for column in counted:
+        total = run.records if column.task_type == "cell" else run.row_groups
+        if total:
+            totals[column.name] = total
+    return totals
+
+
+def lease_bars(
+    state: State,
+    leases: Sequence[LeaseRow],
+    attempts: Sequence[AttemptRow],
+    ordinal: int,
+    over: bool,
+    window: tuple[float, float],
+    limit: int,
+) -> tuple[LeaseBar, ...]:
+    """The newest `limit` bars in the window as of the event `ordinal`, by start.
+
+    `leases` and `attempts` are rows of the recording, which may end after that event: those are
+    taken from the state instead. `over`: nothing follows, so what is open will never be known.
+    """
+    held = {task.lease_id: task for task in state.tasks.values() if task.lease_id is not None}
+    bars: list[tuple[LeaseRow, bool]] = []
+    for row in leases:
+        ended = row.released_ordinal
+        if row.acquired_ordinal > ordinal or row.lease_id in held:
+            continue
+        if ended is None or ended <= ordinal:
+            bars.append((row, ended is None))
+    for task in held.values():
+        open_row = _open_lease(task)
+        if open_row is not None and open_row.acquired_at <= window[1]:
+            bars.append((open_row, over))
+    bars.sort(key=lambda bar: (bar[0].acquired_at, bar[0].acquired_ordinal))
+    by_execution: dict[str, list[AttemptRow]] = {}
+    wanted = {row.execution_id for row, _ in bars[-limit:]}
+    for one in _attempts(state, attempts, ordinal):
+        if one.execution_id is not None and one.execution_id in wanted:
+            by_execution.setdefault(one.execution_id, []).append(one)
+    return tuple(
+        LeaseBar(
+            lease_id=row.lease_id,
+            task_id=row.task_id,
+            column=row.column,
+            group=row.group,
+            row_group=row.row_group,
+            start=row.acquired_at,
+            end=row.released_at,
+            result="unknown" if unknown else row.result,
+            segments=_segments(by_execution.get(row.execution_id or "", [])),
+            ready_at=row.ready_at,
+            enqueued_at=row.enqueued_at,
+            selected_at=row.selected_at,
+            spawned_at=row.spawned_at,
+            row=row.row,
+            attempt=row.attempt,
+            error=row.error,
+        )
+        for row, unknown in bars[-limit:]
+    )
+
+
+def bar_waits(bar: LeaseBar, now: float) -> Waits:
+    """The waits of the lease that the bar shows; what is open counts until `now`."""
+    lease = LeaseRow(
+        lease_id=bar.lease_id,
+        task_id=bar.task_id,
+        column=bar.column,
+        group=bar.group,
+        row_group=bar.row_group,
+        row=bar.row,
+        attempt=bar.attempt,
+        execution_id=None,
+        ready_at=bar.ready_at,
+        enqueued_at=bar.enqueued_at,
+        selected_at=bar.selected_at,
+        acquired_at=bar.start,
+        spawned_at=bar.spawned_at,
+        released_at=bar.end,
+        result=bar.result,
+        error=bar.error,
+        acquired_ordinal=0,
+        released_ordinal=None,
+    )
+    by_attempt: dict[str, list[Segment]] = {}
+    for segment in bar.segments:
+        by_attempt.setdefault(segment.attempt_id, []).append(segment)
+    return waits(lease, [_attempt_of(segments) for segments in by_attempt.values()], now)
+
+
+def _attempt_of(segments: Sequence[Segment]) -> AttemptRow:
+    """An attempt as far as its stretches tell of it; they stand in their order."""
+    starts = {segment.kind: segment.start for segment in segments}
+    ends = {segment.kind: segment.end for segment in segments}
+    last = segments[-1]
+    return AttemptRow(
+        attempt_id=last.attempt_id,
+        resource=last.resource,
+        execution_id=None,
+        column=None,
+        lease_id=None,
+        wait_started_at=starts.get("waiting"),
+        acquired_at=starts.get("leased", ends.get("waiting")),
+        started_at=starts.get("in_provider"),
+        completed_at=starts.get("returned", ends.get("in_provider")),
+        released_at=last.end,
+        outcome=last.outcome,
+        first_ordinal=0,
+        last_ordinal=None,
+    )
+
+
+def _open_lease(task: Task) -> LeaseRow | None:
+    return lease_row(task, None, None)
+
+
+def _attempts(state: State, rows: Sequence[AttemptRow], ordinal: int) -> list[AttemptRow]:
+    """As of `ordinal`: what ended, and what was open."""
+    known = [
+        row
+        for row in rows
+        if row.first_ordinal <= ordinal
+        and row.attempt_id not in state.attempts
+        and (row.last_ordinal is None or row.last_ordinal <= ordinal)
+    ]
+    known += [open_attempt_row(attempt) for attempt in state.attempts.values()]
+    known.sort(key=lambda row: row.first_ordinal)
+    return known
+
+
+def _segments(attempts: Sequence[AttemptRow]) -> tuple[Segment, ...]:
+    """Stretches between the known moments of each attempt; those of no length are left out."""
+    segments: list[Segment] = []
+    for row in attempts:
+        ended = row.released_at
+        if ended is not None and row.completed_at is not None:
+            ended = max(ended, row.completed_at)
+        moments = [
+            ("waiting", row.wait_started_at),
+            ("leased", row.acquired_at),
+            ("in_provider", row.started_at),
+            ("returned", row.completed_at),
+        ]
+        known = [(kind, at) for kind, at in moments if at is not None]
+        for position, (kind, start) in enumerate(known):
+            end = known[position + 1][1] if position + 1 < len(known) else ended
+            if end is None or end > start:
+                segments.append(
+                    Segment(kind, start, end, row.outcome, row.attempt_id, row.resource)  # type: ignore[arg-type]
+                )
+    return tuple(segments)
+
+
+def limits(state: State) -> tuple[tuple[str, int, int], ...]:
+    return tuple((name, state.leased.get(name, 0), limit) for name, limit in state.limits.items())
+
+
+def progress_copy(progress: Progress) -> Progress:
+    return msgspec.structs.replace(
+        progress,
+        completed_by_column=dict(progress.completed_by_column),
+        errors=dict(progress.errors),
+    )
+
+
+def row_groups_copy(row_groups: RowGroups) -> RowGroups:
+    return msgspec.structs.replace(row_groups, in_flight=list(row_groups.in_flight))
+
+
+def mended(lines: int) -> tuple[str, ...]:
+    """Of lines that were read although something in them was no JSON or no text."""
+    if not lines:
+        return ()
+    return (f"{_counted(lines, 'line', 'lines')} held NaN or broken text, read as null or U+FFFD.",)
+
+
+def notes(
+    run: RunInfo, state: State, liveness: Liveness, complete: bool, broken: int, late: int
+) -> tuple[str, ...]:
+    """Plain sentences about what is missing or in doubt."""
+    found: list[str] = []
+    if liveness == "lost":
+        found.append(
+            "The producer is gone: no end was written. What was open then is unknown."
+            if complete
+            else "This recording was never completed. What was open at its end is unknown."
+        )
+    if state.lost_events:
+        places = "1 place" if len(state.gaps) == 1 else f"{len(state.gaps)} places"
+        found.append(
+            f"{_counted(state.lost_events, 'event is', 'events are')} missing in {places}: "
+            "nothing is concluded across a gap."
+        )
+    if broken:
+        found.append(f"{_counted(broken, 'line', 'lines')} could not be read and left out.")
+    told_late = (
+        f"{_counted(late, 'event', 'events')} came too late to be put where "
+        f"{'it belongs' if late == 1 else 'they belong'} in time."
+    )
+    if late and not run.lacks:
+        found.append(told_late)
+    odd = sum(state.malformed.values())
+    if odd:
+        found.append(f"{_counted(odd, 'event', 'events')} could not be used.")
+    unknown = sum(state.unknown_kinds.values())
+    if unknown:
+        kinds = ", ".join(sorted(state.unknown_kinds)[:3])
+        found.append(f"{_counted(unknown, 'event', 'events')} of unknown kinds ({kinds}).")
+    if state.orphans:
+        found.append(
+            f"{_counted(state.orphans, 'event', 'events')} without the beginning of their story."
+        )
+    if run.lacks:
+        # Who tells of waits when they are over always tells late: no alarm, a property.
+        rest = f" {told_late}" if late else ""
+        found.append(f"Not in this stream: {'; '.join(run.lacks)}.{rest}")
+    return tuple(found)
+
+
+def _counted(amount: int, one: str, many: str) -> str:
+    return f"{amount:,} {one if amount == 1 else many}"

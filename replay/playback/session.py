@@ -1,0 +1,425 @@
+"""`Session`: one open run with a cursor, and the frame of what is true there."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import duckdb
+import msgspec
+
+from engine.events import RunInfo
+from replay.diagnosis.report.shares import bottleneck, run_shares
+from replay.diagnosis.verdicts import VerdictRow
+from replay.playback import frame_builder
+from replay.playback.cursor import Walk
+from replay.playback.frame import Bottleneck, EventRow, Frame, LeaseBar, Share, Want
+from replay.playback.series_sampler import Sampler
+from replay.projections.fold import Fold
+from replay.recording.ingest import Ingest
+from replay.recording.reader import open_recording
+from replay.runs.open import open_run, open_source
+from replay.sources.base import Feed, Liveness, SourceError
+from replay.sources.foreign_journal import ForeignJournalFeed
+from replay.sources.journal import JournalFeed
+from replay.sources.json_lines import JsonLinesFeed
+from replay.state.bins import within
+from replay.state.model import State
+from replay.state.reducer import begin
+from replay.state.rows import BlameRow, RollupRow
+
+SMALLEST_STEP = 200
+LARGEST_STEP = 10_000
+
+
+class Session:
+    """Reads, folds and remembers; one thread at a time. Ordinals and times are the recording's.
+
+    A live run and a file being loaded are folded into a private recording in memory; a finished one
+    is asked where it lies. Either way the state at an instant is the fold of the stream up to it.
+    """
+
+    def __init__(self, feed: Feed | None, recording: Path | None, title: str) -> None:
+        self._title = title
+        self._feed = feed
+        self._ingest: Ingest | None = None
+        self._liveness: Liveness = "waiting"
+        self._outcome: str | None = None
+        self._complete = True
+        self._broken = self._mended = 0
+        self._run: RunInfo | None = None
+        self._first = self._last = 0
+        self._t0 = self._t1 = 0.0
+        self._following = True
+        self._state = State()
+        self._at = 0.0
+        self._walk: Walk | None = None
+        self._step_size = 500
+        self._behind = feed is not None
+        self._sampler = Sampler(0.0)
+        self._blame_of: tuple[int, int, int] | None = None
+        self._blame_rows: list[BlameRow] = []
+        self._verdicts_of: tuple[int, bool] | None = None
+        self._verdicts: list[VerdictRow] = []
+        if feed is not None:
+            self._ingest = Ingest(feed, ":memory:")
+            self.reader = self._ingest.reader
+        elif recording is not None:
+            self.reader = open_recording(recording)
+            self._take_recording()
+        else:
+            raise SourceError(f"{title} is neither a recording nor a stream of events.")
+
+    @classmethod
+    def open(cls, target: str | Path, *, growing: bool | None = None) -> Session:
+        """A run folder (live or finished), a recording, `.jsonl[.gz|.zst]`, or a run id.
+
+        Raises `SourceError`. `growing` is for JSON Lines: may more be added? None finds out.
+        """
+        opened = open_source(target, growing=growing)
+        return cls(opened.feed, opened.recording, opened.title)
+
+    @property
+    def finished(self) -> bool:
+        """Nothing more will come."""
+        return self._ingest is None or self._ingest.finished
+
+    @property
+    def behind(self) -> bool:
+        """There may be more to read at once: the last refresh only ran out of its budget."""
+        return self._behind
+
+    @property
+    def holds_back(self) -> bool:
+        """Events that were read wait for earlier ones."""
+        feed = self._feed
+        return isinstance(feed, JsonLinesFeed | ForeignJournalFeed) and feed.holds_back
+
+    def close(self) -> None:
+        if self._ingest is not None:
+            self._ingest.close()
+        else:
+            self.reader.close()
+        if self._feed is not None:
+            self._feed.close()
+
+    # Reading
+
+    def refresh(self, budget_seconds: float = 0.1) -> bool:
+        """Read, fold and keep what has come, within about the budget. True if anything changed.
+
+        False means: all is read that is there now. Raises `SourceError`.
+        """
+        ingest, feed = self._ingest, self._feed
+        if ingest is None or feed is None or ingest.finished:
+            return False
+        try:
+            return self._refresh(ingest, feed, budget_seconds)
+        except duckdb.Error as error:
+            problem = (str(error).splitlines() or [""])[0]
+            raise SourceError(
+                f"{self._title} can't be read any further: {problem} The run and its record are "
+                f"not touched. Free memory, or space in {tempfile.gettempdir()}, and open it again."
+            ) from error
+
+    def _refresh(self, ingest: Ingest, feed: Feed, budget_seconds: float) -> bool:
+        began = time.monotonic()
+        liveness, events = self._liveness, ingest.last_ordinal
+        while True:
+            start = time.monotonic()
+            taken = ingest.step(self._step_size)
+            now = time.monotonic()
+            if taken == 0 or now - began >= budget_seconds:
+                break
+            self._pace(now - start, budget_seconds)
+        self._behind = taken > 0
+        self._liveness = feed.liveness
+        self._outcome = feed.outcome
+        if taken == 0 and self._liveness in ("ended", "lost"):
+            if (
+                isinstance(feed, JournalFeed | ForeignJournalFeed)
+                and feed.completed
+                and self._switch(feed)
+            ):
+                return True
+            ingest.finish()
+        changed = self._liveness != liveness or ingest.last_ordinal != events or ingest.finished
+        if changed:
+            self._count_lines()
+            self._take_news(ingest)
+        return changed
+
+    def _pace(self, seconds: float, budget: float) -> None:
+        """As many events at a time as a quarter of the budget allows."""
+        if seconds < budget / 8:
+            self._step_size = min(LARGEST_STEP, self._step_size * 2)
+        elif seconds > budget / 2:
+            self._step_size = max(SMALLEST_STEP, self._step_size // 2)
+
+    def _take_news(self, ingest: Ingest) -> None:
+        if ingest.fold is None:
+            return
+        if self._run is None:
+            self._sampler = Sampler(ingest.fold.run.monotonic_start)
+        self._run = ingest.run
+        self._last = ingest.last_ordinal
+        self._t1 = ingest.fold.state.time
+        if self._last == 0:
+            self._t0 = self._t1
+        if self._first == 0 and self._last > 0:
+            bounds = self.reader.bounds()
+            self._first, self._t0 = bounds.first_ordinal, bounds.t0
+            self._walk = Walk(self.reader, self._first)
+        if self._following:
+            self._glue()
+
+    def _take_recording(self) -> None:
+        status, bounds = self.reader.status(), self.reader.bounds()
+        self._complete = status.complete
+        self._liveness = "lost" if status.lost or not status.complete else "ended"
+        self._outcome = status.outcome
+        self._run = self.reader.run()
+        self._sampler = Sampler(self._run.monotonic_start)
+        self._blame_of = None
+        self._count_lines()
+        self._first, self._last = bounds.first_ordinal, bounds.last_ordinal
+        self._t0, self._t1 = bounds.t0, bounds.t1
+        self._walk = Walk(self.reader, self._first)
+        if self._following:
+            self._glue()
+
+    def _count_lines(self) -> None:
+        lines = self.reader.broken_lines()
+        self._broken = sum(line.skipped for line in lines)
+        self._mended = len(lines) - self._broken
+
+    def _switch(self, feed: JournalFeed | ForeignJournalFeed) -> bool:
+        """The recorder has it all, and the journal is gone: go on in its recording."""
+        ingest = self._ingest
+        if ingest is None:
+            return False
+        opened = open_run(feed.folder)
+        if opened.recording is None:
+            return False
+        reader = open_recording(opened.recording)
+        if not self._following:
+            self._state = self._own_state()
+        ingest.close()
+        feed.close()
+        self._ingest = self._feed = None
+        self.reader = reader
+        self._take_recording()
+        return True
+
+    # The cursor
+
+    def follow(self) -> None:
+        """Stay at the newest event."""
+        self._following = True
+        self._glue()
+
+    def hold(self) -> None:
+        """Stay here."""
+        if self._following:
+            self._state = self._own_state()
+            self._following = False
+
+    def step(self, delta: int) -> None:
+        """So many events forward, or back."""
+        self.seek_ordinal(self._state.ordinal + delta)
+
+    def seek_ordinal(self, n: int) -> None:
+        """To the event `n`, or the nearest there is."""
+        self.hold()
+        if self._last == 0:
+            return
+        n = max(self._first, min(n, self._last))
+        self._move(n)
+        self._at = self._event_time(n)
+
+    def seek_time(self, t: float) -> None:
+        """To the instant `t`, within the run."""
+        self.hold()
+        if self._last == 0:
+            return
+        self._at = max(self._t0, min(t, self._t1))
+        n = self._last if t >= self._t1 else self.reader.ordinal_at(self._at)
+        self._move(max(self._first, n))
+
+    def seek_stall(self, direction: int) -> None:
+        """To where the next stall begins (1), or the one before (-1); stays if there is none."""
+        starts = sorted({row.start for row in self._known_verdicts()})
+        if direction > 0:
+            found = next((start for start in starts if start > self._at), None)
+        else:
+            found = next((start for start in reversed(starts) if start < self._at), None)
+        if found is not None:
+            self.seek_time(found)
+
+    def _known_verdicts(self) -> list[VerdictRow]:
+        """By start; what still goes on as far as it has come."""
+        if self._verdicts_of != (self._last, self.finished):
+            self._verdicts = self.reader.verdicts() + self._open_verdicts()
+            self._verdicts.sort(key=lambda row: (row.start, row.end))
+            self._verdicts_of = (self._last, self.finished)
+        return self._verdicts
+
+    def advance(self, seconds: float) -> None:
+        """On by so much of the run's time."""
+        if seconds != 0:
+            self.seek_time(self._at + seconds)
+
+    def _glue(self) -> None:
+        if self._ingest is not None and self._ingest.fold is not None:
+            self._state = self._ingest.fold.state
+        elif self._last > 0:
+            self._move(self._last)
+        elif self._run is not None:
+            self._state = begin(self._run)
+        self._at = self._t1
+
+    def _own_state(self) -> State:
+        """The state here as one that the fold does not change."""
+        return msgspec.msgpack.decode(msgspec.msgpack.encode(self._state), type=State)
+
+    def _move(self, n: int) -> None:
+        """Make `_state` the one after event `n`."""
+        assert self._run is not None
+        assert self._walk is not None
+        self._state = self._walk.move(self._state, n, self._run)
+
+    def _event_time(self, n: int) -> float:
+        """Times of a foreign stream may go back; the cursor is at the latest seen so far."""
+        return self._t1 if n == self._last else self._state.time
+
+    # The frame
+
+    def frame(self, want: Want) -> Frame:
+        """What is true at the cursor, as far as `want` asks."""
+        state, at = self._state, self._at
+        run = self._run or RunInfo(run_id="", name=self._title)
+        at_end = state.ordinal == self._last
+        shares, limiting = self._blame(run, at, want.span)
+        read = self._series
+        past = self._sampler.past(read, at, self._t0, want.samples - 1, want.span)
+        groups = frame_builder.group_rows(run, state, at)
+        speed = frame_builder.rates(run, state, past)
+        feed = self._feed
+        file = feed if isinstance(feed, JsonLinesFeed) else None
+        late = feed.late_events if isinstance(feed, JsonLinesFeed | ForeignJournalFeed) else 0
+        return Frame(
+            run=run,
+            liveness=self._liveness,
+            recorded=self.finished,
+            following=self._following,
+            ordinal=state.ordinal,
+            at=at,
+            t0=self._t0,
+            t1=self._t1,
+            last_ordinal=self._last,
+            outcome=state.outcome or (self._outcome if at_end else None),
+            lost_events=state.lost_events,
+            gaps=tuple(msgspec.structs.replace(gap) for gap in state.gaps),
+            broken_lines=self._broken,
+            late_events=late,
+            progress=frame_builder.progress_copy(state.progress),
+            rows_total=run.records,
+            rows_per_second=speed.rows_per_second,
+            tokens_per_second=speed.tokens_per_second,
+            eta_seconds=speed.eta_seconds,
+            row_groups=frame_builder.row_groups_copy(state.row_groups),
+            bottleneck=limiting,
+            blame=shares,
+            groups=groups,
+            block=state.block,
+            limits=frame_builder.limits(state),
+            ceilings=frame_builder.ceiling_rows(state, past, at),
+            sample_times=(*past.times, at),
+            queue_depth=frame_builder.queue_series(groups, past),
+            block_reasons=frame_builder.block_series(state, past),
+            bars=self._bars(want, at_end),
+            events=self._events(want),
+            notes=(
+                *frame_builder.notes(
+                    run, state, self._liveness, self._complete, self._broken, late
+                ),
+                *frame_builder.mended(self._mended),
+                *(feed.notes if feed is not None else ()),
+            ),
+            awaited=file.awaited if file is not None else "",
+            capacity=run.capacity_plan | state.capacity,
+            verdicts=self._newest_verdicts(want.verdicts),
+            standing=self._standing(at) if want.standing else (),
+        )
+
+    def _standing(self, at: float) -> tuple[VerdictRow, ...]:
+        if self._last == 0:
+            return ()
+        rows = self.reader.verdicts(at, at)
+        rows += [row for row in self._open_verdicts() if row.start <= at <= row.end]
+        return tuple(sorted(rows, key=lambda row: (row.start, row.end)))
+
+    def _open_verdicts(self) -> list[VerdictRow]:
+        """What still goes on where reading has come to."""
+        fold = self._open_fold
+        return [] if fold is None else fold.open_verdicts()
+
+    def _newest_verdicts(self, limit: int) -> tuple[VerdictRow, ...]:
+        if limit <= 0 or self._last == 0:
+            return ()
+        return tuple(reversed(self._known_verdicts()[-limit:]))
+
+    def _blame(
+        self, run: RunInfo, at: float, span: float
+    ) -> tuple[tuple[Share, ...], Bottleneck | None]:
+        """From the bins that lie wholly before the cursor, or all of them at the very end."""
+        if self._last == 0:
+            return (), None
+        over = self.finished and self._state.ordinal == self._last
+        last = int((at - run.monotonic_start) // 1) - (0 if over else 1)
+        first = max(int((self._t0 - run.monotonic_start) // 1), last + 1 - max(1, round(span)))
+        # Of a live run some rows come late: what was pending is named once it is proved.
+        asked = (first, last, 0 if self.finished else self._last)
+        if asked != self._blame_of:
+            self._blame_rows = self.run_blame(first, last) if last >= first else []
+            self._blame_of = asked
+        window = min(span, max(at - self._t0, 0.0))
+        return run_shares(self._blame_rows), bottleneck(self._blame_rows, run, window)
+
+    def run_blame(self, first: int, last: int) -> list[BlameRow]:
+        """Of these bins, with what goes on where reading has come to."""
+        rows = self.reader.blame(first, last, "run")
+        if (fold := self._open_fold) is not None:
+            still = (row for row in fold.open_blame() if row.scope == "run")
+            rows += within(still, first, last)
+        return rows
+
+    def _series(self, first: int, last: int) -> list[RollupRow]:
+        """The same of series."""
+        rows = self.reader.rollup(first, last)
+        if (fold := self._open_fold) is not None:
+            rows += within(fold.open_series(), first, last)
+        return rows
+
+    @property
+    def _open_fold(self) -> Fold | None:
+        """The fold of a source that has not come to its end."""
+        return None if self._ingest is None or self.finished else self._ingest.fold
+
+    def _bars(self, want: Want, at_end: bool) -> tuple[LeaseBar, ...]:
+        if want.bars <= 0 or self._last == 0:
+            return ()
+        window = (self._at - want.span, self._at)
+        leases, attempts = self.reader.bars(*window, want.bars, self._state.ordinal)
+        over = at_end and self.finished
+        return frame_builder.lease_bars(
+            self._state, leases, attempts, self._state.ordinal, over, window, want.bars
+        )
+
+    def _events(self, want: Want) -> tuple[EventRow, ...]:
+        if self._last == 0 or want.events + want.events_after <= 0:
+            return ()
+        here = self._state.ordinal
+        rows = self.reader.events(here - want.events + 1, here + want.events_after)
+        return tuple(EventRow(ordinal, event) for ordinal, event in rows)

@@ -1,0 +1,208 @@
+"""The state of a run at one instant, as folded from its events.
+
+Plain mutable structs: `replay.state.reducer` changes them, `msgspec.msgpack` keeps them as
+keyframes, everything else only reads. Live and recent facts only: a finished task leaves the state, so memory
+is bounded by what is in flight, not by the length of the run. Times are monotonic seconds of the
+producer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+TaskPhase = Literal["ready", "queued", "selected", "leased", "running", "finished", "deferred"]
+AttemptPhase = Literal["waiting", "leased", "in_provider", "returned"]
+
+
+class Task(msgspec.Struct, omit_defaults=True, gc=False):
+    """A live task: dependency-ready, not yet closed.
+
+    There may be very many: what several have in common, such as `resources`, they share.
+    """
+
+    task_id: str
+    column: str
+    group: str
+    phase: TaskPhase
+    since: float
+    row_group: int | None = None
+    row: int | None = None
+    task_type: str = "cell"
+    ready_at: float | None = None
+    enqueued_at: float | None = None
+    attempt: int = 1
+    resources: dict[str, int] = {}
+    request_resource: str | None = None
+    lease_id: str | None = None
+    acquired_at: float | None = None
+    execution_id: str | None = None
+    spawned_at: float | None = None
+    retry_at: float | None = None
+    error: str | None = None
+    selected_at: float | None = None
+    acquired_ordinal: int | None = None
+    result: str | None = None
+    """`completed`, `deferred`, `dropped`, `cancelled` between the end event and the release."""
+
+
+class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
+    """A live request attempt: from its wait to the release of its lease."""
+
+    attempt_id: str
+    resource: str
+    phase: AttemptPhase
+    since: float
+    execution_id: str | None = None
+    column: str | None = None
+    wait_started_at: float | None = None
+    lease_id: str | None = None
+    acquired_at: float | None = None
+    started_at: float | None = None
+    completed_at: float | None = None
+    released_at: float | None = None
+    """Set where a producer releases the lease before it reports the call's completion."""
+    outcome: str | None = None
+    first_ordinal: int = 0
+
+
+class Group(msgspec.Struct, omit_defaults=True):
+    """A scheduling group's counts; `debt` and demand are by scheduler resource label."""
+
+    key: str
+    weight: float = 1.0
+    queued: int = 0
+    leased: int = 0
+    running: int = 0
+    demand: dict[str, int] = {}
+    """Amounts the queued tasks of this group need in total."""
+    leased_amounts: dict[str, int] = {}
+    """Amounts this group's leases hold."""
+    debt: dict[str, int] = {}
+
+
+class LimitChange(msgspec.Struct, omit_defaults=True):
+    """One change of an adaptive ceiling, with its cause."""
+
+    at: float
+    ordinal: int
+    previous: int
+    current: int
+    cause: str
+    retry_after: float | None = None
+
+
+class Ceiling(msgspec.Struct, omit_defaults=True):
+    """The adaptive ceiling of one request resource."""
+
+    resource: str
+    provider_model: str
+    static_cap: int | None = None
+    effective_max: int = 0
+    limit: int = 0
+    in_flight: int = 0
+    waiters: int = 0
+    wait_reason: str | None = None
+    """What keeps the head of the queue waiting; None while nothing waits."""
+    blocked_until: float | None = None
+    soft_ceiling: int | None = None
+    consecutive_rate_limits: int = 0
+    last_outcome: str | None = None
+    last_change: LimitChange | None = None
+    last_rate_limit_ordinal: int | None = None
+    completed: int = 0
+    rate_limited: int = 0
+    failed: int = 0
+
+
+class Aggregate(msgspec.Struct, omit_defaults=True):
+    """The cap over all domains of one provider/model."""
+
+    provider_model: str
+    static_cap: int | None = None
+    in_flight: int = 0
+    aliases: tuple[str, ...] = ()
+
+
+class Block(msgspec.Struct, omit_defaults=True):
+    """Why the task queue admits nothing, from entering that state until the next admission."""
+
+    kind: Literal["admission_blocked", "group_capped", "queue_empty"]
+    since: float
+    ordinal: int
+    reason: str | None = None
+    queued_count: int = 0
+    reasons: dict[str, int] = {}
+    groups: dict[str, str] = {}
+    available_after: float | None = None
+
+
+class Gap(msgspec.Struct):
+    """Events of one stream that are known to be missing."""
+
+    stream: str
+    first_lost: int
+    last_lost: int
+    from_time: float
+    to_time: float
+    cause: str
+
+
+class RowGroups(msgspec.Struct, omit_defaults=True):
+    in_flight: list[int] = []
+    target: int | None = None
+    admitted: int = 0
+    checkpointed: int = 0
+    blocked_reason: str | None = None
+
+
+class Progress(msgspec.Struct, omit_defaults=True):
+    rows_done: int = 0
+    rows_dropped: int = 0
+    completed_by_column: dict[str, int] = {}
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    requests_completed: int = 0
+    rate_limited: int = 0
+    retries: int = 0
+    errors: dict[str, int] = {}
+    """Error type -> how many attempts ended in it (deferred or dropped)."""
+
+
+class State(msgspec.Struct):
+    """Everything the fold knows at one instant."""
+
+    ordinal: int = 0
+    """Ordinal of the last event folded in; 0 before the first."""
+    time: float = 0.0
+    outcome: str | None = None
+    """`success`, `failed`, `cancelled` once the run ended by itself."""
+    capacity: dict[str, Any] = {}
+    """`runtime_snapshot` and `observed_maxima` of the capacity plan, once the run has told them."""
+    tasks: dict[str, Task] = {}
+    attempts: dict[str, Attempt] = {}
+    groups: dict[str, Group] = {}
+    limits: dict[str, int] = {}
+    leased: dict[str, int] = {}
+    ceilings: dict[str, Ceiling] = {}
+    aggregates: dict[str, Aggregate] = {}
+    block: Block | None = None
+    row_groups: RowGroups = msgspec.field(default_factory=RowGroups)
+    progress: Progress = msgspec.field(default_factory=Progress)
+    release_diagnostics: dict[str, int] = {}
+    last_sequence: dict[str, int] = {}
+    """Last sequence seen, by stream."""
+    lost_events: int = 0
+    gaps: list[Gap] = []
+    heartbeat_at: float | None = None
+    heartbeat_drift: float = 0.0
+    unknown_kinds: dict[str, int] = {}
+    orphans: int = 0
+    """Events about a task or attempt whose beginning was never seen."""
+    malformed: dict[str, int] = {}
+    """Events by kind whose payload could not be used, and changed nothing."""
+    last_seen_at: dict[str, float] = {}
+    """Time of the last event seen, by stream."""
+    out_of_step: bool = False
+    """Events are missing since the last full keyframe: the next keyframe corrects the fold."""

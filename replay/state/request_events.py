@@ -1,0 +1,355 @@
+"""How each event of the request stream changes the state. One function per kind.
+
+What the counts mean: an attempt counts among a resource's waiters in the phase `waiting`, as in
+flight from its lease to the release of its lease. Where an event carries a `pressure_snapshot`, the
+numbers of its resource are those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.events import RequestEvent, RunInfo
+from replay.state.model import Aggregate, Attempt, Ceiling, LimitChange, State
+from replay.state.payload import count, number, text
+
+Handler = Callable[[State, RequestEvent, int, RunInfo], None]
+
+LOCAL_OUTCOMES = frozenset({"local_cancelled", "local_timeout"})
+
+
+def ceiling_of(state: State, resource: str) -> Ceiling:
+    ceiling = state.ceilings.get(resource)
+    if ceiling is None:
+        provider_model = resource.rpartition("/")[0] or resource
+        ceiling = state.ceilings[resource] = Ceiling(resource, provider_model)
+    return ceiling
+
+
+def aggregate_of(state: State, provider_model: str) -> Aggregate:
+    aggregate = state.aggregates.get(provider_model)
+    if aggregate is None:
+        aggregate = state.aggregates[provider_model] = Aggregate(provider_model)
+    return aggregate
+
+
+def _ceiling(state: State, event: RequestEvent) -> Ceiling:
+    resource = event.request_resource_key
+    if resource is None:
+        raise ValueError("no resource")
+    return ceiling_of(state, resource.label)
+
+
+def _attempt(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> Attempt:
+    """The event's attempt; one whose beginning was not seen begins here.
+
+    A foreign producer may yet tell of the beginning.
+    """
+    attempt_id = event.request_attempt_id
+    attempt = state.attempts.get(attempt_id or "")
+    if attempt is not None:
+        return attempt
+    if run.producer == "headgate":
+        state.orphans += 1
+    return _begin(state, event, ordinal, _ceiling(state, event))
+
+
+def _begin(state: State, event: RequestEvent, ordinal: int, ceiling: Ceiling) -> Attempt:
+    attempt_id = event.request_attempt_id
+    if attempt_id is None:
+        raise ValueError("no attempt")
+    correlation = event.captured_correlation
+    attempt = state.attempts[attempt_id] = Attempt(
+        attempt_id,
+        ceiling.resource,
+        "waiting",
+        event.captured_at_monotonic,
+        correlation.task_execution_id if correlation is not None else None,
+        correlation.task_column if correlation is not None else None,
+        first_ordinal=ordinal,
+    )
+    ceiling.waiters += 1
+    return attempt
+
+
+def _stop_waiting(ceiling: Ceiling) -> None:
+    ceiling.waiters -= 1
+    if ceiling.waiters <= 0:
+        ceiling.waiters = 0
+        ceiling.wait_reason = None
+
+
+def _take_lease(state: State, attempt: Attempt, lease_id: str, at: float) -> None:
+    ceiling = ceiling_of(state, attempt.resource)
+    _stop_waiting(ceiling)
+    ceiling.in_flight += 1
+    aggregate_of(state, ceiling.provider_model).in_flight += 1
+    attempt.phase = "leased"
+    attempt.lease_id = lease_id
+    attempt.acquired_at = attempt.since = at
+
+
+def _give_lease_back(state: State, resource: str) -> None:
+    ceiling = ceiling_of(state, resource)
+    ceiling.in_flight = max(0, ceiling.in_flight - 1)
+    aggregate = aggregate_of(state, ceiling.provider_model)
+    aggregate.in_flight = max(0, aggregate.in_flight - 1)
+
+
+def _counted(state: State, run: RunInfo) -> bool:
+    """Behind a gap the engine's ledger counts calls as well whose beginning is lost."""
+    return state.out_of_step and run.producer == "headgate"
+
+
+def apply_pressure(state: State, ceiling: Ceiling, facts: dict[str, Any]) -> None:
+    """Take a ceiling's numbers from a foreign producer's own snapshot of it."""
+    known = count(facts.get("effective_max"))
+    if known is not None:
+        ceiling.effective_max = known
+    known = count(facts.get("current_limit", facts.get("limit")))
+    if known is not None:
+        ceiling.limit = known
+    known = count(facts.get("in_flight_count", facts.get("in_flight")))
+    if known is not None and known != ceiling.in_flight:
+        aggregate = aggregate_of(state, ceiling.provider_model)
+        aggregate.in_flight = max(0, aggregate.in_flight + known - ceiling.in_flight)
+        ceiling.in_flight = known
+    known = count(facts.get("waiters"))
+    if known is not None:
+        ceiling.waiters = known
+        if known == 0:
+            ceiling.wait_reason = None
+    if "blocked_until_monotonic" in facts:
+        ceiling.blocked_until = number(facts["blocked_until_monotonic"])
+    elif "blocked_until" in facts:
+        ceiling.blocked_until = number(facts["blocked_until"])
+    if "rate_limit_ceiling" in facts:
+        ceiling.soft_ceiling = count(facts["rate_limit_ceiling"]) or None
+    known = count(facts.get("consecutive_rate_limits"))
+    if known is not None:
+        ceiling.consecutive_rate_limits = known
+    if "last_outcome" in facts:
+        ceiling.last_outcome = text(facts["last_outcome"])
+
+
+def take_pressure(state: State, event: RequestEvent) -> None:
+    if event.request_resource_key is not None and event.pressure_snapshot:
+        apply_pressure(state, _ceiling(state, event), event.pressure_snapshot)
+
+
+def registered(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    ceiling = _ceiling(state, event)
+    diagnostics = event.diagnostics
+    static_cap = count(diagnostics.get("static_cap"))
+    if static_cap is None:
+        static_cap = count(diagnostics.get("max_parallel_requests"))
+    ceiling.static_cap = static_cap
+    known = count(diagnostics.get("effective_max"))
+    if known is not None:
+        ceiling.effective_max = known
+    known = count(diagnostics.get("limit"))
+    if known is not None:
+        ceiling.limit = known
+    aggregate = aggregate_of(state, ceiling.provider_model)
+    if static_cap is not None:
+        aggregate.static_cap = static_cap
+    listed = diagnostics.get("aliases")
+    if isinstance(listed, list):
+        aggregate.aliases = tuple(alias for alias in listed if type(alias) is str)
+
+
+def effective_cap_changed(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    current = count(event.diagnostics.get("current"))
+    if current is None:
+        raise ValueError("no cap")
+    ceiling = _ceiling(state, event)
+    ceiling.effective_max = ceiling.static_cap = current
+    aggregate_of(state, ceiling.provider_model).static_cap = current
+
+
+def wait_started(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    ceiling = _ceiling(state, event)
+    if event.diagnostics.get("attempt_over"):
+        return
+    known = state.attempts.get(event.request_attempt_id or "")
+    if known is not None:
+        if run.producer == "headgate" or known.wait_started_at is not None:
+            raise ValueError("this attempt waits already")
+        known.wait_started_at = event.captured_at_monotonic
+        return
+    attempt = _begin(state, event, ordinal, ceiling)
+    attempt.wait_started_at = event.captured_at_monotonic
+    reason = event.diagnostics.get("reason")
+    if reason != "none":
+        ceiling.wait_reason = text(reason)
+
+
+def wait_reason_changed(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    ceiling = _ceiling(state, event)
+    if ceiling.waiters > 0:
+        ceiling.wait_reason = text(event.diagnostics.get("to"))
+
+
+def wait_completed(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    """The lease follows at the same instant and ends the wait."""
+
+
+def wait_failed(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    """Timeout, cancellation, denial: the attempt ends without a lease."""
+    attempt = state.attempts.pop(event.request_attempt_id or "", None)
+    if attempt is not None and attempt.phase == "waiting":
+        _stop_waiting(ceiling_of(state, attempt.resource))
+    elif attempt is not None and attempt.released_at is None:
+        _give_lease_back(state, attempt.resource)
+    elif attempt is None and _counted(state, run):
+        _stop_waiting(_ceiling(state, event))
+
+
+def lease_acquired(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    lease_id = event.request_lease_id
+    if lease_id is None:
+        raise ValueError("no lease")
+    if event.diagnostics.get("attempt_over"):
+        return
+    if event.request_attempt_id not in state.attempts and _counted(state, run):
+        _stop_waiting(_ceiling(state, event))
+    attempt = _attempt(state, event, ordinal, run)
+    if attempt.phase == "waiting":
+        _take_lease(state, attempt, lease_id, event.captured_at_monotonic)
+    elif attempt.acquired_at is None and run.producer != "headgate":
+        attempt.acquired_at = event.captured_at_monotonic
+
+
+def request_started(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    unseen = event.request_attempt_id not in state.attempts
+    attempt = _attempt(state, event, ordinal, run)
+    now = event.captured_at_monotonic
+    if attempt.phase == "waiting" and _counted(state, run):
+        if unseen:
+            _stop_waiting(_ceiling(state, event))
+        attempt.lease_id = event.request_lease_id or "unknown"
+    elif attempt.phase == "waiting":
+        _take_lease(state, attempt, event.request_lease_id or "unknown", now)
+        attempt.acquired_at = None
+    attempt.phase = "in_provider"
+    attempt.started_at = attempt.since = now
+
+
+def request_completed(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    diagnostics = event.diagnostics
+    ceiling = _ceiling(state, event)
+    progress = state.progress
+    progress.requests_completed += 1
+    outcome = text(event.reason_or_outcome) or text(diagnostics.get("outcome"))
+    if outcome == "success":
+        ceiling.completed += 1
+        progress.prompt_tokens += count(diagnostics.get("prompt_tokens")) or 0
+        progress.completion_tokens += count(diagnostics.get("completion_tokens")) or 0
+    elif outcome is not None and outcome != "rate_limited" and outcome not in LOCAL_OUTCOMES:
+        ceiling.failed += 1
+    attempt = state.attempts.get(event.request_attempt_id or "")
+    if attempt is None:
+        state.orphans += 1
+        return
+    if attempt.released_at is not None:
+        del state.attempts[attempt.attempt_id]
+        return
+    attempt.phase = "returned"
+    attempt.completed_at = attempt.since = event.captured_at_monotonic
+    attempt.outcome = outcome
+
+
+def rate_limited(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    ceiling = _ceiling(state, event)
+    ceiling.rate_limited += 1
+    ceiling.consecutive_rate_limits += 1
+    ceiling.last_rate_limit_ordinal = ordinal
+    until = number(event.diagnostics.get("blocked_until"))
+    if until is not None:
+        ceiling.blocked_until = until
+    state.progress.rate_limited += 1
+
+
+def _limit_changed(ceiling: Ceiling, event: RequestEvent, ordinal: int, cause: str) -> None:
+    diagnostics = event.diagnostics
+    current = count(diagnostics.get("current"))
+    if current is None:
+        raise ValueError("no limit")
+    previous = count(diagnostics.get("previous"))
+    ceiling.last_change = LimitChange(
+        event.captured_at_monotonic,
+        ordinal,
+        ceiling.limit if previous is None else previous,
+        current,
+        text(event.reason_or_outcome) or cause,
+        number(diagnostics.get("retry_after")),
+    )
+    ceiling.limit = current
+
+
+def limit_decreased(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    ceiling = _ceiling(state, event)
+    _limit_changed(ceiling, event, ordinal, "rate_limited")
+    soft_ceiling = count(event.diagnostics.get("soft_ceiling"))
+    if soft_ceiling is not None:
+        ceiling.soft_ceiling = soft_ceiling
+
+
+def recovered(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    _ceiling(state, event).soft_ceiling = None
+
+
+def limit_increased(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    _limit_changed(_ceiling(state, event), event, ordinal, "unknown")
+
+
+def nothing(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    """A fact that changes no state."""
+
+
+def lease_released(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    ceiling = _ceiling(state, event)
+    outcome = text(event.reason_or_outcome)
+    ceiling.last_outcome = outcome
+    if outcome == "success":
+        ceiling.consecutive_rate_limits = 0
+    attempt = state.attempts.get(event.request_attempt_id or "")
+    if attempt is None or attempt.phase == "waiting" or attempt.released_at is not None:
+        state.orphans += 1
+        if _counted(state, run):
+            _give_lease_back(state, ceiling.resource)
+            state.attempts.pop(event.request_attempt_id or "", None)
+        return
+    _give_lease_back(state, attempt.resource)
+    if attempt.phase == "in_provider" and run.producer != "headgate":
+        # This producer reports the completion of the call after it has given the lease back.
+        attempt.phase = "returned"
+        attempt.since = attempt.released_at = event.captured_at_monotonic
+        attempt.outcome = outcome
+    else:
+        del state.attempts[attempt.attempt_id]
+
+
+HANDLERS: dict[str, Handler] = {
+    "request_resource_registered": registered,
+    "request_effective_cap_changed": effective_cap_changed,
+    "request_queue_formed": nothing,
+    "request_wait_started": wait_started,
+    "request_wait_reason_changed": wait_reason_changed,
+    "request_wait_completed": wait_completed,
+    "request_wait_timeout": wait_failed,
+    "request_wait_cancelled": wait_failed,
+    "request_acquire_denied": wait_failed,
+    "request_lease_acquired": lease_acquired,
+    "model_request_started": request_started,
+    "model_request_completed": request_completed,
+    "request_queue_drained": nothing,
+    "request_rate_limited": rate_limited,
+    "request_limit_decreased": limit_decreased,
+    "request_limit_increased": limit_increased,
+    "request_soft_ceiling_recovered": recovered,
+    "request_fully_recovered": recovered,
+    "request_lease_released": lease_released,
+    "request_release_diagnostic": nothing,
+}
