@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from replay.playback.frame import Share
+from replay.diagnosis.report.shares import Share
 
 SEEN = 0.005
 """A smaller share rounds to nothing and is not named."""

@@ -9,19 +9,26 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, Protocol, TextIO, cast
 
 from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
 
 from console.playback_mode import terminal_size
 
-if TYPE_CHECKING:
-    from console.terminal_app import TerminalApp
-
 LOOK_SECONDS = 0.25
 _GONE = (errno.EIO, errno.EBADF, errno.ENXIO)
 """What reading from a terminal gives once nobody is at its other end."""
+
+
+class TerminalOwner(Protocol):
+    """The app that a driver serves, as far as the driver knows it."""
+
+    def end_by(self, number: int) -> None:
+        """Leave as after this signal; from any thread."""
+
+    def fail(self, error: Exception) -> None:
+        """End with this failure; from any thread."""
 
 
 class TerminalDriver(LinuxDriver):
@@ -44,7 +51,7 @@ class TerminalDriver(LinuxDriver):
         output.reconfigure(errors="replace")
         size = size or terminal_size(output.fileno())
         super().__init__(app, debug=debug, mouse=mouse, size=size)
-        self._terminal_app: TerminalApp = app  # type: ignore[assignment]
+        self._owner = cast(TerminalOwner, app)
         self._file: _Output = _Output(output, self._hung_up)  # type: ignore[assignment]
         self._ended = threading.Event()
 
@@ -68,9 +75,9 @@ class TerminalDriver(LinuxDriver):
             if error.errno in _GONE:
                 self._hung_up()
             else:
-                self._terminal_app.fail(error)
+                self._owner.fail(error)
         except Exception as error:
-            self._terminal_app.fail(error)
+            self._owner.fail(error)
 
     def _watch(self) -> None:
         """Sleeps until the terminal is hung up, or the app leaves it."""
@@ -83,7 +90,7 @@ class TerminalDriver(LinuxDriver):
                 return
 
     def _hung_up(self) -> None:
-        self._terminal_app.end_by(signal.SIGHUP)
+        self._owner.end_by(signal.SIGHUP)
 
 
 class _Output(io.TextIOBase):

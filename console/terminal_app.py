@@ -13,6 +13,8 @@ from textual.app import App
 from textual.driver import Driver
 from textual.worker import WorkerFailed
 
+from console.driver import TerminalDriver
+
 Outcome = Literal["quit", "stop"]
 LEAVE_SECONDS = 5.0
 """So long an app that was ended from outside may take to leave the terminal in order."""
@@ -28,8 +30,6 @@ class TerminalApp(App[Outcome]):
     _last_resort: threading.Timer | None = None
 
     def get_driver_class(self) -> type[Driver]:
-        from console.driver import TerminalDriver
-
         return TerminalDriver
 
     def on_mount(self) -> None:

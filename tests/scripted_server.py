@@ -25,7 +25,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from engine.clock import LoopClock
 from engine.errors import UserError
-from engine.models.script import ProviderScript, Reply, ScriptPlayer
+from engine.models.script import Reply, ScriptPlayer
+from engine.workflow.provider_script import ProviderScript
 
 COMMAND = (sys.executable, "-P", __file__)
 """Starts the program."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import signal
 import time
@@ -13,15 +12,10 @@ import click
 
 from console.cli import exit_codes
 from console.cli.exit_codes import ConsoleEnded
-from console.cli.run.launch import Launched
-from console.cli.run.stopping import Stopping
-from console.cli.stop_requests import StopRequests
 from console.cli.terminal import own_name
 from console.headless import status_line, summary
 from replay.playback.frame import Frame, Want
 from replay.playback.session import Session
-from replay.sources.base import SourceError
-from replay.sources.sanitize import clean_text
 
 LINE_SECONDS = 2.0
 POLL_SECONDS = 0.1
@@ -73,91 +67,6 @@ def show_terminal(
     return outcome
 
 
-def show_console(launched: Launched, requests: StopRequests, *, ascii_only: bool) -> int:
-    """The console on a run of our own; what is left of it once the user has left; the exit code.
-
-    The run goes on where the user wants it so, or where the console fails.
-    """
-    stops = 0
-    try:
-        with requests.raised():
-            outcome = show_terminal(launched.folder.path, ask=True, ascii_only=ascii_only)
-        stops += outcome == "stop"
-    except KeyboardInterrupt:
-        outcome = "stop"
-    except ConsoleEnded:  # says itself that the run goes on
-        raise
-    except Exception:
-        _tell_going_on(launched)
-        raise
-    if outcome == "quit" and launched.running:
-        _tell_going_on(launched)
-        return exit_codes.OK
-    stopping = Stopping(launched, tell)
-    while launched.running:
-        stopping.look(stops + len(requests))
-        launched.wait(POLL_SECONDS)
-    return _conclude(launched, requests)
-
-
-def show_headless(launched: Launched, requests: StopRequests) -> int:
-    """Lines on stderr while the run goes on, the summary on stdout, the run's exit code.
-
-    SIGTERM stops the run as Ctrl+C does: whoever ends this command means the run.
-    """
-    session = Session.open(launched.folder.path)
-    try:
-        stopping = Stopping(launched, tell)
-        next_line = time.monotonic() + LINE_SECONDS
-        while launched.running:
-            session.refresh()
-            if time.monotonic() >= next_line:
-                next_line += LINE_SECONDS
-                tell(status_line(session.frame(Want())))
-            stopping.look(len(requests))
-            launched.wait(0 if session.behind else POLL_SECONDS)
-    except Exception:
-        _tell_going_on(launched)
-        raise
-    finally:
-        session.close()
-    return _conclude(launched, requests)
-
-
-def tell(sentence: str) -> None:
-    """A line on stderr; where that can't be, what is at work goes on all the same."""
-    with contextlib.suppress(OSError):
-        click.echo(clean_text(sentence), err=True)
-
-
-def _tell_going_on(launched: Launched) -> None:
-    if launched.running:
-        tell(f"The run goes on. Come back with: {own_name()} watch {launched.folder.path}")
-
-
-def _conclude(launched: Launched, requests: StopRequests) -> int:
-    """After the engine's end: the recording, the summary, the exit code."""
-    while launched.wait(0):
-        pass
-    path = launched.folder.path
-    later = f"Its journal is kept in {path}, and imported when that is opened."
-    if launched.await_recorder(requests):
-        try:
-            with requests.raised(heeded=len(requests)):
-                click.echo(summary(_last_frame(path)))
-        except KeyboardInterrupt:
-            tell(later)
-        except SourceError as error:
-            tell(str(error))
-    else:
-        tell(later)
-    if launched.message:
-        click.echo(f"Reason     {clean_text(launched.message)}")
-    click.echo(f"Recording  {path}\nReplay     {own_name()} replay {path}")
-    click.echo(f"Diagnosis  {own_name()} why {path}")
-    return launched.exit_code(requests)
-
-
 def show_once(target: str | Path, *, growing: bool, once: bool) -> None:
     """`watch` and `replay` without a terminal: one summary, or lines while the run lives."""
     session = Session.open(target, growing=growing)
@@ -176,7 +85,7 @@ def show_once(target: str | Path, *, growing: bool, once: bool) -> None:
         session.close()
 
 
-def _last_frame(target: Path) -> Frame:
+def last_frame(target: Path) -> Frame:
     session = Session.open(target)
     try:
         return _read_all(session)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar, Protocol, cast
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -19,10 +19,30 @@ from console.widgets.header import Footer, Header, Notes
 from console.widgets.line_widget import Drawn
 from replay.playback.frame import Frame, Want
 
-if TYPE_CHECKING:
-    from console.app import ConsoleApp
-
 _GROWTH = 5.0
+
+
+class Console(Protocol):
+    """What a page may ask of the app that shows it."""
+
+    @property
+    def extra_controls(self) -> tuple[Control, ...]:
+        """Controls that this run has beyond those of every run."""
+
+    def ask_frame(self) -> None:
+        """Ask for a frame now instead of at the next tick."""
+
+    def seek_time(self, time: float) -> None:
+        """Move the cursor to an instant, in monotonic seconds of the producer."""
+
+    def seek_ordinal(self, ordinal: int) -> None:
+        """Move the cursor to the event with this ordinal."""
+
+    def action_step(self, delta: int) -> None:
+        """Move the cursor by so many events, back where it is negative."""
+
+    def action_go(self, page: str) -> None:
+        """Show another page."""
 
 
 class TooSmall(Drawn):
@@ -59,8 +79,8 @@ class FrameScreen(Screen[None]):
         self.frame: Frame | None = None
 
     @property
-    def console_app(self) -> ConsoleApp:
-        return cast("ConsoleApp", self.app)
+    def console(self) -> Console:
+        return cast(Console, self.app)
 
     def compose(self) -> ComposeResult:
         yield self._header
@@ -74,7 +94,7 @@ class FrameScreen(Screen[None]):
         raise NotImplementedError
 
     def on_mount(self) -> None:
-        self._footer.show(self.console_app.extra_controls + self.controls + TIME, GENERAL)
+        self._footer.show(self.console.extra_controls + self.controls + TIME, GENERAL)
 
     def want(self) -> Want:
         """What the next frame must hold for this page at its present size."""
@@ -101,12 +121,12 @@ class FrameScreen(Screen[None]):
 
     def on_resize(self, event: Resize) -> None:
         self.set_class(is_too_small(*event.size), "small")
-        self.call_after_refresh(self.console_app.ask_frame)
+        self.call_after_refresh(self.console.ask_frame)
 
     def on_screen_resume(self) -> None:
         for widget in self.query(Drawn):  # another page was on the terminal meanwhile
             widget.refresh()
-        self.console_app.ask_frame()
+        self.console.ask_frame()
 
 
 def set_height(widget: Widget, height: int) -> None:

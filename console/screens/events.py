@@ -47,7 +47,7 @@ class EventsScreen(FrameScreen):
         self._table.show(frame)
 
     def action_page(self, screens: int) -> None:
-        self.console_app.action_step(screens * self._table.lines)
+        self.console.action_step(screens * self._table.lines)
 
     def action_detail(self) -> None:
         row = self._table.at_cursor()
@@ -55,7 +55,7 @@ class EventsScreen(FrameScreen):
             self.app.push_screen(EventDetail(self.look, row, self.frame.t0))
 
     def on_event_table_moved(self, message: EventTable.Moved) -> None:
-        self.console_app.seek_ordinal(message.ordinal)
+        self.console.seek_ordinal(message.ordinal)
 
     def on_event_table_scrolled(self, message: EventTable.Scrolled) -> None:
-        self.console_app.action_step(message.by)
+        self.console.action_step(message.by)

@@ -69,7 +69,7 @@ class LeasesScreen(FrameScreen):
     def show_page(self, frame: Frame) -> None:
         if not self._zoomed and self._timeline.span != growing_span(frame, _SPAN):
             self._timeline.span = growing_span(frame, _SPAN)
-            self.console_app.ask_frame()
+            self.console.ask_frame()
         self._timeline.show(frame)
         self._show_detail()
 
@@ -83,7 +83,7 @@ class LeasesScreen(FrameScreen):
     def _again(self) -> None:
         self._timeline.redraw()
         self._show_detail()
-        self.console_app.ask_frame()
+        self.console.ask_frame()
 
     def action_pick(self, lanes: int) -> None:
         self._timeline.move(lanes)
@@ -132,7 +132,7 @@ class LeasesScreen(FrameScreen):
     def action_to_start(self) -> None:
         bar = self._timeline.bar(self._timeline.selected)
         if bar is not None:
-            self.console_app.seek_time(bar.start)
+            self.console.seek_time(bar.start)
 
     def on_timeline_picked(self, message: Timeline.Picked) -> None:
         self._timeline.selected = message.lease_id

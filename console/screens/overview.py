@@ -78,7 +78,7 @@ class OverviewScreen(FrameScreen):
         self._arrange(frame)
         over = f"last {duration(self._asked)}"
         if self._shown_span(frame) != self._asked:
-            self.console_app.ask_frame()
+            self.console.ask_frame()
         self._bottleneck.show(frame)
         self._groups.show(frame)
         self._ceilings.show(frame, over)
@@ -152,4 +152,4 @@ class OverviewScreen(FrameScreen):
     def _change_span(self, by: int) -> None:
         index = _SPANS.index(self._span) + by
         self._span = _SPANS[max(0, min(index, len(_SPANS) - 1))]
-        self.console_app.ask_frame()
+        self.console.ask_frame()

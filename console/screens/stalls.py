@@ -65,8 +65,8 @@ class StallsScreen(FrameScreen):
     def action_to_moment(self) -> None:
         row = self._list.at_cursor()
         if row is not None:
-            self.console_app.seek_time(row.start)
-            self.console_app.action_go("leases")
+            self.console.seek_time(row.start)
+            self.console.action_go("leases")
 
     def action_evidence(self) -> None:
         row = self._list.at_cursor()
@@ -75,8 +75,8 @@ class StallsScreen(FrameScreen):
             if self._shown is not None and self._shown[0] == key:
                 following = (self._shown[1] + 1) % len(row.evidence)
             self._shown = key, following
-            self.console_app.seek_ordinal(row.evidence[following])
-            self.console_app.action_go("events")
+            self.console.seek_ordinal(row.evidence[following])
+            self.console.action_go("events")
 
     def on_stall_list_picked(self, message: StallList.Picked) -> None:
         self._list.selected = message.key

@@ -10,8 +10,8 @@ from console.paint import Row, Runs, width_of
 from console.theme import Look, verdict_look
 from console.widgets.line_widget import Drawn
 from console.widgets.panel import title
+from replay.diagnosis.report.shares import Share
 from replay.diagnosis.verdicts import phrase
-from replay.playback.frame import Share
 
 
 def parts(shares: Sequence[Share], width: int) -> list[tuple[Share, int]]:

@@ -12,9 +12,9 @@ from console.paint import Row, Runs, width_of, wrap
 from console.playback_mode import MODE_COLOUR, View, speed_label
 from console.theme import Look, verdict_look
 from console.widgets.line_widget import Drawn
-from replay.diagnosis.report.shares import subject
+from replay.diagnosis.report.shares import Share, subject
 from replay.diagnosis.verdicts import VerdictRow
-from replay.playback.frame import Frame, Share
+from replay.playback.frame import Frame
 
 _MOST_NOTE_LINES = 5
 _NAMES_FIT = 64

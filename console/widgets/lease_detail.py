@@ -10,7 +10,8 @@ from console.theme import Look
 from console.widgets.blame_bar import parts
 from console.widgets.line_widget import Drawn
 from console.widgets.panel import title
-from replay.playback.frame import Frame, LeaseBar, Share
+from replay.diagnosis.report.shares import Share
+from replay.playback.frame import Frame, LeaseBar
 from replay.playback.frame_builder import bar_waits
 
 

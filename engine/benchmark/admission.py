@@ -13,14 +13,12 @@ from engine.identity import SchedulerResourceKey, TaskGroupKey
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.config import TaskAdmissionConfig, build_policy
+from engine.scheduling.decisions import QueueSelection, TaskAdmissionDecision, TaskAdmissionLease
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.resolver import SUBMISSION
 from engine.scheduling.types import (
-    QueueSelection,
     SchedulableTask,
     SchedulerResourceRequest,
-    TaskAdmissionDecision,
-    TaskAdmissionLease,
     TaskGroupSpec,
     TaskPayload,
 )

@@ -7,12 +7,10 @@ that an answer depends on its prompt alone and a latency on the seed and the req
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from engine.workflow.provider_script import ProviderScript
 
 HANG_SECONDS = 600.0
 """How long a request that is never answered stays open where the caller set no time-out."""
@@ -20,90 +18,6 @@ HANG_SECONDS = 600.0
 _ADJECTIVES = "quiet bright narrow early distant steady plain open curious patient".split()
 _NOUNS = "river gate signal harbour ledger garden engine lantern valley question".split()
 _VERBS = "carries follows answers measures crosses holds returns opens marks meets".split()
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", populate_by_name=True, frozen=True, allow_inf_nan=False
-    )
-
-
-class Latency(_Strict):
-    """Seconds until an answer: `spread` is the standard deviation (lognormal) or half the width
-    (uniform); a constant latency has none."""
-
-    distribution: Literal["lognormal", "uniform", "constant"] = "lognormal"
-    mean: float = Field(0.5, ge=0)
-    spread: float = Field(0.15, ge=0)
-
-    @model_validator(mode="after")
-    def _never_negative(self) -> Latency:
-        if self.distribution == "uniform" and self.spread > self.mean:
-            raise ValueError("a uniform latency needs a spread no larger than its mean")
-        return self
-
-    def seconds(self, fraction: float) -> float:
-        """The value below which `fraction` (0 to 1, exclusive) of all latencies lie."""
-        if self.distribution == "constant" or self.mean == 0 or self.spread == 0:
-            return self.mean
-        if self.distribution == "uniform":
-            return self.mean + self.spread * (2 * fraction - 1)
-        variance = math.log1p((self.spread / self.mean) ** 2)
-        return math.exp(
-            NormalDist(math.log(self.mean) - variance / 2, math.sqrt(variance)).inv_cdf(fraction)
-        )
-
-
-class Window(_Strict):
-    """A span of seconds, counted from the first request; without `to` it never ends."""
-
-    start: float = Field(0.0, alias="from", ge=0)
-    end: float | None = Field(None, alias="to")
-
-    @model_validator(mode="after")
-    def _has_length(self) -> Window:
-        if self.end is not None and self.end <= self.start:
-            raise ValueError("a window must end (to) after it begins (from)")
-        return self
-
-    def covers(self, elapsed: float) -> bool:
-        return self.start <= elapsed and (self.end is None or elapsed < self.end)
-
-
-class RateLimitWindow(Window):
-    """While it lasts, `allow` requests are served at once; the others are answered with 429."""
-
-    retry_after: float | None = Field(None, ge=0)
-    allow: int = Field(0, ge=0)
-
-
-class FailureWindow(Window):
-    """While it lasts, `rate` of the requests fail."""
-
-    rate: float = Field(1.0, gt=0, le=1)
-
-
-class ErrorWindow(FailureWindow):
-    status: int = Field(500, ge=400, le=599)
-
-
-class ProviderScript(_Strict):
-    """The behaviour of one scripted provider."""
-
-    seed: int = 0
-    latency: Latency = Latency()
-    capacity: int | None = Field(None, ge=1)
-    """Requests served at once before others are answered with 429; None for no bound."""
-    capacity_retry_after: float | None = Field(None, ge=0)
-    rejection_seconds: float = Field(0.02, ge=0)
-    """How long a 429 takes."""
-    rate_limits: tuple[RateLimitWindow, ...] = ()
-    error_rate: float = Field(0.0, ge=0, lt=1)
-    errors: tuple[ErrorWindow, ...] = ()
-    timeout_rate: float = Field(0.0, ge=0, lt=1)
-    timeouts: tuple[FailureWindow, ...] = ()
-    completion_tokens: int | None = Field(None, ge=0)
-    """Tokens of every answer; None counts the words of the answer."""
 
 
 @dataclass(frozen=True, slots=True)

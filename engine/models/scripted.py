@@ -6,7 +6,8 @@ import asyncio
 
 from engine.clock import Clock
 from engine.models.client import ModelRequest, ModelResponse, ProviderError
-from engine.models.script import ProviderScript, Reply, ScriptPlayer
+from engine.models.script import Reply, ScriptPlayer
+from engine.workflow.provider_script import ProviderScript
 
 
 class ScriptedClient:

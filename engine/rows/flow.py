@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 from engine.events import EventStream
 from engine.rows.admission import RowGroupAdmission, RowGroupSpec
-from engine.scheduling.peaks import SchedulerPeaks
 
 _TARGET_REACHED = ("target_reached",)
+
+
+class RowGroupPeaks(Protocol):
+    """Keeps the most row groups there were at any one time."""
+
+    def note_row_groups(
+        self, in_flight: int, target: int, block_reasons: tuple[str, ...]
+    ) -> None: ...
 
 
 class RowGroupFlow:
     """Admits row groups as far as `admission` allows, and says once of each that has to wait."""
 
     def __init__(
-        self, stream: EventStream, admission: RowGroupAdmission, peaks: SchedulerPeaks
+        self, stream: EventStream, admission: RowGroupAdmission, peaks: RowGroupPeaks
     ) -> None:
         self._stream = stream
         self._admission = admission

@@ -8,22 +8,18 @@ from typing import Any, NamedTuple
 
 from engine.clock import Clock
 from engine.identity import SchedulerResourceKey, TaskGroupKey
-from engine.scheduling.ledger import TaskLedger
-from engine.scheduling.policy import PolicyStateDelta, TaskAdmissionPolicy
-from engine.scheduling.types import (
-    ELIGIBLE,
-    DenialReason,
-    Eligibility,
-    QueueView,
+from engine.scheduling.decisions import (
     ReleaseReason,
     ReleaseResult,
-    SchedulableTask,
     TaskAdmissionBlockSummary,
     TaskAdmissionDecision,
     TaskAdmissionDenied,
     TaskAdmissionLease,
-    TaskAdmissionView,
 )
+from engine.scheduling.ledger import TaskLedger
+from engine.scheduling.policy import PolicyStateDelta, TaskAdmissionPolicy
+from engine.scheduling.types import ELIGIBLE, DenialReason, Eligibility, SchedulableTask
+from engine.scheduling.views import QueueView, TaskAdmissionView
 
 # Breaks ties between equally frequent denials.
 DENIAL_ORDER: tuple[DenialReason, ...] = (

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Literal
 
 from engine.identity import SchedulerResourceKey, TaskGroupKey
+from engine.scheduling.decisions import TaskAdmissionLease
 from engine.scheduling.policy import (
     ALLOWED,
     NO_CHANGE,
@@ -19,12 +20,8 @@ from engine.scheduling.policy import (
     everybody,
     fits,
 )
-from engine.scheduling.types import (
-    QueueView,
-    SchedulableTask,
-    TaskAdmissionLease,
-    TaskAdmissionView,
-)
+from engine.scheduling.types import SchedulableTask
+from engine.scheduling.views import QueueView, TaskAdmissionView
 
 _DEBTORS_LOOKED_AT = 16
 _ROUNDING_ERROR = 1e-9

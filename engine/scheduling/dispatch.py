@@ -13,18 +13,14 @@ from engine.clock import Clock
 from engine.events import EventStream, RuntimeCorrelation
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.advisory_skips import PassedOver
+from engine.scheduling.decisions import TaskAdmissionDenied
 from engine.scheduling.idle import IdleReport
 from engine.scheduling.live_tasks import LiveTask, LiveTasks
 from engine.scheduling.peaks import SchedulerPeaks
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.task_events import TaskEvents
-from engine.scheduling.types import (
-    Eligibility,
-    QueueView,
-    SchedulableTask,
-    TaskAdmissionDenied,
-    TaskPayload,
-)
+from engine.scheduling.types import Eligibility, SchedulableTask, TaskPayload
+from engine.scheduling.views import QueueView
 from engine.workers.local import LocalWorkers, WorkerHandle
 
 Work = Callable[[TaskPayload, RuntimeCorrelation], Coroutine[Any, Any, None]]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.identity import SchedulerResourceKey, TaskGroupKey
-from engine.scheduling.holders import Holders
-from engine.scheduling.types import QueueView, TaskAdmissionLease, TaskAdmissionView
+from engine.scheduling.decisions import TaskAdmissionLease
+from engine.scheduling.views import Holders, QueueView, TaskAdmissionView
 
 Units = dict[TaskGroupKey, dict[SchedulerResourceKey, int]]
 

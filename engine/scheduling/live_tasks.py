@@ -7,8 +7,9 @@ import asyncio
 from typing import Any, Literal
 
 from engine.events import RuntimeCorrelation
+from engine.scheduling.decisions import TaskAdmissionLease
 from engine.scheduling.plan import ColumnPlan
-from engine.scheduling.types import SchedulableTask, TaskAdmissionLease, TaskPayload
+from engine.scheduling.types import SchedulableTask, TaskPayload
 
 LivePhase = Literal["ready", "queued", "selected", "leased", "running", "finished", "deferred"]
 

@@ -10,13 +10,9 @@ from typing import Any, Protocol
 import msgspec
 
 from engine.identity import SchedulerResourceKey, TaskGroupKey
-from engine.scheduling.types import (
-    DenialReason,
-    QueueView,
-    SchedulableTask,
-    TaskAdmissionLease,
-    TaskAdmissionView,
-)
+from engine.scheduling.decisions import TaskAdmissionLease
+from engine.scheduling.types import DenialReason, SchedulableTask
+from engine.scheduling.views import QueueView, TaskAdmissionView
 
 
 class TaskAdmissionPolicyDecision(msgspec.Struct, frozen=True, gc=False):

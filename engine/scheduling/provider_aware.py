@@ -14,11 +14,8 @@ from engine.scheduling.policy import (
     any_contender,
     fits,
 )
-from engine.scheduling.types import (
-    QueueView,
-    SchedulableTask,
-    TaskAdmissionView,
-)
+from engine.scheduling.types import SchedulableTask
+from engine.scheduling.views import QueueView, TaskAdmissionView
 
 
 class ProviderAwareTaskAdmissionPolicy:

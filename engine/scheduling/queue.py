@@ -8,14 +8,10 @@ from heapq import heapify, heappop, heappush
 from itertools import islice
 
 from engine.identity import SchedulerResourceKey, TaskGroupKey
+from engine.scheduling.decisions import QueueSelection
 from engine.scheduling.fair_order import FairOrder, OrderedGroup
-from engine.scheduling.types import (
-    Eligibility,
-    QueueSelection,
-    QueueView,
-    SchedulableTask,
-    Standstill,
-)
+from engine.scheduling.types import Eligibility, SchedulableTask
+from engine.scheduling.views import QueueView, Standstill
 
 _CHANGES_REMEMBERED = 64
 _IDLE_GROUPS_REMEMBERED = 1024

@@ -7,8 +7,8 @@ from typing import Any
 
 from engine.events import EventStream
 from engine.identity import SchedulerResourceKey, TaskGroupKey
+from engine.scheduling.decisions import ReleaseResult
 from engine.scheduling.live_tasks import LiveTask
-from engine.scheduling.types import ReleaseResult
 
 Debts = Mapping[TaskGroupKey, Mapping[SchedulerResourceKey, int]]
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal
 
 import msgspec
 
 from engine.identity import RequestResourceKey, SchedulerResourceKey, TaskGroupKey
-from engine.scheduling.holders import Holders
 
 TaskType = Literal["cell", "batch"]
 DenialReason = Literal["no_capacity", "group_cap", "borrow_debt", "shutdown", "policy_denial"]
-ReleaseReason = Literal[
-    "released", "duplicate", "stale_lease", "wrong_controller_generation", "unknown_lease"
-]
 WaitsFor = Literal["resource", "own_release", "peers"]
 Needs = tuple[tuple[SchedulerResourceKey, int], ...]
 """Amounts that a head needs, in the order of its request."""
@@ -110,134 +106,3 @@ class Eligibility(msgspec.Struct, frozen=True, gc=False):
 
 
 ELIGIBLE = Eligibility(True)
-
-
-class Standstill(NamedTuple):
-    """What a queue lacks in which every head is short of something. `backlog` stands for the groups
-    that have work queued, `needs` are the different amounts that their heads need."""
-
-    backlog: int
-    needs: Iterator[Needs]
-
-
-class QueueView(Protocol):
-    """Facts about the queue, without any eligibility.
-
-    A window, not a copy: it tells what is true when asked, so use it before the queue changes. The
-    methods that return a mapping or iterate cost O(groups), the others O(1).
-    """
-
-    @property
-    def queued_total(self) -> int: ...
-
-    def queued_by_group(self) -> Mapping[TaskGroupKey, int]: ...
-
-    def queued_in(self, group: TaskGroupKey) -> int: ...
-
-    def demand_by_resource(self) -> Mapping[SchedulerResourceKey, int]:
-        """Units that all queued tasks need in total."""
-
-    def demand(self, group: TaskGroupKey, resource: SchedulerResourceKey) -> int: ...
-
-    def peer_demand(self, group: TaskGroupKey, resource: SchedulerResourceKey) -> int:
-        """Units that the queued tasks of all other groups need."""
-
-    def queued_weight(self, resource: SchedulerResourceKey) -> float:
-        """Sum of the weights of the groups with queued demand for the resource."""
-
-    def backlog_version(self, resource: SchedulerResourceKey) -> int:
-        """Counts each time that a group begins or ceases to have queued demand for the resource."""
-
-    def backlog_changes(
-        self, resource: SchedulerResourceKey, since: int
-    ) -> Iterable[TaskGroupKey] | None:
-        """The groups that did so after that version; None where that is too long ago to tell."""
-
-    def first_candidate(self, group: TaskGroupKey) -> SchedulableTask | None:
-        """The head of the group."""
-
-    def first_candidates(self) -> Iterator[SchedulableTask]:
-        """The head of every group."""
-
-    def standstill(self) -> Standstill | None:
-        """Once nothing can be selected: None where a head stands aside for another reason than that
-        units are short. Costs O(different needs)."""
-
-    def contenders(
-        self, group: TaskGroupKey, resource: SchedulerResourceKey
-    ) -> Iterator[SchedulableTask]:
-        """Heads of other groups that need the resource and are not known to be blocked."""
-
-
-class QueueSelection(msgspec.Struct, frozen=True, gc=False):
-    """The next task in fair order, and the version of the queue in which that was true."""
-
-    item: SchedulableTask
-    queue_view: QueueView
-    sequence_version: int
-
-
-class TaskAdmissionLease(msgspec.Struct, frozen=True, gc=False):
-    lease_id: str
-    item: SchedulableTask
-    resources: SchedulerResourceRequest
-    acquired_at: float
-    controller_generation: int
-
-
-class TaskAdmissionDenied(msgspec.Struct, frozen=True, gc=False):
-    item: SchedulableTask
-    reason: DenialReason
-    available_after: float | None = None
-    snapshot: TaskAdmissionView | None = None
-    diagnostics: Mapping[str, Any] = {}
-
-
-TaskAdmissionDecision = TaskAdmissionLease | TaskAdmissionDenied
-
-
-class ReleaseResult(msgspec.Struct, frozen=True, gc=False):
-    released: bool
-    reason: ReleaseReason
-    diagnostics: Mapping[str, Any] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class TaskAdmissionView:
-    """The resource ledger. Amounts are units; `leases` and `running` count leases by group. Groups
-    without any have no entry."""
-
-    limits: Mapping[SchedulerResourceKey, int]
-    available: Mapping[SchedulerResourceKey, int]
-    leased: Mapping[SchedulerResourceKey, int]
-    leased_by_group: Mapping[TaskGroupKey, Mapping[SchedulerResourceKey, int]]
-    running_by_group: Mapping[TaskGroupKey, Mapping[SchedulerResourceKey, int]]
-    debt_by_group: Mapping[TaskGroupKey, Mapping[SchedulerResourceKey, int]]
-    leases: Mapping[TaskGroupKey, int]
-    running: Mapping[TaskGroupKey, int]
-    holders: Mapping[SchedulerResourceKey, Holders] = field(default_factory=dict)
-    """The groups of `leased_by_group` by resource."""
-
-    def competing_weight(self, resource: SchedulerResourceKey, queue_view: QueueView) -> float:
-        """Sum of the weights of the groups that have demand queued for the resource or hold it."""
-        return queue_view.queued_weight(resource) + self.idle_weight(resource, queue_view)
-
-    def idle_weight(self, resource: SchedulerResourceKey, queue_view: QueueView) -> float:
-        """Sum of the weights of the groups that hold the resource and have none queued for it."""
-        holders = self.holders.get(resource)
-        return 0.0 if holders is None else holders.idle_weight(resource, queue_view)
-
-
-@dataclass(frozen=True, slots=True)
-class TaskAdmissionBlockSummary:
-    """Why no queued head may run.
-
-    `dominant_reasons` maps each denial to its number of group heads, most frequent first.
-    `diagnostics`: `groups` {group label: denial}, `resources` {resource label: {needed, limit,
-    free, holders [{group, leases, oldest_age}]}}.
-    """
-
-    queued_count: int
-    dominant_reasons: Mapping[DenialReason, int]
-    available_after: float | None
-    diagnostics: Mapping[str, Any]

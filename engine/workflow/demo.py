@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.models.script import Latency, RateLimitWindow
+from engine.workflow.provider_script import Latency, RateLimitWindow
 from engine.workflow.schema import (
     ExpressionColumn,
     Integers,

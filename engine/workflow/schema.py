@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from engine.models.script import ProviderScript
 from engine.request_admission.config import RecoveryPolicy, RequestAdmissionTuningConfig
 from engine.workflow.graph import ColumnGraph, find_cycle
+from engine.workflow.provider_script import ProviderScript
 from engine.workflow.templates import is_template_name, template_variables
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)]

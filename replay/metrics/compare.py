@@ -21,9 +21,8 @@ from replay.diagnosis.report.shares import run_shares
 from replay.diagnosis.verdicts import WORKING
 from replay.metrics.difference import Difference, Noise, differ
 from replay.metrics.run_metrics import METRICS, measure_run, metric
-from replay.metrics.stats import Direction, Metric
 from replay.recording.reader import RecordingReader, open_recording
-from replay.runs.artifact import Artifact, recording_of
+from replay.runs.artifact import Artifact, Direction, Metric, recording_of
 from replay.runs.materialize import Narrate, whole_recording
 from replay.runs.open import named_artifact
 from replay.sources.sanitize import clean_text

@@ -12,7 +12,8 @@ from typing import Literal
 
 import msgspec
 
-from replay.metrics.stats import Direction, median_interval
+from replay.metrics.stats import median_interval
+from replay.runs.artifact import Direction
 
 Judgement = Literal[
     "better", "worse", "same", "seems_better", "seems_worse", "too_close", "different", "unknown"

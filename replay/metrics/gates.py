@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from replay.metrics.event_metrics import Measures
-from replay.metrics.stats import GateVerdict, judge
-from replay.runs.artifact import GateResult
+from replay.metrics.stats import judge
+from replay.runs.artifact import GateResult, GateVerdict
 from replay.verify.report import CheckResult
 
 LOOP_GRANULARITY = 0.05

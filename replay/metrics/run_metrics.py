@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 
 from engine.events import Event, RunInfo
 from replay.metrics.event_metrics import NO_REQUESTS, Measures, RunPass
-from replay.metrics.stats import Direction, Metric, describe
-from replay.projections.series import waits
+from replay.metrics.stats import describe
 from replay.recording.reader import RecordingReader
+from replay.runs.artifact import Direction, Metric
 from replay.state.rows import AttemptRow, LeaseRow
+from replay.state.waits import waits
 
 CHUNK = 20_000
 # Metric -> unit, and which direction is better where that is known.

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 
-Direction = Literal["lower", "higher"]
-GateVerdict = Literal["passed", "failed", "inconclusive", "unknown"]
+from replay.runs.artifact import GateVerdict
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -25,21 +23,6 @@ class Statistics(msgspec.Struct, frozen=True):
     min: float
     max: float
     stddev: float
-
-
-class Metric(msgspec.Struct, frozen=True):
-    """Statistics of one metric, or the reason why they are not known."""
-
-    unit: str = ""
-    better: Direction | None = None
-    count: int = 0
-    mean: float | None = None
-    p50: float | None = None
-    p95: float | None = None
-    min: float | None = None
-    max: float | None = None
-    stddev: float | None = None
-    missing_reason: str | None = None
 
 
 class Interval(msgspec.Struct, frozen=True):

@@ -12,29 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.events import Event, RunInfo
+from replay.diagnosis.report.shares import Bottleneck, Share
 from replay.diagnosis.verdicts import VerdictRow
 from replay.sources.base import Liveness
 from replay.state.model import Block, Ceiling, Gap, Progress, RowGroups
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A part of the blame: `fraction` of the capacity (or cell time) that went to `verdict`."""
-
-    verdict: str
-    fraction: float
-    resource: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Bottleneck:
-    """The bottleneck line: what limits the run now, over the last `window` seconds."""
-
-    sentence: str
-    verdict: str
-    resource: str | None
-    fraction: float
-    window: float
 
 
 @dataclass(frozen=True, slots=True)

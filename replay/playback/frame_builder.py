@@ -10,11 +10,10 @@ import msgspec
 from engine.events import ColumnInfo, RunInfo
 from replay.playback.frame import CeilingRow, GroupRow, LeaseBar, Segment
 from replay.playback.series_sampler import Samples
-from replay.projections.intervals import lease_row, open_attempt_row
-from replay.projections.series import Waits, waits
 from replay.sources.base import Liveness
 from replay.state.model import Progress, RowGroups, State, Task
-from replay.state.rows import AttemptRow, LeaseRow
+from replay.state.rows import AttemptRow, LeaseRow, lease_row, open_attempt_row
+from replay.state.waits import Waits, waits
 
 REASON_ORDER = ("no_capacity", "group_cap", "borrow_debt", "policy_denial", "shutdown")
 

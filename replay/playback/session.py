@@ -10,11 +10,11 @@ import duckdb
 import msgspec
 
 from engine.events import RunInfo
-from replay.diagnosis.report.shares import bottleneck, run_shares
+from replay.diagnosis.report.shares import Bottleneck, Share, bottleneck, run_shares
 from replay.diagnosis.verdicts import VerdictRow
 from replay.playback import frame_builder
 from replay.playback.cursor import Walk
-from replay.playback.frame import Bottleneck, EventRow, Frame, LeaseBar, Share, Want
+from replay.playback.frame import EventRow, Frame, LeaseBar, Want
 from replay.playback.series_sampler import Sampler
 from replay.projections.fold import Fold
 from replay.recording.ingest import Ingest

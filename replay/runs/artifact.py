@@ -14,9 +14,29 @@ from typing import Any, Literal
 import msgspec
 
 from engine.events.safe_files import open_regular, read_small
-from replay.metrics.stats import GateVerdict, Metric
 from replay.sources.base import SourceError
 from replay.sources.sanitize import clean_line, clean_text
+
+Direction = Literal["lower", "higher"]
+
+
+GateVerdict = Literal["passed", "failed", "inconclusive", "unknown"]
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """Statistics of one metric, or the reason why they are not known."""
+
+    unit: str = ""
+    better: Direction | None = None
+    count: int = 0
+    mean: float | None = None
+    p50: float | None = None
+    p95: float | None = None
+    min: float | None = None
+    max: float | None = None
+    stddev: float | None = None
+    missing_reason: str | None = None
+
 
 ARTIFACT_SCHEMA_VERSION = 1
 LARGEST = 256 << 20

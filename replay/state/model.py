@@ -1,9 +1,9 @@
 """The state of a run at one instant, as folded from its events.
 
 Plain mutable structs: `replay.state.reducer` changes them, `msgspec.msgpack` keeps them as
-keyframes, everything else only reads. Live and recent facts only: a finished task leaves the state, so memory
-is bounded by what is in flight, not by the length of the run. Times are monotonic seconds of the
-producer.
+keyframes, everything else only reads. Live and recent facts only: a finished task leaves the state,
+so memory is bounded by what is in flight, not by the length of the run. Times are monotonic seconds
+of the producer.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from replay.state.model import Attempt, Task
+
 
 class LeaseRow(msgspec.Struct, frozen=True, gc=False):
     """One task lease, from dependency-ready to release. Open ends are None."""
@@ -94,3 +96,57 @@ class BlameRow(msgspec.Struct, frozen=True, gc=False):
     def seconds(self) -> float:
         """Of all its bins together."""
         return self.each * self.bins
+
+
+def lease_row(task: Task, released_at: float | None, ordinal: int | None) -> LeaseRow | None:
+    """The task's lease as it stands; None where it holds none."""
+    if task.lease_id is None or task.acquired_at is None:
+        return None
+    return LeaseRow(
+        lease_id=task.lease_id,
+        task_id=task.task_id,
+        column=task.column,
+        group=task.group,
+        row_group=task.row_group,
+        row=task.row,
+        attempt=task.attempt,
+        execution_id=task.execution_id,
+        ready_at=task.ready_at,
+        enqueued_at=task.enqueued_at,
+        selected_at=task.selected_at,
+        acquired_at=task.acquired_at,
+        spawned_at=task.spawned_at,
+        released_at=released_at,
+        result=None if released_at is None else task.result,
+        error=task.error,
+        acquired_ordinal=task.acquired_ordinal or 0,
+        released_ordinal=ordinal,
+    )
+
+
+def attempt_row(
+    attempt: Attempt,
+    completed_at: float | None,
+    released_at: float | None,
+    outcome: str | None,
+    ordinal: int | None,
+) -> AttemptRow:
+    return AttemptRow(
+        attempt_id=attempt.attempt_id,
+        resource=attempt.resource,
+        execution_id=attempt.execution_id,
+        column=attempt.column,
+        lease_id=attempt.lease_id,
+        wait_started_at=attempt.wait_started_at,
+        acquired_at=attempt.acquired_at,
+        started_at=attempt.started_at,
+        completed_at=completed_at,
+        released_at=released_at,
+        outcome=outcome,
+        first_ordinal=attempt.first_ordinal,
+        last_ordinal=ordinal,
+    )
+
+
+def open_attempt_row(attempt: Attempt) -> AttemptRow:
+    return attempt_row(attempt, attempt.completed_at, attempt.released_at, attempt.outcome, None)

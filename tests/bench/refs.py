@@ -29,13 +29,15 @@ from engine.errors import UserError
 from replay.metrics.event_metrics import Measures
 from replay.metrics.gates import neutral
 from replay.metrics.run_metrics import measure_run
-from replay.metrics.stats import GateVerdict, Metric, judge
+from replay.metrics.stats import judge
 from replay.recording.reader import open_recording
 from replay.runs.artifact import (
     DERIVED,
     Artifact,
     GateResult,
+    GateVerdict,
     Iteration,
+    Metric,
     read_artifact,
     recording_of,
 )

@@ -16,17 +16,9 @@ from engine.events import (
     RuntimeCorrelation,
     SchedulerEvent,
 )
+from replay.diagnosis.report.shares import Bottleneck, Share
 from replay.diagnosis.verdicts import VerdictRow, decode_row, tier
-from replay.playback.frame import (
-    Bottleneck,
-    CeilingRow,
-    EventRow,
-    Frame,
-    GroupRow,
-    LeaseBar,
-    Segment,
-    Share,
-)
+from replay.playback.frame import CeilingRow, EventRow, Frame, GroupRow, LeaseBar, Segment
 from replay.state.model import Block, Ceiling, Gap, LimitChange, Progress, RowGroups
 
 T0 = 1000.0

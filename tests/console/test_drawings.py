@@ -14,8 +14,9 @@ from console.widgets.blame_bar import BlameBar, parts
 from console.widgets.chart import ceiling_chart, nice_step, resample, sparkline, stacked_chart
 from console.widgets.group_table import GroupTable
 from console.widgets.lanes import LaneBook
+from replay.diagnosis.report.shares import Share
 from replay.diagnosis.verdicts import phrase
-from replay.playback.frame import LeaseBar, Share
+from replay.playback.frame import LeaseBar
 from tests.console.frames import FRAMES, paused, replaying
 
 

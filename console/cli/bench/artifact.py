@@ -17,7 +17,6 @@ from engine.benchmark.scenario import Scenario
 from engine.errors import UserError
 from engine.version import VERSION
 from engine.workflow.schema import ScriptedProvider, Workflow
-from replay.metrics.stats import Metric
 from replay.runs.artifact import (
     ARTIFACT_SCHEMA_VERSION,
     DERIVED,
@@ -26,6 +25,7 @@ from replay.runs.artifact import (
     GateResult,
     Inputs,
     Iteration,
+    Metric,
 )
 
 KNOBS = ("PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONMALLOC", "PYTHONASYNCIODEBUG")

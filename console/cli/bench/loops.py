@@ -26,8 +26,8 @@ from engine.events.run_folder import RunFolder
 from engine.run.execute import RunControl, execute_run, journal_run
 from engine.run.plan import RunPlan
 from replay.metrics.run_metrics import metric
-from replay.metrics.stats import Metric, judge, quantile
-from replay.runs.artifact import GateResult, Inputs
+from replay.metrics.stats import judge, quantile
+from replay.runs.artifact import GateResult, Inputs, Metric
 
 GROUPS = (1, 8, 64, 256)
 TASKS = (1_000, 10_000, 100_000)

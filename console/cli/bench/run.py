@@ -29,8 +29,7 @@ from engine.run.plan import RunPlan
 from replay.metrics.event_metrics import Measures
 from replay.metrics.gates import Evidence, evaluate
 from replay.metrics.run_metrics import metric
-from replay.metrics.stats import Metric
-from replay.runs.artifact import DERIVED, Artifact, Iteration
+from replay.runs.artifact import DERIVED, Artifact, Iteration, Metric
 
 SMOKE_ITERATIONS = 2
 

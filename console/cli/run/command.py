@@ -62,9 +62,9 @@ def start(
     ascii_only: bool,
 ) -> int:
     """Check everything that a user can get wrong, then start the run and show it."""
-    from console.cli.presenter import show_console, show_headless, tell
     from console.cli.run.engine_process import load
     from console.cli.run.launch import RunSpec, StartInterrupted, launch
+    from console.cli.run.presenter import show_console, show_headless, tell
     from console.cli.stop_requests import StopRequests
     from engine.models.reach import check_reachable
 

@@ -19,7 +19,7 @@ from replay.diagnosis.report.schema import (
     VerdictLine,
     WhyReport,
 )
-from replay.diagnosis.report.shares import by_subject, cell_shares, run_shares, subject
+from replay.diagnosis.report.shares import Share, by_subject, cell_shares, run_shares, subject
 from replay.diagnosis.report.task_history import tell
 from replay.diagnosis.report.text import render_text
 from replay.diagnosis.verdicts import (
@@ -31,7 +31,6 @@ from replay.diagnosis.verdicts import (
     provider_of,
 )
 from replay.diagnosis.verdicts.broken import Unknown
-from replay.playback.frame import Share
 from replay.sources.base import BrokenLine
 from replay.state.model import State
 from replay.state.rows import AttemptRow, BlameRow, LeaseRow

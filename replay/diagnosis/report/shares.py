@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from engine.events import RunInfo
 from replay.diagnosis.verdicts import BY_NAME, WORKING, kind_of, model_of, phrase
-from replay.playback.frame import Bottleneck, Share
 from replay.state.rows import BlameRow
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of the blame: `fraction` of the capacity (or cell time) that went to `verdict`."""
+
+    verdict: str
+    fraction: float
+    resource: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bottleneck:
+    """The bottleneck line: what limits the run now, over the last `window` seconds."""
+
+    sentence: str
+    verdict: str
+    resource: str | None
+    fraction: float
+    window: float
+
 
 NOTABLE_LOSS = 0.1
 """A smaller loss beside work that fills most of the capacity is not what limits a run."""

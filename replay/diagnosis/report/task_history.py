@@ -18,10 +18,9 @@ from replay.diagnosis.report.schema import Step, TaskStory
 from replay.diagnosis.verdicts import BY_NAME, VerdictRow
 from replay.diagnosis.verdicts.base import Wait
 from replay.diagnosis.verdicts.requests import ProviderLatency
-from replay.projections.intervals import lease_row, open_attempt_row
 from replay.state.bins import within
 from replay.state.model import State, Task
-from replay.state.rows import AttemptRow, BlameRow, LeaseRow
+from replay.state.rows import AttemptRow, BlameRow, LeaseRow, lease_row, open_attempt_row
 
 QUEUED, WAITING, PROVIDER, DEFERRED = (
     "queued for a task slot",

@@ -24,8 +24,9 @@ from console.cli import exit_codes
 from console.cli.stdout import say_json
 from engine.errors import UserError
 from engine.events.run_folder import RunFolder
-from replay.metrics.stats import GateVerdict, Interval, describe, judge, median_interval
+from replay.metrics.stats import Interval, describe, judge, median_interval
 from replay.recording.ingest import Ingest
+from replay.runs.artifact import GateVerdict
 from replay.sources.journal import JournalFeed
 from tests.bench.command import run_command
 from tests.bench.peer.common import CAP

@@ -17,8 +17,9 @@ from engine.models.build import build_client
 from engine.models.client import ModelRequest, ModelResponse, ProviderError
 from engine.models.openai_client import OpenAIClient, is_loopback, retry_after_seconds
 from engine.models.reach import check_reachable
-from engine.models.script import ProviderScript, scripted_answer
+from engine.models.script import scripted_answer
 from engine.models.scripted import ScriptedClient
+from engine.workflow.provider_script import ProviderScript
 from engine.workflow.schema import OpenAIProvider, ScriptedProvider
 from tests.scripted_server import ScriptedServer
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from engine.errors import UserError
-from engine.models.script import Latency, ProviderScript, scripted_answer
+from engine.models.script import scripted_answer
+from engine.workflow.provider_script import Latency, ProviderScript
 from tests.scripted_server import COMMAND, ScriptedServer, read_scripts
 
 AT_ONCE = ProviderScript(latency=Latency(distribution="constant", mean=0))

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 from engine.identity import RequestResourceKey, SchedulerResourceKey, TaskGroupKey
 from engine.scheduling.admission import TaskAdmissionController
+from engine.scheduling.decisions import TaskAdmissionLease
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicy
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.types import (
     SchedulableTask,
     SchedulerResourceRequest,
-    TaskAdmissionLease,
     TaskGroupSpec,
     TaskPayload,
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from engine.identity import SchedulerResourceKey
 from engine.scheduling.admission import TaskAdmissionController
+from engine.scheduling.decisions import TaskAdmissionDenied, TaskAdmissionLease
 from engine.scheduling.policy import (
     ALLOWED,
     NO_CHANGE,
@@ -18,13 +19,8 @@ from engine.scheduling.policy import (
     TaskAdmissionPolicyDecision,
 )
 from engine.scheduling.queue import FairTaskQueue
-from engine.scheduling.types import (
-    QueueView,
-    SchedulableTask,
-    TaskAdmissionDenied,
-    TaskAdmissionLease,
-    TaskAdmissionView,
-)
+from engine.scheduling.types import SchedulableTask
+from engine.scheduling.views import QueueView, TaskAdmissionView
 from tests.engine.scheduling.admission_bench import SLOT, Bench, HandClock, X, Y, key, task
 
 

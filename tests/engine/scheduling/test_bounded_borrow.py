@@ -12,7 +12,7 @@ from engine.scheduling.bounded_borrow import (
     BoundedBorrowTaskAdmissionPolicy,
     BoundedBorrowTaskAdmissionPolicyConfig,
 )
-from engine.scheduling.types import TaskAdmissionDenied
+from engine.scheduling.decisions import TaskAdmissionDenied
 from tests.engine.scheduling.admission_bench import SLOT, Bench, X, Y, key, task
 
 

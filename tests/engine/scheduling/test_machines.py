@@ -25,17 +25,12 @@ from engine.identity import RequestResourceKey, SchedulerResourceKey
 from engine.rows.admission import RowGroupSpec
 from engine.scheduling.bounded_borrow import BoundedBorrowTaskAdmissionPolicyConfig
 from engine.scheduling.config import TaskAdmissionConfig, build_policy
+from engine.scheduling.decisions import QueueSelection, TaskAdmissionLease
 from engine.scheduling.policy import TaskAdmissionPolicy
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.tracker import CompletionTracker
-from engine.scheduling.types import (
-    ELIGIBLE,
-    Eligibility,
-    QueueSelection,
-    QueueView,
-    SchedulableTask,
-    TaskAdmissionLease,
-)
+from engine.scheduling.types import ELIGIBLE, Eligibility, SchedulableTask
+from engine.scheduling.views import QueueView
 from tests.engine.scheduling.admission_bench import SLOT, Bench, X, Y, key, task
 from tests.engine.scheduling.test_provider_aware import HandPressure
 from tests.engine.scheduling.test_tracker import Column, dags

@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.identity import SchedulerResourceKey, TaskGroupKey
+from engine.scheduling.decisions import QueueSelection
 from engine.scheduling.fair_order import FairOrder, OrderedGroup
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.types import (
     ELIGIBLE,
     Eligibility,
-    QueueSelection,
-    QueueView,
     SchedulableTask,
     SchedulerResourceRequest,
     TaskGroupSpec,
     TaskPayload,
 )
+from engine.scheduling.views import QueueView
 
 SLOT = SchedulerResourceKey("submission")
 

@@ -8,16 +8,11 @@ from itertools import pairwise
 
 import pytest
 
+from engine.scheduling.decisions import TaskAdmissionDecision
 from engine.scheduling.plan import RunResult
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicyDecision
-from engine.scheduling.types import (
-    Eligibility,
-    QueueView,
-    SchedulableTask,
-    TaskAdmissionDecision,
-    TaskAdmissionView,
-    TaskPayload,
-)
+from engine.scheduling.types import Eligibility, SchedulableTask, TaskPayload
+from engine.scheduling.views import QueueView, TaskAdmissionView
 from engine.virtual_time import run_virtual
 from tests.engine.scheduling.harness import WHOLE_LIFE, Run, Setting, column, run, takes
 

@@ -14,17 +14,13 @@ from engine.events import ALL_SCHEDULER_KINDS, RunInfo, SchedulerEvent, decode_l
 from engine.events.journal import JournalWriter
 from engine.events.run_folder import RunFolder
 from engine.identity import RequestResourceKey
+from engine.scheduling.decisions import TaskAdmissionDecision
 from engine.scheduling.plan import RetryPolicy
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicyDecision
 from engine.scheduling.provider_aware import ProviderAwareTaskAdmissionPolicy
 from engine.scheduling.resolver import MetadataDiagnostic
-from engine.scheduling.types import (
-    QueueView,
-    SchedulableTask,
-    TaskAdmissionDecision,
-    TaskAdmissionView,
-    TaskPayload,
-)
+from engine.scheduling.types import SchedulableTask, TaskPayload
+from engine.scheduling.views import QueueView, TaskAdmissionView
 from engine.virtual_time import run_virtual
 from tests.engine.events.catalogue import check_declared
 from tests.engine.scheduling.harness import Run, Setting, column, takes

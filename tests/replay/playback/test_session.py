@@ -17,11 +17,11 @@ from replay.playback.frame_builder import bar_waits
 from replay.playback.series_sampler import Sample, Samples
 from replay.playback.session import Session
 from replay.projections.fold import Fold
-from replay.projections.series import Waits, waits
 from replay.runs.recorder import finish_import
 from replay.sources.base import SourceError
 from replay.state.model import State
 from replay.state.reducer import begin, reduce
+from replay.state.waits import Waits, waits
 from tests.fixtures.data_designer_format import generate, lines
 from tests.replay.producer import Producer
 from tests.replay.random_engine import Play

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from replay.projections.fold import Fold, FoldOutput
-from replay.projections.series import Rollup, waits
+from replay.projections.series import Rollup
 from replay.state.model import State
 from replay.state.reducer import begin, reduce
 from replay.state.rows import AttemptRow, LeaseRow
+from replay.state.waits import waits
 from tests.replay.diagnosis.simulated import simulate
 from tests.replay.diagnosis.test_random_runs import random_workflow
 from tests.replay.random_engine import Play

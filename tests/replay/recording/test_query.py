@@ -19,7 +19,6 @@ import pytest
 
 from engine.events import Event, JournalHeader, RunInfo, SchedulerEvent, encode_lines
 from engine.events.run_folder import RunFolder
-from replay.projections.series import waits
 from replay.recording.query import QueryError, QueryProcess, RecordingQuery
 from replay.recording.query_messages import encode_rows, rows_of
 from replay.recording.reader import open_recording
@@ -27,6 +26,7 @@ from replay.recording.views import RUN_COLUMNS, VIEWS
 from replay.runs.materialize import whole_recording
 from replay.runs.recorder import finish_import
 from replay.sources.base import SourceError
+from replay.state.waits import waits
 from tests.e2e.program import headgate
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]

@@ -1,0 +1,147 @@
+"""What queue and admission show of themselves to policies: windows, not copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from engine.identity import SchedulerResourceKey, TaskGroupKey
+from engine.scheduling.types import Needs, SchedulableTask
+
+
+class Holders:
+    """The holders of one resource, by weight.
+
+    Groups that compete for a resource are those with queued demand, which the queue weighs, and
+    those that only hold leases of it, which nobody can weigh without asking both. The answer is
+    kept, and brought up to date with the groups that came into the queue or left it since.
+    """
+
+    __slots__ = ("_backlog", "_idle", "_idle_weight", "weights")
+
+    def __init__(self) -> None:
+        self.weights: dict[TaskGroupKey, float] = {}
+        self._idle: dict[TaskGroupKey, float] = {}
+        self._idle_weight = 0.0
+        self._backlog = -1
+
+    def add(self, group: TaskGroupKey, weight: float, queued: bool) -> None:
+        """The group holds its first units; `queued` tells whether it has queued demand."""
+        self.weights[group] = weight
+        if not queued:
+            self._idle[group] = weight
+            self._idle_weight += weight
+
+    def remove(self, group: TaskGroupKey) -> None:
+        del self.weights[group]
+        weight = self._idle.pop(group, None)
+        if weight is not None:
+            self._idle_weight = self._idle_weight - weight if self._idle else 0.0
+
+    def idle_weight(self, resource: SchedulerResourceKey, queue_view: QueueView) -> float:
+        """Sum of the weights of the holders without queued demand for the resource."""
+        backlog = queue_view.backlog_version(resource)
+        if backlog == self._backlog:
+            return self._idle_weight
+        changed = queue_view.backlog_changes(resource, self._backlog)
+        self._backlog = backlog
+        if changed is None:
+            changed, self._idle, self._idle_weight = self.weights, {}, 0.0
+        for group in changed:
+            self._idle_weight -= self._idle.pop(group, 0.0)
+            weight = self.weights.get(group)
+            if weight is not None and not queue_view.demand(group, resource):
+                self._idle[group] = weight
+                self._idle_weight += weight
+        if not self._idle:
+            self._idle_weight = 0.0
+        return self._idle_weight
+
+    def copy(self) -> Holders:
+        copied = Holders()
+        copied.weights = dict(self.weights)
+        return copied
+
+
+class Standstill(NamedTuple):
+    """What a queue lacks in which every head is short of something. `backlog` stands for the groups
+    that have work queued, `needs` are the different amounts that their heads need."""
+
+    backlog: int
+    needs: Iterator[Needs]
+
+
+class QueueView(Protocol):
+    """Facts about the queue, without any eligibility.
+
+    A window, not a copy: it tells what is true when asked, so use it before the queue changes. The
+    methods that return a mapping or iterate cost O(groups), the others O(1).
+    """
+
+    @property
+    def queued_total(self) -> int: ...
+
+    def queued_by_group(self) -> Mapping[TaskGroupKey, int]: ...
+
+    def queued_in(self, group: TaskGroupKey) -> int: ...
+
+    def demand_by_resource(self) -> Mapping[SchedulerResourceKey, int]:
+        """Units that all queued tasks need in total."""
+
+    def demand(self, group: TaskGroupKey, resource: SchedulerResourceKey) -> int: ...
+
+    def peer_demand(self, group: TaskGroupKey, resource: SchedulerResourceKey) -> int:
+        """Units that the queued tasks of all other groups need."""
+
+    def queued_weight(self, resource: SchedulerResourceKey) -> float:
+        """Sum of the weights of the groups with queued demand for the resource."""
+
+    def backlog_version(self, resource: SchedulerResourceKey) -> int:
+        """Counts each time that a group begins or ceases to have queued demand for the resource."""
+
+    def backlog_changes(
+        self, resource: SchedulerResourceKey, since: int
+    ) -> Iterable[TaskGroupKey] | None:
+        """The groups that did so after that version; None where that is too long ago to tell."""
+
+    def first_candidate(self, group: TaskGroupKey) -> SchedulableTask | None:
+        """The head of the group."""
+
+    def first_candidates(self) -> Iterator[SchedulableTask]:
+        """The head of every group."""
+
+    def standstill(self) -> Standstill | None:
+        """Once nothing can be selected: None where a head stands aside for another reason than that
+        units are short. Costs O(different needs)."""
+
+    def contenders(
+        self, group: TaskGroupKey, resource: SchedulerResourceKey
+    ) -> Iterator[SchedulableTask]:
+        """Heads of other groups that need the resource and are not known to be blocked."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAdmissionView:
+    """The resource ledger. Amounts are units; `leases` and `running` count leases by group. Groups
+    without any have no entry."""
+
+    limits: Mapping[SchedulerResourceKey, int]
+    available: Mapping[SchedulerResourceKey, int]
+    leased: Mapping[SchedulerResourceKey, int]
+    leased_by_group: Mapping[TaskGroupKey, Mapping[SchedulerResourceKey, int]]
+    running_by_group: Mapping[TaskGroupKey, Mapping[SchedulerResourceKey, int]]
+    debt_by_group: Mapping[TaskGroupKey, Mapping[SchedulerResourceKey, int]]
+    leases: Mapping[TaskGroupKey, int]
+    running: Mapping[TaskGroupKey, int]
+    holders: Mapping[SchedulerResourceKey, Holders] = field(default_factory=dict)
+    """The groups of `leased_by_group` by resource."""
+
+    def competing_weight(self, resource: SchedulerResourceKey, queue_view: QueueView) -> float:
+        """Sum of the weights of the groups that have demand queued for the resource or hold it."""
+        return queue_view.queued_weight(resource) + self.idle_weight(resource, queue_view)
+
+    def idle_weight(self, resource: SchedulerResourceKey, queue_view: QueueView) -> float:
+        """Sum of the weights of the groups that hold the resource and have none queued for it."""
+        holders = self.holders.get(resource)
+        return 0.0 if holders is None else holders.idle_weight(resource, queue_view)
