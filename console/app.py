@@ -28,9 +28,9 @@ from console.screens.leases import LeasesScreen
 from console.screens.output import OutputWindow
 from console.screens.overview import OverviewScreen
 from console.screens.stalls import StallsScreen
-from console.session_thread import Command, Pump, SessionLike
+from console.session_thread import Command, SessionLike, SessionThread
 from console.terminal_app import TerminalApp
-from console.theme import Look, prefers_dark, textual_theme
+from console.theme import Appearance, prefers_dark, textual_theme
 from replay.playback.frame import Frame
 from replay.sources.base import SourceError
 
@@ -69,7 +69,7 @@ class ConsoleApp(TerminalApp):
         colour = not os.environ.get("NO_COLOR")
         super().__init__(ansi_color=None if colour else True)
         dark = prefers_dark(os.environ)
-        self.look = Look(dark=dark, colour=colour, ascii_only=ascii_only)
+        self.appearance = Appearance(dark=dark, colour=colour, ascii_only=ascii_only)
         for each in (True, False):
             self.register_theme(textual_theme(dark=each))
         if colour:
@@ -80,7 +80,7 @@ class ConsoleApp(TerminalApp):
         self._output = output
         self._tick_seconds = tick_seconds
         self._clock = clock
-        self._pump = Pump(session)
+        self._pump = SessionThread(session)
         self._frame: Frame | None = None
         self._frame_at = 0.0
         self._event_at = 0.0
@@ -92,10 +92,10 @@ class ConsoleApp(TerminalApp):
         self._settled = asyncio.Event()
         self._header_state: tuple[Any, ...] = ()
         self._pages: dict[str, FrameScreen] = {
-            "overview": OverviewScreen(self.look, title),
-            "leases": LeasesScreen(self.look, title),
-            "stalls": StallsScreen(self.look, title),
-            "events": EventsScreen(self.look, title),
+            "overview": OverviewScreen(self.appearance, title),
+            "leases": LeasesScreen(self.appearance, title),
+            "stalls": StallsScreen(self.appearance, title),
+            "events": EventsScreen(self.appearance, title),
         }
         if follow:
             self._pump.push(lambda session: session.follow())
@@ -104,7 +104,7 @@ class ConsoleApp(TerminalApp):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         filters = super().get_line_filters()
-        return [*filters, AsciiFilter()] if self.look.ascii_only else filters
+        return [*filters, AsciiFilter()] if self.appearance.ascii_only else filters
 
     # -- frames --------------------------------------------------------------------------------
 
@@ -289,7 +289,7 @@ class ConsoleApp(TerminalApp):
         self._show_header()
 
     def action_ask_time(self) -> None:
-        self.push_screen(GoToDialog(self.look), self._go_to)
+        self.push_screen(GoToDialog(self.appearance), self._go_to)
 
     def on_key(self, event: Key) -> None:
         """Nobody took it: meant for the dialog that an earlier key asked for, while it came."""
@@ -317,7 +317,7 @@ class ConsoleApp(TerminalApp):
         page = self.page
         if page is not None and self.screen is page:
             controls = (*page.controls, *self.extra_controls)
-            self.push_screen(HelpScreen(self.look, page.name_shown, controls))
+            self.push_screen(HelpScreen(self.appearance, page.name_shown, controls))
 
     @property
     def extra_controls(self) -> tuple[Control, ...]:
@@ -326,12 +326,12 @@ class ConsoleApp(TerminalApp):
 
     def action_output(self) -> None:
         if self._output is not None and self.screen is self.page:
-            self.push_screen(OutputWindow(self.look, self._output))
+            self.push_screen(OutputWindow(self.appearance, self._output))
 
     def action_toggle_dark(self) -> None:
         self._dark = not self._dark
-        self.look.use(dark=self._dark)
-        if self.look.palette.colour:
+        self.appearance.use(dark=self._dark)
+        if self.appearance.palette.colour:
             self.theme = textual_theme(dark=self._dark).name
         for page in self._pages.values():
             if page.is_mounted:
@@ -341,7 +341,7 @@ class ConsoleApp(TerminalApp):
         if self._on_quit == "ask" and self.run_goes_on:
             scripts = self._output is not None
             on_stop = "as Ctrl+C in it would" if scripts else "work in flight is drained"
-            self.push_screen(QuitDialog(self.look, on_stop), self._answered)
+            self.push_screen(QuitDialog(self.appearance, on_stop), self._answered)
         else:
             self.exit("quit")
 

@@ -20,7 +20,7 @@ from textual.strip import Strip
 
 from console.theme import Palette
 
-Runs = tuple[tuple[str, str], ...]
+StyledLine = tuple[tuple[str, str], ...]
 """One line: (text, style name) from left to right."""
 
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
@@ -142,11 +142,11 @@ class Row:
             self.used = column
         return self
 
-    def runs(self) -> Runs:
+    def runs(self) -> StyledLine:
         return tuple(self._runs)
 
 
-def cut_runs(line: Runs, width: int) -> Runs:
+def cut_runs(line: StyledLine, width: int) -> StyledLine:
     """A line of at most `width` cells, cut with `…`."""
     if sum(width_of(text) for text, _ in line) <= width:
         return line
@@ -160,7 +160,7 @@ def cut_runs(line: Runs, width: int) -> Runs:
     return kept.runs()
 
 
-def cells_to_runs(cells: Sequence[tuple[str, str]]) -> Runs:
+def cells_to_runs(cells: Sequence[tuple[str, str]]) -> StyledLine:
     """Single cells joined where the style stays the same."""
     return tuple(
         ("".join([text for text, _ in group]), style) for style, group in groupby(cells, _style_of)
@@ -195,7 +195,9 @@ class AsciiFilter(LineFilter):
         return [Segment(to_ascii(text), style, control) for text, style, control in segments]
 
 
-def to_strip(runs: Runs, width: int, palette: Palette, ascii_only: bool, ground: str) -> Strip:
+def to_strip(
+    runs: StyledLine, width: int, palette: Palette, ascii_only: bool, ground: str
+) -> Strip:
     """A line of exactly `width` cells; what is free is filled in the style `ground`."""
     segments: list[Segment] = []
     used = 0

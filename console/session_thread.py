@@ -57,7 +57,7 @@ class _Turn:
     known: Frame | None
 
 
-class Pump:
+class SessionThread:
     """Runs one turn at a time: refresh, commands in order, play, one frame if anything differs."""
 
     def __init__(self, session: SessionLike) -> None:

@@ -206,7 +206,7 @@ class Palette:
         return "#" + "".join(f"{(2 * front + back) // 3:02x}" for front, back in pairs)
 
 
-class Look:
+class Appearance:
     """The palette and glyphs that all widgets of one app share."""
 
     def __init__(self, *, dark: bool = True, colour: bool = True, ascii_only: bool = False) -> None:

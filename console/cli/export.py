@@ -60,7 +60,7 @@ def export(
     """
     from replay.export.tables import TABLES
     from replay.recording.query import RecordingQuery
-    from replay.runs.materialize import whole_recording
+    from replay.runs.materialize import materialize
 
     if tables and kind not in ("parquet", "csv"):
         raise click.UsageError("--table is for parquet and csv.")
@@ -73,7 +73,7 @@ def export(
     wanted = tables or TABLES
     if place == STDOUT and (kind == "markdown" or (kind in ("parquet", "csv") and len(wanted) > 1)):
         raise click.UsageError(f"{kind} makes several files: name a place for them with --out.")
-    with whole_recording(recording, lambda sentence: click.echo(sentence, err=True)) as path:
+    with materialize(recording, lambda sentence: click.echo(sentence, err=True)) as path:
         asked = RecordingQuery(path)
         try:
             written = write(asked, path, kind, place, wanted, force, for_spreadsheet)

@@ -49,7 +49,7 @@ def sql(
     the recording and nothing else: no file, no network.
     """
     from replay.recording.query import QueryProcess, RecordingQuery
-    from replay.runs.materialize import whole_recording
+    from replay.runs.materialize import materialize
 
     if as_csv and as_json:
         raise click.UsageError("Give --csv or --json, not both.")
@@ -63,7 +63,7 @@ def sql(
         query = query_on_stdin()
     with (
         QueryProcess() as process,  # starts while the recording is looked for
-        whole_recording(recording, lambda sentence: click.echo(sentence, err=True)) as path,
+        materialize(recording, lambda sentence: click.echo(sentence, err=True)) as path,
     ):
         recording_query = RecordingQuery(path, process)
         if views or query is None:

@@ -12,11 +12,11 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from console.controls import GENERAL, SCREENS, TIME, Control
-from console.paint import Row, Runs
+from console.paint import Row, StyledLine
 from console.playback_mode import MIN_SIZE, View, is_too_small
-from console.theme import Look
+from console.theme import Appearance
 from console.widgets.header import Footer, Header, Notes
-from console.widgets.line_widget import Drawn
+from console.widgets.line_widget import LineWidget
 from replay.playback.frame import Frame, Want
 
 _GROWTH = 5.0
@@ -45,12 +45,12 @@ class Console(Protocol):
         """Show another page."""
 
 
-class TooSmall(Drawn):
+class TooSmall(LineWidget):
     """Stands in for everything while the terminal is too small."""
 
     DEFAULT_CSS = "TooSmall { height: 1fr; display: none; }"
 
-    def draw(self, width: int, height: int) -> list[Runs]:
+    def draw(self, width: int, height: int) -> list[StyledLine]:
         columns, rows = MIN_SIZE
         said = f"needs {columns}×{rows}, has {self.app.size.width}×{self.app.size.height}"
         return [Row().put(said, "bold bright", width).runs()]
@@ -69,13 +69,13 @@ class FrameScreen(Screen[None]):
     name_shown: ClassVar[str] = ""
     controls: ClassVar[tuple[Control, ...]] = ()
 
-    def __init__(self, look: Look, run_title: str) -> None:
+    def __init__(self, appearance: Appearance, run_title: str) -> None:
         super().__init__()
-        self.look = look
-        self._header = Header(look, run_title)
-        self._notes = Notes(look)
-        self._footer = Footer(look, SCREENS, self.name_shown)
-        self._too_small = TooSmall(look)
+        self.appearance = appearance
+        self._header = Header(appearance, run_title)
+        self._notes = Notes(appearance)
+        self._footer = Footer(appearance, SCREENS, self.name_shown)
+        self._too_small = TooSmall(appearance)
         self.frame: Frame | None = None
 
     @property
@@ -116,7 +116,7 @@ class FrameScreen(Screen[None]):
 
     def redraw_all(self) -> None:
         """After a change of colours."""
-        for widget in self.query(Drawn):
+        for widget in self.query(LineWidget):
             widget.redraw()
 
     def on_resize(self, event: Resize) -> None:
@@ -124,7 +124,7 @@ class FrameScreen(Screen[None]):
         self.call_after_refresh(self.console.ask_frame)
 
     def on_screen_resume(self) -> None:
-        for widget in self.query(Drawn):  # another page was on the terminal meanwhile
+        for widget in self.query(LineWidget):  # another page was on the terminal meanwhile
             widget.refresh()
         self.console.ask_frame()
 

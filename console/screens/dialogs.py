@@ -14,9 +14,9 @@ from textual.widgets import Input
 
 from console.controls import Control, bindings
 from console.formatting import run_time
-from console.paint import Row, Runs, cut_runs
-from console.theme import Look
-from console.widgets.line_widget import Drawn
+from console.paint import Row, StyledLine, cut_runs
+from console.theme import Appearance
+from console.widgets.line_widget import LineWidget
 
 QuitAnswer = Literal["leave", "stop", "cancel"]
 _RAISED = " on raised"
@@ -46,21 +46,21 @@ def parse_target(text: str) -> Target | None:
     return Target(run_time=value)
 
 
-class Lines(Drawn):
+class Lines(LineWidget):
     """A few fixed lines in a window; a click on one that does something does it."""
 
     ground = f"text{_RAISED}"
 
-    def __init__(self, look: Look, lines: list[tuple[Runs, str]]) -> None:
-        super().__init__(look)
+    def __init__(self, appearance: Appearance, lines: list[tuple[StyledLine, str]]) -> None:
+        super().__init__(appearance)
         self._fixed = lines
         self.styles.height = len(lines)
 
-    def say(self, index: int, line: Runs) -> None:
+    def say(self, index: int, line: StyledLine) -> None:
         self._fixed[index] = (line, self._fixed[index][1])
         self.redraw()
 
-    def draw(self, width: int, height: int) -> list[Runs]:
+    def draw(self, width: int, height: int) -> list[StyledLine]:
         return [cut_runs(runs, width) for runs, _ in self._fixed]
 
     async def on_click(self, event: Click) -> None:
@@ -84,12 +84,12 @@ class GoToDialog(ModalScreen[Target | None]):
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
     DEFAULT_CSS = _DIALOG_CSS.format(name="GoToDialog")
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, appearance: Appearance) -> None:
         super().__init__()
-        self._head = Lines(look, [(Row().put("Go to", f"bold bright{_RAISED}").runs(), "")])
+        self._head = Lines(appearance, [(Row().put("Go to", f"bold bright{_RAISED}").runs(), "")])
         self._ahead = ""
         hint = "1:23.5 run time   +5 -5 seconds from here   #1234 event"
-        self._hint = Lines(look, [(Row().put(hint, f"dim{_RAISED}").runs(), "")])
+        self._hint = Lines(appearance, [(Row().put(hint, f"dim{_RAISED}").runs(), "")])
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -130,15 +130,15 @@ class QuitDialog(ModalScreen[QuitAnswer]):
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
     DEFAULT_CSS = _DIALOG_CSS.format(name="QuitDialog")
 
-    def __init__(self, look: Look, on_stop: str) -> None:
+    def __init__(self, appearance: Appearance, on_stop: str) -> None:
         super().__init__()
         head = Row().put("The run is still going. What about it?", f"bold bright{_RAISED}").runs()
-        lines: list[tuple[Runs, str]] = [(head, ""), ((), "")]
+        lines: list[tuple[StyledLine, str]] = [(head, ""), ((), "")]
         for control in self.controls:
             row = Row().put(control.shown, f"bold sky{_RAISED}", 8)
             says = f"{control.help}: {on_stop}" if "stop" in control.action else control.help
             lines.append((row.put(says, f"text{_RAISED}").runs(), control.action))
-        self._lines = Lines(look, lines)
+        self._lines = Lines(appearance, lines)
 
     def compose(self) -> ComposeResult:
         with Vertical():

@@ -13,8 +13,8 @@ from textual.screen import ModalScreen
 
 from console.controls import Control, bindings
 from console.formatting import clock, count
-from console.paint import Row, Runs
-from console.theme import Look
+from console.paint import Row, StyledLine
+from console.theme import Appearance
 from console.widgets.pages import Pages
 from console.widgets.panel import title
 from replay.playback.frame import EventRow
@@ -41,9 +41,9 @@ class ReadingScreen(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(READING)]
 
-    def __init__(self, look: Look, lines: list[Runs]) -> None:
+    def __init__(self, appearance: Appearance, lines: list[StyledLine]) -> None:
         super().__init__()
-        self._pages = Pages(look, lines)
+        self._pages = Pages(appearance, lines)
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -57,18 +57,18 @@ class ReadingScreen(ModalScreen[None]):
 
 
 class EventDetail(ReadingScreen):
-    def __init__(self, look: Look, row: EventRow, t0: float) -> None:
+    def __init__(self, appearance: Appearance, row: EventRow, t0: float) -> None:
         self.event_row = row
-        super().__init__(look, event_lines(look, row, t0))
+        super().__init__(appearance, event_lines(appearance, row, t0))
 
 
-def event_lines(look: Look, row: EventRow, t0: float) -> list[Runs]:
+def event_lines(appearance: Appearance, row: EventRow, t0: float) -> list[StyledLine]:
     """A head line, then the event as indented JSON; keys stand out."""
     event = row.event
     at = clock(event.captured_at_monotonic - t0, tenths=True)
     head = Row().put(f" {event.event_kind}", f"bold bright{_RAISED}")
     head.put(f"   event {count(row.ordinal)} at {at}   Esc back", f"dim{_RAISED}")
-    lines: list[Runs] = [head.runs(), ()]
+    lines: list[StyledLine] = [head.runs(), ()]
     text = msgspec.json.format(msgspec.json.encode(event), indent=2).decode()
     for line in text.splitlines():
         found = _KEY.match(line)
@@ -83,6 +83,6 @@ def event_lines(look: Look, row: EventRow, t0: float) -> list[Runs]:
     return lines
 
 
-def section(look: Look, name: str, width: int) -> Runs:
+def section(appearance: Appearance, name: str, width: int) -> StyledLine:
     """A title line for a window of lines."""
-    return tuple((text, f"{style}{_RAISED}") for text, style in title(look, name, width))
+    return tuple((text, f"{style}{_RAISED}") for text, style in title(appearance, name, width))

@@ -10,7 +10,7 @@ from textual.binding import BindingType
 from console.controls import Control, bindings
 from console.screens.base import FrameScreen
 from console.screens.event_detail import EventDetail
-from console.theme import Look
+from console.theme import Appearance
 from console.widgets.event_table import EventTable
 from replay.playback.frame import Frame, Want
 
@@ -32,9 +32,9 @@ class EventsScreen(FrameScreen):
     EventsScreen EventTable { height: 1fr; margin: 1 0 0 0; }
     """
 
-    def __init__(self, look: Look, run_title: str) -> None:
-        super().__init__(look, run_title)
-        self._table = EventTable(look)
+    def __init__(self, appearance: Appearance, run_title: str) -> None:
+        super().__init__(appearance, run_title)
+        self._table = EventTable(appearance)
 
     def compose_page(self) -> ComposeResult:
         yield self._table
@@ -52,7 +52,7 @@ class EventsScreen(FrameScreen):
     def action_detail(self) -> None:
         row = self._table.at_cursor()
         if row is not None and self.frame is not None:
-            self.app.push_screen(EventDetail(self.look, row, self.frame.t0))
+            self.app.push_screen(EventDetail(self.appearance, row, self.frame.t0))
 
     def on_event_table_moved(self, message: EventTable.Moved) -> None:
         self.console.seek_ordinal(message.ordinal)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from console.controls import GENERAL, SCREENS, TIME, Control
-from console.paint import Row, Runs
+from console.paint import Row, StyledLine
 from console.screens.event_detail import READING, ReadingScreen, section
-from console.theme import Look
+from console.theme import Appearance
 
 _RAISED = " on raised"
 
 
 class HelpScreen(ReadingScreen):
-    def __init__(self, look: Look, page: str, controls: Sequence[Control]) -> None:
-        super().__init__(look, help_lines(look, page, controls))
+    def __init__(self, appearance: Appearance, page: str, controls: Sequence[Control]) -> None:
+        super().__init__(appearance, help_lines(appearance, page, controls))
 
 
-def help_lines(look: Look, page: str, controls: Sequence[Control]) -> list[Runs]:
-    lines: list[Runs] = []
+def help_lines(appearance: Appearance, page: str, controls: Sequence[Control]) -> list[StyledLine]:
+    lines: list[StyledLine] = []
     for name, table in (
         (page, controls),
         ("Screens", SCREENS),
@@ -28,13 +28,13 @@ def help_lines(look: Look, page: str, controls: Sequence[Control]) -> list[Runs]
     ):
         if not table:
             continue
-        lines.append(section(look, name, 76))
+        lines.append(section(appearance, name, 76))
         for control in table:
             row = Row().put(f"  {control.shown}", f"bold sky{_RAISED}", 10)
             lines.append(row.put(control.help, f"text{_RAISED}").runs())
         lines.append(())
-    glyphs = look.glyphs
-    lines.append(section(look, "Marks", 76))
+    glyphs = appearance.glyphs
+    lines.append(section(appearance, "Marks", 76))
     for mark, colour, said in (
         (glyphs.waiting * 2, "orange", "a request waits for admission"),
         (glyphs.in_provider * 2, "sky", "a request is in the provider"),

@@ -9,7 +9,7 @@ from textual.binding import BindingType
 
 from console.controls import Control, bindings
 from console.screens.base import FrameScreen, growing_span, set_height
-from console.theme import Look
+from console.theme import Appearance
 from console.widgets.lease_detail import LeaseDetail
 from console.widgets.timeline import MODES, Timeline
 from replay.playback.frame import Frame, Want
@@ -46,10 +46,10 @@ class LeasesScreen(FrameScreen):
     )
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
 
-    def __init__(self, look: Look, run_title: str) -> None:
-        super().__init__(look, run_title)
-        self._timeline = Timeline(look)
-        self._detail = LeaseDetail(look)
+    def __init__(self, appearance: Appearance, run_title: str) -> None:
+        super().__init__(appearance, run_title)
+        self._timeline = Timeline(appearance)
+        self._detail = LeaseDetail(appearance)
         self._zoomed = False
 
     DEFAULT_CSS = """

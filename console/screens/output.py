@@ -7,9 +7,9 @@ import os
 import re
 from pathlib import Path
 
-from console.paint import Row, Runs, clean
+from console.paint import Row, StyledLine, clean
 from console.screens.event_detail import ReadingScreen, section
-from console.theme import Look
+from console.theme import Appearance
 from engine.events.safe_files import open_regular
 
 LOOK_SECONDS = 0.5
@@ -21,9 +21,9 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)
 class OutputWindow(ReadingScreen):
     """The end of the file, followed while the window shows it."""
 
-    def __init__(self, look: Look, path: Path) -> None:
-        super().__init__(look, output_lines(look, path))
-        self._look = look
+    def __init__(self, appearance: Appearance, path: Path) -> None:
+        super().__init__(appearance, output_lines(appearance, path))
+        self._look = appearance
         self._path = path
         self._seen_bytes = -1
 
@@ -38,11 +38,11 @@ class OutputWindow(ReadingScreen):
             self._pages.show(await asyncio.to_thread(output_lines, self._look, self._path))
 
 
-def output_lines(look: Look, path: Path) -> list[Runs]:
+def output_lines(appearance: Appearance, path: Path) -> list[StyledLine]:
     """A title, then the last lines of the file."""
     lines = tail(path) or ["Nothing was printed so far."]
     return [
-        section(look, f"Output of the script, {clean(path.name)}", 76),
+        section(appearance, f"Output of the script, {clean(path.name)}", 76),
         *(Row().put(f" {line}", f"text{_RAISED}").runs() for line in lines),
     ]
 

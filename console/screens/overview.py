@@ -12,7 +12,7 @@ from textual.events import Resize
 from console.controls import Control, bindings
 from console.formatting import duration
 from console.screens.base import FrameScreen, growing_span, set_height
-from console.theme import Look
+from console.theme import Appearance
 from console.widgets.blame_bar import BlameBar
 from console.widgets.ceilings import CeilingPanel
 from console.widgets.group_table import GroupTable
@@ -42,15 +42,15 @@ class OverviewScreen(FrameScreen):
     )
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
 
-    def __init__(self, look: Look, run_title: str) -> None:
-        super().__init__(look, run_title)
-        self._bottleneck = BottleneckLine(look)
-        self._groups = GroupTable(look)
-        self._blocks = BlockReasons(look)
-        self._slots = Slots(look)
-        self._depth = QueueDepth(look)
-        self._ceilings = CeilingPanel(look)
-        self._blame = BlameBar(look)
+    def __init__(self, appearance: Appearance, run_title: str) -> None:
+        super().__init__(appearance, run_title)
+        self._bottleneck = BottleneckLine(appearance)
+        self._groups = GroupTable(appearance)
+        self._blocks = BlockReasons(appearance)
+        self._slots = Slots(appearance)
+        self._depth = QueueDepth(appearance)
+        self._ceilings = CeilingPanel(appearance)
+        self._blame = BlameBar(appearance)
         self._span = self._asked = 60.0
         self._arranged: tuple[int, ...] | None = None
 

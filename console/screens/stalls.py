@@ -9,7 +9,7 @@ from textual.binding import BindingType
 
 from console.controls import Control, bindings
 from console.screens.base import FrameScreen, set_height
-from console.theme import Look
+from console.theme import Appearance
 from console.widgets.stall_list import HEAD, Key, StallDetail, StallList, key_of
 from replay.playback.frame import Frame, Want
 
@@ -37,10 +37,10 @@ class StallsScreen(FrameScreen):
     StallsScreen StallDetail { height: 1fr; margin: 1 0 0 0; }
     """
 
-    def __init__(self, look: Look, run_title: str) -> None:
-        super().__init__(look, run_title)
-        self._list = StallList(look)
-        self._detail = StallDetail(look)
+    def __init__(self, appearance: Appearance, run_title: str) -> None:
+        super().__init__(appearance, run_title)
+        self._list = StallList(appearance)
+        self._detail = StallDetail(appearance)
         self._shown: tuple[Key, int] | None = None
         """The stall whose evidence was looked at last, and which of its events."""
 

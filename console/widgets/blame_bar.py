@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from console.blame import SEEN, by_verdict
 from console.formatting import percent
-from console.paint import Row, Runs, width_of
-from console.theme import Look, verdict_look
-from console.widgets.line_widget import Drawn
+from console.paint import Row, StyledLine, width_of
+from console.theme import Appearance, verdict_look
+from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
 from replay.diagnosis.report.shares import Share
 from replay.diagnosis.verdicts import phrase
@@ -27,13 +27,13 @@ def parts(shares: Sequence[Share], width: int) -> list[tuple[Share, int]]:
     return list(zip(shares, cells, strict=True))
 
 
-class BlameBar(Drawn):
+class BlameBar(LineWidget):
     """Title, bar, legend."""
 
     DEFAULT_CSS = "BlameBar { height: 3; }"
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, id="blame")
+    def __init__(self, appearance: Appearance) -> None:
+        super().__init__(appearance, id="blame")
         self._shares: tuple[Share, ...] = ()
         self._over = ""
 
@@ -41,8 +41,8 @@ class BlameBar(Drawn):
         self._shares, self._over = shares, over
         self.redraw()
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
-        rows = [title(self.look, "Where capacity went", width, self._over)]
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
+        rows = [title(self.appearance, "Where capacity went", width, self._over)]
         shares = by_verdict(self._shares)
         if not shares:
             return [*rows, Row().put(" nothing to account for yet", "dim").runs()]
@@ -57,35 +57,37 @@ class BlameBar(Drawn):
         """Lines that the whole legend takes at this width."""
         return len(self._legend(by_verdict(shares), width))
 
-    def _bar(self, shares: Sequence[Share], width: int, labelled: bool) -> Runs:
+    def _bar(self, shares: Sequence[Share], width: int, labelled: bool) -> StyledLine:
         row = Row().put(" ")
         for share, cells in parts(shares, width - 2):
-            look = verdict_look(share.verdict)
-            hatch = look.hatch
-            fill = f"shade-{look.colour} on {look.colour}"
-            if not self.look.palette.colour:
+            appearance = verdict_look(share.verdict)
+            hatch = appearance.hatch
+            fill = f"shade-{appearance.colour} on {appearance.colour}"
+            if not self.appearance.palette.colour:
                 fill = "text"
-                hatch = self.look.glyphs.bar_full if hatch == " " else hatch
-            text = f"{look.letter} {percent(share.fraction)}"
-            front = "bright" if look.colour == "faint" else "ink"
+                hatch = self.appearance.glyphs.bar_full if hatch == " " else hatch
+            text = f"{appearance.letter} {percent(share.fraction)}"
+            front = "bright" if appearance.colour == "faint" else "ink"
             if not labelled or cells < 3:
                 if labelled and cells:
-                    row.put(look.letter, f"bold {front} on {look.colour}")
+                    row.put(appearance.letter, f"bold {front} on {appearance.colour}")
                     cells -= 1
                 row.put(hatch * cells, fill)
                 continue
-            label = f" {text} " if cells >= len(text) + 2 else f" {look.letter} "
-            row.put(label, f"bold {front} on {look.colour}")
+            label = f" {text} " if cells >= len(text) + 2 else f" {appearance.letter} "
+            row.put(label, f"bold {front} on {appearance.colour}")
             row.put(hatch * (cells - len(label)), fill)
         return row.runs()
 
-    def _legend(self, shares: Sequence[Share], width: int, resources: bool = True) -> list[Runs]:
-        rows: list[Runs] = []
+    def _legend(
+        self, shares: Sequence[Share], width: int, resources: bool = True
+    ) -> list[StyledLine]:
+        rows: list[StyledLine] = []
         row = Row().put(" ")
         for share in shares:
             if share.fraction < SEEN:
                 continue
-            look = verdict_look(share.verdict)
+            appearance = verdict_look(share.verdict)
             name = phrase(share.verdict)
             named = resources and share.resource and share.verdict != "working"
             where = f" {share.resource}" if named else ""
@@ -94,8 +96,8 @@ class BlameBar(Drawn):
             if row.used > 1 and row.used + need > width:
                 rows.append(row.runs())
                 row = Row().put(" ")
-            front = "bright" if look.colour == "faint" else "ink"
-            row.put(f" {look.letter} ", f"bold {front} on {look.colour}").put(" ")
+            front = "bright" if appearance.colour == "faint" else "ink"
+            row.put(f" {appearance.letter} ", f"bold {front} on {appearance.colour}").put(" ")
             row.put(name, "text").put(where, "dim").put(f" {part}", "bold bright").put("   ")
         rows.append(row.runs())
         return rows

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from console.formatting import ceiling_facts, duration, words
-from console.paint import Row, Runs, cut_runs, fit_tail, width_of
-from console.theme import Look
+from console.paint import Row, StyledLine, cut_runs, fit_tail, width_of
+from console.theme import Appearance
 from console.widgets.chart import ceiling_chart, latest, sparkline
-from console.widgets.line_widget import Drawn
+from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
 from replay.playback.frame import CeilingRow, Frame
 
@@ -30,11 +30,11 @@ def short_names(resources: Sequence[str]) -> list[str]:
     return brief if len(set(brief)) == len(brief) else list(resources)
 
 
-class CeilingPanel(Drawn):
+class CeilingPanel(LineWidget):
     """Compact lines where there is little room, charts where there is more."""
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, id="ceilings")
+    def __init__(self, appearance: Appearance) -> None:
+        super().__init__(appearance, id="ceilings")
         self._frame: Frame | None = None
         self._over = ""
 
@@ -42,9 +42,9 @@ class CeilingPanel(Drawn):
         self._frame, self._over = frame, over
         self.redraw()
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         frame = self._frame
-        rows: list[Runs] = [title(self.look, "Request ceilings", width, self._over)]
+        rows: list[StyledLine] = [title(self.appearance, "Request ceilings", width, self._over)]
         if frame is None or not frame.ceilings:
             return [*rows, Row().put(" no model has been called yet", "dim").runs()]
         room = height - 1
@@ -65,8 +65,8 @@ class CeilingPanel(Drawn):
         return rows
 
     @staticmethod
-    def _beside(blocks: Sequence[Sequence[Runs]], width: int) -> list[Runs]:
-        rows: list[Runs] = []
+    def _beside(blocks: Sequence[Sequence[StyledLine]], width: int) -> list[StyledLine]:
+        rows: list[StyledLine] = []
         for parts in zip(*blocks, strict=True):
             row = Row()
             for index, part in enumerate(parts):
@@ -76,20 +76,20 @@ class CeilingPanel(Drawn):
             rows.append(row.runs())
         return rows
 
-    def _compact(self, frame: Frame, width: int, room: int) -> list[Runs]:
+    def _compact(self, frame: Frame, width: int, room: int) -> list[StyledLine]:
         names = short_names([row.ceiling.resource for row in frame.ceilings])
         facts = [ceiling_facts(row.ceiling, frame) for row in frame.ceilings]
         widest = max(sum(width_of(text) + 3 for _, text in line) for line in facts)
         name = max(10, min(max(map(width_of, names)) + 1, width - widest - 8))
         trend = max(0, min(24, width - name - widest - 1))
-        rows: list[Runs] = []
+        rows: list[StyledLine] = []
         shown = frame.ceilings if len(names) <= room else frame.ceilings[: max(0, room - 1)]
         for row, label, line in zip(shown, names, facts, strict=False):
             ceiling = row.ceiling
             drawn = Row().put(" ").put(fit_tail(label, name - 1), "bright").put(" ")
             if trend >= 6:
                 values = latest(row.in_flight, trend - 2)
-                spark = sparkline(values, trend - 2, ceiling.effective_max, self.look.glyphs)
+                spark = sparkline(values, trend - 2, ceiling.effective_max, self.appearance.glyphs)
                 drawn.put(spark, "sky").put("  ")
             rows.append(self._facts(drawn, line, ceiling.waiters).runs())
         if len(shown) < len(names):
@@ -107,8 +107,8 @@ class CeilingPanel(Drawn):
             row.put(text, "dim" if idle else _FACT_STYLE[what])
         return row
 
-    def _chart(self, row: CeilingRow, frame: Frame, width: int, height: int) -> list[Runs]:
-        ceiling, glyphs = row.ceiling, self.look.glyphs
+    def _chart(self, row: CeilingRow, frame: Frame, width: int, height: int) -> list[StyledLine]:
+        ceiling, glyphs = row.ceiling, self.appearance.glyphs
         gutter, inner = 5, width - 7
         name = Row().put(" ")
         name.put(
@@ -121,7 +121,10 @@ class CeilingPanel(Drawn):
         said = ceiling_facts(ceiling, frame)
         tight = sum(width_of(text) + 3 for _, text in said) > width
         facts = self._facts(Row().put(" "), said, ceiling.waiters, "  " if tight else " · ")
-        rows: list[Runs] = [cut_runs(name.runs(), width - 1), cut_runs(facts.runs(), width - 1)]
+        rows: list[StyledLine] = [
+            cut_runs(name.runs(), width - 1),
+            cut_runs(facts.runs(), width - 1),
+        ]
         spare = 1 if height >= 6 else 0
         waiters = 1 if height >= 6 else 0
         top = float(max(ceiling.effective_max, 1, *map(int, row.in_flight or (0,))))

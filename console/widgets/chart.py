@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import pairwise
 from math import ceil
 
-from console.paint import Runs, cells_to_runs
+from console.paint import StyledLine, cells_to_runs
 from console.theme import Glyphs
 
 Cell = tuple[str, str]
@@ -61,7 +61,7 @@ def ceiling_chart(
     width: int,
     height: int,
     glyphs: Glyphs,
-) -> list[Runs]:
+) -> list[StyledLine]:
     """The limit as a stepped line over what is in flight as an area.
 
     A cooldown tints its columns and fills them above the limit; a 429 is marked in the top row.
@@ -125,7 +125,7 @@ def stacked_chart(
     height: int,
     glyphs: Glyphs,
     letters: tuple[str, ...] = (),
-) -> list[Runs]:
+) -> list[StyledLine]:
     """Series (colour, values) one upon the other.
 
     A cell that holds the border of two shows the lower one as an eighth block over the other's

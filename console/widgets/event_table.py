@@ -9,9 +9,9 @@ from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
 from console.formatting import clock, count
-from console.paint import Row, Runs, fit_tail
-from console.theme import Look
-from console.widgets.line_widget import Drawn
+from console.paint import Row, StyledLine, fit_tail
+from console.theme import Appearance
+from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
 from engine.events import Event, RequestEvent, Significance, significance_of
 from replay.playback.frame import EventRow, Frame
@@ -66,11 +66,11 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-class EventTable(Drawn):
+class EventTable(LineWidget):
     """The cursor's row is the replay's cursor; it moves within the window before that scrolls."""
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, id="event-table")
+    def __init__(self, appearance: Appearance) -> None:
+        super().__init__(appearance, id="event-table")
         self._frame: Frame | None = None
         self._top = 0
 
@@ -103,10 +103,10 @@ class EventTable(Drawn):
         ordinal = self._frame.ordinal
         return next((row for row in self._frame.events if row.ordinal == ordinal), None)
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         frame = self._frame
         total = frame.last_ordinal if frame else 0
-        rows = [title(self.look, "Event stream", width, f"{count(total)} events")]
+        rows = [title(self.appearance, "Event stream", width, f"{count(total)} events")]
         if frame is None or not frame.events:
             return [*rows, Row().put(" no event yet", "dim").runs()]
         wide = width >= 110
@@ -154,7 +154,7 @@ class EventTable(Drawn):
         who: int,
         where: int,
         width: int,
-    ) -> Runs:
+    ) -> StyledLine:
         event = entry.event
         here = entry.ordinal == frame.ordinal
         ahead = entry.ordinal > frame.ordinal
@@ -167,7 +167,7 @@ class EventTable(Drawn):
 
         at = event.captured_at_monotonic - frame.t0
         request = isinstance(event, RequestEvent)
-        row = Row().put(self.look.glyphs.cursor if here else " ", f"bold bright{ground}")
+        row = Row().put(self.appearance.glyphs.cursor if here else " ", f"bold bright{ground}")
         row.put(" ", tone("text"))
         row.put(count(entry.ordinal), tone("dim"), ordinal, ">").put("  ", tone("text"))
         row.put(_milliseconds(at), tone("text"), 9, ">").put(" ", tone("text"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from console.formatting import count, doubt_of, duration, short, words
-from console.paint import Row, Runs, fit_tail, width_of
-from console.theme import Look
+from console.paint import Row, StyledLine, fit_tail, width_of
+from console.theme import Appearance
 from console.widgets.chart import sparkline
-from console.widgets.line_widget import Drawn
+from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
 from replay.playback.frame import Frame, GroupRow
 
@@ -19,22 +19,22 @@ _BLOCKED = 13
 """Two spaces and `no capacity`."""
 
 
-class GroupTable(Drawn):
+class GroupTable(LineWidget):
     """Title, column names, one line a group; the last line counts those that do not fit."""
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, id="groups")
+    def __init__(self, appearance: Appearance) -> None:
+        super().__init__(appearance, id="groups")
         self._frame: Frame | None = None
 
     def show(self, frame: Frame) -> None:
         self._frame = frame
         self.redraw()
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         frame = self._frame
         groups = frame.groups if frame else ()
         queued = sum(group.queued for group in groups)
-        rows = [title(self.look, "Queue by group", width, f"{count(queued)} queued")]
+        rows = [title(self.appearance, "Queue by group", width, f"{count(queued)} queued")]
         if frame is None or not groups:
             return [*rows, Row().put(" no group has work yet", "dim").runs()]
         numbers = _NUMBERS if width >= 90 else _SHORT
@@ -53,7 +53,7 @@ class GroupTable(Drawn):
         shown = groups if len(groups) <= lines else groups[: max(0, lines - 1)]
         for group in shown:
             line = Row().put(" ").put(fit_tail(group.label, name - 1), "bright").put(" ")
-            spark = sparkline(depth.get(group.key, ()), trend - 1, top, self.look.glyphs)
+            spark = sparkline(depth.get(group.key, ()), trend - 1, top, self.appearance.glyphs)
             line.put(spark, "sky").put(" ")
             rows.append(self._facts(line, group, numbers, doubt_of(frame)).runs())
         if len(shown) < len(groups):

@@ -8,10 +8,10 @@ from textual.events import Click
 
 from console.controls import Control
 from console.formatting import cells_done, clock, count, duration, percent, short
-from console.paint import Row, Runs, width_of, wrap
+from console.paint import Row, StyledLine, width_of, wrap
 from console.playback_mode import MODE_COLOUR, View, speed_label
-from console.theme import Look, verdict_look
-from console.widgets.line_widget import Drawn
+from console.theme import Appearance, verdict_look
+from console.widgets.line_widget import LineWidget
 from replay.diagnosis.report.shares import Share, subject
 from replay.diagnosis.verdicts import VerdictRow
 from replay.playback.frame import Frame
@@ -21,13 +21,13 @@ _NAMES_FIT = 64
 """Cells from which on the footer names every screen."""
 
 
-class Header(Drawn):
+class Header(LineWidget):
     """Two lines: who and when; how far."""
 
     DEFAULT_CSS = "Header { height: 2; }"
 
-    def __init__(self, look: Look, title: str) -> None:
-        super().__init__(look, id="header")
+    def __init__(self, appearance: Appearance, title: str) -> None:
+        super().__init__(appearance, id="header")
         self._title = title
         self._frame: Frame | None = None
         self._view: View | None = None
@@ -36,13 +36,13 @@ class Header(Drawn):
         self._frame, self._view = frame, view
         self.redraw()
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         frame, view = self._frame, self._view
         if frame is None or view is None:
             return [Row().put(f" {self._title} ", "bold bright").put("opening …", "dim").runs()]
         return [self._state_line(frame, view, width), self._progress_line(frame, view, width)]
 
-    def _state_line(self, frame: Frame, view: View, width: int) -> Runs:
+    def _state_line(self, frame: Frame, view: View, width: int) -> StyledLine:
         badge = view.mode
         if view.mode == "REPLAY" and view.speed is not None:
             badge = f"REPLAY {speed_label(view.speed)}"  # type: ignore[assignment]
@@ -81,7 +81,7 @@ class Header(Drawn):
             facts.append((f" / {clock(total, tenths)}", "dim"))
         return facts
 
-    def _progress_line(self, frame: Frame, view: View, width: int) -> Runs:
+    def _progress_line(self, frame: Frame, view: View, width: int) -> StyledLine:
         progress = frame.progress
         facts: list[tuple[str, str]] = []
         done = count(progress.rows_done)
@@ -111,7 +111,7 @@ class Header(Drawn):
         bar = min(64, bar)
         if frame.rows_total and bar >= 6:
             fraction = min(1.0, (progress.rows_done + progress.rows_dropped) / frame.rows_total)
-            glyphs = self.look.glyphs
+            glyphs = self.appearance.glyphs
             full = int(bar * fraction + 1e-9)
             begun = max(full, int(bar * cells_done(frame)))
             row.put(glyphs.bar_full * full, "green")
@@ -129,13 +129,13 @@ def _joined(facts: Sequence[tuple[str, str]]) -> int:
     return sum(width_of(text) for text, _ in facts) + 3 * (len(facts) - 1)
 
 
-class Notes(Drawn):
+class Notes(LineWidget):
     """What nobody may overlook, over the full width; what the source never tells, in one line."""
 
     DEFAULT_CSS = "Notes { height: 0; }"
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, id="notes")
+    def __init__(self, appearance: Appearance) -> None:
+        super().__init__(appearance, id="notes")
         self._alarms: list[str] = []
         self._aside = ""
 
@@ -164,7 +164,7 @@ class Notes(Drawn):
             lines = [*lines[: _MOST_NOTE_LINES - 1], f" ! {len(self._alarms)} notes in all"]
         return lines
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         style = "bold ink on vermillion"
         rows = [Row().put(line, style).to(width, style).runs() for line in self._wrapped(width)]
         if self._aside:
@@ -172,31 +172,31 @@ class Notes(Drawn):
         return rows
 
 
-class BottleneckLine(Drawn):
+class BottleneckLine(LineWidget):
     """What limited the run lately; where there is room, what stands still at this moment."""
 
     DEFAULT_CSS = "BottleneckLine { height: 2; margin: 1 0 0 0; }"
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, id="bottleneck")
+    def __init__(self, appearance: Appearance) -> None:
+        super().__init__(appearance, id="bottleneck")
         self._frame: Frame | None = None
 
     def show(self, frame: Frame) -> None:
         self._frame = frame
         self.redraw()
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         frame = self._frame
-        edge = self.look.glyphs.edge
+        edge = self.appearance.glyphs.edge
         bottleneck = frame.bottleneck if frame else None
         if frame is None or bottleneck is None:
             return [
                 Row().put(f" {edge} ", "grey").put(line, "text").runs()
                 for line in wrap(_nothing_limits(frame), width - 4, height)
             ]
-        look = verdict_look(bottleneck.verdict)
+        appearance = verdict_look(bottleneck.verdict)
         rows = [
-            Row().put(f" {edge} ", look.colour).put(line, "bold bright").runs()
+            Row().put(f" {edge} ", appearance.colour).put(line, "bold bright").runs()
             for line in wrap(bottleneck.sentence, width - 4, height)
         ]
         stall = stall_here(frame)
@@ -229,14 +229,14 @@ def _nothing_limits(frame: Frame | None) -> str:
     return "Too little seen yet to say what limits the run."
 
 
-class Footer(Drawn):
+class Footer(LineWidget):
     """The screens and the most used keys; a click on one does what the key does."""
 
     DEFAULT_CSS = "Footer { height: 1; dock: bottom; }"
     ground = "text on raised"
 
-    def __init__(self, look: Look, screens: Sequence[Control], here: str) -> None:
-        super().__init__(look, id="footer")
+    def __init__(self, appearance: Appearance, screens: Sequence[Control], here: str) -> None:
+        super().__init__(appearance, id="footer")
         self._screens = screens
         self._here = here
         self._controls: tuple[Control, ...] = ()
@@ -248,7 +248,7 @@ class Footer(Drawn):
         self._controls, self._always = controls, always
         self.redraw()
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         row = Row().put(" ", self.ground)
         self._spots = []
         for control in self._screens:
@@ -258,7 +258,7 @@ class Footer(Drawn):
             brief = f" {control.brief}" if here or width >= _NAMES_FIT else ""
             row.put(f" {control.shown}{brief} ", style)
             self._spots.append((start, row.used, control.action))
-        row.put(f" {self.look.glyphs.now} ", "faint on raised")
+        row.put(f" {self.appearance.glyphs.now} ", "faint on raised")
         always = [control for control in self._always if control.brief]
         room = width - sum(map(_size, always))
         fitting: list[Control] = []

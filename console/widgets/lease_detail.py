@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from console.formatting import clock, duration, words
-from console.paint import Row, Runs, width_of
-from console.theme import Look
+from console.paint import Row, StyledLine, width_of
+from console.theme import Appearance
 from console.widgets.blame_bar import parts
-from console.widgets.line_widget import Drawn
+from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
 from replay.diagnosis.report.shares import Share
 from replay.playback.frame import Frame, LeaseBar
 from replay.playback.frame_builder import bar_waits
 
 
-class LeaseDetail(Drawn):
+class LeaseDetail(LineWidget):
     """Title, identity, waits as words and as a bar, the latest attempts."""
 
     DEFAULT_CSS = "LeaseDetail { height: 6; }"
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, id="detail")
+    def __init__(self, appearance: Appearance) -> None:
+        super().__init__(appearance, id="detail")
         self._bar: LeaseBar | None = None
         self._frame: Frame | None = None
 
@@ -29,12 +29,12 @@ class LeaseDetail(Drawn):
         self._frame, self._bar = frame, bar
         self.redraw()
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         bar, frame = self._bar, self._frame
         if bar is None or frame is None:
             hint = "Press ↓ or click a bar to see where its time goes."
-            return [title(self.look, "Lease", width), Row().put(f" {hint}", "dim").runs()]
-        rows = [title(self.look, f"Lease {bar.lease_id}", width, self._result(bar))]
+            return [title(self.appearance, "Lease", width), Row().put(f" {hint}", "dim").runs()]
+        rows = [title(self.appearance, f"Lease {bar.lease_id}", width, self._result(bar))]
         row = Row().put(" ").put(bar.task_id, "bold bright", min(40, max(8, width_of(bar.task_id))))
         facts = [f"column {bar.column}"] if width >= 100 else []
         if bar.row_group is not None:
@@ -70,8 +70,8 @@ class LeaseDetail(Drawn):
         rows.extend(self._attempts(bar, frame.at, height - len(rows)))
         return rows
 
-    def _bar_line(self, named: Sequence[tuple[str, float | None, str]], width: int) -> Runs:
-        glyphs = self.look.glyphs
+    def _bar_line(self, named: Sequence[tuple[str, float | None, str]], width: int) -> StyledLine:
+        glyphs = self.appearance.glyphs
         fills = (" ", glyphs.leased, glyphs.waiting, glyphs.in_provider, glyphs.own)
         shares = [Share(name, seconds or 0.0) for name, seconds, _ in named]
         row = Row().put(" ")
@@ -81,7 +81,7 @@ class LeaseDetail(Drawn):
             row.put((fill if fill != " " else "·") * cells, style)
         return row.runs()
 
-    def _attempts(self, bar: LeaseBar, at: float, lines: int) -> list[Runs]:
+    def _attempts(self, bar: LeaseBar, at: float, lines: int) -> list[StyledLine]:
         by_attempt: dict[str, tuple[str, float, float, str | None]] = {}
         for segment in bar.segments:
             resource, waited, called, outcome = by_attempt.get(
@@ -93,7 +93,7 @@ class LeaseDetail(Drawn):
             elif segment.kind == "in_provider":
                 called += length
             by_attempt[segment.attempt_id] = (resource, waited, called, segment.outcome or outcome)
-        rows: list[Runs] = []
+        rows: list[StyledLine] = []
         for attempt, (resource, waited, called, outcome) in list(by_attempt.items())[-lines:]:
             row = Row().put(f" {attempt} ", "dim").put(resource, "text")
             row.put(f"  waited {duration(waited)}, called {duration(called)}", "dim")

@@ -1,4 +1,4 @@
-"""`Drawn`: a widget that draws whole lines and repaints only those that changed."""
+"""`LineWidget`: a widget that draws whole lines and repaints only those that changed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from console.paint import Runs, to_strip
-from console.theme import Look, Palette
+from console.paint import StyledLine, to_strip
+from console.theme import Appearance, Palette
 
 
-class Drawn(Widget):
+class LineWidget(Widget):
     """Base of all drawings: a subclass gives `draw`, whoever changes its data calls `redraw`."""
 
     DEFAULT_CSS = """
@@ -22,14 +22,16 @@ class Drawn(Widget):
     ground = "text"
     """Style of cells that nothing is drawn on."""
 
-    def __init__(self, look: Look, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(
+        self, appearance: Appearance, *, id: str | None = None, classes: str | None = None
+    ) -> None:
         super().__init__(id=id, classes=classes)
-        self.look = look
-        self._lines: list[Runs] = []
+        self.appearance = appearance
+        self._lines: list[StyledLine] = []
         self._strips: list[Strip] = []
         self._drawn_for: tuple[int, Palette] | None = None
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         """At most `height` lines."""
         raise NotImplementedError
 
@@ -40,7 +42,7 @@ class Drawn(Widget):
             return
         lines = list(self.draw(width, height))[:height]
         lines.extend(() for _ in range(height - len(lines)))
-        palette = self.look.palette
+        palette = self.appearance.palette
         anew = self._drawn_for != (width, palette) or len(lines) != len(self._lines)
         changed: list[Region] = []
         strips = self._strips
@@ -48,7 +50,7 @@ class Drawn(Widget):
             strips = self._strips = [Strip.blank(width)] * height
         for y, line in enumerate(lines):
             if anew or line != self._lines[y]:
-                strips[y] = to_strip(line, width, palette, self.look.ascii_only, self.ground)
+                strips[y] = to_strip(line, width, palette, self.appearance.ascii_only, self.ground)
                 changed.append(Region(0, y, width, 1))
         self._lines = lines
         self._drawn_for = (width, palette)
@@ -69,7 +71,7 @@ class Drawn(Widget):
             strips = [strip.crop(crop.x, crop.right) for strip in strips]
         missing = crop.height - len(strips)
         if missing > 0:
-            blank = Strip.blank(crop.width, self.look.palette[self.ground])
+            blank = Strip.blank(crop.width, self.appearance.palette[self.ground])
             strips.extend([blank] * missing)
         return strips
 

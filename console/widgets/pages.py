@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 from textual.events import MouseScrollDown, MouseScrollUp
 
-from console.paint import Row, Runs
-from console.theme import Look
-from console.widgets.line_widget import Drawn
+from console.paint import Row, StyledLine
+from console.theme import Appearance
+from console.widgets.line_widget import LineWidget
 
 
-class Pages(Drawn):
+class Pages(LineWidget):
     DEFAULT_CSS = "Pages { height: 1fr; }"
     ground = "text on raised"
 
-    def __init__(self, look: Look, lines: Sequence[Runs]) -> None:
-        super().__init__(look)
+    def __init__(self, appearance: Appearance, lines: Sequence[StyledLine]) -> None:
+        super().__init__(appearance)
         self._all = list(lines)
         self._top = 0
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         self._top = max(0, min(self._top, len(self._all) - height))
         rows = list(self._all[self._top : self._top + height])
         below = len(self._all) - self._top - height
@@ -28,7 +28,7 @@ class Pages(Drawn):
             rows[-1] = Row().put(f" {below + 1} more lines: ↓ PgDn", "dim on raised").runs()
         return rows
 
-    def show(self, lines: Sequence[Runs]) -> None:
+    def show(self, lines: Sequence[StyledLine]) -> None:
         """Other lines; who was at the end of the old ones is at the end of these."""
         at_end = self._top >= len(self._all) - self.size.height
         self._all = list(lines)

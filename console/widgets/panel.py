@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from console.paint import Row, Runs, width_of
-from console.theme import Look
+from console.paint import Row, StyledLine, width_of
+from console.theme import Appearance
 
 
-def title(look: Look, name: str, width: int, note: str = "") -> Runs:
+def title(appearance: Appearance, name: str, width: int, note: str = "") -> StyledLine:
     """` Name ───────────── note `"""
     row = Row().put(f" {name} ", "bold text")
     end = width - 1 - (width_of(note) + 1 if note else 0)
-    row.to(max(row.used, end), "faint", look.glyphs.rule)
+    row.to(max(row.used, end), "faint", appearance.glyphs.rule)
     if note:
         row.put(f" {note}", "dim")
     return row.runs()

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from console.formatting import doubt_of
-from console.paint import Row, Runs, width_of
-from console.theme import Look
-from console.widgets.line_widget import Drawn
+from console.paint import Row, StyledLine, width_of
+from console.theme import Appearance
+from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
 from replay.playback.frame import Frame
 
 
-class Slots(Drawn):
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, id="slots")
+class Slots(LineWidget):
+    def __init__(self, appearance: Appearance) -> None:
+        super().__init__(appearance, id="slots")
         self._limits: tuple[tuple[str, int, int], ...] = ()
         self._doubt = ""
 
@@ -22,11 +22,11 @@ class Slots(Drawn):
         self._limits, self._doubt = frame.limits, doubt_of(frame)
         self.redraw()
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
-        rows: list[Runs] = [title(self.look, "Task slots", width)]
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
+        rows: list[StyledLine] = [title(self.appearance, "Task slots", width)]
         if not self._limits:
             return [*rows, Row().put(" not known", "dim").runs()]
-        glyphs = self.look.glyphs
+        glyphs = self.appearance.glyphs
         name = min(max(width_of(label) for label, _, _ in self._limits) + 2, width // 2)
         bar = max(4, min(40, width - name - 12))
         for label, leased, limit in self._limits[: height - 1]:

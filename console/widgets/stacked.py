@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from console.formatting import percent, short, words
-from console.paint import Row, Runs, width_of
-from console.theme import Look, reason_colour
+from console.paint import Row, StyledLine, width_of
+from console.theme import Appearance, reason_colour
 from console.widgets.chart import stacked_chart
-from console.widgets.line_widget import Drawn
+from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
 from replay.playback.frame import Frame
 
@@ -35,14 +35,14 @@ def letters_for(names: Sequence[str]) -> list[str]:
     return taken
 
 
-class Stacked(Drawn):
+class Stacked(LineWidget):
     """Title, chart with its scale, legend. Without colour the layers are drawn as letters."""
 
     name_shown = ""
     nothing = ""
 
-    def __init__(self, look: Look, id: str) -> None:
-        super().__init__(look, id=id)
+    def __init__(self, appearance: Appearance, id: str) -> None:
+        super().__init__(appearance, id=id)
         self._frame: Frame | None = None
         self._over = ""
 
@@ -57,25 +57,25 @@ class Stacked(Drawn):
         """Value of the upper edge, and its label."""
         raise NotImplementedError
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
-        rows: list[Runs] = [title(self.look, self.name_shown, width, self._over)]
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
+        rows: list[StyledLine] = [title(self.appearance, self.name_shown, width, self._over)]
         layers = self.layers_of(self._frame) if self._frame else []
         if not layers:
             return [*rows, Row().put(f" {self.nothing}", "dim").runs()]
         letters = letters_for([layer.name for layer in layers])
-        plain = not self.look.palette.colour or self.look.ascii_only
+        plain = not self.appearance.palette.colour or self.appearance.ascii_only
         top, label = self.top(layers)
         chart = stacked_chart(
             [(layer.colour, layer.values) for layer in layers],
             top,
             width - 7,
             max(1, height - 2),
-            self.look.glyphs,
+            self.appearance.glyphs,
             tuple(letters) if plain else (),
         )
         for index, line in enumerate(chart):
             mark = label if index == 0 else "0" if index == len(chart) - 1 else ""
-            edge = Row().put(mark, "dim", 5, ">").put(self.look.glyphs.now, "faint")
+            edge = Row().put(mark, "dim", 5, ">").put(self.appearance.glyphs.now, "faint")
             rows.append(edge.runs() + line)
         legend = Row().put("      ")
         for layer, letter in zip(layers, letters, strict=True):
@@ -92,8 +92,8 @@ class BlockReasons(Stacked):
     name_shown = "Task admission blocked by"
     nothing = "never"
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, "blocks")
+    def __init__(self, appearance: Appearance) -> None:
+        super().__init__(appearance, "blocks")
 
     def layers_of(self, frame: Frame) -> list[Layer]:
         shown = [(name, values) for name, values in frame.block_reasons if any(values)]
@@ -114,8 +114,8 @@ class QueueDepth(Stacked):
     name_shown = "Queue depth"
     nothing = "nothing has queued"
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, "depth")
+    def __init__(self, appearance: Appearance) -> None:
+        super().__init__(appearance, "depth")
 
     def layers_of(self, frame: Frame) -> list[Layer]:
         return [

@@ -8,9 +8,9 @@ from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
 from console.formatting import duration
-from console.paint import Row, Runs, fit_tail, wrap
-from console.theme import Look, verdict_look
-from console.widgets.line_widget import Drawn
+from console.paint import Row, StyledLine, fit_tail, wrap
+from console.theme import Appearance, verdict_look
+from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
 from replay.diagnosis.report.build import verdict_line
 from replay.diagnosis.report.text import facts_of
@@ -27,11 +27,11 @@ def key_of(row: VerdictRow) -> Key:
     return row.verdict, row.resource, row.start
 
 
-class StallList(Drawn):
+class StallList(LineWidget):
     """One line for each verdict. The selection is one of them, not a line."""
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, id="stall-list")
+    def __init__(self, appearance: Appearance) -> None:
+        super().__init__(appearance, id="stall-list")
         self._frame: Frame | None = None
         self._top = 0
         self.selected: Key | None = None
@@ -68,9 +68,9 @@ class StallList(Drawn):
             self.selected = key_of(self.rows[index])
             self.redraw()
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         frame, rows = self._frame, self.rows
-        lines = [title(self.look, "Stalls, newest first", width, f"{len(rows)}")]
+        lines = [title(self.appearance, "Stalls, newest first", width, f"{len(rows)}")]
         if frame is None or not rows:
             said = "Nothing has stood still for longer than it normally does."
             return [*lines, (), *(Row().put(f" {one}").runs() for one in wrap(said, width - 2, 2))]
@@ -83,11 +83,11 @@ class StallList(Drawn):
             lines.append(self._line(rows[index], frame, index == here, width))
         return lines
 
-    def _line(self, row: VerdictRow, frame: Frame, here: bool, width: int) -> Runs:
+    def _line(self, row: VerdictRow, frame: Frame, here: bool, width: int) -> StyledLine:
         ground = " on select" if here else ""
         covers = row.start <= frame.at <= row.end
         words = "bright" if here or covers else "text"
-        line = Row().put(self.look.glyphs.cursor if here else " ", f"bold bright{ground}")
+        line = Row().put(self.appearance.glyphs.cursor if here else " ", f"bold bright{ground}")
         line.put("· " if covers else "  ", f"bright{ground}")
         line.put(clock(row.start - frame.t0), f"{words}{ground}", 9)
         line.put(clock(row.end - frame.t0), f"{words}{ground}", 9)
@@ -112,11 +112,11 @@ class StallList(Drawn):
         self.move(-1)
 
 
-class StallDetail(Drawn):
+class StallDetail(LineWidget):
     """What it is for someone who knows no internals, then what proves it."""
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, id="stall-detail")
+    def __init__(self, appearance: Appearance) -> None:
+        super().__init__(appearance, id="stall-detail")
         self._row: VerdictRow | None = None
         self._t0 = 0.0
 
@@ -124,12 +124,12 @@ class StallDetail(Drawn):
         self._row, self._t0 = row, frame.t0
         self.redraw()
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         row = self._row
         if row is None:
             return []
         verdict = verdict_line(row, self._t0)
-        lines = [title(self.look, row.verdict, width, row.resource or "")]
+        lines = [title(self.appearance, row.verdict, width, row.resource or "")]
         lines += [
             Row().put(f" {one}", "bold bright").runs()
             for one in wrap(verdict.sentence, width - 2, 4)

@@ -10,11 +10,11 @@ from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
 from console.formatting import clock, duration
-from console.paint import Row, Runs, fit_tail
-from console.theme import Look
+from console.paint import Row, StyledLine, fit_tail
+from console.theme import Appearance
 from console.widgets.chart import nice_step
 from console.widgets.lanes import Lane, LaneBook, LaneMode
-from console.widgets.line_widget import Drawn
+from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
 from replay.playback.frame import Frame, LeaseBar, Segment
 
@@ -30,11 +30,11 @@ Piece = tuple[int, int, str, str]
 """From column, to column, glyph, style."""
 
 
-class Timeline(Drawn):
+class Timeline(LineWidget):
     """The window [left, right) in run time, at `span` seconds."""
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, id="timeline")
+    def __init__(self, appearance: Appearance) -> None:
+        super().__init__(appearance, id="timeline")
         self.mode: LaneMode = "column"
         self.span = 30.0
         self.right: float | None = None
@@ -129,10 +129,10 @@ class Timeline(Drawn):
         self._scrolled = True
         self.redraw()
 
-    def draw(self, width: int, height: int) -> Sequence[Runs]:
-        frame, glyphs = self._frame, self.look.glyphs
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
+        frame, glyphs = self._frame, self.appearance.glyphs
         self._drawn_width = width
-        rows = [title(self.look, "Task leases", width, self._legend(width))]
+        rows = [title(self.appearance, "Task leases", width, self._legend(width))]
         if frame is None:
             return rows
         left = self.left(frame.at)
@@ -172,7 +172,7 @@ class Timeline(Drawn):
         return max(0, next(first, 0) - 1)
 
     def _legend(self, width: int) -> str:
-        glyphs = self.look.glyphs
+        glyphs = self.appearance.glyphs
         parts = [
             f"{glyphs.waiting * 2} waiting",
             f"{glyphs.in_provider * 2} in provider",
@@ -185,7 +185,7 @@ class Timeline(Drawn):
             parts.append(f"lanes by {self.mode}")
         return "  ".join(parts)
 
-    def _axis(self, frame: Frame, left: float, width: int) -> Runs:
+    def _axis(self, frame: Frame, left: float, width: int) -> StyledLine:
         row = Row().put(
             f" {duration(self.span)} wide",
             "dim",
@@ -199,15 +199,17 @@ class Timeline(Drawn):
                 break
             if tick >= 0 and column >= 0:
                 row.to(self._gutter + column)
-                row.put(self.look.glyphs.tick, "faint").put(clock(tick, step < 1), "dim")
+                row.put(self.appearance.glyphs.tick, "faint").put(clock(tick, step < 1), "dim")
             tick += step
         return row.runs()
 
-    def _lane(self, lane: Lane, frame: Frame, window: tuple[float, float, int], now: int) -> Runs:
+    def _lane(
+        self, lane: Lane, frame: Frame, window: tuple[float, float, int], now: int
+    ) -> StyledLine:
         left, step, total = window
         runs: list[tuple[str, str]] = []
         used = 0
-        marker = self.look.glyphs.now
+        marker = self.appearance.glyphs.now
         for bar in _between(lane, left, left + total * step):
             for start, end, glyph, style in self._pieces(bar, frame, left, 1 / step):
                 start, end = max(start, used), min(end, total)
@@ -230,7 +232,7 @@ class Timeline(Drawn):
 
     def _pieces(self, bar: LeaseBar, frame: Frame, left: float, scale: float) -> list[Piece]:
         """The bar cut into stretches of cells; a cell shows what its middle falls in."""
-        glyphs = self.look.glyphs
+        glyphs = self.appearance.glyphs
         selected = bar.lease_id == self.selected
         unknown = bar.result == "unknown"
         end = frame.at if bar.end is None else bar.end
@@ -268,7 +270,7 @@ class Timeline(Drawn):
         return pieces
 
     def _segment_look(self, segment: Segment, unknown: bool) -> tuple[str, str]:
-        glyphs = self.look.glyphs
+        glyphs = self.appearance.glyphs
         if segment.kind == "waiting":
             return glyphs.waiting, "grey" if unknown else "orange"
         if segment.kind == "returned":

@@ -1,4 +1,4 @@
-"""`ProducerLock`: does the process that writes a run live, is it dead, or can't that be told?
+"""`ProcessLock`: does the process that writes a run live, is it dead, or can't that be told?
 
 A lock is an `flock`, which the system frees however a process ends. That it is free proves a death
 only where the file is the one that the process locked, on the machine it ran on: a copy's lock is
@@ -40,7 +40,7 @@ class LockIdentity(msgspec.Struct, frozen=True):
     inode: int
 
 
-class ProducerLock:
+class ProcessLock:
     """An `flock` held as long as a process lives; the system frees it however the process ends.
 
     `run.lock` tells that the producer lives, `recorder.lock` that a recorder does. The file stays
@@ -86,7 +86,7 @@ class ProducerLock:
             os.close(self._fd)
             self._fd = None
 
-    def __enter__(self) -> ProducerLock:
+    def __enter__(self) -> ProcessLock:
         self.acquire()
         return self
 

@@ -28,7 +28,7 @@ from typing import Any, Literal
 import msgspec
 
 from engine.errors import UserError
-from engine.events.producer_lock import Doubt, Presence, ProducerLock, presence
+from engine.events.producer_lock import Doubt, Presence, ProcessLock, presence
 from engine.events.safe_files import (
     check_regular,
     open_folder,
@@ -163,7 +163,7 @@ class RunFolder:
     @property
     def recorder_lives(self) -> bool:
         try:
-            return ProducerLock.held(Path(RECORDER_LOCK), dir_fd=self.fd)
+            return ProcessLock.held(Path(RECORDER_LOCK), dir_fd=self.fd)
         except OSError:
             return False
 
@@ -184,13 +184,13 @@ class RunFolder:
             return False
         return status.st_uid == os.geteuid()
 
-    def producer_lock(self) -> ProducerLock:
+    def producer_lock(self) -> ProcessLock:
         """Raises `OSError` where there is no such folder."""
-        return ProducerLock(self.lock, dir_fd=self.fd)
+        return ProcessLock(self.lock, dir_fd=self.fd)
 
-    def importer_lock(self) -> ProducerLock:
+    def importer_lock(self) -> ProcessLock:
         """Of whoever writes the recording. Raises `OSError` where there is no such folder."""
-        return ProducerLock(self.recorder_lock, dir_fd=self.fd)
+        return ProcessLock(self.recorder_lock, dir_fd=self.fd)
 
     def has(self, name: str) -> bool:
         """Does anything stand there under this name, whatever it is?"""

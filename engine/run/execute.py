@@ -18,7 +18,7 @@ from engine.clock import Clock, LoopClock
 from engine.errors import UserError
 from engine.events import EventStream, JournalEnd, RunInfo, RuntimeCorrelationProvider
 from engine.events.journal import JournalWriter
-from engine.events.producer_lock import ProducerLock
+from engine.events.producer_lock import ProcessLock
 from engine.events.run_folder import (
     RUN_JSON,
     RunFolder,
@@ -290,7 +290,7 @@ async def _outcome_of(run: Coroutine[Any, Any, RunResult]) -> RunResult:
         return RunResult("failed", 0, 0, f"a bug in headgate: {type(error).__name__}")
 
 
-def _producer_lock(folder: RunFolder) -> ProducerLock:
+def _producer_lock(folder: RunFolder) -> ProcessLock:
     try:
         return folder.producer_lock()
     except OSError as error:

@@ -115,7 +115,7 @@ class TaskAdmissionController:
             "peers",
             decision.available_after,
             decision.until_weight,
-            decision.look_again_on,
+            decision.re_evaluate_on,
             decision.diagnostics,
         )
 
@@ -216,10 +216,10 @@ class TaskAdmissionController:
             },
         )
 
-    def standstill(self, view: QueueView) -> object | None:
+    def blocked_fingerprint(self, view: QueueView) -> object | None:
         """Equal to an earlier one where the same heads are denied for the same reasons as then.
         Costs O(different needs); None where only `blocked_heads` can tell."""
-        found = view.standstill()
+        found = view.blocked_fingerprint()
         if found is None:
             return None
         available = self._ledger.available

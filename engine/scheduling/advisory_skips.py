@@ -1,4 +1,4 @@
-"""`PassedOver`: which heads were left where they are because their provider is pressed?"""
+"""`AdvisorySkips`: which heads were left where they are because their provider is pressed?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.scheduling.task_events import TaskEvents
 from engine.scheduling.types import Eligibility, SchedulableTask
 
 
-class PassedOver:
+class AdvisorySkips:
     """Collects what one look at the queue came past, and tells it once a peer was chosen instead:
     once for each task until it gets its lease."""
 

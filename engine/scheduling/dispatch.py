@@ -12,7 +12,7 @@ import msgspec
 from engine.clock import Clock
 from engine.events import EventStream, RuntimeCorrelation
 from engine.scheduling.admission import TaskAdmissionController
-from engine.scheduling.advisory_skips import PassedOver
+from engine.scheduling.advisory_skips import AdvisorySkips
 from engine.scheduling.decisions import TaskAdmissionDenied
 from engine.scheduling.idle import IdleReport
 from engine.scheduling.live_tasks import LiveTask, LiveTasks
@@ -60,7 +60,7 @@ class Dispatch:
         self._work = work
         self._on_end = on_end
         self._wake = wake
-        self._passed_over = PassedOver(events)
+        self._passed_over = AdvisorySkips(events)
         self._executions = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_at: float | None = None

@@ -72,11 +72,11 @@ class IdleReport:
 
     def _tell_blocked(self) -> None:
         view, now = self._queue.view(), self._clock.monotonic()
-        standstill = self._admission.standstill(view)
+        blocked_fingerprint = self._admission.blocked_fingerprint(view)
         recent = now < self._looked_at + HOLDERS_SECONDS
-        if standstill is not None and standstill == self._standstill and recent:
+        if blocked_fingerprint is not None and blocked_fingerprint == self._standstill and recent:
             return
-        self._standstill, self._looked_at = standstill, now
+        self._standstill, self._looked_at = blocked_fingerprint, now
         heads, told = self._admission.blocked_heads(view), self._told
         if not heads.denials:
             return

@@ -1,4 +1,4 @@
-"""`Clockwork`: when is the next keyframe due, and is the loop on time?"""
+"""`KeyframeTimer`: when is the next keyframe due, and is the loop on time?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.clock import Clock
 from engine.events import EventStream
 
 
-class Clockwork:
+class KeyframeTimer:
     """Keyframes by time and by count, and a heartbeat that tells how late the loop is.
 
     A keyframe by time is left out where no event but heartbeats has come since the last one.

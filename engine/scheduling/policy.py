@@ -22,7 +22,7 @@ class TaskAdmissionPolicyDecision(msgspec.Struct, frozen=True, gc=False):
     available_after: float | None = None
     until_weight: float = math.inf
     """The answer stays while the groups queued for `resources` weigh at least this together."""
-    look_again_on: SchedulerResourceKey | None = None
+    re_evaluate_on: SchedulerResourceKey | None = None
     """The answer may be another one once units of this come free."""
     debt_changes: Mapping[tuple[TaskGroupKey, SchedulerResourceKey], int] = {}
     """What `on_acquire` is to book where this decision becomes a lease."""

@@ -76,7 +76,7 @@ class ProviderAwareTaskAdmissionPolicy:
             "policy_denial",
             (),
             pressed.blocked_until_monotonic if cooling else None,
-            look_again_on=broadest,
+            re_evaluate_on=broadest,
             diagnostics={"advisory": advisory},
         )
 

@@ -11,7 +11,7 @@ from engine.identity import SchedulerResourceKey, TaskGroupKey
 from engine.scheduling.decisions import QueueSelection
 from engine.scheduling.fair_order import FairOrder, OrderedGroup
 from engine.scheduling.types import Eligibility, SchedulableTask
-from engine.scheduling.views import QueueView, Standstill
+from engine.scheduling.views import BlockedFingerprint, QueueView
 
 _CHANGES_REMEMBERED = 64
 _IDLE_GROUPS_REMEMBERED = 1024
@@ -231,8 +231,8 @@ class FairTaskQueue:
                     yielding[:] = [entry for entry in yielding if entry[3].gives_way(entry[2])]
                     heapify(yielding)
                 heappush(yielding, (-verdict.until_weight, group.index, group.yielded, group))
-            if verdict.look_again_on is not None:
-                self._wait_in_turn(group, verdict.look_again_on)
+            if verdict.re_evaluate_on is not None:
+                self._wait_in_turn(group, verdict.re_evaluate_on)
         if verdict.available_after is not None:
             self._look_again_at(group, verdict.available_after)
 
@@ -385,11 +385,11 @@ class _Window:
     def first_candidates(self) -> Iterator[SchedulableTask]:
         return (group.head for group in self._queue._backlogged)
 
-    def standstill(self) -> Standstill | None:
+    def blocked_fingerprint(self) -> BlockedFingerprint | None:
         queue = self._queue
         if queue._order.placed < len(queue._backlogged):
             return None
-        return Standstill(queue._backlog_mark, queue._order.needs_placed())
+        return BlockedFingerprint(queue._backlog_mark, queue._order.needs_placed())
 
     def contenders(
         self, group: TaskGroupKey, resource: SchedulerResourceKey

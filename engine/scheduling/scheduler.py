@@ -21,7 +21,7 @@ from engine.rows.flow import RowGroupFlow
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.dispatch import Dispatch
 from engine.scheduling.keyframe import ledger_keyframe
-from engine.scheduling.keyframe_timer import Clockwork
+from engine.scheduling.keyframe_timer import KeyframeTimer
 from engine.scheduling.live_tasks import LiveTask, LiveTasks
 from engine.scheduling.peaks import SchedulerPeaks
 from engine.scheduling.plan import ColumnPlan, Outcome, RetryPolicy, RunResult, check_limits
@@ -90,7 +90,7 @@ class AsyncTaskScheduler:
         self._capacity_at_end = capacity_at_end
         self._peaks = SchedulerPeaks(admission.limits)
         self._checkpoints = Checkpoints(checkpoint, stream, self._on_written, self._stop_unwritten)
-        self._clockwork = Clockwork(
+        self._clockwork = KeyframeTimer(
             stream,
             clock,
             self.emit_keyframe,

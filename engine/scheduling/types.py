@@ -100,7 +100,7 @@ class Eligibility(msgspec.Struct, frozen=True, gc=False):
     available_after: float | None = None
     """Monotonic seconds, where it is known when this changes by itself."""
     until_weight: float = math.inf
-    look_again_on: SchedulerResourceKey | None = None
+    re_evaluate_on: SchedulerResourceKey | None = None
     """Units of this coming free, whosever they were, are a reason to look again."""
     diagnostics: Mapping[str, Any] = {}
 

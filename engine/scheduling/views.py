@@ -64,7 +64,7 @@ class Holders:
         return copied
 
 
-class Standstill(NamedTuple):
+class BlockedFingerprint(NamedTuple):
     """What a queue lacks in which every head is short of something. `backlog` stands for the groups
     that have work queued, `needs` are the different amounts that their heads need."""
 
@@ -111,7 +111,7 @@ class QueueView(Protocol):
     def first_candidates(self) -> Iterator[SchedulableTask]:
         """The head of every group."""
 
-    def standstill(self) -> Standstill | None:
+    def blocked_fingerprint(self) -> BlockedFingerprint | None:
         """Once nothing can be selected: None where a head stands aside for another reason than that
         units are short. Costs O(different needs)."""
 

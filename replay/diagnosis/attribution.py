@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.events import RunInfo
 from replay.diagnosis import evidence, proofs
 from replay.diagnosis.cell_ledger import Key
-from replay.diagnosis.diagnosis_state import Memory
+from replay.diagnosis.diagnosis_state import DiagnosisState
 from replay.diagnosis.slot_division import divide, whole
 from replay.diagnosis.slot_ledger import WHOLE
 from replay.diagnosis.stalls import Slow
@@ -28,12 +28,12 @@ _FIXED: dict[str, str] = {
 """Meters whose blame never changes."""
 
 
-def settle(memory: Memory, run: RunInfo, state: State) -> None:
+def settle(memory: DiagnosisState, run: RunInfo, state: State) -> None:
     """Look again at everything that may have changed, as of `memory.time`."""
     now = memory.time or 0.0
     if memory.doubtful_meters:
         meters, memory.doubtful_meters = memory.doubtful_meters, {}
-        pressing = proofs.Pressing(state, memory.population.needing)
+        pressing = proofs.Pressing(state, memory.index.needing)
         for key in meters:
             if key not in memory.cells.meters:
                 memory.pending.pop(key, None)
@@ -45,7 +45,7 @@ def settle(memory: Memory, run: RunInfo, state: State) -> None:
                     memory.pending.pop(key, None)
                 changed = memory.cells.blame(key, blame, now)
                 if changed and key[0] == "queued":
-                    resource = memory.population.request_of.get(key[1], "")
+                    resource = memory.index.request_of.get(key[1], "")
                     memory.doubtful_resources[resource] = None
                     memory.doubtful_resources[WHOLE] = None
     if not memory.doubtful_resources:
@@ -60,21 +60,21 @@ def settle(memory: Memory, run: RunInfo, state: State) -> None:
         _divide_whole(memory, run, state, now)
 
 
-def _divide_whole(memory: Memory, run: RunInfo, state: State, now: float) -> None:
-    blame = whole(state, memory.population, memory.cells, memory.standing)
+def _divide_whole(memory: DiagnosisState, run: RunInfo, state: State, now: float) -> None:
+    blame = whole(state, memory.index, memory.cells, memory.standing)
     if blame is None or memory.standing.demanding:
         memory.capacity.divide(WHOLE, {}, now)
     else:
         slots = sum(ceiling.effective_max for ceiling in state.ceilings.values())
         memory.capacity.divide(WHOLE, {blame[0]: float(slots or 1)}, now)
-    wants = memory.population.wants.get("")
+    wants = memory.index.wants.get("")
     if blame is not None and blame[0] == "dependency" and (wants is None or not wants.running):
         blame = None  # Nothing is upstream: the run has not begun, or is about to end.
     _stand(memory, run, state, WHOLE, blame, now)
 
 
-def _look_at_horizon(memory: Memory, run: RunInfo, state: State) -> None:
-    wants = memory.population.wants.get("")
+def _look_at_horizon(memory: DiagnosisState, run: RunInfo, state: State) -> None:
+    wants = memory.index.wants.get("")
     rows = state.row_groups
     horizon = (
         rows.blocked_reason is not None
@@ -87,10 +87,10 @@ def _look_at_horizon(memory: Memory, run: RunInfo, state: State) -> None:
             memory.doubtful_resources[resource] = None
 
 
-def _divide(memory: Memory, run: RunInfo, state: State, resource: str, now: float) -> bool:
+def _divide(memory: DiagnosisState, run: RunInfo, state: State, resource: str, now: float) -> bool:
     """Divide the slots of a resource anew. True if that may matter to the run as a whole."""
     standing = memory.standing
-    division = divide(state, memory.population, memory.cells, standing, resource, now)
+    division = divide(state, memory.index, memory.cells, standing, resource, now)
     memory.capacity.divide(resource, division.parts, now)
     changed = False
     for flags, holds in (
@@ -110,7 +110,12 @@ def _divide(memory: Memory, run: RunInfo, state: State, resource: str, now: floa
 
 
 def _stand(
-    memory: Memory, run: RunInfo, state: State, resource: str, blame: Blame | None, now: float
+    memory: DiagnosisState,
+    run: RunInfo,
+    state: State,
+    resource: str,
+    blame: Blame | None,
+    now: float,
 ) -> None:
     if blame is not None and blame[0] in PENDING:
         blame = (PENDING[blame[0]], blame[1])
@@ -127,21 +132,21 @@ def _stand(
         memory.set_timer(span.since + watch.pace.threshold, "stall", resource)
 
 
-def collect(memory: Memory, run: RunInfo, state: State, resource: str, now: float) -> None:
+def collect(memory: DiagnosisState, run: RunInfo, state: State, resource: str, now: float) -> None:
     span = memory.stalls.watch(resource).span
     if span is not None and span.blame not in span.facts:
         span.facts[span.blame] = evidence.collect(
-            state, run, memory.population, span.blame, resource, now
+            state, run, memory.index, span.blame, resource, now
         )
 
 
-def _count_slow(memory: Memory, resource: str, now: float) -> None:
-    number = memory.population.overdue.get(resource, 0)
+def _count_slow(memory: DiagnosisState, resource: str, now: float) -> None:
+    number = memory.index.overdue.get(resource, 0)
     watch = memory.stalls.watch(resource)
     slow = None
     if number > 0 and watch.slow is None:
-        for attempt_id in memory.population.requests.get(resource, ()):
-            call = memory.population.calls[attempt_id]
+        for attempt_id in memory.index.requests.get(resource, ()):
+            call = memory.index.calls[attempt_id]
             if call.overdue and call.started_at is not None:
                 evidence = [call.started_ordinal, memory.ordinal]
                 p95 = watch.times.p95
@@ -151,14 +156,19 @@ def _count_slow(memory: Memory, resource: str, now: float) -> None:
 
 
 def _blame(
-    memory: Memory, run: RunInfo, state: State, key: Key, pressing: proofs.Pressing, now: float
+    memory: DiagnosisState,
+    run: RunInfo,
+    state: State,
+    key: Key,
+    pressing: proofs.Pressing,
+    now: float,
 ) -> Blame:
     """What the cells of this meter are under, from `now` on."""
     kind, subject = key
     fixed = _FIXED.get(kind)
     if fixed is not None:
         return (fixed, subject)
-    population = memory.population
+    index = memory.index
     if kind == "queued":
         return _queued_blame(memory, run, state, subject, pressing, now)
     ceiling = state.ceilings.get(subject)
@@ -170,7 +180,7 @@ def _blame(
         if verdict is None:
             return _able(memory, run, subject, now)
         full = verdict in ("request_domain_limit", "request_aggregate_cap")
-        leaked = full and population.leaks.amounts.get(subject)
+        leaked = full and index.leaks.amounts.get(subject)
         return ("leaked_lease" if leaked else verdict, subject)
     if ceiling.waiters >= max(1, ceiling.in_flight):
         return (verdict or UNKNOWN, subject)
@@ -178,16 +188,21 @@ def _blame(
 
 
 def _queued_blame(
-    memory: Memory, run: RunInfo, state: State, group: str, pressing: proofs.Pressing, now: float
+    memory: DiagnosisState,
+    run: RunInfo,
+    state: State,
+    group: str,
+    pressing: proofs.Pressing,
+    now: float,
 ) -> Blame:
-    population = memory.population
-    needs = population.needs.get(group, {})
-    request = population.request_of.get(group, "")
-    leaked = population.leaks.amounts
+    index = memory.index
+    needs = index.needs.get(group, {})
+    request = index.request_of.get(group, "")
+    leaked = index.leaks.amounts
     blame = proofs.queued_blame(state, group, needs, request, pressing, leaked, now)
     if blame[0] == "group_cap" or blame[0] == "borrow_debt":
-        if len(population.needs) <= GROUPS_COMPARED and proofs.deny_each_other(
-            state, population.needs, pressing
+        if len(index.needs) <= GROUPS_COMPARED and proofs.deny_each_other(
+            state, index.needs, pressing
         ):
             return ("policy_mutual_denial", blame[1])
     elif blame[0] == "queue_order" and proofs.is_eligible(state, group, needs):
@@ -195,7 +210,7 @@ def _queued_blame(
     return blame
 
 
-def _able(memory: Memory, run: RunInfo, about: str, now: float) -> Blame:
+def _able(memory: DiagnosisState, run: RunInfo, about: str, now: float) -> Blame:
     """Nothing keeps this head from going on, that can be seen in the stream."""
     if run.producer != "headgate":
         return harmless(about)

@@ -15,7 +15,7 @@ import msgspec
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from replay.diagnosis import evidence, index_sync
 from replay.diagnosis.attribution import settle
-from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION, Memory
+from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION, DiagnosisState
 from replay.diagnosis.event_handlers import REQUEST_FACTS, SCHEDULER_FACTS, touch_resource
 from replay.diagnosis.slot_ledger import WHOLE
 from replay.diagnosis.stalls import Stalls
@@ -42,7 +42,7 @@ class Diagnosis:
 
     def __init__(self, run: RunInfo) -> None:
         self._run = run
-        self._memory = Memory()
+        self._memory = DiagnosisState()
         self._memory.standing.attempts_seen = run.producer == "headgate"
         self.instant_end = -math.inf
         """Events before this time belong to the instant of `memory.time`."""
@@ -133,7 +133,7 @@ class Diagnosis:
         for about, wakeup in memory.wakeups.items():
             if wakeup.lost:
                 stalls.emit(wakeup.facts, about, wakeup.since, now, wakeup.evidence)
-        for about, leak in memory.population.leaks.open.items():
+        for about, leak in memory.index.leaks.open.items():
             stalls.emit(leak.facts(now), about, leak.since, now)
         return stalls.closed
 
@@ -171,7 +171,7 @@ class Diagnosis:
             settle(self._memory, self._run, state)
             memory.stalls.end_all(memory.time, memory.ordinal)
         self._end_wakeups()
-        for about, leak in memory.population.leaks.open.items():
+        for about, leak in memory.index.leaks.open.items():
             index_sync.tell_leak(memory, about, leak)
         self._close_bin()
         memory.end_stretches()
@@ -185,7 +185,7 @@ class Diagnosis:
     def load(cls, run: RunInfo, data: bytes) -> Diagnosis:
         """Raises `ValueError` for data of another `DIAGNOSIS_VERSION` or none at all."""
         try:
-            memory = msgspec.msgpack.decode(data, type=Memory)
+            memory = msgspec.msgpack.decode(data, type=DiagnosisState)
         except msgspec.MsgspecError as error:
             raise ValueError("not a diagnosis") from error
         if memory.version != DIAGNOSIS_VERSION:
@@ -216,7 +216,7 @@ class Diagnosis:
             if about not in able:
                 memory.end_wakeup(about)
             elif memory.wakeups[about].is_lost(now, memory.ordinal):
-                known = evidence.able(state, memory.population, memory.pending, about)
+                known = evidence.able(state, memory.index, memory.pending, about)
                 memory.wakeups[about].facts = known
                 memory.name_pending(about, lost=True)
                 memory.stalls.watch(about).span = None  # It was this, and no other stall.

@@ -1,4 +1,4 @@
-"""`Memory`: all that a diagnosis remembers between two events, and what `Diagnosis.dump` writes."""
+"""`DiagnosisState`: all that a diagnosis keeps between two events."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import heapq
 import msgspec
 
 from replay.diagnosis.cell_ledger import CellLedger, Key
-from replay.diagnosis.live_index import Population
-from replay.diagnosis.slot_division import Standing
+from replay.diagnosis.live_index import LiveIndex
+from replay.diagnosis.slot_division import Demand
 from replay.diagnosis.slot_ledger import CapacityLedger
 from replay.diagnosis.stalls import Stalls
 from replay.diagnosis.wakeups import PENDING, Wakeup, harmless, pending
@@ -19,7 +19,7 @@ from replay.state.rows import BlameRow
 DIAGNOSIS_VERSION = 6
 
 
-class Memory(msgspec.Struct):
+class DiagnosisState(msgspec.Struct):
     version: int = DIAGNOSIS_VERSION
     time: float | None = None
     """Up to here everything is integrated; None before the first event."""
@@ -28,9 +28,9 @@ class Memory(msgspec.Struct):
     """The open bin."""
     cells: CellLedger = msgspec.field(default_factory=CellLedger)
     capacity: CapacityLedger = msgspec.field(default_factory=CapacityLedger)
-    population: Population = msgspec.field(default_factory=Population)
+    index: LiveIndex = msgspec.field(default_factory=LiveIndex)
     stalls: Stalls = msgspec.field(default_factory=Stalls)
-    standing: Standing = msgspec.field(default_factory=Standing)
+    standing: Demand = msgspec.field(default_factory=Demand)
     timers: list[tuple[float, str, str]] = []
     """A heap of (when, kind, resource)."""
     touched_tasks: dict[str, int] = {}
@@ -124,7 +124,7 @@ class Memory(msgspec.Struct):
             self.doubtful_meters[key] = None
             self.doubtful_resources[key[1] if key[0] == "waiting" else ""] = None
             if key[0] == "queued":
-                request_resource = self.population.request_of.get(key[1], "")
+                request_resource = self.index.request_of.get(key[1], "")
                 self.doubtful_resources[request_resource] = None
 
     def doubt_all(self, state: State) -> None:
@@ -136,4 +136,4 @@ class Memory(msgspec.Struct):
 
     def doubt_queued(self, resource: str) -> None:
         """The queued tasks of every group that takes from this scheduler resource."""
-        self.doubtful_meters.update(self.population.queues_for.get(resource, {}))
+        self.doubtful_meters.update(self.index.queues_for.get(resource, {}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.events import RequestEvent, RunInfo, SchedulerEvent
-from replay.diagnosis.diagnosis_state import Memory
+from replay.diagnosis.diagnosis_state import DiagnosisState
 from replay.diagnosis.index_sync import request_resource_of, resync
 from replay.diagnosis.invalidation import expect_slow, follow_cooldown
 from replay.diagnosis.rolling_stats import CALLS_NEEDED
@@ -15,7 +15,7 @@ from replay.state.payload import number
 
 
 def _task_leased(
-    memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
+    memory: DiagnosisState, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
 ) -> None:
     memory.stalls.admitted("", memory.time or 0.0, ordinal)
     memory.end_wakeup("")
@@ -25,13 +25,13 @@ def _task_leased(
 
 
 def _stand_in(
-    memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
+    memory: DiagnosisState, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
 ) -> None:
     """Where no calls are told of, task leases and completions say what is let out and succeeds."""
     task = state.tasks.get(event.task_id or "")
     if task is None:
         return
-    resource = task.request_resource or request_resource_of(memory.population, run, task)
+    resource = task.request_resource or request_resource_of(memory.index, run, task)
     now = memory.time or 0.0
     if not resource or memory.standing.attempts_seen:
         return
@@ -42,14 +42,14 @@ def _stand_in(
 
 
 def _heartbeat(
-    memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
+    memory: DiagnosisState, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
 ) -> None:
     period = number(event.diagnostics.get("period"))
     memory.heartbeat_due = None if period is None else event.captured_at_monotonic + period
 
 
 def _checkpoint(
-    memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
+    memory: DiagnosisState, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
 ) -> None:
     row_group = str(event.diagnostics.get("row_group"))
     if event.event_kind == "row_group_checkpoint_started":
@@ -59,11 +59,11 @@ def _checkpoint(
 
 
 def _snapshot(
-    memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
+    memory: DiagnosisState, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
 ) -> None:
     if event.snapshot is not None and "tasks" in event.snapshot:
         resync(memory, state, run)
-        for call in memory.population.calls.values():
+        for call in memory.index.calls.values():
             call.lost = False
     else:
         memory.doubt_all(state)
@@ -72,7 +72,7 @@ def _snapshot(
 
 
 def _blocked(
-    memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
+    memory: DiagnosisState, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
 ) -> None:
     for key in memory.capped:
         memory.doubtful_meters[key] = None
@@ -83,11 +83,15 @@ def _blocked(
             memory.doubtful_meters[queued_key(group)] = None
 
 
-def _job(memory: Memory, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+def _job(
+    memory: DiagnosisState, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
+) -> None:
     memory.doubt_all(state)
 
 
-SCHEDULER_FACTS: dict[str, Callable[[Memory, State, SchedulerEvent, int, RunInfo], None]] = {
+SCHEDULER_FACTS: dict[
+    str, Callable[[DiagnosisState, State, SchedulerEvent, int, RunInfo], None]
+] = {
     "task_lease_acquired": _task_leased,
     "task_completed": _stand_in,
     "row_group_checkpoint_started": _checkpoint,
@@ -103,7 +107,7 @@ SCHEDULER_FACTS: dict[str, Callable[[Memory, State, SchedulerEvent, int, RunInfo
 }
 
 
-def touch_resource(memory: Memory, state: State, event: RequestEvent) -> str | None:
+def touch_resource(memory: DiagnosisState, state: State, event: RequestEvent) -> str | None:
     """Label of the event's resource, to be looked at again; None where the state has none."""
     resource = event.request_resource_key.label if event.request_resource_key else None
     if resource is None or resource not in state.ceilings:
@@ -112,14 +116,16 @@ def touch_resource(memory: Memory, state: State, event: RequestEvent) -> str | N
     return resource
 
 
-def _request_leased(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
+def _request_leased(
+    memory: DiagnosisState, state: State, event: RequestEvent, ordinal: int
+) -> None:
     attempt = state.attempts.get(event.request_attempt_id or "")
     if attempt is not None:
         memory.stalls.admitted(attempt.resource, memory.time or 0.0, ordinal)
         memory.end_wakeup(attempt.resource)
 
 
-def _rate_limited(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
+def _rate_limited(memory: DiagnosisState, state: State, event: RequestEvent, ordinal: int) -> None:
     resource = touch_resource(memory, state, event)
     if resource is not None:
         now = memory.time or 0.0
@@ -127,13 +133,13 @@ def _rate_limited(memory: Memory, state: State, event: RequestEvent, ordinal: in
         memory.stalls.rate_limited(resource, now, ordinal, until if until is not None else now)
 
 
-def _limit_cut(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
+def _limit_cut(memory: DiagnosisState, state: State, event: RequestEvent, ordinal: int) -> None:
     resource = touch_resource(memory, state, event)
     if resource is not None:
         memory.stalls.limit_cut(resource, ordinal)
 
 
-def _wait_started(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
+def _wait_started(memory: DiagnosisState, state: State, event: RequestEvent, ordinal: int) -> None:
     if event.diagnostics.get("reason") == "none":
         return
     resource = touch_resource(memory, state, event)
@@ -141,17 +147,17 @@ def _wait_started(memory: Memory, state: State, event: RequestEvent, ordinal: in
         memory.stalls.waiting_began(resource, ordinal)
 
 
-def _resource_told(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
+def _resource_told(memory: DiagnosisState, state: State, event: RequestEvent, ordinal: int) -> None:
     touch_resource(memory, state, event)
     memory.doubtful_resources[""] = None
 
 
-def _call_ended(memory: Memory, state: State, event: RequestEvent, ordinal: int) -> None:
+def _call_ended(memory: DiagnosisState, state: State, event: RequestEvent, ordinal: int) -> None:
     """Learn from a call that succeeded: how long calls take, and that a storm is over."""
     attempt_id = event.request_attempt_id or ""
     attempt = state.attempts.get(attempt_id)
     if attempt is None:
-        if attempt_id not in memory.population.calls:
+        if attempt_id not in memory.index.calls:
             touch_resource(memory, state, event)
         return
     outcome = event.reason_or_outcome or event.diagnostics.get("outcome")
@@ -169,7 +175,7 @@ def _call_ended(memory: Memory, state: State, event: RequestEvent, ordinal: int)
         expect_slow(memory, attempt.resource)
 
 
-REQUEST_FACTS: dict[str, Callable[[Memory, State, RequestEvent, int], None]] = {
+REQUEST_FACTS: dict[str, Callable[[DiagnosisState, State, RequestEvent, int], None]] = {
     "request_resource_registered": _resource_told,
     "request_effective_cap_changed": _resource_told,
     "request_wait_started": _wait_started,

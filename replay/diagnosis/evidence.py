@@ -9,7 +9,7 @@ from itertools import islice
 from operator import itemgetter
 
 from engine.events import RunInfo
-from replay.diagnosis.live_index import Population
+from replay.diagnosis.live_index import LiveIndex
 from replay.diagnosis.verdicts import Blame, Context, Facts, Holder, Waiter, kind_of
 from replay.diagnosis.verdicts.broken import LostWakeup
 from replay.diagnosis.verdicts.flow import RetryBackoff, UpstreamVerdict
@@ -28,7 +28,7 @@ TASKS_LOOKED_AT = 2000
 def collect(
     state: State,
     run: RunInfo,
-    population: Population,
+    index: LiveIndex,
     blame: Blame,
     resource: str,
     now: float,
@@ -41,25 +41,25 @@ def collect(
     detail, context = kind_of(verdict)(missing=list(run.lacks)), Context()
     facts = Facts(detail, context)
     if isinstance(detail, SlotVerdict):
-        _task_slots(state, population, about, now, detail, facts)
+        _task_slots(state, index, about, now, detail, facts)
         if isinstance(detail, ShareVerdict):
-            _share_facts(state, population, about, resource, detail)
-        context.longest_waiter = _longest_task(state, population, about, now)
+            _share_facts(state, index, about, resource, detail)
+        context.longest_waiter = _longest_task(state, index, about, now)
     elif isinstance(detail, RequestVerdict):
-        _request_slots(state, population, about, now, detail, facts)
-        _longest_call(state, population, about, now, facts)
+        _request_slots(state, index, about, now, detail, facts)
+        _longest_call(state, index, about, now, facts)
     elif isinstance(detail, RetryBackoff):
         _deferred(state, resource, detail, context)
     elif isinstance(detail, UpstreamVerdict):
-        _upstream(state, run, population, detail)
+        _upstream(state, run, index, detail)
     if context.waiting is None:
-        wants = population.wants.get(resource)
+        wants = index.wants.get(resource)
         if wants is not None:
             context.waiting = wants.queued + wants.ready
     return facts
 
 
-def _longest_task(state: State, population: Population, about: str, now: float) -> Waiter | None:
+def _longest_task(state: State, index: LiveIndex, about: str, now: float) -> Waiter | None:
     """Who has waited longest for a scheduler resource ("": for any), and for how long."""
     queued = [
         (task.enqueued_at, task)
@@ -67,7 +67,7 @@ def _longest_task(state: State, population: Population, about: str, now: float) 
         if task.phase == "queued"
         and task.enqueued_at is not None
         and (not about or about in task.resources)
-        and population.is_known(task.task_id)
+        and index.is_known(task.task_id)
     ]
     if not queued:
         return None
@@ -75,9 +75,7 @@ def _longest_task(state: State, population: Population, about: str, now: float) 
     return _in_line(task, now - since)
 
 
-def _longest_call(
-    state: State, population: Population, about: str, now: float, facts: Facts
-) -> None:
+def _longest_call(state: State, index: LiveIndex, about: str, now: float, facts: Facts) -> None:
     """The same of the calls that wait at a request resource; its wait is a proof."""
     waiting = [
         (one.wait_started_at, one.first_ordinal, one.execution_id or "")
@@ -85,11 +83,11 @@ def _longest_call(
         if one.phase == "waiting"
         and one.resource == about
         and one.wait_started_at is not None
-        and population.is_known_call(one.attempt_id)
+        and index.is_known_call(one.attempt_id)
     ]
     if waiting:
         since, ordinal, execution_id = min(waiting)
-        task = state.tasks.get(population.executions.get(execution_id, ""))
+        task = state.tasks.get(index.executions.get(execution_id, ""))
         if task is not None:
             facts.context.longest_waiter = _in_line(task, now - since)
             facts.evidence.append(ordinal)
@@ -100,13 +98,13 @@ def _in_line(task: Task, age: float) -> Waiter:
 
 
 def _share_facts(
-    state: State, population: Population, about: str, resource: str, detail: ShareVerdict
+    state: State, index: LiveIndex, about: str, resource: str, detail: ShareVerdict
 ) -> None:
     """The largest group that waits: what it holds of the resource, its share and its debt.
 
     A share that is borrowed from is divided among those that hold the resource too.
     """
-    key = _largest(population.queued_for.get(resource, {})) or _largest(
+    key = _largest(index.queued_for.get(resource, {})) or _largest(
         {one.key: one.queued for one in state.groups.values() if one.queued > 0}
     )
     detail.group = key
@@ -116,7 +114,7 @@ def _share_facts(
         return
     peers = [
         one
-        for name in population.needing.get(about, ())
+        for name in index.needing.get(about, ())
         if (one := state.groups.get(name)) is not None
         and (
             one.queued > 0
@@ -130,9 +128,7 @@ def _share_facts(
     detail.debt = group.debt.get(about) or None
 
 
-def able(
-    state: State, population: Population, pending: dict[tuple[str, str], None], about: str
-) -> Facts:
+def able(state: State, index: LiveIndex, pending: dict[tuple[str, str], None], about: str) -> Facts:
     """Of heads that nothing keeps from going on: who they are and what is free for them."""
     if about:
         ceiling = state.ceilings[about]
@@ -140,7 +136,7 @@ def able(
         detail = LostWakeup(needed=1, limit=ceiling.limit, free=places)
         return Facts(detail, Context(waiting=ceiling.waiters))
     groups = [group for kind, group in pending if kind == "queued"]
-    needs = population.needs.get(groups[0], {}) if groups else {}
+    needs = index.needs.get(groups[0], {}) if groups else {}
     free = {name: state.limits.get(name, 0) - state.leased.get(name, 0) for name in sorted(needs)}
     waiting = sum(state.groups[group].queued for group in groups if group in state.groups)
     detail = LostWakeup(groups=sorted(groups)[:HOLDERS_SHOWN], needed=dict(needs), free=free)
@@ -149,7 +145,7 @@ def able(
 
 def _task_slots(
     state: State,
-    population: Population,
+    index: LiveIndex,
     about: str,
     now: float,
     detail: SlotVerdict,
@@ -159,26 +155,23 @@ def _task_slots(
     detail.limit = limit
     detail.free = max(0, limit - state.leased.get(about, 0))
     detail.needed = max(
-        (
-            population.needs.get(group, {}).get(about, 0)
-            for group in population.needing.get(about, ())
-        ),
+        (index.needs.get(group, {}).get(about, 0) for group in index.needing.get(about, ())),
         default=1,
     )
     if state.block is not None and state.block.kind != "queue_empty":
         facts.evidence.append(state.block.ordinal)
     holders = []
-    for group in population.needing.get(about, ()):
+    for group in index.needing.get(about, ()):
         held = [
             lease
-            for task_id, lease in population.leases.get(group, {}).items()
-            if population.is_known(task_id)
+            for task_id, lease in index.leases.get(group, {}).items()
+            if index.is_known(task_id)
         ]
         if not held:
             continue
         acquired_at, ordinal = held[0]
         holders.append((now - acquired_at, group, len(held), ordinal))
-        request = population.request_of.get(group, "")
+        request = index.request_of.get(group, "")
         ceiling = state.ceilings.get(request)
         if ceiling is not None and ceiling.waiters > 0:
             detail.holders_wait_for[request] = ceiling.waiters
@@ -191,7 +184,7 @@ def _task_slots(
 
 def _request_slots(
     state: State,
-    population: Population,
+    index: LiveIndex,
     resource: str,
     now: float,
     detail: RequestVerdict,
@@ -199,7 +192,7 @@ def _request_slots(
 ) -> None:
     evidence = facts.evidence
     ceiling = state.ceilings[resource]
-    wants = population.wants.get(resource)
+    wants = index.wants.get(resource)
     queued = wants.queued + wants.ready if wants is not None else 0
     facts.context.waiting = ceiling.waiters + queued
     detail.needed = 1
@@ -231,15 +224,15 @@ def _request_slots(
     for sibling in siblings:
         held = [
             lease
-            for attempt_id, lease in population.requests.get(sibling, {}).items()
-            if population.is_known_call(attempt_id)
+            for attempt_id, lease in index.requests.get(sibling, {}).items()
+            if index.is_known_call(attempt_id)
         ]
         in_flight = state.ceilings[sibling].in_flight
         if held:
             acquired_at, ordinal = held[0]
             evidence.append(ordinal)
             if sibling == resource:
-                holders.extend(_by_column(population, sibling, now))
+                holders.extend(_by_column(index, sibling, now))
             else:
                 holders.append((in_flight, sibling, now - acquired_at))
         elif in_flight > 0:
@@ -250,16 +243,14 @@ def _request_slots(
     ]
 
 
-def _by_column(
-    population: Population, resource: str, now: float
-) -> list[tuple[int, str, float | None]]:
+def _by_column(index: LiveIndex, resource: str, now: float) -> list[tuple[int, str, float | None]]:
     """The resource's leases by the column whose calls hold them (by itself where none is told)."""
     counts: dict[str, int] = {}
     oldest: dict[str, float] = {}
-    for attempt_id, (acquired_at, _) in population.requests.get(resource, {}).items():
-        if not population.is_known_call(attempt_id):
+    for attempt_id, (acquired_at, _) in index.requests.get(resource, {}).items():
+        if not index.is_known_call(attempt_id):
             continue
-        label = population.calls[attempt_id].column or resource
+        label = index.calls[attempt_id].column or resource
         counts[label] = counts.get(label, 0) + 1
         oldest.setdefault(label, acquired_at)
     return [(number, label, now - oldest[label]) for label, number in counts.items()]
@@ -284,10 +275,8 @@ def _deferred(state: State, resource: str, detail: RetryBackoff, context: Contex
     context.expected_release = earliest
 
 
-def _upstream(state: State, run: RunInfo, population: Population, detail: UpstreamVerdict) -> None:
-    running = dict(
-        sorted(population.running_by_column.items(), key=lambda item: (-item[1], item[0]))
-    )
+def _upstream(state: State, run: RunInfo, index: LiveIndex, detail: UpstreamVerdict) -> None:
+    running = dict(sorted(index.running_by_column.items(), key=lambda item: (-item[1], item[0])))
     detail.in_flight = running
     detail.critical_path = _longest_path(run, running)
     waiting: set[str] = set()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from engine.events import RunInfo
 from replay.diagnosis.cell_ledger import Key, cell_of
-from replay.diagnosis.diagnosis_state import Memory
+from replay.diagnosis.diagnosis_state import DiagnosisState
 from replay.diagnosis.invalidation import doubt_leaked, expect_slow, group_changed, resource_changed
 from replay.diagnosis.leaks import CALL, LEAK_AFTER, Leak, Suspect
-from replay.diagnosis.live_index import BUCKETS, Call, Placed, Population
+from replay.diagnosis.live_index import BUCKETS, Call, LiveIndex, TaskEntry
 from replay.diagnosis.slot_division import queued_key
 from replay.state.model import State, Task
 
@@ -15,9 +15,9 @@ OWN: Key = ("own", "")
 LOST: Key = ("lost", "")
 
 
-def take_over(memory: Memory, state: State, run: RunInfo) -> None:
+def take_over(memory: DiagnosisState, state: State, run: RunInfo) -> None:
     """Put all that the events of this instant told of where the state has it now."""
-    population = memory.population
+    index = memory.index
     calls, tasks = memory.touched_calls, memory.touched_tasks
     if calls:
         memory.touched_calls = {}
@@ -30,7 +30,7 @@ def take_over(memory: Memory, state: State, run: RunInfo) -> None:
                 if call.execution_id is not None:
                     executions[call.execution_id] = None
         for execution_id in executions:
-            task_id = population.executions.get(execution_id)
+            task_id = index.executions.get(execution_id)
             if task_id is not None and task_id not in tasks:
                 _follow_calls(memory, state, task_id)
         if executions and not memory.standing.attempts_seen:
@@ -41,7 +41,7 @@ def take_over(memory: Memory, state: State, run: RunInfo) -> None:
         for task_id, ordinal in tasks.items():
             place(memory, state, task_id, run, ordinal)
         memory.doubtful_resources[""] = None
-    if len(state.tasks) != len(population.placed) or len(state.attempts) != len(population.calls):
+    if len(state.tasks) != len(index.placed) or len(state.attempts) != len(index.calls):
         resync(memory, state, run)
     if memory.touched_groups:
         for group in memory.touched_groups:
@@ -53,31 +53,31 @@ def take_over(memory: Memory, state: State, run: RunInfo) -> None:
         memory.touched_resources = {}
 
 
-def resync(memory: Memory, state: State, run: RunInfo) -> None:
+def resync(memory: DiagnosisState, state: State, run: RunInfo) -> None:
     """Take over the whole state, where it did not change event by event."""
-    population = memory.population
+    index = memory.index
     ordinal = memory.ordinal
-    for attempt_id in [one for one in population.calls if one not in state.attempts]:
+    for attempt_id in [one for one in index.calls if one not in state.attempts]:
         _take_call(memory, state, attempt_id, ordinal)
     for attempt_id in state.attempts:
         _take_call(memory, state, attempt_id, ordinal)
-    for task_id in [*population.placed, *state.tasks]:
+    for task_id in [*index.placed, *state.tasks]:
         place(memory, state, task_id, run, ordinal)
     memory.doubt_all(state)
 
 
-def lose_track(memory: Memory, stream: str, now: float) -> None:
+def lose_track(memory: DiagnosisState, stream: str, now: float) -> None:
     """Events are missing: what a live task does is unknown until an event tells of it again.
 
     A loss on the request stream leaves the facts about the queue as they are.
     """
-    population = memory.population
-    for call in population.calls.values():
+    index = memory.index
+    for call in index.calls.values():
         call.lost = True
-        population.count_overdue(call, False)
-    for placed in population.placed.values():
+        index.count_overdue(call, False)
+    for placed in index.placed.values():
         if stream != "request":
-            population.lose(placed, True)
+            index.lose(placed, True)
         if placed.key != LOST and (stream != "request" or placed.bucket == "running"):
             memory.cells.add(placed.cell, placed.key, -1, now)
             placed.key = LOST
@@ -85,18 +85,18 @@ def lose_track(memory: Memory, stream: str, now: float) -> None:
     memory.doubtful_meters[LOST] = None
 
 
-def place(memory: Memory, state: State, task_id: str, run: RunInfo, ordinal: int) -> None:
+def place(memory: DiagnosisState, state: State, task_id: str, run: RunInfo, ordinal: int) -> None:
     """Put one task where the state has it; `ordinal` is of the event that tells of it."""
-    population = memory.population
+    index = memory.index
     task = state.tasks.get(task_id)
-    placed = population.placed.get(task_id)
+    placed = index.placed.get(task_id)
     now = memory.time or 0.0
     if task is None:
         if placed is not None:
-            if task_id in population.leaks.suspects:
+            if task_id in index.leaks.suspects:
                 clear_suspect(memory, task_id)
             _orphan_calls(memory, state, placed.execution_id)
-            population.remove(task_id, placed)
+            index.remove(task_id, placed)
             memory.cells.add(placed.cell, placed.key, -1, now)
             memory.touched_groups[placed.group] = None
             memory.doubtful_resources[placed.request_resource] = None
@@ -106,46 +106,48 @@ def place(memory: Memory, state: State, task_id: str, run: RunInfo, ordinal: int
         placed.group != task.group
         or (task.request_resource or placed.request_resource) != placed.request_resource
     ):
-        population.remove(task_id, placed)
+        index.remove(task_id, placed)
         memory.cells.add(placed.cell, placed.key, -1, now)
         memory.touched_groups[placed.group] = None
         memory.doubtful_resources[placed.request_resource] = None
         placed = None
     if placed is None:
-        request_resource = task.request_resource or request_resource_of(population, run, task)
-        population.learn_group(task, request_resource)
+        request_resource = task.request_resource or request_resource_of(index, run, task)
+        index.learn_group(task, request_resource)
         cell = cell_of(task.column, task.row_group)
-        placed = Placed(cell, LOST, bucket, task.group, request_resource, task.execution_id)
-        population.put(task_id, placed)
+        placed = TaskEntry(cell, LOST, bucket, task.group, request_resource, task.execution_id)
+        index.put(task_id, placed)
         _change_key(memory, placed, _key(memory, task, request_resource), now, 0)
     else:
-        population.lose(placed, False)
+        index.lose(placed, False)
         if bucket == "queued":
-            population.learn_group(task, placed.request_resource)
+            index.learn_group(task, placed.request_resource)
         if placed.bucket != bucket or placed.execution_id != task.execution_id:
-            population.move(task_id, placed, bucket, task.execution_id)
+            index.move(task_id, placed, bucket, task.execution_id)
         key = _key(memory, task, placed.request_resource)
         if key != placed.key:
             _change_key(memory, placed, key, now, -1)
-    population.hold(task_id, task)
+    index.hold(task_id, task)
     if task.result is not None and task.lease_id is not None:
         _suspect_task(memory, task, ordinal)
-    elif task_id in population.leaks.suspects:
+    elif task_id in index.leaks.suspects:
         clear_suspect(memory, task_id)
     memory.touched_groups[placed.group] = None
     memory.doubtful_resources[placed.request_resource] = None
 
 
-def _follow_calls(memory: Memory, state: State, task_id: str) -> None:
+def _follow_calls(memory: DiagnosisState, state: State, task_id: str) -> None:
     """No event told of the task itself, only of a call of its worker."""
-    task, placed = state.tasks.get(task_id), memory.population.placed[task_id]
+    task, placed = state.tasks.get(task_id), memory.index.placed[task_id]
     if task is not None:
         key = _key(memory, task, placed.request_resource)
         if key != placed.key:
             _change_key(memory, placed, key, memory.time or 0.0, -1)
 
 
-def _change_key(memory: Memory, placed: Placed, key: Key, now: float, before: int) -> None:
+def _change_key(
+    memory: DiagnosisState, placed: TaskEntry, key: Key, now: float, before: int
+) -> None:
     """The task does something else from `now` on; `before` is -1 where it counted already."""
     was, placed.key = placed.key, key
     if memory.cells.add(placed.cell, key, 1, now):
@@ -154,12 +156,12 @@ def _change_key(memory: Memory, placed: Placed, key: Key, now: float, before: in
         memory.cells.add(placed.cell, was, before, now)
 
 
-def _key(memory: Memory, task: Task, request_resource: str) -> Key:
+def _key(memory: DiagnosisState, task: Task, request_resource: str) -> Key:
     phase = task.phase
     if phase == "queued":
         return queued_key(task.group)
     if task.lease_id is not None and task.result is not None:
-        suspect = memory.population.leaks.suspects.get(task.task_id)
+        suspect = memory.index.leaks.suspects.get(task.task_id)
         if suspect is not None and suspect.confirmed:
             return ("leaked", suspect.about)
     if phase == "ready" or phase == "selected":
@@ -167,7 +169,7 @@ def _key(memory: Memory, task: Task, request_resource: str) -> Key:
     if phase == "deferred":
         return ("deferred", request_resource)
     if phase == "running":
-        key = memory.population.call_key(task.execution_id)
+        key = memory.index.call_key(task.execution_id)
         if key is not None:
             return key
         if request_resource and not memory.standing.attempts_seen:
@@ -175,43 +177,43 @@ def _key(memory: Memory, task: Task, request_resource: str) -> Key:
     return OWN
 
 
-def request_resource_of(population: Population, run: RunInfo, task: Task) -> str:
-    known = population.request_of.get(task.group)
+def request_resource_of(index: LiveIndex, run: RunInfo, task: Task) -> str:
+    known = index.request_of.get(task.group)
     if known is None:
         columns = (column for column in run.columns if column.name == task.column)
         column = next(columns, None)
         known = "" if column is None else column.request_resource or ""
-        population.request_of[task.group] = known
+        index.request_of[task.group] = known
     return known
 
 
-def _take_call(memory: Memory, state: State, attempt_id: str, ordinal: int) -> Call | None:
+def _take_call(memory: DiagnosisState, state: State, attempt_id: str, ordinal: int) -> Call | None:
     """Put one request attempt where the state has it."""
-    population = memory.population
+    index = memory.index
     attempt = state.attempts.get(attempt_id)
     if attempt is None:
-        if population.leaks.suspects:
+        if index.leaks.suspects:
             clear_suspect(memory, CALL + attempt_id)
-        call = population.forget_call(attempt_id)
+        call = index.forget_call(attempt_id)
         if call is not None:
-            population.count_overdue(call, False)
+            index.count_overdue(call, False)
         return call
-    call = population.observe(attempt_id, attempt, ordinal)
+    call = index.observe(attempt_id, attempt, ordinal)
     if attempt.phase == "in_provider":
         watch = memory.stalls.watch(call.resource)
         if not watch.slow_timer:
             expect_slow(memory, call.resource)
     else:
         if call.overdue:
-            population.count_overdue(call, False)
+            index.count_overdue(call, False)
         if attempt.phase == "returned" and attempt.released_at is None:
             _suspect_call(memory, state, attempt_id)
     return call
 
 
-def _suspect_task(memory: Memory, task: Task, ordinal: int) -> None:
+def _suspect_task(memory: DiagnosisState, task: Task, ordinal: int) -> None:
     """The task has ended and holds its lease still."""
-    suspects = memory.population.leaks.suspects
+    suspects = memory.index.leaks.suspects
     if task.task_id not in suspects:
         since, acquired_at = memory.time or 0.0, task.acquired_at or task.since
         evidence = [task.acquired_ordinal or 0, ordinal]
@@ -221,9 +223,9 @@ def _suspect_task(memory: Memory, task: Task, ordinal: int) -> None:
         memory.set_timer(since + LEAK_AFTER, "leak", task.task_id)
 
 
-def _suspect_call(memory: Memory, state: State, attempt_id: str) -> None:
+def _suspect_call(memory: DiagnosisState, state: State, attempt_id: str) -> None:
     """The call is over, or whoever made it is, and its lease is held still."""
-    suspects = memory.population.leaks.suspects
+    suspects = memory.index.leaks.suspects
     attempt = state.attempts[attempt_id]
     if CALL + attempt_id not in suspects and attempt.lease_id is not None:
         since = memory.time or 0.0
@@ -237,15 +239,15 @@ def _suspect_call(memory: Memory, state: State, attempt_id: str) -> None:
         memory.set_timer(since + LEAK_AFTER, "leak", CALL + attempt_id)
 
 
-def _orphan_calls(memory: Memory, state: State, execution_id: str | None) -> None:
-    for attempt_id in memory.population.calls_of.get(execution_id or "", ()):
+def _orphan_calls(memory: DiagnosisState, state: State, execution_id: str | None) -> None:
+    for attempt_id in memory.index.calls_of.get(execution_id or "", ()):
         if attempt_id in state.attempts:
             _suspect_call(memory, state, attempt_id)
 
 
-def clear_suspect(memory: Memory, subject: str) -> None:
+def clear_suspect(memory: DiagnosisState, subject: str) -> None:
     """What was held after its owner's end is given back."""
-    cleared = memory.population.leaks.clear(subject)
+    cleared = memory.index.leaks.clear(subject)
     if cleared is None:
         return
     suspect, leak = cleared
@@ -254,6 +256,6 @@ def clear_suspect(memory: Memory, subject: str) -> None:
         tell_leak(memory, suspect.about, leak)
 
 
-def tell_leak(memory: Memory, about: str, leak: Leak) -> None:
+def tell_leak(memory: DiagnosisState, about: str, leak: Leak) -> None:
     now = memory.time or 0.0
     memory.stalls.emit(leak.facts(now), about, leak.since, now)

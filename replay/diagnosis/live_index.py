@@ -1,4 +1,4 @@
-"""`Population`: who is where now, counted so that no verdict needs a walk over all live tasks."""
+"""`LiveIndex`: who is where now, counted so that no verdict needs a walk over all live tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from replay.diagnosis.leaks import Leaks
 from replay.state.model import Attempt, Task
 
 
-class Placed(msgspec.Struct, gc=False):
+class TaskEntry(msgspec.Struct, gc=False):
     """A live task as the ledgers have it."""
 
     cell: Cell
@@ -40,7 +40,7 @@ class Call(msgspec.Struct):
     """Events are missing since it was last told of: it may have ended."""
 
 
-class Wants(msgspec.Struct):
+class DemandCounts(msgspec.Struct):
     """Live tasks by bucket."""
 
     ready: int = 0
@@ -70,14 +70,14 @@ BUCKETS: dict[str, str] = {
 }
 
 
-class Population(msgspec.Struct):
-    placed: dict[str, Placed] = {}
+class LiveIndex(msgspec.Struct):
+    placed: dict[str, TaskEntry] = {}
     calls: dict[str, Call] = {}
     executions: dict[str, str] = {}
     """Task by execution."""
     calls_of: dict[str, dict[str, None]] = {}
     """Live attempts by execution, in the order they began."""
-    wants: dict[str, Wants] = {}
+    wants: dict[str, DemandCounts] = {}
     """By request resource, and all together under the key ""."""
     running_by_column: dict[str, int] = {}
     queued_for: dict[str, dict[str, int]] = {}
@@ -113,14 +113,14 @@ class Population(msgspec.Struct):
         if request_resource:
             self.request_of[task.group] = request_resource
 
-    def put(self, task_id: str, placed: Placed) -> None:
+    def put(self, task_id: str, placed: TaskEntry) -> None:
         """A task that was not there before."""
         self.placed[task_id] = placed
         self._count(placed, 1)
         if placed.execution_id is not None:
             self.executions[placed.execution_id] = task_id
 
-    def remove(self, task_id: str, placed: Placed) -> None:
+    def remove(self, task_id: str, placed: TaskEntry) -> None:
         del self.placed[task_id]
         self._count(placed, -1)
         if placed.execution_id is not None:
@@ -129,7 +129,7 @@ class Population(msgspec.Struct):
         if held is not None:
             held.pop(task_id, None)
 
-    def lose(self, placed: Placed, lost: bool) -> None:
+    def lose(self, placed: TaskEntry, lost: bool) -> None:
         if placed.lost != lost:
             self._count(placed, -1)
             placed.lost = lost
@@ -144,7 +144,7 @@ class Population(msgspec.Struct):
         call = self.calls.get(attempt_id)
         return call is not None and not call.lost
 
-    def move(self, task_id: str, placed: Placed, bucket: str, execution_id: str | None) -> None:
+    def move(self, task_id: str, placed: TaskEntry, bucket: str, execution_id: str | None) -> None:
         """Into another bucket, or under another execution."""
         if placed.bucket != bucket:
             self._count(placed, -1)
@@ -219,7 +219,7 @@ class Population(msgspec.Struct):
                 waiting = ("waiting", call.resource)
         return provider or waiting
 
-    def _count(self, placed: Placed, by: int) -> None:
+    def _count(self, placed: TaskEntry, by: int) -> None:
         bucket, resource = placed.bucket, placed.request_resource
         if placed.lost:
             if bucket == "queued":
@@ -233,10 +233,10 @@ class Population(msgspec.Struct):
         elif bucket == "running":
             _add(self.running_by_column, placed.cell[0], by)
 
-    def _wants_of(self, resource: str) -> Wants:
+    def _wants_of(self, resource: str) -> DemandCounts:
         wants = self.wants.get(resource)
         if wants is None:
-            wants = self.wants[resource] = Wants()
+            wants = self.wants[resource] = DemandCounts()
         return wants
 
 

@@ -14,7 +14,7 @@ STALL_FACTOR = 5.0
 STALL_LEAST = 0.25
 
 
-class Trailing(msgspec.Struct):
+class RollingWindow(msgspec.Struct):
     """At most `keep` samples; the oldest goes first."""
 
     keep: int
@@ -35,11 +35,11 @@ class Trailing(msgspec.Struct):
         return self.ordered[min(len(self.ordered) - 1, int(part * len(self.ordered)))]
 
 
-class Pace(msgspec.Struct):
+class AdmissionRate(msgspec.Struct):
     """How often something is admitted, and from which silence on it counts as a stall."""
 
     last: float | None = None
-    gaps: Trailing = msgspec.field(default_factory=lambda: Trailing(GAPS_KEPT))
+    gaps: RollingWindow = msgspec.field(default_factory=lambda: RollingWindow(GAPS_KEPT))
 
     def admit(self, now: float, usual: bool) -> None:
         """What a storm lets out says nothing about the usual pace."""
@@ -55,7 +55,7 @@ class Pace(msgspec.Struct):
 class CallTimes(msgspec.Struct):
     """Durations of successful calls to one resource."""
 
-    durations: Trailing = msgspec.field(default_factory=lambda: Trailing(CALLS_KEPT))
+    durations: RollingWindow = msgspec.field(default_factory=lambda: RollingWindow(CALLS_KEPT))
 
     @property
     def p95(self) -> float:

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import msgspec
 
 from replay.diagnosis.cell_ledger import CellLedger, Key
-from replay.diagnosis.live_index import Population, Wants
+from replay.diagnosis.live_index import DemandCounts, LiveIndex
 from replay.diagnosis.proofs import ceiling_verdict
 from replay.diagnosis.verdicts import RANK, UNKNOWN, WORKING, Blame
 from replay.state.model import Ceiling, State
 
-NOTHING = Wants()
+NOTHING = DemandCounts()
 _ORDER: Blame = ("queue_order", "")
 
 
@@ -27,7 +27,7 @@ class Division(NamedTuple):
     """All slots of its effective maximum are in use."""
 
 
-class Standing(msgspec.Struct):
+class Demand(msgspec.Struct):
     """What the divisions of all request resources add up to."""
 
     demanding: dict[str, None] = {}
@@ -41,9 +41,9 @@ class Standing(msgspec.Struct):
 
 def divide(
     state: State,
-    population: Population,
+    index: LiveIndex,
     cells: CellLedger,
-    standing: Standing,
+    standing: Demand,
     resource: str,
     now: float,
 ) -> Division:
@@ -51,17 +51,17 @@ def divide(
     if ceiling is None or state.outcome is not None:
         return Division({}, None, False)
     slots = ceiling.effective_max or ceiling.static_cap or ceiling.limit
-    wants = population.wants.get(resource, NOTHING)
+    wants = index.wants.get(resource, NOTHING)
     busy = min(max(ceiling.in_flight, 0), slots)
     ready = ceiling.waiters > 0 or wants.queued > 0 or wants.ready > 0
-    unsure = not ready and _may_queue(state, population.lost_for.get(resource, ()))
+    unsure = not ready and _may_queue(state, index.lost_for.get(resource, ()))
     hidden = wants.running > 0 and not standing.attempts_seen
     if not ready and not unsure and wants.deferred == 0:
         slots = min(slots, _left(state, ceiling, slots))
     if slots <= 0 or not (ready or unsure or wants.deferred > 0 or busy > 0 or hidden):
         return Division({}, None, False)
-    late = min(population.overdue.get(resource, 0), busy)
-    leaked = min(population.leaks.amounts.get(resource, 0), busy - late)
+    late = min(index.overdue.get(resource, 0), busy)
+    leaked = min(index.leaks.amounts.get(resource, 0), busy - late)
     parts = {
         WORKING: float(busy - late - leaked),
         "provider_latency": float(late),
@@ -72,7 +72,7 @@ def divide(
         rest = (
             (UNKNOWN, resource)
             if unsure
-            else _rest(state, population, cells, standing, resource, ready, wants, now)
+            else _rest(state, index, cells, standing, resource, ready, wants, now)
         )
         verdict = rest[0] if rest is not None else _idle(standing)
         parts[verdict] = parts.get(verdict, 0.0) + float(slots - busy)
@@ -94,12 +94,12 @@ def _left(state: State, ceiling: Ceiling, slots: int) -> int:
 
 def _rest(
     state: State,
-    population: Population,
+    index: LiveIndex,
     cells: CellLedger,
-    standing: Standing,
+    standing: Demand,
     resource: str,
     ready: bool,
-    wants: Wants,
+    wants: DemandCounts,
     now: float,
 ) -> Blame | None:
     ceiling = state.ceilings[resource]
@@ -114,13 +114,13 @@ def _rest(
         meter = cells.meters.get(("waiting", resource))
         return ("request_waiters_ahead", resource) if meter is None else meter.blame
     if wants.queued > 0:
-        return queued_blame_of(cells, population.queued_for.get(resource, {}))
+        return queued_blame_of(cells, index.queued_for.get(resource, {}))
     if wants.ready > 0:
         return _ORDER
     return ("retry_backoff", resource)
 
 
-def _saturated(state: State, standing: Standing) -> bool:
+def _saturated(state: State, standing: Demand) -> bool:
     """No request resource could take one more call, whatever came out of the queue."""
     return bool(standing.full) and all(
         resource in standing.full or _left(state, ceiling, 1) == 0
@@ -143,29 +143,27 @@ def queued_key(group: str) -> Key:
     return ("queued", group)
 
 
-def _idle(standing: Standing) -> str:
+def _idle(standing: Demand) -> str:
     return "row_group_horizon" if standing.horizon else "dependency"
 
 
-def whole(
-    state: State, population: Population, cells: CellLedger, standing: Standing
-) -> Blame | None:
+def whole(state: State, index: LiveIndex, cells: CellLedger, standing: Demand) -> Blame | None:
     """Why the run as a whole does no more than it does; None where some resource tells."""
     if state.outcome is not None or standing.wanting:
         return None
-    wants = population.wants.get("", NOTHING)
+    wants = index.wants.get("", NOTHING)
     if wants.queued > 0:
         if _saturated(state, standing):
             return (WORKING, "")
         groups: dict[str, int] = {}
-        for resource, queued in population.queued_for.items():
+        for resource, queued in index.queued_for.items():
             if resource not in standing.demanding:
                 groups.update(queued)
         # All others are for resources that want nothing: their slots are full.
         return queued_blame_of(cells, groups) if groups else (WORKING, "")
     if wants.ready > 0:
         return _ORDER
-    if any(_may_queue(state, groups) for groups in population.lost_for.values()):
+    if any(_may_queue(state, groups) for groups in index.lost_for.values()):
         return (UNKNOWN, "")
     if wants.running > 0:
         if len(standing.full) >= len(standing.demanding) and (standing.full or not state.ceilings):

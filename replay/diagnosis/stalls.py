@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from replay.diagnosis.rolling_stats import STALL_LEAST, CallTimes, Pace
+from replay.diagnosis.rolling_stats import STALL_LEAST, AdmissionRate, CallTimes
 from replay.diagnosis.verdicts import (
     NO_STALL,
     Blame,
@@ -70,7 +70,7 @@ class Storm(msgspec.Struct):
     """The longest seen to be left, where snapshots are all that tells of it."""
 
 
-class Episode(msgspec.Struct):
+class StallGroup(msgspec.Struct):
     """Stalls of one resource for one reason that follow each other closely: one verdict."""
 
     blame: Blame
@@ -97,12 +97,12 @@ class Slow(msgspec.Struct):
 class Watch(msgspec.Struct):
     """What is followed of one request resource ("" for the run as a whole)."""
 
-    pace: Pace = msgspec.field(default_factory=Pace)
+    pace: AdmissionRate = msgspec.field(default_factory=AdmissionRate)
     times: CallTimes = msgspec.field(default_factory=CallTimes)
     span: Span | None = None
     storm: Storm | None = None
     slow: Slow | None = None
-    episode: Episode | None = None
+    episode: StallGroup | None = None
     timer: bool = False
     slow_timer: bool = False
     cooling_until: float | None = None
@@ -317,7 +317,7 @@ class Stalls(msgspec.Struct):
         else:
             self._end_episode(watch)
             known = Facts(detail, facts.context, evidence)
-            watch.episode = Episode(blame, span.since, now, seconds, span.losers, known, due)
+            watch.episode = StallGroup(blame, span.since, now, seconds, span.losers, known, due)
             self.timers.append((due, "episode", resource))
 
     def episode_check(self, resource: str, now: float) -> None:

@@ -23,7 +23,7 @@ from replay.metrics.difference import Difference, Noise, differ
 from replay.metrics.run_metrics import METRICS, measure_run, metric
 from replay.recording.reader import RecordingReader, open_recording
 from replay.runs.artifact import Artifact, Direction, Metric, recording_of
-from replay.runs.materialize import Narrate, whole_recording
+from replay.runs.materialize import Narrate, materialize
 from replay.runs.open import named_artifact
 from replay.sources.sanitize import clean_text
 
@@ -113,7 +113,7 @@ def _load(target: str, narrate: Narrate) -> _Loaded:
     named = named_artifact(target)
     if named is not None:
         return _load_artifact(target, *named)
-    with whole_recording(target, narrate) as path, _opened(path) as reader:
+    with materialize(target, narrate) as path, _opened(path) as reader:
         measures = measure_run(reader)
         run, status = reader.run(), reader.status()
         side = Side(

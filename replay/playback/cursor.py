@@ -1,4 +1,7 @@
-"""`Walk`: the state after any event of a recording; near ones are folded, far ones looked up."""
+"""`StateCursor`: the state after any event of a recording.
+
+Near ones are folded, far ones come from a keyframe.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ STATES_KEPT = 256
 READ_AHEAD = 256
 
 
-class Walk:
+class StateCursor:
     """Over the events of `reader`, of which `first` is the ordinal of the first."""
 
     def __init__(self, reader: RecordingReader, first: int) -> None:

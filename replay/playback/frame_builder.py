@@ -334,12 +334,12 @@ def notes(
         )
     if broken:
         found.append(f"{_counted(broken, 'line', 'lines')} could not be read and left out.")
-    told_late = (
+    out_of_order = (
         f"{_counted(late, 'event', 'events')} came too late to be put where "
         f"{'it belongs' if late == 1 else 'they belong'} in time."
     )
     if late and not run.lacks:
-        found.append(told_late)
+        found.append(out_of_order)
     odd = sum(state.malformed.values())
     if odd:
         found.append(f"{_counted(odd, 'event', 'events')} could not be used.")
@@ -353,7 +353,7 @@ def notes(
         )
     if run.lacks:
         # Who tells of waits when they are over always tells late: no alarm, a property.
-        rest = f" {told_late}" if late else ""
+        rest = f" {out_of_order}" if late else ""
         found.append(f"Not in this stream: {'; '.join(run.lacks)}.{rest}")
     return tuple(found)
 

@@ -13,7 +13,7 @@ from engine.events import RunInfo
 from replay.diagnosis.report.shares import Bottleneck, Share, bottleneck, run_shares
 from replay.diagnosis.verdicts import VerdictRow
 from replay.playback import frame_builder
-from replay.playback.cursor import Walk
+from replay.playback.cursor import StateCursor
 from replay.playback.frame import EventRow, Frame, LeaseBar, Want
 from replay.playback.series_sampler import Sampler
 from replay.projections.fold import Fold
@@ -54,7 +54,7 @@ class Session:
         self._following = True
         self._state = State()
         self._at = 0.0
-        self._walk: Walk | None = None
+        self._walk: StateCursor | None = None
         self._step_size = 500
         self._behind = feed is not None
         self._sampler = Sampler(0.0)
@@ -170,7 +170,7 @@ class Session:
         if self._first == 0 and self._last > 0:
             bounds = self.reader.bounds()
             self._first, self._t0 = bounds.first_ordinal, bounds.t0
-            self._walk = Walk(self.reader, self._first)
+            self._walk = StateCursor(self.reader, self._first)
         if self._following:
             self._glue()
 
@@ -185,7 +185,7 @@ class Session:
         self._count_lines()
         self._first, self._last = bounds.first_ordinal, bounds.last_ordinal
         self._t0, self._t1 = bounds.t0, bounds.t1
-        self._walk = Walk(self.reader, self._first)
+        self._walk = StateCursor(self.reader, self._first)
         if self._following:
             self._glue()
 

@@ -7,6 +7,7 @@ again without a difference.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
@@ -31,6 +32,8 @@ class FoldOutput(msgspec.Struct):
 
 
 class _Dump(msgspec.Struct):
+    layout: Literal[2]
+    """Of the parts: a dump of another layout is no dump, and its events are folded again."""
     run: bytes
     """JSON: an integer of msgpack has 64 bits."""
     state: State
@@ -112,6 +115,7 @@ class Fold:
         self._collect()
         return msgspec.msgpack.encode(
             _Dump(
+                2,
                 msgspec.json.encode(self.run),
                 self.state,
                 self._rollup.dump(),

@@ -48,7 +48,7 @@ class Cooldown(msgspec.Struct, array_like=True):
     seconds: float = 0.0
 
 
-class Memory(msgspec.Struct):
+class RollupState(msgspec.Struct):
     """All that a `Rollup` keeps. `counted` holds totals as last seen, by series and key."""
 
     version: int = 0
@@ -75,7 +75,7 @@ class Rollup:
     def __init__(self, run: RunInfo) -> None:
         self.rows: list[RollupRow] = []
         self._start = run.monotonic_start
-        self._memory = Memory(MEMORY_VERSION)
+        self._memory = RollupState(MEMORY_VERSION)
         self.bin_end = -math.inf
         """`before` must see the first event from here on."""
         self._now = 0.0
@@ -178,7 +178,7 @@ class Rollup:
     def load(cls, run: RunInfo, data: bytes) -> Rollup:
         """Raises `ValueError` for data of another version."""
         rollup = cls(run)
-        memory = rollup._memory = msgspec.msgpack.decode(data, type=Memory)
+        memory = rollup._memory = msgspec.msgpack.decode(data, type=RollupState)
         if memory.version != MEMORY_VERSION:
             raise ValueError(f"series of version {memory.version}, not {MEMORY_VERSION}")
         if memory.bin is not None:

@@ -13,7 +13,7 @@ from replay.recording.schema import Ending
 from replay.sources.base import BrokenLine
 
 
-class FoldDump(NamedTuple):
+class FoldCheckpoint(NamedTuple):
     ordinal: int
     data: bytes
 
@@ -29,7 +29,7 @@ class FoldedBatch(msgspec.Struct):
     output: FoldOutput = msgspec.field(default_factory=FoldOutput)
     broken: list[BrokenLine] = []
     keyframes: list[Keyframe] = []
-    fold: FoldDump | None = None
+    fold: FoldCheckpoint | None = None
     run: RunInfo | None = None
     """Only where it changed."""
     ending: Ending | None = None

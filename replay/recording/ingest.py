@@ -10,8 +10,8 @@ import msgspec
 
 from engine.events import RunInfo
 from replay.projections.fold import Fold
-from replay.recording.batch import FoldDump, FoldedBatch, decode_batch, encode_batch
-from replay.recording.gc_control import without_collection
+from replay.recording.batch import FoldCheckpoint, FoldedBatch, decode_batch, encode_batch
+from replay.recording.gc_control import gc_disabled
 from replay.recording.keyframes import KeyframeMaker, inflate
 from replay.recording.reader import RecordingReader
 from replay.recording.schema import IN_MEMORY, Ending, connect_for_writing, tune_for_writing
@@ -100,7 +100,7 @@ class Ingest:
         """Read what there is up to `limit` events, fold, commit. Returns how many events."""
         taken = 0
         if not self.finished:
-            with without_collection():
+            with gc_disabled():
                 while taken < limit and (count := self._take(limit - taken)):
                     taken += count
                 self._commit()
@@ -224,7 +224,7 @@ class Ingest:
         self._fold_ordinal = self._ordinal
         if len(data) > LARGE_FOLD_BYTES:
             data = zlib.compress(data, 1)
-        batch.fold = FoldDump(self._ordinal, data)
+        batch.fold = FoldCheckpoint(self._ordinal, data)
 
     def _nothing_new(self) -> FoldedBatch:
         return FoldedBatch([], self._ordinal + 1, self._position)

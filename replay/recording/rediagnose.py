@@ -7,7 +7,7 @@ from typing import Any, Literal
 from replay.diagnosis.diagnosis import Diagnosis
 from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION
 from replay.diagnosis.verdicts import VerdictRow
-from replay.recording.gc_control import without_collection
+from replay.recording.gc_control import gc_disabled
 from replay.recording.reader import RecordingReader
 from replay.state.bins import within
 from replay.state.reducer import reduce
@@ -31,7 +31,7 @@ class Recomputed:
         self._verdicts: list[VerdictRow] = []
         while first < bounds.last_ordinal:
             last = min(first + EVENTS_AT_ONCE, bounds.last_ordinal)
-            with without_collection():
+            with gc_disabled():
                 for ordinal, event in reader.events(first + 1, last):
                     if event.captured_at_monotonic >= diagnosis.instant_end:
                         diagnosis.before(state, event, ordinal)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from engine.events import SCHEMA_VERSION, RunInfo
 from engine.events.run_folder import installed_versions
 from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION
-from replay.recording.batch import FoldDump, FoldedBatch
+from replay.recording.batch import FoldCheckpoint, FoldedBatch
 from replay.recording.keyframes import Keyframe
 from replay.recording.rows import arrow_table, event_row, verdict_row
 from replay.recording.schema import LEAST_MEMORY, create_tables
@@ -38,7 +38,7 @@ class ResumePoint(NamedTuple):
 
     position: dict[str, int]
     ordinal: int
-    fold: FoldDump | None
+    fold: FoldCheckpoint | None
 
 
 @dataclass
@@ -49,7 +49,7 @@ class _Pending:
     events: int = 0
     bytes: int = 0
     run: RunInfo | None = None
-    fold: FoldDump | None = None
+    fold: FoldCheckpoint | None = None
     last: FoldedBatch | None = None
 
 
@@ -90,7 +90,7 @@ class RecordingWriter:
         if row is None:
             return None
         position, ordinal, fold_ordinal, fold = row
-        dump = None if fold is None else FoldDump(fold_ordinal, bytes(fold))
+        dump = None if fold is None else FoldCheckpoint(fold_ordinal, bytes(fold))
         try:
             place = msgspec.json.decode(position, type=dict[str, int])
         except (msgspec.MsgspecError, RecursionError) as error:
@@ -165,7 +165,7 @@ class RecordingWriter:
         finally:
             self._connection.unregister("incoming")
 
-    def _set_resume(self, last: FoldedBatch, fold: FoldDump | None) -> None:
+    def _set_resume(self, last: FoldedBatch, fold: FoldCheckpoint | None) -> None:
         place = msgspec.json.encode(last.position).decode()
         execute = self._connection.execute
         if execute("SELECT count(*) FROM resume").fetchone() == (0,):

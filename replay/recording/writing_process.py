@@ -21,7 +21,7 @@ from typing import IO
 import duckdb
 
 from replay.recording.batch import decode_batch
-from replay.recording.gc_control import without_collection
+from replay.recording.gc_control import gc_disabled
 from replay.recording.messages import read_message, write_message
 from replay.recording.schema import connect_for_writing, spill_folder
 from replay.recording.writer import RecordingWriter
@@ -125,7 +125,7 @@ def _write_all(path: str, spill: str, received: _Inbox) -> bool:
     """False if the sender is gone without an end: then the rest would be of no use."""
     connection = connect_for_writing(path, spill)
     writer = RecordingWriter(connection, CHECKPOINT_EVERY)
-    with without_collection():
+    with gc_disabled():
         while data := received.get():
             writer.append(decode_batch(data))
             enough = LEAST_PER_COMMIT if received.empty else MOST_PER_COMMIT

@@ -1,4 +1,4 @@
-"""`whole_recording`: whatever the user named, as one recording on disk with all there is now."""
+"""`materialize`: whatever the user named, as one recording on disk with all there is now."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Narrate = Callable[[str], None]
 
 
 @contextmanager
-def whole_recording(target: str | Path, narrate: Narrate) -> Iterator[Path]:
+def materialize(target: str | Path, narrate: Narrate) -> Iterator[Path]:
     """The recording itself, or a temporary one with all events that `target` has by now.
 
     Memory stays bounded either way. `narrate` gets a sentence where there is something to wait for

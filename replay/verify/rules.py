@@ -19,7 +19,7 @@ Status = Literal["ok", "found", "noted", "not_checked"]
 class Rule(msgspec.Struct, frozen=True):
     name: str
     statement: str
-    ours_alone: bool = False
+    producer_specific: bool = False
     """A promise of headgate's engine that other producers never made: a deviation is a note."""
 
 
@@ -96,7 +96,7 @@ class RuleBook:
         """Deviations that a loss may explain, which was noticed only behind them."""
         self.doubtful: list[tuple[str, str, str, int, float | None, bool]] = []
         """Found, but not yet known to be behind events that are all there."""
-        self._ours_alone = {rule.name for rule in RULES if rule.ours_alone}
+        self._ours_alone = {rule.name for rule in RULES if rule.producer_specific}
 
     def report(
         self,

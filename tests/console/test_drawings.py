@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from console.blame import by_verdict
-from console.paint import Runs
+from console.paint import StyledLine
 from console.playback_mode import mode_of, run_seconds
-from console.theme import UNICODE, Look, verdict_look
+from console.theme import UNICODE, Appearance, verdict_look
 from console.widgets.blame_bar import BlameBar, parts
 from console.widgets.chart import ceiling_chart, nice_step, resample, sparkline, stacked_chart
 from console.widgets.group_table import GroupTable
@@ -20,7 +20,7 @@ from replay.playback.frame import LeaseBar
 from tests.console.frames import FRAMES, paused, replaying
 
 
-def text(line: Runs) -> str:
+def text(line: StyledLine) -> str:
     return "".join(part for part, _ in line)
 
 
@@ -51,7 +51,7 @@ def test_ceiling_chart() -> None:
 def test_a_legend_names_verdicts_before_resources() -> None:
     told = ("request_cooldown", "request_domain_limit", "task_capacity")
     losses = [Share(verdict, 0.1, "provider/model-of-some-size/chat") for verdict in told]
-    bar = BlameBar(Look())
+    bar = BlameBar(Appearance())
     bar.show((Share("working", 0.7), *losses), "")
     wide, narrow = (" ".join(map(text, bar.draw(80, height)[2:])) for height in (6, 4))
     assert wide.count("provider/model-of-some-size/chat") == len(losses)
@@ -65,7 +65,7 @@ def test_a_legend_names_verdicts_before_resources() -> None:
 def test_a_group_has_room_for_its_name_and_what_blocks_it(width: int) -> None:
     frame = replaying()
     group = replace(frame.groups[0], label="number, topic", blocked_by="no_capacity")
-    table = GroupTable(Look())
+    table = GroupTable(Appearance())
     table.show(replace(frame, groups=(group,)))
     line = text(table.draw(width, 9)[2])
     assert line.startswith(" number, topic ")

@@ -21,14 +21,14 @@ from console.screens.event_detail import event_lines
 from console.screens.help import help_lines
 from console.screens.leases import LeasesScreen
 from console.screens.output import output_lines
-from console.theme import Look
+from console.theme import Appearance
 from console.widgets.blame_bar import BlameBar
 from console.widgets.ceilings import CeilingPanel
 from console.widgets.event_table import EventTable
 from console.widgets.group_table import GroupTable
 from console.widgets.header import BottleneckLine, Footer, Header, Notes
 from console.widgets.lease_detail import LeaseDetail
-from console.widgets.line_widget import Drawn
+from console.widgets.line_widget import LineWidget
 from console.widgets.pages import Pages
 from console.widgets.slots import Slots
 from console.widgets.stacked import BlockReasons, QueueDepth, Stacked
@@ -48,25 +48,25 @@ HEIGHTS = effort((1, 2, 3, 4, 5, 8, 24, 60), (*range(1, 10), 12, 16, 24, 60))
 Act = Callable[[], object]
 
 
-def header(look: Look, frame: Frame) -> tuple[Header, list[Act]]:
-    widget = Header(look, frame.run.name)
+def header(appearance: Appearance, frame: Frame) -> tuple[Header, list[Act]]:
+    widget = Header(appearance, frame.run.name)
     view = View(mode_of(frame, True), 0.25, frame.at - frame.t0, 1e9, "a problem")
     return widget, [lambda: widget.show(frame, view)]
 
 
-def notes(look: Look, frame: Frame) -> tuple[Notes, list[Act]]:
-    widget = Notes(look)
+def notes(appearance: Appearance, frame: Frame) -> tuple[Notes, list[Act]]:
+    widget = Notes(appearance)
     return widget, [lambda: widget.show(frame, "the file is gone " * 9)]
 
 
-def footer(look: Look, frame: Frame) -> tuple[Footer, list[Act]]:
-    widget = Footer(look, SCREENS, "Leases")
+def footer(appearance: Appearance, frame: Frame) -> tuple[Footer, list[Act]]:
+    widget = Footer(appearance, SCREENS, "Leases")
     controls = OUTPUT + LeasesScreen.controls + TIME
     return widget, [lambda: widget.show(controls, GENERAL)]
 
 
-def timeline(look: Look, frame: Frame) -> tuple[Timeline, list[Act]]:
-    widget = Timeline(look)
+def timeline(appearance: Appearance, frame: Frame) -> tuple[Timeline, list[Act]]:
+    widget = Timeline(appearance)
 
     def begin(mode: int) -> None:
         widget.mode = MODES[mode]
@@ -85,64 +85,64 @@ def timeline(look: Look, frame: Frame) -> tuple[Timeline, list[Act]]:
     return widget, acts
 
 
-def lease_detail(look: Look, frame: Frame) -> tuple[LeaseDetail, list[Act]]:
-    widget = LeaseDetail(look)
+def lease_detail(appearance: Appearance, frame: Frame) -> tuple[LeaseDetail, list[Act]]:
+    widget = LeaseDetail(appearance)
     bars = [None, *frame.bars[:2], *frame.bars[-2:]]
     return widget, [lambda bar=bar: widget.show(frame, bar) for bar in bars]  # type: ignore[misc]
 
 
-def stall_list(look: Look, frame: Frame) -> tuple[StallList, list[Act]]:
-    widget = StallList(look)
+def stall_list(appearance: Appearance, frame: Frame) -> tuple[StallList, list[Act]]:
+    widget = StallList(appearance)
     return widget, [
         lambda: widget.show(frame),
         *(lambda by=by: widget.move(by) for by in (1, 9, -1)),
     ]
 
 
-def stall_detail(look: Look, frame: Frame) -> tuple[StallDetail, list[Act]]:
-    widget = StallDetail(look)
+def stall_detail(appearance: Appearance, frame: Frame) -> tuple[StallDetail, list[Act]]:
+    widget = StallDetail(appearance)
     rows = (None, *frame.verdicts)
     return widget, [lambda row=row: widget.show(frame, row) for row in rows]  # type: ignore[misc]
 
 
-def pages(look: Look, frame: Frame) -> tuple[Pages, list[Act]]:
-    lines = help_lines(look, "Leases", LeasesScreen.controls)
+def pages(appearance: Appearance, frame: Frame) -> tuple[Pages, list[Act]]:
+    lines = help_lines(appearance, "Leases", LeasesScreen.controls)
     for row in frame.events[:3]:
-        lines += event_lines(look, row, frame.t0)
-    widget = Pages(look, lines)
+        lines += event_lines(appearance, row, frame.t0)
+    widget = Pages(appearance, lines)
     return (
         widget,
         [
             widget.redraw,
             *(lambda by=by: widget.scroll_lines(by) for by in (3, 999, -2)),
             lambda: widget.show(lines[:2]),
-            lambda: widget.show(output_lines(look, Path("nowhere"))),
+            lambda: widget.show(output_lines(appearance, Path("nowhere"))),
             widget.show_end,
             lambda: widget.scroll_lines(widget.page),
         ],
     )
 
 
-def lines(look: Look, frame: Frame) -> tuple[Lines, list[Act]]:
-    widget = Lines(look, [(Row().put(frame.run.name).runs(), ""), ((), "")])
+def lines(appearance: Appearance, frame: Frame) -> tuple[Lines, list[Act]]:
+    widget = Lines(appearance, [(Row().put(frame.run.name).runs(), ""), ((), "")])
     return widget, [widget.redraw, lambda: widget.say(1, Row().put(frame.run.name * 9).runs())]
 
 
-def too_small(look: Look, frame: Frame) -> tuple[TooSmall, list[Act]]:
-    widget = TooSmall(look)
+def too_small(appearance: Appearance, frame: Frame) -> tuple[TooSmall, list[Act]]:
+    widget = TooSmall(appearance)
     return widget, [widget.redraw]
 
 
-def blame(look: Look, frame: Frame) -> tuple[BlameBar, list[Act]]:
-    widget = BlameBar(look)
+def blame(appearance: Appearance, frame: Frame) -> tuple[BlameBar, list[Act]]:
+    widget = BlameBar(appearance)
     return widget, [lambda: widget.show(frame.blame, "last 60 s")]
 
 
 def plain(
     kind: type[BottleneckLine | Slots | EventTable | GroupTable],
-) -> Callable[[Look, Frame], tuple[Drawn, list[Act]]]:
-    def make(look: Look, frame: Frame) -> tuple[Drawn, list[Act]]:
-        widget = kind(look)
+) -> Callable[[Appearance, Frame], tuple[LineWidget, list[Act]]]:
+    def make(appearance: Appearance, frame: Frame) -> tuple[LineWidget, list[Act]]:
+        widget = kind(appearance)
         return widget, [lambda: widget.show(frame)]
 
     return make
@@ -150,15 +150,15 @@ def plain(
 
 def over_time(
     kind: type[CeilingPanel | BlockReasons | QueueDepth],
-) -> Callable[[Look, Frame], tuple[Drawn, list[Act]]]:
-    def make(look: Look, frame: Frame) -> tuple[Drawn, list[Act]]:
-        widget = kind(look)
+) -> Callable[[Appearance, Frame], tuple[LineWidget, list[Act]]]:
+    def make(appearance: Appearance, frame: Frame) -> tuple[LineWidget, list[Act]]:
+        widget = kind(appearance)
         return widget, [lambda: widget.show(frame, "last 60 s")]
 
     return make
 
 
-DRAWINGS: dict[type[Drawn], Callable[[Look, Frame], tuple[Drawn, list[Act]]]] = {
+DRAWINGS: dict[type[LineWidget], Callable[[Appearance, Frame], tuple[LineWidget, list[Act]]]] = {
     Header: header,
     Notes: notes,
     Footer: footer,
@@ -180,14 +180,14 @@ DRAWINGS: dict[type[Drawn], Callable[[Look, Frame], tuple[Drawn, list[Act]]]] = 
 }
 
 
-def kinds_of(kind: type[Drawn]) -> Iterator[type[Drawn]]:
+def kinds_of(kind: type[LineWidget]) -> Iterator[type[LineWidget]]:
     for below in kind.__subclasses__():
         yield below
         yield from kinds_of(below)
 
 
 def test_no_drawing_is_left_out() -> None:
-    assert set(kinds_of(Drawn)) - {Stacked} == set(DRAWINGS)
+    assert set(kinds_of(LineWidget)) - {Stacked} == set(DRAWINGS)
 
 
 @pytest.fixture
@@ -202,11 +202,15 @@ def size(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("ascii_only", [False, True], ids=["unicode", "ascii"])
 @pytest.mark.parametrize("kind", DRAWINGS, ids=lambda kind: kind.__name__)
-def test_every_drawing_at_every_size(kind: type[Drawn], ascii_only: bool, size: list[int]) -> None:
+def test_every_drawing_at_every_size(
+    kind: type[LineWidget], ascii_only: bool, size: list[int]
+) -> None:
     """A sample shows every other state with each of the two sets of characters."""
     names = list(FRAMES)[effort(ascii_only, 0) :: effort(2, 1)]
     for name, frame in ((name, FRAMES[name]) for name in names):
-        widget, acts = DRAWINGS[kind](Look(ascii_only=ascii_only, colour=not ascii_only), frame)
+        widget, acts = DRAWINGS[kind](
+            Appearance(ascii_only=ascii_only, colour=not ascii_only), frame
+        )
         for width in WIDTHS:
             for height in HEIGHTS:
                 size[:] = width, height

@@ -359,7 +359,7 @@ def test_help_lists_every_key_of_the_screen() -> None:
             assert page is not None
             await driven.press("question_mark")
             assert isinstance(driven.app.screen, HelpScreen)
-            lines = help_lines(driven.app.look, page.name_shown, page.controls)
+            lines = help_lines(driven.app.appearance, page.name_shown, page.controls)
             shown = "\n".join("".join(text for text, _ in line) for line in lines)
             for control in (*page.controls, *SCREENS, *TIME, *GENERAL):
                 assert control.help in shown
@@ -392,12 +392,12 @@ def test_palette_offers_the_commands() -> None:
 
 def test_dark_and_light() -> None:
     async def test(driven: Driven) -> None:
-        dark = driven.app.look.palette["text"]
+        dark = driven.app.appearance.palette["text"]
         await driven.press("t")
-        assert driven.app.look.palette["text"] != dark
+        assert driven.app.appearance.palette["text"] != dark
         assert driven.app.theme == "headgate-light"
         await driven.press("t")
-        assert driven.app.look.palette["text"] == dark
+        assert driven.app.appearance.palette["text"] == dark
 
     drive(test)
 

@@ -11,7 +11,7 @@ from console.app import ConsoleApp
 from console.controls import OUTPUT
 from console.screens.help import HelpScreen
 from console.screens.output import OutputWindow, output_lines, tail
-from console.theme import Look
+from console.theme import Appearance
 from tests.console.frames import FRAMES
 from tests.console.session_double import RecordingSession
 
@@ -51,7 +51,8 @@ def test_of_a_long_output_the_end_is_shown(tmp_path: Path) -> None:
 
 def test_no_output_is_said(tmp_path: Path) -> None:
     text = [
-        "".join(part for part, _ in line) for line in output_lines(Look(), tmp_path / "none.log")
+        "".join(part for part, _ in line)
+        for line in output_lines(Appearance(), tmp_path / "none.log")
     ]
     assert "Nothing was printed so far." in text[1]
 

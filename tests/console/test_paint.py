@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from console.app import ConsoleApp
 from console.headless import status_line, summary
 from console.paint import Row, clean, fit, fit_tail, to_strip, wrap
-from console.theme import Look
+from console.theme import Appearance
 from tests.console.frames import storm
 from tests.console.session_double import RecordingSession
 
@@ -36,10 +36,10 @@ HOSTILE = (
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("ascii_only", [False, True])
 def test_a_line_is_as_wide_as_asked_and_has_no_control(text: str, ascii_only: bool) -> None:
-    look = Look()
+    appearance = Appearance()
     for width in (1, 7, 40):
         runs = Row().put(text, "text").put(text, "dim", 12).put(text, "bright", 5, ">").runs()
-        strip = to_strip(runs, width, look.palette, ascii_only, "text")
+        strip = to_strip(runs, width, appearance.palette, ascii_only, "text")
         drawn = strip.text
         assert cell_len(drawn) == width == strip.cell_length
         assert drawn.isprintable()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.events import Event, JournalEnd, JournalHeader, JournalLine, RunInfo, encode_lines
-from engine.events.producer_lock import ProducerLock
+from engine.events.producer_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 
 
 def leave_lock(folder: RunFolder) -> None:
     """As a producer leaves it that has lived and is gone: what proves its death."""
-    with ProducerLock(folder.lock):
+    with ProcessLock(folder.lock):
         pass
 
 
@@ -21,7 +21,7 @@ class Producer:
     def __init__(self, path: Path, run: RunInfo) -> None:
         self.run = run
         self.folder = RunFolder.create(path / "run")
-        self.lock = ProducerLock(self.folder.lock)
+        self.lock = ProcessLock(self.folder.lock)
         self.lock.acquire()
         self.written = 0
         self.segment = 0

@@ -21,7 +21,7 @@ from engine.clock import LoopClock
 from engine.errors import UserError
 from engine.events import EventStream
 from engine.events.journal import JournalWriter
-from engine.events.producer_lock import ProducerLock
+from engine.events.producer_lock import ProcessLock
 from engine.events.run_folder import RunFolder
 from engine.run.execute import RunControl, execute_run, journal_run
 from engine.run.plan import RunPlan
@@ -176,7 +176,7 @@ async def _observe(plan: RunPlan, mode: Mode, folder: RunFolder) -> tuple[float,
             plan, EventStream(clock, "bench"), clock, dataset=folder.dataset, control=control
         )
     else:
-        with ProducerLock(folder.lock):
+        with ProcessLock(folder.lock):
             info = plan.describe("bench", clock.wall(), clock.monotonic())
             journal = JournalWriter(folder, info, loop=loop, request_keyframe=control.emit_keyframe)
             if mode == "console":

@@ -20,7 +20,7 @@ from replay.diagnosis.report.schema import (
     WhyReport,
 )
 from replay.diagnosis.report.shares import Share, by_subject, cell_shares, run_shares, subject
-from replay.diagnosis.report.task_history import tell
+from replay.diagnosis.report.task_history import build_history
 from replay.diagnosis.report.text import render_text
 from replay.diagnosis.verdicts import (
     WORKING,
@@ -177,7 +177,7 @@ def build_report(
         not_provable=not_provable(run),
         task=None
         if task is None
-        else tell(reader, task, reader.verdicts(), None if window is None else end),
+        else build_history(reader, task, reader.verdicts(), None if window is None else end),
     )
 
 

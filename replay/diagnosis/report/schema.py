@@ -65,7 +65,7 @@ class PartBlame(msgspec.Struct, frozen=True):
     blame: Annotated[tuple[BlameLine, ...], fact("Where it went, the largest share first")]
 
 
-class Step(msgspec.Struct, frozen=True):
+class HistorySpan(msgspec.Struct, frozen=True):
     """A stretch in the life of a task."""
 
     start: Annotated[float, fact("Its begin", _RUN_TIME)]
@@ -84,7 +84,7 @@ class Step(msgspec.Struct, frozen=True):
     ] = {}
 
 
-class TaskStory(msgspec.Struct, frozen=True):
+class TaskHistory(msgspec.Struct, frozen=True):
     """The joined timeline of one task."""
 
     task_id: Annotated[str, fact("The task")]
@@ -101,7 +101,7 @@ class TaskStory(msgspec.Struct, frozen=True):
             " at the end of the window; null unless it waited there then"
         ),
     ]
-    steps: Annotated[tuple[Step, ...], fact("Its life, in order")]
+    steps: Annotated[tuple[HistorySpan, ...], fact("Its life, in order")]
 
 
 class VerdictLine(msgspec.Struct, frozen=True):
@@ -172,7 +172,7 @@ class WhyReport(msgspec.Struct, frozen=True):
         tuple[PartBlame, ...],
         fact("By the provider of a column's first call; columns without one are left out"),
     ] = ()
-    task: Annotated[TaskStory | None, fact("The life of the task that was asked for")] = None
+    task: Annotated[TaskHistory | None, fact("The life of the task that was asked for")] = None
 
 
 def schema() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from engine.events import RunInfo
-from replay.diagnosis.report.schema import Step, TaskStory
+from replay.diagnosis.report.schema import HistorySpan, TaskHistory
 from replay.diagnosis.verdicts import BY_NAME, VerdictRow
 from replay.diagnosis.verdicts.base import Wait
 from replay.diagnosis.verdicts.requests import ProviderLatency
@@ -71,9 +71,9 @@ class Reader(Protocol):
     def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]: ...
 
 
-def tell(
+def build_history(
     reader: Reader, task_id: str, verdicts: Sequence[VerdictRow], at: float | None = None
-) -> TaskStory:
+) -> TaskHistory:
     """`at` (monotonic seconds, the end of the recording where None) is when its position is told.
 
     Raises `LookupError` where the recording has no such task.
@@ -95,10 +95,10 @@ def tell(
         ]
     if task is None and not leases:
         raise LookupError(task_id)
-    steps: list[Step] = []
+    steps: list[HistorySpan] = []
     for before, lease in zip([None, *leases], leases, strict=False):
         if before is not None and before.released_at is not None and lease.ready_at is not None:
-            steps.append(Step(before.released_at, lease.ready_at, DEFERRED))
+            steps.append(HistorySpan(before.released_at, lease.ready_at, DEFERRED))
         steps += _of_lease(lease, [a for a in attempts if a.execution_id == lease.execution_id])
     if task is not None and task.lease_id is None:
         steps += _of_waiting(task)
@@ -108,7 +108,7 @@ def tell(
     then = state if at is None else reader.state_at(reader.ordinal_at(at))
     start = reader.run().monotonic_start
     blame = _Blame(reader, first.column, first.row_group, start, steps, bounds.t1)
-    return TaskStory(
+    return TaskHistory(
         task_id,
         first.column,
         first.row_group,
@@ -119,40 +119,42 @@ def tell(
     )
 
 
-def _of_lease(lease: LeaseRow, attempts: Sequence[AttemptRow]) -> list[Step]:
+def _of_lease(lease: LeaseRow, attempts: Sequence[AttemptRow]) -> list[HistorySpan]:
     group = lease.group
     steps = []
     if lease.ready_at is not None and lease.enqueued_at is not None:
-        steps.append(Step(lease.ready_at, lease.enqueued_at, "ready, not yet queued"))
+        steps.append(HistorySpan(lease.ready_at, lease.enqueued_at, "ready, not yet queued"))
     if lease.enqueued_at is not None:
-        steps.append(Step(lease.enqueued_at, lease.acquired_at, QUEUED, group))
+        steps.append(HistorySpan(lease.enqueued_at, lease.acquired_at, QUEUED, group))
     busy = lease.spawned_at if lease.spawned_at is not None else lease.acquired_at
     for attempt in attempts:
         if attempt.wait_started_at is not None:
             until = attempt.acquired_at if attempt.acquired_at is not None else attempt.released_at
             if attempt.wait_started_at > busy:
-                steps.append(Step(busy, attempt.wait_started_at, "own work"))
-            steps.append(Step(attempt.wait_started_at, until, WAITING, attempt.resource))
+                steps.append(HistorySpan(busy, attempt.wait_started_at, "own work"))
+            steps.append(HistorySpan(attempt.wait_started_at, until, WAITING, attempt.resource))
             busy = until if until is not None else busy
         if attempt.started_at is not None:
             ended = attempt.completed_at
             outcome = f" ({attempt.outcome})" if attempt.outcome not in (None, "success") else ""
-            steps.append(Step(attempt.started_at, ended, f"{PROVIDER}{outcome}", attempt.resource))
+            steps.append(
+                HistorySpan(attempt.started_at, ended, f"{PROVIDER}{outcome}", attempt.resource)
+            )
             busy = ended if ended is not None else busy
     open_call = any(step.end is None for step in steps)
     if not open_call and (lease.released_at is None or lease.released_at > busy):
-        steps.append(Step(busy, lease.released_at, "own work"))
+        steps.append(HistorySpan(busy, lease.released_at, "own work"))
     return steps
 
 
-def _of_waiting(task: Task) -> list[Step]:
+def _of_waiting(task: Task) -> list[HistorySpan]:
     if task.phase == "deferred":
-        return [Step(task.since, None, DEFERRED, task.request_resource)]
+        return [HistorySpan(task.since, None, DEFERRED, task.request_resource)]
     since = task.ready_at if task.ready_at is not None else task.since
     if task.enqueued_at is None:
-        return [Step(since, None, "ready, not yet queued")]
-    steps = [Step(task.enqueued_at, None, QUEUED, task.group)]
-    return [Step(since, task.enqueued_at, "ready, not yet queued"), *steps]
+        return [HistorySpan(since, None, "ready, not yet queued")]
+    steps = [HistorySpan(task.enqueued_at, None, QUEUED, task.group)]
+    return [HistorySpan(since, task.enqueued_at, "ready, not yet queued"), *steps]
 
 
 def _position(state: State, task: Task | None) -> int | None:
@@ -183,7 +185,7 @@ class _Blame:
         column: str,
         row_group: int | None,
         start: float,
-        steps: Sequence[Step],
+        steps: Sequence[HistorySpan],
         last: float,
     ) -> None:
         self._start = start
@@ -195,7 +197,7 @@ class _Blame:
                 if row.column == column and row.row_group == row_group:
                     self._rows.append(row)
 
-    def of(self, step: Step, end: float) -> dict[str, float]:
+    def of(self, step: HistorySpan, end: float) -> dict[str, float]:
         """Seconds of a wait by what kept it; the most first."""
         sets = _REASONS.get(step.what, ())
         about = step.resource if step.what == WAITING else None
@@ -249,8 +251,8 @@ def _shares(
 
 
 def _told(
-    step: Step, blame: _Blame, verdicts: Sequence[VerdictRow], t0: float, last: float
-) -> Step:
+    step: HistorySpan, blame: _Blame, verdicts: Sequence[VerdictRow], t0: float, last: float
+) -> HistorySpan:
     """In run time, with what kept it."""
     end = step.end if step.end is not None else last
     kept = blame.of(step, end)
@@ -265,4 +267,4 @@ def _told(
         if slow > LEAST_KEPT:
             kept["provider_latency"] = slow
     stop = None if step.end is None else step.end - t0
-    return Step(step.start - t0, stop, step.what, step.resource, kept)
+    return HistorySpan(step.start - t0, stop, step.what, step.resource, kept)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from replay.diagnosis.report.schema import BlameLine, Step, TaskStory, VerdictLine, WhyReport
+from replay.diagnosis.report.schema import (
+    BlameLine,
+    HistorySpan,
+    TaskHistory,
+    VerdictLine,
+    WhyReport,
+)
 from replay.diagnosis.verdicts import Holder, clock, count_text, duration_text, phrase
 from replay.sources.cells import cells, cut, left, wrap
 
@@ -142,7 +148,7 @@ def _providers(report: WhyReport, width: int) -> list[str]:
     return lines
 
 
-def _story(report: WhyReport, story: TaskStory, width: int) -> list[str]:
+def _story(report: WhyReport, story: TaskHistory, width: int) -> list[str]:
     lines = wrap(story_head(report, story), width)
     for step, length in steps_shown(story):
         head = f"  {clock(step.start):>8} {length:>11}  "
@@ -153,14 +159,14 @@ def _story(report: WhyReport, story: TaskStory, width: int) -> list[str]:
     return lines
 
 
-def story_head(report: WhyReport, story: TaskStory) -> str:
+def story_head(report: WhyReport, story: TaskHistory) -> str:
     place = story.position
     line = "" if place is None else f", {place} before it in line at {clock(report.end)}"
     row = "" if story.row is None else f" ({story.column}, row {story.row})"
     return f"Task {story.task_id}{row}: {story.state}{line}"
 
 
-def steps_shown(story: TaskStory) -> list[tuple[Step, str]]:
+def steps_shown(story: TaskHistory) -> list[tuple[HistorySpan, str]]:
     """Each step that took any time to speak of, with its length in words."""
     return [
         (step, "so far" if step.end is None else duration_text(step.end - step.start))
@@ -169,7 +175,7 @@ def steps_shown(story: TaskStory) -> list[tuple[Step, str]]:
     ]
 
 
-def kept_by(step: Step) -> str:
+def kept_by(step: HistorySpan) -> str:
     """A back-off needs no word beside the step that is one."""
     length = sum(step.verdicts.values())
     return ", ".join(

@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 
 from console.cli.main import run_cli
-from engine.events.producer_lock import ProducerLock
+from engine.events.producer_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, read_record, write_record
 from engine.events.run_index import register
 
@@ -69,7 +69,7 @@ def test_a_name_is_one_line_in_one_column(tmp_path: Path, capsys: Capture) -> No
 def test_what_cannot_be_told_of_a_run_is_unknown(tmp_path: Path, capsys: Capture) -> None:
     folder = make(tmp_path / "run", RunRecord("r1", "demo", "running"))
     assert listed(capsys)[0]["state"] == "unknown"
-    with ProducerLock(folder.lock):
+    with ProcessLock(folder.lock):
         assert listed(capsys)[0]["state"] == "running"
         copy = Path(shutil.copytree(folder.path, tmp_path / "copy"))
     assert listed(capsys)[0]["state"] == "lost"

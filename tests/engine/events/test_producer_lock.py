@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from engine.events import producer_lock
-from engine.events.producer_lock import LockIdentity, ProducerLock
+from engine.events.producer_lock import LockIdentity, ProcessLock
 from engine.events.run_folder import RunFolder
 
 
@@ -27,13 +27,13 @@ def seen(folder: RunFolder) -> tuple[str, str]:
 
 def test_a_lock_proves_life_and_death_of_the_process_that_took_it(folder: RunFolder) -> None:
     assert seen(folder) == ("unknown", "no_lock")
-    with ProducerLock(folder.lock):
+    with ProcessLock(folder.lock):
         assert seen(folder) == ("alive", "")
     assert seen(folder) == ("dead", "")
 
 
 def test_a_missing_lock_proves_nothing(folder: RunFolder) -> None:
-    with ProducerLock(folder.lock):
+    with ProcessLock(folder.lock):
         assert folder.producer_lives
         folder.lock.unlink()
         assert seen(folder) == ("unknown", "no_lock")
@@ -44,7 +44,7 @@ def test_a_missing_lock_proves_nothing(folder: RunFolder) -> None:
 
 @pytest.mark.parametrize("copy", [shutil.copyfile, shutil.copy2])
 def test_the_lock_of_a_copy_proves_nothing(folder: RunFolder, tmp_path: Path, copy: object) -> None:
-    with ProducerLock(folder.lock):
+    with ProcessLock(folder.lock):
         shutil.copytree(folder.path, tmp_path / "copy", copy_function=copy)  # type: ignore[arg-type]
         assert seen(RunFolder(tmp_path / "copy")) == ("unknown", "copy")
     assert seen(RunFolder(tmp_path / "copy")) == ("unknown", "copy")
@@ -52,7 +52,7 @@ def test_the_lock_of_a_copy_proves_nothing(folder: RunFolder, tmp_path: Path, co
 
 
 def test_a_renamed_folder_keeps_its_lock(folder: RunFolder, tmp_path: Path) -> None:
-    with ProducerLock(folder.lock):
+    with ProcessLock(folder.lock):
         folder.path.rename(tmp_path / "moved")
         assert seen(RunFolder(tmp_path / "moved")) == ("alive", "")
     assert seen(RunFolder(tmp_path / "moved")) == ("dead", "")
@@ -61,7 +61,7 @@ def test_a_renamed_folder_keeps_its_lock(folder: RunFolder, tmp_path: Path) -> N
 def test_a_lock_of_another_machine_proves_nothing_and_a_restart_proves_death(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ProducerLock(folder.lock):
+    with ProcessLock(folder.lock):
         pass
     monkeypatch.setattr(producer_lock, "boot_id", lambda: "another boot")
     assert seen(folder) == ("dead", "")
@@ -74,7 +74,7 @@ def test_another_container_of_the_same_machine_is_the_same_machine(
 ) -> None:
     if not producer_lock.boot_id():
         pytest.skip("this system does not tell its starts apart")
-    with ProducerLock(folder.lock):
+    with ProcessLock(folder.lock):
         monkeypatch.setattr("socket.gethostname", lambda: "another container")
         assert seen(folder) == ("alive", "")
     assert seen(folder) == ("dead", "")
@@ -96,17 +96,17 @@ def test_a_lock_is_not_written_through_a_link(folder: RunFolder, tmp_path: Path)
     theirs.write_text("precious")
     folder.lock.symlink_to(theirs)
     with pytest.raises(OSError, match="symbolic link"):
-        ProducerLock(folder.lock).try_acquire()
+        ProcessLock(folder.lock).try_acquire()
     folder.lock.unlink()
     os.link(theirs, folder.lock)
     with pytest.raises(OSError, match="second name"):
-        ProducerLock(folder.lock).try_acquire()
+        ProcessLock(folder.lock).try_acquire()
     assert theirs.read_text() == "precious"
     assert seen(folder) == ("unknown", "unidentified")
 
 
 def test_the_holder_says_who_it_is(folder: RunFolder) -> None:
-    with ProducerLock(folder.lock):
+    with ProcessLock(folder.lock):
         written = msgspec.json.decode(folder.lock.read_bytes(), type=LockIdentity)
     assert (written.device, written.inode) == (
         folder.lock.stat().st_dev,

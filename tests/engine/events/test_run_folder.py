@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from engine.errors import UserError
-from engine.events.producer_lock import ProducerLock
+from engine.events.producer_lock import ProcessLock
 from engine.events.run_folder import (
     RunFolder,
     RunRecord,
@@ -88,7 +88,7 @@ def test_the_record_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_the_lock_tells_whether_its_holder_lives(tmp_path: Path) -> None:
     path = tmp_path / "run.lock"
-    assert not ProducerLock.held(path)
+    assert not ProcessLock.held(path)
     child = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -96,17 +96,17 @@ def test_the_lock_tells_whether_its_holder_lives(tmp_path: Path) -> None:
     assert child.stdout is not None
     with child.stdin, child.stdout:
         assert child.stdout.readline() == b"held\n"
-        assert all(ProducerLock.held(path) for _ in range(100))
-        second = ProducerLock(path)
+        assert all(ProcessLock.held(path) for _ in range(100))
+        second = ProcessLock(path)
         assert not second.try_acquire()
         with pytest.raises(UserError, match="in use"):
             second.acquire()
         child.send_signal(signal.SIGKILL)
         child.wait()
-    assert not ProducerLock.held(path)
+    assert not ProcessLock.held(path)
     with second:
-        assert ProducerLock.held(path)
-    assert not ProducerLock.held(path)
+        assert ProcessLock.held(path)
+    assert not ProcessLock.held(path)
 
 
 def test_looking_at_a_lock_never_keeps_its_owner_out(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_looking_at_a_lock_never_keeps_its_owner_out(tmp_path: Path) -> None:
     assert looker.stdout is not None
     with looker.stdout:
         looker.stdout.readline()
-        lock = ProducerLock(path)
+        lock = ProcessLock(path)
         try:
             for _ in range(3000):
                 assert lock.try_acquire()

@@ -28,7 +28,7 @@ from tests.replay.diagnosis.stream import (
 from tests.replay.stretches import bin_by_bin
 
 
-class Walk:
+class StateCursor:
     """Does at random what an engine may do; `live_seconds` is what cells must add up to."""
 
     def __init__(self, seed: int, steps: int) -> None:
@@ -124,12 +124,12 @@ class Walk:
             self.live_seconds += self.stream.now - self.born.pop(work.task_id)
 
 
-walks = st.builds(Walk, st.integers(0, 2**32), st.integers(1, 120))
+walks = st.builds(StateCursor, st.integers(0, 2**32), st.integers(1, 120))
 
 
 @settings(max_examples=40, deadline=None)
 @given(walks)
-def test_cells_add_up_to_their_lives_and_slots_to_their_time(walk: Walk) -> None:
+def test_cells_add_up_to_their_lives_and_slots_to_their_time(walk: StateCursor) -> None:
     walk.drain()
     start, end = walk.stream.run.monotonic_start, walk.stream.now
     result = walk.stream.end()
@@ -157,7 +157,7 @@ def blamed_shares(result: Result) -> dict[int, float]:
 
 @settings(max_examples=40, deadline=None)
 @given(walks)
-def test_verdicts_lie_in_the_run_and_cite_its_events(walk: Walk) -> None:
+def test_verdicts_lie_in_the_run_and_cite_its_events(walk: StateCursor) -> None:
     stream = walk.stream
     end = stream.now
     for row in stream.end().verdicts:
@@ -194,7 +194,7 @@ def fold(stream: Stream, put_aside: frozenset[int]) -> tuple[Rows, bytes]:
 @settings(max_examples=25, deadline=None)
 @given(walks, st.frozensets(st.integers(1, 400), max_size=6))
 def test_put_aside_and_taken_up_again_without_a_difference(
-    walk: Walk, put_aside: frozenset[int]
+    walk: StateCursor, put_aside: frozenset[int]
 ) -> None:
     stream = walk.stream
     plain, _ = fold(stream, frozenset())
@@ -213,7 +213,7 @@ def test_a_dump_of_another_version_or_none_is_refused() -> None:
 @settings(max_examples=40, deadline=None)
 @given(walks, st.integers(0, 400), st.integers(1, 5), st.sampled_from(("scheduler", "request")))
 def test_a_gap_is_unknown_and_the_sum_still_whole(
-    walk: Walk, at: int, number: int, which: str
+    walk: StateCursor, at: int, number: int, which: str
 ) -> None:
     """Events cut out of any stream leave no exception and no instant without a blame."""
     stream = walk.stream

@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 
 from engine.events import RunInfo
-from replay.diagnosis.report.schema import Step, TaskStory
-from replay.diagnosis.report.task_history import tell
+from replay.diagnosis.report.schema import HistorySpan, TaskHistory
+from replay.diagnosis.report.task_history import build_history
 from replay.projections.fold import Fold
 from replay.state.bins import within
 from replay.state.model import State
@@ -92,11 +92,13 @@ def storm() -> Reader:
     return Reader(stream)
 
 
-def told(reader: Reader, task_id: str, at: float | None = None) -> TaskStory:
-    return tell(reader, task_id, reader.output.verdicts, None if at is None else 100.0 + at)
+def told(reader: Reader, task_id: str, at: float | None = None) -> TaskHistory:
+    return build_history(
+        reader, task_id, reader.output.verdicts, None if at is None else 100.0 + at
+    )
 
 
-def stretch(step: Step) -> tuple[str, float, float | None]:
+def stretch(step: HistorySpan) -> tuple[str, float, float | None]:
     return step.what, step.start, step.end
 
 

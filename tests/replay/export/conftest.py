@@ -14,7 +14,7 @@ from engine.events import (
     encode_lines,
 )
 from replay.recording.query import RecordingQuery
-from replay.runs.materialize import whole_recording
+from replay.runs.materialize import materialize
 from tests.fixtures.data_designer_format import generate
 from tests.replay.random_engine import Play
 
@@ -42,7 +42,7 @@ def source(request: pytest.FixtureRequest, play: Play, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recording(source: Path) -> Iterator[Path]:
-    with whole_recording(source, lambda _: None) as path:
+    with materialize(source, lambda _: None) as path:
         yield path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from replay.export.lines import write_lines
 from replay.recording.query import RecordingQuery
 from replay.recording.reader import open_recording
-from replay.runs.materialize import whole_recording
+from replay.runs.materialize import materialize
 
 DERIVED = ("events", "leases", "attempts", "rollup", "blame", "verdicts")
 STATES = 50
@@ -18,7 +18,7 @@ def test_what_was_exported_is_the_same_recording_again(recording: Path, tmp_path
     first = open_recording(recording)
     with lines.open("wb") as file:
         write_lines(first, file)
-    with whole_recording(lines, lambda _: None) as path:
+    with materialize(lines, lambda _: None) as path:
         again = open_recording(path)
         assert again.run() == first.run()
         assert again.status() == first.status()
@@ -40,7 +40,7 @@ def test_what_was_exported_is_the_same_recording_again(recording: Path, tmp_path
 def test_exporting_twice_gives_the_same_bytes(recording: Path, tmp_path: Path) -> None:
     once, twice = tmp_path / "once.jsonl", tmp_path / "twice.jsonl"
     for source, target in ((recording, once), (once, twice)):
-        with whole_recording(source, lambda _: None) as path:
+        with materialize(source, lambda _: None) as path:
             reader = open_recording(path)
             with target.open("wb") as file:
                 write_lines(reader, file)

@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from replay.runs.materialize import whole_recording
+from replay.runs.materialize import materialize
 from tests.replay.fuzz.exercise import ask, ask_all, assert_harmless, look_at
 from tests.replay.fuzz.hostile import FACTOR, HOSTILE_TEXTS, own_lines
 
@@ -25,7 +25,7 @@ MEMORY_MB = 450
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("whole") / "run.jsonl"
     path.write_bytes(b"\n".join(own_lines(3, row_groups=2)))
-    with whole_recording(path, lambda _: None) as found:
+    with materialize(path, lambda _: None) as found:
         yield found
 
 

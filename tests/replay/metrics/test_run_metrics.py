@@ -24,7 +24,7 @@ from replay.metrics.gates import Evidence, evaluate
 from replay.metrics.run_metrics import METRICS, measure_run, metric
 from replay.recording.reader import open_recording
 from replay.runs.artifact import GateResult
-from replay.runs.materialize import whole_recording
+from replay.runs.materialize import materialize
 from replay.state.rows import AttemptRow
 from replay.verify.report import results
 from tests.engine_run import run_engine
@@ -285,7 +285,7 @@ def test_own_time_is_known_only_beside_the_calls(tmp_path: Path, requests: bool)
     assert any(column.request_resource is None for column in run.columns)
     lines = tmp_path / "run.jsonl"
     lines.write_bytes(encode_lines([JournalHeader(run, 1, 1), *told]))
-    with whole_recording(lines, lambda _: None) as path:
+    with materialize(lines, lambda _: None) as path:
         reader = open_recording(path)
         measures = measure_run(reader)
         reader.close()

@@ -13,7 +13,7 @@ import pytest
 from engine.events import Event, RunInfo
 from engine.events.run_folder import RunFolder
 from replay.recording.ingest import Ingest
-from replay.runs.materialize import whole_recording
+from replay.runs.materialize import materialize
 from replay.sources.journal import JournalFeed
 from tests.effort import effort
 from tests.replay.fuzz.exercise import ask, assert_harmless
@@ -45,7 +45,7 @@ SECONDS = 20.0
 def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("good") / "run.jsonl"
     path.write_bytes(b"\n".join(own_lines(3, row_groups=2)))
-    with whole_recording(path, lambda _: None) as recording:
+    with materialize(path, lambda _: None) as recording:
         yield recording
 
 

@@ -23,7 +23,7 @@ from replay.recording.query import QueryError, QueryProcess, RecordingQuery
 from replay.recording.query_messages import encode_rows, rows_of
 from replay.recording.reader import open_recording
 from replay.recording.views import RUN_COLUMNS, VIEWS
-from replay.runs.materialize import whole_recording
+from replay.runs.materialize import materialize
 from replay.runs.recorder import finish_import
 from replay.sources.base import SourceError
 from replay.state.waits import waits
@@ -56,7 +56,7 @@ def of_one_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecordingQu
     path = tmp_path_factory.mktemp("run") / "run.jsonl"
     event = SchedulerEvent("queue_drained", 1.0, 1)
     path.write_bytes(encode_lines([JournalHeader(RunInfo("run-1", "small"), 1, 1), event]))
-    with whole_recording(path, lambda _: None) as recording:
+    with materialize(path, lambda _: None) as recording:
         query = RecordingQuery(recording)
         yield query
         query.close()

@@ -15,14 +15,14 @@ import pytest
 from engine.events import Event, RunInfo, SchedulerEvent
 from engine.events.run_folder import RunFolder
 from replay.projections.fold import FoldOutput
-from replay.recording.batch import FoldDump, FoldedBatch, decode_batch, encode_batch
+from replay.recording.batch import FoldCheckpoint, FoldedBatch, decode_batch, encode_batch
 from replay.recording.ingest import Ingest
 from replay.recording.keyframes import Keyframe
 from replay.recording.reader import RecordingReader, open_recording
 from replay.recording.schema import Ending, spill_folder
 from replay.recording.writer import RecordingWriter
 from replay.recording.writing_process import WritingProcess, _Inbox
-from replay.runs.materialize import whole_recording
+from replay.runs.materialize import materialize
 from replay.runs.recorder import finish_import
 from replay.sources.base import BrokenLine, SourceError
 from replay.sources.journal import JournalFeed
@@ -104,7 +104,7 @@ def test_any_batch_arrives_as_it_was_sent() -> None:
         FoldOutput(blame=[BlameRow(3, "run", "", None, "alpha", "working", float("inf"))]),
         [BrokenLine(3, "broken JSON")],
         [Keyframe(7, float("-inf"), b"\x00\xff")],
-        FoldDump(7, b"\x01"),
+        FoldCheckpoint(7, b"\x01"),
         RunInfo("r1", "run", configuration={"huge": -(10**40)}),
         Ending("success", False),
     )
@@ -167,7 +167,7 @@ def test_a_reading_whose_writer_fails_is_one_sentence(
     before_opening(monkeypatch, lambda process, _: kill(process))
     with (
         pytest.raises(SourceError, match=r"can't be read .* ended with signal 9"),
-        whole_recording(folder.segment(1), lambda _: None),
+        materialize(folder.segment(1), lambda _: None),
     ):
         pass
 
@@ -230,7 +230,7 @@ def refuse_processes(monkeypatch: pytest.MonkeyPatch, why: Exception) -> None:
 
 
 def read_whole(folder: RunFolder) -> list[Event]:
-    with whole_recording(folder.segment(1), lambda _: None) as path:
+    with materialize(folder.segment(1), lambda _: None) as path:
         reader = open_recording(path)
         events = [event for _, event in reader.events(1, 10**9)]
         reader.close()

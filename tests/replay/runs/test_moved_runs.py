@@ -17,7 +17,7 @@ from replay.recording.ingest import Ingest
 from replay.recording.query import RecordingQuery
 from replay.recording.reader import open_recording
 from replay.runs import recorder
-from replay.runs.materialize import whole_recording
+from replay.runs.materialize import materialize
 from replay.runs.open import open_source
 from replay.runs.recorder import finish_import
 from replay.sources.journal import JournalFeed
@@ -216,7 +216,7 @@ def test_a_copy_of_a_live_folder_is_read_and_left_as_it_is(
     report = verify_recording(copy)
     assert report.state == "unknown"
     said: list[str] = []
-    with whole_recording(copy, said.append) as path:
+    with materialize(copy, said.append) as path:
         query = RecordingQuery(path)
         rows = list(query.run("SELECT verdict FROM stalls WHERE verdict = 'producer_gone'")[1])
         query.close()
@@ -232,7 +232,7 @@ def live(tmp_path: Path, play: Play, processes: Processes) -> RunFolder:
 
 
 def test_a_live_run_is_not_said_to_be_without_its_producer(live: RunFolder) -> None:
-    with whole_recording(live.path, lambda _: None) as path:
+    with materialize(live.path, lambda _: None) as path:
         query = RecordingQuery(path)
         rows = list(query.run("SELECT count(*) FROM stalls WHERE verdict = 'producer_gone'")[1])
         (status,) = query.run("SELECT outcome, complete, lost FROM run")[1]

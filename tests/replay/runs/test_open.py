@@ -17,7 +17,7 @@ from engine.events import (
     SchedulerEvent,
     encode_lines,
 )
-from engine.events.producer_lock import ProducerLock
+from engine.events.producer_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, read_record, write_record
 from engine.events.run_index import register
 from replay.runs.open import Opened, open_source
@@ -135,7 +135,7 @@ def test_what_is_only_replayed_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_live_run_is_read_from_its_journal(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
-    with ProducerLock(folder.lock):
+    with ProcessLock(folder.lock):
         opened = open_source(folder.path)
     assert isinstance(opened.feed, JournalFeed)
     assert (opened.recording, opened.title) == (None, "made up")
@@ -156,7 +156,7 @@ def test_what_is_imported_is_a_recording_although_its_recorder_still_cleans_up(
 ) -> None:
     folder = make_run(tmp_path / "run")
     opened = open_source(folder.path)
-    with ProducerLock(folder.recorder_lock):
+    with ProcessLock(folder.recorder_lock):
         assert open_source(folder.path) == opened
 
 

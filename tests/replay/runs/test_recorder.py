@@ -13,13 +13,13 @@ import msgspec
 import pytest
 
 from engine.events import Event, RunInfo, SchedulerEvent
-from engine.events.producer_lock import ProducerLock
+from engine.events.producer_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, read_record, write_record
 from replay.projections.fold import FoldOutput
 from replay.recording.ingest import Ingest
 from replay.recording.reader import RecordingReader, open_recording
 from replay.runs import recorder
-from replay.runs.materialize import whole_recording
+from replay.runs.materialize import materialize
 from replay.runs.recorder import finish_import
 from replay.sources.base import SourceError
 from tests.replay.recording.processes import Processes, in_the_log, within
@@ -54,7 +54,7 @@ def test_a_recorder_follows_a_run_to_its_end(
     folder = RunFolder(tmp_path / "run")
     producer = processes.producer(folder.path, run, events)
     first = processes.recorder(folder)
-    assert within(30, lambda: ProducerLock.held(folder.recorder_lock))
+    assert within(30, lambda: ProcessLock.held(folder.recorder_lock))
     first.send_signal(signal.SIGINT)
     second = processes.recorder(folder)
     assert second.wait(30) == 0
@@ -83,7 +83,7 @@ def test_recorders_killed_again_and_again_import_nothing_twice(
     folder = RunFolder(tmp_path / "run")
     producer = processes.producer(folder.path, run, events)
     moments: list[Callable[[], bool]] = [
-        lambda: ProducerLock.held(folder.recorder_lock),
+        lambda: ProcessLock.held(folder.recorder_lock),
         folder.recording.exists,
         lambda: in_the_log(folder, 0),
         lambda: in_the_log(folder, 60_000),
@@ -159,7 +159,7 @@ def test_nothing_is_finished_while_the_producer_or_a_recorder_lives(
     run, events = play(1, row_groups=1)
     folder = write_journal(run, events)
     for path in (folder.lock, folder.recorder_lock):
-        with ProducerLock(path):
+        with ProcessLock(path):
             finish_import(folder)
         assert not folder.recording.exists()
         assert folder.journal.exists()
@@ -172,7 +172,7 @@ def test_a_journal_that_another_imports_and_removes_is_read_to_its_end(
 ) -> None:
     run, events = play(8, row_groups=6)
     folder = write_journal(run, events, segments=6)
-    other = ProducerLock(folder.recorder_lock)
+    other = ProcessLock(folder.recorder_lock)
     other.acquire()
     step = Ingest.step
 
@@ -184,7 +184,7 @@ def test_a_journal_that_another_imports_and_removes_is_read_to_its_end(
         return taken
 
     monkeypatch.setattr(Ingest, "step", step_once)
-    with whole_recording(folder.path, lambda _: None) as path:
+    with materialize(folder.path, lambda _: None) as path:
         reader = open_recording(path)
         assert reader.events(1, 10**9) == list(enumerate(events, 1))
         reader.close()

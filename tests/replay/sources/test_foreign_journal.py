@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.events import Event, JournalEnd, JournalHeader, RunInfo, encode_lines
-from engine.events.producer_lock import ProducerLock
+from engine.events.producer_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay.projections.fold import Fold
 from replay.sources.foreign_journal import ForeignJournalFeed, open_journal
@@ -42,7 +42,7 @@ def append(folder: RunFolder, data: bytes) -> None:
         file.write(data)
 
 
-def told_late(kind: str) -> list[dict[str, Any]]:
+def out_of_order(kind: str) -> list[dict[str, Any]]:
     """A run's lines, of which one about an attempt in mid-run is told long after its time."""
     lines = sorted(simulated(storm=True), key=lambda line: float(line["captured_at_monotonic"]))
     begun = [place for place, line in enumerate(lines) if line["event_kind"] == kind]
@@ -61,8 +61,8 @@ def read_along(
     clock = Clock()
     feed = ForeignJournalFeed(folder, patient=patient, clock=clock)
     events: list[Event] = []
-    lines = told_late(kind)
-    with ProducerLock(folder.lock):
+    lines = out_of_order(kind)
+    with ProcessLock(folder.lock):
         for start in range(0, len(lines), 50):
             part = lines[start : start + 50]
             append(folder, b"".join(json.dumps(line).encode() + b"\n" for line in part))
@@ -135,7 +135,7 @@ def test_a_poll_brings_what_is_there_however_long_it_must_be_held(
     monkeypatch.setattr("replay.sources.foreign_journal._LINES_PER_POLL", 20)
     lines = simulated(storm=True)
     append(folder, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-    with ProducerLock(folder.lock):
+    with ProcessLock(folder.lock):
         feed = ForeignJournalFeed(folder)
         assert feed.poll().events
         feed.close()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.events import Event, JournalEnd, JournalHeader, RunInfo, encode_lines
-from engine.events.producer_lock import ProducerLock
+from engine.events.producer_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay.sources.base import SourceError
 from replay.sources.foreign_journal import ForeignJournalFeed, open_journal
@@ -55,8 +55,8 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 @pytest.fixture
-def alive(folder: RunFolder) -> Iterator[ProducerLock]:
-    with ProducerLock(folder.lock) as lock:
+def alive(folder: RunFolder) -> Iterator[ProcessLock]:
+    with ProcessLock(folder.lock) as lock:
         yield lock
 
 
@@ -99,7 +99,7 @@ def test_the_run_is_what_header_and_lines_say_together(folder: RunFolder) -> Non
 @pytest.mark.parametrize("cut", [1, 50, 120, len(STREAM) - 1])
 @pytest.mark.parametrize("limit", [7, 10_000])
 def test_who_resumes_misses_nothing_and_repeats_nothing(
-    folder: RunFolder, alive: ProducerLock, cut: int, limit: int
+    folder: RunFolder, alive: ProcessLock, cut: int, limit: int
 ) -> None:
     append(folder, header() + foreign(STREAM[:cut]))
     first = ForeignJournalFeed(folder, clock=lambda: 0.0)
@@ -115,7 +115,7 @@ def test_who_resumes_misses_nothing_and_repeats_nothing(
 
 
 def test_what_is_new_waits_for_what_may_come_late_but_not_for_ever(
-    folder: RunFolder, alive: ProducerLock
+    folder: RunFolder, alive: ProcessLock
 ) -> None:
     now = 0.0
     append(folder, header() + foreign(STREAM[:300]))
@@ -129,7 +129,7 @@ def test_what_is_new_waits_for_what_may_come_late_but_not_for_ever(
     assert len(at_once) + len(read_all(feed)) == 300
 
 
-def test_a_torn_line_waits_for_its_rest(folder: RunFolder, alive: ProducerLock) -> None:
+def test_a_torn_line_waits_for_its_rest(folder: RunFolder, alive: ProcessLock) -> None:
     data = header() + foreign(STREAM) + END
     append(folder, data[:5000])
     feed = ForeignJournalFeed(folder)

@@ -20,7 +20,7 @@ from engine.events import (
     SchedulerEvent,
     encode_lines,
 )
-from engine.events.producer_lock import ProducerLock
+from engine.events.producer_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay.sources.base import SourceError
 from replay.sources.journal import JournalFeed
@@ -76,12 +76,12 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 @pytest.fixture
-def alive(folder: RunFolder) -> Iterator[ProducerLock]:
-    with ProducerLock(folder.lock) as lock:
+def alive(folder: RunFolder) -> Iterator[ProcessLock]:
+    with ProcessLock(folder.lock) as lock:
         yield lock
 
 
-def test_a_growing_journal_is_read_as_it_comes(folder: RunFolder, alive: ProducerLock) -> None:
+def test_a_growing_journal_is_read_as_it_comes(folder: RunFolder, alive: ProcessLock) -> None:
     feed = JournalFeed(folder)
     batch = feed.poll()
     assert (batch.events, batch.first_ordinal, feed.liveness) == ([], 1, "waiting")
@@ -98,7 +98,7 @@ def test_a_growing_journal_is_read_as_it_comes(folder: RunFolder, alive: Produce
     assert feed.poll().events == []
 
 
-def test_a_torn_line_waits_for_its_rest(folder: RunFolder, alive: ProducerLock) -> None:
+def test_a_torn_line_waits_for_its_rest(folder: RunFolder, alive: ProcessLock) -> None:
     data = encode_lines([JournalHeader(RUN, 1, 1), event(1), event(2)])
     feed = JournalFeed(folder)
     seen: list[Event] = []
@@ -111,7 +111,7 @@ def test_a_torn_line_waits_for_its_rest(folder: RunFolder, alive: ProducerLock) 
 
 
 def test_a_torn_line_that_the_writer_takes_back_leaves_no_trace(
-    folder: RunFolder, alive: ProducerLock
+    folder: RunFolder, alive: ProcessLock
 ) -> None:
     append(folder, 1, [JournalHeader(RUN, 1, 1), event(1)])
     size = folder.segment(1).stat().st_size
@@ -125,7 +125,7 @@ def test_a_torn_line_that_the_writer_takes_back_leaves_no_trace(
 
 
 def test_broken_lines_are_told_with_their_number_and_skipped(
-    folder: RunFolder, alive: ProducerLock
+    folder: RunFolder, alive: ProcessLock
 ) -> None:
     append(folder, 1, [JournalHeader(RUN, 1, 1), event(1)])
     append_bytes(folder, 1, b'{"stream":"scheduler"}\n\x00\x00\n')
@@ -164,7 +164,7 @@ def test_resuming_anywhere_brings_the_rest_and_nothing_twice(folder: RunFolder, 
     assert seen == [event(n) for n in range(1, 15)]
 
 
-def test_a_late_reader_begins_at_the_last_segment(folder: RunFolder, alive: ProducerLock) -> None:
+def test_a_late_reader_begins_at_the_last_segment(folder: RunFolder, alive: ProcessLock) -> None:
     late = JournalFeed(folder, from_last_segment=True)
     assert late.poll().events == []
     append(folder, 1, [JournalHeader(RUN, 1, 1), event(1), event(2)])
@@ -179,7 +179,7 @@ def test_a_late_reader_begins_at_the_last_segment(folder: RunFolder, alive: Prod
     assert JournalFeed(folder, from_last_segment=True).poll().first_ordinal == 4
 
 
-def test_a_line_longer_than_a_block_is_read_whole(folder: RunFolder, alive: ProducerLock) -> None:
+def test_a_line_longer_than_a_block_is_read_whole(folder: RunFolder, alive: ProcessLock) -> None:
     big = SchedulerEvent("scheduler_health_snapshot", 1.0, 1, snapshot={"x": "y" * 3_000_000})
     append(folder, 1, [JournalHeader(RUN, 1, 1), event(1), big, event(2)])
     feed = JournalFeed(folder)
@@ -266,7 +266,7 @@ def test_a_newer_journal_is_refused_in_one_sentence(folder: RunFolder) -> None:
     ],
 )
 def test_a_broken_header_leaves_a_readable_run(
-    folder: RunFolder, alive: ProducerLock, header: bytes
+    folder: RunFolder, alive: ProcessLock, header: bytes
 ) -> None:
     append_bytes(folder, 1, header + b"\n")
     append(folder, 1, [event(1)])

@@ -345,9 +345,9 @@ def test_what_a_foreign_producer_told_late_is_no_breach() -> None:
     late = [*events[:index], *events[index + 1 : index + 60], events[index], *events[index + 60 :]]
     assert "request_leases" not in broken_rules(verify_events(foreign, late))
     twice_released = [*late[: index + 70], events[index], *late[index + 70 :]]
-    told_late = verify_events(foreign, twice_released)
-    assert told_late.book.status("request_leases") == "noted"
-    assert told_late.book.unchecked["request_leases"]
+    out_of_order = verify_events(foreign, twice_released)
+    assert out_of_order.book.status("request_leases") == "noted"
+    assert out_of_order.book.unchecked["request_leases"]
     in_time = msgspec.structs.replace(
         events[index], captured_at_monotonic=events[index + 1].captured_at_monotonic
     )
