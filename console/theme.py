@@ -74,7 +74,7 @@ _ROLES: dict[Role, str] = {
     "cap": "yellow",
     "slots": "blue",
     "turn": "sky",
-    "throttle": "orange",
+    "ceiling": "orange",
     "slow": "purple",
     "failure": "vermillion",
     "unknown": "faint",

@@ -17,11 +17,11 @@ from replay.diagnosis.verdicts.words import duration_text
 Blame = tuple[str, str]
 """Name of a verdict (or `working`) and the label of the resource it is about ("" for none)."""
 
-Role = Literal["work", "order", "cap", "slots", "turn", "throttle", "slow", "failure", "unknown"]
+Role = Literal["work", "order", "cap", "slots", "turn", "ceiling", "slow", "failure", "unknown"]
 """What a verdict means to whoever looks at a chart; the console gives each role a colour.
 
 `work`: no loss. `order`: the order of the work itself. `cap`: a configured cap. `slots`: task slots
-and those who share them. `turn`: a turn that comes by itself. `throttle`: an adaptive ceiling.
+and those who share them. `turn`: a turn that comes by itself. `ceiling`: an adaptive ceiling.
 `slow`: a slow provider. `failure`: an error, or what must never happen. `unknown`: no proof."""
 
 Hatch = Literal[

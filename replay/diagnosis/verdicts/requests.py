@@ -67,7 +67,7 @@ class RequestDomainLimit(RequestVerdict, tag="request_domain_limit"):
     tier = "D"
     phrase = "ceiling below its maximum"
     proof = "in flight has reached the limit, which is below the effective maximum"
-    display = Display("L", "throttle", "dashes")
+    display = Display("L", "ceiling", "dashes")
     what_to_do = (
         "The ceiling rises again by itself with successes. If 429s keep cutting it, lower"
         " max_parallel_requests of this model."
