@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UserError
-from engine.events.safe_files import open_folder, open_regular
+from engine.events.safe_files import UnsafeFile, open_folder, open_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,6 +67,8 @@ class RowGroupWriter:
     def _unwritable(self, error: OSError) -> UserError:
         # Arrow's own words are the whole story of a call; the number says the same.
         reason = os.strerror(error.errno) if error.errno else str(error)
+        if isinstance(error, UnsafeFile):
+            reason = error.strerror
         return UserError(f"can't write into {self._folder}: {reason}")
 
 
