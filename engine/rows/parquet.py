@@ -67,7 +67,7 @@ class RowGroupWriter:
     def _unwritable(self, error: OSError) -> UserError:
         # Arrow's own words are the whole story of a call; the number says the same.
         reason = os.strerror(error.errno) if error.errno else str(error)
-        if isinstance(error, UnsafeFile):
+        if isinstance(error, UnsafeFile) and error.strerror:
             reason = error.strerror
         return UserError(f"can't write into {self._folder}: {reason}")
 
