@@ -28,7 +28,7 @@ from typing import Any, Literal
 import msgspec
 
 from engine.errors import UserError
-from engine.events.producer_lock import Doubt, Presence, ProcessLock, presence
+from engine.events.process_lock import Doubt, Presence, ProcessLock, presence
 from engine.events.safe_files import (
     check_regular,
     open_folder,

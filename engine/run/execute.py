@@ -18,7 +18,7 @@ from engine.clock import Clock, LoopClock
 from engine.errors import UserError
 from engine.events import EventStream, JournalEnd, RunInfo, RuntimeCorrelationProvider
 from engine.events.journal import JournalWriter
-from engine.events.producer_lock import ProcessLock
+from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import (
     RUN_JSON,
     RunFolder,
