@@ -47,8 +47,8 @@ class StaticCap(msgspec.Struct, frozen=True):
 def merge_static_caps(aliases: Iterable[ModelAlias]) -> dict[ProviderModelKey, StaticCap]:
     """The cap of each endpoint, in order of its name: no order of aliases changes the result."""
     raw_caps: dict[ProviderModelKey, dict[str, int]] = {}
-    for one in sorted(aliases):
-        raw_caps.setdefault(one.endpoint, {})[one.alias] = one.raw_cap
+    for alias in sorted(aliases):
+        raw_caps.setdefault(alias.endpoint, {})[alias.alias] = alias.raw_cap
     return {
         endpoint: StaticCap(min(caps.values()), tuple(caps), caps)
         for endpoint, caps in sorted(raw_caps.items())
@@ -78,11 +78,11 @@ class RequestResourceResolver:
     """
 
     def __init__(self, aliases: Iterable[ModelAlias]) -> None:
-        known = {one.alias: one for one in sorted(aliases)}
-        self._endpoints = {alias: one.endpoint for alias, one in known.items()}
-        self.raw_caps: Mapping[str, int] = {alias: one.raw_cap for alias, one in known.items()}
+        by_name = {alias.alias: alias for alias in sorted(aliases)}
+        self._endpoints = {name: alias.endpoint for name, alias in by_name.items()}
+        self.raw_caps: Mapping[str, int] = {name: alias.raw_cap for name, alias in by_name.items()}
         """By alias."""
-        self.static_caps = merge_static_caps(known.values())
+        self.static_caps = merge_static_caps(by_name.values())
 
     def __iter__(self) -> Iterator[str]:
         """The aliases, in order of their names."""

@@ -17,7 +17,7 @@ from engine.events.types import (
 )
 
 _encoder = msgspec.json.Encoder()
-_NOTHING_TOLD = (None, None, None)
+_UNKNOWN_COLUMN = (None, None, None)
 _decoder: msgspec.json.Decoder[JournalLine] = msgspec.json.Decoder(JournalLine)
 
 
@@ -59,20 +59,20 @@ class HeaderFacts:
     def shorten(self, line: JournalLine) -> JournalLine:
         if not isinstance(line, SchedulerEvent | RequestEvent):
             return line
-        told = line.captured_correlation
-        if told is None or told.run_id != self._run_id:
+        correlation = line.captured_correlation
+        if correlation is None or correlation.run_id != self._run_id:
             return line
         facts = (
-            told.task_type,
-            told.scheduling_group_kind,
-            told.scheduling_group_identity_hash,
+            correlation.task_type,
+            correlation.scheduling_group_kind,
+            correlation.scheduling_group_identity_hash,
         )
-        if self._columns.get(told.task_column) != facts:
+        if self._columns.get(correlation.task_column) != facts:
             return line
         short = RuntimeCorrelation(
-            row_group=told.row_group,
-            task_column=told.task_column,
-            task_execution_id=told.task_execution_id,
+            row_group=correlation.row_group,
+            task_column=correlation.task_column,
+            task_execution_id=correlation.task_execution_id,
         )
         return msgspec.structs.replace(line, captured_correlation=short)
 
@@ -81,7 +81,7 @@ class HeaderFacts:
         short = event.captured_correlation
         if short is None or short.run_id:
             return event
-        kind, group_kind, group_hash = self._columns.get(short.task_column, _NOTHING_TOLD)
+        kind, group_kind, group_hash = self._columns.get(short.task_column, _UNKNOWN_COLUMN)
         whole = RuntimeCorrelation(
             self._run_id,
             short.row_group,

@@ -153,13 +153,13 @@ class EventStream:
         for sink in self._sinks:
             self._deliver(sink, events)
         if self._scheduler_sinks:
-            of_scheduler = [one for one in events if isinstance(one, SchedulerEvent)]
+            scheduler_events = [event for event in events if isinstance(event, SchedulerEvent)]
             for scheduler_sink in self._scheduler_sinks:
-                self._deliver(scheduler_sink, of_scheduler)
+                self._deliver(scheduler_sink, scheduler_events)
         if self._request_sinks:
-            of_requests = [one for one in events if isinstance(one, RequestEvent)]
+            request_events = [event for event in events if isinstance(event, RequestEvent)]
             for request_sink in self._request_sinks:
-                self._deliver(request_sink, of_requests)
+                self._deliver(request_sink, request_events)
         if self.after_flush is not None:
             self.after_flush()
 

@@ -86,8 +86,8 @@ class CustomGenerator(ColumnGenerator):
         """What the function object says itself, else what follows from the models it may call."""
         own = getattr(self._function, "get_scheduling_metadata", None)
         if own is not None:
-            told: SchedulingMetadata = own()
-            return told
+            metadata: SchedulingMetadata = own()
+            return metadata
         shared = shared_metadata(list(self._endpoints.values()))
         return shared or super().get_scheduling_metadata()
 

@@ -19,6 +19,6 @@ class RowStore:
     def put(self, row: int, column: str, value: Any) -> None:
         self._rows.setdefault(row, {})[column] = value
 
-    def take(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+    def pop(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Hand over these rows, in order, and forget them."""
         return [self._rows.pop(row, {}) for row in rows]

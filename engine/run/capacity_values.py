@@ -107,17 +107,21 @@ def capacity_at_end(
     return msgspec.structs.replace(
         plan,
         runtime_snapshot=RuntimeCapacity(
-            current_limits=observed({one.resource.label: one.current_limit for one in by_resource}),
-            effective_max=observed({one.resource.label: one.effective_max for one in by_resource}),
+            current_limits=observed(
+                {snapshot.resource.label: snapshot.current_limit for snapshot in by_resource}
+            ),
+            effective_max=observed(
+                {snapshot.resource.label: snapshot.effective_max for snapshot in by_resource}
+            ),
             blocked_until=observed(
                 {
-                    one.resource.label: one.blocked_until_monotonic
-                    for one in by_resource
-                    if one.blocked_until_monotonic is not None
+                    snapshot.resource.label: snapshot.blocked_until_monotonic
+                    for snapshot in by_resource
+                    if snapshot.blocked_until_monotonic is not None
                 }
             ),
             aggregate_in_flight=observed(
-                {one.provider_model.label: one.in_flight_count for one in overall}
+                {snapshot.provider_model.label: snapshot.in_flight_count for snapshot in overall}
             ),
             row_group_target=observed(peaks.target),
             row_group_block_reasons=observed(peaks.block_reasons),

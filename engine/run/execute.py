@@ -130,13 +130,13 @@ async def execute_run(
             for row, value in zip(numbers, values, strict=True):
                 rows.put(row, payload.column, value)
             return
-        luck = cell_random(workflow.seed, payload.column, payload.row)
-        context = CellContext(payload.row, rows.values(payload.row), luck, caller)
+        source = cell_random(workflow.seed, payload.column, payload.row)
+        context = CellContext(payload.row, rows.values(payload.row), source, caller)
         rows.put(payload.row, payload.column, await generator.generate(context))
 
     async def checkpoint(row_group: int, dropped: frozenset[int]) -> None:
         numbers = plan.row_groups[row_group].row_range()
-        made = zip(numbers, rows.take(numbers), strict=True)
+        made = zip(numbers, rows.pop(numbers), strict=True)
         survivors = [values for row, values in made if row not in dropped]
         if writer is None:
             return
@@ -175,7 +175,7 @@ async def execute_run(
         capacity_at_end=capacity,
     )
     # The smallest cap first, so that no limit starts above the cap that all of them share.
-    for alias, raw_cap in sorted(plan.resources.raw_caps.items(), key=lambda one: one[::-1]):
+    for alias, raw_cap in sorted(plan.resources.raw_caps.items(), key=lambda item: item[::-1]):
         admission.register(plan.resources.resolve(alias, "chat"), raw_cap, alias)
         if workflow.run.health_check:
             admission.register(plan.resources.resolve(alias, "healthcheck"), raw_cap, alias)
@@ -206,7 +206,7 @@ async def journal_run(
     `before_end` is called before the last lines are written.
     """
     stream = EventStream(clock, run_id, [journal], asyncio.get_running_loop().call_soon)
-    result = await _outcome_of(
+    result = await _run_to_outcome(
         execute_run(plan, stream, clock, dataset=dataset, control=control, inline=inline)
     )
     stream.flush()
@@ -278,7 +278,7 @@ async def record_run(
     return result
 
 
-async def _outcome_of(run: Coroutine[Any, Any, RunResult]) -> RunResult:
+async def _run_to_outcome(run: Coroutine[Any, Any, RunResult]) -> RunResult:
     """Its result; an error that nobody foresaw is a failed run with a journal that ends."""
     try:
         return await run
