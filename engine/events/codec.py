@@ -1,4 +1,4 @@
-"""JSON Lines in and out: the one place that turns events into bytes and back."""
+"""The codec of JSON Lines: events to bytes and back."""
 
 from __future__ import annotations
 
@@ -22,30 +22,31 @@ _decoder: msgspec.json.Decoder[JournalLine] = msgspec.json.Decoder(JournalLine)
 
 
 def encode_lines(lines: list[JournalLine]) -> bytes:
-    """Whole lines, each ending in a newline."""
+    """Encode lines; each ends in a newline."""
     return _encoder.encode_lines(lines)
 
 
 def decode_line(line: bytes | memoryview) -> JournalLine:
-    """One line without or with its newline.
+    """Decode one line, with or without its newline.
 
-    Raises `msgspec.DecodeError` (broken JSON) or its subclass `msgspec.ValidationError`
-    (JSON, but no line of a journal).
+    Raises:
+        msgspec.DecodeError: It is not JSON.
+        msgspec.ValidationError: It is JSON, but not a line of a journal.
     """
     return _decoder.decode(line)
 
 
 def decode_whole(lines: Sequence[bytes]) -> list[JournalLine]:
-    """The same for many lines at once. Raises at the first that is none."""
+    """As `decode_line` for many lines. Raises at the first that is none."""
     return list(map(_decoder.decode, lines))
 
 
 class HeaderFacts:
-    """What the header of a journal says already need not stand in every line.
+    """Shortens correlations by what the header of the journal says already, and completes them.
 
     A correlation that agrees with the header about its run and its column is written as row group,
-    column and execution alone, without a run id; reading puts the rest back. Any other is written
-    whole.
+    column and execution alone, without a run id. That makes a line a third shorter. Any other
+    correlation is written whole.
     """
 
     def __init__(self, run: RunInfo) -> None:
@@ -77,7 +78,10 @@ class HeaderFacts:
         return msgspec.structs.replace(line, captured_correlation=short)
 
     def complete(self, event: Event) -> Event:
-        """Puts the rest back into an event that was just read, and that nobody else has yet."""
+        """Complete the correlation of an event in place.
+
+        Only for an event that was just decoded: to anyone else events are immutable.
+        """
         short = event.captured_correlation
         if short is None or short.run_id:
             return event

@@ -1,4 +1,4 @@
-"""What pydantic details_list wrong, as one sentence for people. Values are never repeated."""
+"""Errors of pydantic as one sentence for people, which never repeats a value."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _MODELS: dict[str, type[BaseModel]] = {
 
 
 def first_mistake(error: ValidationError, raw: Any) -> str:
-    """The first mistake and where it is, `raw` being what was validated (for column names)."""
+    """The first mistake and where it is; `raw` is what was validated, for names of columns."""
     details_list = error.errors(include_url=False)
-    # A misspelt key is also a missing one; the first tells more.
+    # A misspelt key is also reported as a missing one; the former says more.
     first = min(details_list, key=lambda details: details["type"] != "extra_forbidden")
     location = first["loc"]
     sentence = _sentence(first)
