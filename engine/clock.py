@@ -1,4 +1,4 @@
-"""The one clock of a run. Everything in the core takes time from here."""
+"""`Clock`: the source of time of a run. The engine reads time from nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Seconds, as two scales: monotonic for intervals, wall (Unix epoch) for people."""
+    """Two scales in seconds: monotonic for intervals, wall (since the Unix epoch) for people."""
 
     def monotonic(self) -> float: ...
 
@@ -18,7 +18,7 @@ class Clock(Protocol):
 class LoopClock:
     """Time of the running event loop, so that a virtual-time loop drives the whole run.
 
-    `wall` is the wall-clock start plus elapsed loop time: it never jumps.
+    `wall` is the wall time at the start plus the elapsed loop time, so that it never jumps.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wall_start: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Errors that cross module borders. Messages are for people: one sentence, no secrets."""
+"""Errors that cross modules. Their messages are for people: one sentence, no secrets."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ class UserError(Exception):
 
 
 class TaskError(Exception):
-    """What may be told of a task that failed: `error_type`, and `message`, which is sanitised. Of
-    any other exception only its type is told."""
+    """A task failed. `error_type` and `message`, which is sanitised, may be reported; of any other
+    exception only the type is."""
 
     def __init__(self, error_type: str, message: str) -> None:
         super().__init__(message)
@@ -18,7 +18,7 @@ class TaskError(Exception):
 
 
 class RetryableTaskError(TaskError):
-    """A task failed in a way that another execution may mend; it is deferred, not dropped."""
+    """A task failed, and another execution may succeed; it is deferred, not dropped."""
 
     def __init__(
         self,
@@ -30,10 +30,10 @@ class RetryableTaskError(TaskError):
     ) -> None:
         super().__init__(error_type, message)
         self.delay_seconds = delay_seconds
-        """What the cause asks for; None leaves the delay to the retry policy."""
+        """Delay that the cause asks for; None leaves it to the retry policy."""
         self.uses_attempt = uses_attempt
-        """False where nothing went wrong with the task itself: it may come back without end."""
+        """False if nothing was wrong with the task itself: such retries are not limited."""
 
 
 class PermanentTaskError(TaskError):
-    """A task failed in a way that no other execution can mend; its row is dropped."""
+    """A task failed, and no other execution can succeed; its row is dropped."""

@@ -1,8 +1,8 @@
-"""Neutral identity: the keys that resolution, request admission, capacity and events share.
+"""The keys that resolution, request admission, capacity plan and events share.
 
-Nothing here knows a queue, a controller or a client. A *label* is the one-string form of a key
-that events and screens use; keys compare and hash by value. Those of task admission keep their
-hash: each dispatch looks them up dozens of times.
+Keys compare and hash by value. A *label* is the form of a key, as one string, that events and
+screens use. The keys of task admission cache their hash: each dispatch looks them up dozens of
+times.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ProviderModelKey(NamedTuple):
 
 
 class ModelAlias(NamedTuple):
-    """A name that a workflow gives to an endpoint, with the cap it asks for."""
+    """A name that a workflow gives to an endpoint, with the cap that it sets for it."""
 
     alias: str
     endpoint: ProviderModelKey
@@ -45,10 +45,10 @@ class StaticCap(msgspec.Struct, frozen=True):
 
 
 def merge_static_caps(aliases: Iterable[ModelAlias]) -> dict[ProviderModelKey, StaticCap]:
-    """The cap of each endpoint, in order of its name: no order of aliases changes the result."""
+    """The cap of each endpoint, sorted by endpoint. The order of the aliases does not matter."""
     raw_caps: dict[ProviderModelKey, dict[str, int]] = {}
-    for one in sorted(aliases):
-        raw_caps.setdefault(one.endpoint, {})[one.alias] = one.raw_cap
+    for alias in sorted(aliases):
+        raw_caps.setdefault(alias.endpoint, {})[alias.alias] = alias.raw_cap
     return {
         endpoint: StaticCap(min(caps.values()), tuple(caps), caps)
         for endpoint, caps in sorted(raw_caps.items())
@@ -72,20 +72,20 @@ class RequestResourceKey(NamedTuple):
 
 
 class RequestResourceResolver:
-    """Makes request resources from aliases, so that no alias can get around a cap.
+    """Resolves aliases to request resources.
 
-    It alone does, apart from readers of what it made.
+    Nothing else makes a request resource from an alias, so that no alias can evade a cap.
     """
 
     def __init__(self, aliases: Iterable[ModelAlias]) -> None:
-        known = {one.alias: one for one in sorted(aliases)}
-        self._endpoints = {alias: one.endpoint for alias, one in known.items()}
-        self.raw_caps: Mapping[str, int] = {alias: one.raw_cap for alias, one in known.items()}
+        by_name = {alias.alias: alias for alias in sorted(aliases)}
+        self._endpoints = {name: alias.endpoint for name, alias in by_name.items()}
+        self.raw_caps: Mapping[str, int] = {name: alias.raw_cap for name, alias in by_name.items()}
         """By alias."""
-        self.static_caps = merge_static_caps(known.values())
+        self.static_caps = merge_static_caps(by_name.values())
 
     def __iter__(self) -> Iterator[str]:
-        """The aliases, in order of their names."""
+        """The aliases, sorted by name."""
         return iter(self._endpoints)
 
     def resolve(self, alias: str, domain: RequestDomain) -> RequestResourceKey:
@@ -133,7 +133,7 @@ class PressureSnapshot(NamedTuple):
     resource: RequestResourceKey
     captured_at: float
     sequence: int
-    """Number of the last request event before it; 0 where nothing is recorded."""
+    """Sequence number of the last request event before it; 0 for none."""
     effective_max: int
     current_limit: int
     in_flight_count: int
@@ -169,9 +169,9 @@ class GlobalPressureSnapshot(NamedTuple):
 
 
 class RequestPressureSnapshotProvider(Protocol):
-    """The read-only view of request pressure that task admission may look at.
+    """The read-only view of request pressure that task admission may use.
 
-    None stands for what is not registered. A snapshot never changes and costs O(domains).
+    Returns None for what is not registered. A snapshot is immutable and costs O(domains).
     """
 
     def snapshot(self, resource: RequestResourceKey) -> PressureSnapshot | None: ...

@@ -1,4 +1,4 @@
-"""`SchedulingMetadata`: what a generator tells about the resource it works on, and nothing else."""
+"""`SchedulingMetadata`: which resource does a generator work on?"""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ FATAL_CODES = frozenset(
         "non_positive_weight",
     }
 )
-"""No fallback mends these."""
+"""Codes for which a fallback is not accepted."""
 
 
 class SchedulingMetadataError(UserError):
-    """Metadata that cannot be scheduled as it is; fatal before any work starts.
+    """The metadata can't be scheduled; the run does not start.
 
-    A generator that can go on without what it wanted raises it with a `fallback` that preserves its
-    behaviour and a `message` that explains it; a code of `FATAL_CODES` stays fatal even so.
+    A generator that can do with less raises it with a `fallback` that preserves its behaviour and a
+    `message` that explains it; the run then uses the fallback, unless the code is one of
+    `FATAL_CODES`.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class SchedulingMetadataError(UserError):
 
 @dataclass(frozen=True)
 class SchedulingMetadata:
-    """The shape of resource a generator expects: identity from broad to specific, and a weight.
+    """The resource that a generator expects: an identity from broad to specific, and a weight.
 
     `("local", name)`, `("model", provider, model id, generation kind)` or
     `("custom_model", namespace, name, version)`. Says nothing about how many requests follow.
@@ -103,7 +104,7 @@ class SchedulingMetadata:
 
 
 class SchedulingMetadataSource(Protocol):
-    """Whatever tells the resource shape of a column: a generator, or a user's function object."""
+    """A source of scheduling metadata: a generator, or a user's function object."""
 
     def get_scheduling_metadata(self) -> SchedulingMetadata: ...
 

@@ -1,7 +1,7 @@
 """`VirtualTimeLoop`: an asyncio loop whose clock jumps to the next timer instead of waiting.
 
-A whole run executes in it deterministically: a day of provider latency takes as long as its
-callbacks. It serves in-process work only; sockets, threads and subprocesses need real time.
+A whole run executes in it deterministically, and a day of provider latency takes no longer than
+its callbacks. It is for work inside the process; sockets, threads and subprocesses need real time.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class _JumpingSelector(selectors.BaseSelector):
 
 
 class _OrderedTimer(asyncio.TimerHandle):
-    """Of the timers due together, the one that was set first comes first.
+    """A timer that runs in the order of setting among those that are due at the same time.
 
-    A heap of plain timers leaves that to chance: any unrelated timer would change the order.
+    The heap of plain asyncio timers does not keep that order: any unrelated timer can change it.
     """
 
     __slots__ = ("serial",)
@@ -69,8 +69,8 @@ class _OrderedTimer(asyncio.TimerHandle):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """Loop time starts at `start` seconds and moves only when nothing is ready to run.
 
-    With `shuffle`, callbacks that are ready in the same iteration, timers due included, run in an
-    order drawn from it, to search for orders that real time would rarely show.
+    With `shuffle`, the callbacks that are ready in the same iteration, including due timers, run in
+    an order drawn from it, to search for orders that are rare in real time.
     """
 
     def __init__(self, start: float = 0.0, shuffle: random.Random | None = None) -> None:
@@ -105,14 +105,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def _set_time(self, now: float) -> None:
         self._virtual_now = now
-        # asyncio runs timers that are due within this much: exactly those due now, however late.
+        # asyncio runs the timers that are due within its resolution; make that those due now.
         self._clock_resolution = math.ulp(now)
 
     def _run_once(self) -> None:
         if self._shuffle is not None:
             self._collect_due_timers()
             ready = self._ready  # type: ignore[attr-defined]
-            # One by one: another thread may hand in a callback meanwhile.
+            # Not copied and cleared: another thread may add a callback meanwhile.
             order = [ready.popleft() for _ in range(len(ready))]
             self._shuffle.shuffle(order)
             ready.extend(order)
@@ -136,7 +136,16 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 def run_virtual(
     main: Coroutine[Any, Any, T], start: float = 0.0, shuffle: random.Random | None = None
 ) -> T:
-    """Run `main` to its end under virtual time. Raises `DeadlockError` where it can't end."""
+    """Run `main` to its end under virtual time.
+
+    Args:
+        main: The coroutine.
+        start: Loop time at the start, in seconds.
+        shuffle: Source of the order of callbacks; None for the order of asyncio.
+
+    Raises:
+        DeadlockError: Nothing is ready and no timer is set, but `main` has not ended.
+    """
     loop = VirtualTimeLoop(start, shuffle)
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         return runner.run(main)

@@ -1,4 +1,4 @@
-"""JSON Lines in and out: the one place that turns events into bytes and back."""
+"""The codec of JSON Lines: events to bytes and back."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ from engine.events.types import (
 )
 
 _encoder = msgspec.json.Encoder()
-_NOTHING_TOLD = (None, None, None)
+_UNKNOWN_COLUMN = (None, None, None)
 _decoder: msgspec.json.Decoder[JournalLine] = msgspec.json.Decoder(JournalLine)
 
 
 def encode_lines(lines: list[JournalLine]) -> bytes:
-    """Whole lines, each ending in a newline."""
+    """Encode lines; each ends in a newline."""
     return _encoder.encode_lines(lines)
 
 
 def decode_line(line: bytes | memoryview) -> JournalLine:
-    """One line without or with its newline.
+    """Decode one line, with or without its newline.
 
-    Raises `msgspec.DecodeError` (broken JSON) or its subclass `msgspec.ValidationError`
-    (JSON, but no line of a journal).
+    Raises:
+        msgspec.DecodeError: It is not JSON.
+        msgspec.ValidationError: It is JSON, but not a line of a journal.
     """
     return _decoder.decode(line)
 
 
 def decode_whole(lines: Sequence[bytes]) -> list[JournalLine]:
-    """The same for many lines at once. Raises at the first that is none."""
+    """As `decode_line` for many lines. Raises at the first that is none."""
     return list(map(_decoder.decode, lines))
 
 
 class HeaderFacts:
-    """What the header of a journal says already need not stand in every line.
+    """Shortens correlations by what the header of the journal says already, and completes them.
 
     A correlation that agrees with the header about its run and its column is written as row group,
-    column and execution alone, without a run id; reading puts the rest back. Any other is written
-    whole.
+    column and execution alone, without a run id. That makes a line a third shorter. Any other
+    correlation is written whole.
     """
 
     def __init__(self, run: RunInfo) -> None:
@@ -59,29 +60,32 @@ class HeaderFacts:
     def shorten(self, line: JournalLine) -> JournalLine:
         if not isinstance(line, SchedulerEvent | RequestEvent):
             return line
-        told = line.captured_correlation
-        if told is None or told.run_id != self._run_id:
+        correlation = line.captured_correlation
+        if correlation is None or correlation.run_id != self._run_id:
             return line
         facts = (
-            told.task_type,
-            told.scheduling_group_kind,
-            told.scheduling_group_identity_hash,
+            correlation.task_type,
+            correlation.scheduling_group_kind,
+            correlation.scheduling_group_identity_hash,
         )
-        if self._columns.get(told.task_column) != facts:
+        if self._columns.get(correlation.task_column) != facts:
             return line
         short = RuntimeCorrelation(
-            row_group=told.row_group,
-            task_column=told.task_column,
-            task_execution_id=told.task_execution_id,
+            row_group=correlation.row_group,
+            task_column=correlation.task_column,
+            task_execution_id=correlation.task_execution_id,
         )
         return msgspec.structs.replace(line, captured_correlation=short)
 
     def complete(self, event: Event) -> Event:
-        """Puts the rest back into an event that was just read, and that nobody else has yet."""
+        """Complete the correlation of an event in place.
+
+        Only for an event that was just decoded: to anyone else events are immutable.
+        """
         short = event.captured_correlation
         if short is None or short.run_id:
             return event
-        kind, group_kind, group_hash = self._columns.get(short.task_column, _NOTHING_TOLD)
+        kind, group_kind, group_hash = self._columns.get(short.task_column, _UNKNOWN_COLUMN)
         whole = RuntimeCorrelation(
             self._run_id,
             short.row_group,

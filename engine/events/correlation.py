@@ -1,4 +1,4 @@
-"""`RuntimeCorrelationProvider`: which task the running code belongs to."""
+"""`RuntimeCorrelationProvider`: which task does the running code belong to?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from engine.events.types import RuntimeCorrelation
 
 
 class _Scope:
-    """The stretch from `set` to `reset`; copies of the context share it."""
+    """Holds the correlation from `set` to `reset`. Copies of the context share it, so that `reset`
+    also reaches child tasks that still run."""
 
     __slots__ = ("correlation",)
 
@@ -22,17 +23,17 @@ CorrelationToken = Token[_Scope | None]
 
 
 class RuntimeCorrelationProvider:
-    """Set, reset and read the correlation of the current context.
+    """Sets, resets and reads the correlation of the current context.
 
-    Child asyncio tasks inherit it until it is reset: what they do after the task has ended is not
-    the task's. Threads and callbacks must be given it explicitly.
+    Child asyncio tasks inherit it until it is reset: work that outlives the task is not attributed
+    to it. Pass the correlation to threads and callbacks explicitly.
     """
 
     def set(self, correlation: RuntimeCorrelation) -> CorrelationToken:
         return _current.set(_Scope(correlation))
 
     def reset(self, token: CorrelationToken) -> None:
-        """In the context of the `set` that gave the token."""
+        """Call it in the context of the `set` that returned the token."""
         scope = _current.get()
         if scope is not None:
             scope.correlation = None

@@ -1,7 +1,7 @@
-"""`JournalWriter`: how events reach the disk without slowing a run.
+"""`JournalWriter`: how do events reach the disk without slowing a run?
 
-Whole lines, one `os.write` at most every 20 ms, no fsync: a killed producer loses what that
-interval held. The loop's thread owns it.
+It writes whole lines, with one `os.write` at most every 20 ms and without `fsync`: a producer that
+is killed loses the events of that interval. It is confined to the thread of the event loop.
 """
 
 from __future__ import annotations
@@ -27,18 +27,30 @@ from engine.events.types import (
 )
 
 KEYFRAME_SHARE = 16
-"""A segment is at least so many times as long as the keyframe that opens it."""
+"""A segment is at least this many times as long as the keyframe that opens it."""
 _LINES_PER_WRITE = 4096
-_LONGEST_RETRY_SECONDS = 1.0
+_MAX_RETRY_SECONDS = 1.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class JournalWriter:
-    """An `EventSink` that appends to `journal/NNNNNN.jsonl` of a run's folder.
+    """An `EventSink` that appends to `journal/NNNNNN.jsonl` in the folder of a run.
 
-    A write that the disk refuses never stops the run: what is no end is shed and counted, ends wait
-    for a later try, and `recording_gap` lines tell what is missing. Without a `loop` every call
-    writes at once. Only the constructor raises `OSError`.
+    A write that the disk refuses never stops the run. Events that may be shed (`EventKind.shed`)
+    are dropped and counted, the others wait for a later try, and `recording_gap` lines say which
+    events are missing.
+
+    Args:
+        folder: The folder of the run.
+        run: Description of the run, for the header of each segment.
+        loop: Delays writes; without it every call writes at once.
+        request_keyframe: Called with `segment` when the next segment needs its keyframe.
+        segment_bytes: Size at which a new segment begins.
+        interval_seconds: Least time between writes.
+        write: Writes bytes to a descriptor.
+
+    Raises:
+        OSError: The first segment can't be written. No method raises it.
     """
 
     def __init__(
@@ -59,15 +71,15 @@ class JournalWriter:
         self._request_keyframe = request_keyframe
         self._segment_bytes = segment_bytes
         self._opening_bytes = 0
-        self._interval = interval_seconds
+        self._interval_seconds = interval_seconds
         self._os_write = write
         self._lines: list[JournalLine] = []
         self._timer: asyncio.TimerHandle | None = None
         self._last_write = float("-inf")
-        self._retry = interval_seconds
+        self._retry_seconds = interval_seconds
         self._shed_events = 0
         self._resync_due = False
-        self._keyframe_asked = False
+        self._keyframe_requested = False
         self._written_events = 0
         self._segment = 0
         self._size = 0
@@ -80,7 +92,7 @@ class JournalWriter:
 
     @property
     def shed_events(self) -> int:
-        """How many events are lost for good because they could not be written."""
+        """Number of events that could not be written and are lost."""
         return self._shed_events
 
     def write_events(self, events: Sequence[Event]) -> None:
@@ -90,14 +102,14 @@ class JournalWriter:
         self._lines.extend(events)
         if self._timer is not None:
             return
-        if self._loop is None or self._loop.time() - self._last_write >= self._interval:
+        if self._loop is None or self._loop.time() - self._last_write >= self._interval_seconds:
             self._flush()
         else:
-            due = self._last_write + self._interval
+            due = self._last_write + self._interval_seconds
             self._timer = self._loop.call_at(due, self._flush)
 
     def close(self, end: JournalEnd) -> bool:
-        """Write what is left and the end line. False if the disk took not all of it."""
+        """Write the pending lines and the end line. False if some could not be written."""
         self._write_out()
         self._lines.append(msgspec.structs.replace(end, shed_events=self._shed_events))
         done = self._write_out() or self._write_out()
@@ -115,22 +127,23 @@ class JournalWriter:
         if self._loop is not None:
             self._last_write = self._loop.time()
         if self._write_out():
-            self._retry = self._interval
+            self._retry_seconds = self._interval_seconds
         elif self._loop is not None:
-            self._timer = self._loop.call_later(self._retry, self._flush)
-            self._retry = min(self._retry * 2, _LONGEST_RETRY_SECONDS)
-        self._ask_for_keyframe()
+            self._timer = self._loop.call_later(self._retry_seconds, self._flush)
+            self._retry_seconds = min(self._retry_seconds * 2, _MAX_RETRY_SECONDS)
+        self._request_keyframe_if_due()
 
-    def _ask_for_keyframe(self) -> None:
-        """A full segment ends with the keyframe that opens the next, and so does a gap."""
+    def _request_keyframe_if_due(self) -> None:
+        """Request the keyframe that opens the next segment: after a full segment, and after a gap,
+        so that a reader can resume with the whole state."""
         too_long = self._size >= max(self._segment_bytes, KEYFRAME_SHARE * self._opening_bytes)
-        if (too_long or (self._resync_due and not self._lines)) and not self._keyframe_asked:
-            self._keyframe_asked = True
+        if (too_long or (self._resync_due and not self._lines)) and not self._keyframe_requested:
+            self._keyframe_requested = True
             self._resync_due = False
             self._request_keyframe("segment")
 
     def _write_out(self) -> bool:
-        """Write all lines, normally in one write. False if some must wait for a later try."""
+        """Write all lines, usually in one write. False if some have to wait for a later try."""
         while self._lines:
             chunk = self._next_chunk()
             data = self._encode(chunk)
@@ -148,16 +161,16 @@ class JournalWriter:
                 cause = "disk_full" if error.errno in _FULL else "write_error"
                 self._shed(lambda line: not _is_kept(line), cause)
                 return False
-            self._forget(done)
+            self._remove_written(done)
             if done < len(chunk):
                 return False
         return True
 
     def _next_chunk(self) -> list[JournalLine]:
-        """The next lines of one segment; a keyframe for a new segment gets its header here."""
+        """The next lines that belong to one segment, with the header if they begin a new one."""
         lines = self._lines
         if _opens_segment(lines[0]):
-            self._keyframe_asked = False
+            self._keyframe_requested = False
             header = JournalHeader(self._run, self._segment + 1, self._written_events + 1)
             lines.insert(0, header)
         start = 2 if isinstance(lines[0], JournalHeader) else 1
@@ -167,9 +180,17 @@ class JournalWriter:
         return lines[:stop]
 
     def _append(self, data: bytes, opening: bool) -> int:
-        """Append in one write; returns how many of the lines that put on disk, at least one.
+        """Append in one write, and cut off a line that was written in part.
 
-        Where the lines are `opening` a segment, its header never stands there without its keyframe.
+        Args:
+            data: Whole lines.
+            opening: They open a segment: its header is not kept without its keyframe.
+
+        Returns:
+            Number of lines on disk, at least 1.
+
+        Raises:
+            OSError: Not even one line could be written.
         """
         if self._torn:
             os.ftruncate(self._fd, self._size)
@@ -187,7 +208,7 @@ class JournalWriter:
             raise OSError(errno.ENOSPC, "no room for a whole line")
         return data.count(b"\n", 0, whole)
 
-    def _forget(self, count: int) -> None:
+    def _remove_written(self, count: int) -> None:
         self._written_events += sum(
             isinstance(line, SchedulerEvent | RequestEvent) for line in self._lines[:count]
         )
@@ -203,7 +224,7 @@ class JournalWriter:
         self._torn = False
 
     def _encode(self, chunk: list[JournalLine]) -> bytes | None:
-        """Bytes of the chunk; None after shedding lines that can't be written as JSON."""
+        """The lines as bytes; None after shedding those that can't be written as JSON."""
         try:
             return encode_lines([self._header.shorten(line) for line in chunk])
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
@@ -212,7 +233,7 @@ class JournalWriter:
             return None
 
     def _shed(self, lost: Callable[[JournalLine], bool], cause: str) -> None:
-        """Replace what is lost by one gap line for each run of numbers of one stream."""
+        """Replace lost lines by one gap line for each range of sequence numbers of a stream."""
         kept: list[JournalLine] = []
         open_gaps: dict[str, int] = {}
         for line in self._lines:
@@ -264,9 +285,9 @@ def _encodable(line: JournalLine) -> bool:
 
 
 def _gap(lost: Event, stream: str, cause: str, before: JournalLine | None) -> SchedulerEvent:
-    """A `recording_gap` for `lost`, widening the gap `before` it if there is one.
+    """A `recording_gap` for `lost`, extending the gap `before` it if there is one.
 
-    It is a line of the journal's own, outside the numbering of the stream: sequence 0.
+    The journal writes it outside the numbering of the stream, with sequence 0.
     """
     first, at = lost.sequence, lost.captured_at_monotonic
     if isinstance(before, SchedulerEvent):

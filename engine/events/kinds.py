@@ -1,8 +1,8 @@
 """The event kinds: every kind of both streams, what it is about and what it carries.
 
-This table is the only list of kinds. The vocabularies, what a journal never sheds, how a console
-weighs an event, and the tables of `plans/event-stream.md` derive from it. It is one long table on
-purpose: whoever adds a kind adds one entry here and emits it.
+This table is the only list of kinds. The vocabularies, the kinds that a journal never sheds, the
+significance of an event in a console and the tables of `plans/event-stream.md` derive from it. It
+is one long table on purpose: a new kind is one entry here and the code that emits it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 Stream = Literal["scheduler", "request"]
 Subject = Literal["run", "loop", "row_group", "queue", "task", "resource", "attempt", "recording"]
 Significance = Literal["failure", "wait", "progress", "routine", "background"]
-"""How much an event matters to whoever watches: `failure` (refused, dropped or lost), `wait` (work
-is held up), `progress`, `routine`, or `background` (periodic, of no interest by itself)."""
+"""How much an event matters to somebody who watches: `failure` (refused, dropped or lost), `wait`
+(work is held up), `progress`, `routine`, or `background` (periodic, of no interest by itself)."""
 
 
 class PayloadField(NamedTuple):
@@ -39,8 +39,8 @@ class EventKind(NamedTuple):
     payload: tuple[PayloadField, ...] = ()
     significance: Significance = "routine"
     shed: bool = True
-    """May a journal drop it when the disk refuses writes? Ends and gaps are never dropped, so that
-    nothing seems to run for ever."""
+    """Whether a journal may drop it when the disk refuses writes. Ends and gaps are never dropped,
+    so that no task or lease seems to last for ever."""
     published: bool = True
     """False for additions of this engine to the published vocabulary, which readers may ignore."""
 

@@ -1,15 +1,15 @@
-"""The folder a run owns: its files, `run.json`, and whether its producer lives.
+"""`RunFolder`: the files of a run, its `run.json`, and whether its producer is alive.
 
 journal/NNNNNN.jsonl   segments, written by the producer only
 recording.duckdb       written by the recorder only
-run.json               producer at start and end, recorder after the lock is free
-run.lock               flock held while the producer lives
-recorder.lock          flock held by the one recorder
-output.log             what producer and recorder print when no terminal is theirs
+run.json               written by the producer at start and end, by the recorder after that
+run.lock               locked by the producer while it lives
+recorder.lock          locked by the one recorder
+output.log             output of producer and recorder when they have no terminal
 dataset/               Parquet, one file per row group
 
-A folder is held open from its first use: whatever it is renamed to, all goes on in it, and a new
-folder under the old name is another one.
+A folder is held open from its first use, so that work goes on in it when it is renamed, and a new
+folder under the old name is not mistaken for it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, Literal
 import msgspec
 
 from engine.errors import UserError
-from engine.events.producer_lock import Doubt, Presence, ProcessLock, presence
+from engine.events.process_lock import Doubt, Presence, ProcessLock, presence
 from engine.events.safe_files import (
     check_regular,
     open_folder,
@@ -49,12 +49,12 @@ _FOLDER_MODE = 0o700
 _KEYFRAME_BYTES = 64 * 1024
 
 RunStateName = Literal["running", "ended", "complete", "lost"]
-"""`running` and `ended` are said by the producer, `complete` (all imported after a clean end) and
-`lost` (all imported, but the producer died without an end) by the recorder."""
+"""The producer writes `running` and `ended`; the recorder writes `complete` (all is imported, after
+a clean end) and `lost` (all is imported, but the producer died without an end)."""
 
 
 class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`run.json`: what a run is and how far it came, to be listed without opening anything."""
+    """`run.json`: what a run is and how far it got, readable without opening a recording."""
 
     run_id: str
     name: str
@@ -72,14 +72,17 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     rows_dropped: int = 0
     schema_version: int = SCHEMA_VERSION
     pid: int | None = None
-    """Of the producer, for people; liveness is the lock."""
+    """Process id of the producer, for people; the lock shows whether it is alive."""
     capacity_plan: dict[str, Any] = {}
-    """What was configured; at the end also what was observed."""
+    """Configured values; at the end also those observed."""
 
 
 class RunFolder:
-    """One run's folder, held open from the first use on. Paths are for people and for programs
-    that open by path; everything else goes through the open folder, and follows no link."""
+    """The folder of one run, held open from its first use.
+
+    Paths are for people, and for libraries that open files by path. All other access goes through
+    the open folder and follows no link.
+    """
 
     def __init__(self, path: Path) -> None:
         self._named = path
@@ -93,7 +96,7 @@ class RunFolder:
             return
 
     def close(self) -> None:
-        """Let go of it; it may be opened again, under its name."""
+        """Close the folder. It is opened again, by its name, when it is used."""
         for fd in (self._fd, self._lock_fd):
             if fd >= 0:
                 with suppress(OSError):
@@ -102,14 +105,14 @@ class RunFolder:
 
     @property
     def fd(self) -> int:
-        """The open folder. Raises `OSError` where there is none."""
+        """Descriptor of the open folder. Raises `OSError` if there is none."""
         if self._fd < 0:
             self._fd = open_folder(self._named, follow=True)
         return self._fd
 
     @property
     def path(self) -> Path:
-        """Where it is now: as it was named, as long as that is still this folder."""
+        """Where it is now: the path it was named by, while that is still this folder."""
         if self._fd < 0 or self.is_at(self._named):
             return self._named
         with suppress(OSError):
@@ -152,12 +155,12 @@ class RunFolder:
 
     @property
     def producer(self) -> Presence:
-        """Of the process that writes the run; `dead` is proved, and not only likely."""
+        """Presence of the process that writes the run. `dead` is proved, not only likely."""
         return self._presence()[0]
 
     @property
     def doubt(self) -> Doubt:
-        """Why its producer's presence is unknown; empty where it is not."""
+        """Why the presence of its producer is unknown; empty if it is known."""
         return self._presence()[1]
 
     @property
@@ -169,7 +172,7 @@ class RunFolder:
 
     @property
     def disk_is_full(self) -> bool:
-        """Has the disk no room for as much as a keyframe?"""
+        """Whether the disk has less room than a keyframe needs."""
         try:
             return shutil.disk_usage(self.fd).free < _KEYFRAME_BYTES
         except OSError:
@@ -177,7 +180,7 @@ class RunFolder:
 
     @property
     def is_ours(self) -> bool:
-        """Was the run started by this user?"""
+        """Whether this user started the run."""
         try:
             status = check_regular(RUN_LOCK, dir_fd=self.fd)
         except OSError:
@@ -185,15 +188,15 @@ class RunFolder:
         return status.st_uid == os.geteuid()
 
     def producer_lock(self) -> ProcessLock:
-        """Raises `OSError` where there is no such folder."""
+        """The lock of the producer. Raises `OSError` if there is no such folder."""
         return ProcessLock(self.lock, dir_fd=self.fd)
 
     def importer_lock(self) -> ProcessLock:
-        """Of whoever writes the recording. Raises `OSError` where there is no such folder."""
+        """The lock of whoever writes the recording. Raises `OSError` if there is no such folder."""
         return ProcessLock(self.recorder_lock, dir_fd=self.fd)
 
     def has(self, name: str) -> bool:
-        """Does anything stand there under this name, whatever it is?"""
+        """Whether anything has this name in the folder, whatever it is."""
         try:
             os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except OSError:
@@ -201,11 +204,15 @@ class RunFolder:
         return True
 
     def check(self) -> None:
-        """Raises `OSError`, as `UnsafeFile` where a part of the run is a link, a device or the
-        like. What is missing is fine."""
+        """Check that the files of the run are regular files; those that are missing are ignored.
+
+        Raises:
+            UnsafeFile: A file of the run is a link, a device or the like.
+            OSError: The folder can't be read.
+        """
         for name in sorted(os.listdir(self.fd)):
             if name in _FILES or name.startswith(f"{RECORDING}."):
-                with suppress(FileNotFoundError):  # gone since, as a log of DuckDB's may be
+                with suppress(FileNotFoundError):  # removed meanwhile, as DuckDB does with its log
                     check_regular(name, dir_fd=self.fd)
         with suppress(FileNotFoundError), self.journal_folder() as journal:
             for name in os.listdir(journal):
@@ -214,7 +221,7 @@ class RunFolder:
 
     @contextmanager
     def journal_folder(self) -> Iterator[int]:
-        """The journal's open folder, for a moment. Raises `OSError`."""
+        """Descriptor of the folder of the journal, closed on exit. Raises `OSError`."""
         fd = open_folder(JOURNAL, dir_fd=self.fd)
         try:
             yield fd
@@ -222,7 +229,7 @@ class RunFolder:
             os.close(fd)
 
     def segment(self, number: int) -> Path:
-        """The journal's file `number` (1-based)."""
+        """Path of segment `number` (1-based) of the journal."""
         return self.journal / segment_name(number)
 
     def segment_numbers(self) -> list[int]:
@@ -255,7 +262,7 @@ class RunFolder:
             return open_regular(segment_name(number), flags, dir_fd=journal)
 
     def create_journal(self) -> None:
-        """Make the folder of the journal where there is none. Raises `OSError`."""
+        """Create the folder of the journal if there is none. Raises `OSError`."""
         with suppress(FileExistsError):
             os.mkdir(JOURNAL, _FOLDER_MODE, dir_fd=self.fd)
 
@@ -264,14 +271,14 @@ class RunFolder:
         return open_regular(OUTPUT_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, dir_fd=self.fd)
 
     def is_same_as(self, other: RunFolder) -> bool:
-        """Are both the same folder, whatever they are called?"""
+        """Whether both are the same folder, whatever their paths."""
         try:
             return os.path.samestat(os.fstat(self.fd), os.fstat(other.fd))
         except OSError:
             return False
 
     def is_at(self, path: Path) -> bool:
-        """Is this folder the one under that name now?"""
+        """Whether `path` leads to this folder now."""
         try:
             return os.path.samestat(os.stat(path), os.fstat(self.fd))
         except OSError:
@@ -279,9 +286,12 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """Claim a new or empty folder for one run. Raises `UserError` where that can't be.
+        """Create a folder for a run, or claim an empty one.
 
-        What is made is for its owner alone, whatever the umask.
+        Only its owner may read it, whatever the umask.
+
+        Raises:
+            UserError: The folder is in use, is none, or can't be written.
         """
         folder = cls(path)
         try:
@@ -310,7 +320,7 @@ class RunFolder:
         return folder
 
     def _presence(self) -> tuple[Presence, Doubt]:
-        """The lock, once it was seen, is asked even if its name is gone since."""
+        """Test the lock. Its file is kept open, so that the test works after its name is gone."""
         if self._lock_fd < 0:
             try:
                 self._lock_fd = open_regular(RUN_LOCK, dir_fd=self.fd)
@@ -324,9 +334,9 @@ def segment_name(number: int) -> str:
 
 
 def read_record(folder: RunFolder) -> RunRecord | None:
-    """What `run.json` says; None where there is none or it can't be read.
+    """Read `run.json`; None if there is none or it can't be read.
 
-    A fact of no use is left out, as long as it is known which run this is.
+    Fields with invalid values get their defaults, as long as the run can be identified.
     """
     try:
         data = read_small(RUN_JSON, dir_fd=folder.fd)
@@ -357,25 +367,25 @@ def _usable_part(data: bytes) -> RunRecord | None:
 
 
 def write_record(folder: RunFolder, record: RunRecord) -> None:
-    """Replace `run.json` in one step: readers see the old or the new. Raises `OSError`."""
-    fresh = f".run.json.{os.getpid()}"
+    """Replace `run.json` atomically: readers see the old or the new one. Raises `OSError`."""
+    temporary = f".run.json.{os.getpid()}"
     data = msgspec.json.format(msgspec.json.encode(record)) + b"\n"
     fd = folder.fd
     with suppress(FileNotFoundError):
-        os.unlink(fresh, dir_fd=fd)
+        os.unlink(temporary, dir_fd=fd)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
-        with open(open_regular(fresh, flags, dir_fd=fd), "wb", buffering=0) as file:
+        with open(open_regular(temporary, flags, dir_fd=fd), "wb", buffering=0) as file:
             if file.write(data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.run_json))
-        os.replace(fresh, RUN_JSON, src_dir_fd=fd, dst_dir_fd=fd)
+        os.replace(temporary, RUN_JSON, src_dir_fd=fd, dst_dir_fd=fd)
     finally:
         with suppress(FileNotFoundError):
-            os.unlink(fresh, dir_fd=fd)
+            os.unlink(temporary, dir_fd=fd)
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions for `RunRecord.versions`, without importing what they name."""
+    """Versions for `RunRecord.versions`, found without importing the packages."""
     versions = {"python": platform.python_version()}
     for package in ("headgate", "duckdb"):
         try:

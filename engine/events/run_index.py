@@ -1,7 +1,7 @@
-"""The index of a user's runs: one pointer each, by which its folder is found again.
+"""The index of a user's runs: a pointer file for each run leads to its folder.
 
-A pointer is only removed when the user says so: a folder that is not there now may be on a disk
-that is away. A folder that was moved is found again when it is opened under its new name.
+A pointer is removed only on the user's request, since a folder that is missing may be on a disk
+that is not mounted. A folder that was moved is indexed again when it is opened under its new path.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from engine.events.safe_files import read_small
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,119}")
 
 Whereabouts = Literal["here", "away", "unreadable"]
-"""`away`: the folder is not there now, or holds another run. `unreadable`: its `run.json` is."""
+"""`away`: the folder is missing or has another run. `unreadable`: its `run.json` can't be read."""
 
 
 class Pointer(msgspec.Struct, frozen=True):
-    """What a pointer's file holds, as JSON."""
+    """Contents of a pointer file, as JSON."""
 
     run_id: str
     path: str
@@ -34,12 +34,12 @@ class Pointer(msgspec.Struct, frozen=True):
 
 
 class KnownRun(NamedTuple):
-    """A run that is in the index."""
+    """A run of the index."""
 
     pointer: Path
-    """Its file in the index."""
+    """Its pointer file."""
     run_id: str
-    """Empty where an older headgate did not note it and the folder is away."""
+    """Empty if an older headgate did not write it and the folder is away."""
     name: str
     path: Path
     where: Whereabouts
@@ -48,10 +48,10 @@ class KnownRun(NamedTuple):
 
 
 def register(folder: RunFolder, record: RunRecord) -> None:
-    """Let `list_runs` find the folder. A home that can't be written never stops anything.
+    """Add the folder to the index. An index that can't be written is not an error.
 
-    The pointer stays where it points as long as the run stands there: neither a copy of the folder
-    nor another name of it takes it.
+    While the run exists where its pointer leads, the pointer stays as it is: neither a copy of the
+    folder nor another path to it replaces it.
     """
     try:
         here = str(folder.path.absolute())
@@ -59,11 +59,11 @@ def register(folder: RunFolder, record: RunRecord) -> None:
         home.mkdir(parents=True, exist_ok=True)
         pointer = home / pointer_name(record.run_id)
         known = _read(pointer)
-        if known is not None and (known.path == here or _stands(known)):
+        if known is not None and (known.path == here or _exists(known)):
             return
-        fresh = Pointer(record.run_id, here, record.name)
+        pointer_data = Pointer(record.run_id, here, record.name)
         part = home / f".{pointer.name}.{os.getpid()}"
-        part.write_text(json.dumps(msgspec.to_builtins(fresh)) + "\n", "ascii")
+        part.write_text(json.dumps(msgspec.to_builtins(pointer_data)) + "\n", "ascii")
         os.replace(part, pointer)
         _drop_older(home, here, pointer)
     except OSError:
@@ -72,7 +72,7 @@ def register(folder: RunFolder, record: RunRecord) -> None:
 
 def list_runs() -> list[KnownRun]:
     """All runs of the index, newest first; those whose folders are not here come last."""
-    found: list[tuple[float, KnownRun]] = []
+    runs: list[tuple[float, KnownRun]] = []
     try:
         pointers = [entry for entry in index_home().iterdir() if not entry.name.startswith(".")]
     except OSError:
@@ -87,9 +87,9 @@ def list_runs() -> list[KnownRun]:
         except OSError:
             continue
         started = registered if run.record is None else run.record.wall_start
-        found.append((registered if started is None else started, run))
-    found.sort(key=lambda entry: (entry[1].where == "here", entry[0]), reverse=True)
-    return [run for _, run in found]
+        runs.append((registered if started is None else started, run))
+    runs.sort(key=lambda entry: (entry[1].where == "here", entry[0]), reverse=True)
+    return [run for _, run in runs]
 
 
 def forget(run: KnownRun) -> None:
@@ -98,7 +98,7 @@ def forget(run: KnownRun) -> None:
 
 
 def index_home() -> Path:
-    """One pointer file a run: under `HEADGATE_HOME`, else the user's data folder."""
+    """Folder of the pointer files: in `HEADGATE_HOME`, else in the user's data folder."""
     home = os.environ.get("HEADGATE_HOME")
     if home:
         return Path(home) / "runs"
@@ -108,7 +108,7 @@ def index_home() -> Path:
 
 
 def pointer_name(run_id: str) -> str:
-    """A file name for any run id, whoever made it up."""
+    """A safe file name for any run id."""
     if _PLAIN_NAME.fullmatch(run_id):
         return run_id
     return hashlib.sha256(run_id.encode(errors="surrogatepass")).hexdigest()[:32]
@@ -126,8 +126,8 @@ def _look_up(pointer: Path, known: Pointer) -> KnownRun:
     return KnownRun(pointer, known.run_id, known.name, path, where, None)
 
 
-def _stands(known: Pointer) -> bool:
-    """Does the run still stand where the pointer points?"""
+def _exists(known: Pointer) -> bool:
+    """Whether the run still exists where the pointer leads."""
     folder = RunFolder(Path(known.path))
     record = read_record(folder)
     folder.close()
@@ -135,7 +135,7 @@ def _stands(known: Pointer) -> bool:
 
 
 def _drop_older(home: Path, path: str, kept: Path) -> None:
-    """Pointers of an older headgate, which did not note the run, to the same folder."""
+    """Remove pointers to the same folder that an older headgate wrote without a run id."""
     for entry in home.iterdir():
         if entry != kept and not entry.name.startswith("."):
             known = _read(entry)
@@ -144,7 +144,7 @@ def _drop_older(home: Path, path: str, kept: Path) -> None:
 
 
 def _read(pointer: Path) -> Pointer | None:
-    """None for what is no pointer."""
+    """Read a pointer file; None if it is none."""
     try:
         data = read_small(pointer)
     except OSError:

@@ -1,7 +1,7 @@
-"""Opening files of a folder that somebody else may have made.
+"""Opens files of a folder that somebody else may have made.
 
-Links are not followed, nothing but a regular file is opened, and no open waits: a run folder can be
-sent by a stranger, with a link to another database, a FIFO or a device in place of any file.
+A run folder may come from a stranger and have a link to another database, a FIFO or a device in
+place of any file. So links are not followed, only regular files are opened, and no open blocks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 
 SMALL_FILE_BYTES = 1 << 20
-"""More than any `run.json`, lock or pointer needs."""
+"""Limit for `run.json`, locks and pointers, which are much smaller."""
 
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -26,7 +26,7 @@ _ALWAYS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class UnsafeFile(OSError):
-    """Something that is not opened; `strerror` says what stands there: "it is a FIFO"."""
+    """A file that is not opened; `strerror` says what it is: "it is a FIFO"."""
 
 
 def open_regular(
@@ -37,11 +37,19 @@ def open_regular(
     mode: int = 0o600,
     sole_name: bool = False,
 ) -> int:
-    """A descriptor of a regular file, made with `mode` where `flags` have `O_CREAT`.
+    """Open a regular file and return its descriptor.
 
-    `sole_name` refuses a file that has a second name (a hard link), as is right for what is
-    written: the other name may be of somebody else's file. Raises `OSError`, as `UnsafeFile` for
-    what is no such file.
+    Args:
+        path: Path, relative to `dir_fd` if that is given.
+        flags: Flags of `os.open`.
+        dir_fd: Descriptor of a folder.
+        mode: Mode of the file if `flags` create it.
+        sole_name: Refuse a file with a second name (a hard link). Use it for files that are
+            written: the other name may belong to somebody else's file.
+
+    Raises:
+        UnsafeFile: It is not such a file.
+        OSError: It can't be opened.
     """
     try:
         check_regular(path, dir_fd=dir_fd, sole_name=sole_name)  # opening a device may act on it
@@ -65,16 +73,23 @@ def open_regular(
 def check_regular(
     path: Path | str, *, dir_fd: int | None = None, sole_name: bool = False
 ) -> os.stat_result:
-    """The status of a regular file. Raises `OSError`, as `UnsafeFile` for anything else."""
+    """Status of a regular file. Raises `OSError`, in the form of `UnsafeFile` for anything else."""
     status = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     _check(status, path, sole_name)
     return status
 
 
 def open_folder(path: Path | str, *, dir_fd: int | None = None, follow: bool = False) -> int:
-    """A descriptor of a folder. Raises `OSError`, as `UnsafeFile` for what is none.
+    """Open a folder and return its descriptor.
 
-    `follow`: a link is followed, as is right for a name that the user gave.
+    Args:
+        path: Path, relative to `dir_fd` if that is given.
+        dir_fd: Descriptor of a folder.
+        follow: Follow a link. Use it for a path that the user gave.
+
+    Raises:
+        UnsafeFile: It is not a folder.
+        OSError: It can't be opened.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
@@ -89,7 +104,7 @@ def open_folder(path: Path | str, *, dir_fd: int | None = None, follow: bool = F
 def read_small(
     path: Path | str, *, dir_fd: int | None = None, limit: int = SMALL_FILE_BYTES
 ) -> bytes:
-    """All bytes of a regular file. Raises `OSError`, as `UnsafeFile` beyond `limit` bytes."""
+    """All bytes of a regular file. Raises `OSError`, as `UnsafeFile` for more than `limit`."""
     fd = open_regular(path, dir_fd=dir_fd)
     with open(fd, "rb", buffering=0) as file:
         data = bytearray()
@@ -101,7 +116,7 @@ def read_small(
 
 
 def kind_of(status: os.stat_result) -> str:
-    """What a file is, in words: "a symbolic link"."""
+    """The kind of a file in words, such as "a symbolic link"."""
     for is_kind, name in _KINDS:
         if is_kind(status.st_mode):
             return name

@@ -1,4 +1,4 @@
-"""`EventStream`: numbers the facts of a run and hands them to sinks."""
+"""`EventStream`: numbers the events of a run and delivers them to sinks."""
 
 from __future__ import annotations
 
@@ -23,33 +23,42 @@ class _Sink(Protocol[C]):
 
 
 class EventSink(Protocol):
-    """Receives events of both streams in their common order, in batches of one loop tick, never
-    under a critical section."""
+    """Receives the events of both streams in their common order, in batches of one iteration of the
+    loop, and never inside a critical section."""
 
     def write_events(self, events: Sequence[Event]) -> None: ...
 
 
 class SchedulerAdmissionEventSink(Protocol):
-    """As `EventSink`, of the scheduler stream alone."""
+    """As `EventSink`, for the scheduler stream alone."""
 
     def write_events(self, events: Sequence[SchedulerEvent]) -> None: ...
 
 
 class RequestAdmissionEventSink(Protocol):
-    """As `EventSink`, of the request stream alone."""
+    """As `EventSink`, for the request stream alone."""
 
     def write_events(self, events: Sequence[RequestEvent]) -> None: ...
 
 
 class EventStream:
-    """Builds each event when its fact happens; delivers after the current critical section.
+    """Builds each event when its fact happens, and delivers it after the current critical section.
 
-    `defer` schedules a callback for the end of the current loop tick (`loop.call_soon`); without
-    it, delivery waits for `flush()`. A sink that raises is isolated and counted in
-    `failures_by_sink`; it never stops a run. Of a stream that no sink takes, no event is built at
-    all, and its sequence does not advance. `at` is for a producer that has read the clock for this
-    fact already and keeps that time: its ledger and the fold of its events then agree to the last
-    digit.
+    To deliver at once would be simpler, but a sink could then run in the middle of a change of the
+    ledgers. A sink that raises is counted in `failures_by_sink` and never stops a run. No event is
+    built for a stream that no sink takes, and its sequence does not advance.
+
+    A producer that has read the clock for a fact passes that time as `at`, so that its ledger and a
+    fold of its events agree to the last digit.
+
+    Args:
+        clock: Time of events without an `at`.
+        run_id: Id of the run.
+        sinks: Take both streams.
+        defer: Schedules a callback for the end of the current iteration, as `loop.call_soon` does;
+            without it events are delivered by `flush` only.
+        scheduler_sinks: Take the scheduler stream.
+        request_sinks: Take the request stream.
     """
 
     def __init__(
@@ -69,7 +78,7 @@ class EventStream:
         self.request_sequence = 0
         self.failures_by_sink: dict[str, int] = {}
         self.after_flush: Callable[[], None] | None = None
-        """Called once the events so far are delivered: in no critical section, and free to emit."""
+        """Called after each delivery, outside critical sections; it may emit events."""
         self._clock = clock
         self._sinks = tuple(sinks)
         self._scheduler_sinks = tuple(scheduler_sinks)
@@ -145,7 +154,7 @@ class EventStream:
         )
 
     def flush(self) -> None:
-        """Deliver what is pending to every sink, in order."""
+        """Deliver the pending events to every sink, in order."""
         self._flush_due = False
         events, self._pending = self._pending, []
         if not events:
@@ -153,13 +162,13 @@ class EventStream:
         for sink in self._sinks:
             self._deliver(sink, events)
         if self._scheduler_sinks:
-            of_scheduler = [one for one in events if isinstance(one, SchedulerEvent)]
+            scheduler_events = [event for event in events if isinstance(event, SchedulerEvent)]
             for scheduler_sink in self._scheduler_sinks:
-                self._deliver(scheduler_sink, of_scheduler)
+                self._deliver(scheduler_sink, scheduler_events)
         if self._request_sinks:
-            of_requests = [one for one in events if isinstance(one, RequestEvent)]
+            request_events = [event for event in events if isinstance(event, RequestEvent)]
             for request_sink in self._request_sinks:
-                self._deliver(request_sink, of_requests)
+                self._deliver(request_sink, request_events)
         if self.after_flush is not None:
             self.after_flush()
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 SCHEMA_VERSION = 1
 
-# What no real run has and no store takes is refused where a line is read.
+# Values that no run has and that no store can hold are refused when a line is read.
 Seconds = Annotated[float, Meta(gt=-1e10, lt=1e10)]
 Number = Annotated[int, Meta(ge=0, le=2**53)]
 RowGroupNumber = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -22,10 +22,10 @@ SequenceSemantics = Literal["gapless", "per_producer", "none"]
 
 
 class RuntimeCorrelation(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Whose work it is: seven primitives, captured when the fact happens."""
+    """The task that an event belongs to, captured when its fact happens."""
 
     run_id: str = ""
-    """Never empty but in a line of a journal that `HeaderFacts` has shortened."""
+    """Empty only in a line of a journal that `HeaderFacts` has shortened."""
     row_group: RowGroupNumber | None = None
     task_column: str | None = None
     task_type: str | None = None
@@ -86,11 +86,11 @@ Event = SchedulerEvent | RequestEvent
 
 
 class ColumnInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One column of the workflow, as the scheduler saw it."""
+    """A column of the workflow, as the scheduler knows it."""
 
     name: str
     kind: str
-    """`sampler`, `expression`, `llm_text`, `custom`, or a foreign producer's own word."""
+    """`sampler`, `expression`, `llm_text`, `custom`, or the word of another producer."""
     task_type: str
     """`cell` (a task per row) or `batch` (a task per row group)."""
     depends_on: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ class ColumnInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a run is: enough to start folding its events, and to tell a person what it was."""
+    """Description of a run: what is needed to fold its events, and to recognise it."""
 
     run_id: str
     name: str
@@ -115,7 +115,7 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     producer_version: str = ""
     schema_version: Number = SCHEMA_VERSION
     wall_start: Seconds | None = None
-    """Unix seconds at `monotonic_start`; None where the producer does not tell."""
+    """Unix seconds at `monotonic_start`; None if the producer does not say."""
     monotonic_start: Seconds = 0.0
     records: Number | None = None
     row_groups: Number | None = None
@@ -126,7 +126,7 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     scheduler_sequence_semantics: SequenceSemantics = "gapless"
     request_sequence_semantics: SequenceSemantics = "gapless"
     lacks: tuple[str, ...] = ()
-    """What this producer's stream does not carry, as short phrases for people."""
+    """What the stream of this producer lacks, as short phrases for people."""
     configuration: dict[str, Any] = {}
     capacity_plan: dict[str, Any] = {}
 
@@ -141,16 +141,16 @@ class JournalHeader(
     first_ordinal: Number
     """Ordinal (1-based, over both streams) of the first event in this segment."""
     dialect: Literal["headgate", "data_designer"] = "headgate"
-    """Whose words the lines after it are in; header, gaps and end are headgate's in either."""
+    """Dialect of the following lines; header, gaps and end are headgate's in either."""
 
 
 class JournalEnd(msgspec.Struct, frozen=True, tag_field="stream", tag="end"):
-    """Last line of the last segment of a run that ended by itself."""
+    """Last line of the last segment of a run whose producer reached its end."""
 
     outcome: Literal["success", "failed", "cancelled"]
     captured_at_monotonic: float
     scheduler_sequence: int
-    """Last sequence number given out on the scheduler stream (0 for none)."""
+    """Last sequence number of the scheduler stream; 0 for none."""
     request_sequence: int
     shed_events: int = 0
     message: str = ""

@@ -23,7 +23,8 @@ class ModelCalls(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CellContext:
-    """One cell: its row (counted over the whole run), the row's values so far, its own luck."""
+    """One cell: its row (counted over the whole run), the values of the row so far, and its own
+    random source."""
 
     row: int
     values: Mapping[str, Any]
@@ -38,7 +39,8 @@ class BatchContext:
     row_group: int
     rows: Sequence[int]
     seed: int
-    """Seed of the run: rows draw from `cell_random`, so that the cut into groups changes none."""
+    """Seed of the run. Rows draw from `cell_random`, so that the size of row groups changes no
+    value."""
 
 
 class ColumnGenerator:
@@ -50,23 +52,23 @@ class ColumnGenerator:
         self.column = column
 
     def get_scheduling_metadata(self) -> SchedulingMetadata:
-        """The resource shape this generator expects; local unless it says otherwise."""
+        """The resource that this generator works on; local by default."""
         return DEFAULT_METADATA
 
     def request_resource(self) -> RequestResourceKey | None:
-        """Where its requests go, if it makes any and they all go to one place."""
+        """The request resource of its requests; None if it makes none, or uses several."""
         return None
 
     async def generate(self, context: CellContext) -> Any:
-        """The value of one cell. Raises `PermanentTaskError` where no retry can help."""
+        """The value of one cell. Raises `PermanentTaskError` if no retry can succeed."""
         raise NotImplementedError(f"{type(self).__name__} makes no single cells")
 
     async def generate_batch(self, context: BatchContext) -> list[Any]:
-        """One value for each of `context.rows`, in their order."""
+        """The values of `context.rows`, in their order."""
         raise NotImplementedError(f"{type(self).__name__} makes no batches")
 
 
 def cell_random(seed: int, column: str, row: int) -> random.Random:
-    """The random source of one cell: the same in whatever order cells are made."""
+    """The random source of one cell, which does not depend on the order in which cells are made."""
     digest = hashlib.blake2b(f"{seed}\x1f{column}\x1f{row}".encode(), digest_size=8).digest()
     return random.Random(int.from_bytes(digest, "big"))

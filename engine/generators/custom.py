@@ -17,14 +17,14 @@ from engine.workflow.schema import CustomColumn
 
 
 class RowModels:
-    """What a user's function gets as `models`: the aliases that its column declares."""
+    """The `models` argument of a user's function: the aliases that its column declares."""
 
     def __init__(self, column: str, endpoints: Mapping[str, Endpoint], calls: ModelCalls) -> None:
         self._column = column
         self._endpoints = endpoints
         self._calls = calls
         self.failure: Exception | None = None
-        """The last error of a call, to be told apart from an error of the function."""
+        """Last error of a call, to distinguish it from an error of the function itself."""
 
     async def text(
         self,
@@ -36,7 +36,15 @@ class RowModels:
     ) -> str:
         """The answer of the model behind `alias`.
 
-        Raises a `TimeoutError` where there is none `within_seconds`, waits for admission included.
+        Args:
+            alias: One of the aliases that the column declares.
+            prompt: The prompt.
+            system: The system prompt.
+            within_seconds: Most seconds for the answer, with waits for admission; None for no
+                limit.
+
+        Raises:
+            TimeoutError: There was no answer in that time.
         """
         endpoint = self._endpoints.get(alias)
         try:
@@ -83,11 +91,11 @@ class CustomGenerator(ColumnGenerator):
             )
 
     def get_scheduling_metadata(self) -> SchedulingMetadata:
-        """What the function object says itself, else what follows from the models it may call."""
+        """The metadata of the function object, else that of the models that it may call."""
         own = getattr(self._function, "get_scheduling_metadata", None)
         if own is not None:
-            told: SchedulingMetadata = own()
-            return told
+            metadata: SchedulingMetadata = own()
+            return metadata
         shared = shared_metadata(list(self._endpoints.values()))
         return shared or super().get_scheduling_metadata()
 
@@ -117,14 +125,15 @@ class CustomGenerator(ColumnGenerator):
             raise PermanentTaskError(type(error).__name__, self._sentence(error)) from None
 
     def _outcome(self, row: dict[str, Any]) -> tuple[Any, BaseException | None]:
-        """Value or error, never raised: a future can't carry a StopIteration."""
+        """Value and error of the function. An error is not raised: a future can't carry a
+        StopIteration."""
         try:
             return self._function(row), None
         except (Exception, SystemExit) as error:
             return None, error
 
     def _sentence(self, error: BaseException) -> str:
-        """Where it happened; never the exception's own words, which may repeat row values."""
+        """Where the function failed; not the message of the exception, which may have row values."""
         frames = traceback.extract_tb(error.__traceback__)
         code = getattr(inspect.unwrap(self._function), "__code__", None)
         lines = [f.lineno for f in frames if code is not None and f.filename == code.co_filename]

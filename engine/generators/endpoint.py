@@ -1,4 +1,4 @@
-"""`Endpoint`: a model alias resolved for a generator, ready to be asked."""
+"""`Endpoint`: a model alias, resolved for a generator."""
 
 from __future__ import annotations
 
@@ -54,8 +54,11 @@ def endpoints_of(workflow: Workflow) -> dict[str, Endpoint]:
 
 
 def shared_metadata(endpoints: Sequence[Endpoint]) -> SchedulingMetadata | None:
-    """One endpoint: `model`. Several: a `custom_model` named after all of them, weighted by the
-    tightest. None: nothing to say."""
+    """Scheduling metadata of a generator that uses these endpoints.
+
+    One endpoint gives `model`; several give a `custom_model` that is named after all of them and
+    has the weight of the smallest cap. None for no endpoint.
+    """
     if not endpoints:
         return None
     weight = min(endpoint.cap for endpoint in endpoints)

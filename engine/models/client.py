@@ -1,4 +1,4 @@
-"""What any provider client looks like, and the errors it may raise."""
+"""The interface of a provider client, and the errors that it may raise."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ class ModelRequest:
 
     resource: RequestResourceKey
     alias: str
-    """The workflow's own name for the model."""
+    """Name of the model in the workflow."""
     prompt: str
     system: str | None = None
     temperature: float | None = None
     max_tokens: int | None = None
     timeout_seconds: float | None = 120.0
-    """How long the provider may take for an attempt."""
+    """Most seconds that the provider may take for one attempt; None for no limit."""
     within_seconds: float | None = None
-    """How long the caller gives it in all, waits for admission and repetitions included."""
+    """Most seconds for the whole request, with waits for admission and repetitions; None for no
+    limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class ModelResponse:
 
 
 class ProviderError(TaskError):
-    """An attempt that the provider answered badly or not at all. The message is sanitised."""
+    """An attempt that the provider refused, failed or did not answer. The message is sanitised."""
 
     def __init__(
         self,
@@ -51,13 +52,13 @@ class ProviderError(TaskError):
         self.kind = kind
         self.retry_after_seconds = retry_after_seconds
         self.retryable = retryable
-        """False where sending the same request again cannot help (bad request, no permission)."""
+        """False if the same request can't succeed later (bad request, no permission)."""
 
 
 class LocalTimeoutError(RetryableTaskError, TimeoutError):
-    """A time limit of this process ended an attempt or its wait: nothing is said of the provider.
+    """A time limit of the caller ended an attempt or its wait. It says nothing of the provider.
 
-    Where nobody catches it, the task is deferred.
+    If a user's function does not catch it, the task is deferred.
     """
 
 
@@ -65,7 +66,12 @@ class ModelClient(Protocol):
     """Sends one request once: no retries of its own, cancellable, usable concurrently."""
 
     async def send(self, request: ModelRequest) -> ModelResponse:
-        """Raises `ProviderError` or `LocalTimeoutError`; anything else is an unexpected
-        exception."""
+        """Send the request and return the answer.
+
+        Raises:
+            ProviderError: The provider refused it, failed, or did not answer in time.
+            LocalTimeoutError: A time limit of the caller ended it. Any other exception counts as
+                `unexpected_exception`.
+        """
 
     async def close(self) -> None: ...

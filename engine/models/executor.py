@@ -37,10 +37,15 @@ _TASK_DENIALS = {
 
 
 class ModelRequestExecutor:
-    """Acquire, call, classify, release: each attempt under a lease of its own.
+    """Makes one attempt: acquires a lease, sends the request, classifies the result, releases.
 
-    `clients` are by provider name. `queue_wait_timeout` is in seconds; None waits as long as it
-    takes.
+    Args:
+        admission: Issues the request leases.
+        clients: Clients by provider name.
+        stream: Takes the events of the calls.
+        clock: The clock of the run.
+        correlation: Knows the task that the calling code belongs to.
+        queue_wait_timeout: Most seconds that an attempt waits for a lease; None for no limit.
     """
 
     def __init__(
@@ -62,7 +67,7 @@ class ModelRequestExecutor:
         self._attempts = 0
 
     def deadline(self, request: ModelRequest) -> float | None:
-        """When the caller's time is up (monotonic seconds), if the call begins now."""
+        """When the time of the caller is up (monotonic seconds) if the call begins now."""
         within = request.within_seconds
         return None if within is None else self._clock.monotonic() + within
 
@@ -72,9 +77,18 @@ class ModelRequestExecutor:
     async def execute_attempt(
         self, request: ModelRequest, deadline: float | None = None
     ) -> ModelResponse:
-        """Send the request once. Raises what the client raised, `ProviderError` also where the
-        provider took longer than the request allows, `LocalTimeoutError` where the caller's
-        `deadline` came first, `RequestAdmissionError` without a lease."""
+        """Send the request once, under a lease of its own.
+
+        Args:
+            request: What is sent.
+            deadline: When the time of the caller is up, in monotonic seconds; None for no limit.
+
+        Raises:
+            ProviderError: The client raised it, or the provider exceeded `request.timeout_seconds`.
+            LocalTimeoutError: `deadline` came first.
+            RequestAdmissionError: There was no lease.
+            Exception: Whatever else the client raised.
+        """
         client = self._clients[request.resource.provider_name]
         self._attempts += 1
         correlation = self._correlation.current()
@@ -85,16 +99,16 @@ class ModelRequestExecutor:
         )
         wait = self._queue_wait_timeout
         if deadline is not None:
-            callers = max(0.0, deadline - self._clock.monotonic())
-            wait = callers if wait is None else min(wait, callers)
+            remaining = max(0.0, deadline - self._clock.monotonic())
+            wait = remaining if wait is None else min(wait, remaining)
         lease = await self._admission.acquire_async(
             RequestAdmissionItem(request.resource, None, wait, context)
         )
         call = _Call(self._stream, self._clock, self._admission, lease)
         try:
             call.started()
-            left = None if deadline is None else deadline - self._clock.monotonic()
-            response = await _send(client, request, left)
+            remaining_seconds = None if deadline is None else deadline - self._clock.monotonic()
+            response = await _send(client, request, remaining_seconds)
         except BaseException as error:
             call.failed(error)
             raise
@@ -106,7 +120,7 @@ class ModelRequestExecutor:
 
 
 class _Call:
-    """What happens to the call under one lease, told to request admission and the stream."""
+    """The call under one lease: reports its start and end to request admission and the stream."""
 
     def __init__(
         self,
@@ -179,28 +193,32 @@ class _Call:
         )
 
 
-async def _send(client: ModelClient, request: ModelRequest, left: float | None) -> ModelResponse:
-    """The client's answer within the request's time and what is left of the caller's; a time-out of
-    the client's own is neither."""
-    allowed = request.timeout_seconds
-    callers = left is not None and (allowed is None or left < allowed)
-    deadline = asyncio.timeout(left if callers else allowed)
+async def _send(
+    client: ModelClient, request: ModelRequest, remaining_seconds: float | None
+) -> ModelResponse:
+    """Send within the time of the request and what remains of the caller's. A `TimeoutError` that
+    the client raised itself is neither, and passes through."""
+    allowed_seconds = request.timeout_seconds
+    caller_ends_first = remaining_seconds is not None and (
+        allowed_seconds is None or remaining_seconds < allowed_seconds
+    )
+    deadline = asyncio.timeout(remaining_seconds if caller_ends_first else allowed_seconds)
     try:
         async with deadline:
             return await client.send(request)
     except TimeoutError:
         if not deadline.expired():
             raise
-        if callers:
-            raise _time_is_up(request) from None
+        if caller_ends_first:
+            raise _local_timeout(request) from None
         raise ProviderError(
             "provider_timeout",
             "ProviderTimeout",
-            f"no answer from {request.resource.provider_name} in {allowed:g} s",
+            f"no answer from {request.resource.provider_name} in {allowed_seconds:g} s",
         ) from None
 
 
-def _time_is_up(request: ModelRequest, *, uses_attempt: bool = True) -> LocalTimeoutError:
+def _local_timeout(request: ModelRequest, *, uses_attempt: bool = True) -> LocalTimeoutError:
     return LocalTimeoutError(
         "LocalTimeout",
         f"the caller's {request.within_seconds:g} s were over before an answer",
@@ -209,11 +227,15 @@ def _time_is_up(request: ModelRequest, *, uses_attempt: bool = True) -> LocalTim
 
 
 class ModelCaller:
-    """What generators call. A rate-limited attempt is made again in place: it waits out the
-    cooldown at admission, while the task keeps its task lease.
+    """Makes logical requests for generators, repeating rate-limited attempts in place.
 
-    A call gives up after `max_rate_limited_attempts`, of which only those count between which its
-    resource answered others: a storm that spares nobody is no fault of this call.
+    A repeated attempt waits out the cooldown at admission while the task keeps its task lease. To
+    defer the task instead would give its slot and its place in the fair order to others at every
+    429.
+
+    A call gives up after `max_rate_limited_attempts`. An attempt counts only if the resource
+    answered another call since the one before: a storm that refuses every call says nothing about
+    this one.
     """
 
     def __init__(self, executor: ModelRequestExecutor, max_rate_limited_attempts: int = 50) -> None:
@@ -222,9 +244,14 @@ class ModelCaller:
         self._answered: dict[RequestResourceKey, int] = {}
 
     async def call(self, request: ModelRequest) -> ModelResponse:
-        """Raises `RetryableTaskError` where another execution may succeed (`LocalTimeoutError`
-        where the caller's time is over), else `ProviderError` or `RequestAdmissionError` as they
-        come."""
+        """The answer of the provider.
+
+        Raises:
+            RetryableTaskError: Another execution of the task may succeed. It is a
+                `LocalTimeoutError` if the time of the caller is up.
+            ProviderError: The same request can't succeed.
+            RequestAdmissionError: The resource is not registered.
+        """
         resource = request.resource
         deadline = self._executor.deadline(request)
         rate_limited = 0
@@ -245,7 +272,7 @@ class ModelCaller:
                     ) from error
             except RequestAdmissionError as error:
                 if error.denial.reason == "queue_timeout" and self._executor.is_past(deadline):
-                    raise _time_is_up(request, uses_attempt=False) from error
+                    raise _local_timeout(request, uses_attempt=False) from error
                 known = _TASK_DENIALS.get(error.denial.reason)
                 if known is None:
                     raise

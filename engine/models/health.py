@@ -19,7 +19,7 @@ async def check_health(caller: ModelCaller, requests: Sequence[ModelRequest]) ->
 
     Raises `UserError` for the first model, in order of `requests`, that does not answer.
     """
-    outcomes = await asyncio.gather(*(_problem(caller, one) for one in requests))
+    outcomes = await asyncio.gather(*(_problem(caller, request) for request in requests))
     for request, problem in zip(requests, outcomes, strict=True):
         if problem is not None:
             raise UserError(

@@ -1,7 +1,7 @@
-"""What a scripted provider does: how fast it answers, when it refuses, when it fails.
+"""`ScriptPlayer`: simulates a provider from its script: latencies, refusals, errors, time-outs.
 
-A script draws nothing from a random source: each number is a hash of the seed and the request, so
-that an answer depends on its prompt alone and a latency on the seed and the request.
+It uses no random source: each number is a hash of the seed and the request, so that an answer
+depends on its prompt alone and a latency on seed and request, in whatever order requests arrive.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 from engine.workflow.provider_script import ProviderScript
 
 HANG_SECONDS = 600.0
-"""How long a request that is never answered stays open where the caller set no time-out."""
+"""How long a request that is never answered stays open if the caller set no time-out."""
 
 _ADJECTIVES = "quiet bright narrow early distant steady plain open curious patient".split()
 _NOUNS = "river gate signal harbour ledger garden engine lantern valley question".split()
@@ -22,7 +22,7 @@ _VERBS = "carries follows answers measures crosses holds returns opens marks mee
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the script says to one request, `seconds` after it arrived."""
+    """The reply to one request, `seconds` after it arrived."""
 
     outcome: Literal["answer", "rate_limited", "error", "hang"]
     seconds: float
@@ -34,7 +34,7 @@ class Reply:
 
 
 class ScriptPlayer:
-    """Plays one script: `arrive` when a request comes in, `leave` when it is over, however."""
+    """Simulates one provider: call `arrive` for each request, and `leave` when it has ended."""
 
     def __init__(self, script: ProviderScript) -> None:
         self._script = script
@@ -104,13 +104,13 @@ class ScriptPlayer:
         return None
 
     def _fraction(self, purpose: str, request: bytes, attempt: str) -> float:
-        """Strictly between 0 and 1, the same for the same seed, purpose, request and attempt."""
+        """A number strictly between 0 and 1 that depends on seed, purpose, request and attempt."""
         digest = _digest(str(self._script.seed), purpose, request.hex(), attempt)
         return (int.from_bytes(digest[:6], "big") + 0.5) / 2**48
 
 
 def scripted_answer(prompt: str) -> str:
-    """A short sentence that depends on the prompt alone."""
+    """A short answer that depends on the prompt alone."""
     d = _digest(prompt)
     return (
         f"The {_ADJECTIVES[d[0] % 10]} {_NOUNS[d[1] % 10]} {_VERBS[d[2] % 10]} "

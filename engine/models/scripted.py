@@ -1,4 +1,4 @@
-"""`ScriptedClient`: a provider played inside the process, in real or virtual time."""
+"""`ScriptedClient`: a provider simulated inside the process, in real or virtual time."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ AttemptPhase = Literal["waiting", "leased", "in_provider", "returned"]
 
 
 class Attempt:
-    """The controller's record of it. `since` is when the phase began; times are monotonic."""
+    """The controller's record of it. `since` is when its phase began; times are monotonic."""
 
     __slots__ = (
         "acquired_at",
@@ -46,7 +46,7 @@ class Attempt:
         self.started_at: float | None = None
 
     def keyframe(self) -> dict[str, Any] | None:
-        """Its row of a keyframe; None for one without an attempt id, which no event names."""
+        """Its entry of a keyframe; None without an attempt id, since no event names it either."""
         context = self.item.event_context
         if context is None or context.request_attempt_id is None:
             return None

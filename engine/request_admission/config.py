@@ -1,4 +1,4 @@
-"""`RequestAdmissionConfig`: the constants of adaptive request limits, and which are public."""
+"""`RequestAdmissionConfig`: the parameters of adaptive request limits, and which are public."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RecoveryPolicy = Literal["published", "adaptive"]
 
 @dataclass(frozen=True, slots=True)
 class RequestAdmissionTuningConfig:
-    """What a workflow may tune; None leaves the engine's own value."""
+    """What a workflow may tune; None keeps the engine's default."""
 
     decrease_factor: float | None = None
     increase_step: int | None = None
@@ -21,7 +21,7 @@ class RequestAdmissionTuningConfig:
 
     @property
     def given(self) -> dict[str, Any]:
-        """The fields that are tuned."""
+        """The fields that are set."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -29,16 +29,17 @@ class RequestAdmissionTuningConfig:
 class RequestAdmissionConfig:
     """How a request limit falls and recovers. Counts are requests, times are seconds.
 
-    Both policies cut alike: on `rate_limited`, `limit = max(1, floor(limit * decrease_factor))`,
-    once per cascade, and nothing is admitted until the cooldown ends. They differ in recovery:
+    Both policies cut in the same way: on `rate_limited`,
+    `limit = max(1, floor(limit * decrease_factor))`, once per cascade, and no call is admitted
+    until the cooldown ends. They differ in recovery:
 
     `published`: after every `successes_until_increase` successes outside a cooldown the limit
     grows by `increase_step`.
 
-    `adaptive`: after a cascade it goes on with what the provider carried, comes back to that within
-    a round of calls, and probes above it, by `increase_step` first, ever less often while probes
-    fail and ever further while they hold. A success counts only where the limit is what holds
-    traffic back. `plans/request-admission.md` has the rules and what they give.
+    `adaptive`: after a cascade the limit becomes what the provider sustained, returns to that
+    within a few rounds of calls, and probes above it: by `increase_step` first, less often while
+    probes fail, further while they hold. A success counts only if the limit was what held traffic
+    back. `plans/request-admission.md` has the rules and measurements.
 
     Neither exceeds the effective maximum.
     """
@@ -47,9 +48,9 @@ class RequestAdmissionConfig:
     increase_step: int = 1
     successes_until_increase: int = 25
     cooldown_seconds: float = 2.0
-    """Used where a rate limit names no delay of its own."""
+    """Length of a cooldown if the provider names none."""
     startup_ramp_seconds: float = 0.0
-    """From 1 to the initial limit in even steps; a rate limit ends it."""
+    """Time to grow from 1 to the initial limit in even steps; a rate limit ends it."""
     initial_limit: int | None = None
     """Clamped to the effective maximum; None starts there."""
     recovery: RecoveryPolicy = "adaptive"
@@ -71,5 +72,5 @@ class RequestAdmissionConfig:
             raise ValueError("recovery must be 'published' or 'adaptive'")
 
     def tuned(self, tuning: RequestAdmissionTuningConfig) -> Self:
-        """This, with what is tuned in its place. Raises `ValueError` for what is out of range."""
+        """A copy with the values of `tuning`. Raises `ValueError` for a value out of range."""
         return replace(self, **tuning.given)

@@ -1,8 +1,9 @@
 """`AdaptiveRequestAdmissionController`: may this call go out now?
 
-Confined to the loop's thread, so that no lock is needed; only `acquire_sync` may be called from
-elsewhere. Nothing polls: whatever can let a waiter go (a release, the end of a cooldown, a ramp
-step, a registration) runs `_pump`, which grants leases until no waiter is eligible.
+The controller is confined to the thread of the event loop and needs no lock; only `acquire_sync`
+may be called from another thread. Nothing polls: whatever can make a waiter eligible (a release,
+the end of a cooldown, a ramp step, a registration) runs `_pump`, which issues leases until no
+waiter is eligible.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _CANCELLED = RequestReleaseOutcome("local_cancelled")
 
 
 class AdaptiveRequestAdmissionController:
-    """Holds every request lease of a run. `clock` must tell the time of `loop`."""
+    """Issues and releases the request leases of a run. `clock` must show the time of `loop`."""
 
     def __init__(
         self,
@@ -66,9 +67,15 @@ class AdaptiveRequestAdmissionController:
         self._shut_down = False
 
     def register(self, resource: RequestResourceKey, static_cap: int, alias: str) -> None:
-        """Make a resource known. Aliases of one provider/model share the lowest of their caps.
+        """Register a resource. Aliases of one provider/model share the lowest of their caps.
 
-        Raises `ValueError` for a cap below 1.
+        Args:
+            resource: Provider, model and domain.
+            static_cap: Cap that the alias gives, over all domains of the model.
+            alias: Name of the model in the workflow.
+
+        Raises:
+            ValueError: The cap is below 1.
         """
         now = self._clock.monotonic()
         registration = self._resources.register(resource, static_cap, alias, now)
@@ -77,7 +84,7 @@ class AdaptiveRequestAdmissionController:
         self._pump(registration.state.provider_model, now)
 
     def try_acquire(self, item: RequestAdmissionItem) -> RequestAdmissionDecision:
-        """A lease now or the reason why not; never ahead of a waiter that could go."""
+        """Issue a lease without waiting, or say why not; never ahead of an eligible waiter."""
         now = self._clock.monotonic()
         state = self._resources.get(item.resource)
         if state is None or self._shut_down:
@@ -90,7 +97,12 @@ class AdaptiveRequestAdmissionController:
         return self._admit(self._begin(item, state, now), now)
 
     async def acquire_async(self, item: RequestAdmissionItem) -> RequestAdmissionLease:
-        """Wait in fair order. Raises `RequestAdmissionError`; a cancelled wait leaves nothing."""
+        """Issue a lease, waiting for it in fair order. A cancelled wait leaves neither waiter nor
+        lease.
+
+        Raises:
+            RequestAdmissionError: There is no lease; the error has the denial.
+        """
         now = self._clock.monotonic()
         state = self._resources.get(item.resource)
         if state is None or self._shut_down:
@@ -111,10 +123,14 @@ class AdaptiveRequestAdmissionController:
         return decision
 
     def acquire_sync(self, item: RequestAdmissionItem) -> RequestAdmissionLease:
-        """`acquire_async` for another thread, which blocks meanwhile.
+        """`acquire_async` for another thread, which blocks until the result.
 
-        Raises `RuntimeError` on the loop's own thread or where the loop does not run. The lease is
-        released on the loop: `loop.call_soon_threadsafe(controller.release, lease, outcome)`.
+        Release the lease on the loop:
+        `loop.call_soon_threadsafe(controller.release, lease, outcome)`.
+
+        Raises:
+            RequestAdmissionError: There is no lease; the error has the denial.
+            RuntimeError: This is the thread of the loop, or the loop does not run.
         """
         return acquire_on_loop(
             self._loop, item, self.acquire_async, lambda lease: self.release(lease, _CANCELLED)
@@ -123,7 +139,8 @@ class AdaptiveRequestAdmissionController:
     def release(
         self, lease: RequestAdmissionLease, outcome: RequestReleaseOutcome
     ) -> ReleaseResult:
-        """Give a lease back, exactly once. Never raises: a refusal is a result and an event."""
+        """Release a lease exactly once. A release that is refused has a result and an event; none
+        raises."""
         now = self._clock.monotonic()
         attempt = self._ledger.find(lease)
         if attempt is None:
@@ -178,7 +195,7 @@ class AdaptiveRequestAdmissionController:
             attempt.since = at
 
     def shutdown(self) -> None:
-        """Deny every waiter and every later request; live leases may still be released."""
+        """Deny all waiters and all later requests; live leases may still be released."""
         if self._shut_down:
             return
         self._shut_down = True
@@ -194,7 +211,7 @@ class AdaptiveRequestAdmissionController:
                 state.timer = None
 
     def keyframe(self, full: bool) -> dict[str, Any]:
-        """`requests` and `aggregates` of a keyframe; with `full` also the live `attempts` by id."""
+        """`requests` and `aggregates` of a keyframe; if `full`, also the live `attempts` by id."""
         keyframe = self._resources.keyframe()
         if full:
             live = [attempt for attempt, _ in self._waiting.values()]
@@ -213,7 +230,7 @@ class AdaptiveRequestAdmissionController:
         return Attempt(self._attempts_begun, item, state, now)
 
     def _admit(self, attempt: Attempt, now: float) -> RequestAdmissionLease:
-        """A lease without a wait."""
+        """Issue a lease without a wait."""
         self._report.wait_started(attempt, None, attempt.state.waiters())
         self._report.wait_completed(attempt, False, now)
         lease = self._ledger.issue(attempt, now)
@@ -240,13 +257,13 @@ class AdaptiveRequestAdmissionController:
         return handle
 
     def _next_waiter(self, shared: ProviderModelState, now: float) -> RequestQueueSelection | None:
-        """The waiter that could have a lease at this instant."""
+        """The next waiter that is eligible at this instant; None for none."""
         if not len(shared.queue) or shared.in_flight >= shared.static_cap:
             return None
         return shared.queue.select_next(lambda key: self._resources[key].has_room(now))
 
     def _pump(self, shared: ProviderModelState, now: float) -> None:
-        """Grant leases until no waiter of this provider/model can have one."""
+        """Issue leases until no waiter of this provider/model is eligible."""
         if not len(shared.queue):
             return
         while (selection := self._next_waiter(shared, now)) is not None:
@@ -269,7 +286,7 @@ class AdaptiveRequestAdmissionController:
                 self._report.wait_reason_changed(state, previous, obstacle, now)
 
     def _leave_queue(self, attempt: Attempt) -> None:
-        """After the waiter has left the fair queue: forget what belongs to its wait."""
+        """Clean up after a waiter has left the fair queue."""
         del self._waiting[attempt.serial]
         if attempt.deadline_timer is not None:
             attempt.deadline_timer.cancel()
@@ -278,7 +295,7 @@ class AdaptiveRequestAdmissionController:
             attempt.state.wait_reason = None
 
     def _stop_waiting(self, attempt: Attempt, reason: RequestDenialReason, now: float) -> None:
-        """The wait ends without a lease."""
+        """End a wait without a lease."""
         _, waiter = self._waiting[attempt.serial]
         attempt.state.provider_model.queue.discard(waiter)
         self._leave_queue(attempt)
@@ -292,7 +309,7 @@ class AdaptiveRequestAdmissionController:
         waiter.handle.set_result(self._denied(attempt.item, reason, now))
 
     def _abandon(self, attempt: Attempt) -> None:
-        """The acquiring task was cancelled: no waiter and no lease may stay behind."""
+        """The acquiring task was cancelled: remove its waiter, or release its lease."""
         if attempt.serial in self._waiting:
             self._stop_waiting(attempt, "cancellation", self._clock.monotonic())
         elif attempt.lease is not None:
@@ -323,7 +340,7 @@ class AdaptiveRequestAdmissionController:
             self._deny(attempt, entry[1], "queue_timeout", self._clock.monotonic())
 
     def _arm(self, state: ResourceState, now: float) -> None:
-        """One timer a resource, for the next instant at which it changes by itself."""
+        """Set the one timer of a resource for the next time at which it changes by itself."""
         due = None if self._shut_down else state.limits.next_change_at(now)
         if due is None:
             return

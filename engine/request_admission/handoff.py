@@ -20,9 +20,16 @@ def acquire_on_loop(
     acquire: Callable[[RequestAdmissionItem], Awaitable[RequestAdmissionLease]],
     give_back: Callable[[RequestAdmissionLease], object],
 ) -> RequestAdmissionLease:
-    """The lease of `acquire(item)`. A thread that is interrupted meanwhile gets none, keeps none.
+    """Run `acquire(item)` on the loop and block this thread until its result.
 
-    Raises `RuntimeError` on the loop's own thread and where the loop does not run.
+    If the thread is interrupted meanwhile, the lease is released.
+
+    Args:
+        acquire: Coroutine function that waits for the lease.
+        give_back: Releases a lease that the thread does not take.
+
+    Raises:
+        RuntimeError: This is the thread of the loop, or the loop does not run.
     """
     if _runs_here(loop):
         raise RuntimeError("acquire_sync would block the event loop; use acquire_async")

@@ -1,6 +1,7 @@
 """`AdaptiveRequestLimitState`: the adaptive ceiling of one request resource, and why it moved.
 
-Pure arithmetic over times that it is given: no queue, no timer, no event.
+The state is arithmetic over the times that it is given. It has no queue, no timer and no event, so
+that a test needs none either.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.policy import recovery_policy
 
 LimitCause = Literal["rate_limited", "carried", "successes", "ramp", "registration"]
+"""As events name it. `carried`: the limit became what the provider sustained in a cascade."""
 
 
 class LimitTransition(NamedTuple):
-    """One fact about the ceiling; `kind` is its event kind."""
+    """One change of the ceiling; `kind` is its event kind."""
 
     kind: Literal[
         "request_limit_decreased",
@@ -30,32 +32,37 @@ class LimitTransition(NamedTuple):
 
 
 class RateLimitEffect(NamedTuple):
-    """What one rate-limited call did: its cooldown always counts, a cut only once per cascade."""
+    """Effect of a rate-limited call. Its cooldown always counts, its cut once per cascade."""
 
     blocked_until: float
     cut: LimitTransition | None
 
 
 class _Cascade:
-    """The calls in flight when a rate limit cut the limit, and how many more of them it hit."""
+    """The calls in flight when a rate limit cut the limit, and how many of them were refused.
 
-    def __init__(self, began: float, cohort: int, fresh: int) -> None:
+    Post-cut calls are those that were admitted after the cut before this one.
+    """
+
+    def __init__(self, began: float, cohort: int, post_cut: int) -> None:
         self.began = began
         self.cohort = cohort
-        self.fresh = fresh
-        """Those admitted since the cut before."""
-        self.refused = self.refused_fresh = 1
+        self.post_cut = post_cut
+        self.refused = self.refused_post_cut = 1
 
-    def carried(self) -> int:
-        """How many calls the provider served at once; 0 where it took none of the fresh ones:
-        then the older ones say what it carried before, not now."""
-        if self.refused_fresh >= self.fresh:
+    def sustained(self) -> int:
+        """Number of calls that the provider served at once; 0 if that is not known.
+
+        It is not known if every post-cut call was refused: the older calls show what the provider
+        sustained before the last cut, not what it sustains now.
+        """
+        if self.refused_post_cut >= self.post_cut:
             return 0
         return max(0, self.cohort - self.refused)
 
 
 class AdaptiveRequestLimitState:
-    """Holds `1 <= limit <= effective_max`. Times are monotonic seconds and must not go back."""
+    """Keeps `1 <= limit <= effective_max`. Times are monotonic seconds and never decrease."""
 
     def __init__(self, config: RequestAdmissionConfig, effective_max: int, now: float) -> None:
         self._config = config
@@ -65,16 +72,17 @@ class AdaptiveRequestLimitState:
         self.soft_ceiling: int | None = None
         self.consecutive_rate_limits = 0
         self.cascade = 0
-        """Number of cuts so far. A lease remembers it, to tell a cascade from a new rate limit."""
+        """Number of cuts so far. A lease keeps the number at its admission: a rate limit of a lease
+        that was admitted before the last cut belongs to the same cascade and does not cut again."""
         self._policy = recovery_policy(config)
         self._successes = 0
-        """Since the limit last changed."""
+        """Successes since the limit last changed."""
         self._recovering = False
         self._in_flight = 0
-        self._fresh = 0
-        """Of those in flight, the ones admitted since the last cut."""
+        self._post_cut = 0
+        """Calls in flight that were admitted since the last cut."""
         self._last = _Cascade(0.0, 0, 0)
-        self._settled = True
+        self._resumed = True
         initial = min(config.initial_limit or effective_max, effective_max)
         self._ramp_target: int | None = None
         self._ramp_started = now
@@ -85,7 +93,7 @@ class AdaptiveRequestLimitState:
             self._ramp_target = initial
             self._ramp_interval = config.startup_ramp_seconds / (initial - 1)
         self.highest = self.limit
-        """The highest it has been."""
+        """Highest limit so far."""
 
     @property
     def ramping(self) -> bool:
@@ -95,41 +103,47 @@ class AdaptiveRequestLimitState:
         return self.blocked_until is not None and now < self.blocked_until
 
     def next_step_at(self) -> float | None:
-        """When the limit may change by itself: the next ramp step."""
+        """When the next ramp step is due; None without a ramp."""
         if self._ramp_target is None:
             return None
         return self._ramp_started + self._ramp_interval * self.limit
 
     def next_change_at(self, now: float) -> float | None:
-        """When `advance` has something to do; None where only a release can change anything."""
+        """When `advance` has to be called; None if only a release can change the limit."""
         if self.cooling(now):
             return self.blocked_until
         return self.next_step_at()
 
     def note_admitted(self) -> int:
-        """A lease was issued; returns the cascade it belongs to, for `note_ended`."""
+        """A lease was issued; returns its cascade, for `note_ended`."""
         self._in_flight += 1
-        self._fresh += 1
+        self._post_cut += 1
         return self.cascade
 
     def note_ended(self, lease_cascade: int) -> None:
         """A lease was released, with whatever outcome."""
         self._in_flight -= 1
         if lease_cascade == self.cascade:
-            self._fresh -= 1
+            self._post_cut -= 1
 
     def advance(self, now: float) -> tuple[LimitTransition, ...]:
-        """Take the ramp steps that are due; where a cooldown has ended, go on from there."""
+        """Take the ramp steps that are due, and resume if a cooldown has ended."""
         steps: list[LimitTransition] = []
         while (due := self.next_step_at()) is not None and due <= now:
             steps.append(self._grow(self.limit + 1, "ramp"))
             self._end_ramp_at_target()
-        return (*steps, *self._restarted(now), *self._recovered(now))
+        return (*steps, *self._resume_after_cooldown(now), *self._recovered(now))
 
     def on_rate_limited(
         self, now: float, lease_cascade: int, retry_after: float | None
     ) -> RateLimitEffect:
-        """After `note_ended`. `lease_cascade`: what `note_admitted` said of the lease."""
+        """A call was rate-limited. Call `note_ended` first.
+
+        Args:
+            now: Monotonic seconds.
+            lease_cascade: What `note_admitted` returned for its lease.
+            retry_after: Seconds that the provider asked to wait; None if it did not.
+        """
         if retry_after is None or not 0.0 < retry_after < math.inf:
             retry_after = self._config.cooldown_seconds
         until = now + retry_after
@@ -142,7 +156,7 @@ class AdaptiveRequestLimitState:
         self._ramp_target = None
         if lease_cascade != self.cascade:
             self._last.refused += 1
-            self._last.refused_fresh += lease_cascade == self.cascade - 1
+            self._last.refused_post_cut += lease_cascade == self.cascade - 1
             return RateLimitEffect(until, None)
         previous = self.limit
         lowered = max(1, math.floor(previous * self._config.decrease_factor))
@@ -150,9 +164,9 @@ class AdaptiveRequestLimitState:
         if lowered == previous:
             return RateLimitEffect(until, None)
         self.cascade += 1
-        self._last = _Cascade(now, self._in_flight + 1, self._fresh + 1)
-        self._settled = False
-        self._fresh = 0
+        self._last = _Cascade(now, self._in_flight + 1, self._post_cut + 1)
+        self._resumed = False
+        self._post_cut = 0
         self.limit = lowered
         self.soft_ceiling = previous
         return RateLimitEffect(
@@ -163,27 +177,33 @@ class AdaptiveRequestLimitState:
     def on_success(
         self, now: float, lease_cascade: int, binding: bool
     ) -> tuple[LimitTransition, ...]:
-        """`binding`: the limit was what held traffic back when this call ended."""
+        """A call succeeded.
+
+        Args:
+            now: Monotonic seconds.
+            lease_cascade: What `note_admitted` returned for its lease.
+            binding: The limit was what held traffic back when the call ended.
+        """
         self.consecutive_rate_limits = 0
         if self._ramp_target is not None or self.cooling(now):
             return ()
-        restarted = self._restarted(now)
+        resumed = self._resume_after_cooldown(now)
         self._successes += 1
         binding = binding and lease_cascade == self.cascade
         target = self._policy.after_success(now, self.limit, self.effective_max, binding)
         if target <= self.limit:
-            return restarted
+            return resumed
         grown = self._grow(min(target, self.effective_max), "successes")
         if self.soft_ceiling is not None and self.limit > self.soft_ceiling:
             self.soft_ceiling = None
             passed = LimitTransition(
                 "request_soft_ceiling_recovered", None, grown.previous, grown.current
             )
-            return (*restarted, grown, passed, *self._recovered(now))
-        return (*restarted, grown, *self._recovered(now))
+            return (*resumed, grown, passed, *self._recovered(now))
+        return (*resumed, grown, *self._recovered(now))
 
     def set_effective_max(self, effective_max: int, now: float) -> tuple[LimitTransition, ...]:
-        """Lower the hard bound; the limit follows it down at once."""
+        """Set the hard bound; a limit above it is lowered at once."""
         self.effective_max = effective_max
         changes: tuple[LimitTransition, ...] = ()
         if self.limit > effective_max:
@@ -199,14 +219,14 @@ class AdaptiveRequestLimitState:
         if target is not None and self.limit >= min(target, self.effective_max):
             self._ramp_target = None
 
-    def _restarted(self, now: float) -> tuple[LimitTransition, ...]:
-        """The cooldown of a cascade is over: the policy says from where to go on."""
-        if self._settled or self.cooling(now):
+    def _resume_after_cooldown(self, now: float) -> tuple[LimitTransition, ...]:
+        """Apply the policy once when the cooldown of a cascade has ended."""
+        if self._resumed or self.cooling(now):
             return ()
-        self._settled = True
+        self._resumed = True
         cooldown = (self.blocked_until or now) - self._last.began
         previous = self.limit
-        target = self._policy.after_cooldown(now, previous, self._last.carried(), cooldown)
+        target = self._policy.after_cooldown(now, previous, self._last.sustained(), cooldown)
         if target >= previous:
             return ()
         self.limit = max(1, target)

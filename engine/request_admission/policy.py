@@ -1,7 +1,13 @@
-"""`RequestAdmissionPolicy`: how a limit recovers after rate limits. Two of them, by name.
+"""`RequestAdmissionPolicy`: how does a limit recover after rate limits?
 
-A policy belongs to one resource. It never cuts (the limit state does, the same way for both), and
-what it answers is held between 1 and the effective maximum by the limit state.
+A policy belongs to one resource. It never cuts a limit: the limit state does, by the same
+multiplicative decrease for both policies, and keeps what a policy returns between 1 and the
+effective maximum.
+
+`PublishedRecovery` is additive increase, multiplicative decrease as analysed by Chiu and Jain
+("Analysis of the Increase and Decrease Algorithms for Congestion Avoidance in Computer Networks",
+1989). With a cut of a quarter it needs seven cascades, each with its refusals and its cooldown, to
+get from 32 to 4, and it does not remember at which limit it was refused. `AdaptiveRecovery` does.
 """
 
 from __future__ import annotations
@@ -10,33 +16,50 @@ from typing import Protocol
 
 from engine.request_admission.config import RequestAdmissionConfig
 
-MAX_DOUBLINGS = 5
+MAX_SPACING_DOUBLINGS = 5
+"""Failed probes in a row after which probes are not spaced any further apart."""
 MAX_SUCCESS_DOUBLINGS = 2
+"""The same for the successes that the workflow configures, which are many already."""
 FIRST_PROBE_ROUNDS = 4
+"""Rounds of calls before the first probe; a round is as many successes as the limit."""
 MAX_GUARD_COOLDOWNS = 10
 MAX_GUARD_SECONDS = 60.0
+"""No probe for at most so many cooldowns, and so long, after a cooldown has ended."""
 
 
 class RequestAdmissionPolicy(Protocol):
-    """Counts are requests, times monotonic seconds. `bound` is the effective maximum."""
+    """Recovery of one limit. Counts are requests, times are monotonic seconds."""
 
     def after_success(self, now: float, limit: int, bound: int, binding: bool) -> int:
-        """The limit from now on, at least `limit`. Not asked in a cooldown or a startup ramp.
+        """The limit after a success, at least `limit`.
 
-        `binding`: the call was admitted under the present limit, and the limit was what held
-        traffic back when it ended.
+        Not called during a cooldown or a startup ramp.
+
+        Args:
+            now: Monotonic seconds.
+            limit: The present limit.
+            bound: The effective maximum.
+            binding: The call was admitted under the present limit, and the limit was what held
+                traffic back when it ended.
         """
 
     def after_cut(self, limit: int) -> None:
-        """A cascade of rate limits has begun while the limit was `limit`."""
+        """A cascade of rate limits began while the limit was `limit`."""
 
-    def after_cooldown(self, now: float, limit: int, carried: int, cooldown: float) -> int:
-        """The limit to go on with, at most `limit`. `carried`: calls of the cascade that the
-        provider did not refuse, although they were in flight with those it did."""
+    def after_cooldown(self, now: float, limit: int, sustained: int, cooldown: float) -> int:
+        """The limit after the cooldown of a cascade, at most `limit`.
+
+        Args:
+            now: Monotonic seconds.
+            limit: What the cut left.
+            sustained: Calls of the cascade that the provider served while it refused others; 0 if
+                that is not known.
+            cooldown: Length of the cooldown in seconds.
+        """
 
 
 class PublishedRecovery:
-    """One step after so many successes outside a cooldown, whether or not the limit binds."""
+    """One step after every `successes_until_increase` successes, whether or not the limit binds."""
 
     def __init__(self, config: RequestAdmissionConfig) -> None:
         self._config = config
@@ -54,27 +77,27 @@ class PublishedRecovery:
     def after_cut(self, limit: int) -> None:
         self._successes = 0
 
-    def after_cooldown(self, now: float, limit: int, carried: int, cooldown: float) -> int:
+    def after_cooldown(self, now: float, limit: int, sustained: int, cooldown: float) -> int:
         return limit
 
 
 class AdaptiveRecovery:
-    """Remembers what the provider carried (the *knee*), returns to it at once, probes above it.
+    """Estimates the capacity of the provider, returns to it at once, and probes above it.
 
-    The rules, their reasons and what they were measured to do are in `plans/request-admission.md`.
+    `plans/request-admission.md` has the rules with their reasons, and measurements.
     """
 
     def __init__(self, config: RequestAdmissionConfig) -> None:
         self._config = config
-        self._knee: int | None = None
-        """The highest limit that is believed to be carried; None: no rate limit has told."""
+        self._estimated_capacity: int | None = None
+        """Highest limit that the provider is believed to sustain; None before any rate limit."""
         self._proven = 0
-        """The limit under which the last whole round of calls went well since the last cut."""
+        """Limit under which a round of calls last succeeded since the last cut; 0 for none."""
         self._fallback = 0
         self._successes = 0
         self._probing = False
         self._probes_held = 0
-        """Probes in a row that no rate limit answered."""
+        """Probes in a row that were not rate-limited."""
         self._doublings = 0
         self._probe_not_before = float("-inf")
 
@@ -82,18 +105,20 @@ class AdaptiveRecovery:
         if not binding:
             return limit
         self._successes += 1
-        knee = bound if self._knee is None else min(self._knee, bound)
-        if self._probing or limit < knee:
+        capacity = (
+            bound if self._estimated_capacity is None else min(self._estimated_capacity, bound)
+        )
+        if self._probing or limit < capacity:
             if self._successes < limit:
                 return limit
             self._successes = 0
             self._proven = limit
             if not self._probing:
-                return min(max(2 * limit, limit + self._config.increase_step), knee)
+                return min(max(2 * limit, limit + self._config.increase_step), capacity)
             self._probing = False
             self._doublings = 0
             self._probes_held += 1
-            self._knee = limit
+            self._estimated_capacity = limit
             return self._probe(limit, bound)
         if self._successes >= limit:
             self._proven = limit
@@ -105,7 +130,7 @@ class AdaptiveRecovery:
 
     def after_cut(self, limit: int) -> None:
         if self._probing and self._probes_held == 0:
-            self._doublings = min(self._doublings + 1, MAX_DOUBLINGS)
+            self._doublings = min(self._doublings + 1, MAX_SPACING_DOUBLINGS)
         else:
             self._doublings = 0
         self._fallback = self._proven if self._proven < limit else 0
@@ -114,18 +139,18 @@ class AdaptiveRecovery:
         self._proven = 0
         self._successes = 0
 
-    def after_cooldown(self, now: float, limit: int, carried: int, cooldown: float) -> int:
+    def after_cooldown(self, now: float, limit: int, sustained: int, cooldown: float) -> int:
         self._successes = 0
         guard = cooldown * min(2 << self._doublings, MAX_GUARD_COOLDOWNS)
         self._probe_not_before = now + min(guard, MAX_GUARD_SECONDS)
-        known = carried or self._fallback
-        if known:
-            self._knee = known
-            return min(limit, known)
+        estimate = sustained or self._fallback
+        if estimate:
+            self._estimated_capacity = estimate
+            return min(limit, estimate)
         return limit
 
     def _spacing(self, limit: int) -> int:
-        """Successes before the next probe."""
+        """Number of successes before the next probe."""
         successes = self._config.successes_until_increase
         if self._doublings == 0:
             return max(limit, min(successes, FIRST_PROBE_ROUNDS * limit))
@@ -133,6 +158,7 @@ class AdaptiveRecovery:
         return max(by_count, limit << self._doublings)
 
     def _probe(self, limit: int, bound: int) -> int:
+        """The limit of the next probe: further up after each one that held, by at most a half."""
         step = self._config.increase_step
         if self._probes_held:
             step = max(step, min(step << min(self._probes_held, limit.bit_length()), limit // 2))
@@ -143,5 +169,5 @@ class AdaptiveRecovery:
 
 
 def recovery_policy(config: RequestAdmissionConfig) -> RequestAdmissionPolicy:
-    """A new one, as `config.recovery` names it."""
+    """A new policy, the one that `config.recovery` names."""
     return PublishedRecovery(config) if config.recovery == "published" else AdaptiveRecovery(config)

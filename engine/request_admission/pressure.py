@@ -1,4 +1,4 @@
-"""`RequestPressure`: how pressed is a resource at this instant?"""
+"""`RequestPressure`: how much pressure is on a resource at this instant?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.request_admission.resources import RequestResources
 
 
 class RequestPeaks(NamedTuple):
-    """The most there was, at any one time, by label of resource or of provider/model."""
+    """Maxima so far, by label of resource or of provider/model."""
 
     waiters: dict[str, int]
     in_flight: dict[str, int]
@@ -25,7 +25,7 @@ class RequestPeaks(NamedTuple):
 
 
 class RequestPressure:
-    """The controller's `RequestPressureSnapshotProvider`: it reads the ledger, and only that."""
+    """The `RequestPressureSnapshotProvider` of the controller: a read-only view of its ledger."""
 
     def __init__(self, resources: RequestResources, clock: Clock, stream: EventStream) -> None:
         self._resources = resources
@@ -59,5 +59,8 @@ class RequestPressure:
             {state.label: state.peak_waiters for state in states},
             {state.label: state.peak_in_flight for state in states},
             {state.label: state.limits.highest for state in states},
-            {one.key.label: one.peak_in_flight for one in self._resources.provider_models()},
+            {
+                shared.key.label: shared.peak_in_flight
+                for shared in self._resources.provider_models()
+            },
         )

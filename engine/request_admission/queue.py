@@ -1,8 +1,9 @@
-"""`RequestFairQueue`: who waits for one provider/model, and which waiter is next in fair order.
+"""`RequestFairQueue`: who waits for one provider/model, and which waiter is next in fair order?
 
-Waiters of one resource stand in a *lane*: a resource that is closed (cooling, at its limit) costs
-one question per selection, however many wait for it. Fairness is start-time fair queueing over
-groups, across lanes; a group that was idle or closed comes back at the current virtual time.
+The order is start-time fair queueing (Goyal, Vin and Cheng 1996) over groups, with a call as the
+unit of service; a group that was idle or blocked comes back at the current virtual time. The
+waiters of one resource are kept in a *lane* of their own, so that a resource that is closed
+(cooling down, or at its limit) costs one check per selection however many wait for it.
 """
 
 from __future__ import annotations
@@ -15,24 +16,25 @@ from typing import NamedTuple
 from engine.identity import RequestResourceKey
 from engine.request_admission.types import RequestWaiter
 
-_FEW = 8
+_MIN_EMPTY_LINES = 8
+"""Empty lines that a lane keeps without a sweep."""
 
 
 class RequestQueueSelection(NamedTuple):
-    """The next waiter; void as soon as the queue has changed."""
+    """The next waiter; invalid as soon as the queue has changed."""
 
     waiter: RequestWaiter
     sequence_version: int
 
 
 class _Group:
-    """A flow over all lanes; `start` is the virtual time at which its next waiter starts."""
+    """A flow over all lanes. `start` is the virtual time at which its next waiter may start."""
 
-    __slots__ = ("resting", "start", "waiting", "weight")
+    __slots__ = ("retired", "start", "waiting", "weight")
 
     def __init__(self) -> None:
-        self.resting = False
-        """Listed to be forgotten."""
+        self.retired = False
+        """Whether it is in `_retired`, to be forgotten once its start has passed."""
         self.start = 0.0
         self.weight = 1.0
         self.waiting = 0
@@ -52,10 +54,10 @@ class _Line:
 
 
 class _Lane:
-    """The lines of one resource. A heap entry's start may lag behind its group's, never lead.
+    """The lines of one resource, in a heap with lazy updates.
 
-    A line has at most one entry in the heap, and stays for as long as it has one; `sweep` bounds
-    how many of them are empty.
+    The start in a heap entry may lag behind that of its group, and is never ahead of it. A line has
+    at most one entry and is kept while it has one; `sweep` bounds the number of empty lines.
     """
 
     __slots__ = ("empty", "heap", "lines", "waiting")
@@ -70,7 +72,7 @@ class _Lane:
         heapq.heappush(self.heap, (line.group.start, line.head_id(), key))
 
     def head(self) -> tuple[float, int, Hashable] | None:
-        """The first line's (start, waiter id, group key), after mending entries that lag."""
+        """Start, waiter id and group key of the first line, after updating entries that lag."""
         while self.heap:
             entry = self.heap[0]
             line = self.lines[entry[2]]
@@ -85,8 +87,8 @@ class _Lane:
         return None
 
     def sweep(self) -> None:
-        """Forget the empty lines once they are the most; their heap entries go with them."""
-        if self.empty <= _FEW or 2 * self.empty <= len(self.lines):
+        """Remove the empty lines and their entries once most lines are empty."""
+        if self.empty <= _MIN_EMPTY_LINES or 2 * self.empty <= len(self.lines):
             return
         self.lines = {key: line for key, line in self.lines.items() if line.waiters}
         self.heap = [entry for entry in self.heap if entry[2] in self.lines]
@@ -100,7 +102,7 @@ def _group_key(waiter: RequestWaiter) -> Hashable:
 
 
 class RequestFairQueue:
-    """Selection changes nothing that can be seen; `commit` and `discard` are the only removals.
+    """`select_next` changes nothing observable; `commit` and `discard` are the only removals.
 
     Every operation is O(log n) amortised in the waiters, times the lanes (one per domain).
     """
@@ -108,7 +110,7 @@ class RequestFairQueue:
     def __init__(self) -> None:
         self._lanes: dict[RequestResourceKey, _Lane] = {}
         self._groups: dict[Hashable, _Group] = {}
-        self._at_rest: list[tuple[float, int, Hashable]] = []
+        self._retired: list[tuple[float, int, Hashable]] = []
         self._virtual_time = 0.0
         self._waiting = 0
         self._version = 0
@@ -121,11 +123,11 @@ class RequestFairQueue:
         return lane.waiting if lane is not None else 0
 
     def resources(self) -> list[RequestResourceKey]:
-        """Those that have waiters."""
+        """The resources that have waiters."""
         return [resource for resource, lane in self._lanes.items() if lane.waiting]
 
     def enqueue(self, waiter: RequestWaiter) -> bool:
-        """False where a waiter of that id is in the queue already. Ids must grow with age."""
+        """Add a waiter; False if one of its id is queued. Later waiters must have larger ids."""
         key = _group_key(waiter)
         lane = self._lanes.get(waiter.item.resource)
         if lane is None:
@@ -154,7 +156,7 @@ class RequestFairQueue:
     def select_next(
         self, is_eligible: Callable[[RequestResourceKey], bool]
     ) -> RequestQueueSelection | None:
-        """The first waiter among the resources that are eligible; each is asked about once."""
+        """The first waiter of the eligible resources; `is_eligible` is called once for each."""
         best: tuple[float, int] | None = None
         chosen: RequestWaiter | None = None
         for resource, lane in self._lanes.items():
@@ -170,7 +172,7 @@ class RequestFairQueue:
         return None if chosen is None else RequestQueueSelection(chosen, self._version)
 
     def commit(self, selection: RequestQueueSelection) -> RequestWaiter | None:
-        """Remove the selected waiter and charge its group; None where the queue has changed."""
+        """Remove the selected waiter and charge its group; None if the queue has changed."""
         if selection.sequence_version != self._version:
             return None
         waiter = selection.waiter
@@ -181,7 +183,7 @@ class RequestFairQueue:
         return waiter
 
     def discard(self, waiter: RequestWaiter) -> bool:
-        """Remove a waiter that gave up, at no charge; False where it is not in the queue."""
+        """Remove a waiter that gave up, at no charge; False if it is not queued."""
         lane = self._lanes.get(waiter.item.resource)
         line = lane.lines.get(_group_key(waiter)) if lane is not None else None
         if line is None or waiter.waiter_id not in line.waiters:
@@ -195,28 +197,28 @@ class RequestFairQueue:
         del line.waiters[waiter.waiter_id]
         self._count(lane, line.group, -1)
         if not self._waiting:
-            self._forget()
+            self._reset()
             return
         if not line.waiters:
             lane.empty += 1
             lane.sweep()
-        self._let_rest(_group_key(waiter), line.group, waiter.waiter_id)
-        at_rest = self._at_rest
-        while at_rest and at_rest[0][0] <= self._virtual_time:
-            _, tie, key = heapq.heappop(at_rest)
+        self._retire(_group_key(waiter), line.group, waiter.waiter_id)
+        retired = self._retired
+        while retired and retired[0][0] <= self._virtual_time:
+            _, tie, key = heapq.heappop(retired)
             group = self._groups[key]
-            group.resting = False
-            self._let_rest(key, group, tie)
+            group.retired = False
+            self._retire(key, group, tie)
 
-    def _let_rest(self, key: Hashable, group: _Group, tie: int) -> None:
-        """A group without waiters is remembered only until the others have had their turn."""
-        if group.waiting or group.resting:
+    def _retire(self, key: Hashable, group: _Group, tie: int) -> None:
+        """Keep the start of a group without waiters only until virtual time has passed it."""
+        if group.waiting or group.retired:
             return
         if group.start <= self._virtual_time:
             del self._groups[key]
         else:
-            group.resting = True
-            heapq.heappush(self._at_rest, (group.start, tie, key))
+            group.retired = True
+            heapq.heappush(self._retired, (group.start, tie, key))
 
     def _count(self, lane: _Lane, group: _Group, change: int) -> None:
         lane.waiting += change
@@ -224,11 +226,11 @@ class RequestFairQueue:
         self._waiting += change
         self._version += 1
 
-    def _forget(self) -> None:
-        """Nobody waits: no group has a claim or a debt."""
+    def _reset(self) -> None:
+        """Nothing waits: start afresh, since no group is ahead of or behind another."""
         self._lanes.clear()
         self._groups.clear()
-        self._at_rest.clear()
+        self._retired.clear()
         self._virtual_time = 0.0
         self._waiting = 0
         self._version += 1

@@ -1,6 +1,6 @@
-"""`RequestReporter`: what the request stream says about each fact of request admission.
+"""`RequestReporter`: the request events of request admission.
 
-Nothing is built while the stream is disabled.
+No event is built while the stream is disabled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from engine.request_admission.types import (
 
 
 class RequestReporter:
-    """One method per fact; `now` is the time the controller read for it."""
+    """One method for each fact; `now` is the monotonic time at which the controller saw it."""
 
     def __init__(self, stream: EventStream) -> None:
         self._stream = stream
@@ -72,7 +72,7 @@ class RequestReporter:
             self._resource_event("request_queue_formed", state, attempt.since)
 
     def wait_completed(self, attempt: Attempt, drained: bool, now: float) -> None:
-        """The attempt stops waiting with a lease; `drained`: it was the last one in the queue."""
+        """The wait ended with a lease. `drained`: it was the last waiter of the resource."""
         if not self._stream.requests_enabled:
             return
         self._attempt_event(
@@ -87,7 +87,7 @@ class RequestReporter:
     def wait_ended(
         self, attempt: Attempt, reason: RequestDenialReason, drained: bool, now: float
     ) -> None:
-        """The attempt stops waiting without a lease."""
+        """The wait ended without a lease."""
         if not self._stream.requests_enabled:
             return
         kind = {
@@ -161,7 +161,7 @@ class RequestReporter:
         now: float,
         retry_after: float | None = None,
     ) -> None:
-        """`attempt`: whose end changed the limit; None where time or a registration did."""
+        """`attempt`: the one whose end changed the limit; None if time or a registration did."""
         if not self._stream.requests_enabled:
             return
         for change in transitions:
@@ -236,7 +236,7 @@ class RequestReporter:
 
 
 def _seconds(duration: float) -> float:
-    """To the microsecond: a difference of clocks has digits that mean nothing."""
+    """Rounded to the microsecond: further digits of a difference of times are noise."""
     return round(duration, 6)
 
 

@@ -1,4 +1,4 @@
-"""`RequestResources`: the registered resources, their caps and their ledgers."""
+"""`RequestResources`: the registered resources with their caps and ledgers."""
 
 from __future__ import annotations
 
@@ -110,11 +110,11 @@ class ResourceState:
         self.timer: asyncio.TimerHandle | None = None
 
     def has_room(self, now: float) -> bool:
-        """Its own limit admits one more; the aggregate cap is not looked at."""
+        """Whether its own limit admits another call; the aggregate cap is not considered."""
         return self.in_flight < self.limits.limit and not self.limits.cooling(now)
 
     def obstacle(self, now: float) -> RequestWaitReason | None:
-        """What stops one more call at this instant."""
+        """What prevents another call at this instant; None for nothing."""
         limits = self.limits
         if limits.cooling(now):
             return "cooldown"
@@ -187,7 +187,7 @@ class Registration(NamedTuple):
 
 
 class RequestResources:
-    """By resource and by provider/model; the only place where caps are merged."""
+    """Resources by key and by provider/model. Caps are merged here and nowhere else."""
 
     def __init__(self, config: RequestAdmissionConfig) -> None:
         self._config = config
@@ -212,7 +212,8 @@ class RequestResources:
     def register(
         self, key: RequestResourceKey, static_cap: int, alias: str, now: float
     ) -> Registration:
-        """The cap of a provider/model is the minimum over its aliases, in whatever order."""
+        """Register a resource. The cap of a provider/model is the minimum over its aliases, so that
+        their order does not matter."""
         if static_cap < 1:
             raise ValueError(f"the cap of {alias} must be at least 1")
         shared = self._provider_models.get(key.provider_model)

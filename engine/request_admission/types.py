@@ -1,4 +1,4 @@
-"""What callers of request admission give and get."""
+"""What callers of request admission pass in and get back."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RequestGroupSpec(NamedTuple):
 
 
 class RequestEventContext(NamedTuple):
-    """Whose request it is. Copied into events, never looked at."""
+    """Whose request it is. Copied into events, and not used otherwise."""
 
     captured_correlation: RuntimeCorrelation | None
     task_execution_id: str | None
@@ -52,19 +52,19 @@ class RequestEventContext(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RequestAdmissionItem:
-    """One concrete call that wants to go out."""
+    """One call that needs a lease."""
 
     resource: RequestResourceKey
     group: RequestGroupSpec | None = None
     """None: the resource is a group of its own with weight 1."""
     queue_wait_timeout: float | None = None
-    """Seconds it may wait; None waits as long as it takes."""
+    """Seconds that it may wait; None for no limit."""
     event_context: RequestEventContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RequestAdmissionLease:
-    """Leave for one call; to be released exactly once."""
+    """Permission for one call, to be released exactly once."""
 
     lease_id: str
     item: RequestAdmissionItem
@@ -76,7 +76,7 @@ class RequestAdmissionLease:
 
 @dataclass(frozen=True, slots=True)
 class RequestAdmissionDenied:
-    """Why there is no lease, and when it may be worth asking again."""
+    """Why there is no lease, and when it may be worth trying again."""
 
     item: RequestAdmissionItem
     reason: RequestDenialReason

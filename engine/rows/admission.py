@@ -20,13 +20,15 @@ class RowGroupSpec:
 
 
 class RowGroups(Sequence[RowGroupSpec]):
-    """`records` rows cut into groups of `buffer_size`, the last of which takes what is left. Made
-    when they are looked at: a run of any size costs nothing to plan."""
+    """`records` rows divided into groups of `buffer_size`, of which the last may be smaller.
+
+    The groups are computed on access, so that a plan costs the same for any number of records.
+    """
 
     def __init__(self, records: int, buffer_size: int) -> None:
         self.records = records
         self.buffer_size = min(buffer_size, records)
-        """Rows in the largest."""
+        """Rows of the largest group."""
         self._step = buffer_size
 
     def __len__(self) -> int:
@@ -45,10 +47,9 @@ class RowGroups(Sequence[RowGroupSpec]):
 
 
 class RowGroupAdmission:
-    """At most `target` row groups in flight, in order. Knows nothing of task leases.
+    """Admits row groups in order, at most `target` at a time. It knows nothing of task leases.
 
-    The target is `max_concurrent`, or where it is `adaptive`, begins at 1 and only ever grows, up
-    to `max_concurrent`.
+    The target is `max_concurrent`; if `adaptive`, it starts at 1 and only grows, up to that.
     """
 
     def __init__(
@@ -70,18 +71,18 @@ class RowGroupAdmission:
 
     @property
     def next(self) -> RowGroupSpec | None:
-        """The row group that comes next; None where all are admitted."""
+        """The next row group; None if all are admitted."""
         return self._groups[self.admitted] if self.admitted < len(self._groups) else None
 
     def raise_target(self) -> bool:
-        """One more may be in flight; False where that would let in none."""
+        """Allow one more row group in flight; False if that would admit none."""
         if self.next is None or self.target >= self._most or len(self._in_flight) < self.target:
             return False
         self.target += 1
         return True
 
     def try_admit(self) -> RowGroupSpec | None:
-        """The next row group, now in flight; None where none is left or the target is reached."""
+        """Admit the next row group; None if none is left or the target is reached."""
         group = self.next
         if group is None or len(self._in_flight) >= self.target:
             return None
@@ -90,6 +91,6 @@ class RowGroupAdmission:
         return group
 
     def finish(self, index: int) -> None:
-        """A checkpointed row group gives its place back. Raises `KeyError` if not in flight."""
+        """A row group was checkpointed. Raises `KeyError` if it is not in flight."""
         del self._in_flight[index]
         self.finished += 1

@@ -1,4 +1,4 @@
-"""`Checkpoints`: which finished row groups are written, and which rows came through?"""
+"""`Checkpoints`: writes finished row groups, and counts the rows that survived."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ Checkpoint = Callable[[int, frozenset[int]], Awaitable[None]]
 
 
 class Checkpoints:
-    """Writes each row group once, beside the scheduler; `on_written` or `on_failed` follows."""
+    """Writes each row group once, in a task of its own, and then calls `on_written` or
+    `on_failed`."""
 
     def __init__(
         self,
@@ -24,7 +25,7 @@ class Checkpoints:
         on_failed: Callable[[], None],
     ) -> None:
         self.failed: dict[int, str] = {}
-        """Why these row groups could not be written."""
+        """Why a row group could not be written, by its index."""
         self.rows_done = 0
         self.rows_dropped = 0
         self._checkpoint = checkpoint
@@ -48,7 +49,7 @@ class Checkpoints:
         task.add_done_callback(partial(self._written, spec, len(dropped)))
 
     def loss(self, in_flight: Sequence[int]) -> str:
-        """One sentence: what could not be written, and what that means for the other rows."""
+        """One sentence: which row groups could not be written, and what became of the others."""
         numbers = sorted(self.failed)
         sentence = f"{_row_groups(numbers)} could not be written: {self.failed[numbers[0]]}"
         unfinished = [index for index in in_flight if index not in self.failed]
@@ -87,7 +88,7 @@ def _row_groups(numbers: Sequence[int]) -> str:
 
 
 def _sentence(error: BaseException | None) -> str:
-    """What may be told of an error: our own words, the system's, or only its type."""
+    """What may be reported of an error: our own words, those of the system, or only its type."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:

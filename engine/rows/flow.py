@@ -1,4 +1,4 @@
-"""`RowGroupFlow`: which row groups are under way, and what the stream says of it."""
+"""`RowGroupFlow`: admits row groups and emits the events about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TARGET_REACHED = ("target_reached",)
 
 
 class RowGroupPeaks(Protocol):
-    """Keeps the most row groups there were at any one time."""
+    """Keeps the maxima of row groups."""
 
     def note_row_groups(
         self, in_flight: int, target: int, block_reasons: tuple[str, ...]
@@ -20,7 +20,7 @@ class RowGroupPeaks(Protocol):
 
 
 class RowGroupFlow:
-    """Admits row groups as far as `admission` allows, and says once of each that has to wait."""
+    """Admits row groups as far as `admission` allows, and reports each that has to wait once."""
 
     def __init__(
         self, stream: EventStream, admission: RowGroupAdmission, peaks: RowGroupPeaks
@@ -28,10 +28,10 @@ class RowGroupFlow:
         self._stream = stream
         self._admission = admission
         self._peaks = peaks
-        self._told_blocked: int | None = None
+        self._reported_blocked: int | None = None
 
     def admit(self) -> Iterator[RowGroupSpec]:
-        """Those that may start now, each told before it is handed out."""
+        """Admit the row groups that may start now; each is reported before it is yielded."""
         row_groups = self._admission
         while (spec := row_groups.try_admit()) is not None:
             self._stream.scheduler(
@@ -48,8 +48,8 @@ class RowGroupFlow:
         self._peaks.note_row_groups(
             len(row_groups.in_flight), row_groups.target, () if blocked is None else _TARGET_REACHED
         )
-        if blocked is not None and blocked.index != self._told_blocked:
-            self._told_blocked = blocked.index
+        if blocked is not None and blocked.index != self._reported_blocked:
+            self._reported_blocked = blocked.index
             self._stream.scheduler(
                 "row_group_admission_blocked",
                 reason=_TARGET_REACHED[0],
@@ -61,7 +61,8 @@ class RowGroupFlow:
             )
 
     def use_free_slots(self) -> bool:
-        """Nothing is queued, so nothing more could use a slot that is free: may more come in?"""
+        """Nothing is queued, so free task slots stay unused: raise the target of row groups if it
+        may grow. Returns whether it did."""
         row_groups = self._admission
         before = row_groups.target
         if not row_groups.raise_target():

@@ -1,4 +1,4 @@
-"""`RowGroupWriter`: how finished rows reach Parquet."""
+"""`RowGroupWriter`: writes finished rows to Parquet."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _JSON = (dict, list, tuple, bool, int, float)
 
 
 class RowGroupWriter:
-    """Writes one file per row group into `folder`, whole or not at all.
+    """Writes one file per row group into `folder`, each whole or not at all.
 
-    The folder is held open: what it is renamed to, or what lies under its name later, is the same.
+    The folder is held open, so that files still go into it when it is renamed.
     """
 
     def __init__(self, folder: Path, columns: list[str]) -> None:
-        """Makes the folder. Raises `UserError` where that, or writing into it, is not allowed."""
+        """Create the folder. Raises `UserError` if that, or writing into it, is not permitted."""
         self._folder = folder
         self._columns = columns
         try:
@@ -40,7 +40,18 @@ class RowGroupWriter:
             raise UserError(f"can't write into {folder}: no permission")
 
     def write(self, row_group: int, rows: list[dict[str, Any]]) -> Path:
-        """The file written. A column missing from a row is null. Blocks; raises `UserError`."""
+        """Write a row group. Blocks.
+
+        Args:
+            row_group: Its index.
+            rows: Its rows; a column that is missing from a row is null.
+
+        Returns:
+            The file.
+
+        Raises:
+            UserError: The file can't be written.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -51,7 +62,7 @@ class RowGroupWriter:
         unfinished = f"{name}.tmp"
         fd = self._fd
         try:
-            # What an earlier attempt left goes; a link in its place is not written through.
+            # Remove what an earlier attempt left, and do not write through a link of that name.
             with suppress(FileNotFoundError):
                 os.unlink(unfinished, dir_fd=fd)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -65,7 +76,7 @@ class RowGroupWriter:
         return self._folder / name
 
     def _unwritable(self, error: OSError) -> UserError:
-        # Arrow's own words are the whole story of a call; the number says the same.
+        # Arrow's message repeats the whole call; the system's reason is enough.
         reason = os.strerror(error.errno) if error.errno else str(error)
         if isinstance(error, UnsafeFile) and error.strerror:
             reason = error.strerror
@@ -75,12 +86,12 @@ class RowGroupWriter:
 def arrow_column(values: Sequence[Any]) -> pa.Array:
     """Values of one plain type as that type; anything else as text, nested values as JSON.
 
-    A column of nulls alone is text as well, so that its type does not depend on luck.
+    A column of nulls is text as well, so that its type does not depend on which rows are null.
     """
     import pyarrow as pa
 
     present = [value for value in values if value is not None]
-    # Arrow would take text among bytes for bytes.
+    # Arrow would convert text to bytes in a column that has both.
     alike = len({isinstance(value, bytes) for value in present}) == 1
     if alike and all(isinstance(value, _PLAIN) for value in present):
         try:

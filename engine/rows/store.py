@@ -1,4 +1,4 @@
-"""`RowStore`: the values of the rows that are being made, until their row group is written."""
+"""`RowStore`: the values of unfinished rows, until their row group is written."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 
 class RowStore:
-    """Rows by their number over the whole run; a row exists once something is put into it."""
+    """Rows by their index over the whole run."""
 
     def __init__(self) -> None:
         self._rows: dict[int, dict[str, Any]] = {}
 
     def values(self, row: int) -> Mapping[str, Any]:
-        """The row so far. A live view: a column that is still being made is missing."""
+        """The values of a row so far, as a live view; a column without a value is missing."""
         return self._rows.setdefault(row, {})
 
     def put(self, row: int, column: str, value: Any) -> None:
         self._rows.setdefault(row, {})[column] = value
 
-    def take(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Hand over these rows, in order, and forget them."""
+    def pop(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Remove and return these rows, in order."""
         return [self._rows.pop(row, {}) for row in rows]

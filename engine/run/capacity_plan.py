@@ -1,6 +1,7 @@
 """`AsyncCapacityPlan`: which capacity values a run uses, and where each comes from.
 
-Read-only: it admits nothing. Every field is always there; what is not known says why.
+The plan is a report: nothing is admitted by it. Every field is present; a value that is not known
+says why. `capacity_values` fills it.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ T = TypeVar("T")
 
 
 class CapacityValue(msgspec.Struct, Generic[T], frozen=True, forbid_unknown_fields=True):
-    """A value with its provenance; `missing_reason` is set exactly where `value` is None."""
+    """A value with its source; `missing_reason` is set if and only if `value` is None."""
 
     value: T | None
     source: CapacitySource
     fallback_from: CapacitySource | None = None
-    """Where a part of it had to come from instead."""
+    """Source of the part of the value that `source` does not give."""
     missing_reason: str | None = None
 
     def __post_init__(self) -> None:
@@ -48,7 +49,7 @@ class RowGroupCapacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ConfiguredCapacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was set before the run; nothing in here was observed."""
+    """The values set before the run; none of them was observed."""
 
     buffer_size: CapacityValue[int]
     row_group_admission: RowGroupCapacity
@@ -62,20 +63,20 @@ class ConfiguredCapacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class RuntimeCapacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What held at one instant; maps are by label, times monotonic seconds."""
+    """The values at one instant. Maps are by label, times are monotonic seconds."""
 
     current_limits: CapacityValue[dict[str, int]]
     effective_max: CapacityValue[dict[str, int]]
     blocked_until: CapacityValue[dict[str, float]]
-    """Of the resources that were rate-limited; a time that has passed blocks no more."""
+    """Ends of the last cooldowns of resources that were rate-limited; they may have passed."""
     aggregate_in_flight: CapacityValue[dict[str, int]]
     row_group_target: CapacityValue[int]
     row_group_block_reasons: CapacityValue[tuple[str, ...]]
-    """Why the next row group could not start; none where nothing stood in its way."""
+    """Why the next row group could not start; empty if it could."""
 
 
 class ObservedMaxima(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The most there was of each at any one time; maps are by label."""
+    """Maxima over the run; maps are by label."""
 
     row_groups_in_flight: CapacityValue[int]
     row_group_target: CapacityValue[int]
@@ -86,7 +87,7 @@ class ObservedMaxima(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     aggregate_in_flight: CapacityValue[dict[str, int]]
     current_limits: CapacityValue[dict[str, int]]
     transport_utilisation: CapacityValue[dict[str, float]]
-    """Share of its connections that a provider's pool had in use."""
+    """Share of the connections of each provider's pool that were in use."""
 
 
 class AsyncCapacityPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,7 +97,7 @@ class AsyncCapacityPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     @classmethod
     def of(cls, configured: ConfiguredCapacity) -> AsyncCapacityPlan:
-        """Before anything was observed."""
+        """A plan before anything was observed."""
         unknown = observed(None, "the run has not ended")
         return cls(
             configured,
@@ -105,17 +106,17 @@ class AsyncCapacityPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON-compatible form, for the recording."""
+        """JSON-compatible form, for the recording."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return plain
 
     def observed_part(self) -> dict[str, Any]:
-        """As `as_dict`, without what was configured."""
+        """As `as_dict`, without the configured values."""
         plain = self.as_dict()
         del plain["configured"]
         return plain
 
 
 def observed(value: Any, missing_reason: str | None = None) -> CapacityValue[Any]:
-    """A value that the run itself showed."""
+    """A value that was observed in the run."""
     return CapacityValue(value, "runtime_snapshot", missing_reason=missing_reason)

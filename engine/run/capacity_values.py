@@ -1,4 +1,4 @@
-"""Fills the capacity plan: what was configured, from where, and in the end what was observed.
+"""Values of the capacity plan: those configured, with their sources, and those observed.
 
 Precedence by field. Buffer size, row groups: run config, default. Task limits: benchmark override,
 run config, default. Static cap: model metadata alone. Request admission: the run's tuning,
@@ -39,7 +39,8 @@ def configured_capacity(
     row_group_mode: str = "fixed",
     overridden: bool = False,
 ) -> AsyncCapacityPlan:
-    """`overridden`: a benchmark gave the request admission that the workflow's tuning is put on."""
+    """The plan before the run. `overridden`: a benchmark chose the request admission to which the
+    tuning of the workflow was applied."""
     run = workflow.run
 
     def setting(name: str) -> CapacitySource:
@@ -101,23 +102,27 @@ def configured_capacity(
 def capacity_at_end(
     plan: AsyncCapacityPlan, pressure: RequestPressure, peaks: SchedulerPeaks
 ) -> AsyncCapacityPlan:
-    """`plan` with what the run showed until now."""
+    """`plan` with the values that were observed until now."""
     by_resource, overall = pressure.snapshots(), pressure.global_snapshots()
-    most = pressure.peaks()
+    maxima = pressure.peaks()
     return msgspec.structs.replace(
         plan,
         runtime_snapshot=RuntimeCapacity(
-            current_limits=observed({one.resource.label: one.current_limit for one in by_resource}),
-            effective_max=observed({one.resource.label: one.effective_max for one in by_resource}),
+            current_limits=observed(
+                {snapshot.resource.label: snapshot.current_limit for snapshot in by_resource}
+            ),
+            effective_max=observed(
+                {snapshot.resource.label: snapshot.effective_max for snapshot in by_resource}
+            ),
             blocked_until=observed(
                 {
-                    one.resource.label: one.blocked_until_monotonic
-                    for one in by_resource
-                    if one.blocked_until_monotonic is not None
+                    snapshot.resource.label: snapshot.blocked_until_monotonic
+                    for snapshot in by_resource
+                    if snapshot.blocked_until_monotonic is not None
                 }
             ),
             aggregate_in_flight=observed(
-                {one.provider_model.label: one.in_flight_count for one in overall}
+                {snapshot.provider_model.label: snapshot.in_flight_count for snapshot in overall}
             ),
             row_group_target=observed(peaks.target),
             row_group_block_reasons=observed(peaks.block_reasons),
@@ -127,10 +132,10 @@ def capacity_at_end(
             row_group_target=observed(peaks.highest_target),
             queued_by_group=observed(_labelled(peaks.queued)),
             leases_by_resource=observed(_labelled(peaks.leased)),
-            waiters_by_resource=observed(most.waiters),
-            in_flight_by_resource=observed(most.in_flight),
-            aggregate_in_flight=observed(most.aggregate_in_flight),
-            current_limits=observed(most.limits),
+            waiters_by_resource=observed(maxima.waiters),
+            in_flight_by_resource=observed(maxima.in_flight),
+            aggregate_in_flight=observed(maxima.aggregate_in_flight),
+            current_limits=observed(maxima.limits),
             transport_utilisation=observed(
                 None, "the clients do not tell how many of their connections are in use"
             ),
@@ -139,7 +144,7 @@ def capacity_at_end(
 
 
 def pool_limits(workflow: Workflow, caps: Mapping[ProviderModelKey, StaticCap]) -> dict[str, int]:
-    """Connections per provider: as many as its caps let fly together."""
+    """Connections by provider: the sum of its caps."""
     limits = dict.fromkeys(workflow.providers, 0)
     for endpoint, cap in caps.items():
         limits[endpoint.provider_name] += cap.cap

@@ -1,4 +1,4 @@
-"""`execute_run` puts the parts of one run together; `record_run` keeps it in a run folder."""
+"""`execute_run`: runs a plan. `record_run`: does that in a run folder, with a journal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engine.clock import Clock, LoopClock
 from engine.errors import UserError
 from engine.events import EventStream, JournalEnd, RunInfo, RuntimeCorrelationProvider
 from engine.events.journal import JournalWriter
-from engine.events.producer_lock import ProcessLock
+from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import (
     RUN_JSON,
     RunFolder,
@@ -48,12 +48,13 @@ from engine.scheduling.types import TaskPayload
 from engine.workers.local import LocalWorkers
 
 _LAST_LINES_BYTES = 128 * 1024
-"""Of the journal: what a full disk made wait, and the end line."""
+"""Room for the last lines of a journal: those that a full disk kept waiting, and the end line."""
 _LAST_RECORD_BYTES = 64 * 1024
+"""Room for the last `run.json`."""
 
 
 class RunControl:
-    """Stops a run from outside: asked once it drains, asked again it aborts."""
+    """Stops a run from outside: the first `stop` drains it, the second aborts it."""
 
     def __init__(self) -> None:
         self._scheduler: AsyncTaskScheduler | None = None
@@ -90,10 +91,20 @@ async def execute_run(
     inline: bool = False,
     keyframe_seconds: float = 1.0,
 ) -> RunResult:
-    """Run to the end on the running loop. Rows go to Parquet under `dataset`, or nowhere.
+    """Run a plan to its end on the running loop.
 
-    `inline` writes on the loop instead of in a thread, as virtual time demands. Raises `UserError`
-    for what is found wrong only now (a missing key, an unwritable folder), before work starts.
+    Args:
+        plan: What is run.
+        stream: Takes the events.
+        clock: Shows the time of the running loop.
+        dataset: Folder for the Parquet files; None to discard the rows.
+        control: Stops the run.
+        inline: Write files on the loop instead of in a thread, as virtual time demands.
+        keyframe_seconds: Seconds between keyframes, and between heartbeats.
+
+    Raises:
+        UserError: Something is wrong that only shows now, such as a missing key or a folder that
+            can't be written; raised before any work starts.
     """
     workflow = plan.workflow
     correlation = RuntimeCorrelationProvider()
@@ -130,13 +141,13 @@ async def execute_run(
             for row, value in zip(numbers, values, strict=True):
                 rows.put(row, payload.column, value)
             return
-        luck = cell_random(workflow.seed, payload.column, payload.row)
-        context = CellContext(payload.row, rows.values(payload.row), luck, caller)
+        source = cell_random(workflow.seed, payload.column, payload.row)
+        context = CellContext(payload.row, rows.values(payload.row), source, caller)
         rows.put(payload.row, payload.column, await generator.generate(context))
 
     async def checkpoint(row_group: int, dropped: frozenset[int]) -> None:
         numbers = plan.row_groups[row_group].row_range()
-        made = zip(numbers, rows.take(numbers), strict=True)
+        made = zip(numbers, rows.pop(numbers), strict=True)
         survivors = [values for row, values in made if row not in dropped]
         if writer is None:
             return
@@ -174,8 +185,8 @@ async def execute_run(
         metadata_diagnostics=plan.metadata_diagnostics,
         capacity_at_end=capacity,
     )
-    # The smallest cap first, so that no limit starts above the cap that all of them share.
-    for alias, raw_cap in sorted(plan.resources.raw_caps.items(), key=lambda one: one[::-1]):
+    # The smallest cap first, so that no limit starts above the cap that the aliases share.
+    for alias, raw_cap in sorted(plan.resources.raw_caps.items(), key=lambda item: item[::-1]):
         admission.register(plan.resources.resolve(alias, "chat"), raw_cap, alias)
         if workflow.run.health_check:
             admission.register(plan.resources.resolve(alias, "healthcheck"), raw_cap, alias)
@@ -201,12 +212,20 @@ async def journal_run(
     inline: bool = False,
     before_end: Callable[[], object] = lambda: None,
 ) -> RunResult:
-    """`execute_run` with a journal that ends as the run does; an exception is a failed run.
+    """`execute_run` with a journal that says how the run ended; an exception is a failed run.
 
-    `before_end` is called before the last lines are written.
+    Args:
+        plan: What is run.
+        journal: Takes the events, and is closed at the end.
+        run_id: Id of the run.
+        clock: Shows the time of the running loop.
+        dataset: Folder for the Parquet files; None to discard the rows.
+        control: Stops the run.
+        inline: Write files on the loop instead of in a thread.
+        before_end: Called before the last lines are written.
     """
     stream = EventStream(clock, run_id, [journal], asyncio.get_running_loop().call_soon)
-    result = await _outcome_of(
+    result = await _run_to_outcome(
         execute_run(plan, stream, clock, dataset=dataset, control=control, inline=inline)
     )
     stream.flush()
@@ -230,10 +249,21 @@ async def record_run(
     control: RunControl,
     may_begin: Callable[[], bool],
 ) -> RunResult | None:
-    """Run it with a journal in `folder`, and leave `run.json` saying how it ended.
+    """Run a plan with a journal in `folder`, and write to `run.json` how it ended.
 
-    `may_begin` is asked once everything that can fail at a start has been done, and may block; None
-    where it says no. Raises `UserError` where the run can't start.
+    Args:
+        plan: What is run.
+        folder: A folder that was created for this run.
+        run_id: Id of the run.
+        control: Stops the run.
+        may_begin: Called once all that can fail at a start has been done; may block. If it returns
+            False, nothing is run.
+
+    Returns:
+        The result; None if the run did not begin.
+
+    Raises:
+        UserError: The run can't start.
     """
     loop = asyncio.get_running_loop()
     clock = LoopClock(loop)
@@ -271,15 +301,15 @@ async def record_run(
         )
         try:
             write_record(folder, ended)
-        except OSError:  # a full disk
+        except OSError:  # the disk is full
             with contextlib.suppress(OSError):
                 last_record.become(RUN_JSON, msgspec.json.encode(ended))
         last_record.free()
     return result
 
 
-async def _outcome_of(run: Coroutine[Any, Any, RunResult]) -> RunResult:
-    """Its result; an error that nobody foresaw is a failed run with a journal that ends."""
+async def _run_to_outcome(run: Coroutine[Any, Any, RunResult]) -> RunResult:
+    """The result of a run. An unexpected exception is a failed run, so that the journal ends."""
     try:
         return await run
     except UserError as error:

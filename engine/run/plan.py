@@ -45,12 +45,15 @@ class RunPlan:
     request_admission: RequestAdmissionConfig
     capacity: AsyncCapacityPlan
     metadata_diagnostics: tuple[MetadataDiagnostic, ...] = ()
-    """Fallbacks taken in place of what generators told; a run tells them as its first events."""
+    """Fallbacks for metadata of generators; a run reports them as its first events."""
 
     def describe(self, run_id: str, wall_start: float | None, monotonic_start: float) -> RunInfo:
-        """The run as its journal tells it: names and numbers, no prompts, no keys.
+        """The description of the run for its journal: names and numbers, no prompts, no keys.
 
-        `wall_start` is None where a virtual clock has nothing to do with anyone's wall.
+        Args:
+            run_id: Id of the run.
+            wall_start: Unix seconds at the start; None under a virtual clock.
+            monotonic_start: Monotonic seconds at the start.
         """
         workflow = self.workflow
         return RunInfo(
@@ -81,7 +84,7 @@ class RunPlan:
         )
 
     def health_requests(self) -> list[ModelRequest]:
-        """One for each endpoint that the workflow names, however many aliases share it."""
+        """A request for each endpoint of the workflow, however many aliases share it."""
         aliases = {self.resources.resolve(alias, "healthcheck"): alias for alias in self.resources}
         return [
             ModelRequest(
@@ -102,10 +105,16 @@ def plan_run(
     task_admission: TaskAdmissionConfig = _DEFAULT_TASK_ADMISSION,
     request_admission: RequestAdmissionConfig | None = None,
 ) -> RunPlan:
-    """What the workflow sets goes before `task_admission` and `request_admission`. Raises
-    `UserError`, of which `SchedulingMetadataError` is one, for what can't be run.
+    """Decide everything about a run that can be decided before it starts.
 
-    `inline_functions` runs sync user functions on the loop, as virtual time demands.
+    Args:
+        loaded: The workflow.
+        inline_functions: Run synchronous user functions on the loop, as virtual time demands.
+        task_admission: Policy of task admission; settings of the workflow take precedence.
+        request_admission: Parameters of request limits; settings of the workflow take precedence.
+
+    Raises:
+        UserError: The workflow can't be run. A `SchedulingMetadataError` names the column.
     """
     workflow = loaded.workflow
     generators = build_generators(loaded, inline_functions=inline_functions)
@@ -158,8 +167,8 @@ def _stage_limits(
     caps: Mapping[ProviderModelKey, StaticCap],
     leases_per_request_slot: int,
 ) -> dict[SchedulerResourceKey, int]:
-    """Of each model stage in use: by the cap of its endpoint, or where the workflow knows none, by
-    the largest weight of the columns that work on it."""
+    """Limit of each model stage in use, in proportion to the cap of its endpoint; if the workflow
+    has none, to the largest weight of the columns that use the stage."""
     slots: dict[SchedulerResourceKey, int] = {}
     for column in columns:
         group = column.scheduling.group
@@ -174,7 +183,7 @@ def _stage_limits(
 
 
 def task_config(settings: RunSettings, config: TaskAdmissionConfig) -> TaskAdmissionConfig:
-    """`config`, with what the workflow sets."""
+    """`config` with the settings of the workflow."""
     shares, aware = settings.task_shares, settings.provider_aware
     return dataclasses.replace(
         config,

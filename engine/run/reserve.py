@@ -1,4 +1,4 @@
-"""`Reserve`: room on the disk, taken while there is some, for what a run has to say at its end."""
+"""`Reserve`: disk space that is allocated at the start of a run for what it writes at its end."""
 
 from __future__ import annotations
 
@@ -9,15 +9,24 @@ from engine.events.safe_files import open_regular
 
 
 class Reserve:
-    """A file whose blocks are allocated. It can be freed, or become another file, which needs no
-    further room on file systems that write in place.
+    """A file whose blocks are allocated.
 
-    It stays in its folder when that is renamed. The constructor raises `OSError` where there is no
-    room.
+    `free` makes its room available to other files. `become` turns it into another file, which needs
+    no further room on file systems that write in place. It stays in its folder when that is
+    renamed.
     """
 
     def __init__(self, folder: int, name: str, size: int) -> None:
-        """`folder` is a descriptor of the open folder, which stays the caller's."""
+        """Allocate the file.
+
+        Args:
+            folder: Descriptor of the open folder; the caller keeps it.
+            name: Name of the file.
+            size: Bytes.
+
+        Raises:
+            OSError: There is no room.
+        """
         self._name = name
         self._fd = -1
         self._folder = os.dup(folder)
@@ -31,15 +40,18 @@ class Reserve:
             raise
 
     def free(self) -> None:
-        """Give the room back. Does nothing the second time, nor after `become`."""
+        """Remove the file. Does nothing the second time, nor after `become`."""
         if self._fd >= 0:
             with contextlib.suppress(OSError):
                 os.unlink(self._name, dir_fd=self._folder)
         self._close()
 
     def become(self, name: str, content: bytes) -> None:
-        """Replace the file of that name in the folder by one with this content, in one step.
-        Raises `OSError`."""
+        """Replace the file `name` in the folder atomically by one with this content.
+
+        Raises:
+            OSError: The file can't be written.
+        """
         rest = memoryview(content)
         while rest:
             rest = rest[os.pwrite(self._fd, rest, len(content) - len(rest)) :]

@@ -1,4 +1,8 @@
-"""`TaskAdmissionController`: may this ready task become a running worker?"""
+"""`TaskAdmissionController`: may this ready task become a running worker?
+
+The hard ledger is asked first, then the policy. The policy decides about shares and never changes
+the ledger, so that no fault of a policy can exceed a limit.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,6 @@ from engine.scheduling.policy import PolicyStateDelta, TaskAdmissionPolicy
 from engine.scheduling.types import ELIGIBLE, DenialReason, Eligibility, SchedulableTask
 from engine.scheduling.views import QueueView, TaskAdmissionView
 
-# Breaks ties between equally frequent denials.
 DENIAL_ORDER: tuple[DenialReason, ...] = (
     "no_capacity",
     "group_cap",
@@ -29,22 +32,26 @@ DENIAL_ORDER: tuple[DenialReason, ...] = (
     "policy_denial",
     "shutdown",
 )
+"""Order of equally frequent denials in an explanation."""
 RELEASED = ReleaseResult(True, "released")
 _LEASE_PREFIX = "t"
-_HOLDERS_TOLD = 8
+_MAX_REPORTED_HOLDERS = 8
+"""Holders of a short resource that an explanation names; the others are counted."""
 
 
 class BlockedHeads(NamedTuple):
-    """Denials by group, the least amount that heads need of what is short, which groups hold that,
-    and when a denial ends by itself."""
+    """The heads that are denied, and why."""
 
     denials: dict[TaskGroupKey, DenialReason]
     short: dict[SchedulerResourceKey, int]
+    """The smallest amount that a denied head needs of each resource that is short."""
     holders: dict[SchedulerResourceKey, frozenset[TaskGroupKey]]
+    """The groups that hold those resources."""
     available_after: float | None
+    """Earliest time (monotonic seconds) at which a denial ends by itself."""
 
     def denied_alike(self, other: BlockedHeads) -> bool:
-        """The same heads for the same reasons, whoever holds what is short."""
+        """Whether the same heads are denied for the same reasons, whoever holds what is short."""
         return (
             self.denials == other.denials
             and self.available_after == other.available_after
@@ -53,10 +60,17 @@ class BlockedHeads(NamedTuple):
 
 
 class TaskAdmissionController:
-    """The ledger of scheduler resources. In flight never exceeds a limit.
+    """Issues and releases task leases. Leased units never exceed a limit.
 
-    `generation` tells leases of an earlier controller from this one's. Every resource that a task
-    asks for must have a limit. Confined to the loop's thread.
+    Confined to the thread of the event loop.
+
+    Args:
+        limits: Units of each scheduler resource. A task may only need resources that have a limit.
+        policy: Decides beyond the limits.
+        generation: Distinguishes the leases of this controller from those of an earlier one.
+
+    Raises:
+        ValueError: A limit is below 1.
     """
 
     def __init__(
@@ -72,7 +86,7 @@ class TaskAdmissionController:
         self.release_diagnostics: dict[ReleaseReason, int] = {}
         """Refused releases by reason."""
         self.debt_changed: Mapping[TaskGroupKey, Mapping[SchedulerResourceKey, int]] = {}
-        """What is owed now where the last acquisition or release changed it, in units."""
+        """Debts that the last acquisition or release changed, with their new amounts in units."""
         self._ledger = TaskLedger(limits)
         self._policy = policy
         self._clock = clock
@@ -82,7 +96,7 @@ class TaskAdmissionController:
         self._leases: dict[str, TaskAdmissionLease] = {}
         self._spawned: set[str] = set()
         self._paid_off: dict[TaskGroupKey, None] = {}
-        self._left: dict[SchedulerResourceKey, None] = {}
+        self._fewer_holders: dict[SchedulerResourceKey, None] = {}
 
     @property
     def limits(self) -> Mapping[SchedulerResourceKey, int]:
@@ -94,18 +108,19 @@ class TaskAdmissionController:
 
     @property
     def leased(self) -> Mapping[SchedulerResourceKey, int]:
-        """Of each resource now; a live view."""
-        return self._ledger.window.leased
+        """Leased units of each resource; a live view."""
+        return self._ledger.live_view.leased
 
     def shutdown(self) -> None:
-        """Deny everything from now on; leases held stay until they are released."""
+        """Deny everything from now on; live leases stay until they are released."""
         self._shut_down = True
 
     def is_eligible(self, item: SchedulableTask, view: QueueView) -> Eligibility:
+        """Whether `try_acquire` would issue a lease now, and if not, what it waits for."""
         obstacle = self._obstacle(item)
         if obstacle is not None:
             return obstacle
-        decision = self._policy.evaluate(item, view, self._ledger.window)
+        decision = self._policy.evaluate(item, view, self._ledger.live_view)
         if decision.allowed:
             return ELIGIBLE
         return Eligibility(
@@ -120,11 +135,12 @@ class TaskAdmissionController:
         )
 
     def try_acquire(self, item: SchedulableTask, view: QueueView) -> TaskAdmissionDecision:
+        """Issue a lease, or say why not."""
         obstacle = self._obstacle(item)
         if obstacle is not None:
             reason = obstacle.reason or "policy_denial"
             return TaskAdmissionDenied(item, reason, None, self.view())
-        decision = self._policy.evaluate(item, view, self._ledger.window)
+        decision = self._policy.evaluate(item, view, self._ledger.live_view)
         if not decision.allowed:
             return TaskAdmissionDenied(
                 item,
@@ -143,7 +159,7 @@ class TaskAdmissionController:
         )
         delta = self._policy.on_acquire(lease, decision)
         self._leases[lease.lease_id] = lease
-        self._ledger.take(lease, view)
+        self._ledger.add(lease, view)
         if delta.debt_changes or self.debt_changed:
             self._book_debt(delta)
         return lease
@@ -156,7 +172,7 @@ class TaskAdmissionController:
         self._ledger.start_running(lease)
 
     def release(self, lease: TaskAdmissionLease) -> ReleaseResult:
-        """Gives back exactly once; any other call is refused with its reason, and never raises."""
+        """Release a lease exactly once. Any other call is refused with a reason; none raises."""
         lease_id = lease.lease_id
         if (
             self._leases.get(lease_id) is not lease
@@ -169,7 +185,7 @@ class TaskAdmissionController:
             self._spawned.discard(lease_id)
             self._ledger.stop_running(lease)
         del self._leases[lease_id]
-        self._ledger.give_back(lease)
+        self._ledger.remove(lease)
         delta = self._policy.on_release(lease)
         if delta.debt_changes or self.debt_changed:
             self._book_debt(delta)
@@ -177,32 +193,39 @@ class TaskAdmissionController:
             group = lease.item.group.key
             for resource in lease.resources.amounts:
                 if not self._ledger.holds(group, resource):
-                    self._left[resource] = None
+                    self._fewer_holders[resource] = None
         return RELEASED
 
-    def take_turned(
+    def take_policy_changes(
         self,
     ) -> tuple[Collection[TaskGroupKey], Collection[SchedulerResourceKey]] | None:
-        """Why the policy may answer otherwise than before the last call: groups that paid off
-        their debt, and resources that have a holder less. None where there is nothing."""
-        if not self._paid_off and not self._left:
+        """Return and forget why the policy may decide otherwise than at the last call.
+
+        Returns:
+            The groups that paid off a debt, and the resources that lost a holder; None for neither.
+        """
+        if not self._paid_off and not self._fewer_holders:
             return None
-        turned = self._paid_off, self._left
-        self._paid_off, self._left = {}, {}
-        return turned
+        changes = self._paid_off, self._fewer_holders
+        self._paid_off, self._fewer_holders = {}, {}
+        return changes
 
     def view(self) -> TaskAdmissionView:
-        """A copy of the ledger, consistent at this instant. Zero entries are left out by group."""
+        """A copy of the ledger at this instant. Groups have no entries of 0."""
         return self._ledger.view()
 
     def explain_blocked(
         self, view: QueueView, heads: BlockedHeads | None = None
     ) -> TaskAdmissionBlockSummary:
-        """Why no head may run; `heads` where they are known already. Costs O(groups and leases):
-        ask when it is to be told."""
+        """Explain why no head may run. Costs O(groups + leases), so call it for a report only.
+
+        Args:
+            view: The queue.
+            heads: Result of `blocked_heads` where it is known already.
+        """
         heads = heads or self.blocked_heads(view)
         counts = Counter(heads.denials.values())
-        ordered = sorted(counts, key=lambda one: (-counts[one], DENIAL_ORDER.index(one)))
+        ordered = sorted(counts, key=lambda reason: (-counts[reason], DENIAL_ORDER.index(reason)))
         return TaskAdmissionBlockSummary(
             view.queued_total,
             {reason: counts[reason] for reason in ordered},
@@ -217,22 +240,24 @@ class TaskAdmissionController:
         )
 
     def blocked_fingerprint(self, view: QueueView) -> object | None:
-        """Equal to an earlier one where the same heads are denied for the same reasons as then.
-        Costs O(different needs); None where only `blocked_heads` can tell."""
-        found = view.blocked_fingerprint()
-        if found is None:
+        """A value that equals an earlier one if the same heads are denied for the same reasons.
+
+        Costs O(different needs). None if only `blocked_heads` can show that.
+        """
+        fingerprint = view.blocked_fingerprint()
+        if fingerprint is None:
             return None
         available = self._ledger.available
         short = frozenset(
             resource
-            for needs in found.needs
+            for needs in fingerprint.needs
             for resource, amount in needs
             if available[resource] < amount
         )
-        return found.backlog, short
+        return fingerprint.backlog, short
 
     def blocked_heads(self, view: QueueView) -> BlockedHeads:
-        """Which heads are denied, and why. Costs O(groups)."""
+        """The heads that are denied, and why. Costs O(groups)."""
         available = self._ledger.available
         denials: dict[TaskGroupKey, DenialReason] = {}
         short: dict[SchedulerResourceKey, int] = {}
@@ -250,12 +275,12 @@ class TaskAdmissionController:
                     reason != "no_capacity" and resource in verdict.resources
                 ):
                     short[resource] = min(amount, short.get(resource, amount))
-        known = self._ledger.window.holders
+        known = self._ledger.live_view.holders
         holders = {resource: frozenset(known[resource].weights) for resource in short}
         return BlockedHeads(denials, short, holders, available_after)
 
     def _obstacle(self, item: SchedulableTask) -> Eligibility | None:
-        """What no policy can lift."""
+        """What denies the task whatever the policy says; None for nothing."""
         if self._shut_down:
             return Eligibility(False, "shutdown", waits_for="own_release")
         available = self._ledger.available
@@ -271,7 +296,8 @@ class TaskAdmissionController:
         return None
 
     def _shortage(self, resource: SchedulerResourceKey, needed: int) -> dict[str, Any]:
-        """Who holds how much of it: the groups with most leases, and how many more there are."""
+        """Limit, free units and holders of a resource: the groups with the most leases by name, the
+        others as a number."""
         now = self._clock.monotonic()
         by_group: dict[TaskGroupKey, list[TaskAdmissionLease]] = {}
         for lease in self._leases.values():
@@ -287,11 +313,11 @@ class TaskAdmissionController:
             "free": self._ledger.available[resource],
             "holders": [
                 {"group": group, "leases": -count, "oldest_age": round(now - since, 3)}
-                for count, since, group in held[:_HOLDERS_TOLD]
+                for count, since, group in held[:_MAX_REPORTED_HOLDERS]
             ],
         }
-        if len(held) > _HOLDERS_TOLD:
-            shortage["more_holders"] = len(held) - _HOLDERS_TOLD
+        if len(held) > _MAX_REPORTED_HOLDERS:
+            shortage["more_holders"] = len(held) - _MAX_REPORTED_HOLDERS
         return shortage
 
     def _refusal(self, lease: TaskAdmissionLease) -> ReleaseReason:

@@ -1,4 +1,4 @@
-"""`AdvisorySkips`: which heads were left where they are because their provider is pressed?"""
+"""`AdvisorySkips`: which heads stayed queued because their provider is under pressure?"""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from engine.scheduling.types import Eligibility, SchedulableTask
 
 
 class AdvisorySkips:
-    """Collects what one look at the queue came past, and tells it once a peer was chosen instead:
-    once for each task until it gets its lease."""
+    """Collects the heads that a selection skipped on advice from request pressure, and reports them
+    once a peer was selected instead: at most once for each task until it gets a lease."""
 
     def __init__(self, events: TaskEvents) -> None:
         self._events = events
@@ -23,9 +23,15 @@ class AdvisorySkips:
         if advisory is not None:
             self._advice[item.task_id] = advisory
 
-    def tell(self, chosen: SchedulableTask | None, live: LiveTasks, at: float) -> None:
-        """`chosen` was selected, or nothing was; where it was passed over itself, nobody gave way
-        to it."""
+    def report(self, chosen: SchedulableTask | None, live: LiveTasks, at: float) -> None:
+        """Emit `request_pressure_advisory_skipped` for the heads that gave way to a peer.
+
+        Args:
+            chosen: The selected task; None if nothing was selected. If it was skipped itself, no
+                head gave way to it.
+            live: The live tasks.
+            at: Time of the selection, in monotonic seconds.
+        """
         if not self._advice:
             return
         advice, self._advice = self._advice, {}
@@ -33,9 +39,9 @@ class AdvisorySkips:
             return
         for task_id, advisory in advice.items():
             task = live[task_id]
-            if not task.passed_over:
-                task.passed_over = True
-                self._events.tell(
+            if not task.skip_reported:
+                task.skip_reported = True
+                self._events.emit(
                     "request_pressure_advisory_skipped",
                     task,
                     at,

@@ -1,4 +1,4 @@
-"""`BoundedBorrowTaskAdmissionPolicy`: who took more than its share, and gives it back first?"""
+"""`BoundedBorrowTaskAdmissionPolicy`: which group uses more than its share, and must repay it?"""
 
 from __future__ import annotations
 
@@ -17,23 +17,29 @@ from engine.scheduling.policy import (
     Rivals,
     TaskAdmissionPolicyDecision,
     any_contender,
-    everybody,
+    any_peer,
     fits,
 )
 from engine.scheduling.types import SchedulableTask
 from engine.scheduling.views import QueueView, TaskAdmissionView
 
-_DEBTORS_LOOKED_AT = 16
+_MAX_DEBTORS = 16
+"""Indebted groups that one evaluation examines, so that its cost does not grow with the groups."""
 _ROUNDING_ERROR = 1e-9
+"""Tolerance for the sum of the competing weights."""
 
 
 @dataclass(frozen=True)
 class BoundedBorrowTaskAdmissionPolicyConfig:
-    """Units by group and resource that may be owed at most; None: a group may use everything.
+    """Parameters of bounded borrow.
 
-    A ceiling holds with nobody else in sight too: it keeps units free for groups to come.
-    `repay_when_withheld`: units that a peer takes while an indebted group could have used them are
-    paid back with that.
+    Attributes:
+        strict_share_rounding: How a share is rounded to whole units.
+        default_borrow_ceiling: Units that a group may owe of a resource; None for no ceiling. A
+            ceiling holds also while no other group is queued: it reserves units for groups to come.
+        borrow_ceilings: Ceilings by group and resource that replace the default.
+        repay_when_withheld: Whether units that a peer takes while an indebted group could have used
+            them reduce that debt.
     """
 
     strict_share_rounding: Literal["ceil", "floor"] = "ceil"
@@ -55,13 +61,13 @@ _DEFAULT_CONFIG = BoundedBorrowTaskAdmissionPolicyConfig()
 
 
 class BoundedBorrowTaskAdmissionPolicy:
-    """Lends units above the strict share while no eligible peer can use them, and keeps the debt.
+    """Lends units above the strict share while no eligible peer can use them, and records the debt.
 
-    Strict share: limit x weight / weight of all groups that have demand queued for the resource or
-    hold it, rounded, at least one unit. A group that holds nothing of a resource is never denied.
-    One that would exceed its share, or owes, gets no units while a peer without debt and within its
-    shares fits the free ones; such a peer is allowed whatever others do, so no two groups deny each
-    other.
+    The strict share is limit x weight / total weight of the groups that hold the resource or have
+    demand queued for it, rounded, and at least one unit. A group that holds nothing of a resource
+    is never denied. A group that owes units, or would exceed its share, gets none while a peer that
+    owes nothing and is within its shares fits the free units. Such a peer is allowed whatever other
+    groups do, so no two groups can deny each other.
     """
 
     def __init__(self, config: BoundedBorrowTaskAdmissionPolicyConfig = _DEFAULT_CONFIG) -> None:
@@ -71,7 +77,7 @@ class BoundedBorrowTaskAdmissionPolicy:
     def evaluate(
         self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
     ) -> TaskAdmissionPolicyDecision:
-        return self.evaluate_among(item, queue_view, admission_view, everybody)
+        return self.evaluate_among(item, queue_view, admission_view, any_peer)
 
     def evaluate_among(
         self,
@@ -99,7 +105,7 @@ class BoundedBorrowTaskAdmissionPolicy:
                     lambda peer: (
                         fits(peer, admission_view)
                         and rivals(peer)
-                        and self._is_square(peer, queue_view, admission_view)
+                        and self._is_unencumbered(peer, queue_view, admission_view)
                     ),
                 ):
                     return self._give_way(item, resource, debt, queue_view, admission_view)
@@ -117,10 +123,10 @@ class BoundedBorrowTaskAdmissionPolicy:
             self._repay(item, queue_view, admission_view, changes)
         return TaskAdmissionPolicyDecision(True, debt_changes=changes) if changes else ALLOWED
 
-    def _is_square(
+    def _is_unencumbered(
         self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
     ) -> bool:
-        """It owes nothing, and stays within its shares: nobody could make it give way."""
+        """Whether it owes nothing and stays within its shares, so that it gives way to no group."""
         group = item.group.key
         held_units = admission_view.leased_by_group.get(group)
         if not held_units:
@@ -141,7 +147,7 @@ class BoundedBorrowTaskAdmissionPolicy:
         return PolicyStateDelta(decision.debt_changes) if decision.debt_changes else NO_CHANGE
 
     def on_release(self, lease: TaskAdmissionLease) -> PolicyStateDelta:
-        """Any lease of a group that ends pays back what it held."""
+        """Every lease of a group that ends repays the units that it held."""
         group = lease.item.group.key
         return PolicyStateDelta(
             {(group, resource): -amount for resource, amount in lease.resources.amounts.items()},
@@ -196,10 +202,10 @@ class BoundedBorrowTaskAdmissionPolicy:
         admission_view: TaskAdmissionView,
         changes: dict[tuple[TaskGroupKey, SchedulerResourceKey], int],
     ) -> None:
-        """Each unit taken pays back one unit of the group that is longest in debt, if that group
-        could run but for its debt. Units that are borrowed themselves pay back nothing."""
+        """Add repayments to `changes`: each unit that the lease takes repays one unit of the oldest
+        debt of a group that could run but for its debt. Borrowed units repay nothing."""
         group = item.group.key
-        debtors = list(islice(admission_view.debt_by_group.items(), _DEBTORS_LOOKED_AT))
+        debtors = list(islice(admission_view.debt_by_group.items(), _MAX_DEBTORS))
         for resource, amount in item.resource_request.amounts.items():
             if (group, resource) in changes:
                 continue

@@ -1,4 +1,7 @@
-"""`TaskAdmissionConfig`: which policy shares the task slots? Internal: for benchmarks, trials."""
+"""`TaskAdmissionConfig`: which policy shares the task slots?
+
+It is internal; a workflow chooses with `run.task_shares` and `run.provider_aware`.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,8 @@ SharePolicy = Literal["strict_fair", "bounded_borrow"]
 
 @dataclass(frozen=True)
 class TaskAdmissionConfig:
-    """`shares` divides each resource among the groups; `provider_aware` adds advice from request
-    pressure on top of either."""
+    """`shares` names the policy that divides each resource among the groups; `provider_aware` adds
+    advice from request pressure to either."""
 
     shares: SharePolicy = "strict_fair"
     provider_aware: bool = True
@@ -35,7 +38,7 @@ class TaskAdmissionConfig:
     """Task leases one model may hold, in multiples of its static cap: enough workers to have the
     next call ready when a slot frees, too few to fill every task slot with waiters on one model."""
     adaptive_row_groups: bool = False
-    """Start with one row group in flight, and one more each time task slots would stay free."""
+    """Start with one row group in flight, and admit another whenever task slots would stay free."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON-compatible form, for the recording."""

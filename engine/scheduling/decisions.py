@@ -1,4 +1,4 @@
-"""What queue and admission decide."""
+"""The decisions of queue and admission."""
 
 from __future__ import annotations
 

@@ -27,11 +27,13 @@ Work = Callable[[TaskPayload, RuntimeCorrelation], Coroutine[Any, Any, None]]
 
 
 class Dispatch:
-    """Select, acquire, commit, spawn, in one stretch without an await, until no head is eligible;
-    and the release of a lease, which lets in who waited for it.
+    """Selects, acquires, commits and spawns without an await until no head is eligible, and
+    releases leases, which wakes the groups that waited for them.
 
-    `work` is what a worker does, `on_end` hears of each that has ended, and `wake` asks for another
-    pass: a policy has said when a head may go on.
+    Args:
+        work: The coroutine function that a worker runs.
+        on_end: Called with every task whose worker has ended.
+        wake: Requests another pass, at the time that a policy gave for a head.
     """
 
     def __init__(
@@ -60,15 +62,19 @@ class Dispatch:
         self._work = work
         self._on_end = on_end
         self._wake = wake
-        self._passed_over = AdvisorySkips(events)
+        self._skips = AdvisorySkips(events)
         self._executions = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_at: float | None = None
 
     def run(self) -> None:
-        """One pass. Raises what kept a worker from being spawned, its lease released."""
-        queue, admission, tell = self._queue, self._admission, self._events.tell
-        passed_over = self._passed_over
+        """Make one pass.
+
+        Raises:
+            Exception: Whatever kept a worker from being spawned; its lease has been released.
+        """
+        queue, admission, tell = self._queue, self._admission, self._events.emit
+        skips = self._skips
         refused: set[str] = set()
 
         def is_eligible(item: SchedulableTask, view: QueueView) -> Eligibility:
@@ -76,7 +82,7 @@ class Dispatch:
                 return Eligibility(False, "policy_denial")
             verdict = admission.is_eligible(item, view)
             if not verdict.eligible:
-                passed_over.note(item, verdict)
+                skips.note(item, verdict)
             return verdict
 
         queue.reconsider_due(self._clock.monotonic())
@@ -84,7 +90,7 @@ class Dispatch:
             item = selection.item
             live = self._live[item.task_id]
             now = self._clock.monotonic()
-            passed_over.tell(item, self._live, now)
+            skips.report(item, self._live, now)
             live.enter("selected", now)
             tell("selected", live, now)
             decision = admission.try_acquire(item, selection.queue_view)
@@ -105,13 +111,17 @@ class Dispatch:
                 continue
             self._spawn(live)
             self._reconsider()
-        passed_over.tell(None, self._live, 0.0)
+        skips.report(None, self._live, 0.0)
         self.idle.note_drained()
-        self.idle.tell(len(self._live.running), len(self._live.deferred))
+        self.idle.report(len(self._live.running), len(self._live.deferred))
         self._watch_deadline()
 
     def release(self, live: LiveTask) -> float:
-        """Give its lease back and let in who waited for it; returns the time of it."""
+        """Release the lease of a task and wake the groups that waited for its units.
+
+        Returns:
+            When it was released, in monotonic seconds.
+        """
         lease = live.lease
         assert lease is not None
         result = self._admission.release(lease)
@@ -124,7 +134,7 @@ class Dispatch:
         return now
 
     def stop(self) -> None:
-        """No pass follows: leave no timer behind."""
+        """Cancel the timer; no pass follows."""
         if self._deadline is not None:
             self._deadline.cancel()
 
@@ -137,7 +147,7 @@ class Dispatch:
             worker = self._workers.spawn(partial(self._work, live.item.payload, correlation))
         except Exception as error:
             now = self.release(live)
-            self._events.tell("worker_spawn_failed", live, now, type(error).__name__)
+            self._events.emit("worker_spawn_failed", live, now, type(error).__name__)
             self._live.forget(live)
             raise
         self._admission.note_spawned(live.lease)
@@ -145,17 +155,17 @@ class Dispatch:
         live.spawned_at = now = self._clock.monotonic()
         live.enter("running", now)
         self._live.running[live.item.task_id] = live
-        self._events.tell("worker_spawned", live, now)
+        self._events.emit("worker_spawned", live, now)
         worker.add_done_callback(partial(self._on_end, live))
 
     def _reconsider(self) -> None:
-        """Tell the queue whom the policy may answer otherwise now."""
-        turned = self._admission.take_turned()
-        if turned is not None:
-            self._queue.reconsider(*turned)
+        """Have the queue re-evaluate the heads that the policy may decide otherwise about."""
+        changes = self._admission.take_policy_changes()
+        if changes is not None:
+            self._queue.reconsider(*changes)
 
     def _watch_deadline(self) -> None:
-        """Look again when a policy has said that a head may go on."""
+        """Set the timer for the earliest time at which a policy may admit a head."""
         at = self._queue.next_deadline
         if at == self._deadline_at:
             return

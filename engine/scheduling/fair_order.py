@@ -1,10 +1,15 @@
-"""`FairOrder`: whose turn is it, by start-time fair queueing counted in dispatches?
+"""`FairOrder`: whose turn is it?
 
-A group's *tag* is the virtual time at which its head may start; a dispatch moves it on by
-1 / weight. Groups of one tier whose heads need the same amounts form a *shape*: where one of them
-lacks units of a resource all do, so one look parks the whole shape on that resource, and it comes
-back with its inner order kept. Nothing parked is looked at before a release of what it waits for: a
-step costs O(log groups) however many are blocked. Tier 0 goes before tier 1, whatever the tags.
+The order is start-time fair queueing (Goyal, Vin and Cheng, "Start-time Fair Queuing: A Scheduling
+Algorithm for Integrated Services Packet Switching Networks", SIGCOMM 1996) with a dispatch as the
+unit of service: a group's *tag* is the virtual time at which its head may start, and a dispatch
+advances it by 1 / weight. Groups of tier 0 go before those of tier 1, whatever their tags.
+
+One heap of groups by tag would do if every head could run. Here most heads are blocked most of the
+time, and evaluating them one by one would cost O(groups) per dispatch. So the groups of one tier
+whose heads need the same amounts form a *shape*: if one of them lacks units of a resource, all do.
+A single evaluation parks the whole shape in the *lane* of that resource and amount, and a release
+brings it back with its inner order kept. A step costs O(log groups) however many are blocked.
 """
 
 from __future__ import annotations
@@ -17,13 +22,13 @@ from typing import Any, Generic, Protocol, TypeVar
 from engine.identity import SchedulerResourceKey, TaskGroupKey
 from engine.scheduling.types import Needs
 
-_LANES_AWAKE = 4
-"""From so many on, a shape that was parked alone goes to the open lane: each one awake costs a look
-per selection, and moving costs two."""
+_MAX_AWAKE_LANES = 4
+"""With this many lanes awake, a shape that is alone in its lane moves to the open lane instead of
+waking its lane: an awake lane costs one comparison per selection, a move costs two heap steps."""
 
 
 class OrderedGroup:
-    """A group's place in the order. Tags count from the offset of its shape."""
+    """The position of a group in the order. Its tag is relative to the offset of its shape."""
 
     __slots__ = ("index", "key", "left_at", "placed", "shape", "stamp", "tag", "weight")
 
@@ -33,11 +38,11 @@ class OrderedGroup:
         self.weight = weight
         self.tag = 0.0
         self.left_at = 0.0
-        """Its tag in virtual time, as it was when it left its shape."""
+        """Its tag in virtual time when it left its shape."""
         self.stamp = 0
         self.shape: _Shape[Any] | None = None
         self.placed = False
-        """It is in the order, parked or not."""
+        """Whether it is in the order, parked or not."""
 
     @property
     def tier(self) -> int:
@@ -54,16 +59,19 @@ Key = TypeVar("Key")
 Item = TypeVar("Item", bound=_Stamped)
 
 
-class _Places(Generic[Key, Item]):
-    """Items by key. An item has one place; entries with an older stamp do not count. No two stamps
-    are the same."""
+class _StampedHeap(Generic[Key, Item]):
+    """A heap of items by key, with lazy deletion.
+
+    An item has one valid entry, the one with its current stamp; an entry with an older stamp is
+    stale. Stamps are unique, so that entries with equal keys never compare their items.
+    """
 
     __slots__ = ("heap", "size")
 
     def __init__(self) -> None:
         self.heap: list[tuple[Key, int, Item]] = []
         self.size = 0
-        """Items whose place is here, kept by the owner."""
+        """Number of items whose valid entry is here; the owner keeps it."""
 
     def push(self, key: Key, item: Item) -> None:
         heap = self.heap
@@ -73,7 +81,7 @@ class _Places(Generic[Key, Item]):
         heappush(heap, (key, item.stamp, item))
 
     def move(self, key: Key, item: Item) -> None:
-        """As `push`, for an item whose place may be the top."""
+        """As `push`, but one heap step cheaper if the old entry of the item is at the top."""
         heap = self.heap
         if heap and heap[0][2] is item:
             heapreplace(heap, (key, item.stamp, item))
@@ -94,15 +102,15 @@ class _Places(Generic[Key, Item]):
 
 
 class _Shape(Generic[Group]):
-    """Groups by (tag, index)."""
+    """Groups of one tier whose heads need the same amounts, by (tag, index)."""
 
     __slots__ = (
-        "filed",
         "groups",
         "lane",
         "members",
         "needs",
         "offset",
+        "position",
         "resources",
         "stamp",
         "tier",
@@ -113,27 +121,27 @@ class _Shape(Generic[Group]):
         self.resources = frozenset(resource for resource, _ in needs)
         self.tier = tier
         self.members = 0
-        """Groups that take their tag from here, in the order or not."""
-        self.groups: _Places[tuple[float, int], Group] = _Places()
+        """Number of groups whose tag is relative to this shape, in the order or not."""
+        self.groups: _StampedHeap[tuple[float, int], Group] = _StampedHeap()
         self.offset = 0.0
         self.stamp = 0
         self.lane: _Lane[Group] | None = None
-        self.filed: tuple[float, int] | None = None
+        self.position: tuple[float, int] | None = None
 
 
 class _Lane(Generic[Group]):
-    """Shapes by (tier, tag, index of their first group): the ones that may be looked at, or the
-    ones that lack units of one resource."""
+    """Shapes by (tier, tag, index of their first group): those that may be selected, or those that
+    lack units of one resource."""
 
     __slots__ = ("awake", "shapes")
 
     def __init__(self, awake: bool) -> None:
-        self.shapes: _Places[tuple[int, float, int], _Shape[Group]] = _Places()
+        self.shapes: _StampedHeap[tuple[int, float, int], _Shape[Group]] = _StampedHeap()
         self.awake = awake
 
 
 class FairOrder(Generic[Group]):
-    """Groups enter, are looked at in order, are parked or moved, advance, and leave."""
+    """Groups enter, are selected in order, are parked or moved, advance, and leave."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -143,12 +151,12 @@ class FairOrder(Generic[Group]):
         self._parked: dict[SchedulerResourceKey, dict[int, _Lane[Group]]] = {}
         self._awake: list[_Lane[Group]] = []
         self.placed = 0
-        """Groups in the order, parked or not."""
+        """Number of groups in the order, parked or not."""
 
     def first(self) -> Group | None:
-        """The group with the earliest start of the lowest tier, of all that are not parked.
+        """The group with the earliest start in the lowest tier, of those that are not parked.
 
-        Starts that virtual time has passed count as equal; the older one is first.
+        Starts that virtual time has passed count as equal; of those the older group is first.
         """
         best = self._open.shapes.top()
         for lane in self._awake:
@@ -165,16 +173,16 @@ class FairOrder(Generic[Group]):
                 if not shape.tier and resource in shape.resources:
                     yield from shape.groups
 
-    def needs_placed(self) -> Iterator[Needs]:
-        """What the heads of the groups in the order need, each once by tier."""
+    def needs_in_order(self) -> Iterator[Needs]:
+        """The different amounts that heads in the order need, once for each tier."""
         return (shape.needs for shape in self._shapes.values() if shape.groups.size)
 
     def enter(self, group: Group, needs: Needs, tier: int = 0) -> None:
-        """Join, or move, at the current virtual time: no credit for the time away.
+        """Join, or move to, the shape of `needs` at the current virtual time.
 
-        Where a whole shape lags behind virtual time (it was short of something), the group takes
-        its place among its equals: one that comes from elsewhere is set back as far as the shape
-        lags, since the shape will come back as one.
+        A group gets no credit for the time that it was away. A shape that was parked may lag behind
+        virtual time, and comes back as a whole. A group that joins it is set back by as much, or
+        it would be served later than its equals by that much.
         """
         self.leave(group)
         old = group.shape
@@ -189,10 +197,10 @@ class FairOrder(Generic[Group]):
         group.placed = True
         self.placed += 1
         shape.groups.size += 1
-        self._place(group, shape)
+        self._push(group, shape)
 
     def leave(self, group: Group) -> None:
-        """Out of the order until it enters again; it keeps its tag."""
+        """Leave the order and keep the tag."""
         if group.placed:
             shape = group.shape
             assert shape is not None
@@ -201,15 +209,19 @@ class FairOrder(Generic[Group]):
             self.placed -= 1
             group.stamp = next(self._stamps)
             shape.groups.size -= 1
-            self._file(shape)
+            self._reposition(shape)
 
     def forget(self, group: Group) -> None:
-        """A group that has left does not come back."""
+        """Forget a group that has left the order and does not come back."""
         shape, group.shape = group.shape, None
         self._lose_member(shape)
 
     def advance(self, group: Group) -> None:
-        """The head was dispatched: move virtual time, and the group by 1 / weight."""
+        """The head was dispatched: advance virtual time, and the group by 1 / weight.
+
+        A start that lies in the past counts as now. The whole shape is moved up by the difference
+        instead of the group alone, so that the order within the shape is kept.
+        """
         shape = group.shape
         assert shape is not None
         start = group.tag + shape.offset
@@ -218,14 +230,14 @@ class FairOrder(Generic[Group]):
         else:
             shape.offset += self._now - start
         group.tag += 1.0 / group.weight
-        self._place(group, shape)
+        self._push(group, shape)
 
     def has_needs(self, group: Group, needs: Needs) -> bool:
         shape = group.shape
         return shape is not None and (shape.needs is needs or shape.needs == needs)
 
     def park(self, group: Group, resource: SchedulerResourceKey) -> None:
-        """The group's head lacks units of `resource`, and so do all of its shape."""
+        """Park the shape of a group whose head lacks units of `resource`."""
         shape = group.shape
         assert shape is not None
         amount = next(amount for key, amount in shape.needs if key == resource)
@@ -234,13 +246,13 @@ class FairOrder(Generic[Group]):
             lanes[amount] = _Lane(awake=False)
         lane = lanes[amount]
         if shape.lane is not lane:
-            self._move(shape, lane)
+            self._move_to_lane(shape, lane)
         if lane.awake:
             lane.awake = False
             self._awake.remove(lane)
 
     def unpark(self, resource: SchedulerResourceKey) -> None:
-        """Units of `resource` came free: who is parked on it may be looked at again."""
+        """Units of `resource` came free: the shapes parked on it may be selected again."""
         lanes = self._parked.get(resource)
         if lanes is None:
             return
@@ -248,10 +260,10 @@ class FairOrder(Generic[Group]):
             if lane.awake or not lane.shapes.size:
                 continue
             only = None
-            if lane.shapes.size == 1 and len(self._awake) >= _LANES_AWAKE:
+            if lane.shapes.size == 1 and len(self._awake) >= _MAX_AWAKE_LANES:
                 only = lane.shapes.top()
             if only is not None:
-                self._move(only[1], self._open)
+                self._move_to_lane(only[1], self._open)
             else:
                 lane.awake = True
                 self._awake.append(lane)
@@ -262,7 +274,7 @@ class FairOrder(Generic[Group]):
         return shape
 
     def _clock_of(self, shape: _Shape[Group]) -> float:
-        """Virtual time as the shape has it: its first start, where that lags behind."""
+        """The virtual time of a shape: its first start if that lags behind, else the present."""
         first = shape.groups.top()
         return self._now if first is None else min(self._now, first[0][0] + shape.offset)
 
@@ -272,37 +284,37 @@ class FairOrder(Generic[Group]):
             if not shape.members:
                 del self._shapes[shape.tier, shape.needs]
 
-    def _place(self, group: Group, shape: _Shape[Group]) -> None:
+    def _push(self, group: Group, shape: _Shape[Group]) -> None:
         group.stamp = next(self._stamps)
         shape.groups.move((group.tag, group.index), group)
-        self._file(shape)
+        self._reposition(shape)
 
-    def _file(self, shape: _Shape[Group]) -> None:
-        """Put the shape where its first group now belongs in its lane."""
+    def _reposition(self, shape: _Shape[Group]) -> None:
+        """Update the key of the shape in its lane after its first group has changed."""
         first = shape.groups.top()
         lane = shape.lane
         if first is None:
             shape.stamp = next(self._stamps)
-            shape.filed = None
+            shape.position = None
             if lane is not None:
                 lane.shapes.size -= 1
                 shape.lane = None
             return
         tag, index = first[0]
-        place = (tag + shape.offset, index)
+        position = (tag + shape.offset, index)
         if lane is None:
             lane = shape.lane = self._open
             lane.shapes.size += 1
-        elif place == shape.filed:
+        elif position == shape.position:
             return
-        shape.filed = place
+        shape.position = position
         shape.stamp = next(self._stamps)
         lane.shapes.move((shape.tier, tag + shape.offset, index), shape)
 
-    def _move(self, shape: _Shape[Group], lane: _Lane[Group]) -> None:
+    def _move_to_lane(self, shape: _Shape[Group], lane: _Lane[Group]) -> None:
         if shape.lane is not None:
             shape.lane.shapes.size -= 1
         shape.lane = lane
         lane.shapes.size += 1
-        shape.filed = None
-        self._file(shape)
+        shape.position = None
+        self._reposition(shape)

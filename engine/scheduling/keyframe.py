@@ -17,7 +17,7 @@ def ledger_keyframe(
     waiting, ledger = queue.view(), admission.view()
     groups = {
         "in_flight": sorted(row_groups.in_flight),
-        # No event tells the target before the first admission.
+        # No event reports the target before the first admission.
         "target": row_groups.target if row_groups.admitted else None,
         "checkpointed": row_groups.finished,
         "admitted": row_groups.admitted,

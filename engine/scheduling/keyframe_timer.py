@@ -1,4 +1,4 @@
-"""`KeyframeTimer`: when is the next keyframe due, and is the loop on time?"""
+"""`KeyframeTimer`: when is the next keyframe due, and how late does the event loop run?"""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ from engine.events import EventStream
 
 
 class KeyframeTimer:
-    """Keyframes by time and by count, and a heartbeat that tells how late the loop is.
+    """Requests keyframes by time and by number of events, and emits heartbeats.
 
-    A keyframe by time is left out where no event but heartbeats has come since the last one.
-    `cpu_seconds` is the CPU time of the process so far; a heartbeat tells what its period used.
+    A keyframe that is due by time is omitted if there were only heartbeats since the last one.
+
+    Args:
+        emit_keyframe: Called with the reason when a keyframe is due.
+        keyframe_seconds: Most seconds between keyframes.
+        keyframe_events: Most events between keyframes.
+        heartbeat_seconds: Seconds between heartbeats; a heartbeat reports by how much the loop
+            called it late.
+        cpu_seconds: Returns the CPU seconds that the process has used so far, of which a heartbeat
+            reports those of its period; None where it reports none.
     """
 
     def __init__(
@@ -42,7 +50,7 @@ class KeyframeTimer:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Does nothing where nobody listens."""
+        """Set the timers, unless no sink takes the scheduler stream."""
         if not self._stream.scheduler_enabled:
             return
         self._loop = loop
@@ -61,7 +69,7 @@ class KeyframeTimer:
         self._loop = None
 
     def note_keyframe(self) -> None:
-        """One was written, for whatever reason."""
+        """A keyframe was emitted, for whatever reason."""
         self._events_at_keyframe = self._quiet_since = self._events()
 
     def _check_count(self) -> None:

@@ -15,7 +15,7 @@ Units = dict[TaskGroupKey, dict[SchedulerResourceKey, int]]
 
 
 class TaskLedger:
-    """`window` reads the live ledger; use it before anything changes. `view` copies."""
+    """`live_view` reads the ledger itself: use it before anything changes. `view` is a copy."""
 
     def __init__(self, limits: Mapping[SchedulerResourceKey, int]) -> None:
         self.limits: Mapping[SchedulerResourceKey, int] = dict(limits)
@@ -27,7 +27,7 @@ class TaskLedger:
         self.leases: dict[TaskGroupKey, int] = {}
         self._running: dict[TaskGroupKey, int] = {}
         self._holders = {resource: Holders() for resource in limits}
-        self.window = TaskAdmissionView(
+        self.live_view = TaskAdmissionView(
             self.limits,
             self.available,
             self._leased,
@@ -39,7 +39,7 @@ class TaskLedger:
             self._holders,
         )
 
-    def take(self, lease: TaskAdmissionLease, queue_view: QueueView) -> None:
+    def add(self, lease: TaskAdmissionLease, queue_view: QueueView) -> None:
         spec = lease.item.group
         group = spec.key
         units = self._units.get(group)
@@ -58,7 +58,7 @@ class TaskLedger:
             else:
                 units[resource] = held + amount
 
-    def give_back(self, lease: TaskAdmissionLease) -> None:
+    def remove(self, lease: TaskAdmissionLease) -> None:
         group = lease.item.group.key
         units = self._units[group]
         for resource, amount in lease.resources.amounts.items():
@@ -101,8 +101,11 @@ class TaskLedger:
     def change_debt(
         self, changes: Mapping[tuple[TaskGroupKey, SchedulerResourceKey], int]
     ) -> Units:
-        """Book changes in units; a debt never falls below 0. Returns what is owed now where that
-        is another amount than before."""
+        """Book changes of debt, in units; a debt never falls below 0.
+
+        Returns:
+            The debts that have changed, with their new amounts; 0 is paid off.
+        """
         changed: Units = {}
         for (group, resource), change in changes.items():
             debts = self._debt.get(group, {})

@@ -15,7 +15,7 @@ LivePhase = Literal["ready", "queued", "selected", "leased", "running", "finishe
 
 
 class LiveTask:
-    """Times are those of the events that told them, so that a fold of the events agrees."""
+    """Times are those of the events that report them, so that a fold of the events agrees."""
 
     __slots__ = (
         "abandoned",
@@ -28,11 +28,11 @@ class LiveTask:
         "failed",
         "item",
         "lease",
-        "passed_over",
         "phase",
         "ready_at",
         "retry_at",
         "since",
+        "skip_reported",
         "spawned_at",
         "timer",
         "worker",
@@ -56,10 +56,10 @@ class LiveTask:
         self.retry_at: float | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.worker: asyncio.Task[None] | None = None
-        self.passed_over = False
-        """It has been told that a peer went first because of request pressure."""
+        self.skip_reported = False
+        """The stream says already that a peer went first because of request pressure."""
         self.abandoned = False
-        """Its row was dropped while it ran: it may end, its result counts for nothing."""
+        """Its row was dropped while it ran: its result is ignored."""
 
     def enter(self, phase: LivePhase, since: float) -> None:
         self.phase = phase
@@ -71,13 +71,13 @@ class LiveTask:
         self.execution_id = None
         self.spawned_at = None
         self.worker = None
-        self.passed_over = False
+        self.skip_reported = False
         self.correlation = self.base_correlation
 
     def row(self) -> dict[str, Any]:
-        """Its entry in a full keyframe; a fact that no event has told yet is left out."""
+        """Entry of a full keyframe, without the facts that no event has reported yet."""
         item, payload = self.item, self.item.payload
-        told = self.enqueued_at is not None
+        enqueued = self.enqueued_at is not None
         request = item.request_resource_key
         facts = {
             "task_id": item.task_id,
@@ -91,8 +91,8 @@ class LiveTask:
             "ready_at": self.ready_at,
             "enqueued_at": self.enqueued_at,
             "attempt": self.attempt,
-            "resources": item.resource_request.labels if told else None,
-            "request_resource": request.label if told and request is not None else None,
+            "resources": item.resource_request.labels if enqueued else None,
+            "request_resource": request.label if enqueued and request is not None else None,
             "lease_id": None if self.lease is None else self.lease.lease_id,
             "acquired_at": self.acquired_at,
             "execution_id": self.execution_id,
@@ -103,7 +103,7 @@ class LiveTask:
 
 
 class LiveTasks:
-    """By id; `running` have a worker, `deferred` wait for their next attempt."""
+    """Live tasks by id. `running` have a worker, `deferred` wait for their next attempt."""
 
     def __init__(self, run_id: str) -> None:
         self.running: dict[str, LiveTask] = {}
@@ -123,7 +123,7 @@ class LiveTasks:
         return self._by_id.get(task_id)
 
     def without_worker(self) -> list[LiveTask]:
-        return [one for one in self._by_id.values() if one.worker is None]
+        return [live for live in self._by_id.values() if live.worker is None]
 
     def rows(self) -> list[dict[str, Any]]:
         """The `tasks` of a full keyframe."""
@@ -141,7 +141,7 @@ class LiveTasks:
         del self._correlations[row_group]
 
     def add(self, payload: TaskPayload, column: ColumnPlan) -> LiveTask:
-        """A task of a row group that has begun."""
+        """Add a task of a row group that has begun."""
         item = SchedulableTask(
             payload.task_id,
             payload,
@@ -158,7 +158,7 @@ class LiveTasks:
         self._by_row_group[live.item.payload.row_group] -= 1
 
     def _correlation(self, payload: TaskPayload, column: ColumnPlan) -> RuntimeCorrelation:
-        """One for all tasks of a column in a row group."""
+        """The correlation that all tasks of a column in a row group share."""
         known = self._correlations[payload.row_group]
         correlation = known.get(payload.column)
         if correlation is None:

@@ -1,4 +1,4 @@
-"""`SchedulerPeaks`: the most there was, at any one time, of what the scheduler counts."""
+"""`SchedulerPeaks`: the maxima of what the scheduler counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from engine.identity import SchedulerResourceKey, TaskGroupKey
 
 
 class SchedulerPeaks:
-    """Told by the scheduler at the moments when something has grown."""
+    """The scheduler calls it whenever one of the values may have grown."""
 
     def __init__(self, resources: Iterable[SchedulerResourceKey]) -> None:
         self.queued: dict[TaskGroupKey, int] = {}

@@ -1,4 +1,4 @@
-"""What a scheduler is told of a run, and what it says of it in the end."""
+"""What a scheduler needs to know of a run, and the result of one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Outcome = Literal["success", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class ColumnPlan:
-    """A column as the scheduler needs to know it."""
+    """What the scheduler needs to know of a column."""
 
     name: str
     task_type: TaskType
@@ -27,8 +27,8 @@ class ColumnPlan:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Attempt n is followed by base x 2^(n-1) seconds, at most `max_delay_seconds`; a random part
-    of up to one half is taken off, so that retries spread out."""
+    """Exponential back-off with jitter: attempt n is followed by base x 2^(n-1) seconds, at most
+    `max_delay_seconds`, less a random part of up to one half, so that retries spread out."""
 
     max_attempts: int = 5
     base_delay_seconds: float = 0.5
@@ -46,7 +46,7 @@ class RunResult:
     rows_dropped: int
     message: str = ""
     capacity: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """What its last event says of the capacity that was used."""
+    """The capacity that was used, as the last event reports it."""
 
 
 def check_limits(columns: Sequence[ColumnPlan], limits: Mapping[SchedulerResourceKey, int]) -> None:

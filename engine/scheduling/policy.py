@@ -1,4 +1,7 @@
-"""Task admission policies: is this group within its share?"""
+"""Task admission policies: is this group within its share?
+
+`plans/task-admission.md` compares the policies and says why strict fair is the default.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,11 @@ class TaskAdmissionPolicyDecision(msgspec.Struct, frozen=True, gc=False):
     resources: tuple[SchedulerResourceKey, ...] = ()
     available_after: float | None = None
     until_weight: float = math.inf
-    """The answer stays while the groups queued for `resources` weigh at least this together."""
+    """The denial holds while the groups queued for `resources` weigh at least this in total."""
     re_evaluate_on: SchedulerResourceKey | None = None
-    """The answer may be another one once units of this come free."""
+    """The denial may end once units of this resource come free."""
     debt_changes: Mapping[tuple[TaskGroupKey, SchedulerResourceKey], int] = {}
-    """What `on_acquire` is to book where this decision becomes a lease."""
+    """Changes in units that `on_acquire` books if this decision becomes a lease."""
     diagnostics: Mapping[str, Any] = {}
 
 
@@ -35,14 +38,14 @@ class PolicyStateDelta(msgspec.Struct, frozen=True, gc=False):
     debt_changes: Mapping[tuple[TaskGroupKey, SchedulerResourceKey], int] = {}
     diagnostics: Mapping[str, Any] = {}
     shares_may_grow: bool = False
-    """A group that ceases to hold a resource leaves the others a larger share of it."""
+    """Whether the others get a larger share of a resource that the group no longer holds."""
 
 
 class TaskAdmissionPolicy(Protocol):
     """Decides beyond the hard resource ledger, which it never changes.
 
-    `evaluate` is pure and may be called any number of times. A head that it denies is asked about
-    again once no other head is eligible, so it must not deny everyone while a slot is free.
+    `evaluate` has no effect and may be called any number of times. A denied head is evaluated again
+    once no other head is eligible; a policy must not deny every head while one would fit.
     """
 
     def evaluate(
@@ -57,16 +60,16 @@ class TaskAdmissionPolicy(Protocol):
 
 
 Rivals = Callable[[SchedulableTask], bool]
-"""Which heads of other groups count as peers that want room?"""
+"""Returns whether the head of another group counts as a peer to give way to."""
 
 
-def everybody(peer: SchedulableTask) -> bool:
+def any_peer(peer: SchedulableTask) -> bool:
     return True
 
 
 class FairSharePolicy(TaskAdmissionPolicy, Protocol):
-    """A policy that gives way only to peers which it allows whatever anybody else does, so that no
-    two groups can deny each other."""
+    """A policy that gives way only to peers that it allows whatever other groups do, so that no two
+    groups can deny each other."""
 
     def evaluate_among(
         self,
@@ -75,28 +78,31 @@ class FairSharePolicy(TaskAdmissionPolicy, Protocol):
         admission_view: TaskAdmissionView,
         rivals: Rivals,
     ) -> TaskAdmissionPolicyDecision:
-        """As `evaluate`, where only `rivals` are worth giving way to."""
+        """As `evaluate`, but give way only to heads for which `rivals` is true."""
 
 
-_CONTENDERS_LOOKED_AT = 16
+_MAX_CONTENDERS = 16
+"""Contenders that one evaluation examines, so that its cost does not grow with the groups."""
+_ROUNDING_ERROR = 1e-9
+"""Relative tolerance for the sum of the queued weights."""
 
 ALLOWED = TaskAdmissionPolicyDecision(True)
 NO_CHANGE = PolicyStateDelta()
 
 
 class StrictFairTaskAdmissionPolicy:
-    """Caps a group at its share of each resource while another group needs the room.
+    """Caps a group at its share of each resource while another group needs the units.
 
-    Share: limit x weight / weight of all groups with queued demand for the resource, rounded up, at
-    least one task. The cap holds only while a peer with queued demand for the same resource could
-    run now: it fits the free units and is within its own shares. So a group alone may use
-    everything, and no slot stays free for a rule.
+    The share is limit x weight / total weight of the groups with queued demand for the resource,
+    rounded up, and at least one task. The cap holds only while a peer with queued demand for the
+    same resource could run now, that is, fits the free units and is within its own shares. A group
+    without such a peer may use everything: a share never leaves a usable slot idle.
     """
 
     def evaluate(
         self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
     ) -> TaskAdmissionPolicyDecision:
-        return self.evaluate_among(item, queue_view, admission_view, everybody)
+        return self.evaluate_among(item, queue_view, admission_view, any_peer)
 
     def evaluate_among(
         self,
@@ -160,10 +166,16 @@ class StrictFairTaskAdmissionPolicy:
 
 
 def _weight_at_share(weight: float, amount: int, held: int, limit: int) -> float:
-    """Queued weight from which on one more lease would exceed the share of a group of that weight
-    that holds some units of a resource already."""
-    # held + amount > ceil(limit x weight / queued weight), with room for rounding in the sum.
-    return limit * weight / (held + amount - 1) * (1 - 1e-9)
+    """Smallest queued weight at which one more lease would exceed a group's share of a resource.
+
+    Args:
+        weight: Weight of the group.
+        amount: Units of the lease.
+        held: Units that the group holds already, at least 1.
+        limit: Units that there are.
+    """
+    # held + amount > ceil(limit x weight / queued weight), solved for the queued weight.
+    return limit * weight / (held + amount - 1) * (1 - _ROUNDING_ERROR)
 
 
 def any_contender(
@@ -172,14 +184,18 @@ def any_contender(
     queue_view: QueueView,
     could_run: Callable[[SchedulableTask], bool],
 ) -> bool:
-    """Is there one that could run? With many to look at, yes until the queue has looked."""
+    """Whether a head of another group that needs `resource` could run now.
+
+    With more than `_MAX_CONTENDERS` the answer is True. That is safe: the head only gives way, and
+    is evaluated again once the queue has found that no peer can run.
+    """
     contenders = queue_view.contenders(item.group.key, resource)
-    looked_at = list(islice(contenders, _CONTENDERS_LOOKED_AT))
-    return any(map(could_run, looked_at)) or len(looked_at) == _CONTENDERS_LOOKED_AT
+    examined = list(islice(contenders, _MAX_CONTENDERS))
+    return any(map(could_run, examined)) or len(examined) == _MAX_CONTENDERS
 
 
 def fits(item: SchedulableTask, admission_view: TaskAdmissionView) -> bool:
-    """Are all units that it needs free, and is its group below its own limit?"""
+    """Whether all units that the task needs are free and its group is below its own limit."""
     limit = item.group.admitted_limit
     if limit is not None and admission_view.leases.get(item.group.key, 0) >= limit:
         return False

@@ -1,5 +1,4 @@
-"""`ProviderAwareTaskAdmissionPolicy`: would a worker only wait at its provider while others could
-work?"""
+"""`ProviderAwareTaskAdmissionPolicy`: would a worker wait while others could work?"""
 
 from __future__ import annotations
 
@@ -19,14 +18,22 @@ from engine.scheduling.views import QueueView, TaskAdmissionView
 
 
 class ProviderAwareTaskAdmissionPolicy:
-    """The shares of `shares`, and advice from request pressure, which it only reads.
+    """Adds advice from request pressure to the decisions of another policy.
 
-    A resource is pressed while it cools down or has `pressed_waiters` waiting for it. A head whose
-    first request goes there is passed over for a peer that needs the same broadest resource, fits,
-    and whose provider is not pressed, and such a peer need not keep to its share for a pressed
-    one's sake; where there is none the head is admitted as usual. It is looked at again
-    when the cooldown ends and, in turn with the others that were passed over, at each release of
-    the broadest resource it needs, so none is passed over for ever.
+    A request resource is pressed while it cools down or has at least `pressed_waiters` waiters. A
+    head whose first request goes there is skipped for a peer that needs the same broadest resource,
+    fits, and whose provider is not pressed; and a peer does not give way to a pressed head because
+    of shares. Without such a peer the head is admitted as usual. A skipped head is re-evaluated
+    when the cooldown ends and, in turn with the other skipped heads, at each release of the
+    broadest resource that it needs, so that no head is skipped for ever.
+
+    Args:
+        shares: Decides about shares.
+        pressure: Source of request pressure; it is only read.
+        pressed_waiters: Waiters from which on a resource is pressed.
+
+    Raises:
+        ValueError: `pressed_waiters` is below 1.
     """
 
     def __init__(
@@ -42,7 +49,7 @@ class ProviderAwareTaskAdmissionPolicy:
         self._pressed_waiters = pressed_waiters
         self.on_acquire, self.on_release = shares.on_acquire, shares.on_release
         self._seen: dict[RequestResourceKey, PressureSnapshot | None] = {}
-        """Within one evaluation."""
+        """Snapshots of the present evaluation."""
 
     def evaluate(
         self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
@@ -84,7 +91,7 @@ class ProviderAwareTaskAdmissionPolicy:
         return self._pressed(peer) is None
 
     def _pressed(self, item: SchedulableTask) -> PressureSnapshot | None:
-        """The pressure on where its first request goes; None where there is none to speak of."""
+        """Snapshot of the resource of its first request if that is pressed, else None."""
         resource = item.request_resource_key
         if resource is None:
             return None

@@ -1,4 +1,9 @@
-"""`FairTaskQueue`: which ready task is next in fair order?"""
+"""`FairTaskQueue`: which ready task is next in fair order?
+
+The queue keeps the tasks of each group and the demand for each resource, and remembers why a head
+was not eligible, so that a blocked head is evaluated again only when something it waits for has
+changed. The order itself is `FairOrder`.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +18,15 @@ from engine.scheduling.fair_order import FairOrder, OrderedGroup
 from engine.scheduling.types import Eligibility, SchedulableTask
 from engine.scheduling.views import BlockedFingerprint, QueueView
 
-_CHANGES_REMEMBERED = 64
-_IDLE_GROUPS_REMEMBERED = 1024
-"""A forgotten group that comes back may be served once before its turn."""
+_MAX_REMEMBERED_CHANGES = 64
+_MAX_IDLE_GROUPS = 1024
+"""Groups without tasks whose tag is kept. One that was forgotten may be served once too early."""
 
 EligibilityCheck = Callable[[SchedulableTask, QueueView], Eligibility]
 
 
 class _Group(OrderedGroup):
-    """A group with its tasks in FIFO order; an entry counts while it is the one of its id."""
+    """A group with its tasks in FIFO order. An entry that `_queued` does not hold is stale."""
 
     __slots__ = ("available_after", "demand", "mark", "queued", "tasks", "yielded")
 
@@ -33,24 +38,24 @@ class _Group(OrderedGroup):
         self.demand: dict[SchedulerResourceKey, int] = {}
         self.available_after: float | None = None
         self.yielded = 0
-        """How often it has begun to give way."""
+        """Number of times that it has begun to give way."""
 
     @property
     def head(self) -> SchedulableTask:
         return self.tasks[0][1]
 
     def gives_way(self, time: int) -> bool:
-        """Still for the n-th time?"""
+        """Whether it still gives way for the n-th time, n being `time`."""
         return self.yielded == time and bool(self.tier) and bool(self.tasks)
 
 
 class _Demand:
-    """What the queued tasks need of one resource, and which groups stand back from it.
+    """What the queued tasks need of one resource, and which groups give way over it.
 
-    `yielding` has (-weight, index, n, group): look at the group again once the queued weight falls
-    below; `waiting` has (n, group) in turn, one to look at for each release. Both are valid while
-    the group gives way for the n-th time. `version` counts the groups that came and went, of which
-    `changed` has the last ones.
+    `yielding` is a heap of (-weight, index, n, group): the group is re-evaluated once the queued
+    weight falls below `weight`. `waiting` has (n, group) in turn: each release has one of them
+    re-evaluated. Both entries are valid while the group gives way for the n-th time. `version`
+    counts the changes of the set of groups with demand; `changed` has the groups of the last ones.
     """
 
     __slots__ = ("changed", "groups", "total", "version", "waiting", "weight", "yielding")
@@ -59,18 +64,19 @@ class _Demand:
         self.groups = 0
         self.total = 0
         self.version = 0
-        self.changed: deque[TaskGroupKey] = deque(maxlen=_CHANGES_REMEMBERED)
+        self.changed: deque[TaskGroupKey] = deque(maxlen=_MAX_REMEMBERED_CHANGES)
         self.weight = 0.0
         self.yielding: list[tuple[float, int, int, _Group]] = []
         self.waiting: deque[tuple[int, _Group]] = deque()
 
 
 class FairTaskQueue:
-    """Confined to the loop's thread. `commit` is the only removal in order.
+    """Confined to the thread of the event loop. `commit` is the only removal in order.
 
-    A head that is not eligible is dealt with once: it is parked on the resource it lacks; or left
-    out until its group releases something; or it gives way to its peers (tier 1 of the order), and
-    is looked at again when none of them can run, or when its share has grown.
+    A head that is not eligible is evaluated once and then stands aside: it is parked on the
+    resource that it lacks; or it leaves the order until its group releases a lease; or it gives way
+    to its peers (tier 1 of the order), and is re-evaluated when none of them can run or when its
+    share has grown. Evaluating every head in every pass would cost O(groups) per dispatch.
     """
 
     def __init__(self) -> None:
@@ -82,30 +88,30 @@ class FairTaskQueue:
         self._group_count = 0
         self._backlogged: dict[_Group, None] = {}
         self._backlog_mark = 0
-        """Exclusive or over the backlogged groups: back to what it was when they are the same."""
+        """XOR of the marks of the backlogged groups: equal when the same groups are backlogged."""
         self._idle: dict[_Group, None] = {}
         self._refused: dict[_Group, None] = {}
-        self._timed: list[tuple[float, int, _Group]] = []
-        self._looks = 0
+        self._deadlines: list[tuple[float, int, _Group]] = []
+        self._deadline_serial = 0
         self._demand: dict[SchedulerResourceKey, _Demand] = {}
-        self._view = _Window(self)
+        self._view = _LiveView(self)
 
     def __len__(self) -> int:
         return len(self._queued)
 
     @property
     def next_deadline(self) -> float | None:
-        """Earliest known time (monotonic seconds) at which a policy lets a head go on."""
-        timed = self._timed
-        while timed and timed[0][2].available_after != timed[0][0]:
-            heappop(timed)
-        return timed[0][0] if timed else None
+        """Earliest time (monotonic seconds) at which a policy may admit a head; None for none."""
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][2].available_after != deadlines[0][0]:
+            heappop(deadlines)
+        return deadlines[0][0] if deadlines else None
 
     def view(self) -> QueueView:
         return self._view
 
     def enqueue(self, items: Iterable[SchedulableTask]) -> list[str]:
-        """Ids newly accepted; an id that is queued already is left as it is."""
+        """Queue the items; returns the ids that were accepted. A queued id is left as it is."""
         accepted = []
         for item in items:
             task_id = item.task_id
@@ -133,7 +139,8 @@ class FairTaskQueue:
         return accepted
 
     def select_next(self, is_eligible: EligibilityCheck) -> QueueSelection | None:
-        """The first eligible head in fair order, or None. Takes nothing out, moves no time."""
+        """The first eligible head in fair order; None for none. Removes nothing, and leaves virtual
+        time as it is."""
         view, order = self._view, self._order
         if self._refused:
             for refused in self._refused:
@@ -148,7 +155,7 @@ class FairTaskQueue:
         return None
 
     def commit(self, selection: QueueSelection) -> SchedulableTask | None:
-        """Take the selected task out; None where the queue has changed since the selection."""
+        """Remove the selected task; None if the queue has changed since the selection."""
         item = selection.item
         if selection.sequence_version != self._version:
             return None
@@ -158,7 +165,7 @@ class FairTaskQueue:
         return item
 
     def discard(self, task_id: str) -> bool:
-        """Take a task out of turn; False where it is not queued."""
+        """Remove a task out of turn; False if it is not queued."""
         entry = self._queued.get(task_id)
         if entry is None:
             return False
@@ -168,34 +175,43 @@ class FairTaskQueue:
         else:
             del self._queued[task_id]
             self._version += 1
-            self._take_demand(group, entry[1])
+            self._remove_demand(group, entry[1])
         return True
 
     def unpark(
         self, resources: Iterable[SchedulerResourceKey], group: TaskGroupKey | None = None
     ) -> None:
-        """Units of `resources` came free; `group` is whose they were, if anybody's."""
+        """Units came free: wake the heads that wait for them.
+
+        Args:
+            resources: The resources of the released lease.
+            group: The group that held it; None for none.
+        """
         for resource in resources:
             self._order.unpark(resource)
             demand = self._demand.get(resource)
             while demand is not None and demand.waiting:
                 time, waiting = demand.waiting.popleft()
                 if waiting.gives_way(time):
-                    self._look_again(waiting)
+                    self._re_evaluate(waiting)
                     break
         owner = None if group is None else self._groups.get(group)
         if owner is not None:
-            self._look_again(owner)
+            self._re_evaluate(owner)
 
     def reconsider(
         self, groups: Iterable[TaskGroupKey], resources: Iterable[SchedulerResourceKey] = ()
     ) -> None:
-        """The policy may answer otherwise than before about these groups, and about all that gave
-        way over these resources."""
+        """Re-evaluate heads about which the policy may decide otherwise than before.
+
+        Args:
+            groups: Groups whose own heads are concerned.
+            resources: Every group that gives way over one of these is concerned.
+        """
         for key in groups:
             known = self._groups.get(key)
             if known is not None:
-                self._look_again(known)
+                self._re_evaluate(known)
         for resource in resources:
             demand = self._demand.get(resource)
             if demand is None:
@@ -203,12 +219,12 @@ class FairTaskQueue:
             yielding, demand.yielding = demand.yielding, []
             for _, _, time, group in yielding:
                 if group.gives_way(time):
-                    self._look_again(group)
+                    self._re_evaluate(group)
 
     def reconsider_due(self, now: float) -> None:
-        """The times that policies gave are reached (monotonic seconds)."""
+        """Re-evaluate the heads whose time has come; `now` is in monotonic seconds."""
         while (at := self.next_deadline) is not None and at <= now:
-            self._look_again(self._timed[0][2])
+            self._re_evaluate(self._deadlines[0][2])
 
     def _hold_back(self, group: _Group, verdict: Eligibility) -> None:
         if verdict.waits_for == "resource":
@@ -216,7 +232,7 @@ class FairTaskQueue:
         elif verdict.waits_for == "own_release":
             self._order.leave(group)
         elif group.tier:
-            # Not even with everybody else blocked: its policy has to change its mind.
+            # Denied although no peer can run: only another decision of its policy admits it.
             self._order.leave(group)
             self._refused[group] = None
         else:
@@ -234,16 +250,18 @@ class FairTaskQueue:
             if verdict.re_evaluate_on is not None:
                 self._wait_in_turn(group, verdict.re_evaluate_on)
         if verdict.available_after is not None:
-            self._look_again_at(group, verdict.available_after)
+            self._re_evaluate_at(group, verdict.available_after)
 
-    def _look_again_at(self, group: _Group, at: float) -> None:
-        timed = self._timed
-        if len(timed) > 2 * len(self._backlogged) + 16:
-            timed[:] = {one[2]: one for one in timed if one[2].available_after == one[0]}.values()
-            heapify(timed)
+    def _re_evaluate_at(self, group: _Group, at: float) -> None:
+        deadlines = self._deadlines
+        if len(deadlines) > 2 * len(self._backlogged) + 16:
+            deadlines[:] = {
+                entry[2]: entry for entry in deadlines if entry[2].available_after == entry[0]
+            }.values()
+            heapify(deadlines)
         group.available_after = at
-        self._looks += 1
-        heappush(timed, (at, self._looks, group))
+        self._deadline_serial += 1
+        heappush(deadlines, (at, self._deadline_serial, group))
 
     def _wait_in_turn(self, group: _Group, resource: SchedulerResourceKey) -> None:
         demand = self._demand[resource]
@@ -253,8 +271,8 @@ class FairTaskQueue:
             )
         demand.waiting.append((group.yielded, group))
 
-    def _look_again(self, group: _Group) -> None:
-        """Back among those that may be looked at, if it stands aside for a policy's sake."""
+    def _re_evaluate(self, group: _Group) -> None:
+        """Put a group back into the order if it stands aside because of its policy."""
         if group.tasks and (group.tier or not group.placed):
             self._version += 1
             self._re_enter(group)
@@ -286,12 +304,12 @@ class FairTaskQueue:
             group, tasks[0][1].resource_request.needs
         ):
             self._re_enter(group)
-        self._take_demand(group, item)
+        self._remove_demand(group, item)
 
     def _retire(self, group: _Group) -> None:
-        """Remember its place in the order for when it comes back, unless too many are away."""
+        """Keep the tag of a group without tasks, up to `_MAX_IDLE_GROUPS` of them."""
         self._idle[group] = None
-        if len(self._idle) > _IDLE_GROUPS_REMEMBERED:
+        if len(self._idle) > _MAX_IDLE_GROUPS:
             oldest = next(iter(self._idle))
             del self._idle[oldest]
             del self._groups[oldest.key]
@@ -312,7 +330,7 @@ class FairTaskQueue:
                 demand.changed.append(group.key)
                 demand.weight += group.weight
 
-    def _take_demand(self, group: _Group, item: SchedulableTask) -> None:
+    def _remove_demand(self, group: _Group, item: SchedulableTask) -> None:
         group.queued -= 1
         for resource, amount in item.resource_request.amounts.items():
             demand = self._demand[resource]
@@ -331,8 +349,8 @@ class FairTaskQueue:
                     self._re_enter(other)
 
 
-class _Window:
-    """The `QueueView` of a queue: reads its ledgers, holds nothing itself."""
+class _LiveView:
+    """The `QueueView` of a queue; it has no state of its own."""
 
     __slots__ = ("_queue",)
 
@@ -389,7 +407,7 @@ class _Window:
         queue = self._queue
         if queue._order.placed < len(queue._backlogged):
             return None
-        return BlockedFingerprint(queue._backlog_mark, queue._order.needs_placed())
+        return BlockedFingerprint(queue._backlog_mark, queue._order.needs_in_order())
 
     def contenders(
         self, group: TaskGroupKey, resource: SchedulerResourceKey

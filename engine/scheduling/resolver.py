@@ -23,7 +23,7 @@ SUBMISSION = SchedulerResourceKey("submission")
 
 @dataclass(frozen=True, slots=True)
 class MetadataDiagnostic:
-    """A fallback that was taken in place of what a generator told, and why."""
+    """A fallback that was taken in place of the metadata that a generator gave, and why."""
 
     column: str
     code: str
@@ -31,11 +31,14 @@ class MetadataDiagnostic:
 
 
 class TaskSchedulingResolver:
-    """Asks each column's generator once per run, and keeps the answer.
+    """Reads the metadata of each column's generator once per run.
 
-    `local_limits` maps resource names to limits; a local task needs `local:<name>` only where one
-    is configured. `static_caps` bound the weight of model metadata. `diagnostics` has the fallbacks
-    taken so far. Raises `SchedulingMetadataError` with the column in its sentence.
+    `diagnostics` holds the fallbacks taken so far.
+
+    Args:
+        local_limits: Limits by name of local resource; a local task needs `local:<name>` only where
+            a limit is configured for that name.
+        static_caps: Bounds of the weight of model metadata, by endpoint.
     """
 
     def __init__(
@@ -51,6 +54,16 @@ class TaskSchedulingResolver:
     def resolve(
         self, column: str, source: SchedulingMetadataSource, output_columns: tuple[str, ...]
     ) -> ResolvedTaskScheduling:
+        """Group and scheduler resources of every task of a column.
+
+        Args:
+            column: Name of the column, for messages.
+            source: Its generator.
+            output_columns: Names of the columns that it makes.
+
+        Raises:
+            SchedulingMetadataError: The metadata can't be scheduled and has no fallback.
+        """
         known = self._resolved.get((column, output_columns))
         if known is not None:
             return known
@@ -70,9 +83,9 @@ class TaskSchedulingResolver:
         return resolved
 
     def _steady_answer(self, column: str, source: SchedulingMetadataSource) -> SchedulingMetadata:
-        """What the source tells, asked twice: an answer that changes is no identity."""
-        told, fallback = self._ask(column, source)
-        if self._ask(column, source)[0] != told:
+        """The metadata of the source, which is read twice: an identity must not change."""
+        metadata, fallback = self._ask(column, source)
+        if self._ask(column, source)[0] != metadata:
             raise _named(
                 column,
                 "non_deterministic_identity",
@@ -80,13 +93,13 @@ class TaskSchedulingResolver:
             )
         if fallback is not None:
             self.diagnostics.append(fallback)
-        return told
+        return metadata
 
     def _ask(
         self, column: str, source: SchedulingMetadataSource
     ) -> tuple[SchedulingMetadata, MetadataDiagnostic | None]:
         try:
-            told = source.get_scheduling_metadata()
+            metadata = source.get_scheduling_metadata()
         except SchedulingMetadataError as error:
             explained = error.fallback is not None and error.message.strip()
             if error.fallback is None or not explained or error.code in FATAL_CODES:
@@ -98,14 +111,14 @@ class TaskSchedulingResolver:
                 "metadata_failed",
                 f"get_scheduling_metadata failed with {type(error).__name__}",
             ) from None
-        if not isinstance(told, SchedulingMetadata):
+        if not isinstance(metadata, SchedulingMetadata):
             raise _named(
                 column,
                 "invalid_metadata",
                 "get_scheduling_metadata must return a SchedulingMetadata, "
-                f"not {type(told).__name__}",
+                f"not {type(metadata).__name__}",
             )
-        return told, None
+        return metadata, None
 
     def _within_cap(self, column: str, metadata: SchedulingMetadata) -> SchedulingMetadata:
         """Metadata may ask for less than the static cap of its endpoint, never for more."""

@@ -1,4 +1,4 @@
-"""The first and the last events of a run, as `plans/event-stream.md` words them."""
+"""The first and the last events of a run, as `plans/event-stream.md` defines them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine.scheduling.plan import RunResult
 from engine.scheduling.resolver import MetadataDiagnostic
 
 
-def tell_started(
+def emit_started(
     stream: EventStream,
     row_groups: RowGroups,
     limits: Mapping[SchedulerResourceKey, int],
@@ -27,15 +27,15 @@ def tell_started(
             "limits": {key.label: limit for key, limit in limits.items()},
         },
     )
-    for one in metadata:
+    for fallback in metadata:
         stream.scheduler(
             "metadata_diagnostic",
-            reason=one.code,
-            diagnostics={"column": one.column, "message": one.message},
+            reason=fallback.code,
+            diagnostics={"column": fallback.column, "message": fallback.message},
         )
 
 
-def tell_completed(stream: EventStream, result: RunResult) -> None:
+def emit_completed(stream: EventStream, result: RunResult) -> None:
     diagnostics: dict[str, Any] = {
         "rows_done": result.rows_done,
         "rows_dropped": result.rows_dropped,

@@ -1,8 +1,9 @@
 """`AsyncTaskScheduler`: the control flow readiness → queue → lease → worker → release.
 
-Confined to the loop's thread and driven by callbacks alone: an end of a worker, of a checkpoint or
-of a back-off asks for one dispatch pass in the next iteration of the loop, however many ends there
-were. Nothing here knows a provider, a fair order or a ledger.
+The scheduler is confined to the thread of the event loop and driven by callbacks. The end of a
+worker, of a checkpoint or of a back-off requests a dispatch pass for the next iteration of the
+loop; requests made in the same iteration share one pass. Providers, the fair order and the ledgers
+are the business of the parts that it puts to work.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from engine.clock import Clock
-from engine.errors import RetryableTaskError, TaskError
 from engine.events import EventStream, RuntimeCorrelation, RuntimeCorrelationProvider
 from engine.rows.admission import RowGroupAdmission, RowGroups, RowGroupSpec
 from engine.rows.checkpoints import Checkpoint, Checkpoints
@@ -27,27 +27,39 @@ from engine.scheduling.peaks import SchedulerPeaks
 from engine.scheduling.plan import ColumnPlan, Outcome, RetryPolicy, RunResult, check_limits
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.resolver import MetadataDiagnostic
-from engine.scheduling.run_events import tell_completed, tell_started
+from engine.scheduling.run_events import emit_completed, emit_started
 from engine.scheduling.task_events import TaskEvents
+from engine.scheduling.task_outcomes import StopCause, TaskOutcomes
 from engine.scheduling.tracker import CompletionTracker
 from engine.scheduling.types import TaskPayload
 from engine.workers.local import LocalWorkers, WorkerHandle
 
-StopCause = Literal["drain", "abort", "run_failed"]
 _SEVERITY: tuple[StopCause | None, ...] = (None, "drain", "abort", "run_failed")
 _FULL_KEYFRAMES = frozenset({"start", "segment", "end"})
-MOST_TASKS_LISTED = 50_000
-"""A keyframe of more live tasks does not list them: its line would be too long to read at once."""
+MAX_LISTED_TASKS = 50_000
+"""With more live tasks a keyframe does not list them, since its line would take long to read."""
 
 
 class AsyncTaskScheduler:
     """Runs one workflow once.
 
-    `execute` does one task; `checkpoint(row group, dropped rows)` writes the survivors.
-    `request_keyframe(full)` gives what the request side adds to a keyframe; `cpu_seconds` the CPU
-    time of the process so far; `capacity_at_end(peaks)` what its last event says of the capacity
-    that was used. Raises `ValueError` where a column asks for a resource without a
-    limit, or for more than the limit.
+    Args:
+        columns: The columns in topological order.
+        row_groups: The row groups of the run, by index.
+        execute: Makes the value of one task.
+        checkpoint: Called with a row group and its dropped rows; writes the surviving rows.
+        random: Source of the random part of back-off delays.
+        request_keyframe: Returns what request admission adds to a keyframe; its argument is True
+            for a full keyframe.
+        keyframe_seconds: Most seconds between keyframes.
+        keyframe_events: Most events between keyframes.
+        heartbeat_seconds: Seconds between heartbeats.
+        cpu_seconds: Returns the CPU seconds that the process has used so far.
+        metadata_diagnostics: Fallbacks to report at the start.
+        capacity_at_end: Returns what the last event says of the capacity that was used.
+
+    Raises:
+        ValueError: A column needs a resource without a limit, or more than the limit.
     """
 
     def __init__(
@@ -83,14 +95,12 @@ class AsyncTaskScheduler:
         self._execute = execute
         self._stream = stream
         self._clock = clock
-        self._random = random
-        self._retry = retry
         self._request_keyframe = request_keyframe
         self._metadata_diagnostics = metadata_diagnostics
         self._capacity_at_end = capacity_at_end
         self._peaks = SchedulerPeaks(admission.limits)
         self._checkpoints = Checkpoints(checkpoint, stream, self._on_written, self._stop_unwritten)
-        self._clockwork = KeyframeTimer(
+        self._keyframe_timer = KeyframeTimer(
             stream,
             clock,
             self.emit_keyframe,
@@ -112,8 +122,20 @@ class AsyncTaskScheduler:
             peaks=self._peaks,
             clock=clock,
             work=self._work,
-            on_end=self._worker_done,
+            on_end=self._on_worker_done,
             wake=self._wake,
+        )
+        self._outcomes = TaskOutcomes(
+            tracker=self._tracker,
+            queue=queue,
+            dispatch=self._dispatch,
+            live=self._live,
+            events=self._events,
+            row_groups=row_groups,
+            clock=clock,
+            random=random,
+            retry=retry,
+            on_ready_again=self._become_ready,
         )
         self._correlations = RuntimeCorrelationProvider()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -122,18 +144,19 @@ class AsyncTaskScheduler:
         self._stop_cause: StopCause | None = None
         self._message = ""
         self._crash: Exception | None = None
-        self._completed: dict[str, int] = {}
 
     async def run(self) -> RunResult:
-        """Runs to the end and leaves nothing behind: no lease, no worker, no timer.
+        """Run to the end. No lease, worker or timer remains, also when the run is cancelled.
 
-        Raises, after cleaning up, what kept a worker from being spawned.
+        Raises:
+            Exception: Whatever kept the scheduler itself from going on, such as a worker that could
+                not be spawned; raised once everything has been released.
         """
         loop = self._loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
-        tell_started(self._stream, self._specs, self._admission.limits, self._metadata_diagnostics)
+        emit_started(self._stream, self._specs, self._admission.limits, self._metadata_diagnostics)
         self.emit_keyframe("start")
-        self._clockwork.start(loop)
+        self._keyframe_timer.start(loop)
         self._wake()
         try:
             await asyncio.wait([self._ended])
@@ -148,11 +171,11 @@ class AsyncTaskScheduler:
         return result
 
     def drain(self) -> None:
-        """Nothing new is admitted or dispatched, what runs may finish; then `cancelled`."""
+        """Admit and dispatch nothing more, let running tasks finish, and end as `cancelled`."""
         self._stop("drain")
 
     def abort(self) -> None:
-        """As `drain`, and what runs is cancelled."""
+        """As `drain`, and cancel the running tasks."""
         self._stop("abort")
 
     def dropped_rows(self, row_group: int) -> frozenset[int]:
@@ -160,20 +183,24 @@ class AsyncTaskScheduler:
         return self._tracker.dropped_rows(row_group)
 
     def emit_keyframe(self, reason: str) -> None:
-        """`start`, `periodic`, `segment` or `end`; all but `periodic` list every live task, up to
-        `MOST_TASKS_LISTED`."""
+        """Emit a `scheduler_health_snapshot`.
+
+        Args:
+            reason: `start`, `periodic`, `segment` or `end`. All but `periodic` list the live tasks,
+                unless there are more than `MAX_LISTED_TASKS`.
+        """
         if reason == "segment" and self._ended is not None and not self._ended.done():
-            self._dispatch.idle.forget()
+            self._dispatch.idle.reset()
             self._wake()
         if self._stream.scheduler_enabled:
             self._stream.scheduler(
                 "scheduler_health_snapshot",
                 snapshot=self.snapshot(
-                    reason in _FULL_KEYFRAMES and len(self._live) <= MOST_TASKS_LISTED
+                    reason in _FULL_KEYFRAMES and len(self._live) <= MAX_LISTED_TASKS
                 ),
                 diagnostics={"reason": reason},
             )
-        self._clockwork.note_keyframe()
+        self._keyframe_timer.note_keyframe()
 
     def snapshot(self, full: bool) -> dict[str, Any]:
         """The keyframe of `plans/event-stream.md` at this instant."""
@@ -183,14 +210,14 @@ class AsyncTaskScheduler:
         keyframe["progress"] = {
             "rows_done": self._checkpoints.rows_done,
             "rows_dropped": self._checkpoints.rows_dropped,
-            "completed_by_column": dict(self._completed),
+            "completed_by_column": dict(self._outcomes.completed_by_column),
         }
         if full:
             keyframe["tasks"] = self._live.rows()
         keyframe.update(self._request_keyframe(full))
         return keyframe
 
-    # How a run stops
+    # Stopping
 
     def _stop(self, cause: StopCause) -> None:
         if _SEVERITY.index(cause) <= _SEVERITY.index(self._stop_cause):
@@ -198,7 +225,7 @@ class AsyncTaskScheduler:
         self._stop_cause = cause
         self._admission.shutdown()
         for live in self._live.without_worker():
-            self._cancel(live, cause)
+            self._outcomes.cancel(live, cause)
         self._dispatch.idle.note_drained()
         if cause != "drain":
             for live in self._live.running.values():
@@ -217,7 +244,7 @@ class AsyncTaskScheduler:
         self._wake()  # another row group may have stopped the run already; this may be its end
 
     def _conclude(self) -> RunResult:
-        self._clockwork.stop()
+        self._keyframe_timer.stop()
         self._dispatch.stop()
         complete = self._row_groups.next is None and not self._row_groups.in_flight
         outcome: Outcome = "success" if complete else "cancelled"
@@ -234,10 +261,10 @@ class AsyncTaskScheduler:
             capacity,
         )
         self.emit_keyframe("end")
-        tell_completed(self._stream, result)
+        emit_completed(self._stream, result)
         return result
 
-    # One pass
+    # Dispatch passes
 
     def _wake(self) -> None:
         if not self._pass_due and self._loop is not None:
@@ -262,7 +289,7 @@ class AsyncTaskScheduler:
         self._check_end()
 
     def _check_end(self) -> None:
-        """The run is over once nothing runs, nothing is written, and nothing more may start."""
+        """End the run once nothing runs, nothing is being written and nothing more may start."""
         if self._live.running or len(self._checkpoints) or self._pass_due:
             return
         waiting = self._row_groups.in_flight or self._row_groups.next is not None
@@ -289,7 +316,7 @@ class AsyncTaskScheduler:
         self._wake()
 
     def _announce(self, ready: Iterable[TaskPayload]) -> None:
-        """Tasks whose dependencies are met become live. A run that stops takes on no more."""
+        """Make tasks live whose dependencies are met; a run that stops takes on no more."""
         if self._stop_cause is not None:
             return
         for payload in ready:
@@ -306,7 +333,7 @@ class AsyncTaskScheduler:
         if not self._tracker.ready_count:
             return
         frontier = self._tracker.ready_frontier()
-        accepted = self._queue.enqueue(self._live[one.task_id].item for one in frontier)
+        accepted = self._queue.enqueue(self._live[payload.task_id].item for payload in frontier)
         self._tracker.mark_enqueued(accepted)
         if accepted:
             self._dispatch.idle.note_work()
@@ -326,114 +353,10 @@ class AsyncTaskScheduler:
         finally:
             self._correlations.reset(token)
 
-    # How a task ends
-
-    def _worker_done(self, live: LiveTask, worker: WorkerHandle) -> None:
+    def _on_worker_done(self, live: LiveTask, worker: WorkerHandle) -> None:
         del self._live.running[live.item.task_id]
-        now = self._clock.monotonic()
-        error = None if worker.cancelled() else worker.exception()
         try:
-            if worker.cancelled() and self._stop_cause is None:
-                self._drop(live, now, "CancelledError", "the worker was cancelled")
-            elif worker.cancelled():
-                self._end(live, now, "cancelled", self._stop_cause)
-            elif error is None:
-                self._complete(live, now)
-            elif isinstance(error, RetryableTaskError):
-                self._retry_later(live, now, error)
-            elif isinstance(error, TaskError):
-                self._drop(live, now, error.error_type, error.message)
-            else:
-                self._drop(live, now, type(error).__name__, "")
+            self._announce(self._outcomes.worker_ended(live, worker, self._stop_cause))
         except Exception as failure:
             self._fail(f"the scheduler failed: {type(failure).__name__}", failure)
         self._wake()
-
-    def _complete(self, live: LiveTask, now: float) -> None:
-        column = live.item.payload.column
-        self._completed[column] = self._completed.get(column, 0) + 1
-        self._end(live, now, "task_completed")
-        self._announce(self._tracker.mark_complete(live.item.task_id))
-
-    def _retry_later(self, live: LiveTask, now: float, error: RetryableTaskError) -> None:
-        if self._stop_cause is not None or live.abandoned:
-            self._end(live, now, "cancelled", self._stop_cause or "row_dropped")
-            return
-        live.failed += error.uses_attempt
-        if live.failed >= self._retry.max_attempts:
-            self._drop(live, now, error.error_type, error.message)
-            return
-        delay = error.delay_seconds
-        if delay is None:
-            delay = self._retry.delay(live.attempt, self._random)
-        live.retry_at = now + delay
-        diagnostics = {
-            "attempt": live.attempt,
-            "delay_seconds": delay,
-            "retry_at": live.retry_at,
-            "message": error.message,
-        }
-        live.enter("deferred", now)
-        self._events.tell("retry_deferred", live, now, error.error_type, diagnostics)
-        self._dispatch.release(live)
-        self._live.deferred[live.item.task_id] = live
-        assert self._loop is not None
-        live.timer = self._loop.call_later(delay, self._retry_now, live)
-
-    def _retry_now(self, live: LiveTask) -> None:
-        del self._live.deferred[live.item.task_id]
-        now = self._clock.monotonic()
-        self._events.tell(
-            "salvage_redispatched",
-            live,
-            now,
-            diagnostics={"attempt": live.attempt + 1, "deferred_seconds": now - live.since},
-        )
-        live.timer = live.retry_at = live.enqueued_at = None
-        live.attempt += 1
-        self._tracker.mark_ready_again(live.item.task_id)
-        self._become_ready(live)
-
-    def _drop(self, live: LiveTask, now: float, error_type: str, message: str) -> None:
-        """The task failed for good, and with it its row; a batch takes all rows along."""
-        payload = live.item.payload
-        diagnostics: dict[str, Any] = {"attempt": live.attempt}
-        if message:
-            diagnostics["message"] = message
-        self._end(live, now, "non_retryable_dropped", error_type, diagnostics)
-        rows: Iterable[int] = () if payload.row is None else (payload.row,)
-        if payload.row is None:
-            rows = self._specs[payload.row_group].row_range()
-        dropped = self._tracker.drop_rows(payload.row_group, rows)
-        for task_id in dropped.cancelled:
-            other = self._live.get(task_id)
-            if other is not None and other.worker is None:
-                self._cancel(other, "row_dropped")
-            elif other is not None:
-                other.abandoned = True
-        self._dispatch.idle.note_drained()
-        self._announce(dropped.ready)
-
-    def _end(
-        self,
-        live: LiveTask,
-        now: float,
-        kind: str,
-        reason: str | None = None,
-        diagnostics: dict[str, Any] | None = None,
-    ) -> None:
-        """The last event of a task with a lease, then its release, and the task is gone."""
-        live.enter("finished", now)
-        self._events.tell(kind, live, now, reason, diagnostics)
-        self._dispatch.release(live)
-        self._live.forget(live)
-
-    def _cancel(self, live: LiveTask, cause: str) -> None:
-        """The end of a task without a lease."""
-        task_id = live.item.task_id
-        if live.timer is not None:
-            live.timer.cancel()
-        self._live.deferred.pop(task_id, None)
-        self._queue.discard(task_id)
-        self._events.tell("cancelled", live, self._clock.monotonic(), cause)
-        self._live.forget(live)

@@ -1,4 +1,4 @@
-"""`TaskEvents`: the events about one live task, as `plans/event-stream.md` words them."""
+"""`TaskEvents`: the events about one live task, as `plans/event-stream.md` defines them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Debts = Mapping[TaskGroupKey, Mapping[SchedulerResourceKey, int]]
 
 
 class TaskEvents:
-    """Each method takes the monotonic time of its fact. Builds nothing where nobody listens."""
+    """Emits them. `at` is the monotonic time of the fact. Builds no event that no sink takes."""
 
     def __init__(self, stream: EventStream) -> None:
         self._stream = stream
 
-    def tell(
+    def emit(
         self,
         kind: str,
         live: LiveTask,
@@ -41,7 +41,7 @@ class TaskEvents:
     def ready(self, live: LiveTask, at: float) -> None:
         if self._stream.scheduler_enabled:
             diagnostics: dict[str, Any] = {"group": live.item.group.key.label}
-            self.tell("dependency_ready", live, at, diagnostics=_with_row(live, diagnostics))
+            self.emit("dependency_ready", live, at, diagnostics=_with_row(live, diagnostics))
 
     def enqueued(self, live: LiveTask, at: float) -> None:
         if not self._stream.scheduler_enabled:
@@ -56,21 +56,21 @@ class TaskEvents:
             diagnostics["admitted_limit"] = item.group.admitted_limit
         if item.request_resource_key is not None:
             diagnostics["request_resource"] = item.request_resource_key.label
-        self.tell("ready_enqueued", live, at, diagnostics=_with_row(live, diagnostics))
+        self.emit("ready_enqueued", live, at, diagnostics=_with_row(live, diagnostics))
 
     def leased(self, live: LiveTask, at: float, debts: Debts) -> None:
         if self._stream.scheduler_enabled:
             diagnostics = _with_debts({"resources": live.item.resource_request.labels}, debts)
-            self.tell("task_lease_acquired", live, at, diagnostics=diagnostics)
+            self.emit("task_lease_acquired", live, at, diagnostics=diagnostics)
 
     def released(self, live: LiveTask, at: float, result: ReleaseResult, debts: Debts) -> None:
         if self._stream.scheduler_enabled:
             kind = "task_lease_released" if result.released else "release_diagnostic"
-            self.tell(kind, live, at, result.reason, _with_debts({}, debts))
+            self.emit(kind, live, at, result.reason, _with_debts({}, debts))
 
 
 def _with_debts(diagnostics: dict[str, Any], debts: Debts) -> dict[str, Any]:
-    """`debt`: what groups owe now, where this lease or its end has changed it."""
+    """Add `debt`: what groups owe now, where acquiring or releasing the lease changed it."""
     if debts:
         diagnostics["debt"] = {
             group.label: {resource.label: amount for resource, amount in owed.items()}

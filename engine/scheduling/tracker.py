@@ -23,7 +23,7 @@ class TrackedColumn(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What a drop does: tasks that must not start any more, and tasks it made ready."""
+    """Effect of a drop: ids of tasks that must not start any more, and tasks that became ready."""
 
     cancelled: tuple[str, ...]
     ready: tuple[TaskPayload, ...]
@@ -55,11 +55,13 @@ class _RowGroup:
 
 
 class CompletionTracker:
-    """Readiness over the column DAG, by row group; a completion costs O(its dependants).
+    """Readiness over the column DAG, by row group. A completion costs O(dependants).
 
-    A ready task is reported until it is acknowledged with `mark_enqueued`. A batch waits for every
-    surviving cell of its cell columns; a cell waits for the whole batch of its batch columns.
-    Raises `ValueError` for an unknown dependency; the caller has checked for cycles.
+    A ready task is returned by `ready_frontier` until `mark_enqueued` acknowledges it. A batch
+    waits for every surviving cell of its cell columns; a cell waits for its batch columns.
+
+    Raises:
+        ValueError: A column depends on an unknown one. Cycles are the caller's to exclude.
     """
 
     def __init__(self, columns: Sequence[TrackedColumn]) -> None:
@@ -91,7 +93,7 @@ class CompletionTracker:
         return tuple(ready)
 
     def forget_row_group(self, index: int) -> None:
-        """A finished row group is no longer needed."""
+        """Stop following a finished row group."""
         del self._groups[index]
 
     def ready_frontier(self) -> tuple[TaskPayload, ...]:
@@ -120,7 +122,7 @@ class CompletionTracker:
         return payload
 
     def mark_complete(self, task_id: str) -> tuple[TaskPayload, ...]:
-        """Returns what became ready. A task that was cancelled meanwhile unlocks nothing."""
+        """Returns the tasks that became ready; none if the task was cancelled meanwhile."""
         payload = self._handed_out.pop(task_id, None)
         if payload is None:
             return ()
@@ -133,15 +135,15 @@ class CompletionTracker:
                 self._satisfy(group, dependant, slot_below, ready)
             else:
                 below = len(group.cells[dependant.name].state)
-                for one in range(below):
-                    self._satisfy(group, dependant, one, ready)
+                for row_slot in range(below):
+                    self._satisfy(group, dependant, row_slot, ready)
         return tuple(ready)
 
     def drop_rows(self, row_group: int, rows: Iterable[int]) -> Dropped:
-        """Give rows up. Their open cells are cancelled; batches go on without them.
+        """Drop rows: cancel their open cells, and let batches go on without them.
 
-        `cancelled` also names tasks that were handed out: the caller knows which of them run and
-        lets those end. Where no row is left, the open batches are cancelled too.
+        If no row of the group is left, its open batches are cancelled too. `Dropped.cancelled`
+        includes tasks that were handed out: the caller knows which of them run, and lets them end.
         """
         group = self._groups[row_group]
         cancelled: list[str] = []
@@ -167,13 +169,13 @@ class CompletionTracker:
             if column.task_type == "batch" and group.cells[column.name].state[0] != _CLOSED:
                 self._cancel(group, column, 0, cancelled)
         unseen = {payload.task_id for payload in ready}
-        return Dropped(tuple(one for one in cancelled if one not in unseen), ())
+        return Dropped(tuple(task_id for task_id in cancelled if task_id not in unseen), ())
 
     def dropped_rows(self, row_group: int) -> frozenset[int]:
         return frozenset(self._groups[row_group].dropped)
 
     def is_complete(self, row_group: int) -> bool:
-        """True where every task of the row group is complete or cancelled."""
+        """Whether every task of the row group is complete or cancelled."""
         return not self._groups[row_group].open
 
     def _locate(self, payload: TaskPayload) -> tuple[_RowGroup, _Cells, int]:

@@ -1,4 +1,4 @@
-"""The values that readiness, queue, admission and scheduler hand to each other."""
+"""The values that readiness, queue, admission and scheduler exchange."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class SchedulerResourceRequest:
 
     amounts: Mapping[SchedulerResourceKey, int]
     needs: Needs = field(init=False, compare=False)
-    """The same, in the order of the request."""
+    """The same as a tuple, which hashes and iterates faster."""
 
     def __post_init__(self) -> None:
         for key, amount in self.amounts.items():
@@ -75,22 +75,22 @@ class ResolvedTaskScheduling:
 
 
 class SchedulableTask(msgspec.Struct, frozen=True, gc=False):
-    """A ready task with everything that queue and admission may know about it."""
+    """A ready task with all that queue and admission may know about it."""
 
     task_id: str
     payload: TaskPayload
     group: TaskGroupSpec
     resource_request: SchedulerResourceRequest
     request_resource_key: RequestResourceKey | None = None
-    """Where its first request goes, if that is known."""
+    """Request resource of its first request, if known."""
 
 
 class Eligibility(msgspec.Struct, frozen=True, gc=False):
-    """May this head run now, and if not, what would have to happen first?
+    """Whether a head may run now, and if not, what has to happen first.
 
-    `waits_for` where it is blocked: `resource` (units of `resources[0]` are missing), `own_release`
-    (its group must release a lease), `peers` (it gives way to others, and may run as soon as none
-    of them can, or once the queued weight of `resources` falls below `until_weight`).
+    `waits_for` says what blocks it: `resource` (units of `resources[0]` are missing), `own_release`
+    (its group must release a lease) or `peers` (it gives way, and may run once no peer can, or once
+    the queued weight of `resources` falls below `until_weight`).
     """
 
     eligible: bool
@@ -98,10 +98,10 @@ class Eligibility(msgspec.Struct, frozen=True, gc=False):
     resources: tuple[SchedulerResourceKey, ...] = ()
     waits_for: WaitsFor = "peers"
     available_after: float | None = None
-    """Monotonic seconds, where it is known when this changes by itself."""
+    """When this changes by itself, in monotonic seconds, if known."""
     until_weight: float = math.inf
     re_evaluate_on: SchedulerResourceKey | None = None
-    """Units of this coming free, whosever they were, are a reason to look again."""
+    """Re-evaluate the head when any group releases units of this resource."""
     diagnostics: Mapping[str, Any] = {}
 
 

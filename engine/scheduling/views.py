@@ -1,4 +1,4 @@
-"""What queue and admission show of themselves to policies: windows, not copies."""
+"""What policies may read of the queue and of the ledger: live views, not copies."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from engine.scheduling.types import Needs, SchedulableTask
 
 
 class Holders:
-    """The holders of one resource, by weight.
+    """The groups that hold one resource, and the total weight of those without queued demand.
 
-    Groups that compete for a resource are those with queued demand, which the queue weighs, and
-    those that only hold leases of it, which nobody can weigh without asking both. The answer is
-    kept, and brought up to date with the groups that came into the queue or left it since.
+    The groups that compete for a resource are those with queued demand, whose weight the queue
+    keeps, and those that only hold leases. The weight of the latter depends on both queue and
+    ledger; summing it would cost O(groups) per decision. So the sum is kept, and updated with the
+    groups whose queued demand began or ended since the last call.
     """
 
     __slots__ = ("_backlog", "_idle", "_idle_weight", "weights")
@@ -27,7 +28,7 @@ class Holders:
         self._backlog = -1
 
     def add(self, group: TaskGroupKey, weight: float, queued: bool) -> None:
-        """The group holds its first units; `queued` tells whether it has queued demand."""
+        """Add a group with its first units. `queued`: it has queued demand for the resource."""
         self.weights[group] = weight
         if not queued:
             self._idle[group] = weight
@@ -65,18 +66,21 @@ class Holders:
 
 
 class BlockedFingerprint(NamedTuple):
-    """What a queue lacks in which every head is short of something. `backlog` stands for the groups
-    that have work queued, `needs` are the different amounts that their heads need."""
+    """Identifies why every head of a queue is blocked.
+
+    `backlog` is equal for equal sets of groups with queued work; `needs` iterates over the
+    different amounts that their heads need.
+    """
 
     backlog: int
     needs: Iterator[Needs]
 
 
 class QueueView(Protocol):
-    """Facts about the queue, without any eligibility.
+    """The contents of the queue, without any eligibility.
 
-    A window, not a copy: it tells what is true when asked, so use it before the queue changes. The
-    methods that return a mapping or iterate cost O(groups), the others O(1).
+    A live view: use it before the queue changes. Methods that return a mapping or an iterator cost
+    O(groups), the others O(1).
     """
 
     @property
@@ -98,12 +102,12 @@ class QueueView(Protocol):
         """Sum of the weights of the groups with queued demand for the resource."""
 
     def backlog_version(self, resource: SchedulerResourceKey) -> int:
-        """Counts each time that a group begins or ceases to have queued demand for the resource."""
+        """Number of times that a group began or ceased to have queued demand for the resource."""
 
     def backlog_changes(
         self, resource: SchedulerResourceKey, since: int
     ) -> Iterable[TaskGroupKey] | None:
-        """The groups that did so after that version; None where that is too long ago to tell."""
+        """The groups that did so since that version; None if it is too old to be known."""
 
     def first_candidate(self, group: TaskGroupKey) -> SchedulableTask | None:
         """The head of the group."""
@@ -112,8 +116,8 @@ class QueueView(Protocol):
         """The head of every group."""
 
     def blocked_fingerprint(self) -> BlockedFingerprint | None:
-        """Once nothing can be selected: None where a head stands aside for another reason than that
-        units are short. Costs O(different needs)."""
+        """The fingerprint once nothing can be selected. None if a head stands aside for any reason
+        but missing units. Costs O(different needs)."""
 
     def contenders(
         self, group: TaskGroupKey, resource: SchedulerResourceKey
@@ -123,8 +127,8 @@ class QueueView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TaskAdmissionView:
-    """The resource ledger. Amounts are units; `leases` and `running` count leases by group. Groups
-    without any have no entry."""
+    """The ledger of task admission. Amounts are in units; `leases` and `running` count leases by
+    group. Groups without leases have no entry."""
 
     limits: Mapping[SchedulerResourceKey, int]
     available: Mapping[SchedulerResourceKey, int]
@@ -138,10 +142,10 @@ class TaskAdmissionView:
     """The groups of `leased_by_group` by resource."""
 
     def competing_weight(self, resource: SchedulerResourceKey, queue_view: QueueView) -> float:
-        """Sum of the weights of the groups that have demand queued for the resource or hold it."""
+        """Total weight of the groups that hold the resource or have queued demand for it."""
         return queue_view.queued_weight(resource) + self.idle_weight(resource, queue_view)
 
     def idle_weight(self, resource: SchedulerResourceKey, queue_view: QueueView) -> float:
-        """Sum of the weights of the groups that hold the resource and have none queued for it."""
+        """Total weight of the groups that hold the resource without queued demand for it."""
         holders = self.holders.get(resource)
         return 0.0 if holders is None else holders.idle_weight(resource, queue_view)

@@ -1,4 +1,4 @@
-"""`LocalWorkers`: where does a worker run? Here, as a task of the running event loop."""
+"""`LocalWorkers`: runs workers as tasks of the running event loop."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 WorkerHandle = asyncio.Task[None]
-"""Awaitable, cancellable, and tells its end through `add_done_callback`."""
+"""Awaitable and cancellable; `add_done_callback` reports its end."""
 
 
 class LocalWorkers:
-    """The one seam at which a worker is started."""
+    """Workers are started here and nowhere else, so that another implementation can replace it."""
 
     def spawn(self, coro_factory: Callable[[], Coroutine[Any, Any, None]]) -> WorkerHandle:
         return asyncio.get_running_loop().create_task(coro_factory())

@@ -1,4 +1,4 @@
-"""Aliases to endpoints: which aliases mean the same provider and model, and the cap they share."""
+"""Resolves the aliases of a workflow to endpoints, and to the caps that they share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from engine.workflow.schema import Model
 
 
 def resource_resolver(models: Mapping[str, Model]) -> RequestResourceResolver:
-    """Over every alias that a workflow names."""
+    """A resolver for all aliases of a workflow."""
     return RequestResourceResolver(
         ModelAlias(
             alias, ProviderModelKey(model.provider, model.model), model.max_parallel_requests

@@ -1,4 +1,4 @@
-"""`load_workflow`: how a file becomes a workflow, with one clear sentence for every mistake."""
+"""`load_workflow`: reads a workflow file, with one clear sentence for every mistake in it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from engine.workflow.schema import CustomColumn, Workflow
 
 @dataclass(frozen=True)
 class LoadedWorkflow:
-    """A workflow with its Python functions at hand, by name of the column that uses each."""
+    """A workflow and its Python functions, by the name of the column that uses them."""
 
     workflow: Workflow
     path: Path | None
-    """The file it came from; None for one that is built in."""
+    """The file it was read from; None for a workflow that is built in."""
     functions: Mapping[str, Callable[..., Any]]
 
     def override(self, records: int | None = None, seed: int | None = None) -> LoadedWorkflow:

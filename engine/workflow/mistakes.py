@@ -1,4 +1,4 @@
-"""What pydantic found wrong, as one sentence for people. Values are never repeated."""
+"""Errors of pydantic as one sentence for people, which never repeats a value."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _MODELS: dict[str, type[BaseModel]] = {
 
 
 def first_mistake(error: ValidationError, raw: Any) -> str:
-    """The first mistake and where it is, `raw` being what was validated (for column names)."""
-    found = error.errors(include_url=False)
-    # A misspelt key is also a missing one; the first tells more.
-    first = min(found, key=lambda details: details["type"] != "extra_forbidden")
+    """The first mistake and where it is; `raw` is what was validated, for names of columns."""
+    details_list = error.errors(include_url=False)
+    # A misspelt key is also reported as a missing one; the former says more.
+    first = min(details_list, key=lambda details: details["type"] != "extra_forbidden")
     location = first["loc"]
     sentence = _sentence(first)
-    where = _place(location[:-1] if first["type"] in _NAMES_ITS_KEY else location, raw)
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    where = _location(location[:-1] if first["type"] in _NAMES_ITS_KEY else location, raw)
+    more = f" (and {len(details_list) - 1} more)" if len(details_list) > 1 else ""
     return f"{where}: {sentence}{more}" if where else f"{sentence}{more}"
 
 
@@ -60,19 +60,19 @@ def _sentence(details: ErrorDetails) -> str:
     return message[0].lower() + message[1:]
 
 
-def _place(location: tuple[int | str, ...], raw: Any) -> str:
+def _location(location: tuple[int | str, ...], raw: Any) -> str:
     """`column "answer", prompt` out of `("columns", 2, "llm_text", "prompt")`."""
     if len(location) < 2 or location[0] not in ("columns", "providers", "models"):
         return ", ".join(str(step) for step in location)
     section, entry, *inner = location
     if section == "columns":
         columns = raw.get("columns") if isinstance(raw, dict) else None
-        place = _column(int(entry), columns)
+        location_text = _column(int(entry), columns)
     else:
-        place = f'{str(section).removesuffix("s")} "{entry}"'
+        location_text = f'{str(section).removesuffix("s")} "{entry}"'
     if section != "models":
         inner = inner[1:]  # the tag of the union
-    return ", ".join([place, *(str(step) for step in inner if step not in _INNER_STEPS)])
+    return ", ".join([location_text, *(str(step) for step in inner if step not in _INNER_STEPS)])
 
 
 def _column(index: int, columns: Any) -> str:

@@ -30,11 +30,11 @@ class UserModules:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._loaded: dict[Path, ModuleType] = {}
-        # Our own folder stands before it even where headgate is installed in a way that is asked
+        # Our own folder comes first, also if headgate is installed with an import hook that is used
         # only after `sys.path`.
-        for place in (str(OWN_FOLDER), str(folder)):
-            if place not in sys.path:
-                sys.path.append(place)
+        for folder_path in (str(OWN_FOLDER), str(folder)):
+            if folder_path not in sys.path:
+                sys.path.append(folder_path)
 
     def load_file(self, path: Path) -> ModuleType:
         """Raises `UserError` with the type, message and line of whatever the file raises."""

@@ -1,4 +1,4 @@
-"""What a scripted provider does, as a workflow file says it."""
+"""`ProviderScript`: the part of a workflow file that says what a scripted provider does."""
 
 from __future__ import annotations
 

@@ -170,8 +170,8 @@ class LlmTextColumn(_Strict):
         return value
 
     def dependencies(self) -> tuple[str, ...]:
-        found = template_variables(self.prompt) | template_variables(self.system or "")
-        return _merged(found, self.depends_on)
+        variables = template_variables(self.prompt) | template_variables(self.system or "")
+        return _merged(variables, self.depends_on)
 
 
 class CustomColumn(_Strict):
@@ -319,8 +319,8 @@ def _aliases(column: Column) -> Sequence[str]:
     return column.models if isinstance(column, CustomColumn) else []
 
 
-def _merged(found: set[str], explicit: Sequence[str]) -> tuple[str, ...]:
-    return tuple(sorted(found | set(explicit)))
+def _merged(variables: set[str], explicit: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(variables | set(explicit)))
 
 
 def _known(what: str, names: Sequence[str] | dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from engine.events import Event, JournalEnd, JournalHeader, RunInfo, decode_line
-from engine.events.producer_lock import Presence
+from engine.events.process_lock import Presence
 from engine.events.run_folder import RunFolder, read_record
 from replay.sources.base import Batch, BrokenLine, Liveness
 from replay.sources.delivery import Delivered, position_of

@@ -15,7 +15,7 @@ from engine.events import (
     SchedulerEvent,
     decode_line,
 )
-from engine.events.producer_lock import Doubt, Presence
+from engine.events.process_lock import Doubt, Presence
 from engine.events.run_folder import RunFolder, RunRecord, read_record
 from replay.sources.base import Batch, BrokenLine, Liveness, SourceError
 from replay.sources.dialects import BROKEN, MendedLine, OwnLines

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.events import Event, JournalEnd, JournalHeader, JournalLine, RunInfo, encode_lines
-from engine.events.producer_lock import ProcessLock
+from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 
 

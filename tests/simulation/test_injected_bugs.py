@@ -29,6 +29,7 @@ from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissio
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.scheduler import AsyncTaskScheduler
 from engine.scheduling.task_events import TaskEvents
+from engine.scheduling.task_outcomes import TaskOutcomes
 from engine.scheduling.tracker import CompletionTracker
 from tests.engine.scheduling.harness import Broken
 from tests.simulation.simulate import simulate
@@ -61,14 +62,14 @@ def double_release(patch: Patch) -> None:
 
 
 def capacity_back_twice(patch: Patch) -> None:
-    give_back = TaskLedger.give_back
+    give_back = TaskLedger.remove
 
     def generous(self: TaskLedger, lease: Any) -> None:
         give_back(self, lease)
         for resource, amount in lease.resources.amounts.items():
             self.available[resource] += amount
 
-    patch.setattr(TaskLedger, "give_back", generous)
+    patch.setattr(TaskLedger, "remove", generous)
 
 
 def leaked_lease(patch: Patch) -> None:
@@ -197,7 +198,7 @@ def shorter_cooldown(patch: Patch) -> None:
 
 def unfair_order(patch: Patch) -> None:
     def always_the_same(self: FairOrder[Any], group: Any) -> None:
-        self._place(group, group.shape)
+        self._push(group, group.shape)
 
     patch.setattr(FairOrder, "advance", always_the_same)
 
@@ -237,14 +238,14 @@ def spurious_queue_empty(patch: Patch) -> None:
     def always_empty(self: IdleReport, in_flight: int, deferred: int) -> None:
         self._stream.scheduler("queue_empty", diagnostics={"ready": 0, "in_flight": in_flight})
 
-    patch.setattr(IdleReport, "tell", always_empty)
+    patch.setattr(IdleReport, "report", always_empty)
 
 
 def blocked_without_work(patch: Patch) -> None:
     def always_blocked(self: IdleReport, in_flight: int, deferred: int) -> None:
         self._stream.scheduler("admission_blocked", diagnostics={"queued_count": 0})
 
-    patch.setattr(IdleReport, "tell", always_blocked)
+    patch.setattr(IdleReport, "report", always_blocked)
 
 
 def worker_without_lease(patch: Patch) -> None:
@@ -264,13 +265,13 @@ def lease_that_nobody_tells(patch: Patch) -> None:
 
 
 def retry_before_its_release(patch: Patch) -> None:
-    def early(self: Any, live: Any, now: float, error: Any) -> None:
-        self._events.tell("retry_deferred", live, now, error.error_type, {"retry_at": now})
+    def early(self: Any, live: Any, now: float, error: Any, stop_cause: Any) -> Any:
+        self._events.emit("retry_deferred", live, now, error.error_type, {"retry_at": now})
         live.attempt += 1
         self._events.ready(live, now)
-        self._drop(live, now, error.error_type, error.message)
+        return self._drop(live, now, error.error_type, error.message)
 
-    patch.setattr(AsyncTaskScheduler, "_retry_later", early)
+    patch.setattr(TaskOutcomes, "_retry_later", early)
 
 
 def forgotten_retry(patch: Patch) -> None:
@@ -336,7 +337,7 @@ def debt_that_nobody_tells(patch: Patch) -> None:
 
 
 def explanation_that_is_not_renewed(patch: Patch) -> None:
-    patch.setattr(TaskAdmissionController, "standstill", lambda self, view: "as before")
+    patch.setattr(TaskAdmissionController, "blocked_fingerprint", lambda self, view: "as before")
 
 
 def sink_that_stops_the_run(patch: Patch) -> None:

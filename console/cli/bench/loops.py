@@ -21,7 +21,7 @@ from engine.clock import LoopClock
 from engine.errors import UserError
 from engine.events import EventStream
 from engine.events.journal import JournalWriter
-from engine.events.producer_lock import ProcessLock
+from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import RunFolder
 from engine.run.execute import RunControl, execute_run, journal_run
 from engine.run.plan import RunPlan

@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 
 from console.cli.main import run_cli
-from engine.events.producer_lock import ProcessLock
+from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, read_record, write_record
 from engine.events.run_index import register
 

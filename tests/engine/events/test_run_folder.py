@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from engine.errors import UserError
-from engine.events.producer_lock import ProcessLock
+from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import (
     RunFolder,
     RunRecord,
@@ -24,8 +24,8 @@ HOLD = """
 import sys
 from pathlib import Path
 from typing import Any
-from engine.events.producer_lock import ProducerLock
-lock = ProducerLock(Path(sys.argv[1]))
+from engine.events.process_lock import ProcessLock
+lock = ProcessLock(Path(sys.argv[1]))
 lock.acquire()
 print("held", flush=True)
 sys.stdin.read()
@@ -113,8 +113,8 @@ def test_looking_at_a_lock_never_keeps_its_owner_out(tmp_path: Path) -> None:
     path = tmp_path / "run.lock"
     look = (
         "import sys\nfrom pathlib import Path\n"
-        "from engine.events.producer_lock import ProducerLock\n"
-        "print('looking', flush=True)\nwhile True: ProducerLock.held(Path(sys.argv[1]))\n"
+        "from engine.events.process_lock import ProcessLock\n"
+        "print('looking', flush=True)\nwhile True: ProcessLock.held(Path(sys.argv[1]))\n"
     )
     looker = subprocess.Popen([sys.executable, "-c", look, str(path)], stdout=subprocess.PIPE)
     assert looker.stdout is not None

@@ -100,9 +100,9 @@ class Bench:
         self._reconsider()
 
     def _reconsider(self) -> None:
-        turned = self.admission.take_turned()
-        if turned is not None:
-            self.queue.reconsider(*turned)
+        changes = self.admission.take_policy_changes()
+        if changes is not None:
+            self.queue.reconsider(*changes)
 
     def debt(self, name: str, resource: SchedulerResourceKey) -> int:
         return self.admission.view().debt_by_group.get(key(name), {}).get(resource, 0)

@@ -239,7 +239,7 @@ class Run:
         self.ended_at = loop.time()
         if not self.task.done():
             # Without its timers a run that is stuck can't keep the loop going for ever.
-            self.scheduler._clockwork.stop()
+            self.scheduler._keyframe_timer.stop()
         if self.task.done() and self.requests is not None:
             self.requests.close()
         self.tasks_left = len(asyncio.all_tasks()) - 1

@@ -255,7 +255,7 @@ def test_debt_stays_between_nothing_and_what_is_held_and_no_slot_idles(seed: int
             assert set(holders.weights) == {
                 group for group, units in view.leased_by_group.items() if resource in units
             }
-            live = one.admission._ledger.window.idle_weight(resource, one.queue.view())
+            live = one.admission._ledger.live_view.idle_weight(resource, one.queue.view())
             assert live == pytest.approx(view.idle_weight(resource, one.queue.view()))
     while one.leases or len(one.queue):
         one.dispatch()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.events import EventStream
-from engine.scheduling.idle import HOLDERS_SECONDS, IdleReport
+from engine.scheduling.idle import HOLDERS_INTERVAL_SECONDS, IdleReport
 from tests.engine.scheduling.admission_bench import SLOT, Bench
 from tests.engine_run import ListSink
 
@@ -22,7 +22,7 @@ class ToldBench(Bench):
             self.idle.note_work()
         names = super().dispatch(most)
         self.idle.note_drained()
-        self.idle.tell(self.admission.active_leases, 0)
+        self.idle.report(self.admission.active_leases, 0)
         return names
 
     def told(self) -> list[str]:
@@ -63,9 +63,9 @@ def test_other_holders_are_told_after_a_while_and_not_again() -> None:
     bench.release("a")
     assert bench.dispatch() == ["b"]
     assert bench.told() == [], "the same heads for the same reason"
-    bench.clock.now += HOLDERS_SECONDS
+    bench.clock.now += HOLDERS_INTERVAL_SECONDS
     bench.dispatch()
     assert bench.told() == ["admission_blocked"]
-    bench.clock.now += HOLDERS_SECONDS
+    bench.clock.now += HOLDERS_INTERVAL_SECONDS
     bench.dispatch()
     assert bench.told() == []

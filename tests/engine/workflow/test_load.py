@@ -61,7 +61,7 @@ def test_a_module_that_exports_a_dictionary_or_a_workflow(tmp_path: Path) -> Non
     as_dict = f"workflow = dict(name='d', records=1, columns={columns})\n"
     assert load_workflow(write(tmp_path, "d.py", as_dict)).workflow.name == "d"
     as_model = (
-        "from engine.workflow.model import Workflow, SamplerColumn\n"
+        "from engine.workflow.schema import Workflow, SamplerColumn\n"
         "workflow = Workflow(name='m', records=1, columns=[SamplerColumn(name='x', uuid=True)])\n"
     )
     assert load_workflow(write(tmp_path, "m.py", as_model)).workflow.name == "m"
@@ -262,7 +262,7 @@ def test_wrong_function_references(reference: str, says: str, tmp_path: Path) ->
         ("def f(:\n", "w.py, line 1: SyntaxError"),
         ("assert False\n", "w.py, line 1: AssertionError"),
         (
-            "from engine.workflow.model import Workflow\n\n"
+            "from engine.workflow.schema import Workflow\n\n"
             "Workflow(name='w', records=1, colums=[])\n",
             'w.py, line 3: unknown key "colums"; did you mean "columns"?',
         ),
@@ -305,7 +305,7 @@ def test_a_workflow_file_named_engine(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         "engine.py",
-        "from engine.workflow.model import Workflow, SamplerColumn\n"
+        "from engine.workflow.schema import Workflow, SamplerColumn\n"
         "from neighbour import NAME\n"
         "workflow = Workflow(name=NAME, records=1, columns=[SamplerColumn(name='x', uuid=True)])\n",
     )

@@ -17,7 +17,7 @@ from engine.events import (
     SchedulerEvent,
     encode_lines,
 )
-from engine.events.producer_lock import ProcessLock
+from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, read_record, write_record
 from engine.events.run_index import register
 from replay.runs.open import Opened, open_source

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from engine.events import Event, RunInfo, SchedulerEvent
-from engine.events.producer_lock import ProcessLock
+from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, read_record, write_record
 from replay.projections.fold import FoldOutput
 from replay.recording.ingest import Ingest

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.events import Event, JournalEnd, JournalHeader, RunInfo, encode_lines
-from engine.events.producer_lock import ProcessLock
+from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay.sources.base import SourceError
 from replay.sources.foreign_journal import ForeignJournalFeed, open_journal

@@ -20,7 +20,7 @@ from engine.events import (
     SchedulerEvent,
     encode_lines,
 )
-from engine.events.producer_lock import ProcessLock
+from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay.sources.base import SourceError
 from replay.sources.journal import JournalFeed
@@ -32,10 +32,10 @@ import sys, time
 from pathlib import Path
 from engine.events import RunInfo, SchedulerEvent
 from engine.events.journal import JournalWriter
-from engine.events.producer_lock import ProducerLock
+from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 folder = RunFolder.create(Path(sys.argv[1]))
-ProducerLock(folder.lock).acquire()
+ProcessLock(folder.lock).acquire()
 write_record(folder, RunRecord("r1", "demo", "running"))
 writer = JournalWriter(folder, RunInfo("r1", "demo"), loop=None, request_keyframe=print)
 writer.write_events([SchedulerEvent("selected", 1.0, n) for n in range(1, 4)])

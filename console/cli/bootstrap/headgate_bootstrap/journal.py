@@ -298,7 +298,7 @@ class RunJournal:
 
 
 def _identity(lock: int) -> bytes:
-    """Which lock this is, as `engine/events/producer_lock.py` reads it: a copy is another one."""
+    """Which lock this is, as `engine/events/process_lock.py` reads it: a copy is another one."""
     boot = ""
     with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
         boot = file.read().strip()

@@ -1,8 +1,9 @@
-"""`ProcessLock`: does the process that writes a run live, is it dead, or can't that be told?
+"""`ProcessLock`: is the process that writes a run alive, dead, or is that unknown?
 
-A lock is an `flock`, which the system frees however a process ends. That it is free proves a death
-only where the file is the one that the process locked, on the machine it ran on: a copy's lock is
-always free. So its holder writes into it which file and which machine that is.
+A lock is an `flock`, which the kernel releases however a process ends. A process id would not do:
+it may belong to another process by now, or to another machine or container. A free lock proves a
+death only if the file is the one that the process locked, on the machine on which it ran, because
+the lock of a copy is always free. So the holder writes file and machine into the lock file.
 """
 
 from __future__ import annotations
@@ -24,37 +25,37 @@ from engine.events.safe_files import open_regular
 Presence = Literal["alive", "dead", "unknown"]
 
 Doubt = Literal["", "no_lock", "unidentified", "copy", "elsewhere"]
-"""Why a presence is unknown: there is no lock file that can be asked, it does not say whose it is,
-it is a copy of the one that the process locked, or that was on another machine."""
+"""Why a presence is unknown: there is no lock file that can be tested, it does not identify its
+holder, it is a copy of the one that the process locked, or that was on another machine."""
 
 _IDENTITY_BYTES = 4096
 
 
 class LockIdentity(msgspec.Struct, frozen=True):
-    """What the holder of a lock writes into its file."""
+    """What the holder of a lock writes into the file."""
 
     host: str
     boot: str
-    """Changes with every start of the machine; empty where the system has no such thing."""
+    """Id of the boot of the machine; empty if the system has none."""
     device: int
     inode: int
 
 
 class ProcessLock:
-    """An `flock` held as long as a process lives; the system frees it however the process ends.
+    """An `flock` that a process holds while it lives.
 
-    `run.lock` tells that the producer lives, `recorder.lock` that a recorder does. The file stays
-    when the lock is released. A child made by `fork` without `exec` would share the lock.
+    `run.lock` shows that the producer is alive, `recorder.lock` that a recorder is. The file stays
+    when the lock is released. A child made by `fork` without `exec` shares the lock.
     """
 
     def __init__(self, path: Path, *, dir_fd: int | None = None) -> None:
-        """`dir_fd`: the open folder of the file, wherever it may have been moved."""
+        """`dir_fd`: descriptor of the folder of the file, which holds also after it was moved."""
         self.path = path
         self._dir_fd = dir_fd
         self._fd: int | None = None
 
     def acquire(self) -> None:
-        """Raises `UserError` if another process holds it or the file system refuses."""
+        """Take the lock. Raises `UserError` if another process holds it or the system refuses."""
         try:
             taken = self.try_acquire()
         except OSError as error:
@@ -63,7 +64,7 @@ class ProcessLock:
             raise UserError(f"{self.path.parent} is in use by another process.")
 
     def try_acquire(self) -> bool:
-        """False if another process holds it. Raises `OSError` where there can be no lock."""
+        """Take the lock; False if another process holds it. Raises `OSError` if it can't."""
         if self._fd is not None:
             return True
         name = self.path if self._dir_fd is None else self.path.name
@@ -100,7 +101,7 @@ class ProcessLock:
 
     @staticmethod
     def held(path: Path, *, dir_fd: int | None = None) -> bool:
-        """Does a process hold the lock? Never keeps another from taking it."""
+        """Whether a process holds the lock. The test never keeps another process from taking it."""
         try:
             fd = open_regular(path, dir_fd=dir_fd)
         except OSError:
@@ -112,7 +113,7 @@ class ProcessLock:
 
 
 def is_held(fd: int) -> bool | None:
-    """Does a process hold the lock of this open file? None where it can't be asked."""
+    """Whether a process holds the lock of this open file; None if that can't be tested."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         fcntl.flock(fd, fcntl.LOCK_UN)
@@ -124,7 +125,7 @@ def is_held(fd: int) -> bool | None:
 
 
 def presence(fd: int) -> tuple[Presence, Doubt]:
-    """Of the process that locked this open file, once it has."""
+    """Presence of the process that has locked this open file, and the doubt if it is unknown."""
     held = is_held(fd)
     if held:
         return "alive", ""
@@ -137,10 +138,10 @@ def presence(fd: int) -> tuple[Presence, Doubt]:
         return "unknown", "unidentified"
     same_boot = identity.boot == boot_id()
     same_host = identity.host == socket.gethostname()
-    # One kernel serves all containers of a machine, whatever they call themselves.
+    # The containers of a machine share one kernel, whatever their host names are.
     if not same_host and not (same_boot and identity.boot):
         return "unknown", "elsewhere"
-    # A device's number may change when the machine starts again.
+    # The number of a device may change when the machine boots.
     if identity.inode != status.st_ino or (same_boot and identity.device != status.st_dev):
         return "unknown", "copy"
     return "dead", ""
@@ -148,7 +149,7 @@ def presence(fd: int) -> tuple[Presence, Doubt]:
 
 @cache
 def boot_id() -> str:
-    """Of the running system; empty where it has none."""
+    """Id of the current boot; empty if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -156,7 +157,8 @@ def boot_id() -> str:
 
 
 def _sign(fd: int) -> None:
-    """Say whose lock this is. On a full disk it stays unsaid, and a later death unproved."""
+    """Write the identity into the lock file. If the disk is full it is not written, and a later
+    death is not proved."""
     status = os.fstat(fd)
     identity = LockIdentity(socket.gethostname(), boot_id(), status.st_dev, status.st_ino)
     with contextlib.suppress(OSError):
@@ -165,9 +167,10 @@ def _sign(fd: int) -> None:
 
 
 def _lock_alone(fd: int) -> bool:
-    """Take the exclusive lock unless a holder has it; `is_held` at the same time is no holder.
+    """Take the exclusive lock unless another process holds it.
 
-    A look lasts microseconds and holds a shared lock, which a second shared lock tells apart.
+    A failed attempt alone does not prove a holder: `is_held` in another process takes a shared lock
+    for some microseconds. A shared lock can be taken beside that one, but not beside a holder's.
     """
     for _ in range(10_000):
         try:

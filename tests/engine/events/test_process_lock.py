@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.events import producer_lock
-from engine.events.producer_lock import LockIdentity, ProcessLock
+from engine.events import process_lock
+from engine.events.process_lock import LockIdentity, ProcessLock
 from engine.events.run_folder import RunFolder
 
 
@@ -63,7 +63,7 @@ def test_a_lock_of_another_machine_proves_nothing_and_a_restart_proves_death(
 ) -> None:
     with ProcessLock(folder.lock):
         pass
-    monkeypatch.setattr(producer_lock, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(process_lock, "boot_id", lambda: "another boot")
     assert seen(folder) == ("dead", "")
     monkeypatch.setattr("socket.gethostname", lambda: "another host")
     assert seen(folder) == ("unknown", "elsewhere")
@@ -72,7 +72,7 @@ def test_a_lock_of_another_machine_proves_nothing_and_a_restart_proves_death(
 def test_another_container_of_the_same_machine_is_the_same_machine(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not producer_lock.boot_id():
+    if not process_lock.boot_id():
         pytest.skip("this system does not tell its starts apart")
     with ProcessLock(folder.lock):
         monkeypatch.setattr("socket.gethostname", lambda: "another container")
@@ -112,4 +112,4 @@ def test_the_holder_says_who_it_is(folder: RunFolder) -> None:
         folder.lock.stat().st_dev,
         folder.lock.stat().st_ino,
     )
-    assert written.boot == producer_lock.boot_id()
+    assert written.boot == process_lock.boot_id()

@@ -1,0 +1,182 @@
+"""`TaskOutcomes`: what follows from the end of a worker?"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from engine.clock import Clock
+from engine.errors import RetryableTaskError, TaskError
+from engine.rows.admission import RowGroups
+from engine.scheduling.dispatch import Dispatch
+from engine.scheduling.live_tasks import LiveTask, LiveTasks
+from engine.scheduling.plan import RetryPolicy
+from engine.scheduling.queue import FairTaskQueue
+from engine.scheduling.task_events import TaskEvents
+from engine.scheduling.tracker import CompletionTracker
+from engine.scheduling.types import TaskPayload
+from engine.workers.local import WorkerHandle
+
+StopCause = Literal["drain", "abort", "run_failed"]
+
+
+class TaskOutcomes:
+    """Completes, defers, drops or cancels a task: its last event, the release of its lease, and the
+    tasks that became ready by it.
+
+    Args:
+        tracker: Learns of every completion and drop.
+        queue: Loses the tasks that are cancelled while they are queued.
+        dispatch: Releases leases.
+        row_groups: The row groups of the run, by index.
+        random: Source of the random part of back-off delays.
+        on_ready_again: Called when the back-off of a deferred task has passed.
+    """
+
+    def __init__(
+        self,
+        *,
+        tracker: CompletionTracker,
+        queue: FairTaskQueue,
+        dispatch: Dispatch,
+        live: LiveTasks,
+        events: TaskEvents,
+        row_groups: RowGroups,
+        clock: Clock,
+        random: random.Random,
+        retry: RetryPolicy,
+        on_ready_again: Callable[[LiveTask], None],
+    ) -> None:
+        self.completed_by_column: dict[str, int] = {}
+        self._tracker = tracker
+        self._queue = queue
+        self._dispatch = dispatch
+        self._live = live
+        self._events = events
+        self._row_groups = row_groups
+        self._clock = clock
+        self._random = random
+        self._retry = retry
+        self._on_ready_again = on_ready_again
+
+    def worker_ended(
+        self, live: LiveTask, worker: WorkerHandle, stop_cause: StopCause | None
+    ) -> Iterable[TaskPayload]:
+        """Handle the end of the worker of `live`; returns the tasks whose dependencies it met.
+
+        Args:
+            stop_cause: Why the run is stopping; None while it is not. A run that stops retries
+                nothing.
+        """
+        now = self._clock.monotonic()
+        if worker.cancelled():
+            if stop_cause is None:
+                return self._drop(live, now, "CancelledError", "the worker was cancelled")
+            self._end(live, now, "cancelled", stop_cause)
+            return ()
+        error = worker.exception()
+        if error is None:
+            return self._complete(live, now)
+        if isinstance(error, RetryableTaskError):
+            return self._retry_later(live, now, error, stop_cause)
+        if isinstance(error, TaskError):
+            return self._drop(live, now, error.error_type, error.message)
+        return self._drop(live, now, type(error).__name__, "")
+
+    def cancel(self, live: LiveTask, cause: str) -> None:
+        """End a task that holds no lease, wherever it waits."""
+        task_id = live.item.task_id
+        if live.timer is not None:
+            live.timer.cancel()
+        self._live.deferred.pop(task_id, None)
+        self._queue.discard(task_id)
+        self._events.emit("cancelled", live, self._clock.monotonic(), cause)
+        self._live.forget(live)
+
+    def _complete(self, live: LiveTask, now: float) -> Iterable[TaskPayload]:
+        column = live.item.payload.column
+        self.completed_by_column[column] = self.completed_by_column.get(column, 0) + 1
+        self._end(live, now, "task_completed")
+        return self._tracker.mark_complete(live.item.task_id)
+
+    def _retry_later(
+        self,
+        live: LiveTask,
+        now: float,
+        error: RetryableTaskError,
+        stop_cause: StopCause | None,
+    ) -> Iterable[TaskPayload]:
+        if stop_cause is not None or live.abandoned:
+            self._end(live, now, "cancelled", stop_cause or "row_dropped")
+            return ()
+        live.failed += error.uses_attempt
+        if live.failed >= self._retry.max_attempts:
+            return self._drop(live, now, error.error_type, error.message)
+        delay = error.delay_seconds
+        if delay is None:
+            delay = self._retry.delay(live.attempt, self._random)
+        live.retry_at = now + delay
+        diagnostics = {
+            "attempt": live.attempt,
+            "delay_seconds": delay,
+            "retry_at": live.retry_at,
+            "message": error.message,
+        }
+        live.enter("deferred", now)
+        self._events.emit("retry_deferred", live, now, error.error_type, diagnostics)
+        self._dispatch.release(live)
+        self._live.deferred[live.item.task_id] = live
+        live.timer = asyncio.get_running_loop().call_later(delay, self._retry_now, live)
+        return ()
+
+    def _retry_now(self, live: LiveTask) -> None:
+        del self._live.deferred[live.item.task_id]
+        now = self._clock.monotonic()
+        self._events.emit(
+            "salvage_redispatched",
+            live,
+            now,
+            diagnostics={"attempt": live.attempt + 1, "deferred_seconds": now - live.since},
+        )
+        live.timer = live.retry_at = live.enqueued_at = None
+        live.attempt += 1
+        self._tracker.mark_ready_again(live.item.task_id)
+        self._on_ready_again(live)
+
+    def _drop(
+        self, live: LiveTask, now: float, error_type: str, message: str
+    ) -> Iterable[TaskPayload]:
+        """The task failed for good, and with it its row; a batch drops every row of its group."""
+        payload = live.item.payload
+        diagnostics: dict[str, Any] = {"attempt": live.attempt}
+        if message:
+            diagnostics["message"] = message
+        self._end(live, now, "non_retryable_dropped", error_type, diagnostics)
+        rows: Iterable[int] = () if payload.row is None else (payload.row,)
+        if payload.row is None:
+            rows = self._row_groups[payload.row_group].row_range()
+        dropped = self._tracker.drop_rows(payload.row_group, rows)
+        for task_id in dropped.cancelled:
+            other = self._live.get(task_id)
+            if other is not None and other.worker is None:
+                self.cancel(other, "row_dropped")
+            elif other is not None:
+                other.abandoned = True
+        self._dispatch.idle.note_drained()
+        return dropped.ready
+
+    def _end(
+        self,
+        live: LiveTask,
+        now: float,
+        kind: str,
+        reason: str | None = None,
+        diagnostics: dict[str, Any] | None = None,
+    ) -> None:
+        """Emit the last event of a task with a lease, release the lease and forget the task."""
+        live.enter("finished", now)
+        self._events.emit(kind, live, now, reason, diagnostics)
+        self._dispatch.release(live)
+        self._live.forget(live)
