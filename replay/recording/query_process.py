@@ -23,11 +23,11 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from replay.recording import query_messages as messages
+from replay.recording import query_protocol as protocol
 from replay.recording.connections import connect_beside
-from replay.recording.messages import read_message, write_message
+from replay.recording.pipe_messages import read_message, write_message
 from replay.recording.query import TOO_MUCH
-from replay.recording.query_messages import (
+from replay.recording.query_protocol import (
     Ask,
     More,
     Open,
@@ -110,7 +110,7 @@ class Engine:
         try:
             if isinstance(request, Ask):
                 return self._ask(request.sql, request.arrow)
-            return next(self._answers, messages.END)
+            return next(self._answers, protocol.END)
         except SourceError as error:
             return encode_failure(error)
         except (duckdb.Error, pa.ArrowException, OSError, MemoryError, RecursionError) as error:
@@ -123,13 +123,13 @@ class Engine:
             reader = self._connection.sql(sql).to_arrow_reader(BATCH_ROWS)
             self._answers = _batches(reader)
             schema: bytes = reader.schema.serialize().to_pybytes()
-            return messages.SCHEMA + schema
+            return protocol.SCHEMA + schema
         cursor = self._connection.execute(statement)
         columns = [
             ResultColumn(str(name), str(kind)) for name, kind, *_ in cursor.description or ()
         ]
         self._answers = _rows(cursor)
-        return messages.COLUMNS + msgspec.msgpack.encode(columns)
+        return protocol.COLUMNS + msgspec.msgpack.encode(columns)
 
     def _check(self, sql: str) -> duckdb.Statement:
         """The one statement in `sql`, which reads. Raises `QueryError`."""
@@ -194,7 +194,7 @@ def _batches(reader: Any) -> Iterator[bytes]:
         with io.BytesIO() as stream:
             with pa.ipc.new_stream(stream, batch.schema) as writer:
                 writer.write_batch(batch)
-            yield messages.BATCH + stream.getvalue()
+            yield protocol.BATCH + stream.getvalue()
 
 
 def main() -> None:
@@ -218,7 +218,7 @@ def main() -> None:
         except SourceError as error:
             write_message(answers, encode_failure(error))
             return
-        write_message(answers, messages.END)
+        write_message(answers, protocol.END)
         while True:
             request = msgspec.msgpack.decode(requests.get(), type=Ask | More)
             write_message(answers, engine.answer(request))

@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 import msgspec
 
-from replay.recording.schema import connect_for_reading
+from replay.recording.opening import connect_for_reading
 from replay.sources.base import SourceError
 from replay.sources.line_reader import content_of
 from replay.sources.sanitize import clean_text

@@ -23,7 +23,7 @@ from engine.events import Event, JournalHeader, RunInfo, SchedulerEvent, encode_
 from engine.events.run_folder import RunFolder
 from replay.recording import query_process
 from replay.recording.query import QueryError, QueryProcess, RecordingQuery
-from replay.recording.query_messages import Ask, More, Open, encode_rows, rows_of
+from replay.recording.query_protocol import Ask, More, Open, encode_rows, rows_of
 from replay.recording.reader import open_recording
 from replay.recording.views import (
     ALL_VIEWS,
