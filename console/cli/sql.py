@@ -67,7 +67,7 @@ def sql(
     ):
         recording_query = RecordingQuery(path, process)
         if views or query is None:
-            click.echo(describe_views(recording_query))
+            click.echo(describe_views())
         else:
             answer(recording_query, query, as_csv, as_json, limit, for_spreadsheet)
     return exit_codes.OK
@@ -105,21 +105,15 @@ def answer(
         click.echo(f"Only the first {most:,} rows are shown; --limit 0 shows all.", err=True)
 
 
-def describe_views(recording_query: RecordingQuery) -> str:
-    """Every view with its columns: name, type, unit, meaning."""
-    from replay.recording.views import RUN_COLUMNS, UNITS, VIEWS
+def describe_views() -> str:
+    """Every view with its columns: name, type, unit and meaning."""
+    from replay.recording.views import ALL_VIEWS, CONVENTIONS
 
-    parts = [textwrap.fill(UNITS, 80)]
-    described = [(view.name, view.holds, view.columns) for view in VIEWS]
-    described.append(("run", "one row: what was recorded", RUN_COLUMNS))
-    for name, holds, columns in described:
-        types = {
-            column.name: column.type for column in recording_query.run(f'SELECT * FROM "{name}"')[0]
-        }
-        lines = [f"\n{name}: {holds}"]
-        for column in columns:
-            kind = types[column.name].lower()
-            head = f"  {column.name:<19} {kind:<9} {column.unit:<13} "
+    parts = [textwrap.fill(CONVENTIONS, 80)]
+    for view in ALL_VIEWS:
+        lines = [f"\n{view.name}: {view.description}"]
+        for column in view.columns:
+            head = f"  {column.name:<19} {column.type.lower():<9} {column.unit:<13} "
             lines += textwrap.wrap(f"{head}{column.meaning}", 80, subsequent_indent=" " * len(head))
         parts.append("\n".join(lines))
     parts.append(

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 
 from replay.export.plain import csv_chunks
 from replay.recording.query import RecordingQuery
-from replay.recording.views import VIEWS
+from replay.recording.views import ALL_VIEWS
 
-TABLES = (*(view.name for view in VIEWS), "run")
+TABLES = tuple(view.name for view in ALL_VIEWS)
 _ORDER = {
     "tasks": "first_ordinal",
     "requests": "first_ordinal",

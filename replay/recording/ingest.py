@@ -13,8 +13,9 @@ from replay.projections.fold import Fold
 from replay.recording.batch import FoldCheckpoint, FoldedBatch, decode_batch, encode_batch
 from replay.recording.gc_control import gc_disabled
 from replay.recording.keyframes import KeyframeMaker, inflate
+from replay.recording.opening import IN_MEMORY, connect_for_writing, tune_for_writing
 from replay.recording.reader import RecordingReader
-from replay.recording.schema import IN_MEMORY, Ending, connect_for_writing, tune_for_writing
+from replay.recording.schema import Ending
 from replay.recording.writer import RecordingWriter
 from replay.recording.writing_process import MOST_PER_COMMIT, WritingProcess
 from replay.sources.base import Batch, BrokenLine, Feed, SourceError

@@ -18,11 +18,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
-from replay.recording import query_messages as messages
+from replay.recording import query_protocol as protocol
 from replay.recording.machine_memory import machine_memory
-from replay.recording.messages import read_message, write_message
-from replay.recording.query_messages import Ask, More, Open, QueryError, Request, ResultColumn
-from replay.recording.temporary import temporary_folder
+from replay.recording.pipe_messages import read_message, write_message
+from replay.recording.query_protocol import Ask, More, Open, QueryError, Request, ResultColumn
+from replay.recording.temporary_folders import temporary_folder
 from replay.sources.base import SourceError
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ class QueryProcess:
         if answer is None:
             raise self._death()
         kind, content = answer[:1], answer[1:]
-        if kind == messages.FAILED:
-            raise messages.failure_of(content)
+        if kind == protocol.FAILED:
+            raise protocol.failure_of(content)
         return kind, content
 
     @property
@@ -177,16 +177,16 @@ class RecordingQuery:
     def _rows(self, query: int) -> Iterator[Sequence[Any]]:
         while query == self._current:
             kind, content = self._process.request(More())
-            if kind == messages.END:
+            if kind == protocol.END:
                 return
-            yield from messages.rows_of(content)
+            yield from protocol.rows_of(content)
 
     def _batches(self, query: int) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
         while query == self._current:
             kind, content = self._process.request(More())
-            if kind == messages.END:
+            if kind == protocol.END:
                 return
             yield from pa.ipc.open_stream(pa.py_buffer(content))
 

@@ -16,7 +16,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,11 +23,11 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from replay.recording import query_messages as messages
+from replay.recording import query_protocol as protocol
 from replay.recording.connections import connect_beside
-from replay.recording.messages import read_message, write_message
+from replay.recording.pipe_messages import read_message, write_message
 from replay.recording.query import TOO_MUCH
-from replay.recording.query_messages import (
+from replay.recording.query_protocol import (
     Ask,
     More,
     Open,
@@ -40,7 +39,15 @@ from replay.recording.query_messages import (
 )
 from replay.recording.reader import open_recording
 from replay.recording.schema import check_schema
-from replay.recording.views import RECORDING, RUN_COLUMNS, VIEWS, create_macros, create_view
+from replay.recording.views import (
+    ALL_VIEWS,
+    RECORDING,
+    RUN,
+    VIEWS,
+    RunFacts,
+    create_macros,
+    in_order_of_creation,
+)
 from replay.sources.base import SourceError
 from replay.sources.sanitize import clean_text
 
@@ -51,10 +58,6 @@ MESSAGE_BYTES = 16 << 20
 LARGEST_MESSAGE_BYTES = 256 << 20
 
 _READS = frozenset({"SELECT", "EXPLAIN", "MULTI"})
-_RUN_TYPES = (
-    "VARCHAR VARCHAR VARCHAR VARCHAR DOUBLE TIMESTAMP TIMESTAMP DOUBLE DOUBLE BIGINT BIGINT BIGINT"
-    " VARCHAR"
-)
 _HAS_STRETCHES = (
     "SELECT count(*) FROM system.main.duckdb_tables() WHERE database_name = 'recording'"
     " AND table_name IN ('rollup_stretches', 'blame_stretches')"
@@ -78,33 +81,9 @@ class Engine:
         self._answers: Iterator[bytes] = iter(())
         reader = open_recording(path)
         try:
-            run, status, bounds = reader.run(), reader.status(), reader.bounds()
+            facts = RunFacts(reader.run(), reader.status(), reader.bounds())
         finally:
             reader.close()
-        events = bounds.last_ordinal - bounds.first_ordinal + 1 if bounds.last_ordinal else 0
-        wall = run.wall_start
-        began = None if wall is None else wall + bounds.t0 - run.monotonic_start
-        facts = (
-            run.run_id,
-            run.name,
-            run.producer,
-            run.producer_version,
-            began,
-            None if began is None else datetime.fromtimestamp(began, UTC).replace(tzinfo=None),
-            None if began is None else datetime.fromtimestamp(began),
-            bounds.t0,
-            bounds.t1 - bounds.t0,
-            events,
-            run.records,
-            run.row_groups,
-            status.outcome,
-            status.complete,
-            status.lost,
-        )
-        types = [*_RUN_TYPES.split(), "BOOLEAN", "BOOLEAN"]
-        declared = ", ".join(
-            f'"{column.name}" {kind}' for column, kind in zip(RUN_COLUMNS, types, strict=True)
-        )
         try:
             self._connection = connect_beside(
                 path,
@@ -113,14 +92,13 @@ class Engine:
             )
             check_schema(self._connection, str(path), RECORDING)
             execute = self._connection.execute
-            execute(f"CREATE TABLE run ({declared})")
-            execute(f"INSERT INTO run VALUES ({', '.join('?' * len(facts))})", list(facts))
-            for macro in create_macros(began):
+            execute(RUN.create())
+            execute(RUN.insert(), RUN.row(facts))
+            for macro in create_macros(facts.wall_start):
                 execute(macro)
-            stretches = execute(_HAS_STRETCHES).fetchone() == (2,)
-            made = {view.name: view for view in VIEWS}
-            for name in ("leases", *made.keys() - {"leases"}):  # tasks are asked of leases
-                execute(create_view(made[name], bounds.t0, run.monotonic_start, stretches))
+            has_stretches = execute(_HAS_STRETCHES).fetchone() == (2,)
+            for view in in_order_of_creation(VIEWS):
+                execute(view.create(facts.bounds.t0, facts.info.monotonic_start, has_stretches))
             execute("SET lock_configuration = true")
         except duckdb.Error as error:
             raise SourceError(
@@ -132,7 +110,7 @@ class Engine:
         try:
             if isinstance(request, Ask):
                 return self._ask(request.sql, request.arrow)
-            return next(self._answers, messages.END)
+            return next(self._answers, protocol.END)
         except SourceError as error:
             return encode_failure(error)
         except (duckdb.Error, pa.ArrowException, OSError, MemoryError, RecursionError) as error:
@@ -145,13 +123,13 @@ class Engine:
             reader = self._connection.sql(sql).to_arrow_reader(BATCH_ROWS)
             self._answers = _batches(reader)
             schema: bytes = reader.schema.serialize().to_pybytes()
-            return messages.SCHEMA + schema
+            return protocol.SCHEMA + schema
         cursor = self._connection.execute(statement)
         columns = [
             ResultColumn(str(name), str(kind)) for name, kind, *_ in cursor.description or ()
         ]
         self._answers = _rows(cursor)
-        return messages.COLUMNS + msgspec.msgpack.encode(columns)
+        return protocol.COLUMNS + msgspec.msgpack.encode(columns)
 
     def _check(self, sql: str) -> duckdb.Statement:
         """The one statement in `sql`, which reads. Raises `QueryError`."""
@@ -176,7 +154,7 @@ class Engine:
             return QueryError("A query reads the recording and nothing else: no file, no network.")
         unknown = _NO_TABLE.search(str(error))
         if unknown is not None and isinstance(error, duckdb.CatalogException):
-            views = ", ".join([*(view.name for view in VIEWS), "run"])
+            views = ", ".join(view.name for view in ALL_VIEWS)
             return QueryError(f"There is no view {clean_text(unknown[1])}. There are: {views}.")
         if "pytz" in str(error):
             return QueryError("Times with a time zone can't be shown: cast them to TIMESTAMP.")
@@ -216,7 +194,7 @@ def _batches(reader: Any) -> Iterator[bytes]:
         with io.BytesIO() as stream:
             with pa.ipc.new_stream(stream, batch.schema) as writer:
                 writer.write_batch(batch)
-            yield messages.BATCH + stream.getvalue()
+            yield protocol.BATCH + stream.getvalue()
 
 
 def main() -> None:
@@ -240,7 +218,7 @@ def main() -> None:
         except SourceError as error:
             write_message(answers, encode_failure(error))
             return
-        write_message(answers, messages.END)
+        write_message(answers, protocol.END)
         while True:
             request = msgspec.msgpack.decode(requests.get(), type=Ask | More)
             write_message(answers, engine.answer(request))

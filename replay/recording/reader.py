@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import zlib
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,11 +11,11 @@ import duckdb
 import msgspec
 
 from engine.events import Event, RunInfo
-from engine.events.safe_files import UnsafeFile, check_regular, open_regular
 from replay.diagnosis.verdicts import VerdictRow
 from replay.recording.keyframes import unpack_state
+from replay.recording.opening import open_file
 from replay.recording.rows import event_of, verdict_of
-from replay.recording.schema import Ending, column_list, connect_for_reading
+from replay.recording.schema import Ending, column_list
 from replay.sources.base import BrokenLine, SourceError
 from replay.state import reducer
 from replay.state.model import State
@@ -30,10 +29,6 @@ UNREADABLE = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
 
 _T = TypeVar("_T")
 _CHANGES = "keyframe_changes"
-_MAGIC = b"DUCK"
-_MAGIC_OFFSET = 8
-_LOGS = (".wal", ".wal.checkpoint", ".wal.recovery")
-"""What DuckDB reads beside a recording, by the ends of their names."""
 
 
 class RecordingStatus(msgspec.Struct, frozen=True):
@@ -365,41 +360,9 @@ class RecordingReader:
 
 
 def open_recording(path: Path) -> RecordingReader:
-    """Open a finished recording, read-only. Raises `SourceError` with one sentence for people."""
-    try:
-        _check_logs(path)
-        with open(open_regular(path), "rb") as file:
-            head = file.read(_MAGIC_OFFSET + len(_MAGIC))
-    except FileNotFoundError as error:
-        raise SourceError(f"There is no file {path}.") from error
-    except UnsafeFile as error:
-        raise SourceError(
-            f"{error.filename} is not opened: {error.strerror}.", exit_code=4
-        ) from error
-    except OSError as error:
-        raise SourceError(f"{path} can't be read: {error.strerror}.") from error
-    if head[_MAGIC_OFFSET:] != _MAGIC:
-        raise SourceError(f"{path} is not a recording of headgate (no DuckDB file).")
-    try:
-        connection = connect_for_reading(path)
-    except duckdb.Error as error:
-        raise _open_error(path, str(error)) from error
-    return RecordingReader(connection, str(path), owned=True)
+    """A reader of a finished recording, opened read-only.
 
-
-def _check_logs(path: Path) -> None:
-    """Raises `UnsafeFile` where a log that DuckDB would read is no regular file."""
-    for suffix in _LOGS:
-        with suppress(FileNotFoundError):
-            check_regular(f"{path}{suffix}")
-
-
-def _open_error(path: Path, problem: str) -> SourceError:
-    first = (problem.splitlines() or [""])[0]
-    if "Could not set lock" in problem:
-        return SourceError(
-            f"{path} is being written by a recorder; open its folder with headgate watch."
-        )
-    if "version number" in problem:
-        return SourceError(f"{path} was written by a newer DuckDB than this one: {first}")
-    return SourceError(f"{path} is damaged: {first}", exit_code=4)
+    Raises:
+        SourceError: There is no such recording, or it is damaged; one sentence for people.
+    """
+    return RecordingReader(open_file(path), str(path), owned=True)

@@ -1,4 +1,4 @@
-"""What a recording looks like inside: its tables, its version, and how it is opened for writing.
+"""The tables of a recording and its schema version.
 
 Rows are written in order of their ordinal (derived rows in order of their end), so that DuckDB's
 zone maps answer ranges; there is no index. The format is readable by every DuckDB from 1.5 on.
@@ -6,20 +6,12 @@ zone maps answer ranges; there is no index. The format is readable by every Duck
 
 from __future__ import annotations
 
-import hashlib
-import os
-import secrets
-from pathlib import Path
-
 import duckdb
 import msgspec
 
 from engine.events import SCHEMA_VERSION
 from replay.recording import connections
-from replay.recording.connections import Setting
-from replay.recording.machine_memory import machine_memory
 from replay.recording.soundness import check_numbers
-from replay.recording.temporary import temporary_home
 from replay.sources.base import SourceError
 from replay.sources.sanitize import clean_text
 
@@ -160,17 +152,6 @@ class Ending(msgspec.Struct, frozen=True):
     lost: bool
 
 
-MOST_MEMORY = 512 << 20
-LEAST_MEMORY = 256 << 20
-IN_MEMORY_LIMIT = 128 << 20
-"""Of a database in memory: beside it a live console holds the fold of its run."""
-_PART_OF_MACHINE = 8
-
-IN_MEMORY = ":memory:"
-_PROCESS_KEY = secrets.token_bytes(16)
-_STORAGE = {"storage_compatibility_version": "v1.5.0"}
-
-
 def column_list(table: str) -> str:
     """The columns of `table` for a SELECT, in order, quoted (some are SQL words)."""
     return ", ".join(f'"{name}"' for name, _ in TABLES[table])
@@ -232,81 +213,3 @@ def _written_version(
             f"{SCHEMA_VERSION})."
         )
     return written
-
-
-def bounded_memory(database: Path | str) -> dict[str, str]:
-    """Configuration by which what doesn't fit into memory goes to `spill_folder`.
-
-    Also of a recording in memory.
-    """
-    limit = IN_MEMORY_LIMIT
-    if database != IN_MEMORY:
-        limit = max(LEAST_MEMORY, min(MOST_MEMORY, machine_memory() // _PART_OF_MACHINE))
-    return {
-        "memory_limit": f"{limit // 1_000_000}MB",
-        "temp_directory": str(spill_folder(database)),
-    }
-
-
-def spill_folder(database: Path | str) -> Path:
-    """DuckDB makes it when it needs it, and takes it away.
-
-    Connections of one process to one file share a database, and so must share its folder.
-    """
-    name = f"{os.getpid()} {Path(database).resolve()}"
-    if database == IN_MEMORY:
-        name = secrets.token_hex(8)
-    place = hashlib.blake2b(name.encode(), key=_PROCESS_KEY, digest_size=8).hexdigest()
-    return temporary_home() / f"headgate-{place}"
-
-
-def connect_for_writing(
-    path: Path | str, spill: Path | str | None = None
-) -> duckdb.DuckDBPyConnection:
-    """Open or create a recording.
-
-    Raises `duckdb.Error`, above all where another has it open, and `SourceError` where the file
-    holds more than headgate writes.
-
-    `spill`: the folder for what does not fit into memory, in place of this process's own.
-    """
-    # One writer's batches are too small to share: more threads only wait for each other.
-    config: dict[str, Setting] = {**_STORAGE, **bounded_memory(path), "threads": 1}
-    if spill is not None:
-        config["temp_directory"] = str(spill)
-    connection = connections.connect(path, config=config)
-    try:
-        if path != IN_MEMORY:
-            check_recording(connection, str(path))
-        # Closing goes by the path of long ago: in a folder that was renamed it would leave a log
-        # that is in the file already, and can't be read again.
-        connection.execute("PRAGMA disable_checkpoint_on_shutdown")
-        tune_for_writing(connection)
-    except (duckdb.Error, SourceError):
-        connection.close()
-        raise
-    return connection
-
-
-def connect_for_reading(path: Path) -> duckdb.DuckDBPyConnection:
-    """Open a recording read-only.
-
-    Raises `duckdb.Error`, and `SourceError` as `check_recording` does, or where there is no run in
-    it yet.
-    """
-    connection = connections.connect(path, read_only=True, config={**bounded_memory(path)})
-    try:
-        if check_recording(connection, str(path)) is None:
-            raise SourceError(
-                f"{clean_text(str(path))} is a DuckDB file, but not a recording of headgate."
-            )
-        connection.execute("SET lock_configuration = true")
-    except (duckdb.Error, SourceError):
-        connection.close()
-        raise
-    return connection
-
-
-def tune_for_writing(connection: duckdb.DuckDBPyConnection) -> None:
-    """Checkpoint only when told to: the default threshold stalls single commits."""
-    connection.execute("SET checkpoint_threshold = '1GB'")

@@ -15,8 +15,9 @@ from engine.events.run_folder import installed_versions
 from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION
 from replay.recording.batch import FoldCheckpoint, FoldedBatch
 from replay.recording.keyframes import Keyframe
+from replay.recording.opening import SMALLEST_LIMIT_BYTES
 from replay.recording.rows import arrow_table, event_row, verdict_row
-from replay.recording.schema import LEAST_MEMORY, create_tables
+from replay.recording.schema import create_tables
 from replay.sources.base import SourceError
 
 CHECKPOINT_EVERY = 2 * 122_880
@@ -24,7 +25,7 @@ CHECKPOINT_EVERY = 2 * 122_880
 row groups of DuckDB, which it writes as they are."""
 
 
-CHECKPOINT_BYTES = LEAST_MEMORY // 8
+CHECKPOINT_BYTES = SMALLEST_LIMIT_BYTES // 8
 """And bytes of rows, whatever the number of events: large ones fill memory too."""
 
 LARGE_KEYFRAME_BYTES = 32 << 10

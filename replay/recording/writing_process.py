@@ -22,8 +22,8 @@ import duckdb
 
 from replay.recording.batch import decode_batch
 from replay.recording.gc_control import gc_disabled
-from replay.recording.messages import read_message, write_message
-from replay.recording.schema import connect_for_writing, spill_folder
+from replay.recording.opening import connect_for_writing, spill_folder
+from replay.recording.pipe_messages import read_message, write_message
 from replay.recording.writer import RecordingWriter
 
 LEAST_PER_COMMIT = 4 << 20

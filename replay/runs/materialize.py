@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from replay.recording.temporary import temporary_folder
+from replay.recording.temporary_folders import temporary_folder
 from replay.runs.open import open_source
 from replay.sources.base import Feed, SourceError
 from replay.sources.foreign_journal import ForeignJournalFeed

@@ -1,7 +1,7 @@
-"""Is anything in a recording that must never be: a canary, or something shaped like a key?
+"""`ContentSearch`: does a recording hold a canary, or anything shaped like a key?
 
-A *canary* is a text that somebody put into a prompt, a completion or a key, to see whether it comes
-out in the recording. Neither it nor what looks like a key is ever repeated in the report.
+A *canary* is a text that somebody put into a prompt, a completion or a key, to see whether it is
+written to the recording. The report says where a hit is, and never repeats what it is.
 """
 
 from __future__ import annotations
@@ -10,28 +10,32 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import msgspec
 
-from replay.recording.schema import connect_for_reading
+from replay.recording.opening import connect_for_reading
 from replay.sources.base import SourceError
 from replay.sources.line_reader import content_of
 from replay.sources.sanitize import clean_text
 from replay.verify.rules import RuleBook
 
 SHORTEST_CANARY = 4
-BLOCK = 1 << 20
-OVERLAP = 1 << 12
-"""Bytes seen twice, so that nothing hides on the edge of two blocks."""
-INFLATED_AT_MOST = 1 << 30
-BLOBS_INFLATED = 128 << 20
+BLOCK_BYTES = 1 << 20
+OVERLAP_BYTES = 1 << 12
+"""Searched twice, so that a hit across two blocks is not missed."""
+MAX_FILE_BYTES = 1 << 30
+"""Bytes of files that are searched, after inflating."""
+INFLATED_BYTES = 128 << 20
 USUAL_RATIO = 30
-"""So many bytes of blobs are looked into, and so many more for each packed one: what a recorder
-packs shrinks less."""
-BATCH = 256
+"""At most `INFLATED_BYTES` bytes of blobs are searched, and `USUAL_RATIO` more for each byte that
+is stored: what a recorder compresses shrinks less, a bomb shrinks more."""
+ROWS_AT_ONCE = 256
+_TEXT_TYPES = ("VARCHAR", "JSON", "STRUCT", "MAP", "VARIANT", "ENUM")
 
 # Name -> (what every match begins with, the pattern). The beginning alone is looked for first.
 KEY_SHAPES: dict[str, tuple[str, str]] = {
@@ -62,7 +66,7 @@ _SHAPES = {
 
 
 class ContentSearch:
-    """Searches text for canaries (in every way JSON may write them) and key shapes."""
+    """Searches text for canaries, in every way JSON may write them, and for shapes of keys."""
 
     def __init__(self, book: RuleBook, canaries: Sequence[str]) -> None:
         """Raises `ValueError` for a canary that is too short to mean anything."""
@@ -74,100 +78,141 @@ class ContentSearch:
             (number, _spellings(canary)) for number, canary in enumerate(canaries, 1)
         )
         self.bytes_read = 0
-        self._packed = self._inflated = 0
-
-    def look(self, data: bytes, where: str, ordinal: int | None = None) -> None:
-        """`where` is shown to people: a file, a table and column."""
-        self._book.looked_at["content"] += 1
-        for what in self._hits(data):
-            self._book.report("content", f"{what} in {where}", f"{what} stands in {where}", ordinal)
+        self.inflated_bytes = 0
+        """Size of what was read from blobs, after inflating."""
+        self._stored_bytes = 0
+        """Size of the same blobs as they are stored."""
+        self._stopped = False
+        """A blob of the column was not searched to its end."""
 
     def in_file(self, descriptor: int, name: str) -> None:
-        """Raw bytes of an open file, which is closed then: so that fields which no reader keeps are
-        seen as well."""
-        seen: set[str] = set()
+        """Search the raw bytes of an open file, so that fields which no reader keeps are searched.
+
+        Closes the descriptor.
+        """
         with open(descriptor, "rb") as file:
-            content = content_of(file)
-            before = b""
-            while self.bytes_read < INFLATED_AT_MOST and (block := _next_block(content.read)):
-                self.bytes_read += len(block)
-                self._book.looked_at["content"] += 1
-                for what in self._hits(before + block):
-                    if what not in seen:
-                        seen.add(what)
-                        self._book.report(
-                            "content", f"{what} in {name}", f"{what} stands in {name}"
-                        )
-                before = block[-OVERLAP:]
-        if self.bytes_read >= INFLATED_AT_MOST:
-            self._book.leave_out("content", f"{name} was read for {INFLATED_AT_MOST} bytes only")
+            self._in_blocks(self._file_blocks(content_of(file).read), name)
+        if self.bytes_read >= MAX_FILE_BYTES:
+            self._book.leave_out("content", f"{name} was read for {MAX_FILE_BYTES} bytes only")
 
     def in_database(self, path: Path) -> None:
-        """Every text and every blob of every table. Raises `SourceError` where it can't be read."""
+        """Search every text and every blob of every table.
+
+        Raises:
+            SourceError: The recording can't be read.
+        """
         try:
             with connect_for_reading(path) as connection:
                 for table, column, kind in connection.execute(
                     "SELECT table_name, column_name, data_type FROM duckdb_columns()"
                     " WHERE NOT internal AND database_name = current_catalog()"
                 ).fetchall():
-                    self._in_column(connection, table, column, kind)
+                    if kind == "BLOB":
+                        self._in_blobs(connection, table, column)
+                    elif any(text in kind for text in _TEXT_TYPES):
+                        self._in_texts(connection, table, column, kind)
         except duckdb.Error as error:
             detail = (str(error).splitlines() or [type(error).__name__])[0]
             raise SourceError(f"{path} is damaged: {detail}", exit_code=4) from error
 
-    def _in_column(
+    def _file_blocks(self, read: Callable[[int], bytes]) -> Iterator[bytes]:
+        while self.bytes_read < MAX_FILE_BYTES and (block := _next_block(read)):
+            self.bytes_read += len(block)
+            yield block
+
+    def _in_blocks(self, blocks: Iterable[bytes], where: str, ordinal: int | None = None) -> None:
+        """Search consecutive blocks of one text, and report each kind of hit once.
+
+        `where` is shown to people: a file, or a table and column.
+        """
+        seen: set[str] = set()
+        before = b""
+        for block in blocks:
+            self._book.looked_at["content"] += 1
+            text = before + block
+            for hit in self._hits(text):
+                if hit not in seen:
+                    seen.add(hit)
+                    self._report(hit, where, ordinal)
+            before = text[-OVERLAP_BYTES:]
+
+    def _in_blobs(self, connection: duckdb.DuckDBPyConnection, table: str, column: str) -> None:
+        where = f"{table}.{column}"
+        self._stopped = False
+        for ordinal, parts in _blobs(connection, table, column):
+            self._in_blocks(self._blob_blocks(parts), where, ordinal)
+            if self._stopped:
+                self._book.leave_out("content", f"{where} was read in part: it inflates too far")
+                return
+
+    def _blob_blocks(self, parts: Iterable[bytes]) -> Iterator[bytes]:
+        """The content of a blob that is kept in `parts`, inflated where it is compressed.
+
+        Blocks have at most `BLOCK_BYTES` bytes while it inflates. What stands behind the end of the
+        compressed data, or is no compressed data at all, comes as it is.
+        """
+        inflater = zlib.decompressobj()
+        compressed = True
+        for part in parts:
+            self._stored_bytes += len(part)
+            rest = part
+            while compressed:
+                limit = INFLATED_BYTES + USUAL_RATIO * self._stored_bytes
+                if self.inflated_bytes >= limit:
+                    self._stopped = True
+                    return
+                try:
+                    block = inflater.decompress(rest, BLOCK_BYTES)
+                except zlib.error:
+                    compressed = False
+                    break
+                rest = inflater.unconsumed_tail
+                if block:
+                    self.inflated_bytes += len(block)
+                    yield block
+                if inflater.eof:
+                    compressed, rest = False, inflater.unused_data
+                elif not rest and len(block) < BLOCK_BYTES:
+                    break
+            if rest:
+                self.inflated_bytes += len(rest)
+                yield rest
+
+    def _in_texts(
         self, connection: duckdb.DuckDBPyConnection, table: str, column: str, kind: str
     ) -> None:
         where = f"{table}.{column}"
-        name = f'"{column}"'
-        if kind == "BLOB":
-            rows = connection.execute(f'SELECT {name} FROM "{table}" WHERE {name} IS NOT NULL')
-            for (blob,) in _fetched(rows):
-                if self._inflated >= BLOBS_INFLATED + USUAL_RATIO * self._packed:
-                    self._book.leave_out(
-                        "content", f"{where} was read in part: it inflates too far"
-                    )
-                    return
-                data = _inflated(blob)
-                self._packed += len(blob)
-                self._inflated += len(data)
-                self.look(data, where)
-            return
-        if not any(
-            text in kind for text in ("VARCHAR", "JSON", "STRUCT", "MAP", "VARIANT", "ENUM")
-        ):
-            return
-        if kind != "VARCHAR":
-            name = f"CAST({name} AS VARCHAR)"
+        name = f'"{column}"' if kind == "VARCHAR" else f'CAST("{column}" AS VARCHAR)'
         self._book.looked_at["content"] += 1
-        ordinal = _ordinal_of(connection, table)
-        for what, condition, values in self._conditions(name):
+        ordinal = _ordinal_column(connection, table)
+        for hit, condition, values in self._conditions(name):
             rows = connection.execute(
                 f'SELECT {ordinal} FROM "{table}" WHERE {condition} ORDER BY 1', list(values)
             )
             for (number,) in _fetched(rows):
-                self._book.report(
-                    "content", f"{what} in {where}", f"{what} stands in {where}", number
-                )
+                self._report(hit, where, number)
+
+    def _report(self, hit: str, where: str, ordinal: int | None) -> None:
+        self._book.report("content", f"{hit} in {where}", f"{hit} stands in {where}", ordinal)
 
     def _conditions(self, name: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         for number, spellings in self._canaries:
-            texts = tuple(one.decode() for one in spellings)
+            texts = tuple(spelling.decode() for spelling in spellings)
             yield (
                 f"canary {number}",
                 " OR ".join(f"contains({name}, ?)" for _ in texts),
                 texts,
             )
-        for what, (start, pattern) in KEY_SHAPES.items():
-            yield what, f"contains({name}, ?) AND regexp_matches({name}, ?)", (start, pattern)
+        for shape, (start, pattern) in KEY_SHAPES.items():
+            yield shape, f"contains({name}, ?) AND regexp_matches({name}, ?)", (start, pattern)
 
     def _hits(self, data: bytes) -> Iterator[str]:
         for number, spellings in self._canaries:
-            if any(one in data for one in spellings):
+            if any(spelling in data for spelling in spellings):
                 yield f"canary {number}"
-        for what, (start, pattern) in _SHAPES.items():
+        for shape, (start, pattern) in _SHAPES.items():
             if start in data and pattern.search(data) is not None:
-                yield what
+                yield shape
 
 
 def _spellings(canary: str) -> tuple[bytes, ...]:
@@ -180,20 +225,34 @@ def _spellings(canary: str) -> tuple[bytes, ...]:
 
 def _next_block(read: Callable[[int], bytes]) -> bytes:
     try:
-        return read(BLOCK)
+        return read(BLOCK_BYTES)
     except OSError:
         return b""
 
 
-def _inflated(blob: bytes) -> bytes:
-    """What a keyframe holds; a blob of another making as it is."""
-    try:
-        return zlib.decompressobj().decompress(blob, INFLATED_AT_MOST)
-    except zlib.error:
-        return blob
+def _blobs(
+    connection: duckdb.DuckDBPyConnection, table: str, column: str
+) -> Iterator[tuple[int | None, Iterable[bytes]]]:
+    """Each blob of a column as its ordinal, where the table has one, and its parts in order.
+
+    A large keyframe is kept in parts, which are joined here: apart they can't be inflated. The
+    parts of a blob must be used before the next blob is asked for.
+    """
+    if table == "keyframe_parts":
+        rows = connection.execute("SELECT ordinal, data FROM keyframe_parts ORDER BY ordinal, part")
+        for ordinal, group in groupby(_fetched(rows), key=itemgetter(0)):
+            yield ordinal, (data for _, data in group if data is not None)
+        return
+    ordinal_column = _ordinal_column(connection, table)
+    rows = connection.execute(
+        f'SELECT {ordinal_column}, "{column}" FROM "{table}" WHERE "{column}" IS NOT NULL'
+    )
+    for ordinal, data in _fetched(rows):
+        yield ordinal, (data,)
 
 
-def _ordinal_of(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+def _ordinal_column(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+    """SQL for the ordinal of a row, NULL where the table has none."""
     row = connection.execute(
         "SELECT count(*) FROM duckdb_columns() WHERE table_name = ? AND column_name = 'ordinal'"
         " AND database_name = current_catalog()",
@@ -203,5 +262,5 @@ def _ordinal_of(connection: duckdb.DuckDBPyConnection, table: str) -> str:
 
 
 def _fetched(rows: duckdb.DuckDBPyConnection) -> Iterable[tuple[Any, ...]]:
-    while batch := rows.fetchmany(BATCH):
+    while batch := rows.fetchmany(ROWS_AT_ONCE):
         yield from batch

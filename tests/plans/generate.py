@@ -1,6 +1,6 @@
-"""Writes the tables of `plans/` that derive from code: `python -m tests.plans.generate`.
+"""Writes the lists of `plans/` that derive from code: `python -m tests.plans.generate`.
 
-A page marks such a table with `<!-- generated: NAME -->` and `<!-- end -->`; what stands between is
+A page marks such a list with `<!-- generated: NAME -->` and `<!-- end -->`; what stands between is
 replaced. `test_generated.py` fails where a page is not up to date.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine.events.kinds import EVENT_KINDS, EventKind, PayloadField, Stream
 from replay.diagnosis.verdicts import BY_NAME, Verdict
+from replay.recording.views import ALL_VIEWS, CONVENTIONS, RunView, View
 
 PLANS = Path(__file__).parents[2] / "plans"
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -65,9 +66,24 @@ def _needed_for(kind: type[Verdict]) -> str:
     return kind.proved_from or ("a known policy" if kind.needs_known_policy else "")
 
 
+def sql_views() -> str:
+    """What holds for every view, then each view with a table of its columns."""
+    return "\n".join([f"{CONVENTIONS}\n", *(_sql_view(view) for view in ALL_VIEWS)])
+
+
+def _sql_view(view: View | RunView) -> str:
+    columns = table(
+        ("column", "type", "unit", "meaning"),
+        ((f"`{column.name}`", column.type, column.unit, column.meaning) for column in view.columns),
+    )
+    description = view.description[0].upper() + view.description[1:]
+    return f"### `{view.name}`\n\n{description}.\n\n{columns}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "scheduler-events": lambda: event_kinds("scheduler"),
     "request-events": lambda: event_kinds("request"),
+    "sql-views": sql_views,
     "verdicts": verdicts,
 }
 

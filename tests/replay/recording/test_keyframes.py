@@ -14,7 +14,7 @@ from engine.events.run_folder import RunFolder
 from replay.recording.batch import FoldedBatch
 from replay.recording.ingest import Ingest
 from replay.recording.keyframes import Keyframe, pack_state, unpack_state
-from replay.recording.schema import LEAST_MEMORY
+from replay.recording.opening import SMALLEST_LIMIT_BYTES
 from replay.recording.writer import RecordingWriter
 from replay.sources.journal import JournalFeed
 from replay.state.reducer import begin, reduce
@@ -143,7 +143,7 @@ def test_an_import_without_a_kept_fold_goes_on(
 def test_rows_of_any_size_go_through_little_memory(tmp_path: Path) -> None:
     """The write-ahead log of large rows goes into the file before it fills what memory there is."""
     config: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": f"{LEAST_MEMORY}B",
+        "memory_limit": f"{SMALLEST_LIMIT_BYTES}B",
         "temp_directory": str(tmp_path / "spill"),
     }
     with duckdb.connect(str(tmp_path / "small.duckdb"), config=config) as connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import re
 import shutil
 import signal
 import uuid
@@ -17,17 +18,28 @@ from typing import Any
 import duckdb
 import pytest
 
+from console.cli.sql import describe_views
 from engine.events import Event, JournalHeader, RunInfo, SchedulerEvent, encode_lines
 from engine.events.run_folder import RunFolder
+from replay.recording import query_process
 from replay.recording.query import QueryError, QueryProcess, RecordingQuery
-from replay.recording.query_messages import encode_rows, rows_of
+from replay.recording.query_protocol import Ask, More, Open, encode_rows, rows_of
 from replay.recording.reader import open_recording
-from replay.recording.views import RUN_COLUMNS, VIEWS
+from replay.recording.views import (
+    ALL_VIEWS,
+    RUN,
+    VIEWS,
+    Column,
+    RunColumn,
+    View,
+    in_order_of_creation,
+)
 from replay.runs.materialize import materialize
 from replay.runs.recorder import finish_import
 from replay.sources.base import SourceError
 from replay.state.waits import waits
 from tests.e2e.program import headgate
+from tests.plans import generate
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]
 WriteJournal = Callable[..., RunFolder]
@@ -73,21 +85,66 @@ def close(left: float | None, right: float | None) -> bool:
     return math.isclose(left, right, abs_tol=1e-9)
 
 
-def test_every_view_has_the_columns_that_are_documented(asked: RecordingQuery) -> None:
-    documented = {view.name: view.columns for view in VIEWS} | {"run": RUN_COLUMNS}
-    assert {"tasks", "requests", "leases", "ceilings", "stalls", "blame"} <= documented.keys()
-    for name, columns in documented.items():
-        found, _ = asked.run(f"SELECT * FROM {name}")
-        assert [column.name for column in found] == [column.name for column in columns]
+def test_every_view_has_the_columns_and_types_that_are_declared(asked: RecordingQuery) -> None:
+    names = [view.name for view in ALL_VIEWS]
+    assert {"tasks", "requests", "leases", "ceilings", "stalls", "blame", "run"} <= {*names}
+    assert len(names) == len({*names})
+    for view in ALL_VIEWS:
+        described = rows(asked, f'DESCRIBE "{view.name}"')
+        real = [(column["column_name"], column["column_type"]) for column in described]
+        assert real == [(column.name, column.type) for column in view.columns], view.name
 
 
-def test_the_plan_describes_every_column() -> None:
-    plan = (Path(__file__).parents[3] / "plans" / "recording.md").read_text()
-    for name, columns in [(view.name, view.columns) for view in VIEWS] + [("run", RUN_COLUMNS)]:
-        _, _, part = plan.partition(f"### `{name}`\n")
-        lines = part.partition("\n### ")[0].splitlines()
-        described = [line for line in lines if line.startswith("| `")]
-        assert described == [f"| `{one.name}` | {one.unit} | {one.meaning} |" for one in columns]
+def test_a_column_is_added_by_its_declaration_alone(
+    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the view, in `--views` and in the plan without another line of code."""
+    added = Column(
+        "doubled", "DOUBLE", "s", "ready_queue_wait twice", "2 * gap(enqueued_at, selected_at)"
+    )
+    run_added = RunColumn("pairs", "BIGINT", "count", "half", lambda facts: facts.event_count // 2)
+    views = tuple(
+        view._replace(computed=(*view.computed, added)) if view.name == "leases" else view
+        for view in VIEWS
+    )
+    run = RUN._replace(columns=(*RUN.columns, run_added))
+    for module in (
+        "replay.recording.query_process",
+        "replay.recording.views",
+        "tests.plans.generate",
+    ):
+        monkeypatch.setattr(f"{module}.ALL_VIEWS", (*views, run))
+    monkeypatch.setattr(query_process, "VIEWS", views)
+    monkeypatch.setattr(query_process, "RUN", run)
+
+    spill = tmp_path / "spill"
+    engine = query_process.Engine(Open(os.fsencode(recording), 1 << 28, 1 << 30), str(spill))
+    engine.answer(Ask("SELECT sum(doubled), 2 * sum(ready_queue_wait) FROM leases", False))
+    [(doubled, expected)] = rows_of(engine.answer(More())[1:])
+    assert expected > 0
+    assert close(doubled, expected)
+    engine.answer(Ask("SELECT pairs, events FROM run", False))
+    [(pairs, events)] = rows_of(engine.answer(More())[1:])
+    assert pairs == events // 2 > 0
+
+    described = describe_views()
+    assert re.search(r"^  doubled +double +s +ready_queue_wait twice$", described, re.MULTILINE)
+    assert re.search(r"^  pairs +bigint +count +half$", described, re.MULTILINE)
+    plan = generate.sql_views()
+    assert "| `doubled` | DOUBLE | s | ready_queue_wait twice |" in plan
+    assert "| `pairs` | BIGINT | count | half |" in plan
+
+
+def test_a_view_is_made_after_those_that_it_reads() -> None:
+    def made(*views: View) -> list[str]:
+        return [view.name for view in in_order_of_creation(views)]
+
+    base = VIEWS[0]._replace(name="base", reads=())
+    above, top = (
+        base._replace(name="above", reads=("base",)),
+        base._replace(name="top", reads=("above",)),
+    )
+    assert made(top, base, above) == ["base", "above", "top"]
 
 
 def test_stalls_say_when_they_free_themselves_in_the_time_of_the_run(
@@ -355,8 +412,8 @@ def test_every_view_tells_its_time_in_utc_and_of_the_reader(
     for view in VIEWS:
         wrong = rows(
             asked,
-            f"SELECT * FROM {view.name} WHERE utc_time IS DISTINCT FROM utc({view.moment})"
-            f" OR local_time IS DISTINCT FROM local({view.moment})",
+            f"SELECT * FROM {view.name} WHERE utc_time IS DISTINCT FROM utc({view.time_column})"
+            f" OR local_time IS DISTINCT FROM local({view.time_column})",
         )
         assert wrong == []
 

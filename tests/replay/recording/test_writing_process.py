@@ -18,8 +18,9 @@ from replay.projections.fold import FoldOutput
 from replay.recording.batch import FoldCheckpoint, FoldedBatch, decode_batch, encode_batch
 from replay.recording.ingest import Ingest
 from replay.recording.keyframes import Keyframe
+from replay.recording.opening import spill_folder
 from replay.recording.reader import RecordingReader, open_recording
-from replay.recording.schema import Ending, spill_folder
+from replay.recording.schema import Ending
 from replay.recording.writer import RecordingWriter
 from replay.recording.writing_process import WritingProcess, _Inbox
 from replay.runs.materialize import materialize

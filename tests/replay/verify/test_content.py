@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
+import zlib
 from pathlib import Path
 
 import duckdb
@@ -15,6 +17,7 @@ import pytest
 from engine.events import JournalEnd, JournalHeader, encode_lines
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay.recording.ingest import Ingest
+from replay.recording.writer import PART_BYTES
 from replay.sources.base import SourceError
 from replay.sources.json_lines import JsonLinesFeed
 from replay.verify.content import KEY_SHAPES, ContentSearch
@@ -131,7 +134,7 @@ def test_what_is_shaped_like_a_key_is_found_and_never_shown(tmp_path: Path) -> N
 def test_a_canary_on_the_edge_of_two_blocks_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("replay.verify.content.BLOCK", 64)
+    monkeypatch.setattr("replay.verify.content.BLOCK_BYTES", 64)
     path = tmp_path / "output.log"
     for before in range(40, 70):
         path.write_bytes(b"." * before + b"the canary" + b"." * 100)
@@ -148,6 +151,84 @@ def test_a_blob_is_looked_into(tmp_path: Path) -> None:
         connection.execute("UPDATE resume SET fold = 'the canary'::BLOB")
     report = verify_recording(path, ["the canary"])
     assert content(report) == {"canary 1 in resume.fold": 1}
+
+
+def noise(size: int) -> bytes:
+    """Text that shrinks to about half, so that it is not stored as it is."""
+    return random.Random(size).randbytes(size // 2).hex().encode()
+
+
+def packed_canary() -> bytes:
+    """A large keyframe with a canary far behind its first part, on the edge of two parts."""
+    before = zlib.compress(noise(50_000), 1)
+    packed = zlib.compress(noise(50_000) + b"the canary" + noise(50_000), 1)
+    assert len(before) > 5 * PART_BYTES
+    assert b"the canary" not in packed
+    return packed
+
+
+def add_parts(connection: duckdb.DuckDBPyConnection, ordinal: int, data: bytes) -> None:
+    """As the writer keeps what is large, but with the last part first."""
+    parts = [
+        (ordinal, start // PART_BYTES, data[start : start + PART_BYTES])
+        for start in range(0, len(data), PART_BYTES)
+    ]
+    connection.executemany("INSERT INTO keyframe_parts VALUES (?, ?, ?)", parts[::-1])
+
+
+@pytest.mark.parametrize("table", ["keyframes", "keyframe_changes"])
+@pytest.mark.parametrize("large", [False, True])
+def test_a_canary_that_stands_in_a_keyframe_alone_is_found(
+    tmp_path: Path, table: str, large: bool
+) -> None:
+    plain = tmp_path / "run.jsonl"
+    plain.write_bytes(lines())
+    path = recorded(plain, tmp_path / "run.duckdb")
+    with duckdb.connect(str(path)) as connection:
+        if large:
+            connection.execute(f"INSERT INTO {table} VALUES (400, 1.0, ''::BLOB)")
+            add_parts(connection, 200, zlib.compress(noise(40_000), 1))
+            add_parts(connection, 400, packed_canary())
+        else:
+            packed = zlib.compress(b"x" * 9_000 + b"the canary", 1)
+            connection.execute(f"INSERT INTO {table} VALUES (400, 1.0, ?)", [packed])
+    book = RuleBook()
+    ContentSearch(book, ["the canary"]).in_database(path)
+    column = {"keyframes": "state", "keyframe_changes": "changes"}[table]
+    where = "keyframe_parts.data" if large else f"{table}.{column}"
+    [found] = book.found["content"].values()
+    assert (found.what, found.count) == (f"canary 1 in {where}", 1)
+    assert found.examples[0].ordinal == 400
+    assert not book.unchecked["content"]
+
+
+def test_what_stands_behind_the_end_of_a_keyframe_is_searched_as_well(tmp_path: Path) -> None:
+    plain = tmp_path / "run.jsonl"
+    plain.write_bytes(lines())
+    path = recorded(plain, tmp_path / "run.duckdb")
+    with duckdb.connect(str(path)) as connection:
+        packed = zlib.compress(noise(1_000), 1)
+        connection.execute("UPDATE resume SET fold = ?", [packed + b"the canary"])
+    assert content(verify_recording(path, ["the canary"])) == {"canary 1 in resume.fold": 1}
+
+
+def test_a_bomb_in_parts_is_read_in_part_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("replay.verify.content.INFLATED_BYTES", 1 << 20)
+    monkeypatch.setattr("replay.verify.content.BLOCK_BYTES", 1 << 16)
+    plain = tmp_path / "run.jsonl"
+    plain.write_bytes(lines())
+    path = recorded(plain, tmp_path / "run.duckdb")
+    with duckdb.connect(str(path)) as connection:
+        add_parts(connection, 200, zlib.compress(bytes(20 << 20) + b"the canary", 1))
+    book = RuleBook()
+    search = ContentSearch(book, ["the canary"])
+    search.in_database(path)
+    assert not book.found["content"]
+    [reason] = book.unchecked["content"]
+    assert reason == "keyframe_parts.data was read in part: it inflates too far"
+    assert search.inflated_bytes < 8 << 20
 
 
 def test_every_shape_begins_as_it_says() -> None:
