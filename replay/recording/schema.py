@@ -162,7 +162,8 @@ class Ending(msgspec.Struct, frozen=True):
 
 MOST_MEMORY = 512 << 20
 LEAST_MEMORY = 256 << 20
-IN_MEMORY_LIMIT = 128 << 20
+"""Also the limit of whoever writes: a recorder needs no more, and holds the fold of its run."""
+IN_MEMORY_LIMIT = 64 << 20
 """Of a database in memory: beside it a live console holds the fold of its run."""
 _PART_OF_MACHINE = 8
 
@@ -234,14 +235,14 @@ def _written_version(
     return written
 
 
-def bounded_memory(database: Path | str) -> dict[str, str]:
-    """Configuration by which what doesn't fit into memory goes to `spill_folder`.
+def bounded_memory(database: Path | str, most: int = MOST_MEMORY) -> dict[str, str]:
+    """Configuration by which what doesn't fit into `most` bytes of memory goes to `spill_folder`.
 
-    Also of a recording in memory.
+    Also of a recording in memory, which has `IN_MEMORY_LIMIT`.
     """
     limit = IN_MEMORY_LIMIT
     if database != IN_MEMORY:
-        limit = max(LEAST_MEMORY, min(MOST_MEMORY, machine_memory() // _PART_OF_MACHINE))
+        limit = max(LEAST_MEMORY, min(most, machine_memory() // _PART_OF_MACHINE))
     return {
         "memory_limit": f"{limit // 1_000_000}MB",
         "temp_directory": str(spill_folder(database)),
@@ -271,7 +272,7 @@ def connect_for_writing(
     `spill`: the folder for what does not fit into memory, in place of this process's own.
     """
     # One writer's batches are too small to share: more threads only wait for each other.
-    config: dict[str, Setting] = {**_STORAGE, **bounded_memory(path), "threads": 1}
+    config: dict[str, Setting] = {**_STORAGE, **bounded_memory(path, LEAST_MEMORY), "threads": 1}
     if spill is not None:
         config["temp_directory"] = str(spill)
     connection = connections.connect(path, config=config)
