@@ -19,7 +19,8 @@ from replay.diagnosis.verdicts.requests import (
     RequestVerdict,
 )
 from replay.diagnosis.verdicts.slots import BorrowDebt, ShareVerdict, SlotVerdict
-from replay.state.model import State, Task
+from replay.state.model import State
+from replay.state.task import Task
 
 HOLDERS_SHOWN = 5
 TASKS_LOOKED_AT = 2000

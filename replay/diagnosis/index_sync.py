@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from engine.events import RunInfo
-from replay.diagnosis.cell_ledger import Key, cell_of
+from replay.diagnosis.cell_ledger import Cell, Key, cell_of
 from replay.diagnosis.diagnosis_state import DiagnosisState
 from replay.diagnosis.invalidation import doubt_leaked, expect_slow, group_changed, resource_changed
 from replay.diagnosis.leaks import CALL, LEAK_AFTER, Leak, Suspect
-from replay.diagnosis.live_index import BUCKETS, Call, LiveIndex, TaskEntry
+from replay.diagnosis.live_index import BUCKETS, Call, LiveIndex, TaskEntry, entry_of
 from replay.diagnosis.slot_division import queued_key
-from replay.state.model import State, Task
+from replay.state.model import State
+from replay.state.task import Task
 
 OWN: Key = ("own", "")
 LOST: Key = ("lost", "")
@@ -75,13 +76,20 @@ def lose_track(memory: DiagnosisState, stream: str, now: float) -> None:
     for call in index.calls.values():
         call.lost = True
         index.count_overdue(call, False)
-    for placed in index.placed.values():
-        if stream != "request":
-            index.lose(placed, True)
-        if placed.key != LOST and (stream != "request" or placed.bucket == "running"):
+    for task_id, placed in index.placed.items():
+        moves = placed.key != LOST and (stream != "request" or placed.bucket == "running")
+        if moves:
             memory.cells.add(placed.cell, placed.key, -1, now)
-            placed.key = LOST
             memory.cells.add(placed.cell, LOST, 1, now)
+        if moves or (stream != "request" and not placed.lost):
+            index.change(
+                task_id,
+                placed,
+                LOST if moves else placed.key,
+                placed.bucket,
+                placed.execution_id,
+                placed.lost or stream != "request",
+            )
     memory.doubtful_meters[LOST] = None
 
 
@@ -115,18 +123,17 @@ def place(memory: DiagnosisState, state: State, task_id: str, run: RunInfo, ordi
         request_resource = task.request_resource or request_resource_of(index, run, task)
         index.learn_group(task, request_resource)
         cell = cell_of(task.column, task.row_group)
-        placed = TaskEntry(cell, LOST, bucket, task.group, request_resource, task.execution_id)
+        key = _key(memory, task, request_resource)
+        placed = entry_of(cell, key, bucket, task.group, request_resource, task.execution_id)
         index.put(task_id, placed)
-        _change_key(memory, placed, _key(memory, task, request_resource), now, 0)
+        _count_cell(memory, cell, key, now)
     else:
-        index.lose(placed, False)
         if bucket == "queued":
             index.learn_group(task, placed.request_resource)
-        if placed.bucket != bucket or placed.execution_id != task.execution_id:
-            index.move(task_id, placed, bucket, task.execution_id)
         key = _key(memory, task, placed.request_resource)
-        if key != placed.key:
-            _change_key(memory, placed, key, now, -1)
+        changed = index.change(task_id, placed, key, bucket, task.execution_id)
+        _change_key(memory, placed, changed, now)
+        placed = changed
     index.hold(task_id, task)
     if task.result is not None and task.lease_id is not None:
         _suspect_task(memory, task, ordinal)
@@ -138,22 +145,26 @@ def place(memory: DiagnosisState, state: State, task_id: str, run: RunInfo, ordi
 
 def _follow_calls(memory: DiagnosisState, state: State, task_id: str) -> None:
     """No event told of the task itself, only of a call of its worker."""
-    task, placed = state.tasks.get(task_id), memory.index.placed[task_id]
+    index = memory.index
+    task, placed = state.tasks.get(task_id), index.placed[task_id]
     if task is not None:
         key = _key(memory, task, placed.request_resource)
         if key != placed.key:
-            _change_key(memory, placed, key, memory.time or 0.0, -1)
+            bucket, execution_id = placed.bucket, placed.execution_id
+            changed = index.change(task_id, placed, key, bucket, execution_id, placed.lost)
+            _change_key(memory, placed, changed, memory.time or 0.0)
 
 
-def _change_key(
-    memory: DiagnosisState, placed: TaskEntry, key: Key, now: float, before: int
-) -> None:
-    """The task does something else from `now` on; `before` is -1 where it counted already."""
-    was, placed.key = placed.key, key
-    if memory.cells.add(placed.cell, key, 1, now):
+def _change_key(memory: DiagnosisState, before: TaskEntry, changed: TaskEntry, now: float) -> None:
+    """The task does something else from `now` on."""
+    if changed.key != before.key:
+        _count_cell(memory, changed.cell, changed.key, now)
+        memory.cells.add(before.cell, before.key, -1, now)
+
+
+def _count_cell(memory: DiagnosisState, cell: Cell, key: Key, now: float) -> None:
+    if memory.cells.add(cell, key, 1, now):
         memory.doubtful_meters[key] = None
-    if before:
-        memory.cells.add(placed.cell, was, before, now)
 
 
 def _key(memory: DiagnosisState, task: Task, request_resource: str) -> Key:

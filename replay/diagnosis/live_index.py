@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from replay.diagnosis.cell_ledger import Cell, Key
 from replay.diagnosis.leaks import Leaks
-from replay.state.model import Attempt, Task
+from replay.state.model import Attempt
+from replay.state.task import Task
 
 
-class TaskEntry(msgspec.Struct, gc=False):
-    """A live task as the ledgers have it."""
+class TaskEntry(msgspec.Struct, frozen=True, gc=False):
+    """A live task as the ledgers have it; many tasks share one, see `entry_of`."""
 
     cell: Cell
     key: Key
@@ -22,6 +25,27 @@ class TaskEntry(msgspec.Struct, gc=False):
     execution_id: str | None
     lost: bool = False
     """Events are missing since it was last told of: it may be elsewhere by now."""
+
+
+def entry_of(
+    cell: Cell,
+    key: Key,
+    bucket: str,
+    group: str,
+    request_resource: str,
+    execution_id: str | None,
+    lost: bool = False,
+) -> TaskEntry:
+    if execution_id is None:
+        return _shared_entry(cell, key, bucket, group, request_resource, lost)
+    return TaskEntry(cell, key, bucket, group, request_resource, execution_id, lost)
+
+
+@lru_cache(maxsize=16_384)
+def _shared_entry(
+    cell: Cell, key: Key, bucket: str, group: str, request_resource: str, lost: bool
+) -> TaskEntry:
+    return TaskEntry(cell, key, bucket, group, request_resource, None, lost)
 
 
 class Call(msgspec.Struct):
@@ -129,11 +153,29 @@ class LiveIndex(msgspec.Struct):
         if held is not None:
             held.pop(task_id, None)
 
-    def lose(self, placed: TaskEntry, lost: bool) -> None:
-        if placed.lost != lost:
+    def change(
+        self,
+        task_id: str,
+        placed: TaskEntry,
+        key: Key,
+        bucket: str,
+        execution_id: str | None,
+        lost: bool = False,
+    ) -> TaskEntry:
+        """Into another bucket, under another execution, or lost. Returns the entry of now."""
+        if execution_id != placed.execution_id:
+            if placed.execution_id is not None:
+                self.executions.pop(placed.execution_id, None)
+            if execution_id is not None:
+                self.executions[execution_id] = task_id
+        changed = entry_of(
+            placed.cell, key, bucket, placed.group, placed.request_resource, execution_id, lost
+        )
+        if bucket != placed.bucket or lost != placed.lost:
             self._count(placed, -1)
-            placed.lost = lost
-            self._count(placed, 1)
+            self._count(changed, 1)
+        self.placed[task_id] = changed
+        return changed
 
     def is_known(self, task_id: str) -> bool:
         """An event told of the task since events were last missing."""
@@ -143,19 +185,6 @@ class LiveIndex(msgspec.Struct):
     def is_known_call(self, attempt_id: str) -> bool:
         call = self.calls.get(attempt_id)
         return call is not None and not call.lost
-
-    def move(self, task_id: str, placed: TaskEntry, bucket: str, execution_id: str | None) -> None:
-        """Into another bucket, or under another execution."""
-        if placed.bucket != bucket:
-            self._count(placed, -1)
-            placed.bucket = bucket
-            self._count(placed, 1)
-        if placed.execution_id != execution_id:
-            if placed.execution_id is not None:
-                self.executions.pop(placed.execution_id, None)
-            if execution_id is not None:
-                self.executions[execution_id] = task_id
-            placed.execution_id = execution_id
 
     def hold(self, task_id: str, task: Task) -> None:
         """Keep the order of task leases by group."""

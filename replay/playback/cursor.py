@@ -5,12 +5,11 @@ Near ones are folded, far ones come from a keyframe.
 
 from __future__ import annotations
 
-import msgspec
-
 from engine.events import Event, RunInfo
 from replay.recording.reader import RecordingReader
 from replay.state.model import State
 from replay.state.reducer import reduce
+from replay.state.wire import decode_state, encode_state
 
 FORWARD = 2_000
 """Events that are rather folded one by one than reached from a keyframe."""
@@ -38,7 +37,7 @@ class StateCursor:
             self._fold_forward(state, n, run)
             return state
         if n in self._states:
-            return msgspec.msgpack.decode(self._states[n], type=State)
+            return decode_state(self._states[n])
         if here - BACK < n < here:
             return self._state_back(n, run)
         return self._reader.state_at(n)
@@ -62,8 +61,8 @@ class StateCursor:
         state = self._reader.state_at(base)
         if len(self._states) > STATES_KEPT:
             self._states.clear()
-        self._states[base] = msgspec.msgpack.encode(state)
+        self._states[base] = encode_state(state)
         for ordinal, event in self._reader.events(base + 1, n):
             reduce(state, event, ordinal, run)
-            self._states[ordinal] = msgspec.msgpack.encode(state)
+            self._states[ordinal] = encode_state(state)
         return state

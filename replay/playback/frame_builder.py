@@ -11,8 +11,9 @@ from engine.events import ColumnInfo, RunInfo
 from replay.playback.frame import CeilingRow, GroupRow, LeaseBar, Segment
 from replay.playback.series_sampler import Samples
 from replay.sources.base import Liveness
-from replay.state.model import Progress, RowGroups, State, Task
+from replay.state.model import Progress, RowGroups, State
 from replay.state.rows import AttemptRow, LeaseRow, lease_row, open_attempt_row
+from replay.state.task import Task
 from replay.state.waits import Waits, waits
 
 REASON_ORDER = ("no_capacity", "group_cap", "borrow_debt", "policy_denial", "shutdown")
@@ -23,18 +24,8 @@ def group_rows(run: RunInfo, state: State, at: float) -> tuple[GroupRow, ...]:
     labels: dict[str, list[str]] = {}
     for column in run.columns:
         labels.setdefault(column.group, []).append(column.name)
-    ready: dict[str, int] = {}
-    deferred: dict[str, int] = {}
-    oldest: dict[str, float] = {}
-    for task in state.tasks.values():
-        if task.phase == "ready":
-            ready[task.group] = ready.get(task.group, 0) + 1
-        elif task.phase == "deferred":
-            deferred[task.group] = deferred.get(task.group, 0) + 1
-        elif task.phase == "queued" or task.phase == "selected":
-            since = task.since if task.enqueued_at is None else task.enqueued_at
-            if since < oldest.get(task.group, since + 1):
-                oldest[task.group] = since
+    ready, deferred = state.tasks.count_by_group("ready"), state.tasks.count_by_group("deferred")
+    oldest = state.tasks.oldest_queued_by_group()
     blocked = state.block.groups if state.block is not None else {}
     order = [key for key in labels if key in state.groups]
     order += sorted(state.groups.keys() - labels.keys())
@@ -160,7 +151,8 @@ def lease_bars(
     `leases` and `attempts` are rows of the recording, which may end after that event: those are
     taken from the state instead. `over`: nothing follows, so what is open will never be known.
     """
-    held = {task.lease_id: task for task in state.tasks.values() if task.lease_id is not None}
+    unpacked = state.tasks.unpacked_tasks()
+    held = {task.lease_id: task for task in unpacked if task.lease_id is not None}
     bars: list[tuple[LeaseRow, bool]] = []
     for row in leases:
         ended = row.released_ordinal

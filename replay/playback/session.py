@@ -28,6 +28,7 @@ from replay.state.bins import within
 from replay.state.model import State
 from replay.state.reducer import begin
 from replay.state.rows import BlameRow, RollupRow
+from replay.state.wire import copy_state
 
 SMALLEST_STEP = 200
 LARGEST_STEP = 10_000
@@ -281,7 +282,7 @@ class Session:
 
     def _own_state(self) -> State:
         """The state here as one that the fold does not change."""
-        return msgspec.msgpack.decode(msgspec.msgpack.encode(self._state), type=State)
+        return copy_state(self._state)
 
     def _move(self, n: int) -> None:
         """Make `_state` the one after event `n`."""

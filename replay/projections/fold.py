@@ -16,9 +16,9 @@ from replay.diagnosis.diagnosis import Diagnosis
 from replay.diagnosis.verdicts import VerdictRow
 from replay.projections.intervals import ENDS, CorrelatedRuntimeView
 from replay.projections.series import MAY_REMOVE, Rollup
-from replay.state.model import State
 from replay.state.reducer import begin, reduce
 from replay.state.rows import AttemptRow, BlameRow, LeaseRow, RollupRow
+from replay.state.wire import decode_state, encode_state
 
 
 class FoldOutput(msgspec.Struct):
@@ -36,7 +36,8 @@ class _Dump(msgspec.Struct):
     """Of the parts: a dump of another layout is no dump, and its events are folded again."""
     run: bytes
     """JSON: an integer of msgpack has 64 bits."""
-    state: State
+    state: msgspec.Raw
+    """A `State`."""
     rollup: bytes
     diagnosis: bytes
     pending: FoldOutput
@@ -117,7 +118,7 @@ class Fold:
             _Dump(
                 2,
                 msgspec.json.encode(self.run),
-                self.state,
+                msgspec.Raw(encode_state(self.state)),
                 self._rollup.dump(),
                 self._diagnosis.dump(),
                 self._pending,
@@ -129,11 +130,12 @@ class Fold:
         """Raises `ValueError` for what is no dump of this version."""
         try:
             dump = msgspec.msgpack.decode(data, type=_Dump)
+            state = decode_state(dump.state)
             run = msgspec.json.decode(dump.run, type=RunInfo)
         except msgspec.MsgspecError as error:
             raise ValueError("not a fold") from error
         fold = cls(run)
-        fold.state = dump.state
+        fold.state = state
         fold._rollup = Rollup.load(run, dump.rollup)
         fold._diagnosis = Diagnosis.load(run, dump.diagnosis)
         fold._pending = dump.pending

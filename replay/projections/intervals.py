@@ -6,8 +6,9 @@ All that is needed lives in the state, so there is nothing to keep but rows not 
 from __future__ import annotations
 
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
-from replay.state.model import Attempt, State, Task
+from replay.state.model import Attempt, State
 from replay.state.rows import AttemptRow, LeaseRow, attempt_row, lease_row, open_attempt_row
+from replay.state.task import Task
 
 MAY_REPLACE_A_LEASE = frozenset(
     {"dependency_ready", "ready_enqueued", "task_lease_acquired", "worker_spawn_failed"}

@@ -9,8 +9,9 @@ import msgspec
 
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from replay.state.bins import LONGEST_STRETCH, bin_end, bin_of
-from replay.state.model import Ceiling, State, Task
+from replay.state.model import Ceiling, State
 from replay.state.rows import RollupRow
+from replay.state.task import Task
 
 LONGEST_LEAP = 3600
 """Bins. Over a longer silence no series is written: nobody was there to watch it."""

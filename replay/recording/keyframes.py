@@ -13,7 +13,9 @@ from typing import NamedTuple
 import msgspec
 
 from engine.events import Event, RunInfo, SchedulerEvent
+from replay.state.live_tasks import LiveTasks
 from replay.state.model import State
+from replay.state.wire import decode_state, encode_pieces, encode_state
 
 FEWEST_EVENTS = 1_000
 MOST_EVENTS = 10_000
@@ -26,7 +28,6 @@ LARGEST_STATE_BYTES = 512 << 20
 """Of the state in a keyframe: more than a run of any size has, less than a bomb."""
 _FAST = 1
 """zlib's level: a third of the time of the usual one, and a tenth more bytes."""
-_CHUNK_BYTES = 1 << 20
 _CHANGES_MANY = frozenset(
     {"scheduler_health_snapshot", "row_group_checkpointed", "scheduler_job_completed"}
 )
@@ -44,14 +45,13 @@ class Keyframe(NamedTuple):
 class Changes(msgspec.Struct):
     """What became of a state since the keyframe before, full or not."""
 
-    state: State
-    """Of its tasks and attempts only those that events told of."""
+    state: msgspec.Raw
+    """A `State`. Of its tasks and attempts only those that events told of."""
     gone_tasks: list[str]
     gone_attempts: list[str]
 
 
 _changes_decoder = msgspec.msgpack.Decoder(Changes)
-_state_decoder = msgspec.msgpack.Decoder(State)
 
 
 class KeyframeMaker:
@@ -104,12 +104,14 @@ class KeyframeMaker:
 
     def _pack_changes(self, state: State) -> bytes:
         tasks, attempts = state.tasks, state.attempts
+        names = [name for name in self._tasks if name is not None and name in tasks]
+        changed = msgspec.structs.replace(
+            state,
+            tasks=LiveTasks({name: tasks[name] for name in names}),
+            attempts={name: attempts[name] for name in self._attempts if name in attempts},
+        )
         changes = Changes(
-            msgspec.structs.replace(
-                state,
-                tasks={name: tasks[name] for name in self._tasks if name in tasks},
-                attempts={name: attempts[name] for name in self._attempts if name in attempts},
-            ),
+            msgspec.Raw(encode_state(changed)),
             [name for name in self._tasks if name is not None and name not in tasks],
             [name for name in self._attempts if name is not None and name not in attempts],
         )
@@ -119,26 +121,8 @@ class KeyframeMaker:
 def pack_state(state: State) -> bytes:
     """Compressed msgpack, made piece by piece: what is alive need not be in memory twice."""
     packer = zlib.compressobj(_FAST)
-    parts: list[bytes] = []
-    buffer = bytearray()
-    names = state.__struct_fields__
-    buffer += b"\xde" + len(names).to_bytes(2, "big")
-    for name in names:
-        value = getattr(state, name)
-        _encoder.encode_into(name, buffer, -1)
-        if name not in ("tasks", "attempts"):
-            _encoder.encode_into(value, buffer, -1)
-            continue
-        buffer += b"\xdf" + len(value).to_bytes(4, "big")
-        for key, live in value.items():
-            _encoder.encode_into(key, buffer, -1)
-            _encoder.encode_into(live, buffer, -1)
-            if len(buffer) >= _CHUNK_BYTES:
-                parts.append(packer.compress(buffer))
-                buffer.clear()
-    parts.append(packer.compress(buffer))
-    parts.append(packer.flush())
-    return b"".join(parts)
+    parts = [packer.compress(piece) for piece in encode_pieces(state)]
+    return b"".join((*parts, packer.flush()))
 
 
 def inflate(packed: bytes) -> bytes:
@@ -157,7 +141,7 @@ def unpack_state(full: bytes, changes: Iterable[bytes] = ()) -> State:
 
     Raises `zlib.error`, `ValueError` and `msgspec.MsgspecError` for what is none.
     """
-    state = _state_decoder.decode(inflate(full))
+    state = decode_state(inflate(full))
     for packed in changes:
         change = _changes_decoder.decode(inflate(packed))
         tasks, attempts = state.tasks, state.attempts
@@ -165,9 +149,9 @@ def unpack_state(full: bytes, changes: Iterable[bytes] = ()) -> State:
             tasks.pop(name, None)
         for name in change.gone_attempts:
             attempts.pop(name, None)
-        tasks.update(change.state.tasks)
-        attempts.update(change.state.attempts)
-        state = change.state
+        state = decode_state(change.state)
+        tasks.update(state.tasks)
+        attempts.update(state.attempts)
         state.tasks, state.attempts = tasks, attempts
     return state
 

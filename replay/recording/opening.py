@@ -25,8 +25,9 @@ from replay.sources.sanitize import clean_text
 
 LARGEST_LIMIT_BYTES = 512 << 20
 SMALLEST_LIMIT_BYTES = 256 << 20
-"""Bounds of what DuckDB may hold in memory for a recording in a file."""
-IN_MEMORY_LIMIT_BYTES = 128 << 20
+"""Bounds of what DuckDB may hold in memory for a recording in a file. A writer gets the smallest: a
+recorder needs no more, and holds the fold of its run."""
+IN_MEMORY_LIMIT_BYTES = 64 << 20
 """The same for a database in memory: beside it a live console holds the fold of its run."""
 _MACHINE_DIVISOR = 8
 """Between the bounds, the limit is this part of the machine's memory."""
@@ -66,16 +67,16 @@ def open_file(path: Path) -> duckdb.DuckDBPyConnection:
         raise _open_error(path, str(error)) from error
 
 
-def bounded_memory(database: Path | str) -> dict[str, str]:
-    """Configuration by which what doesn't fit into memory goes to `spill_folder`.
+def bounded_memory(
+    database: Path | str, largest_bytes: int = LARGEST_LIMIT_BYTES
+) -> dict[str, str]:
+    """Configuration by which what doesn't fit into `largest_bytes` of memory goes to `spill_folder`.
 
-    Also of a recording in memory.
+    A recording in memory has `IN_MEMORY_LIMIT_BYTES`.
     """
     limit = IN_MEMORY_LIMIT_BYTES
     if database != IN_MEMORY:
-        limit = max(
-            SMALLEST_LIMIT_BYTES, min(LARGEST_LIMIT_BYTES, machine_memory() // _MACHINE_DIVISOR)
-        )
+        limit = max(SMALLEST_LIMIT_BYTES, min(largest_bytes, machine_memory() // _MACHINE_DIVISOR))
     return {
         "memory_limit": f"{limit // 1_000_000}MB",
         "temp_directory": str(spill_folder(database)),
@@ -105,7 +106,8 @@ def connect_for_writing(
     `spill`: the folder for what does not fit into memory, in place of this process's own.
     """
     # One writer's batches are too small to share: more threads only wait for each other.
-    config: dict[str, Setting] = {**_STORAGE, **bounded_memory(path), "threads": 1}
+    bounds = bounded_memory(path, SMALLEST_LIMIT_BYTES)
+    config: dict[str, Setting] = {**_STORAGE, **bounds, "threads": 1}
     if spill is not None:
         config["temp_directory"] = str(spill)
     connection = connections.connect(path, config=config)

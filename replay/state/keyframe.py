@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from engine.events import RunInfo, SchedulerEvent
-from replay.state.model import Aggregate, Attempt, Ceiling, Group, State, Task
+from replay.state.live_tasks import LiveTasks
+from replay.state.model import Aggregate, Attempt, Ceiling, Group, State
 from replay.state.payload import amounts, count, mapping, number, text
 from replay.state.request_events import apply_pressure, ceiling_of
+from replay.state.task import Task
 
 TASK_FIELDS = (
     "task_id column row_group row task_type group phase since ready_at enqueued_at attempt "
@@ -37,7 +39,6 @@ def to_keyframe(state: State, full: bool) -> dict[str, Any]:
     for group in state.groups.values():
         for resource, amount in group.demand.items():
             demand[resource] = demand.get(resource, 0) + amount
-    phases = [task.phase for task in state.tasks.values()]
     groups = state.groups
     rows, progress = state.row_groups, state.progress
     keyframe: dict[str, Any] = {
@@ -55,8 +56,8 @@ def to_keyframe(state: State, full: bool) -> dict[str, Any]:
             key: debt for key, group in groups.items() if (debt := _positive(group.debt))
         },
         "active_leases": sum(group.leased for group in groups.values()),
-        "ready": phases.count("ready"),
-        "deferred": phases.count("deferred"),
+        "ready": sum(state.tasks.count_by_group("ready").values()),
+        "deferred": sum(state.tasks.count_by_group("deferred").values()),
         "row_groups": _present(
             {
                 "in_flight": sorted(rows.in_flight),
@@ -210,7 +211,7 @@ def _set_ceiling(state: State, resource: str, facts: dict[str, Any]) -> None:
 def _replace_live(state: State, tasks: list[Any], attempts: list[Any]) -> None:
     """Live tasks and attempts, and what only they tell: demand and leased amounts by group."""
     old_tasks, old_attempts = state.tasks, state.attempts
-    state.tasks, state.attempts = {}, {}
+    state.tasks, state.attempts = LiveTasks(), {}
     for group in state.groups.values():
         group.demand = {}
         group.leased_amounts = {}
@@ -247,7 +248,7 @@ def _replace_live(state: State, tasks: list[Any], attempts: list[Any]) -> None:
         )
 
 
-def _task(facts: dict[str, Any], old: dict[str, Task]) -> Task | None:
+def _task(facts: dict[str, Any], old: LiveTasks) -> Task | None:
     task_id, phase = text(facts.get("task_id")), facts.get("phase")
     if task_id is None or phase not in TASK_PHASES:
         return None

@@ -1,6 +1,6 @@
 """The state of a run at one instant, as folded from its events.
 
-Plain mutable structs: `replay.state.reducer` changes them, `msgspec.msgpack` keeps them as
+Plain mutable structs: `replay.state.reducer` changes them, `replay.state.wire` keeps them as
 keyframes, everything else only reads. Live and recent facts only: a finished task leaves the state,
 so memory is bounded by what is in flight, not by the length of the run. Times are monotonic seconds
 of the producer.
@@ -12,39 +12,9 @@ from typing import Any, Literal
 
 import msgspec
 
-TaskPhase = Literal["ready", "queued", "selected", "leased", "running", "finished", "deferred"]
+from replay.state.live_tasks import LiveTasks
+
 AttemptPhase = Literal["waiting", "leased", "in_provider", "returned"]
-
-
-class Task(msgspec.Struct, omit_defaults=True, gc=False):
-    """A live task: dependency-ready, not yet closed.
-
-    There may be very many: what several have in common, such as `resources`, they share.
-    """
-
-    task_id: str
-    column: str
-    group: str
-    phase: TaskPhase
-    since: float
-    row_group: int | None = None
-    row: int | None = None
-    task_type: str = "cell"
-    ready_at: float | None = None
-    enqueued_at: float | None = None
-    attempt: int = 1
-    resources: dict[str, int] = {}
-    request_resource: str | None = None
-    lease_id: str | None = None
-    acquired_at: float | None = None
-    execution_id: str | None = None
-    spawned_at: float | None = None
-    retry_at: float | None = None
-    error: str | None = None
-    selected_at: float | None = None
-    acquired_ordinal: int | None = None
-    result: str | None = None
-    """`completed`, `deferred`, `dropped`, `cancelled` between the end event and the release."""
 
 
 class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
@@ -180,7 +150,7 @@ class State(msgspec.Struct):
     """`success`, `failed`, `cancelled` once the run ended by itself."""
     capacity: dict[str, Any] = {}
     """`runtime_snapshot` and `observed_maxima` of the capacity plan, once the run has told them."""
-    tasks: dict[str, Task] = {}
+    tasks: LiveTasks = msgspec.field(default_factory=LiveTasks)
     attempts: dict[str, Attempt] = {}
     groups: dict[str, Group] = {}
     limits: dict[str, int] = {}

@@ -9,7 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from replay.state.model import Attempt, Task
+from replay.state.model import Attempt
+from replay.state.task import Task
 
 
 class LeaseRow(msgspec.Struct, frozen=True, gc=False):

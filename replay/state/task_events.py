@@ -11,8 +11,9 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from engine.events import RunInfo, SchedulerEvent
-from replay.state.model import Group, State, Task
+from replay.state.model import Group, State
 from replay.state.payload import amounts, count, mapping, number, text
+from replay.state.task import Task
 
 Handler = Callable[[State, SchedulerEvent, int, RunInfo], None]
 
@@ -158,7 +159,7 @@ def dependency_ready(state: State, event: SchedulerEvent, ordinal: int, run: Run
 
 
 def ready_enqueued(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
-    task = state.tasks.get(event.task_id or "")
+    task = state.tasks.unpacked(event.task_id or "")
     if task is None:
         task = _orphan(state, event, run)
     elif task.phase != "ready":
@@ -177,7 +178,7 @@ def ready_enqueued(state: State, event: SchedulerEvent, ordinal: int, run: RunIn
 
 
 def selected(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
-    task = state.tasks.get(event.task_id or "")
+    task = state.tasks.unpacked(event.task_id or "")
     if task is None:
         task = _orphan(state, event, run)
         _enter_queue(state, task)
@@ -189,7 +190,7 @@ def selected(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) ->
 
 def back_in_queue(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
     """`admission_denied`, `stale_selection`: the task was chosen and stays where it was."""
-    task = state.tasks.get(event.task_id or "")
+    task = state.tasks.unpacked(event.task_id or "")
     if task is not None and task.phase == "selected":
         task.phase = "queued"
         task.since = event.captured_at_monotonic
@@ -200,7 +201,7 @@ def task_lease_acquired(state: State, event: SchedulerEvent, ordinal: int, run: 
     if lease_id is None:
         raise ValueError("no lease")
     _owe(state, event)
-    task = state.tasks.get(event.task_id or "")
+    task = state.tasks.unpacked(event.task_id or "")
     if task is None:
         task = _orphan(state, event, run)
     else:
@@ -216,7 +217,7 @@ def worker_spawned(state: State, event: SchedulerEvent, ordinal: int, run: RunIn
     if execution_id is None:
         raise ValueError("no execution")
     now = event.captured_at_monotonic
-    task = state.tasks.get(event.task_id or "")
+    task = state.tasks.unpacked(event.task_id or "")
     if task is None or task.lease_id is None:
         if event.task_lease_id is None:
             raise ValueError("no lease")
@@ -235,7 +236,7 @@ def worker_spawned(state: State, event: SchedulerEvent, ordinal: int, run: RunIn
 
 def _ended(state: State, event: SchedulerEvent, result: str) -> Task | None:
     """Note a task's end. A task without a lease leaves the state here, others at the release."""
-    task = state.tasks.get(event.task_id or "")
+    task = state.tasks.unpacked(event.task_id or "")
     if task is None:
         return None
     task.since = event.captured_at_monotonic
@@ -278,7 +279,7 @@ def _failed(state: State, event: SchedulerEvent, task: Task | None) -> None:
 
 
 def retry_deferred(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
-    task = state.tasks.get(event.task_id or "")
+    task = state.tasks.unpacked(event.task_id or "")
     if task is None:
         task = _orphan(state, event, run)
     elif task.lease_id is None:
@@ -293,7 +294,7 @@ def retry_deferred(state: State, event: SchedulerEvent, ordinal: int, run: RunIn
 
 
 def non_retryable_dropped(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
-    _failed(state, event, state.tasks.get(event.task_id or ""))
+    _failed(state, event, state.tasks.unpacked(event.task_id or ""))
     _ended(state, event, "dropped")
 
 
@@ -318,7 +319,7 @@ def _owe(state: State, event: SchedulerEvent) -> None:
 
 def task_lease_released(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
     _owe(state, event)
-    task = state.tasks.get(event.task_id or "")
+    task = state.tasks.unpacked(event.task_id or "")
     if task is None or task.lease_id is None or task.lease_id != event.task_lease_id:
         state.orphans += 1
         return

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.events import RunInfo, SchedulerEvent
-from replay.state.model import State, Task
+from replay.state.model import State
 from replay.state.payload import amounts, count, mapping, text
+from replay.state.task import Task
 from replay.verify.ids import IssuedIds
 from replay.verify.rules import RuleBook
 

@@ -19,8 +19,9 @@ from replay.diagnosis.verdicts import BY_NAME, VerdictRow
 from replay.diagnosis.verdicts.base import Wait
 from replay.diagnosis.verdicts.requests import ProviderLatency
 from replay.state.bins import within
-from replay.state.model import State, Task
+from replay.state.model import State
 from replay.state.rows import AttemptRow, BlameRow, LeaseRow, lease_row, open_attempt_row
+from replay.state.task import Task
 
 QUEUED, WAITING, PROVIDER, DEFERRED = (
     "queued for a task slot",

@@ -14,7 +14,7 @@ from engine.events.run_folder import RunFolder
 from replay.recording.batch import FoldedBatch
 from replay.recording.ingest import Ingest
 from replay.recording.keyframes import Keyframe, pack_state, unpack_state
-from replay.recording.opening import SMALLEST_LIMIT_BYTES
+from replay.recording.opening import IN_MEMORY, SMALLEST_LIMIT_BYTES, connect_for_writing
 from replay.recording.writer import RecordingWriter
 from replay.sources.journal import JournalFeed
 from replay.state.reducer import begin, reduce
@@ -156,3 +156,14 @@ def test_rows_of_any_size_go_through_little_memory(tmp_path: Path) -> None:
             writer.append(batch)
             writer.commit()
         assert connection.execute("SELECT count(*) FROM keyframes").fetchone() == (40,)
+
+
+@pytest.mark.parametrize(("name", "mebibytes"), [("run.duckdb", 256), (IN_MEMORY, 64)])
+def test_a_writer_leaves_memory_to_the_fold_beside_it(
+    tmp_path: Path, name: str, mebibytes: int
+) -> None:
+    connection = connect_for_writing(name if name == IN_MEMORY else tmp_path / name)
+    row = connection.execute("SELECT current_setting('memory_limit')").fetchone()
+    connection.close()
+    assert row is not None
+    assert float(row[0].removesuffix(" MiB")) == pytest.approx(mebibytes, abs=1)

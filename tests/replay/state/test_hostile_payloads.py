@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,8 +14,8 @@ from engine.events import (
     SchedulerEvent,
 )
 from replay.projections.fold import Fold
-from replay.state.model import State
 from replay.state.reducer import to_keyframe
+from replay.state.wire import decode_state, encode_state
 from tests.replay.story import ALPHA, FOREIGN, RUN, fold_all
 
 ANYTHING = st.recursive(
@@ -99,7 +98,7 @@ def test_no_payload_breaks_the_fold(events: list[Event], ours: bool) -> None:
         assert group.leased >= group.running >= 0
     queued = sum(task.phase in ("queued", "selected") for task in state.tasks.values())
     assert replaced or sum(group.queued for group in state.groups.values()) == queued
-    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=State)
+    stored = decode_state(encode_state(state))
     assert stored == state
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +10,7 @@ from engine.events import (
 )
 from replay.state.model import State
 from replay.state.reducer import begin, from_keyframe, reduce, to_keyframe
+from replay.state.wire import decode_state, encode_state
 from tests.replay.random_engine import Play
 from tests.replay.story import fold_all
 
@@ -117,5 +117,5 @@ def test_a_state_survives_being_stored(play: Play) -> None:
     state = begin(run)
     for ordinal, event in enumerate(events, 1):
         reduce(state, event, ordinal, run)
-        stored = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=State)
+        stored = decode_state(encode_state(state))
         assert stored == state

@@ -30,7 +30,7 @@ def test_the_journey_of_one_task() -> None:
     assert state.tasks["question/0"].result == "completed"
     assert state.leased == {"submission": 1}
     state = story.task("task_lease_released", lease="t1", execution="e1", reason="released")
-    assert (state.tasks, state.leased, group.leased, group.running) == ({}, {}, 0, 0)
+    assert (dict(state.tasks), state.leased, group.leased, group.running) == ({}, {}, 0, 0)
     assert state.progress.completed_by_column == {"question": 1}
 
 
@@ -74,7 +74,7 @@ def test_cancelling_a_queued_task_takes_it_out() -> None:
     story = Story()
     story.queued()
     state = story.task("cancelled", reason="shutdown")
-    assert (state.tasks, state.groups["g"].queued, state.groups["g"].demand) == ({}, 0, {})
+    assert (dict(state.tasks), state.groups["g"].queued, state.groups["g"].demand) == ({}, 0, {})
 
 
 def test_a_block_lasts_until_something_else_is_told() -> None:
@@ -274,7 +274,7 @@ def test_events_without_their_beginning_are_counted_and_used() -> None:
     assert (state.orphans, state.leased) == (1, {"submission": 1})
     state = story.task("task_completed", lease="t9", execution="e9")
     state = story.task("task_lease_released", lease="t9", reason="released")
-    assert (state.tasks, state.leased, state.orphans) == ({}, {}, 1)
+    assert (dict(state.tasks), state.leased, state.orphans) == ({}, {}, 1)
     state = story.request("model_request_started", lease="r9")
     assert (state.attempts["a1"].phase, state.orphans) == ("in_provider", 2)
     state = story.request("request_lease_released", lease="r9", outcome="success")

@@ -1,0 +1,66 @@
+"""A state as msgpack and back, piece by piece: its tasks are never all unpacked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from replay.state.live_tasks import LiveTasks
+from replay.state.model import State
+from replay.state.task import Task
+
+_PIECE_BYTES = 1 << 20
+
+_encoder = msgspec.msgpack.Encoder()
+_task_decoder = msgspec.msgpack.Decoder(Task)
+
+
+class _Wire(State):
+    tasks: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict)  # type: ignore[assignment]
+
+
+_decoder = msgspec.msgpack.Decoder(_Wire)
+
+
+def encode_pieces(state: State) -> Iterator[bytearray]:
+    """Each of about a megabyte. The buffer is used again for the next one."""
+    buffer = bytearray()
+    names = state.__struct_fields__
+    buffer += b"\xde" + len(names).to_bytes(2, "big")
+    for name in names:
+        value = getattr(state, name)
+        _encoder.encode_into(name, buffer, -1)
+        if name not in ("tasks", "attempts"):
+            _encoder.encode_into(value, buffer, -1)
+            continue
+        buffer += b"\xdf" + len(value).to_bytes(4, "big")
+        for key, live in value.items():
+            _encoder.encode_into(key, buffer, -1)
+            _encoder.encode_into(live, buffer, -1)
+            if len(buffer) >= _PIECE_BYTES:
+                yield buffer
+                buffer.clear()
+    yield buffer
+
+
+def encode_state(state: State) -> bytes:
+    return b"".join(bytes(piece) for piece in encode_pieces(state))
+
+
+def decode_state(data: bytes | msgspec.Raw) -> State:
+    """Raises `msgspec.MsgspecError` for what is no state."""
+    wire = _decoder.decode(data)
+    tasks = LiveTasks()
+    for task_id, raw in wire.tasks.items():
+        tasks[task_id] = _task_decoder.decode(raw)
+    facts = {name: getattr(wire, name) for name in State.__struct_fields__}
+    return State(**(facts | {"tasks": tasks}))
+
+
+def copy_state(state: State) -> State:
+    """One that changes of the other don't change."""
+    rest = msgspec.structs.replace(state, tasks=LiveTasks())
+    copy = decode_state(encode_state(rest))
+    copy.tasks = state.tasks.copy()
+    return copy
