@@ -51,7 +51,7 @@ def register(folder: RunFolder, record: RunRecord) -> None:
     """Let `list_runs` find the folder. A home that can't be written never stops anything.
 
     The pointer stays where it points as long as the run stands there: neither a copy of the folder
-    nor another name of it takes it.
+    nor another name of it takes it. From a copy the original takes it back.
     """
     try:
         here = str(folder.path.absolute())
@@ -59,7 +59,7 @@ def register(folder: RunFolder, record: RunRecord) -> None:
         home.mkdir(parents=True, exist_ok=True)
         pointer = home / pointer_name(record.run_id)
         known = _read(pointer)
-        if known is not None and (known.path == here or _stands(known)):
+        if known is not None and (known.path == here or _keeps(known, folder)):
             return
         fresh = Pointer(record.run_id, here, record.name)
         part = home / f".{pointer.name}.{os.getpid()}"
@@ -126,12 +126,14 @@ def _look_up(pointer: Path, known: Pointer) -> KnownRun:
     return KnownRun(pointer, known.run_id, known.name, path, where, None)
 
 
-def _stands(known: Pointer) -> bool:
-    """Does the run still stand where the pointer points?"""
+def _keeps(known: Pointer, other: RunFolder) -> bool:
+    """Does the run still stand where the pointer points, with no less right than in `other`?"""
     folder = RunFolder(Path(known.path))
     record = read_record(folder)
+    is_copy = folder.doubt == "copy"
     folder.close()
-    return record is not None and record.run_id == known.run_id
+    stands = record is not None and record.run_id == known.run_id
+    return stands and not (is_copy and other.doubt == "")
 
 
 def _drop_older(home: Path, path: str, kept: Path) -> None:
