@@ -99,6 +99,14 @@ def journal_events(folder: Path) -> list[Any]:
     return events
 
 
+def interrupted_before_us(complaints: str) -> bool:
+    """Did Ctrl+C end the interpreter while it started, before it ran a module of headgate's?
+
+    Python says so itself then, and ends with an exit code of its own.
+    """
+    return "KeyboardInterrupt" in complaints and "/console/cli/" not in complaints
+
+
 def record_of(folder: Path) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((folder / "run.json").read_text())
     return record
