@@ -40,7 +40,7 @@ class PlausibleTimes:
                 self._note(at)
 
     def learn_start(self, at: float) -> None:
-        """The header tells when the run began: worth two lines, so that no first line outvotes it."""
+        """From the header; worth two lines, so that no first line outvotes it."""
         self._note(at)
         self._note(at)
 
