@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 
 import click
@@ -129,11 +130,18 @@ STARTS_RUNS = ("demo", "run", "exec")
 """A run goes on when the terminal is closed in which it was started."""
 
 
+RETRY_SECONDS = 0.005
+_EXTENSION_LOADING = frozenset(
+    (ExtensionFileLoader.create_module.__code__, ExtensionFileLoader.exec_module.__code__)
+)
+
+
 class Interrupts:
     """Remembers Ctrl+C: what a library makes of it on its way up is often another exception.
 
     SIGTERM is the same, and so is the end of the terminal where no run was started in it: whatever
-    a command has made for itself goes with it.
+    a command has made for itself goes with it. One that comes while a compiled module is loaded
+    waits until it is.
     """
 
     def __init__(self, *, hangup: bool) -> None:
@@ -149,8 +157,11 @@ class Interrupts:
         }
         for number in self._before:
             signal.signal(number, self._come)
+        self._alarm_before = signal.signal(signal.SIGALRM, self._come_later)
 
     def leave(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._alarm_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -160,7 +171,23 @@ class Interrupts:
 
     def _come(self, number: int, frame: FrameType | None) -> None:
         self.came = number
-        raise KeyboardInterrupt
+        self._come_later(number, frame)
+
+    def _come_later(self, number: int, frame: FrameType | None) -> None:
+        # DuckDB's library aborts the process on an exception while it initialises.
+        if _loads_extension(frame):
+            signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
+        else:
+            raise KeyboardInterrupt
+
+
+def _loads_extension(frame: FrameType | None) -> bool:
+    """Is a compiled module being loaded in this frame, or in one that called it?"""
+    while frame is not None:
+        if frame.f_code in _EXTENSION_LOADING:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def run_cli(arguments: list[str], streams: Streams | None = None) -> int:

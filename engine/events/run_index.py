@@ -51,7 +51,7 @@ def register(folder: RunFolder, record: RunRecord) -> None:
     """Add the folder to the index. An index that can't be written is not an error.
 
     While the run exists where its pointer leads, the pointer stays as it is: neither a copy of the
-    folder nor another path to it replaces it.
+    folder nor another path to it replaces it. From a copy the original takes it back.
     """
     try:
         here = str(folder.path.absolute())
@@ -59,7 +59,7 @@ def register(folder: RunFolder, record: RunRecord) -> None:
         home.mkdir(parents=True, exist_ok=True)
         pointer = home / pointer_name(record.run_id)
         known = _read(pointer)
-        if known is not None and (known.path == here or _exists(known)):
+        if known is not None and (known.path == here or _keeps(known, folder)):
             return
         pointer_data = Pointer(record.run_id, here, record.name)
         part = home / f".{pointer.name}.{os.getpid()}"
@@ -126,12 +126,14 @@ def _look_up(pointer: Path, known: Pointer) -> KnownRun:
     return KnownRun(pointer, known.run_id, known.name, path, where, None)
 
 
-def _exists(known: Pointer) -> bool:
-    """Whether the run still exists where the pointer leads."""
+def _keeps(known: Pointer, other: RunFolder) -> bool:
+    """Whether the run still exists where the pointer leads, and is no copy of `other`."""
     folder = RunFolder(Path(known.path))
     record = read_record(folder)
+    is_copy = folder.doubt == "copy"
     folder.close()
-    return record is not None and record.run_id == known.run_id
+    stands = record is not None and record.run_id == known.run_id
+    return stands and not (is_copy and other.doubt == "")
 
 
 def _drop_older(home: Path, path: str, kept: Path) -> None:

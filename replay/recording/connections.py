@@ -36,13 +36,13 @@ the file itself, its log and its folder for temporary files."""
 _FOREIGN_OBJECTS = tuple(
     (what, f"SELECT database_name, {column} FROM system.main.{function}(){internal}")
     for what, column, function, internal in (
-        ("function", "function_name", "duckdb_functions", " WHERE NOT internal"),
-        ("view", "view_name", "duckdb_views", " WHERE NOT internal"),
-        ("type", "type_name", "duckdb_types", " WHERE NOT internal"),
-        ("schema", "schema_name", "duckdb_schemas", " WHERE NOT internal"),
-        ("sequence", "sequence_name", "duckdb_sequences", ""),
-        ("trigger", "trigger_name", "duckdb_triggers", ""),
-        ("index", "index_name", "duckdb_indexes", ""),
+        ("a function", "function_name", "duckdb_functions", " WHERE NOT internal"),
+        ("a view", "view_name", "duckdb_views", " WHERE NOT internal"),
+        ("a type", "type_name", "duckdb_types", " WHERE NOT internal"),
+        ("a schema", "schema_name", "duckdb_schemas", " WHERE NOT internal"),
+        ("a sequence", "sequence_name", "duckdb_sequences", ""),
+        ("a trigger", "trigger_name", "duckdb_triggers", ""),
+        ("an index", "index_name", "duckdb_indexes", ""),
     )
 )
 _TABLES = (
@@ -99,7 +99,7 @@ def refuse_code(
     for what, query in _FOREIGN_OBJECTS:
         for database, found in _rows(connection, query):
             if database == catalog:
-                raise _foreign(name, f"a {what} named {_shown(found)}")
+                raise _foreign(name, f"{what} named {_shown(found)}")
 
 
 def refuse_foreign_tables(

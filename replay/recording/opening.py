@@ -70,7 +70,7 @@ def open_file(path: Path) -> duckdb.DuckDBPyConnection:
 def bounded_memory(
     database: Path | str, largest_bytes: int = LARGEST_LIMIT_BYTES
 ) -> dict[str, str]:
-    """Configuration by which what doesn't fit into `largest_bytes` of memory goes to `spill_folder`.
+    """Configuration by which what doesn't fit into `largest_bytes` goes to `spill_folder`.
 
     A recording in memory has `IN_MEMORY_LIMIT_BYTES`.
     """

@@ -169,6 +169,8 @@ class DataDesignerLines:
         self._facts = RunFacts(name, run_id, told)
         self._mapper = EventMapper(self._facts.rows)
         self._times = PlausibleTimes()
+        if told is not None and told.monotonic_start:  # 0 where it is not told
+            self._times.learn_start(told.monotonic_start)
         self._waiting: list[_Waiting] = []
         self._newest = float("-inf")
         self._released = float("-inf")

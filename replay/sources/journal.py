@@ -27,7 +27,8 @@ PROBLEM_LENGTH = 200
 _DOUBTS: dict[Doubt, str] = {
     "": "no end of it is written here",
     "no_lock": "its run.lock is missing, or can't be asked",
-    "unidentified": "its run.lock does not say which process held it",
+    "unidentified": "its run.lock does not say which process held it, as in a run of an older "
+    "headgate; what its journal holds is shown, and the folder is left as it is",
     "copy": "this is a copy of a run, made while that was live or before its end was recorded",
     "elsewhere": "it was started on another machine",
 }

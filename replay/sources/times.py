@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
-from statistics import median_low
 
 import msgspec
 
@@ -17,29 +17,32 @@ class _Peek(msgspec.Struct):
 
 
 class PlausibleTimes:
-    """Learns from the first lines what time it is in a run, whichever of them are wrong."""
+    """Learns from the first lines what time it is in a run, whichever of them are wrong.
+
+    A run that is followed brings them a few at a time: until there are enough, each moves what is
+    plausible, so that a wrong one that comes first does not stand against all others.
+    """
 
     def __init__(self) -> None:
         self.earliest = float("-inf")
         self.latest = float("inf")
-        self._known = False
+        self._times: list[float] = []
+        """In ascending order."""
 
     def learn(self, lines: Sequence[bytes]) -> None:
-        """The first lines that have a time tell; asked again, nothing changes."""
-        if self._known:
-            return
-        times = []
-        for line in lines[:_LOOKED_AT]:
+        """The first lines that have a time tell; behind them, nothing changes."""
+        for line in lines[: _LOOKED_AT - len(self._times)]:
             try:
                 at = msgspec.json.decode(line, type=_Peek).captured_at_monotonic
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
             if at is not None:
-                times.append(at)
-        if times:
-            middle = median_low(times)
-            self.earliest, self.latest = middle - FARTHEST_SECONDS, middle + FARTHEST_SECONDS
-            self._known = True
+                self._note(at)
+
+    def learn_start(self, at: float) -> None:
+        """From the header; worth two lines, so that no first line outvotes it."""
+        self._note(at)
+        self._note(at)
 
     def check(self, at: float) -> None:
         """Raises `msgspec.ValidationError` for what can't be a time of this run."""
@@ -47,3 +50,8 @@ class PlausibleTimes:
             raise msgspec.ValidationError(
                 f"its time, {at:.6g} s, is more than a year away from that of the other events"
             )
+
+    def _note(self, at: float) -> None:
+        insort(self._times, at)
+        middle = self._times[(len(self._times) - 1) // 2]
+        self.earliest, self.latest = middle - FARTHEST_SECONDS, middle + FARTHEST_SECONDS

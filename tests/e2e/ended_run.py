@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from engine.events import JournalHeader, decode_line
+from engine.events import RequestEvent, SchedulerEvent, decode_line
 from tests.e2e.program import headgate
 
 ENGINE = "console.cli.run.engine_process"
@@ -94,9 +94,17 @@ def journal_events(folder: Path) -> list[Any]:
         for line in lines:
             if line.endswith(b"\n"):
                 decoded = decode_line(line)
-                if not isinstance(decoded, JournalHeader):
+                if isinstance(decoded, SchedulerEvent | RequestEvent):
                     events.append(decoded)
     return events
+
+
+def interrupted_before_us(complaints: str) -> bool:
+    """Did Ctrl+C end the interpreter while it started, before it ran a module of headgate's?
+
+    Python says so itself then, and ends with an exit code of its own.
+    """
+    return "KeyboardInterrupt" in complaints and "/console/cli/" not in complaints
 
 
 def record_of(folder: Path) -> dict[str, Any]:

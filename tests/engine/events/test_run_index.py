@@ -72,6 +72,19 @@ def test_a_copy_does_not_steal_the_pointer_of_an_original_that_is_there(tmp_path
     assert listed() == [("r1", "here", copy.path)]
 
 
+def test_an_original_that_was_moved_takes_the_pointer_back_from_its_copy(tmp_path: Path) -> None:
+    original = make(tmp_path / "run", "r1")
+    with original.producer_lock():
+        copy = RunFolder(Path(shutil.copytree(original.path, tmp_path / "copy")))
+    moved = RunFolder(original.path.rename(tmp_path / "moved"))
+    record = RunRecord("r1", "demo", "running")
+    register(copy, record)
+    assert listed() == [("r1", "here", copy.path)]
+    register(moved, record)
+    register(copy, record)
+    assert listed() == [("r1", "here", moved.path)]
+
+
 def test_another_name_of_the_same_folder_does_not_take_the_pointer(tmp_path: Path) -> None:
     folder = make(tmp_path / "run", "r1")
     link = tmp_path / "link"

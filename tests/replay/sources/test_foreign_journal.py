@@ -142,3 +142,36 @@ def test_a_poll_brings_what_is_there_however_long_it_must_be_held(
     feed = ForeignJournalFeed(folder)
     assert len(feed.poll(10**6).events) == len(lines)
     feed.close()
+
+
+@pytest.mark.parametrize("at", ["9e9", "1"])
+@pytest.mark.parametrize("lines_per_poll", [1, 3, 1_000])
+def test_a_first_line_of_another_time_does_not_cost_the_others(
+    tmp_path: Path, at: str, lines_per_poll: int
+) -> None:
+    lines = [json.dumps(line).encode() + b"\n" for line in simulated(storm=False)]
+    start = float(json.loads(lines[0])["captured_at_monotonic"]) + 1e8
+    moved = [
+        {**line, "captured_at_monotonic": line["captured_at_monotonic"] + 1e8}
+        for line in map(json.loads, lines)
+    ]
+    odd = json.dumps({**moved[0], "captured_at_monotonic": "~"}).replace('"~"', at)
+    folder = RunFolder.create(tmp_path / "run")
+    run = RunInfo("r1", "desk", producer="data_designer", monotonic_start=start)
+    append(folder, encode_lines([JournalHeader(run, 1, 1, "data_designer")]))
+    events, broken = [], []
+    written = [odd, *map(json.dumps, moved)]
+    with ProcessLock(folder.lock):
+        feed = ForeignJournalFeed(folder)
+        for begin in range(0, len(written), lines_per_poll):
+            some = written[begin : begin + lines_per_poll]
+            append(folder, "".join(line + "\n" for line in some).encode())
+            batch = feed.poll()
+            events += batch.events
+            broken += batch.broken
+    batch = feed.poll(10**6)
+    feed.close()
+    broken += batch.broken
+    assert len(events) + len(batch.events) == len(moved)
+    assert len(broken) == 1
+    assert "more than a year away" in broken[0].problem
