@@ -80,7 +80,7 @@ class ConsoleApp(TerminalApp):
         self._output = output
         self._tick_seconds = tick_seconds
         self._clock = clock
-        self._pump = SessionThread(session)
+        self._session_thread = SessionThread(session)
         self._frame: Frame | None = None
         self._frame_at = 0.0
         self._event_at = 0.0
@@ -98,9 +98,9 @@ class ConsoleApp(TerminalApp):
             "events": EventsScreen(self.appearance, title),
         }
         if follow:
-            self._pump.push(lambda session: session.follow())
+            self._session_thread.push(lambda session: session.follow())
         else:
-            self._pump.push(lambda session: session.seek_ordinal(1))
+            self._session_thread.push(lambda session: session.seek_ordinal(1))
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         filters = super().get_line_filters()
@@ -115,7 +115,7 @@ class ConsoleApp(TerminalApp):
         self.run_worker(self._feed(), name="frames", exit_on_error=False)
 
     def on_unmount(self) -> None:
-        self._pump.stop()
+        self._session_thread.stop()
 
     def on_resize(self, event: Resize) -> None:
         """Textual's palette fails where its list has no room."""
@@ -143,9 +143,9 @@ class ConsoleApp(TerminalApp):
                 now = self._clock()
                 await self._turn(now - last)
                 last = now
-                if self._pump.behind:
+                if self._session_thread.behind:
                     self._wake.set()
-                if not self._wake.is_set() and not self._pump.pending:
+                if not self._wake.is_set() and not self._session_thread.pending:
                     self._settled.set()
         except SourceError as error:
             self._problem = str(error)
@@ -161,7 +161,7 @@ class ConsoleApp(TerminalApp):
         if page is None or not page.is_mounted:
             return
         speed = self._speed if self._playing else None
-        frame = await self._pump.turn(page.want(), speed, elapsed)
+        frame = await self._session_thread.turn(page.want(), speed, elapsed)
         if frame is None:
             self._show_header()
             return
@@ -170,7 +170,7 @@ class ConsoleApp(TerminalApp):
             self._event_at = now
         self._frame, self._frame_at = frame, now
         at_end = frame.ordinal >= frame.last_ordinal
-        if self._playing and at_end and not self._pump.behind:
+        if self._playing and at_end and not self._session_thread.behind:
             self._playing = False
             if frame.liveness == "live":
                 self._command(lambda session: session.follow())
@@ -216,7 +216,7 @@ class ConsoleApp(TerminalApp):
     # -- the cursor ----------------------------------------------------------------------------
 
     def _command(self, command: Command) -> None:
-        self._pump.push(command)
+        self._session_thread.push(command)
         self.ask_frame()
 
     def _move(self, command: Command) -> None:

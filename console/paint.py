@@ -117,10 +117,10 @@ def fit_tail(text: str, width: int) -> str:
 class Row:
     """One line being put together."""
 
-    __slots__ = ("_runs", "used")
+    __slots__ = ("_parts", "used")
 
     def __init__(self) -> None:
-        self._runs: list[tuple[str, str]] = []
+        self._parts: list[tuple[str, str]] = []
         self.used = 0
 
     def put(
@@ -131,22 +131,22 @@ class Row:
         else:
             text = fit(text, width, align)
         if text:
-            self._runs.append((text, style))
+            self._parts.append((text, style))
             self.used += width
         return self
 
     def to(self, column: int, style: str = "text", fill: str = " ") -> Row:
         """Fill up to `column`."""
         if column > self.used:
-            self._runs.append((fill * (column - self.used), style))
+            self._parts.append((fill * (column - self.used), style))
             self.used = column
         return self
 
-    def runs(self) -> StyledLine:
-        return tuple(self._runs)
+    def line(self) -> StyledLine:
+        return tuple(self._parts)
 
 
-def cut_runs(line: StyledLine, width: int) -> StyledLine:
+def cut_line(line: StyledLine, width: int) -> StyledLine:
     """A line of at most `width` cells, cut with `…`."""
     if sum(width_of(text) for text, _ in line) <= width:
         return line
@@ -157,10 +157,10 @@ def cut_runs(line: StyledLine, width: int) -> StyledLine:
             kept.put(fit(f"{text}…", room), style)
             break
         kept.put(text, style)
-    return kept.runs()
+    return kept.line()
 
 
-def cells_to_runs(cells: Sequence[tuple[str, str]]) -> StyledLine:
+def join_cells(cells: Sequence[tuple[str, str]]) -> StyledLine:
     """Single cells joined where the style stays the same."""
     return tuple(
         ("".join([text for text, _ in group]), style) for style, group in groupby(cells, _style_of)

@@ -53,7 +53,7 @@ class TooSmall(LineWidget):
     def draw(self, width: int, height: int) -> list[StyledLine]:
         columns, rows = MIN_SIZE
         said = f"needs {columns}×{rows}, has {self.app.size.width}×{self.app.size.height}"
-        return [Row().put(said, "bold bright", width).runs()]
+        return [Row().put(said, "bold bright", width).line()]
 
 
 class FrameScreen(Screen[None]):

@@ -68,7 +68,7 @@ def event_lines(appearance: Appearance, row: EventRow, t0: float) -> list[Styled
     at = clock(event.captured_at_monotonic - t0, tenths=True)
     head = Row().put(f" {event.event_kind}", f"bold bright{_RAISED}")
     head.put(f"   event {count(row.ordinal)} at {at}   Esc back", f"dim{_RAISED}")
-    lines: list[StyledLine] = [head.runs(), ()]
+    lines: list[StyledLine] = [head.line(), ()]
     text = msgspec.json.format(msgspec.json.encode(event), indent=2).decode()
     for line in text.splitlines():
         found = _KEY.match(line)
@@ -79,7 +79,7 @@ def event_lines(appearance: Appearance, row: EventRow, t0: float) -> list[Styled
             drawn.put(rest, f"text{_RAISED}")
         else:
             drawn.put(line, f"text{_RAISED}")
-        lines.append(drawn.runs())
+        lines.append(drawn.line())
     return lines
 
 

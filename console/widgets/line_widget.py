@@ -17,7 +17,7 @@ class LineWidget(Widget):
     """Base of all drawings: a subclass gives `draw`, whoever changes its data calls `redraw`."""
 
     DEFAULT_CSS = """
-    Drawn { width: 1fr; height: 1; }
+    LineWidget { width: 1fr; height: 1; }
     """
     ground = "text"
     """Style of cells that nothing is drawn on."""

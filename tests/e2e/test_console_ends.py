@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import termios
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,25 +50,6 @@ def recording(tmp_path: Path) -> Path:
     return path
 
 
-def modes(terminal: Terminal) -> list[object]:
-    return termios.tcgetattr(terminal.master)[:4]
-
-
-def assert_left_in_order(terminal: Terminal, before: list[object]) -> None:
-    assert modes(terminal) == before
-    for on, off in (
-        ("\x1b[?1049h", "\x1b[?1049l"),  # alternate screen
-        ("\x1b[?25l", "\x1b[?25h"),  # cursor
-        ("\x1b[?1000h", "\x1b[?1000l"),  # mouse
-        ("\x1b[?1003h", "\x1b[?1003l"),
-        ("\x1b[?1006h", "\x1b[?1006l"),
-        ("\x1b[?2004h", "\x1b[?2004l"),  # bracketed paste
-    ):
-        raw = terminal.raw.decode(errors="replace")
-        if on in raw:
-            assert raw.rindex(off) > raw.rindex(on), repr(off)
-
-
 def failing(how: str, *arguments: str | Path) -> list[str | Path]:
     return [sys.executable, "-P", "-c", FAILING.format(how=FAILURES[how]), *arguments]
 
@@ -81,7 +61,7 @@ def test_a_failure_is_a_bug_and_leaves_the_terminal_in_order(
     with Terminal(
         failing(how, "replay", recording), cwd=tmp_path, env=environment(tmp_path)
     ) as terminal:
-        before = modes(terminal)
+        before = terminal.modes
         if how not in ("widget", "session", "mount"):
             terminal.wait_for("REPLAY", "Request ceilings")
         if how == "resize":
@@ -89,7 +69,7 @@ def test_a_failure_is_a_bug_and_leaves_the_terminal_in_order(
         else:
             terminal.send("<")
         assert terminal.wait_exit() == 70
-        assert_left_in_order(terminal, before)
+        terminal.check_restored(before)
         said = " ".join(terminal.after_the_screen.split())
         assert "RuntimeError: injected: it is broken" in said
         assert "bug in headgate" in said
