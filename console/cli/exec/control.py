@@ -19,7 +19,7 @@ from engine.events.run_folder import RunFolder
 from engine.events.run_index import index_home
 from engine.version import VERSION
 
-BOOTSTRAP = Path(__file__).with_name("bootstrap")
+BOOTSTRAP = Path(__file__).parents[1] / "bootstrap"
 VARIABLE = "HEADGATE_EXEC"
 
 
