@@ -70,8 +70,8 @@ class ConsoleApp(TerminalApp):
         super().__init__(ansi_color=None if colour else True)
         dark = prefers_dark(os.environ)
         self.appearance = Appearance(dark=dark, colour=colour, ascii_only=ascii_only)
-        for each in (True, False):
-            self.register_theme(textual_theme(dark=each))
+        for variant in (True, False):
+            self.register_theme(textual_theme(dark=variant))
         if colour:
             self.theme = textual_theme(dark=dark).name
         self.title = title
@@ -151,8 +151,9 @@ class ConsoleApp(TerminalApp):
             self._problem = str(error)
             self._show_header()
         except Exception as error:
-            self.failure = self.failure or error
-            self.exit()
+            if not self._exit:  # the screens are removed while a last frame is still read
+                self.failure = self.failure or error
+                self.exit()
         finally:
             self._settled.set()
 

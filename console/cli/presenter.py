@@ -71,13 +71,6 @@ def show_terminal(
         session.close()
     live = growing is not False and app.run_goes_on
     back = f"{own_name()} {'watch' if live else 'replay'} {shlex.quote(str(target))}"
-    if app.failure is not None:
-        rest = "the run goes on" if live else "the recording is as it was"
-        raise ConsoleEnded(
-            "the console failed, which is a bug in headgate: please report the lines above; "
-            f"{rest}, come back with: {back}",
-            exit_codes.BUG,
-        ) from app.failure
     if app.ended_by == signal.SIGHUP:
         rest = "the run goes on; " if live and ask else ""
         raise ConsoleEnded(
@@ -85,6 +78,13 @@ def show_terminal(
         )
     if app.ended_by is not None:
         signal.raise_signal(app.ended_by)  # to the handler that it had before the console opened
+    if app.failure is not None:
+        rest = "the run goes on" if live else "the recording is as it was"
+        raise ConsoleEnded(
+            "the console failed, which is a bug in headgate: please report the lines above; "
+            f"{rest}, come back with: {back}",
+            exit_codes.BUG,
+        ) from app.failure
     return outcome
 
 

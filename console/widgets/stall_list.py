@@ -73,7 +73,11 @@ class StallList(LineWidget):
         lines = [title(self.appearance, "Stalls, newest first", width, f"{len(rows)}")]
         if frame is None or not rows:
             said = "Nothing has stood still for longer than it normally does."
-            return [*lines, (), *(Row().put(f" {one}").line() for one in wrap(said, width - 2, 2))]
+            return [
+                *lines,
+                (),
+                *(Row().put(f" {text_line}").line() for text_line in wrap(said, width - 2, 2)),
+            ]
         head = Row().put("   from", "dim", 12).put("to", "dim", 9).put("for", "dim", 8)
         lines.append(head.put("    verdict", "dim").line())
         room = max(1, height - HEAD)
@@ -131,8 +135,8 @@ class StallDetail(LineWidget):
         verdict = verdict_line(row, self._t0)
         lines = [title(self.appearance, row.verdict, width, row.resource or "")]
         lines += [
-            Row().put(f" {one}", "bold bright").line()
-            for one in wrap(verdict.sentence, width - 2, 4)
+            Row().put(f" {text_line}", "bold bright").line()
+            for text_line in wrap(verdict.sentence, width - 2, 4)
         ]
         for fact in facts_of(verdict):
             name, _, rest = fact.partition(": ")
@@ -143,5 +147,5 @@ class StallDetail(LineWidget):
             else:
                 said.put(first)
             lines.append(said.line())
-            lines += [Row().put(f"    {one}").line() for one in more]
+            lines += [Row().put(f"    {text_line}").line() for text_line in more]
         return lines
