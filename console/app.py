@@ -1,4 +1,4 @@
-"""`ConsoleApp`: one session, its screens, and the cursor's keys."""
+"""`ConsoleApp`: one session, its screens, and the keys that move its cursor."""
 
 from __future__ import annotations
 
@@ -38,12 +38,10 @@ TICK_SECONDS = 0.25
 
 
 class ConsoleApp(TerminalApp):
-    """Watches one session; gives `quit`, or `stop` where the user wants the run stopped.
+    """Shows one session; returns `quit`, or `stop` where the user wants the run to be stopped.
 
-    `on_quit="ask"` is for a run that this command started; `output` is where its script's output
-    goes, if it is kept. `follow=False` plays from
-    the first event instead of following the newest. The session belongs to a thread of the app
-    while it runs, and to the caller before and after; the caller closes it.
+    The session belongs to a thread of the app while it runs, and to the caller before and after;
+    the caller closes it.
     """
 
     ENABLE_COMMAND_PALETTE = True
@@ -66,6 +64,18 @@ class ConsoleApp(TerminalApp):
         tick_seconds: float | None = TICK_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Create the app.
+
+        Args:
+            session: The session to show.
+            title: Name of the run for the header.
+            on_quit: "ask" whether the run goes on; for a run that this command has started.
+            output: The file that the run's script prints to, if it is kept.
+            ascii_only: Draw with ASCII characters only.
+            follow: Follow the newest event; False plays from the first one.
+            tick_seconds: Longest time between two turns; None waits until one is requested.
+            clock: Monotonic time in seconds.
+        """
         colour = not os.environ.get("NO_COLOR")
         super().__init__(ansi_color=None if colour else True)
         dark = prefers_dark(os.environ)
@@ -129,11 +139,11 @@ class ConsoleApp(TerminalApp):
         self._wake.set()
 
     async def settle(self) -> None:
-        """Wait until everything asked for so far is on the screen."""
+        """Wait until everything requested so far is on the screen."""
         await self._settled.wait()
 
     async def _feed(self) -> None:
-        """One turn each tick, or at once when something was asked for or is left to read."""
+        """Run a turn per tick, or at once when one was requested or there is more to read."""
         last = self._clock()
         try:
             while True:
@@ -188,7 +198,7 @@ class ConsoleApp(TerminalApp):
         return self._frame is None or self._frame.liveness in ("live", "waiting")
 
     def _show_header(self) -> None:
-        """A live run's clock goes on while nothing happens; nothing else is drawn again."""
+        """Draw only the header: the clock of a live run goes on between events."""
         frame, page = self._frame, self.page
         if frame is None or page is None or not page.is_mounted:
             return
@@ -208,7 +218,7 @@ class ConsoleApp(TerminalApp):
 
     @property
     def page(self) -> FrameScreen | None:
-        """The page on view, also below a dialog."""
+        """The page that is shown, also below a dialog."""
         for screen in reversed(self.screen_stack if self._screen_stacks else []):
             if isinstance(screen, FrameScreen):
                 return screen
@@ -221,7 +231,7 @@ class ConsoleApp(TerminalApp):
         self.ask_frame()
 
     def _move(self, command: Command) -> None:
-        """A move of the cursor holds it there."""
+        """Move the cursor, and hold it where it then is."""
         self._playing = False
         self._resume_follows = False
 
@@ -255,7 +265,7 @@ class ConsoleApp(TerminalApp):
         self._command(lambda session: session.follow())
 
     def action_toggle_play(self) -> None:
-        """Pause; or go on: with the live run if it was paused where it was, else from here."""
+        """Pause, or play from here; a live run paused at its newest event is followed again."""
         frame = self._frame
         if frame is None:
             return
@@ -293,7 +303,7 @@ class ConsoleApp(TerminalApp):
         self.push_screen(GoToDialog(self.appearance), self._go_to)
 
     def on_key(self, event: Key) -> None:
-        """Nobody took it: meant for the dialog that an earlier key asked for, while it came."""
+        """Pass on a key that was typed while the go-to dialog was opening."""
         if isinstance(self.screen, GoToDialog) and event.is_printable and event.character:
             self.screen.type_ahead(event.character)
 
@@ -322,7 +332,7 @@ class ConsoleApp(TerminalApp):
 
     @property
     def extra_controls(self) -> tuple[Control, ...]:
-        """What this run offers beyond the controls that every run has."""
+        """Controls that this run has beyond those of every run."""
         return OUTPUT if self._output is not None else ()
 
     def action_output(self) -> None:
@@ -353,7 +363,7 @@ class ConsoleApp(TerminalApp):
             self.exit("stop")
 
     async def action_quit(self) -> None:
-        """Ctrl+Q asks as `q` does."""
+        """Ctrl+Q does the same as `q`."""
         self.action_leave()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:

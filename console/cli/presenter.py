@@ -13,7 +13,7 @@ import click
 
 from console.cli import exit_codes
 from console.cli.exit_codes import ConsoleEnded
-from console.cli.terminal import own_name
+from console.cli.terminal import output_is_hung_up, own_name
 from console.headless import status_line, summary
 from replay.playback.frame import Frame, Want
 from replay.playback.session import Session
@@ -89,7 +89,13 @@ def show_terminal(
 
 
 def show_once(target: str | Path, *, growing: bool, once: bool) -> None:
-    """Print one summary (`once`), or a line now and then while the run lives and a summary."""
+    """Print one summary (`once`), or a line now and then while the run lives and a summary.
+
+    Raises:
+        SourceError: `target` can't be read.
+        ConsoleEnded: The terminal that the lines go to was closed; SIGHUP does not reach every
+            process whose terminal it was.
+    """
     session = Session.open(target, growing=growing)
     try:
         frame = _read_all(session)
@@ -98,6 +104,8 @@ def show_once(target: str | Path, *, growing: bool, once: bool) -> None:
             time.sleep(POLL_SECONDS)
             frame = _read_all(session)
         while growing and not once and frame.liveness in ("live", "waiting"):
+            if output_is_hung_up():
+                raise ConsoleEnded("the terminal was closed", 128 + signal.SIGHUP)
             click.echo(status_line(frame), err=True)
             time.sleep(LINE_SECONDS)
             frame = _read_all(session)

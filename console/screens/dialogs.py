@@ -1,4 +1,4 @@
-"""Two small questions: which time to go to, and whether the run goes on."""
+"""The dialogs: which time to go to, and whether the run goes on."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def parse_target(text: str) -> Target | None:
 
 
 class Lines(LineWidget):
-    """A few fixed lines in a window; a click on one that does something does it."""
+    """Fixed lines in a window; a click runs the action of a line that has one."""
 
     ground = f"text{_RAISED}"
 
@@ -61,7 +61,7 @@ class Lines(LineWidget):
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[StyledLine]:
-        return [cut_line(runs, width) for runs, _ in self._fixed]
+        return [cut_line(line, width) for line, _ in self._fixed]
 
     async def on_click(self, event: Click) -> None:
         if event.y < len(self._fixed) and self._fixed[event.y][1]:
@@ -100,7 +100,7 @@ class GoToDialog(ModalScreen[Target | None]):
             yield self._hint
 
     def type_ahead(self, character: str) -> None:
-        """Typed before this dialog was there to take it."""
+        """Add a character that was typed before the dialog was open."""
         self._ahead += character
         for target in self.query(Input):
             target.value = self._ahead

@@ -92,31 +92,79 @@ def test_after_a_failure_the_run_goes_on(tmp_path: Path) -> None:
     assert "20/20 rows" in followed.stdout
 
 
-NOHUP: Sequence[str] = (
-    sys.executable,
-    "-c",
-    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
-    "os.execv(sys.argv[1], sys.argv[1:])",
+def _with_hang_ups(handling: str) -> Sequence[str]:
+    return (
+        sys.executable,
+        "-c",
+        f"import os, signal, sys; {handling}; os.execv(sys.argv[1], sys.argv[1:])",
+    )
+
+
+HANG_UPS: dict[str, Sequence[str]] = {
+    "as is": (),
+    "ignored": _with_hang_ups("signal.signal(signal.SIGHUP, signal.SIG_IGN)"),
+    "blocked": _with_hang_ups("signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])"),
+}
+STATES = {
+    "page": "",
+    "help": "?",
+    "palette": "\x10",
+    "dialog": "g",
+    "queries": "[]{}46145" * 20,
+    "resize": "",
+}
+_every_end = [
+    (command, hang_ups, state)
+    for command in ("replay", "watch")
+    for hang_ups in HANG_UPS
+    for state in STATES
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "hang_ups", "state"),
+    effort(
+        [
+            ("replay", "as is", "page"),
+            ("watch", "ignored", "help"),
+            ("watch", "as is", "queries"),
+            ("watch", "blocked", "resize"),
+        ],
+        _every_end,
+    ),
 )
-
-
-@pytest.mark.parametrize("prefix", [(), NOHUP], ids=["hang-up", "no hang-up signal"])
-@pytest.mark.parametrize("command", ["replay", "watch"])
 def test_a_console_ends_with_its_terminal(
-    command: str, prefix: Sequence[str], recording: Path, tmp_path: Path
+    command: str, hang_ups: str, state: str, recording: Path, tmp_path: Path
 ) -> None:
     with Terminal(
-        [*prefix, HEADGATE, command, recording], cwd=tmp_path, env=environment(tmp_path)
+        [*HANG_UPS[hang_ups], HEADGATE, command, recording],
+        cwd=tmp_path,
+        env=environment(tmp_path),
     ) as terminal:
         terminal.wait_for("Request ceilings")
+        if state == "resize":
+            terminal.resize(80, 24)
+        terminal.send(STATES[state])
         terminal.hang_up()
         before = cpu_seconds(terminal.process.pid)
         deadline = time.monotonic() + 30
+        used = 0.0
         while terminal.process.poll() is None and time.monotonic() < deadline:
             used = cpu_seconds(terminal.process.pid) - before
             time.sleep(0.02)
         assert terminal.process.poll() in (129, -signal.SIGHUP)
-        assert used < 2
+        assert used < (2 if state == "page" else 5)
+
+
+def test_a_terminal_that_is_closed_before_the_console_opens_ends_it_too(tmp_path: Path) -> None:
+    command: list[str | Path] = [
+        HEADGATE,
+        "watch",
+        tmp_path / "not-there-yet" / "scheduler_events.jsonl",
+    ]
+    with Terminal(command, cwd=tmp_path, env=environment(tmp_path)) as terminal:
+        terminal.hang_up()
+        assert terminal.process.wait(30) == 129
 
 
 def cpu_seconds(pid: int) -> float:
