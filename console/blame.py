@@ -11,7 +11,7 @@ SEEN = 0.005
 
 
 def by_verdict(shares: Sequence[Share]) -> list[Share]:
-    """One share per verdict, `working` first, then by size; with its resource if it has one only."""
+    """One share per verdict, `working` first, then by size; with its only resource."""
     sums: dict[str, float] = {}
     resources: dict[str, set[str | None]] = {}
     for share in shares:
