@@ -1,4 +1,4 @@
-"""`ConsoleApp`: one session, its screens, and the cursor's keys."""
+"""`ConsoleApp`: one session, its screens, and the keys that move its cursor."""
 
 from __future__ import annotations
 
@@ -38,12 +38,10 @@ TICK_SECONDS = 0.25
 
 
 class ConsoleApp(TerminalApp):
-    """Watches one session; gives `quit`, or `stop` where the user wants the run stopped.
+    """Shows one session; returns `quit`, or `stop` where the user wants the run to be stopped.
 
-    `on_quit="ask"` is for a run that this command started; `output` is where its script's output
-    goes, if it is kept. `follow=False` plays from
-    the first event instead of following the newest. The session belongs to a thread of the app
-    while it runs, and to the caller before and after; the caller closes it.
+    The session belongs to a thread of the app while it runs, and to the caller before and after;
+    the caller closes it.
     """
 
     ENABLE_COMMAND_PALETTE = True
@@ -66,12 +64,24 @@ class ConsoleApp(TerminalApp):
         tick_seconds: float | None = TICK_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Create the app.
+
+        Args:
+            session: The session to show.
+            title: Name of the run for the header.
+            on_quit: "ask" whether the run goes on; for a run that this command has started.
+            output: The file that the run's script prints to, if it is kept.
+            ascii_only: Draw with ASCII characters only.
+            follow: Follow the newest event; False plays from the first one.
+            tick_seconds: Longest time between two turns; None waits until one is requested.
+            clock: Monotonic time in seconds.
+        """
         colour = not os.environ.get("NO_COLOR")
         super().__init__(ansi_color=None if colour else True)
         dark = prefers_dark(os.environ)
         self.appearance = Appearance(dark=dark, colour=colour, ascii_only=ascii_only)
-        for each in (True, False):
-            self.register_theme(textual_theme(dark=each))
+        for variant in (True, False):
+            self.register_theme(textual_theme(dark=variant))
         if colour:
             self.theme = textual_theme(dark=dark).name
         self.title = title
@@ -80,7 +90,7 @@ class ConsoleApp(TerminalApp):
         self._output = output
         self._tick_seconds = tick_seconds
         self._clock = clock
-        self._pump = SessionThread(session)
+        self._session_thread = SessionThread(session)
         self._frame: Frame | None = None
         self._frame_at = 0.0
         self._event_at = 0.0
@@ -98,9 +108,9 @@ class ConsoleApp(TerminalApp):
             "events": EventsScreen(self.appearance, title),
         }
         if follow:
-            self._pump.push(lambda session: session.follow())
+            self._session_thread.push(lambda session: session.follow())
         else:
-            self._pump.push(lambda session: session.seek_ordinal(1))
+            self._session_thread.push(lambda session: session.seek_ordinal(1))
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         filters = super().get_line_filters()
@@ -115,7 +125,7 @@ class ConsoleApp(TerminalApp):
         self.run_worker(self._feed(), name="frames", exit_on_error=False)
 
     def on_unmount(self) -> None:
-        self._pump.stop()
+        self._session_thread.stop()
 
     def on_resize(self, event: Resize) -> None:
         """Textual's palette fails where its list has no room."""
@@ -129,11 +139,11 @@ class ConsoleApp(TerminalApp):
         self._wake.set()
 
     async def settle(self) -> None:
-        """Wait until everything asked for so far is on the screen."""
+        """Wait until everything requested so far is on the screen."""
         await self._settled.wait()
 
     async def _feed(self) -> None:
-        """One turn each tick, or at once when something was asked for or is left to read."""
+        """Run a turn per tick, or at once when one was requested or there is more to read."""
         last = self._clock()
         try:
             while True:
@@ -143,16 +153,17 @@ class ConsoleApp(TerminalApp):
                 now = self._clock()
                 await self._turn(now - last)
                 last = now
-                if self._pump.behind:
+                if self._session_thread.behind:
                     self._wake.set()
-                if not self._wake.is_set() and not self._pump.pending:
+                if not self._wake.is_set() and not self._session_thread.pending:
                     self._settled.set()
         except SourceError as error:
             self._problem = str(error)
             self._show_header()
         except Exception as error:
-            self.failure = self.failure or error
-            self.exit()
+            if not self._exit:  # the screens are removed while a last frame is still read
+                self.failure = self.failure or error
+                self.exit()
         finally:
             self._settled.set()
 
@@ -161,7 +172,7 @@ class ConsoleApp(TerminalApp):
         if page is None or not page.is_mounted:
             return
         speed = self._speed if self._playing else None
-        frame = await self._pump.turn(page.want(), speed, elapsed)
+        frame = await self._session_thread.turn(page.want(), speed, elapsed)
         if frame is None:
             self._show_header()
             return
@@ -170,7 +181,7 @@ class ConsoleApp(TerminalApp):
             self._event_at = now
         self._frame, self._frame_at = frame, now
         at_end = frame.ordinal >= frame.last_ordinal
-        if self._playing and at_end and not self._pump.behind:
+        if self._playing and at_end and not self._session_thread.behind:
             self._playing = False
             if frame.liveness == "live":
                 self._command(lambda session: session.follow())
@@ -187,7 +198,7 @@ class ConsoleApp(TerminalApp):
         return self._frame is None or self._frame.liveness in ("live", "waiting")
 
     def _show_header(self) -> None:
-        """A live run's clock goes on while nothing happens; nothing else is drawn again."""
+        """Draw only the header: the clock of a live run goes on between events."""
         frame, page = self._frame, self.page
         if frame is None or page is None or not page.is_mounted:
             return
@@ -207,7 +218,7 @@ class ConsoleApp(TerminalApp):
 
     @property
     def page(self) -> FrameScreen | None:
-        """The page on view, also below a dialog."""
+        """The page that is shown, also below a dialog."""
         for screen in reversed(self.screen_stack if self._screen_stacks else []):
             if isinstance(screen, FrameScreen):
                 return screen
@@ -216,11 +227,11 @@ class ConsoleApp(TerminalApp):
     # -- the cursor ----------------------------------------------------------------------------
 
     def _command(self, command: Command) -> None:
-        self._pump.push(command)
+        self._session_thread.push(command)
         self.ask_frame()
 
     def _move(self, command: Command) -> None:
-        """A move of the cursor holds it there."""
+        """Move the cursor, and hold it where it then is."""
         self._playing = False
         self._resume_follows = False
 
@@ -254,7 +265,7 @@ class ConsoleApp(TerminalApp):
         self._command(lambda session: session.follow())
 
     def action_toggle_play(self) -> None:
-        """Pause; or go on: with the live run if it was paused where it was, else from here."""
+        """Pause, or play from here; a live run paused at its newest event is followed again."""
         frame = self._frame
         if frame is None:
             return
@@ -292,7 +303,7 @@ class ConsoleApp(TerminalApp):
         self.push_screen(GoToDialog(self.appearance), self._go_to)
 
     def on_key(self, event: Key) -> None:
-        """Nobody took it: meant for the dialog that an earlier key asked for, while it came."""
+        """Pass on a key that was typed while the go-to dialog was opening."""
         if isinstance(self.screen, GoToDialog) and event.is_printable and event.character:
             self.screen.type_ahead(event.character)
 
@@ -321,7 +332,7 @@ class ConsoleApp(TerminalApp):
 
     @property
     def extra_controls(self) -> tuple[Control, ...]:
-        """What this run offers beyond the controls that every run has."""
+        """Controls that this run has beyond those of every run."""
         return OUTPUT if self._output is not None else ()
 
     def action_output(self) -> None:
@@ -352,7 +363,7 @@ class ConsoleApp(TerminalApp):
             self.exit("stop")
 
     async def action_quit(self) -> None:
-        """Ctrl+Q asks as `q` does."""
+        """Ctrl+Q does the same as `q`."""
         self.action_leave()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:

@@ -1,4 +1,4 @@
-"""Blame as people read it: one share a verdict."""
+"""Blame for display: one share per verdict."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from replay.diagnosis.report.shares import Share
 
 SEEN = 0.005
-"""A smaller share rounds to nothing and is not named."""
+"""Smallest fraction that is shown; a smaller one rounds to 0 %."""
 
 
 def by_verdict(shares: Sequence[Share]) -> list[Share]:
-    """One share a verdict, `working` first, then the largest; a resource where there is but one."""
+    """One share per verdict, `working` first, then by size; with its only resource."""
     sums: dict[str, float] = {}
     resources: dict[str, set[str | None]] = {}
     for share in shares:

@@ -16,13 +16,13 @@ from textual.drivers.linux_driver import LinuxDriver
 
 from console.playback_mode import terminal_size
 
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 _GONE = (errno.EIO, errno.EBADF, errno.ENXIO)
-"""What reading from a terminal gives once nobody is at its other end."""
+"""Errors of reading from a terminal whose other end was closed."""
 
 
 class TerminalOwner(Protocol):
-    """The app that a driver serves, as far as the driver knows it."""
+    """What a driver needs of its app."""
 
     def end_by(self, number: int) -> None:
         """Leave as after this signal; from any thread."""
@@ -32,10 +32,11 @@ class TerminalOwner(Protocol):
 
 
 class TerminalDriver(LinuxDriver):
-    """Draws on stdout; `COLUMNS` and `LINES` do not count; the app ends with its terminal.
+    """Draws on stdout, at the size of the terminal, and ends the app with it.
 
-    A terminal whose other end was closed reads as an endless end of file, for which Textual's input
-    thread never sleeps; and SIGHUP comes only to some of those whose terminal it was.
+    A terminal whose other end was closed reads as an endless end of file, on which Textual's input
+    thread spins, and SIGHUP reaches only the processes whose controlling terminal it was. A thread
+    of its own therefore polls the terminal for a hang-up.
     """
 
     def __init__(
@@ -80,12 +81,12 @@ class TerminalDriver(LinuxDriver):
             self._owner.fail(error)
 
     def _watch(self) -> None:
-        """Sleeps until the terminal is hung up, or the app leaves it."""
+        """Wait until the terminal is hung up, or the app leaves it."""
         poll = select.poll()
-        poll.register(self.fileno, 0)  # hang-up and error are always told
+        poll.register(self.fileno, 0)  # hang-up and error are always reported
         while not self._ended.is_set():
-            for _, came in poll.poll(LOOK_SECONDS * 1000):
-                if came & (select.POLLHUP | select.POLLERR):
+            for _, events in poll.poll(POLL_SECONDS * 1000):
+                if events & (select.POLLHUP | select.POLLERR):
                     self._hung_up()
                 return
 
@@ -94,8 +95,10 @@ class TerminalDriver(LinuxDriver):
 
 
 class _Output(io.TextIOBase):
-    """A terminal to write to. Once it is gone all is dropped: Textual's writer must not die, for
-    whoever hands it something waits until it is taken."""
+    """A terminal to write to; drops all output once the terminal is gone.
+
+    Textual's writer thread must not die of it: the app waits until the thread has taken its output.
+    """
 
     def __init__(self, file: TextIO, on_gone: Callable[[], None]) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""Numbers, times and names as people read them; used by the screens and by headless output."""
+"""Formats numbers, times and names for the screens and for headless output."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
 
 def run_time(text: str) -> float | None:
     """Seconds of `83.5`, `1:23.5` or `1:02:03`; None if it is none of these."""
-    found = _CLOCK.fullmatch(text.strip())
-    if found is None:
+    match = _CLOCK.fullmatch(text.strip())
+    if match is None:
         return None
-    hours, minutes, seconds = found.groups()
+    hours, minutes, seconds = match.groups()
     return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
 
 
@@ -108,12 +108,12 @@ def ceiling_facts(ceiling: Ceiling, frame: Frame) -> list[tuple[str, str]]:
 
 
 def doubt_of(frame: Frame) -> str:
-    """What stands behind a number of things held: a question mark once nobody knows."""
+    """Suffix of a number of held leases: a question mark where the number is unknown."""
     return "?" if frame.unknown else ""
 
 
 def cells_done(frame: Frame) -> float:
-    """How much of the work inside the rows is done: rows count only when their group is written."""
+    """Fraction of the cells that are done; rows count only once their group is written."""
     run, done = frame.run, frame.progress.completed_by_column
     cells = [column for column in run.columns if column.task_type == "cell"]
     counted = [column for column in cells if column.request_resource is not None] or cells

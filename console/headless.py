@@ -1,4 +1,4 @@
-"""A frame as plain text, for where there is no terminal: no escape codes, no Textual."""
+"""A frame as plain text, for output that is no terminal; needs no Textual."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def status_line(frame: Frame) -> str:
 
 
 def summary(frame: Frame) -> str:
-    """Several lines: what the run came to."""
+    """Several lines: the result of the run."""
     lines = [
         f"{frame.run.name}: {_state(frame)} after {clock(frame.at - frame.t0, tenths=True)}",
         f"  rows      {_progress(frame)}",
     ]
     progress = frame.progress
-    told = not any(lack.startswith("request stream") for lack in frame.run.lacks)
+    has_requests = not any(lack.startswith("request stream") for lack in frame.run.lacks)
     requests = (
         f"{count(progress.requests_completed)} completed, "
         f"{count(progress.rate_limited)} rate-limited"
-        if told
+        if has_requests
         else "not in this stream"
     )
     lines.append(f"  requests  {requests}, {count(progress.retries)} task retries")
@@ -59,7 +59,7 @@ def summary(frame: Frame) -> str:
         head = "ceilings" if index == 0 else ""
         ceiling = row.ceiling
         facts = ", ".join(text for _, text in ceiling_facts(ceiling, frame))
-        refused = f", {count(ceiling.rate_limited)} rate-limited" if told else ""
+        refused = f", {count(ceiling.rate_limited)} rate-limited" if has_requests else ""
         lines.append(f"  {head:<9} {ceiling.resource}: {facts}{refused}")
     peaks = [f"{name} {most} of {limit}" for name, most, limit in capacity_peaks(frame)]
     if peaks:
@@ -80,15 +80,18 @@ def summary(frame: Frame) -> str:
 
 
 def _folded(line: str) -> list[str]:
-    """In 80 columns, as far as no word is longer."""
+    """`line` wrapped at 80 columns; a longer word stays whole."""
     return textwrap.wrap(
         line, 80, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False
     )
 
 
 def capacity_peaks(frame: Frame) -> list[tuple[str, int, int]]:
-    """(scheduler resource or provider/model, the most in use at once, its limit), as far as the
-    producer told both."""
+    """Largest number in use at once, where the producer reported it and the limit.
+
+    Returns:
+        Tuples of scheduler resource or provider/model, largest number in use, limit.
+    """
     observed = mapping(frame.capacity.get("observed_maxima"))
     configured = mapping(frame.capacity.get("configured"))
     limits = _value(configured, "task_resource_limits")
@@ -134,5 +137,5 @@ def _progress(frame: Frame) -> str:
 
 
 def _plain(line: str) -> str:
-    """Names and messages come from outside: nothing of them may steer a terminal."""
+    """`line` without characters that would control a terminal; names and messages are untrusted."""
     return "".join(char if char.isprintable() else "?" for char in line)

@@ -1,7 +1,7 @@
-"""From words to cells: the one place where strings become segments.
+"""Styled lines, and the only conversion of strings to Rich segments.
 
-Names, messages and payloads come from outside. Here every character that could steer a terminal is
-replaced, nothing is ever read as markup, and every line gets exactly the width it was asked for.
+Names, messages and payloads are untrusted: every character that could control a terminal is
+replaced, nothing is interpreted as markup, and every line is exactly as wide as requested.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def clean(text: str) -> str:
 
 
 def to_ascii(text: str) -> str:
-    """`text` in ASCII, as many cells wide as before where its characters have no ASCII form."""
+    """`text` in ASCII; a character without an ASCII form becomes as many `?` as it has cells."""
     if text.isascii():
         return text
     text = measured(text)[0].translate(_TO_ASCII)
@@ -101,7 +101,7 @@ def fit(text: str, width: int, align: str = "<") -> str:
 
 
 def fit_tail(text: str, width: int) -> str:
-    """As `fit`, but keeps the end: what tells two long names apart is mostly there."""
+    """Like `fit`, but keeps the end, where long names mostly differ."""
     text, length = measured(text)
     if length <= width or width <= 1:
         return fit(text, width)
@@ -115,12 +115,12 @@ def fit_tail(text: str, width: int) -> str:
 
 
 class Row:
-    """One line being put together."""
+    """Builds one styled line from left to right."""
 
-    __slots__ = ("_runs", "used")
+    __slots__ = ("_parts", "used")
 
     def __init__(self) -> None:
-        self._runs: list[tuple[str, str]] = []
+        self._parts: list[tuple[str, str]] = []
         self.used = 0
 
     def put(
@@ -131,22 +131,22 @@ class Row:
         else:
             text = fit(text, width, align)
         if text:
-            self._runs.append((text, style))
+            self._parts.append((text, style))
             self.used += width
         return self
 
     def to(self, column: int, style: str = "text", fill: str = " ") -> Row:
         """Fill up to `column`."""
         if column > self.used:
-            self._runs.append((fill * (column - self.used), style))
+            self._parts.append((fill * (column - self.used), style))
             self.used = column
         return self
 
-    def runs(self) -> StyledLine:
-        return tuple(self._runs)
+    def line(self) -> StyledLine:
+        return tuple(self._parts)
 
 
-def cut_runs(line: StyledLine, width: int) -> StyledLine:
+def cut_line(line: StyledLine, width: int) -> StyledLine:
     """A line of at most `width` cells, cut with `…`."""
     if sum(width_of(text) for text, _ in line) <= width:
         return line
@@ -157,10 +157,10 @@ def cut_runs(line: StyledLine, width: int) -> StyledLine:
             kept.put(fit(f"{text}…", room), style)
             break
         kept.put(text, style)
-    return kept.runs()
+    return kept.line()
 
 
-def cells_to_runs(cells: Sequence[tuple[str, str]]) -> StyledLine:
+def join_cells(cells: Sequence[tuple[str, str]]) -> StyledLine:
     """Single cells joined where the style stays the same."""
     return tuple(
         ("".join([text for text, _ in group]), style) for style, group in groupby(cells, _style_of)
@@ -189,19 +189,19 @@ def wrap(text: str, width: int, lines: int) -> list[str]:
 
 
 class AsciiFilter(LineFilter):
-    """For what Textual draws itself: the palette, inputs, borders and scroll bars."""
+    """Converts what Textual draws itself to ASCII: palette, inputs, borders and scroll bars."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         return [Segment(to_ascii(text), style, control) for text, style, control in segments]
 
 
 def to_strip(
-    runs: StyledLine, width: int, palette: Palette, ascii_only: bool, ground: str
+    line: StyledLine, width: int, palette: Palette, ascii_only: bool, ground: str
 ) -> Strip:
-    """A line of exactly `width` cells; what is free is filled in the style `ground`."""
+    """A strip of exactly `width` cells, filled up in the style `ground`."""
     segments: list[Segment] = []
     used = 0
-    for raw, style in runs:
+    for raw, style in line:
         text, length = measured(to_ascii(raw) if ascii_only else raw)
         if used + length > width:
             text = set_cell_size(text, width - used)

@@ -1,12 +1,13 @@
 """The thread that owns the session, and the frames that come out of it.
 
-Whoever draws never reads: commands and wishes go in, frozen frames come out. After `stop` the
-session is the caller's again.
+The event loop never reads: commands and wants go in, frozen frames come out. After `stop` the
+session belongs to the caller again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,10 +22,10 @@ class SessionLike(Protocol):
 
     @property
     def behind(self) -> bool:
-        """There is more to read at once: the last refresh only ran out of its budget."""
+        """Whether there is more to read: the last refresh only ran out of its budget."""
 
     def refresh(self, budget_seconds: float = 0.1) -> bool:
-        """Take in what the source has; True where something changed."""
+        """Read what the source has; True where something changed."""
 
     def follow(self) -> None: ...
 
@@ -46,6 +47,11 @@ class SessionLike(Protocol):
 
 Command = Callable[[SessionLike], None]
 
+SLICE_SECONDS = 0.025
+"""Budget of one refresh; a command waits at most this long for events to be read."""
+SLICES = 4
+"""Most refreshes in one turn."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
@@ -54,35 +60,56 @@ class _Turn:
     speed: float | None
     """Play at this speed; None stands still."""
     elapsed: float
+    """Seconds since the turn before."""
     known: Frame | None
+    """The frame that the caller has, where it answers the same `want`."""
 
 
 class SessionThread:
-    """Runs one turn at a time: refresh, commands in order, play, one frame if anything differs."""
+    """Runs one turn at a time: commands in order, refresh, play, one frame if anything differs.
+
+    Commands go before reading. In a busy live run there are always events to read, and a key would
+    otherwise wait for all of them. A turn with commands leaves reading to the next turn, which the
+    caller starts at once; a command that arrives during a read runs after the present slice.
+    """
 
     def __init__(self, session: SessionLike) -> None:
         self._session = session
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="session")
-        self._commands: list[Command] = []
+        self._commands: deque[Command] = deque()  # the caller appends, a turn pops
         self._known: Frame | None = None
         self._wanted: Want | None = None
+        self._unread = True
         self.behind = False
         """The session had more to read when the last turn ended."""
 
     @property
     def pending(self) -> bool:
+        """Whether commands wait for the next turn."""
         return bool(self._commands)
 
     def push(self, command: Command) -> None:
+        """Queue a command for this turn or the next one."""
         self._commands.append(command)
 
     async def turn(self, want: Want, speed: float | None, elapsed: float) -> Frame | None:
-        """The next frame; None where it would be the one already given."""
+        """Run one turn.
+
+        Args:
+            want: What the frame must hold.
+            speed: Run seconds per second to play at; None stands still.
+            elapsed: Seconds since the turn before.
+
+        Returns:
+            The next frame; None where it would be the one already returned.
+        """
         known = self._known if want == self._wanted else None
         idle = known is not None and known.recorded and speed is None
         if idle and not self._commands:
+            self.behind = False
             return None
-        commands, self._commands = tuple(self._commands), []
+        commands = tuple(self._commands)
+        self._commands.clear()
         turn = _Turn(commands, want, speed, elapsed, known)
         loop = asyncio.get_running_loop()
         frame, self.behind = await loop.run_in_executor(self._executor, self._work, turn)
@@ -91,16 +118,36 @@ class SessionThread:
         return frame
 
     def stop(self) -> None:
-        """Wait for the turn that runs, then let go of the session."""
+        """Wait for the turn that runs, then release the session."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _work(self, turn: _Turn) -> tuple[Frame | None, bool]:
         session = self._session
-        changed = session.refresh() or bool(turn.commands) or turn.known is None
+        changed = bool(turn.commands) or turn.known is None
+        # Keys that repeat faster than frames are drawn would leave the run unread, so no two turns
+        # in a row skip it; and before the first events there is nothing to put a cursor on.
+        if turn.commands and not self._unread:
+            self._unread = True
+        else:
+            changed |= self._read(1 if turn.commands else SLICES)
+            self._unread = False
         for command in turn.commands:
             command(session)
         if turn.speed is not None and turn.known is not None and turn.elapsed > 0:
             total = turn.known.t1 - turn.known.t0
             session.advance(run_seconds(turn.speed, turn.elapsed, total))
             changed = True
-        return session.frame(turn.want) if changed else None, session.behind
+        while self._commands:  # arrived in the meantime; they come after the playing they change
+            self._commands.popleft()(session)
+            changed = True
+        behind = session.behind or self._unread
+        return session.frame(turn.want) if changed else None, behind
+
+    def _read(self, slices: int) -> bool:
+        """Refresh until nothing is left, a command waits, or the turn has had its share."""
+        changed = False
+        for _ in range(slices):
+            changed |= self._session.refresh(SLICE_SECONDS)
+            if not self._session.behind or self._commands:
+                break
+        return changed

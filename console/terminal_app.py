@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal
 
@@ -17,15 +18,18 @@ from console.driver import TerminalDriver
 
 Outcome = Literal["quit", "stop"]
 LEAVE_SECONDS = 5.0
-"""So long an app that was ended from outside may take to leave the terminal in order."""
+"""Longest that an app takes to restore the terminal after a signal has ended it."""
 
 
 class TerminalApp(App[Outcome]):
-    """`failure` and `ended_by` say what ended the app where its user did not."""
+    """An app that ends with its terminal; says what ended it where its user did not."""
 
     failure: BaseException | None = None
+    """The exception that ended it."""
     ended_by: int | None = None
     """The signal that ended it; SIGHUP also where only the terminal was found to be gone."""
+    on_forced_exit: Callable[[int], None] | None = None
+    """Called with the signal's number, from another thread, before `os._exit`."""
     _event_loop: asyncio.AbstractEventLoop | None = None
     _last_resort: threading.Timer | None = None
 
@@ -40,48 +44,57 @@ class TerminalApp(App[Outcome]):
     def run_in_terminal(self) -> Outcome:
         """Run until the user leaves the app, or something else ends it.
 
-        SIGINT, SIGTERM and SIGHUP, as far as they are not ignored, end it with the terminal as it
-        was before.
+        SIGINT, SIGTERM and SIGHUP, unless they are ignored, end it and restore the terminal.
         """
-        heeded = [
+        handled = [
             number
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
             if signal.getsignal(number) is not signal.SIG_IGN
         ]
-        before = [signal.signal(number, lambda came, _: self.end_by(came)) for number in heeded]
+        before = [
+            signal.signal(number, lambda number, _: self.end_by(number)) for number in handled
+        ]
         try:
             return self.run() or "quit"
         finally:
-            for number, handler in zip(heeded, before, strict=True):
+            for number, handler in zip(handled, before, strict=True):
                 signal.signal(number, handler)
             if self._last_resort is not None:
                 self._last_resort.cancel()
 
     def end_by(self, number: int) -> None:
-        """Leave as after this signal; from any thread. The first one counts.
+        """Leave as after this signal; from any thread. The first signal counts.
 
-        A terminal that takes no more output can't be left in order: then the process just ends.
+        A terminal that takes no more output can't be restored: the process exits without it after
+        `LEAVE_SECONDS`.
         """
         if self.ended_by is None:
             self.ended_by = number
-            self._last_resort = threading.Timer(LEAVE_SECONDS, os._exit, [128 + number])
+            self._last_resort = threading.Timer(LEAVE_SECONDS, self._force_exit, [number])
             self._last_resort.daemon = True
             self._last_resort.start()
         if self._event_loop is not None:
             with suppress(RuntimeError):  # it has just been closed
                 self._event_loop.call_soon_threadsafe(self.exit)
 
+    def _force_exit(self, number: int) -> None:
+        try:
+            if self.on_forced_exit is not None:
+                self.on_forced_exit(number)
+        finally:
+            os._exit(128 + number)
+
     def fail(self, error: Exception) -> None:
         """End with this failure; from any thread."""
         self.call_later(self._handle_exception, error)
 
     def _handle_exception(self, error: Exception) -> None:
-        """Whatever a widget, a handler, a worker or a timer raises comes through here."""
+        """Keep what a widget, a handler, a worker or a timer has raised; all of it comes here."""
         cause = error.error if isinstance(error, WorkerFailed) else error
         self.failure = self.failure or cause
         super()._handle_exception(error)
         self._exit_renderables.clear()
 
     def _fatal_error(self) -> None:
-        """Textual would print the traceback with the values of all variables."""
+        """Close without Textual's traceback, which shows the values of all variables."""
         self._close_messages_no_wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from console.cli import exit_codes
-from console.cli.stdout import say, say_json
+from console.cli.stdout import print_json, print_text
 
 
 @click.command()
@@ -26,12 +26,12 @@ def compare(a: str, b: str, as_json: bool, fail_on_worse: bool) -> int:
     from replay.metrics.compare import compare as compare_runs
     from replay.metrics.compare_text import render_text
 
-    found = compare_runs(a, b, lambda line: click.echo(line, err=True))
+    comparison = compare_runs(a, b, lambda line: click.echo(line, err=True))
     if as_json:
-        say_json(found)
+        print_json(comparison)
     else:
-        say(render_text(found))
-    if fail_on_worse and (found.other_work or found.noise == "unknown"):
-        why = "they did not do the same work" if found.other_work else "the noise is not known"
+        print_text(render_text(comparison))
+    if fail_on_worse and (comparison.other_work or comparison.noise == "unknown"):
+        why = "they did not do the same work" if comparison.other_work else "the noise is not known"
         click.echo(f"headgate: --fail-on-worse found nothing: {why}.", err=True)
-    return exit_codes.FOUND if fail_on_worse and found.worse else exit_codes.OK
+    return exit_codes.FOUND if fail_on_worse and comparison.worse else exit_codes.OK

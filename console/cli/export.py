@@ -54,8 +54,8 @@ def export(
 ) -> int:
     """Write RECORDING in another form, for other programs or people.
 
-    perfetto: a Chrome trace, for ui.perfetto.dev. jsonl: the events, one a line; headgate opens
-    that again. parquet, csv: the views of headgate sql, a file each. markdown: a report with
+    perfetto: a Chrome trace, for ui.perfetto.dev. jsonl: the events, one per line, which headgate
+    opens again. parquet, csv: the views of headgate sql, one file per view. markdown: a report with
     pictures beside it. svg: the pictures alone.
     """
     from replay.export.tables import TABLES
@@ -69,32 +69,38 @@ def export(
     for table in tables:
         if table not in TABLES:
             raise click.UsageError(f"There is no view {table!r}; there are {', '.join(TABLES)}.")
-    place = out if out is not None else Path(default_name(recording) + SUFFIXES[kind])
+    target = out if out is not None else Path(default_name(recording) + SUFFIXES[kind])
     wanted = tables or TABLES
-    if place == STDOUT and (kind == "markdown" or (kind in ("parquet", "csv") and len(wanted) > 1)):
+    if target == STDOUT and (
+        kind == "markdown" or (kind in ("parquet", "csv") and len(wanted) > 1)
+    ):
         raise click.UsageError(f"{kind} makes several files: name a place for them with --out.")
     with materialize(recording, lambda sentence: click.echo(sentence, err=True)) as path:
-        asked = RecordingQuery(path)
+        query = RecordingQuery(path)
         try:
-            written = write(asked, path, kind, place, wanted, force, for_spreadsheet)
+            written = write(query, path, kind, target, wanted, force, for_spreadsheet)
         finally:
-            asked.close()
-    for one in written:
-        if one != STDOUT:
-            click.echo(f"Wrote {one} ({one.stat().st_size:,} bytes)", err=True)
+            query.close()
+    for path in written:
+        if path != STDOUT:
+            click.echo(f"Wrote {path} ({path.stat().st_size:,} bytes)", err=True)
     return exit_codes.OK
 
 
 def write(
-    asked: RecordingQuery,
+    query: RecordingQuery,
     path: Path,
     kind: str,
-    place: Path,
+    target: Path,
     tables: tuple[str, ...],
     force: bool,
     for_spreadsheet: bool,
 ) -> list[Path]:
-    """Everything is refused before anything is written. Returns the files."""
+    """Write the export, after everything that can be refused has been checked.
+
+    Returns:
+        The files that were written.
+    """
     from replay.export.charts import PICTURES
     from replay.export.lines import write_lines
     from replay.export.markdown import render_report
@@ -104,46 +110,46 @@ def write(
     from replay.export.trace import write_trace
     from replay.recording.reader import open_recording
 
-    if kind in ("parquet", "csv") and (place == STDOUT or place.suffix == f".{kind}"):
-        files = {place: tables[0]}
+    if kind in ("parquet", "csv") and (target == STDOUT or target.suffix == f".{kind}"):
+        files = {target: tables[0]}
         if len(tables) > 1:
-            raise click.UsageError(f"One file holds one view: name it with --table, not {place}.")
+            raise click.UsageError(f"One file holds one view: name it with --table, not {target}.")
     elif kind in ("parquet", "csv"):
-        new_folder(place)
-        files = {place / f"{table}.{kind}": table for table in tables}
+        new_folder(target)
+        files = {target / f"{table}.{kind}": table for table in tables}
     elif kind == "markdown":
-        files = {place.with_name(f"{place.stem}.{name}.svg"): name for name in PICTURES}
-        files[place] = "report"
+        files = {target.with_name(f"{target.stem}.{name}.svg"): name for name in PICTURES}
+        files[target] = "report"
     else:
-        files = {place: kind}
+        files = {target: kind}
     refuse_existing(list(files), force)
-    for one, what in files.items():
-        with new_file(one, force) as file:
+    for file_path, what in files.items():
+        with new_file(file_path, force) as file:
             if kind == "perfetto":
-                write_trace(asked, file)
+                write_trace(query, file)
             elif kind == "svg":
-                file.write(document([draw(asked) for draw in PICTURES.values()]).encode())
+                file.write(document([draw(query) for draw in PICTURES.values()]).encode())
             elif kind == "csv":
-                write_csv(asked, what, file, for_spreadsheet=for_spreadsheet)
+                write_csv(query, what, file, for_spreadsheet=for_spreadsheet)
             elif kind == "parquet":
-                write_parquet(asked, what, file)
+                write_parquet(query, what, file)
             elif what in PICTURES:
-                file.write(document([PICTURES[what](asked)]).encode())
+                file.write(document([PICTURES[what](query)]).encode())
             else:
                 reader = open_recording(path)
                 try:
                     if kind == "jsonl":
                         write_lines(reader, file)
                     else:
-                        pictures = {name: one.name for one, name in files.items()}
-                        file.write(render_report(reader, asked, pictures).encode())
+                        pictures = {name: file_path.name for file_path, name in files.items()}
+                        file.write(render_report(reader, query, pictures).encode())
                 finally:
                     reader.close()
     return list(files)
 
 
 def default_name(recording: str) -> str:
-    """The folder of a run, or the name of a file without what it is."""
+    """Name of the run's folder, or of the file without its suffixes."""
     path = Path(recording).resolve()
     name = path.parent.name if path.name == "recording.duckdb" else path.name
     name = re.sub(r"(\.jsonl)?(\.gz|\.zst)?$|\.duckdb$", "", name)

@@ -57,13 +57,13 @@ MOST_HELP_COLUMNS = 100
 
 
 def help_width() -> int | None:
-    """Of the terminal, where stdout is one: click itself would go by `COLUMNS`."""
+    """Width of the terminal, where stdout is one; click would use `COLUMNS` instead."""
     width = text_width()
     return None if width is None else max(50, min(width, MOST_HELP_COLUMNS) - 2)
 
 
 class LazyGroup(click.Group):
-    """Knows its commands by name and help; imports one only to run it."""
+    """A group that knows the names and help of its commands, and imports one only to run it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -100,7 +100,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point: turns every outcome into a documented exit code."""
+    """Entry point; exits with a documented exit code in every case."""
     arguments = sys.argv[1:]
     if READERS.intersection(arguments[:1]):
         os.umask(0o077)
@@ -111,23 +111,23 @@ def main() -> None:
     try:
         code = run_cli(arguments, streams)
     except KeyboardInterrupt:
-        code = exit_codes.INTERRUPTED  # once more, on its way out
+        code = exit_codes.INTERRUPTED  # a second Ctrl+C while the first one was handled
     lost = streams.close()
     if lost and arguments[:1] != ["exec"]:  # whose output and exit code are the command's
         on_stdout = starts_run and streams.out.problem is None
         click.echo(f"headgate: {'; '.join(lost)}.", err=not on_stdout)
         code = code or exit_codes.NOT_WRITTEN
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nobody is left to take an exception
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no code is left to catch an exception
     sys.exit(code)
 
 
 READERS = frozenset({"watch", "replay", "why", "sql", "compare", "verify", "runs"})
-"""They make no file that a user asked for: what they make on their way, above all what DuckDB puts
-into temporary files, is for their user alone."""
+"""Commands that write no file for the user: their temporary files, above all those of DuckDB, are
+readable by their user alone."""
 
 STARTS_RUNS = ("demo", "run", "exec")
-"""A run goes on when the terminal is closed in which it was started."""
+"""Commands that start a run, which goes on when the terminal is closed."""
 
 
 RETRY_SECONDS = 0.005
@@ -137,27 +137,27 @@ _EXTENSION_LOADING = frozenset(
 
 
 class Interrupts:
-    """Remembers Ctrl+C: what a library makes of it on its way up is often another exception.
+    """Raises `KeyboardInterrupt` for SIGINT and SIGTERM, and remembers the signal.
 
-    SIGTERM is the same, and so is the end of the terminal where no run was started in it: whatever
-    a command has made for itself goes with it. One that comes while a compiled module is loaded
-    waits until it is.
+    A library that is interrupted often raises an exception of its own instead. SIGHUP is handled in
+    the same way where the command starts no run, so that its temporary files are removed. A signal
+    that arrives while a compiled module is loaded waits until it is.
     """
 
     def __init__(self, *, hangup: bool) -> None:
-        self.came: int | None = None
-        """The signal."""
-        heeded = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        self.signal_number: int | None = None
+        """Number of the signal that was received last."""
+        handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
         if hangup:
-            heeded[signal.SIGHUP] = signal.SIG_DFL
+            handlers[signal.SIGHUP] = signal.SIG_DFL
         self._before = {
             number: untouched
-            for number, untouched in heeded.items()
+            for number, untouched in handlers.items()
             if signal.getsignal(number) is untouched
         }
         for number in self._before:
-            signal.signal(number, self._come)
-        self._alarm_before = signal.signal(signal.SIGALRM, self._come_later)
+            signal.signal(number, self._receive)
+        self._alarm_before = signal.signal(signal.SIGALRM, self._raise_when_safe)
 
     def leave(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -167,13 +167,13 @@ class Interrupts:
 
     @property
     def exit_code(self) -> int:
-        return 128 + (self.came or signal.SIGINT)
+        return 128 + (self.signal_number or signal.SIGINT)
 
-    def _come(self, number: int, frame: FrameType | None) -> None:
-        self.came = number
-        self._come_later(number, frame)
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.signal_number = number
+        self._raise_when_safe(number, frame)
 
-    def _come_later(self, number: int, frame: FrameType | None) -> None:
+    def _raise_when_safe(self, number: int, frame: FrameType | None) -> None:
         # DuckDB's library aborts the process on an exception while it initialises.
         if _loads_extension(frame):
             signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
@@ -182,7 +182,7 @@ class Interrupts:
 
 
 def _loads_extension(frame: FrameType | None) -> bool:
-    """Is a compiled module being loaded in this frame, or in one that called it?"""
+    """Whether a compiled module is being loaded in this frame or one that called it."""
     while frame is not None:
         if frame.f_code in _EXTENSION_LOADING:
             return True
@@ -205,14 +205,14 @@ def run_cli(arguments: list[str], streams: Streams | None = None) -> int:
             "a pipe to another process broke; that is a bug in headgate", exit_codes.BUG
         )
     except Exception as error:
-        if interrupts.came is not None:
+        if interrupts.signal_number is not None:
             return interrupts.exit_code
         if streams is not None:
             if streams.raised(error):
                 return (
                     exit_codes.OK if isinstance(error, BrokenPipeError) else exit_codes.NOT_WRITTEN
                 )
-            streams.go_on()  # whether or not someone hears it, it is that error
+            streams.go_on()  # the exit code is that of the error, also where it can't be printed
         return tell(error)
     finally:
         interrupts.leave()
@@ -220,15 +220,15 @@ def run_cli(arguments: list[str], streams: Streams | None = None) -> int:
 
 
 def tell(error: Exception) -> int:
-    """One sentence on stderr; returns the exit code."""
+    """Print one sentence on stderr and return the exit code."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return exit_codes.MISUSE
     if isinstance(error, click.ClickException):
         where = error.ctx if isinstance(error, click.UsageError) else None
-        said = " ".join(error.format_message().split())
+        message = " ".join(error.format_message().split())
         help_at = where.command_path if where is not None else "headgate"
-        return complain(f"{said} See {help_at} --help.", exit_codes.MISUSE)
+        return complain(f"{message} See {help_at} --help.", exit_codes.MISUSE)
     if isinstance(error, UserError):
         return complain(str(error), exit_codes.MISUSE)
     if isinstance(error, SourceError):

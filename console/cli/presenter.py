@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,7 @@ import click
 
 from console.cli import exit_codes
 from console.cli.exit_codes import ConsoleEnded
-from console.cli.terminal import own_name
+from console.cli.terminal import output_is_hung_up, own_name
 from console.headless import status_line, summary
 from replay.playback.frame import Frame, Want
 from replay.playback.session import Session
@@ -20,7 +21,7 @@ from replay.playback.session import Session
 LINE_SECONDS = 2.0
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 1.0
-"""So long one snapshot waits for events that wait for earlier ones."""
+"""Longest that one snapshot waits for events that are missing in between."""
 
 
 def show_terminal(
@@ -30,12 +31,27 @@ def show_terminal(
     output: Path | None = None,
     ascii_only: bool,
     growing: bool | None = None,
+    on_forced_exit: Callable[[int], None] | None = None,
 ) -> Literal["quit", "stop"]:
     """Open the console on `target` until the user leaves it.
 
-    What is watched (`growing`) is followed, a replay begins at its first event. `ask`: on leaving,
-    does the run go on? `output`: what its script prints. Raises SourceError, and
-    ConsoleEnded where it was not the user who left.
+    Args:
+        target: A run folder, a recording, a JSON Lines file or a run id.
+        ask: Ask on leaving whether the run goes on.
+        output: The file that the run's script prints to.
+        ascii_only: Draw with ASCII characters only.
+        growing: Follow the newest event (True), or play from the first one (False); None is for
+            a run that this command has started.
+        on_forced_exit: Called with a signal's number before the process exits because of it
+            without having restored a terminal that takes no output.
+
+    Returns:
+        "stop" where the user wants the run to be stopped.
+
+    Raises:
+        SourceError: `target` can't be read.
+        ConsoleEnded: The console failed, or its terminal was closed. SIGINT and SIGTERM are
+            raised again for the handler that was installed before.
     """
     session = Session.open(target, growing=growing)
     from console.app import ConsoleApp
@@ -48,12 +64,20 @@ def show_terminal(
         ascii_only=ascii_only,
         follow=growing is not False,
     )
+    app.on_forced_exit = on_forced_exit
     try:
         outcome = app.run_in_terminal()
     finally:
         session.close()
     live = growing is not False and app.run_goes_on
     back = f"{own_name()} {'watch' if live else 'replay'} {shlex.quote(str(target))}"
+    if app.ended_by == signal.SIGHUP:
+        rest = "the run goes on; " if live and ask else ""
+        raise ConsoleEnded(
+            f"the terminal was closed; {rest}come back with: {back}", 128 + app.ended_by
+        )
+    if app.ended_by is not None:
+        signal.raise_signal(app.ended_by)  # to the handler that it had before the console opened
     if app.failure is not None:
         rest = "the run goes on" if live else "the recording is as it was"
         raise ConsoleEnded(
@@ -61,14 +85,17 @@ def show_terminal(
             f"{rest}, come back with: {back}",
             exit_codes.BUG,
         ) from app.failure
-    if app.ended_by is not None:
-        signal.raise_signal(app.ended_by)  # to whoever heeded it before the console opened
-        raise ConsoleEnded(f"the terminal was closed; come back with: {back}", 128 + app.ended_by)
     return outcome
 
 
 def show_once(target: str | Path, *, growing: bool, once: bool) -> None:
-    """`watch` and `replay` without a terminal: one summary, or lines while the run lives."""
+    """Print one summary (`once`), or a line now and then while the run lives and a summary.
+
+    Raises:
+        SourceError: `target` can't be read.
+        ConsoleEnded: The terminal that the lines go to was closed; SIGHUP does not reach every
+            process whose terminal it was.
+    """
     session = Session.open(target, growing=growing)
     try:
         frame = _read_all(session)
@@ -77,6 +104,8 @@ def show_once(target: str | Path, *, growing: bool, once: bool) -> None:
             time.sleep(POLL_SECONDS)
             frame = _read_all(session)
         while growing and not once and frame.liveness in ("live", "waiting"):
+            if output_is_hung_up():
+                raise ConsoleEnded("the terminal was closed", 128 + signal.SIGHUP)
             click.echo(status_line(frame), err=True)
             time.sleep(LINE_SECONDS)
             frame = _read_all(session)
@@ -99,7 +128,7 @@ def _read_all(session: Session) -> Frame:
 
 
 def read_all(session: Session) -> None:
-    """Everything that is there now."""
+    """Read everything that the source has now."""
     session.refresh(budget_seconds=1.0)
     while session.behind:
         session.refresh(budget_seconds=1.0)

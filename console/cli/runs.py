@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from console.cli import exit_codes
-from console.cli.stdout import say
+from console.cli.stdout import print_text
 from console.cli.terminal import own_name
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ def runs(as_json: bool, forgotten: tuple[str, ...], forget_missing: bool) -> int
     if not rows:
         click.echo(f"No runs yet. Start one with: {own_name()} demo", err=True)
     for row in rows:
-        say(_line(row))
+        print_text(_line(row))
     return exit_codes.OK
 
 
 def _forget(named: tuple[str, ...], missing: bool) -> int:
-    """Everything that was named is found before anything is forgotten."""
+    """Take runs off the list, after all of them have been found in it."""
     from pathlib import Path
 
     from engine.errors import UserError
@@ -69,18 +69,20 @@ def _forget(named: tuple[str, ...], missing: bool) -> int:
     chosen = [run for run in known if missing and run.where == "away"]
     for name in named:
         path = Path(name).absolute()
-        found = [run for run in known if run.path == path] or runs_named(name)
-        if not found:
+        matches = [run for run in known if run.path == path] or runs_named(name)
+        if not matches:
             raise UserError(f"There is no run {name} in the list; {own_name()} runs shows it.")
-        if len(found) > 1:
-            raise UserError(f"{len(found)} runs are called {name}; give more of the id.")
-        chosen += found
+        if len(matches) > 1:
+            raise UserError(f"{len(matches)} runs are called {name}; give more of the id.")
+        chosen += matches
     for run in {run.pointer: run for run in chosen}.values():
         try:
             forget(run)
         except OSError as error:
             raise UserError(f"{run.pointer} can't be removed: {error.strerror}.") from error
-        say(f"Forgot {_plain(run.run_id or run.name)}, its folder is left as it is: {run.path}")
+        print_text(
+            f"Forgot {_plain(run.run_id or run.name)}, its folder is left as it is: {run.path}"
+        )
     if not chosen:
         click.echo("The folders of all runs are there: nothing was forgotten.", err=True)
     return exit_codes.OK
@@ -139,14 +141,14 @@ def _line(row: Row) -> str:
 
 
 def _plain(text: str) -> str:
-    """On one line."""
+    """`text` on one line, without control characters."""
     from replay.sources.sanitize import clean_text
 
     return clean_text(text)
 
 
 def _padded(name: str) -> str:
-    """As wide as a column of names, in cells of a terminal: a character may take two."""
+    """`name` padded or cut to the column of names, in terminal cells."""
     from rich.cells import cell_len, set_cell_size
 
     cells = cell_len(name)

@@ -1,19 +1,19 @@
-"""Reports on stdout. What they quote comes from outside: nothing of it may steer a terminal."""
+"""Reports on stdout, without characters that would control a terminal."""
 
 from __future__ import annotations
 
 import click
 
 
-def say(text: str) -> None:
-    """Text of several lines."""
+def print_text(text: str) -> None:
+    """Print text of any number of lines."""
     from replay.sources.sanitize import clean_lines
 
     click.echo(clean_lines(text))
 
 
-def say_json(report: object) -> None:
-    """A struct, or what structs are made of, as indented JSON."""
+def print_json(report: object) -> None:
+    """Print a struct, or what structs consist of, as indented JSON."""
     import msgspec
 
     from replay.sources.sanitize import harmless_json

@@ -1,10 +1,12 @@
-"""What the terminal can do, asked before the console opens."""
+"""Properties of the terminal, determined before the console opens."""
 
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import shutil
+import stat
 import sys
 from pathlib import Path
 
@@ -17,13 +19,25 @@ def is_interactive() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def output_is_hung_up() -> bool:
+    """True where stdout and stderr are terminals whose other end was closed."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        if not stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+            return False
+        poll.register(stream.fileno(), 0)  # a hang-up is always reported
+    descriptors = {sys.stdout.fileno(), sys.stderr.fileno()}
+    hung_up = {descriptor for descriptor, events in poll.poll(0) if events & select.POLLHUP}
+    return hung_up == descriptors
+
+
 def text_width() -> int | None:
     """Columns of the terminal that stdout is, None where it is none."""
     return terminal_size(sys.stdout.fileno())[0] if sys.stdout.isatty() else None
 
 
 def own_name() -> str:
-    """What to type for this command: its path, where the shell does not find `headgate`."""
+    """The command to type: its path, where the shell does not find `headgate`."""
     started = Path(sys.argv[0])
     if started.name != "headgate" or shutil.which("headgate") is not None:
         return "headgate"
@@ -32,7 +46,7 @@ def own_name() -> str:
 
 
 def require_size() -> None:
-    """Raises UserError where the terminal is too small to show anything true."""
+    """Raise `UserError` where the terminal is too small for the console."""
     columns, rows = terminal_size(sys.stdout.fileno())
     if is_too_small(columns, rows):
         raise UserError(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from console.cli import exit_codes
-from console.cli.stdout import say, say_json
+from console.cli.stdout import print_json, print_text
 
 
 @click.command()
@@ -20,7 +20,7 @@ from console.cli.stdout import say, say_json
     multiple=True,
     metavar="TEXT",
     help="Text that must stand nowhere in the recording; @FILE reads one from each line of a "
-    "file, env:NAME from a variable. May be given several times.",
+    "file, env:NAME from a variable. May be canary several times.",
 )
 def verify(recording: str, as_json: bool, canaries: tuple[str, ...]) -> int:
     """Check RECORDING: leases, order, limits, gaps, the end, and what must never be in it.
@@ -39,29 +39,29 @@ def verify(recording: str, as_json: bool, canaries: tuple[str, ...]) -> int:
     except ValueError as error:
         raise UserError(str(error)) from error
     if as_json:
-        say_json(report)
+        print_json(report)
     else:
-        say(render_text(report))
+        print_text(render_text(report))
     return {"fine": exit_codes.OK, "found": exit_codes.FOUND, "damaged": exit_codes.DAMAGED}[
         report.verdict
     ]
 
 
-def _canary_texts(given: str) -> list[str]:
+def _canary_texts(canary: str) -> list[str]:
     from engine.errors import UserError
 
-    if given.startswith("@"):
+    if canary.startswith("@"):
         try:
-            lines = Path(given[1:]).read_text("utf-8").splitlines()
+            lines = Path(canary[1:]).read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"the canary file {given[1:]} can't be read: {error}") from None
+            raise UserError(f"the canary file {canary[1:]} can't be read: {error}") from None
         texts = [line for line in lines if line.strip()]
         if not texts:
-            raise UserError(f"the canary file {given[1:]} is empty")
+            raise UserError(f"the canary file {canary[1:]} is empty")
         return texts
-    if given.startswith("env:"):
-        value = os.environ.get(given[4:])
+    if canary.startswith("env:"):
+        value = os.environ.get(canary[4:])
         if not value:
-            raise UserError(f"the variable {given[4:]} of --canary is not set")
+            raise UserError(f"the variable {canary[4:]} of --canary is not set")
         return [value]
-    return [given]
+    return [canary]

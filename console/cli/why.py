@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from console.cli import exit_codes
-from console.cli.stdout import say, say_json
+from console.cli.stdout import print_json, print_text
 
 
 @click.command()
@@ -47,7 +47,7 @@ def why(
     from replay.recording.rediagnose import up_to_date
 
     if schema:
-        say_json(report_schema())
+        print_json(report_schema())
         return exit_codes.OK
     if recording is None:
         raise click.UsageError("Missing argument 'RECORDING'.")
@@ -77,13 +77,13 @@ def why(
     finally:
         session.close()
     if as_json:
-        say_json(report)
+        print_json(report)
     elif as_markdown:
-        say(render_markdown(report).rstrip("\n"))
+        print_text(render_markdown(report).rstrip("\n"))
     else:
-        say(render_text(report))
-    found = {name for row in report.verdicts for name in (row.verdict, row.tier)}
-    return exit_codes.FOUND if found.intersection(fail_on) else exit_codes.OK
+        print_text(render_text(report))
+    names = {name for row in report.verdicts for name in (row.verdict, row.tier)}
+    return exit_codes.FOUND if names.intersection(fail_on) else exit_codes.OK
 
 
 def _check_names(names: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What every page of the console has: header, notes, footer, a wish for facts, its own keys."""
+"""`FrameScreen`, the base of all pages: header, notes, footer, wanted data and keys."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from console.widgets.header import Footer, Header, Notes
 from console.widgets.line_widget import LineWidget
 from replay.playback.frame import Frame, Want
 
-_GROWTH = 5.0
+_GROWTH_SECONDS = 5.0
 
 
 class Console(Protocol):
-    """What a page may ask of the app that shows it."""
+    """What a page needs of its app."""
 
     @property
     def extra_controls(self) -> tuple[Control, ...]:
@@ -46,18 +46,18 @@ class Console(Protocol):
 
 
 class TooSmall(LineWidget):
-    """Stands in for everything while the terminal is too small."""
+    """Shown in place of the page while the terminal is too small."""
 
     DEFAULT_CSS = "TooSmall { height: 1fr; display: none; }"
 
     def draw(self, width: int, height: int) -> list[StyledLine]:
         columns, rows = MIN_SIZE
-        said = f"needs {columns}×{rows}, has {self.app.size.width}×{self.app.size.height}"
-        return [Row().put(said, "bold bright", width).runs()]
+        text = f"needs {columns}×{rows}, has {self.app.size.width}×{self.app.size.height}"
+        return [Row().put(text, "bold bright", width).line()]
 
 
 class FrameScreen(Screen[None]):
-    """A page that draws frames. `controls` are its own keys, in bindings and help alike."""
+    """A page that draws frames; `controls` are its own keys, for bindings and help."""
 
     DEFAULT_CSS = """
     FrameScreen { background: $background; layout: vertical; overflow: hidden hidden; }
@@ -97,17 +97,17 @@ class FrameScreen(Screen[None]):
         self._footer.show(self.console.extra_controls + self.controls + TIME, GENERAL)
 
     def want(self) -> Want:
-        """What the next frame must hold for this page at its present size."""
+        """Return what the next frame must hold for this page at its present size."""
         raise NotImplementedError
 
     def show(self, frame: Frame, view: View) -> None:
-        """Draw a frame. Cheap where little changed: each widget repaints its changed lines."""
+        """Draw a frame; each widget repaints only the lines that changed."""
         self.frame = frame
         self.show_view(frame, view)
         self.show_page(frame)
 
     def show_view(self, frame: Frame, view: View) -> None:
-        """Only the header: a clock that goes on while nothing else happens."""
+        """Draw only the header and notes, whose clock goes on between frames."""
         self._header.show(frame, view)
         self._notes.show(frame, view.problem)
 
@@ -115,7 +115,7 @@ class FrameScreen(Screen[None]):
         raise NotImplementedError
 
     def redraw_all(self) -> None:
-        """After a change of colours."""
+        """Draw everything again, after a change of colours."""
         for widget in self.query(LineWidget):
             widget.redraw()
 
@@ -138,5 +138,5 @@ def set_height(widget: Widget, height: int) -> None:
 
 def growing_span(frame: Frame, span: float) -> float:
     """A run younger than `span` fills its charts, in steps that keep them from creeping."""
-    past = ceil((frame.at - frame.t0) / _GROWTH) * _GROWTH
-    return min(span, max(_GROWTH, past))
+    past = ceil((frame.at - frame.t0) / _GROWTH_SECONDS) * _GROWTH_SECONDS
+    return min(span, max(_GROWTH_SECONDS, past))

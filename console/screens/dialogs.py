@@ -1,4 +1,4 @@
-"""Two small questions: which time to go to, and whether the run goes on."""
+"""The dialogs: which time to go to, and whether the run goes on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textual.widgets import Input
 
 from console.controls import Control, bindings
 from console.formatting import run_time
-from console.paint import Row, StyledLine, cut_runs
+from console.paint import Row, StyledLine, cut_line
 from console.theme import Appearance
 from console.widgets.line_widget import LineWidget
 
@@ -47,7 +47,7 @@ def parse_target(text: str) -> Target | None:
 
 
 class Lines(LineWidget):
-    """A few fixed lines in a window; a click on one that does something does it."""
+    """Fixed lines in a window; a click runs the action of a line that has one."""
 
     ground = f"text{_RAISED}"
 
@@ -61,7 +61,7 @@ class Lines(LineWidget):
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[StyledLine]:
-        return [cut_runs(runs, width) for runs, _ in self._fixed]
+        return [cut_line(line, width) for line, _ in self._fixed]
 
     async def on_click(self, event: Click) -> None:
         if event.y < len(self._fixed) and self._fixed[event.y][1]:
@@ -86,10 +86,10 @@ class GoToDialog(ModalScreen[Target | None]):
 
     def __init__(self, appearance: Appearance) -> None:
         super().__init__()
-        self._head = Lines(appearance, [(Row().put("Go to", f"bold bright{_RAISED}").runs(), "")])
+        self._head = Lines(appearance, [(Row().put("Go to", f"bold bright{_RAISED}").line(), "")])
         self._ahead = ""
         hint = "1:23.5 run time   +5 -5 seconds from here   #1234 event"
-        self._hint = Lines(appearance, [(Row().put(hint, f"dim{_RAISED}").runs(), "")])
+        self._hint = Lines(appearance, [(Row().put(hint, f"dim{_RAISED}").line(), "")])
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -100,7 +100,7 @@ class GoToDialog(ModalScreen[Target | None]):
             yield self._hint
 
     def type_ahead(self, character: str) -> None:
-        """Typed before this dialog was there to take it."""
+        """Add a character that was typed before the dialog was open."""
         self._ahead += character
         for target in self.query(Input):
             target.value = self._ahead
@@ -113,7 +113,7 @@ class GoToDialog(ModalScreen[Target | None]):
         target = parse_target(message.value)
         if target is None:
             said = "That is no time and no event. Try 1:23.5, +5, -5 or #1234."
-            self._hint.say(0, Row().put(said, f"bold vermillion{_RAISED}").runs())
+            self._hint.say(0, Row().put(said, f"bold vermillion{_RAISED}").line())
         else:
             self.dismiss(target)
 
@@ -132,12 +132,12 @@ class QuitDialog(ModalScreen[QuitAnswer]):
 
     def __init__(self, appearance: Appearance, on_stop: str) -> None:
         super().__init__()
-        head = Row().put("The run is still going. What about it?", f"bold bright{_RAISED}").runs()
+        head = Row().put("The run is still going. What about it?", f"bold bright{_RAISED}").line()
         lines: list[tuple[StyledLine, str]] = [(head, ""), ((), "")]
         for control in self.controls:
             row = Row().put(control.shown, f"bold sky{_RAISED}", 8)
             says = f"{control.help}: {on_stop}" if "stop" in control.action else control.help
-            lines.append((row.put(says, f"text{_RAISED}").runs(), control.action))
+            lines.append((row.put(says, f"text{_RAISED}").line(), control.action))
         self._lines = Lines(appearance, lines)
 
     def compose(self) -> ComposeResult:

@@ -68,18 +68,18 @@ def event_lines(appearance: Appearance, row: EventRow, t0: float) -> list[Styled
     at = clock(event.captured_at_monotonic - t0, tenths=True)
     head = Row().put(f" {event.event_kind}", f"bold bright{_RAISED}")
     head.put(f"   event {count(row.ordinal)} at {at}   Esc back", f"dim{_RAISED}")
-    lines: list[StyledLine] = [head.runs(), ()]
+    lines: list[StyledLine] = [head.line(), ()]
     text = msgspec.json.format(msgspec.json.encode(event), indent=2).decode()
     for line in text.splitlines():
-        found = _KEY.match(line)
-        drawn = Row().put(" ", f"text{_RAISED}")
-        if found:
-            indent, key, rest = found.groups()
-            drawn.put(indent, f"text{_RAISED}").put(key, f"sky{_RAISED}")
-            drawn.put(rest, f"text{_RAISED}")
+        match = _KEY.match(line)
+        row_line = Row().put(" ", f"text{_RAISED}")
+        if match:
+            indent, key, rest = match.groups()
+            row_line.put(indent, f"text{_RAISED}").put(key, f"sky{_RAISED}")
+            row_line.put(rest, f"text{_RAISED}")
         else:
-            drawn.put(line, f"text{_RAISED}")
-        lines.append(drawn.runs())
+            row_line.put(line, f"text{_RAISED}")
+        lines.append(row_line.line())
     return lines
 
 

@@ -31,7 +31,7 @@ def help_lines(appearance: Appearance, page: str, controls: Sequence[Control]) -
         lines.append(section(appearance, name, 76))
         for control in table:
             row = Row().put(f"  {control.shown}", f"bold sky{_RAISED}", 10)
-            lines.append(row.put(control.help, f"text{_RAISED}").runs())
+            lines.append(row.put(control.help, f"text{_RAISED}").line())
         lines.append(())
     glyphs = appearance.glyphs
     lines.append(section(appearance, "Marks", 76))
@@ -47,5 +47,5 @@ def help_lines(appearance: Appearance, page: str, controls: Sequence[Control]) -
         (glyphs.limit_mid * 2, "orange", "the adaptive limit; the area below is in flight"),
     ):
         row = Row().put(f"  {mark}", f"{colour}{_RAISED}", 10)
-        lines.append(row.put(said, f"text{_RAISED}").runs())
+        lines.append(row.put(said, f"text{_RAISED}").line())
     return lines

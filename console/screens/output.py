@@ -43,7 +43,7 @@ def output_lines(appearance: Appearance, path: Path) -> list[StyledLine]:
     lines = tail(path) or ["Nothing was printed so far."]
     return [
         section(appearance, f"Output of the script, {clean(path.name)}", 76),
-        *(Row().put(f" {line}", f"text{_RAISED}").runs() for line in lines),
+        *(Row().put(f" {line}", f"text{_RAISED}").line() for line in lines),
     ]
 
 

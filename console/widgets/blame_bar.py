@@ -45,7 +45,7 @@ class BlameBar(LineWidget):
         rows = [title(self.appearance, "Where capacity went", width, self._over)]
         shares = by_verdict(self._shares)
         if not shares:
-            return [*rows, Row().put(" nothing to account for yet", "dim").runs()]
+            return [*rows, Row().put(" nothing to account for yet", "dim").line()]
         legend = self._legend(shares, width)
         if len(legend) > height - 2:  # which resource is less than which verdict
             legend = self._legend(shares, width, resources=False)[: height - 2]
@@ -77,7 +77,7 @@ class BlameBar(LineWidget):
             label = f" {text} " if cells >= len(text) + 2 else f" {appearance.letter} "
             row.put(label, f"bold {front} on {appearance.colour}")
             row.put(hatch * (cells - len(label)), fill)
-        return row.runs()
+        return row.line()
 
     def _legend(
         self, shares: Sequence[Share], width: int, resources: bool = True
@@ -94,10 +94,10 @@ class BlameBar(LineWidget):
             part = percent(share.fraction)
             need = 4 + width_of(name) + width_of(where) + 1 + len(part)
             if row.used > 1 and row.used + need > width:
-                rows.append(row.runs())
+                rows.append(row.line())
                 row = Row().put(" ")
             front = "bright" if appearance.colour == "faint" else "ink"
             row.put(f" {appearance.letter} ", f"bold {front} on {appearance.colour}").put(" ")
             row.put(name, "text").put(where, "dim").put(f" {part}", "bold bright").put("   ")
-        rows.append(row.runs())
+        rows.append(row.line())
         return rows

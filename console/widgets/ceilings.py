@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from console.formatting import ceiling_facts, duration, words
-from console.paint import Row, StyledLine, cut_runs, fit_tail, width_of
+from console.paint import Row, StyledLine, cut_line, fit_tail, width_of
 from console.theme import Appearance
 from console.widgets.chart import ceiling_chart, latest, sparkline
 from console.widgets.line_widget import LineWidget
@@ -46,7 +46,7 @@ class CeilingPanel(LineWidget):
         frame = self._frame
         rows: list[StyledLine] = [title(self.appearance, "Request ceilings", width, self._over)]
         if frame is None or not frame.ceilings:
-            return [*rows, Row().put(" no model has been called yet", "dim").runs()]
+            return [*rows, Row().put(" no model has been called yet", "dim").line()]
         room = height - 1
         number = len(frame.ceilings)
         columns = 1
@@ -73,7 +73,7 @@ class CeilingPanel(LineWidget):
                 row.to(index * width)
                 for text, style in part:
                     row.put(text, style)
-            rows.append(row.runs())
+            rows.append(row.line())
         return rows
 
     def _compact(self, frame: Frame, width: int, room: int) -> list[StyledLine]:
@@ -91,9 +91,9 @@ class CeilingPanel(LineWidget):
                 values = latest(row.in_flight, trend - 2)
                 spark = sparkline(values, trend - 2, ceiling.effective_max, self.appearance.glyphs)
                 drawn.put(spark, "sky").put("  ")
-            rows.append(self._facts(drawn, line, ceiling.waiters).runs())
+            rows.append(self._facts(drawn, line, ceiling.waiters).line())
         if len(shown) < len(names):
-            rows.append(Row().put(f" {len(names) - len(shown)} more", "dim").runs())
+            rows.append(Row().put(f" {len(names) - len(shown)} more", "dim").line())
         return rows
 
     @staticmethod
@@ -122,8 +122,8 @@ class CeilingPanel(LineWidget):
         tight = sum(width_of(text) + 3 for _, text in said) > width
         facts = self._facts(Row().put(" "), said, ceiling.waiters, "  " if tight else " · ")
         rows: list[StyledLine] = [
-            cut_runs(name.runs(), width - 1),
-            cut_runs(facts.runs(), width - 1),
+            cut_line(name.line(), width - 1),
+            cut_line(facts.line(), width - 1),
         ]
         spare = 1 if height >= 6 else 0
         waiters = 1 if height >= 6 else 0
@@ -140,13 +140,13 @@ class CeilingPanel(LineWidget):
         )
         for index, line in enumerate(drawn):
             label = f"{top:.0f}" if index == 0 else "0" if index == len(drawn) - 1 else ""
-            left = Row().put(label, "dim", gutter - 1, ">").put(glyphs.now, "faint").runs()
+            left = Row().put(label, "dim", gutter - 1, ">").put(glyphs.now, "faint").line()
             rows.append(left + line)
         if waiters:
             most = max(row.waiters, default=0.0)
             trend = Row().put("wait", "dim", gutter - 1, ">").put(glyphs.now, "faint")
             trend.put(sparkline(row.waiters, inner, max(most, 1.0), glyphs), "purple")
-            rows.append(trend.runs())
+            rows.append(trend.line())
         rows.extend(() for _ in range(height - len(rows)))
         return rows
 

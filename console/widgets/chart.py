@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import pairwise
 from math import ceil
 
-from console.paint import StyledLine, cells_to_runs
+from console.paint import StyledLine, join_cells
 from console.theme import Glyphs
 
 Cell = tuple[str, str]
@@ -76,7 +76,7 @@ def ceiling_chart(
         _ceiling_column(area[x], line[x], cold[x] > 0, marks[x] > 0, scale, height, glyphs)
         for x in range(width)
     ]
-    return [cells_to_runs(cells) for cells in zip(*columns, strict=True)]
+    return [join_cells(cells) for cells in zip(*columns, strict=True)]
 
 
 @lru_cache(4096)
@@ -140,7 +140,7 @@ def stacked_chart(
         _stacked_column(values, colours, scale, height, glyphs, letters)
         for values in zip(*resampled, strict=True)
     ]
-    return [cells_to_runs(cells) for cells in zip(*columns, strict=True)]
+    return [join_cells(cells) for cells in zip(*columns, strict=True)]
 
 
 @lru_cache(4096)

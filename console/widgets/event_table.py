@@ -108,7 +108,7 @@ class EventTable(LineWidget):
         total = frame.last_ordinal if frame else 0
         rows = [title(self.appearance, "Event stream", width, f"{count(total)} events")]
         if frame is None or not frame.events:
-            return [*rows, Row().put(" no event yet", "dim").runs()]
+            return [*rows, Row().put(" no event yet", "dim").line()]
         wide = width >= 110
         ordinal = max(6, len(count(frame.last_ordinal)))
         head = Row().put("  ").put("#", "dim", ordinal, ">").put("  time", "dim", 12)
@@ -118,7 +118,7 @@ class EventTable(LineWidget):
         if where:
             head.put(" resource / group", "dim", where + 1)
         head.put(" reason", "dim")
-        rows.append(head.runs())
+        rows.append(head.line())
         window = self._window(frame, height - _HEAD)
         for entry in window:
             rows.append(self._row(entry, frame, ordinal, kind, who, where, width))
@@ -177,7 +177,7 @@ class EventTable(LineWidget):
         if where:
             row.put(fit_tail(resource(event), where), tone("dim")).put(" ", tone("text"))
         row.put(reason(event), tone("text"), max(0, width - row.used))
-        return row.runs()
+        return row.line()
 
     def on_click(self, event: Click) -> None:
         line = event.y - _HEAD

@@ -36,7 +36,7 @@ class GroupTable(LineWidget):
         queued = sum(group.queued for group in groups)
         rows = [title(self.appearance, "Queue by group", width, f"{count(queued)} queued")]
         if frame is None or not groups:
-            return [*rows, Row().put(" no group has work yet", "dim").runs()]
+            return [*rows, Row().put(" no group has work yet", "dim").line()]
         numbers = _NUMBERS if width >= 90 else _SHORT
         room = width - sum(size for _, size in numbers) - _OLDEST - _BLOCKED - 1
         wanted = min(max(width_of(group.label) for group in groups) + 1, 28)
@@ -46,7 +46,7 @@ class GroupTable(LineWidget):
         head = Row().put(" group", "dim", name + 1).put("", "dim", trend)
         for label, size in numbers:
             head.put(label, "dim", size, ">")
-        rows.append(head.put("oldest", "dim", _OLDEST, ">").put("  blocked by", "dim").runs())
+        rows.append(head.put("oldest", "dim", _OLDEST, ">").put("  blocked by", "dim").line())
         depth = dict(zip((group.key for group in groups), frame.queue_depth, strict=False))
         top = max((max(values, default=0.0) for values in frame.queue_depth), default=0.0)
         lines = height - len(rows)
@@ -55,11 +55,11 @@ class GroupTable(LineWidget):
             line = Row().put(" ").put(fit_tail(group.label, name - 1), "bright").put(" ")
             spark = sparkline(depth.get(group.key, ()), trend - 1, top, self.appearance.glyphs)
             line.put(spark, "sky").put(" ")
-            rows.append(self._facts(line, group, numbers, doubt_of(frame)).runs())
+            rows.append(self._facts(line, group, numbers, doubt_of(frame)).line())
         if len(shown) < len(groups):
             rest = groups[len(shown) :]
             more = f" {len(rest)} more groups, {sum(group.queued for group in rest)} queued"
-            rows.append(Row().put(more, "dim").runs())
+            rows.append(Row().put(more, "dim").line())
         return rows
 
     def _facts(

@@ -39,7 +39,7 @@ class Header(LineWidget):
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         frame, view = self._frame, self._view
         if frame is None or view is None:
-            return [Row().put(f" {self._title} ", "bold bright").put("opening …", "dim").runs()]
+            return [Row().put(f" {self._title} ", "bold bright").put("opening …", "dim").line()]
         return [self._state_line(frame, view, width), self._progress_line(frame, view, width)]
 
     def _state_line(self, frame: Frame, view: View, width: int) -> StyledLine:
@@ -57,7 +57,7 @@ class Header(LineWidget):
         row.to(max(row.used + 1, width - right_width - 1))
         for text, style in right:
             row.put(text, style)
-        return row.runs()
+        return row.line()
 
     def _facts(self, frame: Frame, view: View) -> list[tuple[str, str]]:
         total = frame.t1 - frame.t0
@@ -122,7 +122,7 @@ class Header(LineWidget):
             if index:
                 row.put(" · ", "faint")
             row.put(text, style)
-        return row.runs()
+        return row.line()
 
 
 def _joined(facts: Sequence[tuple[str, str]]) -> int:
@@ -166,9 +166,9 @@ class Notes(LineWidget):
 
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         style = "bold ink on vermillion"
-        rows = [Row().put(line, style).to(width, style).runs() for line in self._wrapped(width)]
+        rows = [Row().put(line, style).to(width, style).line() for line in self._wrapped(width)]
         if self._aside:
-            rows.append(Row().put(" ").put(self._aside, "dim", width - 2).runs())
+            rows.append(Row().put(" ").put(self._aside, "dim", width - 2).line())
         return rows
 
 
@@ -191,18 +191,18 @@ class BottleneckLine(LineWidget):
         bottleneck = frame.bottleneck if frame else None
         if frame is None or bottleneck is None:
             return [
-                Row().put(f" {edge} ", "grey").put(line, "text").runs()
+                Row().put(f" {edge} ", "grey").put(line, "text").line()
                 for line in wrap(_nothing_limits(frame), width - 4, height)
             ]
         appearance = verdict_look(bottleneck.verdict)
         rows = [
-            Row().put(f" {edge} ", appearance.colour).put(line, "bold bright").runs()
+            Row().put(f" {edge} ", appearance.colour).put(line, "bold bright").line()
             for line in wrap(bottleneck.sentence, width - 4, height)
         ]
         stall = stall_here(frame)
         if stall is not None and len(rows) < height:
             row = Row().put(f" {edge} ", verdict_look(stall.verdict).colour).put("now: ", "dim")
-            rows.append(row.put(_said_within(stall, width - 9), "text").runs())
+            rows.append(row.put(_said_within(stall, width - 9), "text").line())
         return rows
 
 
@@ -271,7 +271,7 @@ class Footer(LineWidget):
             row.put(control.brief, "dim on raised")
             self._spots.append((start, row.used, control.action))
             row.put("  ", self.ground)
-        return [row.runs()]
+        return [row.line()]
 
     async def on_click(self, event: Click) -> None:
         for start, end, action in self._spots:

@@ -33,7 +33,7 @@ class LeaseDetail(LineWidget):
         bar, frame = self._bar, self._frame
         if bar is None or frame is None:
             hint = "Press ↓ or click a bar to see where its time goes."
-            return [title(self.appearance, "Lease", width), Row().put(f" {hint}", "dim").runs()]
+            return [title(self.appearance, "Lease", width), Row().put(f" {hint}", "dim").line()]
         rows = [title(self.appearance, f"Lease {bar.lease_id}", width, self._result(bar))]
         row = Row().put(" ").put(bar.task_id, "bold bright", min(40, max(8, width_of(bar.task_id))))
         facts = [f"column {bar.column}"] if width >= 100 else []
@@ -49,7 +49,7 @@ class LeaseDetail(LineWidget):
             row.put(" · ", "faint").put(fact, "text")
         if bar.error:
             row.put(" · ", "faint").put(bar.error, "vermillion")
-        rows.append(row.runs())
+        rows.append(row.line())
         waits = bar_waits(bar, frame.at)
         named = (
             ("queued", waits.ready_queue_wait, "dim"),
@@ -65,7 +65,7 @@ class LeaseDetail(LineWidget):
             row.put(f"{name} ", "dim").put(
                 duration(seconds) if seconds is not None else "unknown", style
             )
-        rows.append(row.runs())
+        rows.append(row.line())
         rows.append(self._bar_line(named, width))
         rows.extend(self._attempts(bar, frame.at, height - len(rows)))
         return rows
@@ -79,7 +79,7 @@ class LeaseDetail(LineWidget):
             parts(shares, width - 2), fills, named, strict=False
         ):
             row.put((fill if fill != " " else "·") * cells, style)
-        return row.runs()
+        return row.line()
 
     def _attempts(self, bar: LeaseBar, at: float, lines: int) -> list[StyledLine]:
         by_attempt: dict[str, tuple[str, float, float, str | None]] = {}
@@ -100,7 +100,7 @@ class LeaseDetail(LineWidget):
             if outcome:
                 good = outcome == "success"
                 row.put("  ").put(words(outcome), "green" if good else "vermillion")
-            rows.append(row.runs())
+            rows.append(row.line())
         return rows[:lines]
 
     @staticmethod

@@ -14,10 +14,10 @@ from console.theme import Appearance, Palette
 
 
 class LineWidget(Widget):
-    """Base of all drawings: a subclass gives `draw`, whoever changes its data calls `redraw`."""
+    """Base of the widgets. A subclass has a `draw`, and calls `redraw` when its data changes."""
 
     DEFAULT_CSS = """
-    Drawn { width: 1fr; height: 1; }
+    LineWidget { width: 1fr; height: 1; }
     """
     ground = "text"
     """Style of cells that nothing is drawn on."""
@@ -32,11 +32,11 @@ class LineWidget(Widget):
         self._drawn_for: tuple[int, Palette] | None = None
 
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
-        """At most `height` lines."""
+        """Return at most `height` lines."""
         raise NotImplementedError
 
     def redraw(self) -> None:
-        """Draw again, and mark the lines that differ from what is on the screen."""
+        """Call `draw`, and refresh the lines that differ from those on the screen."""
         width, height = self.size
         if not width or not height:
             return

@@ -25,7 +25,7 @@ class Pages(LineWidget):
         rows = list(self._all[self._top : self._top + height])
         below = len(self._all) - self._top - height
         if below > 0 and rows:
-            rows[-1] = Row().put(f" {below + 1} more lines: ↓ PgDn", "dim on raised").runs()
+            rows[-1] = Row().put(f" {below + 1} more lines: ↓ PgDn", "dim on raised").line()
         return rows
 
     def show(self, lines: Sequence[StyledLine]) -> None:

@@ -13,4 +13,4 @@ def title(appearance: Appearance, name: str, width: int, note: str = "") -> Styl
     row.to(max(row.used, end), "faint", appearance.glyphs.rule)
     if note:
         row.put(f" {note}", "dim")
-    return row.runs()
+    return row.line()

@@ -25,7 +25,7 @@ class Slots(LineWidget):
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         rows: list[StyledLine] = [title(self.appearance, "Task slots", width)]
         if not self._limits:
-            return [*rows, Row().put(" not known", "dim").runs()]
+            return [*rows, Row().put(" not known", "dim").line()]
         glyphs = self.appearance.glyphs
         name = min(max(width_of(label) for label, _, _ in self._limits) + 2, width // 2)
         bar = max(4, min(40, width - name - 12))
@@ -36,5 +36,5 @@ class Slots(LineWidget):
             row.put(glyphs.bar_rest * (bar - full), "faint").put(
                 f"{leased}{self._doubt}/{limit}", "bright", 9, ">"
             )
-            rows.append(row.runs())
+            rows.append(row.line())
         return rows

@@ -61,7 +61,7 @@ class Stacked(LineWidget):
         rows: list[StyledLine] = [title(self.appearance, self.name_shown, width, self._over)]
         layers = self.layers_of(self._frame) if self._frame else []
         if not layers:
-            return [*rows, Row().put(f" {self.nothing}", "dim").runs()]
+            return [*rows, Row().put(f" {self.nothing}", "dim").line()]
         letters = letters_for([layer.name for layer in layers])
         plain = not self.appearance.palette.colour or self.appearance.ascii_only
         top, label = self.top(layers)
@@ -76,14 +76,14 @@ class Stacked(LineWidget):
         for index, line in enumerate(chart):
             mark = label if index == 0 else "0" if index == len(chart) - 1 else ""
             edge = Row().put(mark, "dim", 5, ">").put(self.appearance.glyphs.now, "faint")
-            rows.append(edge.runs() + line)
+            rows.append(edge.line() + line)
         legend = Row().put("      ")
         for layer, letter in zip(layers, letters, strict=True):
             if legend.used + width_of(layer.name) + width_of(layer.fact) + 6 > width:
                 break
             legend.put(f" {letter} ", f"bold ink on {layer.colour}").put(f" {layer.name}", "text")
             legend.put(f" {layer.fact}", "bold bright").put("  ")
-        return [*rows, legend.runs()]
+        return [*rows, legend.line()]
 
 
 class BlockReasons(Stacked):

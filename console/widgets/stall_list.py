@@ -73,9 +73,13 @@ class StallList(LineWidget):
         lines = [title(self.appearance, "Stalls, newest first", width, f"{len(rows)}")]
         if frame is None or not rows:
             said = "Nothing has stood still for longer than it normally does."
-            return [*lines, (), *(Row().put(f" {one}").runs() for one in wrap(said, width - 2, 2))]
+            return [
+                *lines,
+                (),
+                *(Row().put(f" {text_line}").line() for text_line in wrap(said, width - 2, 2)),
+            ]
         head = Row().put("   from", "dim", 12).put("to", "dim", 9).put("for", "dim", 8)
-        lines.append(head.put("    verdict", "dim").runs())
+        lines.append(head.put("    verdict", "dim").line())
         room = max(1, height - HEAD)
         here = self.index()
         self._top = max(here - room + 1, min(self._top, here, max(0, len(rows) - room)))
@@ -98,7 +102,7 @@ class StallList(LineWidget):
         if row.resource:
             room = width - line.used - 3
             line.put(f"  {fit_tail(row.resource, room).rstrip()}", f"dim{ground}")
-        return line.to(width, f"text{ground}").runs()
+        return line.to(width, f"text{ground}").line()
 
     def on_click(self, event: Click) -> None:
         index = self._top + event.y - HEAD
@@ -131,8 +135,8 @@ class StallDetail(LineWidget):
         verdict = verdict_line(row, self._t0)
         lines = [title(self.appearance, row.verdict, width, row.resource or "")]
         lines += [
-            Row().put(f" {one}", "bold bright").runs()
-            for one in wrap(verdict.sentence, width - 2, 4)
+            Row().put(f" {text_line}", "bold bright").line()
+            for text_line in wrap(verdict.sentence, width - 2, 4)
         ]
         for fact in facts_of(verdict):
             name, _, rest = fact.partition(": ")
@@ -142,6 +146,6 @@ class StallDetail(LineWidget):
                 said.put(f"{name}: ", "dim").put(first.removeprefix(f"{name}: "))
             else:
                 said.put(first)
-            lines.append(said.runs())
-            lines += [Row().put(f"    {one}").runs() for one in more]
+            lines.append(said.line())
+            lines += [Row().put(f"    {text_line}").line() for text_line in more]
         return lines

@@ -145,7 +145,7 @@ class Timeline(LineWidget):
             if lane.bars or lane.label
         ]
         if not frame.bars:
-            rows.append(Row().put(" no task holds a lease in this window", "dim").runs())
+            rows.append(Row().put(" no task holds a lease in this window", "dim").line())
             return rows
         room = max(0, height - _HEAD)
         if not self._scrolled and self.selected is None:
@@ -156,12 +156,12 @@ class Timeline(LineWidget):
         for lane in self._lanes[self._top : self._top + room]:
             row = Row().put(" ").put(fit_tail(lane.label, self._gutter - 2), "bright")
             row.put(glyphs.now, "faint")
-            rows.append(row.runs() + self._lane(lane, frame, window, now))
+            rows.append(row.line() + self._lane(lane, frame, window, now))
         below = len(self._lanes) - self._top - room
         if self._top > 0 and room >= _ROOM_FOR_ABOVE:
-            rows[_HEAD] = Row().put(f" {self._top + 1} more lanes above", "dim").runs()
+            rows[_HEAD] = Row().put(f" {self._top + 1} more lanes above", "dim").line()
         if below > 0 and room >= _ROOM_FOR_BELOW:
-            rows[-1] = Row().put(f" {below + 1} more lanes below", "dim").runs()
+            rows[-1] = Row().put(f" {below + 1} more lanes below", "dim").line()
         return rows
 
     def _first_calls(self) -> int:
@@ -201,7 +201,7 @@ class Timeline(LineWidget):
                 row.to(self._gutter + column)
                 row.put(self.appearance.glyphs.tick, "faint").put(clock(tick, step < 1), "dim")
             tick += step
-        return row.runs()
+        return row.line()
 
     def _lane(
         self, lane: Lane, frame: Frame, window: tuple[float, float, int], now: int

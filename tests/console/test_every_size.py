@@ -124,8 +124,8 @@ def pages(appearance: Appearance, frame: Frame) -> tuple[Pages, list[Act]]:
 
 
 def lines(appearance: Appearance, frame: Frame) -> tuple[Lines, list[Act]]:
-    widget = Lines(appearance, [(Row().put(frame.run.name).runs(), ""), ((), "")])
-    return widget, [widget.redraw, lambda: widget.say(1, Row().put(frame.run.name * 9).runs())]
+    widget = Lines(appearance, [(Row().put(frame.run.name).line(), ""), ((), "")])
+    return widget, [widget.redraw, lambda: widget.say(1, Row().put(frame.run.name * 9).line())]
 
 
 def too_small(appearance: Appearance, frame: Frame) -> tuple[TooSmall, list[Act]]:

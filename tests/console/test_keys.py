@@ -753,3 +753,20 @@ def test_a_bug_ends_the_app_and_is_kept_for_the_caller() -> None:
         assert isinstance(driven.app.failure, KeyError)
 
     asyncio.run(main())
+
+
+def test_a_frame_that_comes_while_the_console_is_left_is_no_failure() -> None:
+    async def test(driven: Driven) -> None:
+        app = driven.app
+
+        async def late(*_: object) -> object:
+            app.exit("quit")
+            app._screen_stacks[app._current_mode].clear()  # as the app does while it ends
+            return driven.session.shown
+
+        app._session_thread.turn = late  # type: ignore[method-assign, assignment]
+        app.ask_frame()
+        await app.settle()
+        assert app.failure is None
+
+    drive(test)

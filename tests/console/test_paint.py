@@ -38,8 +38,8 @@ HOSTILE = (
 def test_a_line_is_as_wide_as_asked_and_has_no_control(text: str, ascii_only: bool) -> None:
     appearance = Appearance()
     for width in (1, 7, 40):
-        runs = Row().put(text, "text").put(text, "dim", 12).put(text, "bright", 5, ">").runs()
-        strip = to_strip(runs, width, appearance.palette, ascii_only, "text")
+        line = Row().put(text, "text").put(text, "dim", 12).put(text, "bright", 5, ">").line()
+        strip = to_strip(line, width, appearance.palette, ascii_only, "text")
         drawn = strip.text
         assert cell_len(drawn) == width == strip.cell_length
         assert drawn.isprintable()

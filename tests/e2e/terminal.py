@@ -89,6 +89,26 @@ class Terminal:
         return self.raw.decode(errors="replace").rpartition("\x1b[?1049l")[2]
 
     @property
+    def modes(self) -> list[object]:
+        """The modes of the terminal, without its control characters."""
+        return termios.tcgetattr(self.master)[:4]
+
+    def check_restored(self, before: list[object]) -> None:
+        """Its modes are those of before, and what was switched on in it is switched off again."""
+        assert self.modes == before
+        raw = self.raw.decode(errors="replace")
+        for on, off in (
+            ("\x1b[?1049h", "\x1b[?1049l"),  # alternate screen
+            ("\x1b[?25l", "\x1b[?25h"),  # cursor
+            ("\x1b[?1000h", "\x1b[?1000l"),  # mouse
+            ("\x1b[?1003h", "\x1b[?1003l"),
+            ("\x1b[?1006h", "\x1b[?1006l"),
+            ("\x1b[?2004h", "\x1b[?2004l"),  # bracketed paste
+        ):
+            if on in raw:
+                assert raw.rindex(off) > raw.rindex(on), repr(off)
+
+    @property
     def text(self) -> str:
         return "\n".join(line.rstrip() for line in self.screen.display)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import termios
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,25 +50,6 @@ def recording(tmp_path: Path) -> Path:
     return path
 
 
-def modes(terminal: Terminal) -> list[object]:
-    return termios.tcgetattr(terminal.master)[:4]
-
-
-def assert_left_in_order(terminal: Terminal, before: list[object]) -> None:
-    assert modes(terminal) == before
-    for on, off in (
-        ("\x1b[?1049h", "\x1b[?1049l"),  # alternate screen
-        ("\x1b[?25l", "\x1b[?25h"),  # cursor
-        ("\x1b[?1000h", "\x1b[?1000l"),  # mouse
-        ("\x1b[?1003h", "\x1b[?1003l"),
-        ("\x1b[?1006h", "\x1b[?1006l"),
-        ("\x1b[?2004h", "\x1b[?2004l"),  # bracketed paste
-    ):
-        raw = terminal.raw.decode(errors="replace")
-        if on in raw:
-            assert raw.rindex(off) > raw.rindex(on), repr(off)
-
-
 def failing(how: str, *arguments: str | Path) -> list[str | Path]:
     return [sys.executable, "-P", "-c", FAILING.format(how=FAILURES[how]), *arguments]
 
@@ -81,7 +61,7 @@ def test_a_failure_is_a_bug_and_leaves_the_terminal_in_order(
     with Terminal(
         failing(how, "replay", recording), cwd=tmp_path, env=environment(tmp_path)
     ) as terminal:
-        before = modes(terminal)
+        before = terminal.modes
         if how not in ("widget", "session", "mount"):
             terminal.wait_for("REPLAY", "Request ceilings")
         if how == "resize":
@@ -89,7 +69,7 @@ def test_a_failure_is_a_bug_and_leaves_the_terminal_in_order(
         else:
             terminal.send("<")
         assert terminal.wait_exit() == 70
-        assert_left_in_order(terminal, before)
+        terminal.check_restored(before)
         said = " ".join(terminal.after_the_screen.split())
         assert "RuntimeError: injected: it is broken" in said
         assert "bug in headgate" in said
@@ -112,31 +92,79 @@ def test_after_a_failure_the_run_goes_on(tmp_path: Path) -> None:
     assert "20/20 rows" in followed.stdout
 
 
-NOHUP: Sequence[str] = (
-    sys.executable,
-    "-c",
-    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
-    "os.execv(sys.argv[1], sys.argv[1:])",
+def _with_hang_ups(handling: str) -> Sequence[str]:
+    return (
+        sys.executable,
+        "-c",
+        f"import os, signal, sys; {handling}; os.execv(sys.argv[1], sys.argv[1:])",
+    )
+
+
+HANG_UPS: dict[str, Sequence[str]] = {
+    "as is": (),
+    "ignored": _with_hang_ups("signal.signal(signal.SIGHUP, signal.SIG_IGN)"),
+    "blocked": _with_hang_ups("signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])"),
+}
+STATES = {
+    "page": "",
+    "help": "?",
+    "palette": "\x10",
+    "dialog": "g",
+    "queries": "[]{}46145" * 20,
+    "resize": "",
+}
+_every_end = [
+    (command, hang_ups, state)
+    for command in ("replay", "watch")
+    for hang_ups in HANG_UPS
+    for state in STATES
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "hang_ups", "state"),
+    effort(
+        [
+            ("replay", "as is", "page"),
+            ("watch", "ignored", "help"),
+            ("watch", "as is", "queries"),
+            ("watch", "blocked", "resize"),
+        ],
+        _every_end,
+    ),
 )
-
-
-@pytest.mark.parametrize("prefix", [(), NOHUP], ids=["hang-up", "no hang-up signal"])
-@pytest.mark.parametrize("command", ["replay", "watch"])
 def test_a_console_ends_with_its_terminal(
-    command: str, prefix: Sequence[str], recording: Path, tmp_path: Path
+    command: str, hang_ups: str, state: str, recording: Path, tmp_path: Path
 ) -> None:
     with Terminal(
-        [*prefix, HEADGATE, command, recording], cwd=tmp_path, env=environment(tmp_path)
+        [*HANG_UPS[hang_ups], HEADGATE, command, recording],
+        cwd=tmp_path,
+        env=environment(tmp_path),
     ) as terminal:
         terminal.wait_for("Request ceilings")
+        if state == "resize":
+            terminal.resize(80, 24)
+        terminal.send(STATES[state])
         terminal.hang_up()
         before = cpu_seconds(terminal.process.pid)
         deadline = time.monotonic() + 30
+        used = 0.0
         while terminal.process.poll() is None and time.monotonic() < deadline:
             used = cpu_seconds(terminal.process.pid) - before
             time.sleep(0.02)
         assert terminal.process.poll() in (129, -signal.SIGHUP)
-        assert used < 2
+        assert used < (2 if state == "page" else 5)
+
+
+def test_a_terminal_that_is_closed_before_the_console_opens_ends_it_too(tmp_path: Path) -> None:
+    command: list[str | Path] = [
+        HEADGATE,
+        "watch",
+        tmp_path / "not-there-yet" / "scheduler_events.jsonl",
+    ]
+    with Terminal(command, cwd=tmp_path, env=environment(tmp_path)) as terminal:
+        terminal.hang_up()
+        assert terminal.process.wait(30) == 129
 
 
 def cpu_seconds(pid: int) -> float:

@@ -115,9 +115,13 @@ def write_artifact(artifact: Artifact, path: Path) -> None:
         with path.with_suffix(".csv").open("w", newline="") as file:
             table = csv.writer(file)
             table.writerow(("metric", "unit", "count", *STATISTICS, "missing_reason"))
-            for name, one in artifact.metrics.items():
-                numbers = ("" if (n := getattr(one, s)) is None else repr(n) for s in STATISTICS)
-                table.writerow((name, one.unit, one.count, *numbers, one.missing_reason or ""))
+            for name, measured in artifact.metrics.items():
+                numbers = (
+                    "" if (n := getattr(measured, s)) is None else repr(n) for s in STATISTICS
+                )
+                table.writerow(
+                    (name, measured.unit, measured.count, *numbers, measured.missing_reason or "")
+                )
         path.with_suffix(".md").write_text("\n".join(summary_lines(artifact)) + "\n")
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}") from None
@@ -140,9 +144,11 @@ def summary_lines(artifact: Artifact) -> list[str]:
         "| metric | unit | p50 | p95 | max | |",
         "|---|---|---|---|---|---|",
     ]
-    for name, one in artifact.metrics.items():
-        numbers = " | ".join("" if n is None else f"{n:.6g}" for n in (one.p50, one.p95, one.max))
-        lines.append(f"| {name} | {one.unit} | {numbers} | {one.missing_reason or ''} |")
+    for name, measured in artifact.metrics.items():
+        numbers = " | ".join(
+            "" if n is None else f"{n:.6g}" for n in (measured.p50, measured.p95, measured.max)
+        )
+        lines.append(f"| {name} | {measured.unit} | {numbers} | {measured.missing_reason or ''} |")
     return lines
 
 

@@ -26,18 +26,18 @@ def list_scenarios(as_json: bool) -> None:
     if as_json:
         rows = [
             {
-                "id": one.id,
-                "version": one.version,
-                "title": one.title,
-                "clock": one.clock,
-                "gates": list(one.gates),
+                "id": scenario.id,
+                "version": scenario.version,
+                "title": scenario.title,
+                "clock": scenario.clock,
+                "gates": list(scenario.gates),
             }
-            for one in SCENARIOS.values()
+            for scenario in SCENARIOS.values()
         ]
         click.echo(json.dumps(rows, indent=2))
         return
-    for one in SCENARIOS.values():
-        click.echo(f"{one.id:<30} {one.clock:<8} {one.title}")
+    for scenario in SCENARIOS.values():
+        click.echo(f"{scenario.id:<30} {scenario.clock:<8} {scenario.title}")
     click.echo("\nPolicies, for --policy and --versus")
     for name, variant in VARIANTS.items():
         click.echo(f"{name:<30} {variant.title}")

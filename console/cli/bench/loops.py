@@ -61,8 +61,8 @@ def _outcome(
     """From one number for each metric and iteration."""
     names = samples[0] if samples else {}
     return LoopOutcome(
-        [{name: metric(name, [one[name]]) for name in one} for one in samples],
-        {name: metric(name, [one[name] for one in samples]) for name in names},
+        [{name: metric(name, [sample[name]]) for name in sample} for sample in samples],
+        {name: metric(name, [sample[name] for sample in samples]) for name in names},
         walls,
         gates,
         inputs,
@@ -78,24 +78,24 @@ def run_admission(iterations: int, smoke: bool) -> LoopOutcome:
     walls = []
     for _ in range(iterations):
         began = time.perf_counter()
-        found: dict[str, float] = {}
+        sample: dict[str, float] = {}
         for shape in SHAPES:
             for tasks in sizes:
                 for number in groups:
                     times = time_steps(*prepare_shape(shape, number, tasks))
                     cell = f"{shape} {number} groups {tasks} tasks"
-                    found[f"{cell}: cycle p50"] = times.p50 * 1e6
-                    found[f"{cell}: cycle p95"] = times.p95 * 1e6
+                    sample[f"{cell}: cycle p50"] = times.p50 * 1e6
+                    sample[f"{cell}: cycle p95"] = times.p95 * 1e6
                     for step, seconds in times.steps.items():
-                        found[f"{cell}: {step}"] = seconds * 1e6
-        found |= {f"{shape}: bytes per queued task": _bytes_per_task(shape) for shape in SHAPES}
-        samples.append(found)
+                        sample[f"{cell}: {step}"] = seconds * 1e6
+        sample |= {f"{shape}: bytes per queued task": _bytes_per_task(shape) for shape in SHAPES}
+        samples.append(sample)
         walls.append(time.perf_counter() - began)
     few, many = groups[-2:]
     growth = [
-        one[f"bound {many} groups {sizes[-1]} tasks: cycle p50"]
-        / one[f"bound {few} groups {sizes[-1]} tasks: cycle p50"]
-        for one in samples
+        sample[f"bound {many} groups {sizes[-1]} tasks: cycle p50"]
+        / sample[f"bound {few} groups {sizes[-1]} tasks: cycle p50"]
+        for sample in samples
     ]
     gate = GateResult(
         "cost_grows_with_the_log",
@@ -125,18 +125,20 @@ def run_observability(scenario: Scenario, records: int, iterations: int) -> Loop
     samples: list[dict[str, float]] = []
     walls: list[float] = []
     for number in range(-scenario.warmups, iterations):
-        found: dict[str, float] = {}
+        sample: dict[str, float] = {}
         for mode in MODES if number % 2 else reversed(MODES):
             plan = plan_variant(loaded, VARIANTS[DEFAULT], inline=False)
             wall, delay = _observed(plan, mode)
-            found[f"{mode}: wall seconds"] = wall
-            found[f"{mode}: loop delay p99 seconds"] = delay
+            sample[f"{mode}: wall seconds"] = wall
+            sample[f"{mode}: loop delay p99 seconds"] = delay
         if number >= 0:
-            samples.append(found)
-            walls.append(found["on: wall seconds"])
+            samples.append(sample)
+            walls.append(sample["on: wall seconds"])
     gates = []
     for mode in MODES[1:]:
-        ratios = [one[f"{mode}: wall seconds"] / one["off: wall seconds"] for one in samples]
+        ratios = [
+            sample[f"{mode}: wall seconds"] / sample["off: wall seconds"] for sample in samples
+        ]
         mean = sum(ratios) / len(ratios)
         gates.append(
             GateResult(

@@ -121,17 +121,17 @@ def _run_variants(request: Request) -> list[Artifact]:
     scenario = request.scenario
     assert scenario.build is not None
     loaded = scenario.build(request.record_count, scenario.seed)
-    found = {
+    collected = {
         name: Collected(plan_variant(loaded, VARIANTS[name], inline=request.virtual))
         for name in request.variants
     }
     for number in range(-request.warmups, request.rounds):
         for name in request.variants if number % 2 else reversed(request.variants):
-            one = found[name]
+            variant = collected[name]
             recording = request.out / f"{name}-{max(number, 0)}.duckdb"
             ran = run_once(
                 scenario,
-                one.plan,
+                variant.plan,
                 virtual=request.virtual,
                 recording=recording,
                 number=max(number, 0),
@@ -139,41 +139,42 @@ def _run_variants(request: Request) -> list[Artifact]:
             if number < 0:
                 recording.unlink()
             else:
-                one.ran.append(ran)
+                variant.ran.append(ran)
     serial = None
     if SAME_ROWS in scenario.gates:
         serial = serial_hashes(serial_plan(loaded), scenario)["rows"]
     walls = {
-        name: [ran.iteration.wall_time_seconds for ran in one.ran] for name, one in found.items()
+        name: [ran.iteration.wall_time_seconds for ran in variant.ran]
+        for name, variant in collected.items()
     }
     baseline = request.variants[0]
     artifacts = []
-    for name, one in found.items():
+    for name, variant in collected.items():
         evidence = Evidence(
-            measures=[ran.measures for ran in one.ran],
+            measures=[ran.measures for ran in variant.ran],
             bounds=scenario.bounds,
             virtual=request.virtual,
             expected_outcome="cancelled" if scenario.stop else "success",
-            hashes=[(ran.iteration.output_hashes or {})["rows"] for ran in one.ran],
+            hashes=[(ran.iteration.output_hashes or {})["rows"] for ran in variant.ran],
             serial=serial,
             walls=walls[name],
-            checks=[ran.checks for ran in one.ran],
+            checks=[ran.checks for ran in variant.ran],
             against=walls[baseline] if name != baseline else (),
         )
         artifacts.append(
             make_artifact(
                 scenario,
                 name,
-                inputs=inputs_of(one.plan.workflow, request.warmups, len(one.ran)),
-                provider_script=scripts_of(one.plan.workflow),
+                inputs=inputs_of(variant.plan.workflow, request.warmups, len(variant.ran)),
+                provider_script=scripts_of(variant.plan.workflow),
                 virtual=request.virtual,
-                capacity_plan=one.plan.capacity.as_dict(),
-                iterations=[ran.iteration for ran in one.ran],
-                metrics=pooled([ran.measures for ran in one.ran]),
+                capacity_plan=variant.plan.capacity.as_dict(),
+                iterations=[ran.iteration for ran in variant.ran],
+                metrics=pooled([ran.measures for ran in variant.ran]),
                 gates=evaluate(scenario.gates, evidence),
                 missing_reasons={
                     "baseline_sha": "the variants are of one code"
-                    if len(found) > 1
+                    if len(collected) > 1
                     else "nothing was compared"
                 },
             )
@@ -183,12 +184,12 @@ def _run_variants(request: Request) -> list[Artifact]:
 
 def pooled(measures: Sequence[Measures]) -> dict[str, Metric]:
     """Each metric over the samples of all iterations together."""
-    names = dict.fromkeys(name for one in measures for name in one.samples)
+    names = dict.fromkeys(name for measure in measures for name in measure.samples)
     return {
         name: metric(
             name,
-            [sample for one in measures for sample in one.samples.get(name, ())],
-            next((one.missing[name] for one in measures if name in one.missing), None),
+            [sample for measure in measures for sample in measure.samples.get(name, ())],
+            next((measure.missing[name] for measure in measures if name in measure.missing), None),
         )
         for name in names
     }

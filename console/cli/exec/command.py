@@ -266,16 +266,16 @@ def isolating(command: tuple[str, ...]) -> str:
     """The options of a Python command line under which its bootstrap is ignored."""
     if "python" not in Path(command[0]).name:
         return ""
-    found = []
+    isolating_flags = []
     words = iter(command[1:])
     for word in words:
         if not word.startswith("-") or word == "-" or word.startswith("--"):
             break
-        flags = word[: next((at for at, one in enumerate(word) if one in "cmXW"), len(word))]
+        flags = word[: next((at for at, flag in enumerate(word) if flag in "cmXW"), len(word))]
         if set(flags) & set("IES"):
-            found.append(flags)
+            isolating_flags.append(flags)
         if word[len(flags) :].startswith(("c", "m")):
             break
         if word[len(flags) :] in ("X", "W"):
             next(words, None)  # what the option is set to
-    return " ".join(found)
+    return " ".join(isolating_flags)

@@ -19,7 +19,7 @@ from engine.events.run_folder import RunFolder
 from engine.events.run_index import index_home
 from engine.version import VERSION
 
-BOOTSTRAP = Path(__file__).with_name("bootstrap")
+BOOTSTRAP = Path(__file__).parents[1] / "bootstrap"
 VARIABLE = "HEADGATE_EXEC"
 
 
@@ -49,7 +49,7 @@ class ExecControl:
         self.runs: list[SeenRun] = []
         self.warnings: list[str] = []
         self._taken: set[str] = set()
-        self._asked: dict[str, Any] = {
+        self._settings: dict[str, Any] = {
             "out": None if out is None else str(out.resolve()),
             "runs": str(Path("headgate-runs").resolve()),
             "name": name,
@@ -57,12 +57,14 @@ class ExecControl:
             "index": str(index_home().absolute()),
             "versions": {"headgate": VERSION},
         }
-        (self.path / "exec.json").write_text(json.dumps(self._asked), encoding="utf-8")
+        (self.path / "exec.json").write_text(json.dumps(self._settings), encoding="utf-8")
 
     def output_log(self) -> Path:
         """Where the output goes before there is a run folder: on the same file system."""
         parent = (
-            Path(self._asked["out"]).parent if self._asked["out"] else Path(self._asked["runs"])
+            Path(self._settings["out"]).parent
+            if self._settings["out"]
+            else Path(self._settings["runs"])
         )
         parent.mkdir(parents=True, exist_ok=True)
         return parent / f".output-{self.path.name}.log"

@@ -58,11 +58,11 @@ class LiveScript:
 
     def keep_output(self, run: SeenRun) -> None:
         """The first run's folder takes the file; a later run's shares it."""
-        place = run.folder.output_log
+        output_log = run.folder.output_log
         try:
             if self._owner is None:
                 os.rename(self.output, OUTPUT_LOG, dst_dir_fd=run.folder.fd)
-                self.output = self._owner = place
+                self.output = self._owner = output_log
             else:
                 os.link(self._owner, OUTPUT_LOG, dst_dir_fd=run.folder.fd)
         except OSError:

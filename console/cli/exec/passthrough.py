@@ -1,4 +1,4 @@
-"""`PassThrough`: a command that runs as if nobody stood between it and its terminal."""
+"""`PassThrough`: runs a command as if it had been started directly in its terminal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ class PassThrough:
         """Start the command. Raises `CannotStart`."""
         self.status: int | None = None
         """The exit code, or minus the signal that ended it; None while it runs."""
-        self._ignored = [one for one in _SENT_ON if signal.getsignal(one) is signal.SIG_IGN]
+        self._ignored = [
+            number for number in _SENT_ON if signal.getsignal(number) is signal.SIG_IGN
+        ]
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         waited = {signal.SIGCHLD, *_SENT_ON}.difference(self._ignored)
         self._waited = waited

@@ -14,7 +14,7 @@ class ClaimedFolder:
 
     def __init__(self, path: Path) -> None:
         """Raises `UserError` where the folder can't be used."""
-        self.made = [place for place in (path, *path.parents) if not place.exists()]
+        self.made = [folder for folder in (path, *path.parents) if not folder.exists()]
         """Folders that were not there before, the deepest first."""
         self.claimed = False
         try:

@@ -1,8 +1,9 @@
-"""Shows a run of our own, in the console or as lines, and what is left of it at its end."""
+"""Shows a run of our own, in the console or as lines, and sums it up at its end."""
 
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 
 import click
@@ -22,18 +23,32 @@ from replay.sources.sanitize import clean_text
 
 
 def show_console(launched: Launched, requests: StopRequests, *, ascii_only: bool) -> int:
-    """The console on a run of our own; what is left of it once the user has left; the exit code.
+    """Open the console on a run of our own, and print a summary once both have ended.
 
-    The run goes on where the user wants it so, or where the console fails.
+    SIGINT and SIGTERM stop the run, as without a console. The run goes on where the user leaves
+    it so, where the terminal is closed, and where the console fails.
+
+    Returns:
+        The exit code.
     """
+
+    def on_forced_exit(number: int) -> None:
+        if number != signal.SIGHUP:
+            launched.stop()
+
     stops = 0
     try:
         with requests.raised():
-            outcome = show_terminal(launched.folder.path, ask=True, ascii_only=ascii_only)
+            outcome = show_terminal(
+                launched.folder.path,
+                ask=True,
+                ascii_only=ascii_only,
+                on_forced_exit=on_forced_exit,
+            )
         stops += outcome == "stop"
     except KeyboardInterrupt:
         outcome = "stop"
-    except ConsoleEnded:  # says itself that the run goes on
+    except ConsoleEnded:  # its sentence says that the run goes on
         raise
     except Exception:
         _tell_going_on(launched)
@@ -43,15 +58,18 @@ def show_console(launched: Launched, requests: StopRequests, *, ascii_only: bool
         return exit_codes.OK
     stopping = Stopping(launched, tell)
     while launched.running:
-        stopping.look(stops + len(requests))
+        stopping.advance(stops + len(requests))
         launched.wait(POLL_SECONDS)
     return _conclude(launched, requests)
 
 
 def show_headless(launched: Launched, requests: StopRequests) -> int:
-    """Lines on stderr while the run goes on, the summary on stdout, the run's exit code.
+    """Print a line on stderr now and then while the run goes on, and a summary on stdout.
 
-    SIGTERM stops the run as Ctrl+C does: whoever ends this command means the run.
+    SIGTERM stops the run as Ctrl+C does.
+
+    Returns:
+        The exit code.
     """
     session = Session.open(launched.folder.path)
     try:
@@ -62,7 +80,7 @@ def show_headless(launched: Launched, requests: StopRequests) -> int:
             if time.monotonic() >= next_line:
                 next_line += LINE_SECONDS
                 tell(status_line(session.frame(Want())))
-            stopping.look(len(requests))
+            stopping.advance(len(requests))
             launched.wait(0 if session.behind else POLL_SECONDS)
     except Exception:
         _tell_going_on(launched)
@@ -73,7 +91,7 @@ def show_headless(launched: Launched, requests: StopRequests) -> int:
 
 
 def tell(sentence: str) -> None:
-    """A line on stderr; where that can't be, what is at work goes on all the same."""
+    """Print a line on stderr; where that fails, the run goes on all the same."""
     with contextlib.suppress(OSError):
         click.echo(clean_text(sentence), err=True)
 
@@ -84,14 +102,14 @@ def _tell_going_on(launched: Launched) -> None:
 
 
 def _conclude(launched: Launched, requests: StopRequests) -> int:
-    """After the engine's end: the recording, the summary, the exit code."""
+    """Wait for the recording after the engine's end, print the summary, return the exit code."""
     while launched.wait(0):
         pass
     path = launched.folder.path
     later = f"Its journal is kept in {path}, and imported when that is opened."
     if launched.await_recorder(requests):
         try:
-            with requests.raised(heeded=len(requests)):
+            with requests.raised(handled=len(requests)):
                 click.echo(summary(last_frame(path)))
         except KeyboardInterrupt:
             tell(later)

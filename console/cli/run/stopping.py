@@ -1,4 +1,4 @@
-"""`Stopping`: from a request to stop to the end of the engine, a step at a time."""
+"""`Stopping`: stops the engine of a run, in steps of increasing force."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Protocol
 
 ASK_SECONDS = 1.0
 REACTION_SECONDS = 10.0
-"""A loop that does not react for so long is blocked."""
+"""An event loop that has not reacted for this long is taken to be blocked."""
 ABORT_SECONDS = 30.0
-"""So long what is cancelled may take to end, where the loop reacts."""
+"""Longest that cancelled tasks may take to end while the loop reacts."""
 DRAINED, ABORTED, KILLED = 1, 2, 3
 
 
@@ -27,10 +27,10 @@ class Stoppable(Protocol):
 
 
 class Stopping:
-    """Drain, then abort, then kill: each further request is a further step.
+    """Drains, then aborts, then kills an engine: each further request is a further step.
 
     A drain lasts as long as the work in flight, an abort at most `ABORT_SECONDS`; an engine whose
-    loop is blocked gets `REACTION_SECONDS` for either. Each step is said.
+    loop is blocked gets `REACTION_SECONDS` for either. Each step is reported to `say`.
     """
 
     def __init__(
@@ -43,17 +43,21 @@ class Stopping:
         self._say = say
         self._clock = clock
         self._step = 0
-        self._heeded = 0
-        self._since = 0.0
+        self._handled = 0
+        self._step_began = 0.0
         self._next_question = 0.0
 
-    def look(self, requests: int) -> None:
-        """To be called again and again, with how many requests there were so far."""
+    def advance(self, requests: int) -> None:
+        """Take the steps that are due; called periodically.
+
+        Args:
+            requests: Number of requests to stop so far.
+        """
         if not self._engine.running:
             return
-        while self._heeded < requests and self._step < KILLED:
-            self._heeded += 1
-            self._go_on()
+        while self._handled < requests and self._step < KILLED:
+            self._handled += 1
+            self._escalate()
         now = self._clock()
         if 0 < self._step < KILLED:
             self._check(now)
@@ -62,16 +66,16 @@ class Stopping:
         if now >= self._next_question:
             self._next_question = now + ASK_SECONDS
             self._engine.ask()
-        if now - max(self._engine.last_reaction, self._since) >= REACTION_SECONDS:
+        if now - max(self._engine.last_reaction, self._step_began) >= REACTION_SECONDS:
             self._say(f"The engine has not reacted for {REACTION_SECONDS:.0f} s.")
-            self._go_on()
-        elif self._step == ABORTED and now - self._since >= ABORT_SECONDS:
+            self._escalate()
+        elif self._step == ABORTED and now - self._step_began >= ABORT_SECONDS:
             self._say(f"What was aborted has not ended in {ABORT_SECONDS:.0f} s.")
-            self._go_on()
+            self._escalate()
 
-    def _go_on(self) -> None:
+    def _escalate(self) -> None:
         self._step += 1
-        self._since = self._clock()
+        self._step_began = self._clock()
         if self._step == DRAINED:
             self._say("Stopping: running tasks may finish; Ctrl+C again aborts them.")
             self._engine.stop()

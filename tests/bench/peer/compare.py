@@ -21,7 +21,7 @@ import click
 import msgspec
 
 from console.cli import exit_codes
-from console.cli.stdout import say_json
+from console.cli.stdout import print_json
 from engine.errors import UserError
 from engine.events.run_folder import RunFolder
 from replay.metrics.stats import Interval, describe, judge, median_interval
@@ -148,7 +148,7 @@ def compare_with_peer(
             compare_runs(comparison, quick, home)
         report = PeerReport(versions, comparison.measured, comparison.gates)
     if as_json:
-        say_json(report)
+        print_json(report)
     say("Gates")
     for gate in report.gates:
         value = gate.value

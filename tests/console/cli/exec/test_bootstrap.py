@@ -51,6 +51,10 @@ def test_only_the_standard_library_is_imported(path: Path) -> None:
             assert top == "headgate_bootstrap" or top in sys.stdlib_module_names, name
 
 
+def test_the_bootstrap_is_where_the_command_looks_for_it() -> None:
+    assert {"sitecustomize.py", "recorder.py"} <= {path.name for path in FILES}
+
+
 def test_an_old_python_can_read_what_it_finds_first() -> None:
     source = (BOOTSTRAP / "sitecustomize.py").read_text()
     tree = ast.parse(source, feature_version=(3, 4))

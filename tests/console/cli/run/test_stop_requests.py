@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import signal
 
 import pytest
@@ -23,11 +24,33 @@ def test_a_request_is_raised_only_where_that_is_wanted() -> None:
         with pytest.raises(KeyboardInterrupt), requests.raised():
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt), requests.raised(heeded=1):
-            raise AssertionError("the second came before, and is not among the heeded")
-        with requests.raised(heeded=2):
+        with pytest.raises(KeyboardInterrupt), requests.raised(handled=1):
+            raise AssertionError("the second came before, and is not among the handled")
+        with requests.raised(handled=2):
             pass
         assert len(requests) == 2
+
+
+def _interrupted_query() -> None:
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except KeyboardInterrupt:
+        raise RuntimeError("Query interrupted") from None
+
+
+def _interrupted_finalizer() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_request_outlives_what_a_library_makes_of_it() -> None:
+    with StopRequests() as requests:
+        with pytest.raises(KeyboardInterrupt), requests.raised():
+            _interrupted_query()
+        with pytest.raises(KeyboardInterrupt), requests.raised(handled=1):
+            _interrupted_finalizer()
+        with pytest.raises(RuntimeError, match="of its own"), requests.raised(handled=2):
+            raise RuntimeError("of its own")
 
 
 def test_what_is_ignored_stays_ignored() -> None:
@@ -40,7 +63,7 @@ def test_what_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_other_signals_can_be_heeded() -> None:
+def test_other_signals_can_be_received() -> None:
     with StopRequests(signal.SIGUSR1) as requests:
         signal.raise_signal(signal.SIGUSR1)
         assert requests.exit_code == 128 + signal.SIGUSR1

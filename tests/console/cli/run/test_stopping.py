@@ -30,7 +30,7 @@ class Engine:
 def look(engine: Engine, stopping: Stopping, seconds: float, requests: int) -> None:
     until = engine.now + seconds
     while engine.now < until:
-        stopping.look(requests)
+        stopping.advance(requests)
         engine.now += 0.1
 
 
