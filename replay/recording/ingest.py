@@ -17,7 +17,7 @@ from replay.recording.reader import RecordingReader
 from replay.recording.schema import IN_MEMORY, Ending, connect_for_writing, tune_for_writing
 from replay.recording.writer import RecordingWriter
 from replay.recording.writing_process import MOST_PER_COMMIT, WritingProcess
-from replay.sources.base import Batch, BrokenLine, Feed, SourceError
+from replay.sources.base import Batch, BrokenLine, EventSource, SourceError
 
 EVENTS_AT_ONCE = 1_000
 """Read, folded and turned into rows together: so many stay in the processor's cache."""
@@ -48,7 +48,7 @@ class Ingest:
 
     def __init__(
         self,
-        feed: Feed,
+        feed: EventSource,
         target: duckdb.DuckDBPyConnection | Path | str,
         keyframe_every: int | None = None,
         two_processes: bool = False,

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from engine.events import Event, RunInfo
+from engine.events.run_folder import RunFolder
 
 Liveness = Literal["waiting", "live", "unknown", "ended", "lost"]
 """`waiting`: nothing to read yet. `live`: its producer holds the lock or the file still grows.
@@ -57,8 +58,8 @@ class Batch(msgspec.Struct):
     broken: list[BrokenLine] = []
 
 
-class Feed(Protocol):
-    """Events of one run, read without blocking. Not thread-safe: one reader owns it."""
+class EventSource(Protocol):
+    """Events of one run, read without blocking: what an import needs."""
 
     @property
     def run(self) -> RunInfo | None:
@@ -71,14 +72,45 @@ class Feed(Protocol):
     def outcome(self) -> str | None:
         """`success`, `failed`, `cancelled`; None while running or if it was lost."""
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know of this source, a sentence each."""
-
     def poll(self, limit: int = 10_000) -> Batch:
         """At most `limit` new events, none if there are none now. Never waits."""
 
     def resume(self, position: dict[str, int], next_ordinal: int) -> None:
         """Go on behind `position`, as an earlier `Batch` gave it."""
+
+
+class Feed(EventSource, Protocol):
+    """One run's lines as events, read without blocking. Not thread-safe: one reader owns it."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of this source, a sentence each."""
+
+    @property
+    def late_events(self) -> int:
+        """Number of events that came too late to be put where their time belongs."""
+
+    @property
+    def holds_back(self) -> bool:
+        """Lines that were read wait for earlier ones."""
+
+    @property
+    def awaited(self) -> str:
+        """A sentence naming the file that does not exist yet; empty once it does."""
+
+    @property
+    def has_end(self) -> bool:
+        """The end line was read: the producer writes nothing after it."""
+
+    @property
+    def completed(self) -> bool:
+        """The source is gone or not whole because a recording has it all: open that instead."""
+
+    @property
+    def folder(self) -> RunFolder | None:
+        """The run folder that is read; None for a file."""
+
+    def pending_bytes(self) -> int:
+        """Approximate number of bytes that the next poll would read."""
 
     def close(self) -> None: ...

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from engine.events import Event, JournalEnd, JournalHeader, RunInfo, decode_line
 from engine.events.producer_lock import Presence
 from engine.events.run_folder import RunFolder, read_record
-from replay.sources.base import Batch, BrokenLine, Liveness
+from replay.sources.base import Batch, BrokenLine, Feed, Liveness
 from replay.sources.delivery import Delivered, position_of
 from replay.sources.dialects import BROKEN, DataDesignerLines, problem_of
 from replay.sources.journal import JournalFeed, check_schema, journal_notes, without_end
@@ -63,6 +63,8 @@ class ForeignJournalFeed:
     @property
     def folder(self) -> RunFolder:
         return self._folder
+
+    awaited = ""
 
     @property
     def has_end(self) -> bool:
@@ -227,7 +229,7 @@ class ForeignJournalFeed:
         self._liveness = "ended" if said is not None else without_end(record, producer)
 
 
-def open_journal(folder: RunFolder, *, patient: bool = False) -> JournalFeed | ForeignJournalFeed:
+def open_journal(folder: RunFolder, *, patient: bool = False) -> Feed:
     """The journal of a run, in whosever words it is; `patient` as for `ForeignJournalFeed`."""
     reader = SegmentReader(folder)
     try:

@@ -61,6 +61,10 @@ class JournalFeed:
     def folder(self) -> RunFolder:
         return self._folder
 
+    late_events = 0
+    holds_back = False
+    awaited = ""
+
     @property
     def has_end(self) -> bool:
         """Its end line was read: the producer writes nothing behind it."""

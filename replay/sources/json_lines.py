@@ -45,8 +45,6 @@ class JsonLinesFeed:
         self.path = Path(path)
         packed = self.path.suffix in COMPRESSED_SUFFIXES
         self.growing = not packed if growing is None else growing
-        self.late_events = 0
-        """Events that came too late to be put where their time belongs."""
         self._clock = clock
         self._search = search
         self._next_search = float("-inf")
@@ -106,6 +104,15 @@ class JsonLinesFeed:
         damage = (f"{problem[0].upper()}{problem[1:]}.",) if problem else ()
         return (*self._notes, *dialect, *damage, *silence)
 
+    has_end = False
+    completed = False
+    folder = None
+
+    @property
+    def late_events(self) -> int:
+        """Events that came too late to be put where their time belongs."""
+        return 0 if self._dialect is None else self._dialect.late
+
     @property
     def holds_back(self) -> bool:
         """Lines that were read wait for earlier ones."""
@@ -150,6 +157,10 @@ class JsonLinesFeed:
         self._next_ordinal = next_ordinal
         self._reader.close()
         self._reader = self._new_reader()
+
+    def pending_bytes(self) -> int:
+        """Bytes of the file that are not read yet; 0 where it is compressed."""
+        return self._reader.pending_bytes()
 
     def close(self) -> None:
         self._reader.close()
@@ -226,7 +237,6 @@ class JsonLinesFeed:
         live = self.growing and self._caught_up
         released = dialect.release(everything=self._complete, live=live)
         self._ready += self._delivered.others(released)
-        self.late_events = dialect.late
 
     def _restart(self, why: str) -> None:
         """The file begins anew: what is held of its old content goes out first."""
