@@ -21,7 +21,8 @@ from replay.projections.fold import Fold
 from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
 from replay.runs.open import open_run, open_source
-from replay.sources.base import Feed, Liveness, SourceError
+from replay.sources.base import Liveness, SourceError
+from replay.sources.feed import Feed
 from replay.state.bins import within
 from replay.state.model import State
 from replay.state.reducer import begin

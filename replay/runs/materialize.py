@@ -8,7 +8,8 @@ from pathlib import Path
 
 from replay.recording.temporary import temporary_folder
 from replay.runs.open import open_source
-from replay.sources.base import Feed, SourceError
+from replay.sources.base import SourceError
+from replay.sources.feed import Feed
 
 Narrate = Callable[[str], None]
 

@@ -33,8 +33,8 @@ from engine.events.run_folder import (
 from engine.events.safe_files import check_regular, open_regular
 from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
-from replay.sources.base import Feed, SourceError
-from replay.sources.foreign_journal import open_journal
+from replay.sources.base import SourceError
+from replay.sources.feed import Feed, open_journal
 
 BATCH_EVENTS = 1_000
 BATCH_BYTES = 400_000

@@ -1,8 +1,4 @@
-"""The one source interface: every producer is read as ordered events of one run.
-
-A journal being written, a foreign JSON Lines file that grows, and a finished file are all a `Feed`.
-A finished recording needs none: it is opened with `replay.recording.reader`.
-"""
+"""What readers of sources and their callers share: batches of events, liveness, problems."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ from typing import Literal, Protocol
 import msgspec
 
 from engine.events import Event, RunInfo
-from engine.events.run_folder import RunFolder
 
 Liveness = Literal["waiting", "live", "unknown", "ended", "lost"]
 """`waiting`: nothing to read yet. `live`: its producer holds the lock or the file still grows.
@@ -77,40 +72,3 @@ class EventSource(Protocol):
 
     def resume(self, position: dict[str, int], next_ordinal: int) -> None:
         """Go on behind `position`, as an earlier `Batch` gave it."""
-
-
-class Feed(EventSource, Protocol):
-    """One run's lines as events, read without blocking. Not thread-safe: one reader owns it."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know of this source, a sentence each."""
-
-    @property
-    def late_events(self) -> int:
-        """Number of events that came too late to be put where their time belongs."""
-
-    @property
-    def holds_back(self) -> bool:
-        """Lines that were read wait for earlier ones."""
-
-    @property
-    def awaited(self) -> str:
-        """A sentence naming the file that does not exist yet; empty once it does."""
-
-    @property
-    def has_end(self) -> bool:
-        """The end line was read: the producer writes nothing after it."""
-
-    @property
-    def completed(self) -> bool:
-        """The source is gone or not whole because a recording has it all: open that instead."""
-
-    @property
-    def folder(self) -> RunFolder | None:
-        """The run folder that is read; None for a file."""
-
-    def pending_bytes(self) -> int:
-        """Approximate number of bytes that the next poll would read."""
-
-    def close(self) -> None: ...

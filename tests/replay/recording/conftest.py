@@ -1,53 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from engine.events import Event, JournalEnd, JournalHeader, JournalLine, RunInfo, encode_lines
-from engine.events.run_folder import RunFolder, RunRecord, write_record
+from engine.events import Event, RunInfo
 from replay.projections.fold import Fold, FoldOutput
 from replay.recording.reader import RecordingReader
-from tests.replay.producer import leave_lock
-from tests.replay.recording.processes import Processes
 
-WriteJournal = Callable[..., RunFolder]
 Derived = Callable[[RunInfo, Sequence[Event]], FoldOutput]
 Kept = Callable[[RecordingReader], FoldOutput]
-
-
-@pytest.fixture
-def write_journal(tmp_path: Path) -> WriteJournal:
-    """`write_journal(run, events, segments=1, ended=True) -> RunFolder`, its producer gone."""
-
-    def write(
-        run: RunInfo, events: list[Event], segments: int = 1, ended: bool = True
-    ) -> RunFolder:
-        folder = RunFolder.create(tmp_path / "run")
-        write_record(folder, RunRecord(run.run_id, run.name, "running", wall_start=run.wall_start))
-        size = len(events) // segments + 1
-        for number in range(1, segments + 1):
-            first = (number - 1) * size
-            lines: list[JournalLine] = [JournalHeader(run, number, first + 1)]
-            lines += events[first : first + size]
-            if ended and number == segments:
-                lines.append(JournalEnd("success", events[-1].captured_at_monotonic, 0, 0))
-            folder.segment(number).write_bytes(encode_lines(lines))
-        leave_lock(folder)
-        return folder
-
-    return write
-
-
-@pytest.fixture
-def processes() -> Iterator[Processes]:
-    found = Processes()
-    yield found
-    for process in found.started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 @pytest.fixture
