@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from engine.events import Event, JournalEnd, JournalHeader, JournalLine, RunInfo, encode_lines
 from engine.events.run_folder import RunFolder, RunRecord, write_record
+from replay.projections.fold import Fold, FoldOutput
+from replay.recording.reader import RecordingReader
 from tests.replay.producer import leave_lock
 from tests.replay.random_engine import Play, RandomEngine
 from tests.replay.recording.processes import Processes
 
 WriteJournal = Callable[..., RunFolder]
+Derived = Callable[[RunInfo, Sequence[Event]], FoldOutput]
+Kept = Callable[[RecordingReader], FoldOutput]
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +64,46 @@ def processes() -> Iterator[Processes]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def derived() -> Derived:
+    """What one fold over all events derives, in one go."""
+
+    def fold_all(run: RunInfo, events: Sequence[Event]) -> FoldOutput:
+        fold = Fold(run)
+        fold.apply(events, 1)
+        parts = [fold.drain(), fold.finish("success", False)]
+        return in_order(
+            FoldOutput(
+                [row for part in parts for row in part.leases],
+                [row for part in parts for row in part.attempts],
+                [row for part in parts for row in part.rollup],
+                [row for part in parts for row in part.blame],
+                [row for part in parts for row in part.verdicts],
+            )
+        )
+
+    return fold_all
+
+
+@pytest.fixture
+def kept() -> Kept:
+    """All that a recording holds beside its events."""
+
+    def read(reader: RecordingReader) -> FoldOutput:
+        everything = 1_000_000
+        leases, attempts = reader.bars(float("-inf"), float("inf"), everything)
+        blame = reader.blame(-everything, everything, "cell")
+        blame += reader.blame(-everything, everything, "run")
+        rollup = reader.rollup(-everything, everything)
+        return in_order(FoldOutput(leases, attempts, rollup, blame, reader.verdicts()))
+
+    return read
+
+
+def in_order(output: FoldOutput) -> FoldOutput:
+    """Rows sorted by their text, so that the order they were written in does not matter."""
+    return FoldOutput(
+        *(sorted(getattr(output, name), key=repr) for name in FoldOutput.__struct_fields__)
+    )

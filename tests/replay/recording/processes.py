@@ -20,12 +20,12 @@ from pathlib import Path
 import msgspec
 from engine.events import JournalEnd, RunInfo, decode_line
 from engine.events.journal import JournalWriter
-from engine.events.producer_lock import ProducerLock
+from engine.events.producer_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, read_record, write_record
 folder, script = RunFolder.create(Path(sys.argv[1])), Path(sys.argv[2])
 run = msgspec.json.decode(script.with_suffix(".run").read_bytes(), type=RunInfo)
 events = [decode_line(line) for line in script.read_bytes().splitlines()]
-lock = ProducerLock(folder.lock)
+lock = ProcessLock(folder.lock)
 lock.acquire()
 write_record(folder, RunRecord(run.run_id, run.name, "running", wall_start=run.wall_start))
 asked = []
