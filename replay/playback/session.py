@@ -10,6 +10,7 @@ import duckdb
 import msgspec
 
 from engine.events import RunInfo
+from engine.events.run_folder import RunFolder
 from replay.diagnosis.report.shares import Bottleneck, Share, bottleneck, run_shares
 from replay.diagnosis.verdicts import VerdictRow
 from replay.playback import frame_builder
@@ -20,10 +21,8 @@ from replay.projections.fold import Fold
 from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
 from replay.runs.open import open_run, open_source
-from replay.sources.base import Feed, Liveness, SourceError
-from replay.sources.foreign_journal import ForeignJournalFeed
-from replay.sources.journal import JournalFeed
-from replay.sources.json_lines import JsonLinesFeed
+from replay.sources.base import Liveness, SourceError
+from replay.sources.feed import Feed
 from replay.state.bins import within
 from replay.state.model import State
 from replay.state.reducer import begin
@@ -94,8 +93,7 @@ class Session:
     @property
     def holds_back(self) -> bool:
         """Events that were read wait for earlier ones."""
-        feed = self._feed
-        return isinstance(feed, JsonLinesFeed | ForeignJournalFeed) and feed.holds_back
+        return self._feed is not None and self._feed.holds_back
 
     def close(self) -> None:
         if self._ingest is not None:
@@ -138,11 +136,7 @@ class Session:
         self._liveness = feed.liveness
         self._outcome = feed.outcome
         if taken == 0 and self._liveness in ("ended", "lost"):
-            if (
-                isinstance(feed, JournalFeed | ForeignJournalFeed)
-                and feed.completed
-                and self._switch(feed)
-            ):
+            if feed.completed and feed.folder is not None and self._switch(feed, feed.folder):
                 return True
             ingest.finish()
         changed = self._liveness != liveness or ingest.last_ordinal != events or ingest.finished
@@ -195,12 +189,12 @@ class Session:
         self._broken = sum(line.skipped for line in lines)
         self._mended = len(lines) - self._broken
 
-    def _switch(self, feed: JournalFeed | ForeignJournalFeed) -> bool:
+    def _switch(self, feed: Feed, folder: RunFolder) -> bool:
         """The recorder has it all, and the journal is gone: go on in its recording."""
         ingest = self._ingest
         if ingest is None:
             return False
-        opened = open_run(feed.folder)
+        opened = open_run(folder)
         if opened.recording is None:
             return False
         reader = open_recording(opened.recording)
@@ -307,8 +301,7 @@ class Session:
         groups = frame_builder.group_rows(run, state, at)
         speed = frame_builder.rates(run, state, past)
         feed = self._feed
-        file = feed if isinstance(feed, JsonLinesFeed) else None
-        late = feed.late_events if isinstance(feed, JsonLinesFeed | ForeignJournalFeed) else 0
+        late = feed.late_events if feed is not None else 0
         return Frame(
             run=run,
             liveness=self._liveness,
@@ -348,7 +341,7 @@ class Session:
                 *frame_builder.mended(self._mended),
                 *(feed.notes if feed is not None else ()),
             ),
-            awaited=file.awaited if file is not None else "",
+            awaited=feed.awaited if feed is not None else "",
             capacity=run.capacity_plan | state.capacity,
             verdicts=self._newest_verdicts(want.verdicts),
             standing=self._standing(at) if want.standing else (),

@@ -18,7 +18,7 @@ from replay.recording.reader import RecordingReader
 from replay.recording.schema import Ending
 from replay.recording.writer import RecordingWriter
 from replay.recording.writing_process import MOST_PER_COMMIT, WritingProcess
-from replay.sources.base import Batch, BrokenLine, Feed, SourceError
+from replay.sources.base import Batch, BrokenLine, EventSource, SourceError
 
 EVENTS_AT_ONCE = 1_000
 """Read, folded and turned into rows together: so many stay in the processor's cache."""
@@ -49,7 +49,7 @@ class Ingest:
 
     def __init__(
         self,
-        feed: Feed,
+        feed: EventSource,
         target: duckdb.DuckDBPyConnection | Path | str,
         keyframe_every: int | None = None,
         two_processes: bool = False,

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from replay.recording.temporary_folders import temporary_folder
 from replay.runs.open import open_source
-from replay.sources.base import Feed, SourceError
-from replay.sources.foreign_journal import ForeignJournalFeed
-from replay.sources.journal import JournalFeed
+from replay.sources.base import SourceError
+from replay.sources.feed import Feed
 
 Narrate = Callable[[str], None]
 
@@ -39,7 +38,7 @@ def materialize(target: str | Path, narrate: Narrate) -> Iterator[Path]:
             ) from error
         finally:
             feed.close()
-        if isinstance(feed, JournalFeed | ForeignJournalFeed) and feed.completed:
+        if feed.completed:
             # Another process has imported the journal meanwhile, and has removed it.
             path = open_source(target, growing=False).recording or path
         if feed.liveness in ("live", "waiting"):

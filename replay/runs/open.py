@@ -16,11 +16,11 @@ from engine.events.run_folder import JOURNAL, RECORDING, RUN_JSON, RunFolder, re
 from engine.events.run_index import KnownRun, list_runs, register
 from engine.events.safe_files import UnsafeFile, open_regular
 from replay.runs.artifact import Artifact, begins_artifact, read_artifact, recording_of
-from replay.sources.base import Feed, SourceError
+from replay.sources.base import SourceError
 from replay.sources.compressed import compression_of
 from replay.sources.dialects import producer_of
-from replay.sources.foreign_journal import open_journal
-from replay.sources.json_lines import COMPRESSED_SUFFIXES, FOREIGN_NAME, SILENCE, JsonLinesFeed
+from replay.sources.feed import Feed, open_journal, open_lines
+from replay.sources.file_source import COMPRESSED_SUFFIXES, FOREIGN_NAME, SILENCE_SECONDS
 from replay.sources.line_reader import LineReader, is_written
 from replay.sources.sanitize import clean_text
 
@@ -85,7 +85,7 @@ def open_source(target: str | Path, *, growing: bool | None = None) -> Opened:
     except OSError as error:
         raise SourceError(f"{_shown(path)} can't be read: {error.strerror}.") from error
     if growing and path.name.endswith(".jsonl"):
-        return Opened(JsonLinesFeed(path, True), None, path.name)
+        return Opened(open_lines(path, True), None, path.name)
     if growing and len(path.parts) > 1 and path.suffix not in (".duckdb", *COMPRESSED_SUFFIXES):
         return _await_dataset(path)
     return _open_run_id(str(target))
@@ -126,7 +126,7 @@ def _await_dataset(path: Path) -> Opened:
     def search() -> Path | None:
         return min((one for one in _foreign_files(path) if one.name == FOREIGN_NAME), default=None)
 
-    feed = JsonLinesFeed(path / FOREIGN_NAME, True, search=search)
+    feed = open_lines(path / FOREIGN_NAME, True, search=search)
     return Opened(feed, None, path.resolve().name)
 
 
@@ -189,12 +189,12 @@ def _open_file(path: Path, growing: bool | None) -> Opened:
         if compression_of(head) is not None:  # mostly made as a whole
             growing = is_written(status)
         elif growing is None:
-            growing = time.time() - status.st_mtime < SILENCE or is_written(status)
+            growing = time.time() - status.st_mtime < SILENCE_SECONDS or is_written(status)
     if not (growing and not head.strip()):
         _check_lines(path, head)
     if path.name.startswith(FOREIGN_NAME):
         title = path.resolve().parent.name
-    return Opened(JsonLinesFeed(path, growing), None, title, path)
+    return Opened(open_lines(path, growing), None, title, path)
 
 
 def named_artifact(target: str) -> tuple[Path, Artifact] | None:

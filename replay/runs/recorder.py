@@ -34,8 +34,7 @@ from engine.events.safe_files import check_regular, open_regular
 from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
 from replay.sources.base import SourceError
-from replay.sources.foreign_journal import ForeignJournalFeed, open_journal
-from replay.sources.journal import JournalFeed
+from replay.sources.feed import Feed, open_journal
 
 BATCH_EVENTS = 1_000
 BATCH_BYTES = 400_000
@@ -231,9 +230,7 @@ def _remove_stillborn(folder: RunFolder) -> None:
         os.unlink(RECORDING, dir_fd=folder.fd)
 
 
-def _await_batch(
-    folder: RunFolder, feed: JournalFeed | ForeignJournalFeed, stopped: Callable[[], bool]
-) -> None:
+def _await_batch(folder: RunFolder, feed: Feed, stopped: Callable[[], bool]) -> None:
     """Until a batch is worth a commit: enough bytes, enough time, or the producer is gone."""
     until = time.monotonic() + BATCH_SECONDS
     while time.monotonic() < until and not stopped():

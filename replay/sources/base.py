@@ -1,8 +1,4 @@
-"""The one source interface: every producer is read as ordered events of one run.
-
-A journal being written, a foreign JSON Lines file that grows, and a finished file are all a `Feed`.
-A finished recording needs none: it is opened with `replay.recording.reader`.
-"""
+"""What readers of sources and their callers share: batches of events, liveness, problems."""
 
 from __future__ import annotations
 
@@ -57,8 +53,8 @@ class Batch(msgspec.Struct):
     broken: list[BrokenLine] = []
 
 
-class Feed(Protocol):
-    """Events of one run, read without blocking. Not thread-safe: one reader owns it."""
+class EventSource(Protocol):
+    """Events of one run, read without blocking: what an import needs."""
 
     @property
     def run(self) -> RunInfo | None:
@@ -71,14 +67,8 @@ class Feed(Protocol):
     def outcome(self) -> str | None:
         """`success`, `failed`, `cancelled`; None while running or if it was lost."""
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know of this source, a sentence each."""
-
     def poll(self, limit: int = 10_000) -> Batch:
         """At most `limit` new events, none if there are none now. Never waits."""
 
     def resume(self, position: dict[str, int], next_ordinal: int) -> None:
         """Go on behind `position`, as an earlier `Batch` gave it."""
-
-    def close(self) -> None: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -32,20 +32,23 @@ from replay.sources.sanitize import BYTE_ORDER_MARK, clean_line, clean_text, is_
 from replay.sources.times import PlausibleTimes
 
 BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-HORIZON = 60.0
+HORIZON_SECONDS = 60.0
 WINDOW = 50_000
 SCHEDULER_WINDOW = 1_000
 """Of a file that is read as a whole, the lines of so many seconds, but at most so many, are put in
 order of time together. A scheduler stream alone is written in order; waits come when they end."""
 CLEANED_TOGETHER = 32
 """Lines that are looked at together for whether they are plain: so many stay in the cache."""
-SORT_EVERY = 5.0
+SORT_EVERY_SECONDS = 5.0
 """Seconds of such lines that are put in order together, not each by itself."""
-WATERMARK = 0.5
+WATERMARK_SECONDS = 0.5
 """Seconds for which a growing file's events wait for earlier ones."""
-START_PATIENCE = 5.0
+START_PATIENCE_SECONDS = 5.0
 """Seconds of silence after which a run is shown whose start was not seen."""
 PROBLEM_LENGTH = 160
+JOURNAL_PROBLEM_LENGTH = 200
+_AROUND = (b'{"stream":"header"', b'{"stream":"end"')
+"""How headgate's own lines begin in a journal that another producer writes."""
 _COMPLETED = "scheduler_job_completed"
 
 Producer = Literal["headgate", "data_designer"]
@@ -55,6 +58,10 @@ class Dialect(Protocol):
     """What a producer's lines mean."""
 
     outcome: str | None
+
+    @property
+    def end(self) -> JournalEnd | None:
+        """The end line of a journal, once it was reached."""
 
     @property
     def patience(self) -> float:
@@ -68,7 +75,8 @@ class Dialect(Protocol):
         """Numbers of the lines that were accepted and not released yet."""
 
     @property
-    def late(self) -> int: ...
+    def late(self) -> int:
+        """Number of events released after events of a later time."""
 
     @property
     def notes(self) -> tuple[str, ...]: ...
@@ -81,78 +89,166 @@ class Dialect(Protocol):
     def followed(self) -> bool:
         """Another run began in the same file: nothing more will come of this one."""
 
-    def accept(self, lines: Sequence[tuple[int, bytes]]) -> list[BrokenLine]:
-        """Take numbered lines. Returns those that are none, or could not be taken as they are."""
+    def accept(
+        self, numbers: Sequence[int], lines: Sequence[bytes], wrong: list[BrokenLine]
+    ) -> int:
+        """Interpret numbered lines.
 
-    def release(self, *, everything: bool, live: bool) -> list[tuple[int, Event]]: ...
+        Args:
+            numbers: The number of each line.
+            lines: The lines, not cleaned yet.
+            wrong: Takes those that are no lines, or could not be interpreted as they are.
+
+        Returns:
+            The number of lines used: all, but for the end line of a journal and what follows it.
+            Whoever resumes must read an end line again, so it counts as not used.
+        """
+
+    def release(self, *, everything: bool, live: bool) -> list[tuple[int, Event]]:
+        """Events that are due, with the numbers of their lines.
+
+        Args:
+            everything: Nothing more comes that belongs before them.
+            live: Seconds matter more than the order of what may come late.
+        """
+
+    def conclude(self) -> None:
+        """No more lines will come to say of which run they are."""
 
 
-class CanonicalLines:
-    """headgate's own lines, already in order. A header is optional."""
+class _HeadgateLines:
+    """headgate's own lines, already in order: whole blocks are decoded at once."""
 
     patience = 0.0
     late = 0
-    complete = False
     followed = False
     held: list[int] = []  # noqa: RUF012
     notes: tuple[str, ...] = ()
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, assumed: RunInfo) -> None:
+        """`name` is that of the file or folder; `assumed` is the run where no header says so."""
         self.run: RunInfo | None = None
         self.outcome: str | None = None
+        self.end: JournalEnd | None = None
         self._name = name
         self._own = OwnLines()
         self._ready: list[tuple[int, Event]] = []
-        self._header = HeaderFacts(RunInfo(run_id=name, name=name))
+        self._header = HeaderFacts(assumed)
 
-    def accept(self, lines: Sequence[tuple[int, bytes]]) -> list[BrokenLine]:
-        wrong: list[BrokenLine] = []
-        content = [line for _, line in lines]
-        for (number, _), read in zip(lines, self._own.read(content), strict=True):
+    @property
+    def complete(self) -> bool:
+        return self.end is not None
+
+    def accept(
+        self, numbers: Sequence[int], lines: Sequence[bytes], wrong: list[BrokenLine]
+    ) -> int:
+        complete, append = self._header.complete, self._ready.append
+        for number, read in zip(numbers, self._own.read(lines), strict=True):
             kind = type(read)
             if kind is MendedLine:
                 wrong.append(BrokenLine(number, read.problem))  # type: ignore[union-attr]
                 read = read.line  # type: ignore[union-attr]
                 kind = type(read)
             if kind is SchedulerEvent or kind is RequestEvent:
-                self._take(number, read)  # type: ignore[arg-type]
+                append((number, complete(read)))  # type: ignore[arg-type]
             elif isinstance(read, JournalHeader):
-                self._begin(read)
+                check_schema(read, self._name)
+                self.run = read.run
+                self._header = HeaderFacts(read.run)
+                complete = self._header.complete
             elif isinstance(read, JournalEnd):
-                self.outcome = read.outcome
-                self.complete = True
+                if self._reached_end(read):
+                    return numbers.index(number)
             elif isinstance(read, Exception):
-                wrong.append(BrokenLine(number, problem_of(read)))
-        return wrong
-
-    def _take(self, number: int, event: Event) -> None:
-        if self.run is None:
-            self.run = self._without_header(event)
-        if event.event_kind == _COMPLETED and type(event) is SchedulerEvent:
-            self.outcome = event.reason_or_result or "success"
-        self._ready.append((number, self._header.complete(event)))
-
-    def _begin(self, header: JournalHeader) -> None:
-        if header.run.schema_version > SCHEMA_VERSION:
-            raise SourceError(
-                f"The events are of schema {header.run.schema_version}, newer than this "
-                f"headgate's {SCHEMA_VERSION}: update headgate."
-            )
-        self.run = header.run
-        self._header = HeaderFacts(header.run)
-
-    def _without_header(self, first: Event) -> RunInfo:
-        correlation = first.captured_correlation
-        return RunInfo(
-            run_id=(correlation.run_id if correlation else "") or self._name,
-            name=self._name,
-            monotonic_start=first.captured_at_monotonic,
-            lacks=("header (columns, limits)", "wall clock"),
-        )
+                wrong.append(BrokenLine(number, self._problem_of(read)))
+        return len(lines)
 
     def release(self, *, everything: bool, live: bool) -> list[tuple[int, Event]]:
         ready, self._ready = self._ready, []
         return ready
+
+    def conclude(self) -> None:
+        return
+
+    def _reached_end(self, end: JournalEnd) -> bool:
+        """True if nothing is read behind it."""
+        raise NotImplementedError
+
+    def _problem_of(self, error: Exception) -> str:
+        raise NotImplementedError
+
+
+class OwnFileLines(_HeadgateLines):
+    """headgate's own lines in a file of any origin. A header is optional, and so is an end line."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(str(path), RunInfo(run_id=name, name=name))
+        self._run_name = name
+        self._searched = 0
+
+    def release(self, *, everything: bool, live: bool) -> list[tuple[int, Event]]:
+        self._find_outcome()
+        self._searched = 0
+        ready = super().release(everything=everything, live=live)
+        if ready and self.run is None:
+            self.run = self._without_header(ready[0][1])
+        return ready
+
+    def _reached_end(self, end: JournalEnd) -> bool:
+        self._find_outcome()
+        self.end, self.outcome = end, end.outcome
+        return False
+
+    def _find_outcome(self) -> None:
+        """The outcome as the events since the last search say, up to the newest."""
+        for _, event in self._ready[self._searched :]:
+            if event.event_kind == _COMPLETED and type(event) is SchedulerEvent:
+                self.outcome = event.reason_or_result or "success"
+        self._searched = len(self._ready)
+
+    def _problem_of(self, error: Exception) -> str:
+        return problem_of(error)
+
+    def _without_header(self, first: Event) -> RunInfo:
+        correlation = first.captured_correlation
+        return RunInfo(
+            run_id=(correlation.run_id if correlation else "") or self._run_name,
+            name=self._run_name,
+            monotonic_start=first.captured_at_monotonic,
+            lacks=("header (columns, limits)", "wall clock"),
+        )
+
+
+class OwnJournalLines(_HeadgateLines):
+    """headgate's own lines in its own journal: only the end line proves an end, and is the last."""
+
+    def __init__(self, folder: Path, run_of_record: Callable[[], RunInfo | None]) -> None:
+        """`run_of_record` gives what is known of a run whose header can't be read."""
+        nameless = RunInfo(run_id="", name=folder.name)
+        super().__init__(str(folder), run_of_record() or nameless)
+        self._run_of_record = run_of_record
+        self._nameless = nameless
+
+    def release(self, *, everything: bool, live: bool) -> list[tuple[int, Event]]:
+        ready = super().release(everything=everything, live=live)
+        if ready and self.run is None:
+            self.run = self._run_of_record() or self._nameless
+        return ready
+
+    def conclude(self) -> None:
+        if self.run is None:
+            self.run = self._run_of_record()
+
+    def _reached_end(self, end: JournalEnd) -> bool:
+        self.end = end
+        return True
+
+    def _problem_of(self, error: Exception) -> str:
+        if not isinstance(error, msgspec.DecodeError):
+            return problem_of(error)
+        invalid = isinstance(error, msgspec.ValidationError)
+        kind = "not a line of a journal" if invalid else "broken JSON"
+        return clean_text(f"{kind}: {error}"[:JOURNAL_PROBLEM_LENGTH])
 
 
 _Waiting = tuple[float, bool, int, int, Line]
@@ -162,15 +258,21 @@ _Waiting = tuple[float, bool, int, int, Line]
 class DataDesignerLines:
     """Data Designer's lines: put in order of time, then mapped."""
 
-    def __init__(self, name: str, run_id: str | None = None, told: RunInfo | None = None) -> None:
-        """`told`: what is known of the run apart from its lines."""
+    def __init__(self, name: str, run_id: str | None = None, journal: Path | None = None) -> None:
+        """
+        Args:
+            name: Of a run that does not name itself.
+            run_id: Of the run to read, where a file holds several.
+            journal: The run folder, where headgate's header and end stand around the lines.
+        """
         self.outcome: str | None = None
+        self.end: JournalEnd | None = None
         self.late = 0
-        self._facts = RunFacts(name, run_id, told)
+        self._journal = journal
+        self._facts = RunFacts(name, run_id)
         self._mapper = EventMapper(self._facts.rows)
+        self._begun = False
         self._times = PlausibleTimes()
-        if told is not None and told.monotonic_start:  # 0 where it is not told
-            self._times.learn_start(told.monotonic_start)
         self._waiting: list[_Waiting] = []
         self._newest = float("-inf")
         self._released = float("-inf")
@@ -178,7 +280,7 @@ class DataDesignerLines:
 
     @property
     def patience(self) -> float:
-        return WATERMARK if self._facts.started else START_PATIENCE
+        return WATERMARK_SECONDS if self._facts.started else START_PATIENCE_SECONDS
 
     @property
     def run(self) -> RunInfo | None:
@@ -206,18 +308,45 @@ class DataDesignerLines:
     def followed(self) -> bool:
         return self._facts.followed
 
-    def accept(self, lines: Sequence[tuple[int, bytes]]) -> list[BrokenLine]:
-        wrong: list[BrokenLine] = []
-        self._times.learn([line for _, line in lines])
+    def accept(
+        self, numbers: Sequence[int], lines: Sequence[bytes], wrong: list[BrokenLine]
+    ) -> int:
+        self._times.learn(lines)
         for start in range(0, len(lines), CLEANED_TOGETHER):
             some = lines[start : start + CLEANED_TOGETHER]
-            plain = is_plain(b"\n".join([line for _, line in some]))
-            for number, line in some:
+            plain = is_plain(b"\n".join(some))
+            for index, line in enumerate(some, start):
+                number = numbers[index]
+                if self._journal is not None and line.startswith(_AROUND):
+                    self._accept_around(number, line, self._journal, wrong)
+                    if self.end is not None:
+                        return index
+                    continue
                 try:
                     self._accept(number, decode(line if plain else clean_line(line)))
                 except BROKEN as error:
                     wrong += self._accept_mended(number, line, error)
-        return wrong
+        return len(lines)
+
+    def _accept_around(
+        self, number: int, line: bytes, journal: Path, wrong: list[BrokenLine]
+    ) -> None:
+        """A header or an end line of headgate's."""
+        try:
+            read = decode_line(clean_line(line))
+        except BROKEN as error:
+            wrong.append(BrokenLine(number, problem_of(error)))
+            return
+        if isinstance(read, JournalEnd):
+            self.end = read
+        elif isinstance(read, JournalHeader):
+            check_schema(read, str(journal))
+            if not self._begun:
+                self._begun = True
+                self._facts = RunFacts(read.run.name, told=read.run)
+                self._mapper = EventMapper(self._facts.rows)
+                if read.run.monotonic_start:  # 0 where it is not known
+                    self._times.learn_start(read.run.monotonic_start)
 
     def _accept_mended(self, number: int, line: bytes, error: Exception) -> list[BrokenLine]:
         mended = mended_line(line)
@@ -233,6 +362,7 @@ class DataDesignerLines:
     def _accept(self, number: int, decoded: Line) -> None:
         at = decoded.captured_at_monotonic
         self._times.check(at)
+        self._begun = True
         if not self._facts.learn(decoded):
             return
         if decoded.event_kind == _COMPLETED:
@@ -246,8 +376,8 @@ class DataDesignerLines:
         everything = everything or self.complete
         live = live and self._facts.started
         window = WINDOW if self._facts.has_requests else SCHEDULER_WINDOW
-        before = self._newest - (WATERMARK if live else HORIZON)
-        overdue = bool(waiting) and waiting[0][0] <= before - SORT_EVERY
+        before = self._newest - (WATERMARK_SECONDS if live else HORIZON_SECONDS)
+        overdue = bool(waiting) and waiting[0][0] <= before - SORT_EVERY_SECONDS
         if not waiting or not (everything or live or overdue or len(waiting) > window):
             return []
         waiting.sort()
@@ -270,6 +400,18 @@ class DataDesignerLines:
             released.append((number, event))
         del waiting[:due]
         return released
+
+    def conclude(self) -> None:
+        return
+
+
+def check_schema(header: JournalHeader, name: str) -> None:
+    """Raises `SourceError` where the lines of a file or folder are newer than this reader."""
+    if header.run.schema_version > SCHEMA_VERSION:
+        raise SourceError(
+            f"{clean_text(name)} was written by a newer headgate (schema "
+            f"{header.run.schema_version}; this one reads up to {SCHEMA_VERSION})."
+        )
 
 
 class MendedLine(NamedTuple):
@@ -383,5 +525,5 @@ def dialect_of(line: bytes, path: Path, name: str) -> Dialect:
     if producer is None:
         raise msgspec.ValidationError("neither an event of headgate nor of Data Designer")
     if producer == "headgate":
-        return CanonicalLines(name)
+        return OwnFileLines(path, name)
     return DataDesignerLines(name, last_run_id(path))

@@ -77,6 +77,12 @@ class LineReader:
         """Of the first line; None where lines are not remembered."""
         return None if self._seen is None else self._seen.first
 
+    def pending_bytes(self) -> int:
+        """Bytes of the open file that are not read yet; 0 where it is compressed."""
+        if self._file is None or not isinstance(self._content, _Plain):
+            return 0
+        return max(0, os.fstat(self._file.fileno()).st_size - self._content.position)
+
     def digest(self, number: int) -> int:
         """A checksum of the first lines up to `number`; 0 where lines are not remembered."""
         return 0 if self._seen is None else self._seen.digest(number)

@@ -11,7 +11,8 @@ from engine.events.run_folder import JOURNAL, OUTPUT_LOG, RUN_JSON, RunFolder, s
 from engine.events.safe_files import open_regular
 from replay.recording.reader import open_recording
 from replay.runs.open import Opened, open_source
-from replay.sources.base import BrokenLine, Feed, SourceError
+from replay.sources.base import BrokenLine, SourceError
+from replay.sources.feed import Feed
 from replay.verify.content import ContentSearch
 from replay.verify.report import REPORT_VERSION, Verdict, VerifyReport, head_of, results
 from replay.verify.verifier import Verifier

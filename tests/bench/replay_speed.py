@@ -39,9 +39,7 @@ from replay.projections.fold import Fold
 from replay.recording.ingest import EVENTS_PER_STEP, Ingest
 from replay.recording.reader import open_recording
 from replay.recording.rediagnose import Recomputed
-from replay.sources.base import Feed
-from replay.sources.journal import JournalFeed
-from replay.sources.json_lines import JsonLinesFeed
+from replay.sources.feed import Feed, open_journal, open_lines
 from replay.state.reducer import begin, reduce
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -151,7 +149,7 @@ def read_all(feed: Feed) -> tuple[RunInfo, list[Event]]:
 
 
 def measure_in_memory(bench: Bench, folder: RunFolder, count: int) -> None:
-    run, events = read_all(JournalFeed(folder))
+    run, events = read_all(open_journal(folder))
     state, fold = begin(run), Fold(run)
 
     def reduce_all() -> None:
@@ -186,12 +184,12 @@ def main() -> int:
         count = generate(folder, max(20, wanted // EVENTS_PER_RECORD))
         measure_in_memory(bench, folder, count)
         recording = home / "recording.duckdb"
-        bench.measure("import, journal", count, lambda: ingest(JournalFeed(folder), recording))
+        bench.measure("import, journal", count, lambda: ingest(open_journal(folder), recording))
         small = home / "small.duckdb"
         bench.measure(
             "recorder, small batches",
             count,
-            lambda: ingest(JournalFeed(folder), small, 1_000, two_processes=False),
+            lambda: ingest(open_journal(folder), small, 1_000, two_processes=False),
         )
         own = home / "own.jsonl"
         with own.open("wb") as out:
@@ -199,7 +197,7 @@ def main() -> int:
         bench.measure(
             "import, own lines",
             count,
-            lambda: ingest(JsonLinesFeed(own, False), home / "own.duckdb"),
+            lambda: ingest(open_lines(own, False), home / "own.duckdb"),
         )
         lines = home / "foreign.jsonl"
         generate_foreign(lines, storm=True, rows=min(2_000, max(20, wanted // 100)))
@@ -207,7 +205,7 @@ def main() -> int:
         bench.measure(
             "import, Data Designer",
             foreign,
-            lambda: ingest(JsonLinesFeed(lines, False), home / "foreign.duckdb"),
+            lambda: ingest(open_lines(lines, False), home / "foreign.duckdb"),
         )
         reader = open_recording(recording)
         try:

@@ -16,8 +16,8 @@ from engine.events.run_folder import RunFolder
 from replay.projections.fold import Fold
 from replay.recording.reader import open_recording
 from replay.sources.data_designer.wire import group_label
-from replay.sources.dialects import WATERMARK
-from replay.sources.json_lines import JsonLinesFeed
+from replay.sources.dialects import WATERMARK_SECONDS
+from replay.sources.feed import open_lines
 from replay.state.model import State
 from tests.peer.desk import LLM_COLUMNS, RECORDS, Desk, open_desk
 
@@ -46,7 +46,7 @@ class Mapped:
 
 
 def from_native_file(desk: Desk) -> Mapped:
-    feed = JsonLinesFeed(desk.native_events, False)
+    feed = open_lines(desk.native_events, False)
     events: list[Event] = []
     while batch := feed.poll().events:
         events += batch
@@ -208,4 +208,4 @@ def test_requests_stand_where_their_time_belongs(mapped: Mapped) -> None:
             assert event.diagnostics["waited_seconds"] == pytest.approx(waited)
             longest = max(longest, waited)
     assert not began
-    assert longest > WATERMARK, "no wait was told late enough to prove anything"
+    assert longest > WATERMARK_SECONDS, "no wait was told late enough to prove anything"

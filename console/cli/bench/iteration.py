@@ -28,7 +28,7 @@ from replay.metrics.run_metrics import event_chunks, measure_run, metric
 from replay.recording.ingest import Ingest
 from replay.recording.reader import RecordingReader, open_recording
 from replay.runs.artifact import Iteration, Timeline, sha256_of
-from replay.sources.journal import JournalFeed
+from replay.sources.feed import open_journal
 from replay.state.keyframe import to_keyframe
 from replay.state.model import State
 from replay.verify.report import CheckResult, results
@@ -125,7 +125,7 @@ def _stops(
 def _record(
     folder: RunFolder, recording: Path
 ) -> tuple[Measures, tuple[CheckResult, ...], State, int]:
-    feed = JournalFeed(folder)
+    feed = open_journal(folder)
     ingest = Ingest(feed, recording)
     while ingest.step():
         pass

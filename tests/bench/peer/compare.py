@@ -27,7 +27,7 @@ from engine.events.run_folder import RunFolder
 from replay.metrics.stats import Interval, describe, judge, median_interval
 from replay.recording.ingest import Ingest
 from replay.runs.artifact import GateVerdict
-from replay.sources.journal import JournalFeed
+from replay.sources.feed import open_journal
 from tests.bench.command import run_command
 from tests.bench.peer.common import CAP
 from tests.bench.peer.sides import Worker, check_alike, check_interpreter, scripted_server
@@ -305,7 +305,7 @@ def compare_sizes(comparison: Comparison, records: int, home: Path) -> None:
     ours = comparison.ours.ask(**request, keep=str(folder))
     theirs = comparison.theirs.ask(**{**request, "records": 100})
     recording = home / "recording.duckdb"
-    feed = JournalFeed(RunFolder(folder))
+    feed = open_journal(RunFolder(folder))
     ingest = Ingest(feed, recording)
     while ingest.step(10_000):
         pass

@@ -15,7 +15,7 @@ from console.cli.main import run_cli
 from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION
 from replay.diagnosis.report.schema import WhyReport
 from replay.recording.ingest import Ingest
-from replay.sources.json_lines import JsonLinesFeed
+from replay.sources.feed import open_lines
 from tests.fixtures.data_designer_format import generate, lines
 
 RESOURCE = "beta/judge-70b/chat"
@@ -26,7 +26,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished recording of a foreign run whose beta goes through a storm."""
     folder = tmp_path_factory.mktemp("why")
     generate(folder / "storm.jsonl", storm=True, rows=20)
-    feed = JsonLinesFeed(folder / "storm.jsonl", False)
+    feed = open_lines(folder / "storm.jsonl", False)
     ingest = Ingest(feed, folder / "storm.duckdb")
     while feed.liveness in ("live", "waiting"):
         ingest.step()

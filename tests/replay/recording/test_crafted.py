@@ -14,7 +14,7 @@ from engine.events import Event, RunInfo
 from engine.events.run_folder import RunFolder
 from replay.recording.ingest import Ingest
 from replay.runs.materialize import materialize
-from replay.sources.journal import JournalFeed
+from replay.sources.feed import open_journal
 from tests.effort import effort
 from tests.replay.fuzz.exercise import ask, assert_harmless
 from tests.replay.fuzz.hostile import own_lines
@@ -139,7 +139,7 @@ def test_an_import_that_goes_on_at_an_impossible_place_is_done_from_the_journal(
 ) -> None:
     run, events = play(3, row_groups=2)
     folder = write_journal(run, events)
-    ingest = Ingest(JournalFeed(folder), folder.recording)
+    ingest = Ingest(open_journal(folder), folder.recording)
     ingest.step(50)
     ingest.keep_fold()
     ingest.close()

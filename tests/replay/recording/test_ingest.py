@@ -21,8 +21,7 @@ from replay.projections.fold import FoldOutput
 from replay.recording.ingest import Ingest
 from replay.recording.reader import RecordingReader, open_recording
 from replay.sources.base import BrokenLine, SourceError
-from replay.sources.journal import JournalFeed
-from replay.sources.json_lines import JsonLinesFeed
+from replay.sources.feed import open_journal, open_lines
 from replay.state import reducer
 from tests.fixtures.data_designer_format import generate
 
@@ -73,7 +72,7 @@ def take_all(ingest: Ingest, limit: int = 10_000) -> None:
 def test_the_exact_events_come_back(write_journal: WriteJournal, tmp_path: Path) -> None:
     run = RunInfo("r1", "odd", configuration={"key": [1, {"a": None}]})
     folder = write_journal(run, ODD_EVENTS)
-    ingest = Ingest(JournalFeed(folder), folder.recording)
+    ingest = Ingest(open_journal(folder), folder.recording)
     take_all(ingest)
     ingest.finish()
     ingest.close()
@@ -93,7 +92,7 @@ def test_a_recording_holds_what_one_fold_derives(
 ) -> None:
     run, events = play(3, row_groups=6)
     folder = write_journal(run, events, segments=3)
-    ingest = Ingest(JournalFeed(folder), folder.recording, keyframe_every=50)
+    ingest = Ingest(open_journal(folder), folder.recording, keyframe_every=50)
     take_all(ingest, limit)
     ingest.finish()
     ingest.close()
@@ -110,7 +109,7 @@ def test_the_state_at_any_ordinal_is_the_state_of_the_fold_then(
 ) -> None:
     run, events = play(5)
     folder = write_journal(run, events)
-    ingest = Ingest(JournalFeed(folder), ":memory:", keyframe_every=37)
+    ingest = Ingest(open_journal(folder), ":memory:", keyframe_every=37)
     take_all(ingest, 10)
     ingest.finish()
     reader = ingest.reader
@@ -141,7 +140,7 @@ def test_keyframes_come_by_count_and_by_their_size(
     monkeypatch.setattr("replay.recording.keyframes.BYTES_PER_EVENT", per_event)
     run, events = play(5, row_groups=4)
     with duckdb.connect() as connection:
-        ingest = Ingest(JournalFeed(write_journal(run, events)), connection)
+        ingest = Ingest(open_journal(write_journal(run, events)), connection)
         take_all(ingest)
         ingest.finish()
         found = connection.execute("SELECT ordinal, octet_length(state) FROM keyframes").fetchall()
@@ -171,7 +170,7 @@ def test_an_import_that_is_cut_off_anywhere_goes_on_without_a_difference(
     folder = write_journal(run, events, segments=2)
     done = False
     while not done:
-        ingest = Ingest(JournalFeed(folder), folder.recording, keyframe_every)
+        ingest = Ingest(open_journal(folder), folder.recording, keyframe_every)
         done = ingest.step(limit) == 0
         if ingest.last_ordinal % 3 == 0:
             ingest.keep_fold()
@@ -182,7 +181,7 @@ def test_an_import_that_is_cut_off_anywhere_goes_on_without_a_difference(
     assert reader.events(0, 10**9) == list(enumerate(events, 1))
     assert kept(reader) == derived(run, events)
     reader.close()
-    again = Ingest(JournalFeed(folder), folder.recording)
+    again = Ingest(open_journal(folder), folder.recording)
     assert again.finished
     assert again.step() == 0
     again.finish()
@@ -198,13 +197,13 @@ def test_what_a_source_tells_of_its_run_later_makes_no_difference_to_who_goes_on
     generate(path, storm=True, rows=100, buffer_size=100, requests=False)
 
     def read(name: str, cut: bool) -> tuple[RunInfo, FoldOutput]:
-        feed = JsonLinesFeed(path, False)
+        feed = open_lines(path, False)
         ingest = Ingest(feed, tmp_path / name)
         assert ingest.step(100) > 0
         if cut:
             ingest.close()
             feed.close()
-            feed = JsonLinesFeed(path, False)
+            feed = open_lines(path, False)
             ingest = Ingest(feed, tmp_path / name)
         take_all(ingest)
         ingest.finish()
@@ -223,7 +222,7 @@ def test_dependencies_that_a_whole_file_tells_are_known_from_its_first_event(
 ) -> None:
     path = tmp_path / "run.jsonl"
     generate(path, storm=True, rows=100, buffer_size=100, requests=False)
-    feed = JsonLinesFeed(path, False)
+    feed = open_lines(path, False)
     ingest = Ingest(feed, tmp_path / "recording.duckdb")
     ingest.step()
     assert ingest.fold is not None
@@ -239,13 +238,13 @@ def test_a_fold_of_another_version_is_folded_again(
 ) -> None:
     run, events = play(8, row_groups=2)
     folder = write_journal(run, events)
-    first = Ingest(JournalFeed(folder), folder.recording, keyframe_every=10)
+    first = Ingest(open_journal(folder), folder.recording, keyframe_every=10)
     for _ in range(5):
         first.step(10)
     first.close()
     with duckdb.connect(str(folder.recording)) as connection:
         connection.execute("UPDATE resume SET fold = ?", [b"of another version"])
-    second = Ingest(JournalFeed(folder), folder.recording)
+    second = Ingest(open_journal(folder), folder.recording)
     take_all(second)
     second.finish()
     assert kept(second.reader) == derived(run, events)
@@ -255,7 +254,7 @@ def test_a_fold_of_another_version_is_folded_again(
 def test_bars_are_those_that_overlap_the_window(play: Play, write_journal: WriteJournal) -> None:
     run, events = play(4, row_groups=5)
     folder = write_journal(run, events)
-    ingest = Ingest(JournalFeed(folder), ":memory:")
+    ingest = Ingest(open_journal(folder), ":memory:")
     take_all(ingest)
     ingest.finish()
     leases, attempts = ingest.reader.bars(float("-inf"), float("inf"), 10_000)
@@ -279,7 +278,7 @@ def test_broken_lines_are_kept_beside_the_events(play: Play, write_journal: Writ
     folder = write_journal(run, events)
     whole = folder.segment(1).read_bytes().split(b"\n", 1)
     folder.segment(1).write_bytes(b"{broken\n" + whole[0] + b"\nworse\n" + whole[1])
-    ingest = Ingest(JournalFeed(folder), ":memory:")
+    ingest = Ingest(open_journal(folder), ":memory:")
     take_all(ingest)
     ingest.finish()
     assert ingest.reader.events(1, len(events)) == list(enumerate(events, 1))
@@ -292,7 +291,7 @@ def test_broken_lines_are_kept_beside_the_events(play: Play, write_journal: Writ
 def test_a_run_that_wrote_nothing_makes_an_empty_recording(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run")
     write_record(folder, RunRecord("r1", "demo", "ended", "failed"))
-    ingest = Ingest(JournalFeed(folder), folder.recording)
+    ingest = Ingest(open_journal(folder), folder.recording)
     assert ingest.step() == 0
     ingest.finish()
     ingest.close()
@@ -309,7 +308,7 @@ def test_readers_in_other_threads_have_cursors_of_their_own(
 ) -> None:
     run, events = play(2, row_groups=6)
     folder = write_journal(run, events)
-    ingest = Ingest(JournalFeed(folder), ":memory:")
+    ingest = Ingest(open_journal(folder), ":memory:")
     seen: list[int] = []
     problems: list[BaseException] = []
     done = threading.Event()

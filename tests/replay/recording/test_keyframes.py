@@ -16,7 +16,7 @@ from replay.recording.ingest import Ingest
 from replay.recording.keyframes import Keyframe, pack_state, unpack_state
 from replay.recording.opening import IN_MEMORY, SMALLEST_LIMIT_BYTES, connect_for_writing
 from replay.recording.writer import RecordingWriter
-from replay.sources.journal import JournalFeed
+from replay.sources.feed import open_journal
 from replay.state.reducer import begin, reduce
 from tests.effort import effort
 
@@ -64,7 +64,7 @@ def test_every_state_comes_back(
 ) -> None:
     monkeypatch.setattr("replay.recording.keyframes.SMALL_STATE_BYTES", 0)
     run, events = play(seed)
-    ingest = Ingest(JournalFeed(write_journal(run, events)), ":memory:", interval)
+    ingest = Ingest(open_journal(write_journal(run, events)), ":memory:", interval)
     while ingest.step():
         pass
     state = begin(run)
@@ -91,7 +91,7 @@ def test_what_is_kept_follows_what_has_changed(write_journal: WriteJournal) -> N
     """20,000 live tasks: their keyframes and kept folds take less than the events themselves."""
     run, events = many_ready(20_000, 6_000)
     folder = write_journal(run, events)
-    ingest = Ingest(JournalFeed(folder), folder.recording)
+    ingest = Ingest(open_journal(folder), folder.recording)
     kept = folds = 0
     append = ingest._writer.append
 
@@ -125,11 +125,11 @@ def test_an_import_without_a_kept_fold_goes_on(
     folder = write_journal(run, events)
     taken = 0
     while taken < len(events):
-        ingest = Ingest(JournalFeed(folder), folder.recording, 15)
+        ingest = Ingest(open_journal(folder), folder.recording, 15)
         assert ingest.last_ordinal == taken
         taken += ingest.step(50)
         ingest.close()
-    ingest = Ingest(JournalFeed(folder), folder.recording, 15)
+    ingest = Ingest(open_journal(folder), folder.recording, 15)
     assert ingest.step() == 0
     ingest.finish()
     assert [event for _, event in ingest.reader.events(1, 10**9)] == events

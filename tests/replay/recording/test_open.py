@@ -15,7 +15,7 @@ from engine.events.run_folder import RunFolder
 from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
 from replay.sources.base import SourceError
-from replay.sources.journal import JournalFeed
+from replay.sources.feed import open_journal
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]
 WriteJournal = Callable[..., RunFolder]
@@ -25,7 +25,7 @@ WriteJournal = Callable[..., RunFolder]
 def recording(play: Play, write_journal: WriteJournal) -> Path:
     run, events = play(1, row_groups=8)
     folder = write_journal(run, events)
-    ingest = Ingest(JournalFeed(folder), folder.recording)
+    ingest = Ingest(open_journal(folder), folder.recording)
     while ingest.step():
         pass
     ingest.finish()
@@ -78,7 +78,7 @@ def test_a_newer_schema(recording: Path) -> None:
     assert error.exit_code == 2
     folder = RunFolder(recording.parent)
     with pytest.raises(SourceError, match="newer headgate"):
-        Ingest(JournalFeed(folder), recording)
+        Ingest(open_journal(folder), recording)
 
 
 def test_a_recording_that_a_recorder_writes(recording: Path) -> None:

@@ -26,7 +26,7 @@ from replay.recording.writing_process import WritingProcess, _Inbox
 from replay.runs.materialize import materialize
 from replay.runs.recorder import finish_import
 from replay.sources.base import BrokenLine, SourceError
-from replay.sources.journal import JournalFeed
+from replay.sources.feed import open_journal
 from replay.state.rows import BlameRow
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]
@@ -61,7 +61,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
 
 def begin(folder: RunFolder) -> Ingest:
     """Handed over, with more than half of the events still to come."""
-    ingest = Ingest(JournalFeed(folder), folder.recording, 50, two_processes=True)
+    ingest = Ingest(open_journal(folder), folder.recording, 50, two_processes=True)
     assert [ingest.step(20) for _ in range(2)] == [20, 20]
     return ingest
 
@@ -124,7 +124,7 @@ def test_an_import_goes_on_where_the_other_side_was_killed(
     with pytest.raises(duckdb.Error, match="ended with signal 9"):
         end(ingest)
     ingest.close()
-    again = Ingest(JournalFeed(folder), folder.recording, 50, two_processes=True)
+    again = Ingest(open_journal(folder), folder.recording, 50, two_processes=True)
     assert again.last_ordinal == 20
     end(again)
     again.close()
@@ -304,7 +304,7 @@ def test_large_events_are_committed_before_they_fill_memory(
     monkeypatch.setattr(RecordingWriter, "commit", count)
     monkeypatch.setattr("replay.recording.ingest.EVENTS_AT_ONCE", 10)
     monkeypatch.setattr("replay.recording.ingest.MOST_PER_COMMIT", 20_000)
-    ingest = Ingest(JournalFeed(folder), folder.recording, 50)
+    ingest = Ingest(open_journal(folder), folder.recording, 50)
     assert ingest.step(10) + ingest.step() == len(events)
     assert sum(commits) > 4 * max(commits)
     assert max(commits) < 2 * 20_000

@@ -22,8 +22,7 @@ from engine.events.run_folder import RunFolder, RunRecord, read_record, write_re
 from engine.events.run_index import register
 from replay.runs.open import Opened, open_source
 from replay.sources.base import SourceError
-from replay.sources.journal import JournalFeed
-from replay.sources.json_lines import JsonLinesFeed
+from replay.sources.feed import Feed
 from tests.fixtures.data_designer_format import generate
 from tests.replay.producer import leave_lock
 
@@ -35,9 +34,10 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADGATE_HOME", str(tmp_path / "home"))
 
 
-def json_lines(opened: Opened) -> JsonLinesFeed:
+def json_lines(opened: Opened) -> Feed:
     assert opened.recording is None
-    assert isinstance(opened.feed, JsonLinesFeed)
+    assert opened.feed is not None
+    assert opened.feed.folder is None
     return opened.feed
 
 
@@ -137,7 +137,8 @@ def test_live_run_is_read_from_its_journal(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     with ProcessLock(folder.lock):
         opened = open_source(folder.path)
-    assert isinstance(opened.feed, JournalFeed)
+    assert opened.feed is not None
+    assert opened.feed.folder is not None
     assert (opened.recording, opened.title) == (None, "made up")
 
 
@@ -164,7 +165,8 @@ def test_journal_is_read_where_the_import_fails(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     folder.recording.write_bytes(b"\0" * 4096)
     opened = open_source(folder.path)
-    assert isinstance(opened.feed, JournalFeed)
+    assert opened.feed is not None
+    assert opened.feed.folder is not None
 
 
 def test_recording_alone_opens_under_any_name(tmp_path: Path) -> None:

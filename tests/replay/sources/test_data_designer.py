@@ -14,13 +14,13 @@ from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from replay.sources.data_designer.events import EventMapper
 from replay.sources.data_designer.run import RowIndex
 from replay.sources.data_designer.wire import debt_key, decode, group_label
-from replay.sources.json_lines import JsonLinesFeed
+from replay.sources.feed import Feed, open_lines
 from tests.fixtures.data_designer_format import generate, lines
 from tests.fixtures.data_designer_work import CAPS, COLUMNS
 
 
-def load(path: Path) -> tuple[list[Event], RunInfo, JsonLinesFeed]:
-    feed = JsonLinesFeed(path, growing=False)
+def load(path: Path) -> tuple[list[Event], RunInfo, Feed]:
+    feed = open_lines(path, growing=False)
     events: list[Event] = []
     while feed.liveness in ("waiting", "live"):
         batch = feed.poll()

@@ -13,7 +13,7 @@ from engine.events import Event, JournalEnd, JournalHeader, RunInfo, encode_line
 from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay.projections.fold import Fold
-from replay.sources.foreign_journal import ForeignJournalFeed, open_journal
+from replay.sources.feed import Feed, open_journal
 from tests.fixtures.data_designer_format import lines as simulated
 
 HEADER = JournalHeader(RunInfo("r1", "desk", producer="data_designer"), 1, 1, "data_designer")
@@ -54,12 +54,10 @@ def out_of_order(kind: str) -> list[dict[str, Any]]:
     return [*lines[:place], late, *lines[place:]]
 
 
-def read_along(
-    folder: RunFolder, kind: str, patient: bool
-) -> tuple[ForeignJournalFeed, list[Event]]:
+def read_along(folder: RunFolder, kind: str, patient: bool) -> tuple[Feed, list[Event]]:
     """Everything, read bit by bit while it is written, and when the producer has ended."""
     clock = Clock()
-    feed = ForeignJournalFeed(folder, patient=patient, clock=clock)
+    feed = open_journal(folder, patient=patient, clock=clock)
     events: list[Event] = []
     lines = out_of_order(kind)
     with ProcessLock(folder.lock):
@@ -126,20 +124,21 @@ def test_waiting_calls_are_counted_while_they_wait(folder: RunFolder, patient: b
 
 
 def test_a_journal_says_whose_words_it_is_in(folder: RunFolder) -> None:
-    assert isinstance(open_journal(folder), ForeignJournalFeed)
+    append(folder, json.dumps(simulated(storm=True)[0]).encode() + b"\n")
+    assert len(open_journal(folder).poll().events) == 1
 
 
 def test_a_poll_brings_what_is_there_however_long_it_must_be_held(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("replay.sources.foreign_journal._LINES_PER_POLL", 20)
+    monkeypatch.setattr("replay.sources.journal_source.LINES_PER_RELEASE", 20)
     lines = simulated(storm=True)
     append(folder, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
     with ProcessLock(folder.lock):
-        feed = ForeignJournalFeed(folder)
+        feed = open_journal(folder)
         assert feed.poll().events
         feed.close()
-    feed = ForeignJournalFeed(folder)
+    feed = open_journal(folder)
     assert len(feed.poll(10**6).events) == len(lines)
     feed.close()
 
@@ -162,7 +161,7 @@ def test_a_first_line_of_another_time_does_not_cost_the_others(
     events, broken = [], []
     written = [odd, *map(json.dumps, moved)]
     with ProcessLock(folder.lock):
-        feed = ForeignJournalFeed(folder)
+        feed = open_journal(folder)
         for begin in range(0, len(written), lines_per_poll):
             some = written[begin : begin + lines_per_poll]
             append(folder, "".join(line + "\n" for line in some).encode())

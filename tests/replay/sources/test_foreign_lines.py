@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 
-from engine.events import Event, JournalEnd, JournalHeader, RunInfo, encode_lines
+from engine.events import Event, JournalEnd, JournalHeader, RunInfo, SchedulerEvent, encode_lines
 from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay.sources.base import SourceError
-from replay.sources.foreign_journal import ForeignJournalFeed, open_journal
-from replay.sources.journal import JournalFeed
-from replay.sources.json_lines import JsonLinesFeed
+from replay.sources.feed import Feed, open_journal, open_lines
 from tests.fixtures.data_designer_format import generate, lines
 from tests.replay.producer import leave_lock
 
@@ -60,7 +58,7 @@ def alive(folder: RunFolder) -> Iterator[ProcessLock]:
         yield lock
 
 
-def read_all(feed: ForeignJournalFeed | JsonLinesFeed, limit: int = 10_000) -> list[Event]:
+def read_all(feed: Feed, limit: int = 10_000) -> list[Event]:
     events: list[Event] = []
     while taken := feed.poll(limit).events:
         events += taken
@@ -74,15 +72,15 @@ def test_the_events_are_those_of_a_file_with_the_same_lines(
     append(folder, header() + foreign(STREAM) + END)
     path = tmp_path / "same.jsonl"
     generate(path, storm=True, rows=4)
-    feed = ForeignJournalFeed(folder)
+    feed = open_journal(folder)
     events = read_all(feed)
-    assert events == read_all(JsonLinesFeed(path, growing=False))
+    assert events == read_all(open_lines(path, growing=False))
     assert (feed.liveness, feed.outcome) == ("ended", "success")
 
 
 def test_the_run_is_what_header_and_lines_say_together(folder: RunFolder) -> None:
     append(folder, header() + foreign(STREAM) + END)
-    feed = ForeignJournalFeed(folder)
+    feed = open_journal(folder)
     read_all(feed)
     run = feed.run
     assert run is not None
@@ -102,10 +100,10 @@ def test_who_resumes_misses_nothing_and_repeats_nothing(
     folder: RunFolder, alive: ProcessLock, cut: int, limit: int
 ) -> None:
     append(folder, header() + foreign(STREAM[:cut]))
-    first = ForeignJournalFeed(folder, clock=lambda: 0.0)
+    first = open_journal(folder, clock=lambda: 0.0)
     batch = first.poll(limit)
     append(folder, foreign(STREAM[cut:]) + END)
-    second = ForeignJournalFeed(folder)
+    second = open_journal(folder)
     second.resume(batch.position, batch.first_ordinal + len(batch.events))
     after = second.poll(limit)
     assert after.first_ordinal == batch.first_ordinal + len(batch.events)
@@ -119,7 +117,7 @@ def test_what_is_new_waits_for_what_may_come_late_but_not_for_ever(
 ) -> None:
     now = 0.0
     append(folder, header() + foreign(STREAM[:300]))
-    feed = ForeignJournalFeed(folder, clock=lambda: now)
+    feed = open_journal(folder, clock=lambda: now)
     at_once = feed.poll().events
     assert feed.liveness == "live"
     assert 0 < len(at_once) < 300
@@ -132,7 +130,7 @@ def test_what_is_new_waits_for_what_may_come_late_but_not_for_ever(
 def test_a_torn_line_waits_for_its_rest(folder: RunFolder, alive: ProcessLock) -> None:
     data = header() + foreign(STREAM) + END
     append(folder, data[:5000])
-    feed = ForeignJournalFeed(folder)
+    feed = open_journal(folder)
     early = feed.poll()
     assert early.broken == []
     append(folder, data[5000:])
@@ -142,12 +140,12 @@ def test_a_torn_line_waits_for_its_rest(folder: RunFolder, alive: ProcessLock) -
 def test_segments_are_one_stream(folder: RunFolder) -> None:
     append(folder, header() + foreign(STREAM[:100]))
     append(folder, header(2) + foreign(STREAM[100:]) + END, segment=2)
-    assert len(read_all(ForeignJournalFeed(folder))) == len(STREAM)
+    assert len(read_all(open_journal(folder))) == len(STREAM)
 
 
 def test_a_producer_that_is_gone_without_an_end_is_lost(folder: RunFolder) -> None:
     append(folder, header() + foreign(STREAM[:100]) + b'{"event_kind": "sel')
-    feed = ForeignJournalFeed(folder)
+    feed = open_journal(folder)
     batch = feed.poll()
     assert len(batch.events) == 100
     assert [one.problem for one in batch.broken] == ["000001.jsonl: the line is cut off"]
@@ -156,18 +154,18 @@ def test_a_producer_that_is_gone_without_an_end_is_lost(folder: RunFolder) -> No
 
 def test_the_producers_own_end_is_an_end(folder: RunFolder) -> None:
     append(folder, header() + foreign(STREAM))
-    feed = ForeignJournalFeed(folder)
+    feed = open_journal(folder)
     read_all(feed)
     assert (feed.liveness, feed.outcome) == ("ended", "success")
 
 
 def test_a_broken_line_is_told_once_and_passed_over(folder: RunFolder) -> None:
     append(folder, header() + foreign(STREAM[:10]) + b"{oops\n" + foreign(STREAM[10:]) + END)
-    feed = ForeignJournalFeed(folder)
+    feed = open_journal(folder)
     batch = feed.poll()
     assert len(batch.events) == len(STREAM)
     assert [(one.line_number, one.problem[:12]) for one in batch.broken] == [(12, "000001.jsonl")]
-    again = ForeignJournalFeed(folder)
+    again = open_journal(folder)
     again.resume(batch.position, len(STREAM) + 1)
     assert again.poll().broken == []
 
@@ -176,17 +174,22 @@ def test_a_newer_schema_is_refused(folder: RunFolder) -> None:
     newer = header().replace(b'"name":"demo"', b'"name":"demo","schema_version":99')
     append(folder, newer)
     with pytest.raises(SourceError, match="newer headgate"):
-        ForeignJournalFeed(folder).poll()
+        open_journal(folder).poll()
 
 
 def test_the_reader_is_chosen_by_whose_words_they_are(folder: RunFolder, tmp_path: Path) -> None:
-    assert isinstance(open_journal(folder), ForeignJournalFeed)  # as run.json says
-    append(folder, header())
-    assert isinstance(open_journal(folder), ForeignJournalFeed)
+    append(folder, foreign(STREAM[:3]))  # as run.json says
+    by_header = RunFolder.create(tmp_path / "by header")
+    append(by_header, header() + foreign(STREAM[:3]))
+    event = SchedulerEvent("selected", FIRST_TIME, 1)
     own = RunFolder.create(tmp_path / "own")
-    assert isinstance(open_journal(own), JournalFeed)
-    append(own, encode_lines([JournalHeader(RUN, 1, 1)]))
-    assert isinstance(open_journal(own), JournalFeed)
+    append(own, encode_lines([event]))
+    own_by_header = RunFolder.create(tmp_path / "own by header")
+    append(own_by_header, encode_lines([JournalHeader(RUN, 1, 1), event]))
+    assert len(read_all(open_journal(folder))) == 3
+    assert len(read_all(open_journal(by_header))) == 3
+    assert read_all(open_journal(own)) == [event]
+    assert read_all(open_journal(own_by_header)) == [event]
 
 
 def test_the_completed_recording_takes_over(folder: RunFolder) -> None:

@@ -23,7 +23,7 @@ from engine.events import (
 from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay.sources.base import SourceError
-from replay.sources.journal import JournalFeed
+from replay.sources.feed import Feed, open_journal
 from tests.replay.producer import leave_lock
 
 RUN = RunInfo("r1", "demo")
@@ -54,7 +54,7 @@ def end(sequence: int) -> JournalEnd:
     return JournalEnd("success", 9.0, sequence, 0)
 
 
-def liveness_of(feed: JournalFeed) -> str:
+def liveness_of(feed: Feed) -> str:
     return feed.liveness
 
 
@@ -82,7 +82,7 @@ def alive(folder: RunFolder) -> Iterator[ProcessLock]:
 
 
 def test_a_growing_journal_is_read_as_it_comes(folder: RunFolder, alive: ProcessLock) -> None:
-    feed = JournalFeed(folder)
+    feed = open_journal(folder)
     batch = feed.poll()
     assert (batch.events, batch.first_ordinal, feed.liveness) == ([], 1, "waiting")
     append(folder, 1, [JournalHeader(RUN, 1, 1), event(1), event(2)])
@@ -100,7 +100,7 @@ def test_a_growing_journal_is_read_as_it_comes(folder: RunFolder, alive: Process
 
 def test_a_torn_line_waits_for_its_rest(folder: RunFolder, alive: ProcessLock) -> None:
     data = encode_lines([JournalHeader(RUN, 1, 1), event(1), event(2)])
-    feed = JournalFeed(folder)
+    feed = open_journal(folder)
     seen: list[Event] = []
     for index in range(len(data)):
         append_bytes(folder, 1, data[index : index + 1])
@@ -116,7 +116,7 @@ def test_a_torn_line_that_the_writer_takes_back_leaves_no_trace(
     append(folder, 1, [JournalHeader(RUN, 1, 1), event(1)])
     size = folder.segment(1).stat().st_size
     append_bytes(folder, 1, encode_lines([event(2)])[:10])
-    feed = JournalFeed(folder)
+    feed = open_journal(folder)
     assert feed.poll().events == [event(1)]
     os.truncate(folder.segment(1), size)
     append(folder, 1, [event(4)])
@@ -133,7 +133,7 @@ def test_broken_lines_are_told_with_their_number_and_skipped(
     append(folder, 2, [JournalHeader(RUN, 2, 3)])
     append_bytes(folder, 2, b"[]\n")
     append(folder, 2, [event(3)])
-    feed = JournalFeed(folder)
+    feed = open_journal(folder)
     batch = feed.poll()
     assert batch.events == [event(1), event(2), event(3)]
     assert [line.line_number for line in batch.broken] == [3, 4, 2]
@@ -151,7 +151,7 @@ def test_resuming_anywhere_brings_the_rest_and_nothing_twice(folder: RunFolder, 
     position: dict[str, int] = {}
     liveness = ""
     while liveness != "ended":
-        feed = JournalFeed(folder)
+        feed = open_journal(folder)
         if position:
             feed.resume(position, len(seen) + 1)
             assert feed.run == RUN
@@ -164,25 +164,10 @@ def test_resuming_anywhere_brings_the_rest_and_nothing_twice(folder: RunFolder, 
     assert seen == [event(n) for n in range(1, 15)]
 
 
-def test_a_late_reader_begins_at_the_last_segment(folder: RunFolder, alive: ProcessLock) -> None:
-    late = JournalFeed(folder, from_last_segment=True)
-    assert late.poll().events == []
-    append(folder, 1, [JournalHeader(RUN, 1, 1), event(1), event(2)])
-    append(folder, 2, [JournalHeader(RUN, 2, 3), event(3)])
-    append_bytes(folder, 3, encode_lines([JournalHeader(RUN, 3, 4)])[:-5])
-    batch = late.poll()
-    assert (batch.events, batch.first_ordinal, late.run) == ([event(3)], 3, RUN)
-    append_bytes(folder, 3, encode_lines([JournalHeader(RUN, 3, 4)])[-5:])
-    append(folder, 3, [event(4)])
-    batch = late.poll()
-    assert (batch.events, batch.first_ordinal) == ([event(4)], 4)
-    assert JournalFeed(folder, from_last_segment=True).poll().first_ordinal == 4
-
-
 def test_a_line_longer_than_a_block_is_read_whole(folder: RunFolder, alive: ProcessLock) -> None:
     big = SchedulerEvent("scheduler_health_snapshot", 1.0, 1, snapshot={"x": "y" * 3_000_000})
     append(folder, 1, [JournalHeader(RUN, 1, 1), event(1), big, event(2)])
-    feed = JournalFeed(folder)
+    feed = open_journal(folder)
     seen = []
     while batch := feed.poll().events:
         seen += batch
@@ -191,7 +176,7 @@ def test_a_line_longer_than_a_block_is_read_whole(folder: RunFolder, alive: Proc
 
 def test_a_killed_producer_is_lost_once_all_is_read(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    feed = JournalFeed(folder)
+    feed = open_journal(folder)
     assert feed.poll().events == []
     assert liveness_of(feed) == "waiting"
     producer = subprocess.Popen(
@@ -221,7 +206,7 @@ def test_a_killed_producer_is_lost_once_all_is_read(tmp_path: Path) -> None:
 
 def test_an_end_that_found_no_room_is_read_from_the_record(folder: RunFolder) -> None:
     append(folder, 1, [JournalHeader(RUN, 1, 1), event(1)])
-    feed = JournalFeed(folder)
+    feed = open_journal(folder)
     feed.poll()
     assert liveness_of(feed) == "lost"
     write_record(folder, RunRecord("r1", "demo", "ended", outcome="failed"))
@@ -235,13 +220,13 @@ def test_a_journal_that_went_into_the_recording_says_so(
 ) -> None:
     append(folder, 1, [JournalHeader(RUN, 1, 1), event(1), event(2)])
     append(folder, 2, [JournalHeader(RUN, 2, 3), event(3), end(3)])
-    behind = JournalFeed(folder)
+    behind = open_journal(folder)
     assert behind.poll(1).events == [event(1)]
     outcome = "success" if state == "complete" else None
     write_record(folder, RunRecord("r1", "demo", state, outcome=outcome))  # type: ignore[arg-type]
     folder.journal.rename(folder.path / "gone")
     assert behind.poll().events == [event(2)]
-    late = JournalFeed(folder, from_last_segment=True)
+    late = open_journal(folder)
     assert late.poll().events == []
     for feed in (behind, late):
         assert feed.completed
@@ -251,7 +236,7 @@ def test_a_journal_that_went_into_the_recording_says_so(
 def test_a_newer_journal_is_refused_in_one_sentence(folder: RunFolder) -> None:
     append(folder, 1, [JournalHeader(RunInfo("r1", "demo", schema_version=99), 1, 1)])
     with pytest.raises(SourceError, match="newer headgate") as caught:
-        JournalFeed(folder).poll()
+        open_journal(folder).poll()
     assert caught.value.exit_code == 2
 
 
@@ -270,7 +255,7 @@ def test_a_broken_header_leaves_a_readable_run(
 ) -> None:
     append_bytes(folder, 1, header + b"\n")
     append(folder, 1, [event(1)])
-    feed = JournalFeed(folder)
+    feed = open_journal(folder)
     assert feed.poll().events == [event(1)]
     assert feed.run is not None
     assert (feed.run.run_id, feed.run.name) == ("r1", "demo")
@@ -294,7 +279,7 @@ def test_lines_that_no_run_writes_are_told_and_left_out(
     content = encode_lines([JournalHeader(RunInfo("r", "n"), 1, 1)])
     content += event + b"," + line + b"}\n" + event + b"}\n"
     folder.segment(1).write_bytes(content)
-    batch = JournalFeed(folder).poll()
+    batch = open_journal(folder).poll()
     assert [event.event_kind for event in batch.events] == ["selected"]
     (broken,) = batch.broken
     assert broken.line_number == 2
@@ -309,7 +294,7 @@ def test_no_text_of_a_journal_steers_a_terminal(tmp_path: Path) -> None:
         "selected", 1.0, 1, task_id=hostile, diagnostics={hostile: [hostile, {"a": hostile}]}
     )
     folder.segment(1).write_bytes(encode_lines([JournalHeader(RunInfo("r", hostile), 1, 1), event]))
-    feed = JournalFeed(folder)
+    feed = open_journal(folder)
     said = repr(feed.poll().events) + repr(feed.run)
     assert "\ufffd[31m\ufffd" in said
     assert "\\x1b" not in said
@@ -325,7 +310,7 @@ def test_a_line_without_end_takes_no_memory_without_end(
     folder.segment(1).write_bytes(header + b"x" * (9 << 20))
     following = encode_lines([JournalHeader(RunInfo("r", "n"), 2, 1), SchedulerEvent("a", 1.0, 1)])
     folder.segment(2).write_bytes(following)
-    batch = JournalFeed(folder).poll()
+    batch = open_journal(folder).poll()
     assert [event.event_kind for event in batch.events] == ["a"]
     assert [one.problem for one in batch.broken] == ["000001.jsonl: the line is cut off"]
 
@@ -340,7 +325,7 @@ def test_a_full_disk_is_told_of_a_lost_run(
     write_record(folder, RunRecord("r1", "demo", "running"))
     leave_lock(folder)
     append(folder, 1, [JournalHeader(RUN, 1, 1), event(1)])
-    feed = JournalFeed(folder)
+    feed = open_journal(folder)
     feed.poll()
     feed.poll()
     assert feed.liveness == "lost"

@@ -25,7 +25,8 @@ from engine.events import (
 )
 from replay.sources import dialects, line_reader
 from replay.sources.base import BrokenLine, SourceError
-from replay.sources.json_lines import SILENCE, JsonLinesFeed
+from replay.sources.feed import Feed, open_lines
+from replay.sources.file_source import SILENCE_SECONDS
 from tests.fixtures.data_designer_format import generate
 from tests.fixtures.data_designer_format import lines as simulated
 
@@ -38,7 +39,7 @@ class Clock:
         return self.now
 
 
-Open = Callable[..., JsonLinesFeed]
+Open = Callable[..., Feed]
 
 
 @pytest.fixture(name="clock")
@@ -50,8 +51,8 @@ def _clock() -> Clock:
 def _open_feed(clock: Clock) -> Iterator[Open]:
     feeds = []
 
-    def open_feed(path: Path, growing: bool | None = None) -> JsonLinesFeed:
-        feeds.append(JsonLinesFeed(path, growing, clock=clock))
+    def open_feed(path: Path, growing: bool | None = None) -> Feed:
+        feeds.append(open_lines(path, growing, clock=clock))
         return feeds[-1]
 
     yield open_feed
@@ -63,7 +64,7 @@ def encoded(events: list[dict[str, Any]]) -> bytes:
     return b"".join(json.dumps(event).encode() + b"\n" for event in events)
 
 
-def drain(feed: JsonLinesFeed) -> tuple[list[Event], list[BrokenLine]]:
+def drain(feed: Feed) -> tuple[list[Event], list[BrokenLine]]:
     events: list[Event] = []
     broken: list[BrokenLine] = []
     while True:
@@ -396,7 +397,7 @@ def test_silence_is_noted_and_proves_nothing(tmp_path: Path, clock: Clock, open_
     path.write_bytes(encoded(simulated(storm=False)[:300]))
     feed = open_feed(path)
     drain(feed)
-    clock.now += SILENCE
+    clock.now += SILENCE_SECONDS
     drain(feed)
     assert feed.liveness == "live"
     assert feed.notes == ("Nothing was written for 30 s.",)

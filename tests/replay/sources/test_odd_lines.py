@@ -11,10 +11,8 @@ import pytest
 from engine.events import Event, JournalHeader, RunInfo, encode_lines
 from engine.events.run_folder import RunFolder
 from replay.runs.open import open_source
-from replay.sources.base import BrokenLine, Feed
-from replay.sources.foreign_journal import ForeignJournalFeed
-from replay.sources.journal import JournalFeed
-from replay.sources.json_lines import JsonLinesFeed
+from replay.sources.base import BrokenLine
+from replay.sources.feed import Feed, open_journal, open_lines
 
 YEAR = 366 * 86_400.0
 
@@ -35,14 +33,14 @@ Make = Callable[..., bytes]
 
 def lines_file(folder: Path, lines: list[bytes]) -> Feed:
     (folder / "run.jsonl").write_bytes(b"\n".join(lines) + b"\n")
-    return JsonLinesFeed(folder / "run.jsonl", False)
+    return open_lines(folder / "run.jsonl", False)
 
 
 def own_journal(folder: Path, lines: list[bytes]) -> Feed:
     run = RunFolder.create(folder / "run")
     header = encode_lines([JournalHeader(RunInfo("r", "n"), 1, 1)])
     run.segment(1).write_bytes(header + b"\n".join(lines) + b"\n")
-    return JournalFeed(run)
+    return open_journal(run)
 
 
 def foreign_journal(folder: Path, lines: list[bytes]) -> Feed:
@@ -50,7 +48,7 @@ def foreign_journal(folder: Path, lines: list[bytes]) -> Feed:
     info = RunInfo("r", "n", "data_designer")
     header = encode_lines([JournalHeader(info, 1, 1, "data_designer")])
     run.segment(1).write_bytes(header + b"\n".join(lines) + b"\n")
-    return ForeignJournalFeed(run)
+    return open_journal(run)
 
 
 SHAPES = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.events import JournalHeader, RunInfo, SchedulerEvent, encode_lines
-from replay.sources.json_lines import JsonLinesFeed
+from replay.sources.feed import open_lines
 from tests.effort import effort
 from tests.fixtures.data_designer_format import content
 
@@ -31,7 +31,7 @@ class Follower:
 
     def __init__(self, path: Path, resume: Follower | None = None) -> None:
         self.now = 0.0
-        self.feed = JsonLinesFeed(path, True, clock=lambda: self.now)
+        self.feed = open_lines(path, True, clock=lambda: self.now)
         self.given: list[Identity] = [] if resume is None else resume.given
         if resume is not None:
             self.feed.resume(resume.position, len(resume.given) + 1)
@@ -77,7 +77,7 @@ Write = Callable[[Path, bytes], None]
 
 def read_whole(path: Path, lines: list[bytes]) -> list[Identity]:
     path.write_bytes(b"".join(lines))
-    feed = JsonLinesFeed(path, False)
+    feed = open_lines(path, False)
     found: list[Identity] = []
     while events := feed.poll().events:
         found += [(one.event_kind, one.captured_at_monotonic, one.sequence) for one in events]

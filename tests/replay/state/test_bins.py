@@ -18,7 +18,7 @@ from replay.projections.fold import Fold, FoldOutput
 from replay.recording.ingest import Ingest
 from replay.recording.query import RecordingQuery
 from replay.recording.reader import open_recording
-from replay.sources.journal import JournalFeed
+from replay.sources.feed import open_journal
 from replay.state.bins import FARTHEST_BIN, LONGEST_STRETCH, BlameStretches, within
 from replay.state.rows import BlameRow
 from tests.effort import effort
@@ -153,7 +153,7 @@ def test_a_recording_gives_a_row_for_each_second(
     """The views stay by the second; a reader cuts stretches at what it was asked for."""
     run, events = play(7)
     events = slowed(run, events, 100.0)
-    ingest = Ingest(JournalFeed(write_journal(run, events)), tmp_path / "long.duckdb")
+    ingest = Ingest(open_journal(write_journal(run, events)), tmp_path / "long.duckdb")
     while ingest.step():
         pass
     ingest.finish()
@@ -185,7 +185,7 @@ def test_a_recording_without_stretches_is_read_as_before(
     """As older versions wrote them: a row for every second, full keyframes only."""
     run, events = play(9)
     path = tmp_path / "old.duckdb"
-    ingest = Ingest(JournalFeed(write_journal(run, events)), path, keyframe_every=20)
+    ingest = Ingest(open_journal(write_journal(run, events)), path, keyframe_every=20)
     while ingest.step():
         pass
     ingest.finish()
@@ -220,12 +220,12 @@ def test_a_fold_of_another_version_is_made_anew_and_writes_no_second_twice(
     run, events = play(4, row_groups=3)
     events = slowed(run, events, 5.0)
     folder = write_journal(run, events)
-    ingest = Ingest(JournalFeed(folder), folder.recording)
+    ingest = Ingest(open_journal(folder), folder.recording)
     ingest.step(len(events) // 2)
     ingest.keep_fold()
     ingest.close()
     monkeypatch.setattr("replay.projections.series.MEMORY_VERSION", 10**6)
-    ingest = Ingest(JournalFeed(folder), folder.recording)
+    ingest = Ingest(open_journal(folder), folder.recording)
     while ingest.step():
         pass
     ingest.finish()

@@ -19,7 +19,7 @@ from engine.events.run_folder import RunFolder, RunRecord, write_record
 from replay.recording.ingest import Ingest
 from replay.recording.writer import PART_BYTES
 from replay.sources.base import SourceError
-from replay.sources.json_lines import JsonLinesFeed
+from replay.sources.feed import open_lines
 from replay.verify.content import KEY_SHAPES, ContentSearch
 from replay.verify.report import VerifyReport, render_text
 from replay.verify.rules import RuleBook
@@ -53,7 +53,7 @@ def lines(*messages: str) -> bytes:
 
 
 def recorded(source: Path, target: Path) -> Path:
-    feed = JsonLinesFeed(source, False)
+    feed = open_lines(source, False)
     ingest = Ingest(feed, target)
     while ingest.step():
         pass

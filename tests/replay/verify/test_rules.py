@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from engine.events import Event, JournalEnd, SchedulerEvent
 from engine.events.journal import JournalWriter
 from engine.events.run_folder import RunFolder
-from replay.sources.journal import JournalFeed
+from replay.sources.feed import open_journal
 from replay.verify.ids import IssuedIds
 from replay.verify.rules import EXAMPLES_KEPT, KINDS_KEPT, RULES
 from replay.verify.verifier import Verifier
@@ -282,7 +282,7 @@ def test_gaps_that_the_journal_tells_of_are_no_events_of_a_stream(tmp_path: Path
     full = False
     assert writer.close(JournalEnd("success", events[-1].captured_at_monotonic, 0, 0))
     assert writer.shed_events > 0
-    feed = JournalFeed(folder)
+    feed = open_journal(folder)
     read = []
     while batch := feed.poll().events:
         read += batch

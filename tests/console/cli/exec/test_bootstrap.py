@@ -25,7 +25,7 @@ from console.cli.exec.control import BOOTSTRAP, ExecControl
 from engine.events import Event, RunInfo, SchedulerEvent
 from engine.events.run_folder import RunFolder, read_record
 from engine.events.run_index import list_runs
-from replay.sources.foreign_journal import open_journal
+from replay.sources.feed import open_journal
 from replay.state.reducer import begin, reduce
 from tests.fixtures.data_designer_format import lines
 
