@@ -133,7 +133,7 @@ class CustomGenerator(ColumnGenerator):
             return None, error
 
     def _sentence(self, error: BaseException) -> str:
-        """Where the function failed; not the exception's message, which may have row values."""
+        """Where the function failed, without the exception's message, which may have row values."""
         frames = traceback.extract_tb(error.__traceback__)
         code = getattr(inspect.unwrap(self._function), "__code__", None)
         lines = [f.lineno for f in frames if code is not None and f.filename == code.co_filename]
