@@ -32,7 +32,7 @@ class FoldOutput(msgspec.Struct):
 
 
 class _Dump(msgspec.Struct):
-    layout: Literal[2]
+    layout: Literal[3]
     """Of the parts: a dump of another layout is no dump, and its events are folded again."""
     run: bytes
     """JSON: an integer of msgpack has 64 bits."""
@@ -115,7 +115,7 @@ class Fold:
         self._collect()
         return msgspec.msgpack.encode(
             _Dump(
-                2,
+                3,
                 msgspec.json.encode(self.run),
                 self.state,
                 self._rollup.dump(),

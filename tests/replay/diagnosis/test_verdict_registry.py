@@ -32,7 +32,7 @@ from replay.diagnosis.verdicts.registry import AnyVerdict, Unlisted
 from replay.recording.rows import verdict_of
 
 ROOT = Path(__file__).parents[3]
-PROOFS = {f"replay/diagnosis/{name}.py" for name in ("division", "judge", "proof")}
+PROOFS = {f"replay/diagnosis/{name}.py" for name in ("attribution", "proofs", "slot_division")}
 """What blames them by name."""
 UNTAGGED = [
     json.loads(line)
@@ -188,7 +188,7 @@ EVERYWHERE = """
 from pathlib import Path
 from engine.events import RunInfo
 from console.cli.main import run_cli
-from console.theme import Look, verdict_look
+from console.theme import Appearance, verdict_look
 from console.widgets.blame_bar import BlameBar
 from replay.diagnosis.slot_division import RANK
 from replay.diagnosis.report.provability import not_provable
@@ -214,7 +214,7 @@ assert facts_of(line)[-1] == "what to do: Wait for the night."
 assert schema()["$defs"]["Sunspots"]["properties"]["flares"]["description"] == "Flares seen"
 assert verdict_look("sunspots").letter == "*"
 assert subject(Share("sunspots", 1.0, "a/m/chat")) == "a/m: the sun was active"
-bar = BlameBar(Look())
+bar = BlameBar(Appearance())
 bar.show((Share("working", 0.5), Share("sunspots", 0.5)), "")
 assert "the sun was active" in str(bar.draw(80, 4))
 assert "| `sunspots` | E | the sun was active |" in TABLES["verdicts"]()
