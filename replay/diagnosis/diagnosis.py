@@ -372,7 +372,7 @@ class Diagnosis:
                     self._pass_quiet_bins(until)
 
     def _skip_uncounted(self, state: State, now: float) -> None:
-        """Close everything at the last event and go on at `now`, with the time between uncounted."""
+        """Close everything at the last event and go on at `now`; time between is not counted."""
         parts = self._parts
         last = parts.time or 0.0
         parts.stalls.end_all(last, parts.ordinal)

@@ -143,8 +143,8 @@ class Fold:
         pending, intervals, rollup = self._pending, self._intervals, self._rollup
         pending.leases += intervals.leases
         pending.attempts += intervals.attempts
-        pending.rollup += rollup.rows
-        intervals.leases, intervals.attempts, rollup.rows = [], [], []
+        pending.rollup += rollup.drain()
+        intervals.leases, intervals.attempts = [], []
         blame, verdicts = self._diagnosis.drain()
         pending.blame += blame
         pending.verdicts += verdicts

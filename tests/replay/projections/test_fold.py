@@ -238,10 +238,11 @@ def test_each_bin_has_a_series_at_most_once_and_silence_is_not_written() -> None
         reduce(state, event, ordinal, run)
         rollup.after(state, event, ordinal)
     rollup.finish(state)
-    depth = [row for row in rollup.rows if row.series == "queue_depth"]
+    rows = rollup.drain()
+    depth = [row for row in rows if row.series == "queue_depth"]
     assert [(row.bin, row.last, row.peak) for row in depth] == [(3, 1, 1), (50_000, 1, 1)]
     assert depth[0].mean == pytest.approx(0.1)
-    assert len({(row.bin, row.series, row.key) for row in rollup.rows}) == len(rollup.rows)
+    assert len({(row.bin, row.series, row.key) for row in rows}) == len(rows)
 
 
 def test_waits_of_one_lease() -> None:
