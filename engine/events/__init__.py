@@ -6,6 +6,7 @@ from engine.events.correlation import RuntimeCorrelationProvider
 from engine.events.kinds import (
     ALL_REQUEST_KINDS,
     ALL_SCHEDULER_KINDS,
+    DENIAL_ORDER,
     EVENT_KINDS,
     EventKind,
     Significance,
@@ -36,6 +37,7 @@ from engine.events.types import (
 __all__ = [
     "ALL_REQUEST_KINDS",
     "ALL_SCHEDULER_KINDS",
+    "DENIAL_ORDER",
     "EVENT_KINDS",
     "SCHEMA_VERSION",
     "ColumnInfo",

@@ -7,9 +7,12 @@ is one long table on purpose: a new kind is one entry here and the code that emi
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 Stream = Literal["scheduler", "request"]
+DenialReason = Literal["no_capacity", "group_cap", "borrow_debt", "policy_denial", "shutdown"]
+DENIAL_ORDER: tuple[DenialReason, ...] = get_args(DenialReason)
+"""Reasons why a head gets no task lease; the first of equally frequent ones counts."""
 Subject = Literal["run", "loop", "row_group", "queue", "task", "resource", "attempt", "recording"]
 Significance = Literal["failure", "wait", "progress", "routine", "background"]
 """How much an event matters to somebody who watches: `failure` (refused, dropped or lost), `wait`

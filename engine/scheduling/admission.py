@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from engine.clock import Clock
+from engine.events.kinds import DENIAL_ORDER, DenialReason
 from engine.identity import SchedulerResourceKey, TaskGroupKey
 from engine.scheduling.decisions import (
     ReleaseReason,
@@ -22,17 +23,9 @@ from engine.scheduling.decisions import (
 )
 from engine.scheduling.ledger import TaskLedger
 from engine.scheduling.policy import PolicyStateDelta, TaskAdmissionPolicy
-from engine.scheduling.types import ELIGIBLE, DenialReason, Eligibility, SchedulableTask
+from engine.scheduling.types import ELIGIBLE, Eligibility, SchedulableTask
 from engine.scheduling.views import QueueView, TaskAdmissionView
 
-DENIAL_ORDER: tuple[DenialReason, ...] = (
-    "no_capacity",
-    "group_cap",
-    "borrow_debt",
-    "policy_denial",
-    "shutdown",
-)
-"""Order of equally frequent denials in an explanation."""
 RELEASED = ReleaseResult(True, "released")
 _LEASE_PREFIX = "t"
 _MAX_REPORTED_HOLDERS = 8

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from engine.scheduling.types import DenialReason, SchedulableTask, SchedulerResourceRequest
+from engine.events.kinds import DenialReason
+from engine.scheduling.types import SchedulableTask, SchedulerResourceRequest
 from engine.scheduling.views import QueueView, TaskAdmissionView
 
 ReleaseReason = Literal[

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from engine.events.kinds import DenialReason
 from engine.identity import SchedulerResourceKey, TaskGroupKey
 from engine.scheduling.decisions import TaskAdmissionLease
-from engine.scheduling.types import DenialReason, SchedulableTask
+from engine.scheduling.types import SchedulableTask
 from engine.scheduling.views import QueueView, TaskAdmissionView
 
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from engine.events.kinds import DenialReason
 from engine.identity import RequestResourceKey, SchedulerResourceKey, TaskGroupKey
 
 TaskType = Literal["cell", "batch"]
-DenialReason = Literal["no_capacity", "group_cap", "borrow_debt", "shutdown", "policy_denial"]
 WaitsFor = Literal["resource", "own_release", "peers"]
 Needs = tuple[tuple[SchedulerResourceKey, int], ...]
 """Amounts that a head needs, in the order of its request."""

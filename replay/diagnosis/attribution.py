@@ -1,22 +1,25 @@
-"""What keeps each meter, each request resource and the whole run from doing more, as of now."""
+"""`Attribution`: recomputes what keeps each meter, each request resource and the run from doing
+more."""
 
 from __future__ import annotations
 
 from engine.events import RunInfo
 from replay.diagnosis import evidence, proofs
-from replay.diagnosis.cell_ledger import Key
+from replay.diagnosis.blame_log import BlameLog
+from replay.diagnosis.cell_ledger import CellLedger, Key
 from replay.diagnosis.diagnosis_state import DiagnosisState
 from replay.diagnosis.slot_division import divide, whole
-from replay.diagnosis.slot_ledger import WHOLE
-from replay.diagnosis.stalls import Slow
+from replay.diagnosis.slot_ledger import WHOLE, CapacityLedger
+from replay.diagnosis.stalls import Slow, Stalls
+from replay.diagnosis.timers import StallDue
 from replay.diagnosis.verdicts import NO_STALL, UNKNOWN, WORKING, Blame
-from replay.diagnosis.wakeups import PENDING, Wakeup, harmless, pending
+from replay.diagnosis.wakeups import PENDING, Wakeups, harmless, pending
 from replay.state.model import State
 
-GROUPS_COMPARED = 64
-"""Among more groups none is looked at for whether all deny each other."""
+MAX_GROUPS_COMPARED = 64
+"""With more groups, whether all deny each other is not checked."""
 
-_FIXED: dict[str, str] = {
+_FIXED_BLAME: dict[str, str] = {
     "ready": "queue_order",
     "deferred": "retry_backoff",
     "own": WORKING,
@@ -25,196 +28,238 @@ _FIXED: dict[str, str] = {
     "lost": UNKNOWN,
     "leaked": "leaked_lease",
 }
-"""Meters whose blame never changes."""
+"""By kind of meter, where the blame never changes."""
 
 
-def settle(memory: DiagnosisState, run: RunInfo, state: State) -> None:
-    """Look again at everything that may have changed, as of `memory.time`."""
-    now = memory.time or 0.0
-    if memory.doubtful_meters:
-        meters, memory.doubtful_meters = memory.doubtful_meters, {}
-        pressing = proofs.Pressing(state, memory.index.needing)
+class Attribution:
+    """Drains the dirty sets into the blame of meters and the division of slots.
+
+    It alone writes the blame of cells, the division of capacity, demand, and wake-ups.
+    """
+
+    def __init__(self, run: RunInfo, parts: DiagnosisState) -> None:
+        self._run = run
+        self._index = parts.index
+        self._dirty = parts.dirty
+        self._cells: CellLedger = parts.cells
+        self._capacity: CapacityLedger = parts.capacity
+        self._demand = parts.demand
+        self._stalls: Stalls = parts.stalls
+        self._wakeups: Wakeups = parts.wakeups
+        self._blame: BlameLog = parts.blame
+        self._timers = parts.timers
+
+    def recompute(self, state: State, now: float, ordinal: int) -> None:
+        """Recompute everything dirty, as of `now`.
+
+        Meters come first: a resource whose queue has another blame is divided anew.
+        """
+        if not self._dirty.meters and not self._dirty.resources:
+            return
+        meters, resources = self._dirty.drain()
+        if meters:
+            self._recompute_meters(state, meters, resources, now, ordinal)
+        if not resources:
+            return
+        self._recompute_horizon(state, resources)
+        changed = WHOLE in resources
+        for resource in resources:
+            if resource and self._divide(state, resource, now, ordinal):
+                changed = True
+        if changed:
+            self._divide_whole(state, now, ordinal)
+
+    def collect_evidence(self, state: State, resource: str, now: float) -> None:
+        """Add the facts of this instant to a span that is long enough to be a stall."""
+        span = self._stalls.watch(resource).span
+        if span is not None and span.blame not in span.facts:
+            span.facts[span.blame] = evidence.collect(
+                state, self._run, self._index, span.blame, resource, now
+            )
+
+    def check_wakeups(self, state: State, now: float, ordinal: int) -> None:
+        """Find lost wake-ups. Called with every instant of events, which show a live loop."""
+        wakeups = self._wakeups
+        if not wakeups.open:
+            return
+        for key in [key for key in wakeups.pending if key not in self._cells.meters]:
+            del wakeups.pending[key]
+        eligible = wakeups.eligible()
+        for about in list(wakeups.open):
+            wakeup = wakeups.open[about]
+            if about not in eligible:
+                self.end_wakeup(about, now, ordinal)
+            elif wakeup.is_lost(now, ordinal):
+                wakeup.facts = evidence.able(state, self._index, wakeups.pending, about)
+                self._resolve_pending(about, ("lost_wakeup", about), now)
+                self._stalls.watch(about).span = None  # This is the verdict, and no other stall.
+
+    def end_wakeup(self, about: str, now: float, ordinal: int) -> None:
+        """A lease of `about` ("" for a task lease) came, or nothing waits any more."""
+        wakeup = self._wakeups.open.pop(about, None)
+        if wakeup is None:
+            return
+        if wakeup.lost:
+            proof = [*wakeup.evidence, ordinal]
+            self._stalls.emit(wakeup.facts, about, wakeup.since, now, proof)
+        else:
+            self._resolve_pending(about, harmless(about), now)
+        self._dirty.invalidate_pending(self._index, self._wakeups.pending)
+
+    def end_all_wakeups(self, now: float, ordinal: int) -> None:
+        """Nothing is known about them beyond `now`."""
+        for about in list(self._wakeups.open):
+            self.end_wakeup(about, now, ordinal)
+
+    def _resolve_pending(self, about: str, blame: Blame, now: float) -> None:
+        """Time that was pending for `about` is known to belong to `blame`."""
+        old = pending(about)
+        self._blame.resolve_pending(about, blame[0])
+        self._cells.rename(old, blame, now)
+        self._capacity.rename(old[0], blame[0], about, now)
+
+    def _recompute_meters(
+        self,
+        state: State,
+        meters: dict[Key, None],
+        resources: dict[str, None],
+        now: float,
+        ordinal: int,
+    ) -> None:
+        """Adds to `resources` those whose queue has another blame."""
+        cells, wakeups, index = self._cells, self._wakeups, self._index
+        pressing = proofs.Pressing(state, index.needing)
         for key in meters:
-            if key not in memory.cells.meters:
-                memory.pending.pop(key, None)
-            else:
-                blame = _blame(memory, run, state, key, pressing, now)
-                if blame[0] in PENDING or blame[0] == "lost_wakeup":
-                    memory.pending[key] = None
-                elif memory.pending:
-                    memory.pending.pop(key, None)
-                changed = memory.cells.blame(key, blame, now)
-                if changed and key[0] == "queued":
-                    resource = memory.index.request_of.get(key[1], "")
-                    memory.doubtful_resources[resource] = None
-                    memory.doubtful_resources[WHOLE] = None
-    if not memory.doubtful_resources:
-        return
-    _look_at_horizon(memory, run, state)
-    resources, memory.doubtful_resources = memory.doubtful_resources, {}
-    changed = WHOLE in resources
-    for resource in resources:
-        if resource and _divide(memory, run, state, resource, now):
-            changed = True
-    if changed:
-        _divide_whole(memory, run, state, now)
+            if key not in cells.meters:
+                wakeups.set_pending(key, False)
+                continue
+            blame = self._meter_blame(state, key, pressing, now, ordinal)
+            wakeups.set_pending(key, blame[0] in PENDING or blame[0] == "lost_wakeup")
+            if cells.blame(key, blame, now) and key[0] == "queued":
+                resources[index.request_of.get(key[1], "")] = None
+                resources[WHOLE] = None
 
-
-def _divide_whole(memory: DiagnosisState, run: RunInfo, state: State, now: float) -> None:
-    blame = whole(state, memory.index, memory.cells, memory.standing)
-    if blame is None or memory.standing.demanding:
-        memory.capacity.divide(WHOLE, {}, now)
-    else:
-        slots = sum(ceiling.effective_max for ceiling in state.ceilings.values())
-        memory.capacity.divide(WHOLE, {blame[0]: float(slots or 1)}, now)
-    wants = memory.index.wants.get("")
-    if blame is not None and blame[0] == "dependency" and (wants is None or not wants.running):
-        blame = None  # Nothing is upstream: the run has not begun, or is about to end.
-    _stand(memory, run, state, WHOLE, blame, now)
-
-
-def _look_at_horizon(memory: DiagnosisState, run: RunInfo, state: State) -> None:
-    wants = memory.index.wants.get("")
-    rows = state.row_groups
-    horizon = (
-        rows.blocked_reason is not None
-        and (run.row_groups is None or rows.admitted < run.row_groups)
-        and (wants is None or wants.ready + wants.queued == 0)
-    )
-    if horizon != memory.standing.horizon:
-        memory.standing.horizon = horizon
-        for resource in memory.standing.demanding:
-            memory.doubtful_resources[resource] = None
-
-
-def _divide(memory: DiagnosisState, run: RunInfo, state: State, resource: str, now: float) -> bool:
-    """Divide the slots of a resource anew. True if that may matter to the run as a whole."""
-    standing = memory.standing
-    division = divide(state, memory.index, memory.cells, standing, resource, now)
-    memory.capacity.divide(resource, division.parts, now)
-    changed = False
-    for flags, holds in (
-        (standing.demanding, bool(division.parts)),
-        (standing.wanting, division.rest is not None),
-        (standing.full, division.full),
-    ):
-        if holds != (resource in flags):
-            changed = True
-            if holds:
-                flags[resource] = None
-            else:
-                del flags[resource]
-    _stand(memory, run, state, resource, division.rest, now)
-    _count_slow(memory, resource, now)
-    return changed
-
-
-def _stand(
-    memory: DiagnosisState,
-    run: RunInfo,
-    state: State,
-    resource: str,
-    blame: Blame | None,
-    now: float,
-) -> None:
-    if blame is not None and blame[0] in PENDING:
-        blame = (PENDING[blame[0]], blame[1])
-    if blame is not None and blame[0] in NO_STALL:
-        blame = None
-    watch = memory.stalls.stand(resource, blame, now, memory.ordinal)
-    span = watch.span
-    if span is None:
-        return
-    if span.confirmed:
-        collect(memory, run, state, resource, now)
-    elif not watch.timer:
-        watch.timer = True
-        memory.set_timer(span.since + watch.pace.threshold, "stall", resource)
-
-
-def collect(memory: DiagnosisState, run: RunInfo, state: State, resource: str, now: float) -> None:
-    span = memory.stalls.watch(resource).span
-    if span is not None and span.blame not in span.facts:
-        span.facts[span.blame] = evidence.collect(
-            state, run, memory.index, span.blame, resource, now
+    def _recompute_horizon(self, state: State, resources: dict[str, None]) -> None:
+        """Adds to `resources` those whose unused slots the row-group horizon explains."""
+        counts = self._index.demand.get("")
+        rows = state.row_groups
+        horizon = (
+            rows.blocked_reason is not None
+            and (self._run.row_groups is None or rows.admitted < self._run.row_groups)
+            and (counts is None or counts.ready + counts.queued == 0)
         )
+        if horizon != self._demand.horizon:
+            self._demand.horizon = horizon
+            resources.update(self._demand.demanding)
 
-
-def _count_slow(memory: DiagnosisState, resource: str, now: float) -> None:
-    number = memory.index.overdue.get(resource, 0)
-    watch = memory.stalls.watch(resource)
-    slow = None
-    if number > 0 and watch.slow is None:
-        for attempt_id in memory.index.requests.get(resource, ()):
-            call = memory.index.calls[attempt_id]
-            if call.overdue and call.started_at is not None:
-                evidence = [call.started_ordinal, memory.ordinal]
-                p95 = watch.times.p95
-                slow = Slow(now, call.started_at, evidence, call.column, p95, number)
-                break
-    memory.stalls.slow_calls(resource, number, slow, now)
-
-
-def _blame(
-    memory: DiagnosisState,
-    run: RunInfo,
-    state: State,
-    key: Key,
-    pressing: proofs.Pressing,
-    now: float,
-) -> Blame:
-    """What the cells of this meter are under, from `now` on."""
-    kind, subject = key
-    fixed = _FIXED.get(kind)
-    if fixed is not None:
-        return (fixed, subject)
-    index = memory.index
-    if kind == "queued":
-        return _queued_blame(memory, run, state, subject, pressing, now)
-    ceiling = state.ceilings.get(subject)
-    if ceiling is None:
-        return (UNKNOWN, subject) if kind == "waiting" else (WORKING, subject)
-    aggregate = state.aggregates.get(ceiling.provider_model)
-    verdict = proofs.ceiling_verdict(ceiling, aggregate, now)
-    if kind == "waiting":
-        if verdict is None:
-            return _able(memory, run, subject, now)
-        full = verdict in ("request_domain_limit", "request_aggregate_cap")
-        leaked = full and index.leaks.amounts.get(subject)
-        return ("leaked_lease" if leaked else verdict, subject)
-    if ceiling.waiters >= max(1, ceiling.in_flight):
-        return (verdict or UNKNOWN, subject)
-    return (WORKING, subject)
-
-
-def _queued_blame(
-    memory: DiagnosisState,
-    run: RunInfo,
-    state: State,
-    group: str,
-    pressing: proofs.Pressing,
-    now: float,
-) -> Blame:
-    index = memory.index
-    needs = index.needs.get(group, {})
-    request = index.request_of.get(group, "")
-    leaked = index.leaks.amounts
-    blame = proofs.queued_blame(state, group, needs, request, pressing, leaked, now)
-    if blame[0] == "group_cap" or blame[0] == "borrow_debt":
-        if len(index.needs) <= GROUPS_COMPARED and proofs.deny_each_other(
-            state, index.needs, pressing
+    def _divide(self, state: State, resource: str, now: float, ordinal: int) -> bool:
+        """Divide the slots of a resource. True if that may matter to the run as a whole."""
+        demand = self._demand
+        division = divide(state, self._index, self._cells, demand, resource, now)
+        self._capacity.divide(resource, division.parts, now)
+        changed = False
+        for flags, holds in (
+            (demand.demanding, bool(division.parts)),
+            (demand.wanting, division.rest is not None),
+            (demand.full, division.full),
         ):
-            return ("policy_mutual_denial", blame[1])
-    elif blame[0] == "queue_order" and proofs.is_eligible(state, group, needs):
-        return _able(memory, run, "", now)
-    return blame
+            if holds != (resource in flags):
+                changed = True
+                if holds:
+                    flags[resource] = None
+                else:
+                    del flags[resource]
+        self._record_blocked(state, resource, division.rest, now, ordinal)
+        self._record_slow_calls(resource, now, ordinal)
+        return changed
 
+    def _divide_whole(self, state: State, now: float, ordinal: int) -> None:
+        blame = whole(state, self._index, self._cells, self._demand)
+        if blame is None or self._demand.demanding:
+            self._capacity.divide(WHOLE, {}, now)
+        else:
+            slots = sum(ceiling.effective_max for ceiling in state.ceilings.values())
+            self._capacity.divide(WHOLE, {blame[0]: float(slots or 1)}, now)
+        counts = self._index.demand.get("")
+        if blame is not None and blame[0] == "dependency" and not (counts and counts.running):
+            blame = None  # Nothing is upstream: the run has not begun, or is about to end.
+        self._record_blocked(state, WHOLE, blame, now, ordinal)
 
-def _able(memory: DiagnosisState, run: RunInfo, about: str, now: float) -> Blame:
-    """Nothing keeps this head from going on, that can be seen in the stream."""
-    if run.producer != "headgate":
-        return harmless(about)
-    wakeup = memory.wakeups.get(about)
-    if wakeup is None:
-        wakeup = memory.wakeups[about] = Wakeup(now, [memory.ordinal])
-    return ("lost_wakeup", about) if wakeup.lost else pending(about)
+    def _record_blocked(
+        self, state: State, resource: str, blame: Blame | None, now: float, ordinal: int
+    ) -> None:
+        if blame is not None and blame[0] in PENDING:
+            blame = (PENDING[blame[0]], blame[1])
+        if blame is not None and blame[0] in NO_STALL:
+            blame = None
+        watch = self._stalls.record_blocked(resource, blame, now, ordinal)
+        span = watch.span
+        if span is None:
+            return
+        if span.confirmed:
+            self.collect_evidence(state, resource, now)
+        elif not watch.stall_scheduled:
+            watch.stall_scheduled = True
+            self._timers.schedule(StallDue(span.since + watch.rate.threshold, resource))
+
+    def _record_slow_calls(self, resource: str, now: float, ordinal: int) -> None:
+        number = self._index.overdue.get(resource, 0)
+        watch = self._stalls.watch(resource)
+        slow = None
+        if number > 0 and watch.slow is None:
+            for attempt_id in self._index.requests.get(resource, ()):
+                call = self._index.calls[attempt_id]
+                if call.overdue and call.started_at is not None:
+                    proof = [call.started_ordinal, ordinal]
+                    p95 = watch.times.p95
+                    slow = Slow(now, call.started_at, proof, call.column, p95, number)
+                    break
+        self._stalls.slow_calls(resource, number, slow, now)
+
+    def _meter_blame(
+        self, state: State, key: Key, pressing: proofs.Pressing, now: float, ordinal: int
+    ) -> Blame:
+        """What the cells of this meter wait for, from `now` on."""
+        kind, subject = key
+        fixed = _FIXED_BLAME.get(kind)
+        if fixed is not None:
+            return (fixed, subject)
+        if kind == "queued":
+            return self._queued_blame(state, subject, pressing, now, ordinal)
+        ceiling = state.ceilings.get(subject)
+        if ceiling is None:
+            return (UNKNOWN, subject) if kind == "waiting" else (WORKING, subject)
+        aggregate = state.aggregates.get(ceiling.provider_model)
+        verdict = proofs.ceiling_verdict(ceiling, aggregate, now)
+        if kind == "waiting":
+            if verdict is None:
+                return self._eligible_blame(subject, now, ordinal)
+            full = verdict in ("request_domain_limit", "request_aggregate_cap")
+            leaked = full and self._index.leaks.amounts.get(subject)
+            return ("leaked_lease" if leaked else verdict, subject)
+        if ceiling.waiters >= max(1, ceiling.in_flight):
+            return (verdict or UNKNOWN, subject)
+        return (WORKING, subject)
+
+    def _queued_blame(
+        self, state: State, group: str, pressing: proofs.Pressing, now: float, ordinal: int
+    ) -> Blame:
+        index = self._index
+        needs = index.needs.get(group, {})
+        request = index.request_of.get(group, "")
+        leaked = index.leaks.amounts
+        blame = proofs.queued_blame(state, group, needs, request, pressing, leaked, now)
+        if blame[0] == "group_cap" or blame[0] == "borrow_debt":
+            if len(index.needs) <= MAX_GROUPS_COMPARED and proofs.deny_each_other(
+                state, index.needs, pressing
+            ):
+                return ("policy_mutual_denial", blame[1])
+        elif blame[0] == "queue_order" and proofs.is_eligible(state, group, needs):
+            return self._eligible_blame("", now, ordinal)
+        return blame
+
+    def _eligible_blame(self, about: str, now: float, ordinal: int) -> Blame:
+        """Blame of a head that nothing in the stream keeps from going on."""
+        if self._run.producer != "headgate":
+            return harmless(about)
+        return self._wakeups.blame(about, now, ordinal)

@@ -22,8 +22,14 @@ Key = tuple[str, str]
 
 @lru_cache(maxsize=4096)
 def cell_of(column: str, row_group: int | None) -> Cell:
-    """One for all tasks of it."""
+    """The same tuple for all tasks of a column in a row group, which saves memory."""
     return (column, row_group)
+
+
+@lru_cache(maxsize=4096)
+def queued_key(group: str) -> Key:
+    """The meter of the group's queue."""
+    return ("queued", group)
 
 
 class Count(msgspec.Struct):

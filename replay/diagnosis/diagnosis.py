@@ -1,106 +1,124 @@
-"""`Diagnosis`: blame and verdicts, kept up event by event.
+"""`Diagnosis`: blame and verdicts, kept up to date event by event.
 
-Integration is lazy: an event marks what it may have changed, and what is marked is looked at again
-only once time moves on, so that the many facts of one instant cost one look. Turning points that no
-event announces (a cooldown runs out, a call becomes slow, a second ends) are timers.
+It is an incremental computation over dirty sets, with timers. The inputs are the state of the run
+and its events. The results are the blame of each meter (what the cells of one kind wait for), the
+division of each request resource's slots, and from these the stalls. Recomputing every result for
+every event would cost time proportional to the number of groups and resources, so an event only
+marks what it may have changed:
+
+1. `EventHandlers` adds the event's task, call and resource to `Changes` and passes facts such as
+   a 429 to `Stalls`.
+2. When the first event of the next instant arrives, `IndexSync` applies `Changes` to the
+   `LiveIndex` and the counts of cells, and marks dependent meters and resources in `DirtySets`.
+   Events within `INSTANT_SECONDS` of the first belong to one instant and share one recomputation.
+3. `Attribution` drains `DirtySets` and recomputes those results and no others.
+4. Time moves on: ledgers integrate the results up to the next timer, end of a bin, or event.
+   Changes that no event announces (a cooldown ends, a call becomes slow) are `timers`, which
+   invalidate and recompute in the same way.
+
+So the results at any time are those of a full recomputation, as long as every change is marked:
+where that cannot be known (a keyframe, a loss of events), everything is.
+
+Each part has one writer: `IndexSync` the live index and the counts of cells, `Attribution` the
+blame of cells, capacity, demand and wake-ups, `Diagnosis` time, bins and the timer queue's drain.
+`DirtySets`, `Changes`, `TimerQueue` and `Stalls` are written through their methods only.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 
 import msgspec
 
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
-from replay.diagnosis import evidence, index_sync
-from replay.diagnosis.attribution import settle
+from replay.diagnosis.attribution import Attribution
 from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION, DiagnosisState
-from replay.diagnosis.event_handlers import REQUEST_FACTS, SCHEDULER_FACTS, touch_resource
-from replay.diagnosis.slot_ledger import WHOLE
+from replay.diagnosis.event_handlers import EventHandlers
+from replay.diagnosis.index_sync import IndexSync
 from replay.diagnosis.stalls import Stalls
-from replay.diagnosis.timers import fire
+from replay.diagnosis.timers import StallDue
 from replay.diagnosis.verdicts import UNKNOWN, Facts, VerdictRow
 from replay.diagnosis.verdicts.broken import EventLoopLag, ProducerGone, Unknown
 from replay.state.bins import bin_end, bin_of
 from replay.state.model import State
+from replay.state.payload import number
 from replay.state.rows import BlameRow
 
 __all__ = ["DIAGNOSIS_VERSION", "Diagnosis"]
 
-INSTANT = 0.0002
-"""Events so close together count as one instant, that of the first: blame is exact to this."""
-LONGEST_STEP = 3 * 3600.0
-"""A longer leap of the clock is no time in which anything was waited for."""
-
-LAG_LEAST = 0.5
-"""A heartbeat may be so late."""
+INSTANT_SECONDS = 0.0002
+"""Events within this time of the first belong to one instant; blame is exact to this."""
+MAX_STEP_SECONDS = 3 * 3600.0
+"""A longer step of the clock counts as no time in which anything was waited for."""
+LAG_MIN_SECONDS = 0.5
+"""Delay of a heartbeat from which the event loop counts as held up."""
 
 
 class Diagnosis:
     """Observer of a fold: call `before` and `after` around the reduction of each event."""
 
     def __init__(self, run: RunInfo) -> None:
+        parts = DiagnosisState()
+        parts.index.attempts_seen = run.producer == "headgate"
+        self._bind(run, parts)
+
+    def _bind(self, run: RunInfo, parts: DiagnosisState) -> None:
         self._run = run
-        self._memory = DiagnosisState()
-        self._memory.standing.attempts_seen = run.producer == "headgate"
-        self.instant_end = -math.inf
-        """Events before this time belong to the instant of `memory.time`."""
+        self._parts = parts
+        self._sync = IndexSync(run, parts)
+        self._attribution = Attribution(run, parts)
+        self._handlers = EventHandlers(parts, self._sync, self._attribution)
+        self.instant_end = -math.inf if parts.time is None else parts.time + INSTANT_SECONDS
+        """Events before this time belong to the current instant."""
+
+    @property
+    def _now(self) -> float:
+        return self._parts.time or 0.0
 
     def before(self, state: State, event: Event, ordinal: int) -> None:
-        """Integrate up to the event's time; `state` is as it was just before it."""
+        """Integrate up to the event's time; `state` is as it was just before the event."""
         now = event.captured_at_monotonic
         if now < self.instant_end:
             return
-        memory = self._memory
-        if memory.time is None:
-            memory.bin = bin_of(now - self._run.monotonic_start)
+        parts = self._parts
+        if parts.time is None:
+            parts.bin = bin_of(now - self._run.monotonic_start)
         else:
             self._end_instant(state)
-            if now - memory.time > LONGEST_STEP:
-                self._end_wakeups()
-                self._leap(state, now)
-            elif _loses(state, event, self._run):
+            if now - parts.time > MAX_STEP_SECONDS:
+                self._attribution.end_all_wakeups(parts.time, parts.ordinal)
+                self._skip_uncounted(state, now)
+            elif _follows_loss(state, event, self._run):
                 self._skip_unknown(state, now)
             else:
-                self._pass_lag(state, now, ordinal)
+                self._account_for_lag(state, now, ordinal)
                 self._advance(state, now)
-        memory.time = now
-        self.instant_end = now + INSTANT
+        parts.time = now
+        self.instant_end = now + INSTANT_SECONDS
 
     def after(self, state: State, event: Event, ordinal: int) -> None:
-        """Take over what the event changed; `state` is as it is just after it."""
-        memory = self._memory
-        memory.ordinal = ordinal
-        if state.lost_events != memory.lost_events:
-            self._lose(state, event, ordinal)
+        """Record what the event changed; `state` is as it is just after the event."""
+        parts = self._parts
+        parts.ordinal = ordinal
+        if state.lost_events != parts.lost_events:
+            self._record_loss(state, event, ordinal)
         if type(event) is SchedulerEvent:
-            task_id = event.task_id
-            if task_id is None:
-                memory.doubtful_resources[WHOLE] = None
-            else:
-                memory.touched_tasks[task_id] = ordinal
-            fact = SCHEDULER_FACTS.get(event.event_kind)
-            if fact is not None:
-                fact(memory, state, event, ordinal, self._run)
+            self._handlers.handle_scheduler(state, event, parts.time or 0.0, ordinal)
+            if event.event_kind == "scheduler_loop_heartbeat":
+                period = number(event.diagnostics.get("period"))
+                due = None if period is None else event.captured_at_monotonic + period
+                parts.heartbeat_due = due
         elif type(event) is RequestEvent:
-            attempt_id = event.request_attempt_id
-            if attempt_id is not None:
-                memory.touched_calls[attempt_id] = ordinal
-            request_fact = REQUEST_FACTS.get(event.event_kind)
-            if request_fact is not None:
-                request_fact(memory, state, event, ordinal)
-            if event.pressure_snapshot is not None:
-                touch_resource(memory, state, event)
+            self._handlers.handle_request(state, event, parts.time or 0.0, ordinal)
 
-    def _lose(self, state: State, event: Event, ordinal: int) -> None:
-        """Events are missing just before this one."""
-        memory = self._memory
-        memory.lost_events = state.lost_events
+    def _record_loss(self, state: State, event: Event, ordinal: int) -> None:
+        """Events were lost just before this one."""
+        parts = self._parts
+        parts.lost_events = state.lost_events
         stream = "scheduler" if isinstance(event, SchedulerEvent) else "request"
-        while memory.gaps_seen < len(state.gaps):
-            gap = state.gaps[memory.gaps_seen]
-            memory.gaps_seen += 1
+        while parts.gaps_seen < len(state.gaps):
+            gap = state.gaps[parts.gaps_seen]
+            parts.gaps_seen += 1
             stream = gap.stream
             detail = Unknown(
                 stream=gap.stream,
@@ -109,234 +127,266 @@ class Diagnosis:
                 missing=[f"{gap.stream} events {gap.first_lost} to {gap.last_lost}"],
             )
             evidence = [ordinal - 1, ordinal]
-            memory.stalls.emit(Facts(detail), "", gap.from_time, gap.to_time, evidence)
-        index_sync.take_over(memory, state, self._run)
-        index_sync.lose_track(memory, stream, memory.time or 0.0)
-        memory.doubt_all(state)
+            parts.stalls.emit(Facts(detail), "", gap.from_time, gap.to_time, evidence)
+        self._sync.apply(state, self._now, ordinal)
+        self._sync.mark_unknown(stream, self._now)
+        self._invalidate_all(state)
 
     def drain(self) -> tuple[list[BlameRow], list[VerdictRow]]:
         """Rows of bins and verdicts closed since the last drain."""
-        memory = self._memory
-        rows, memory.rows = memory.rows, []
-        closed, memory.stalls.closed = memory.stalls.closed, []
-        return rows, closed
+        return self._parts.blame.drain(), self._parts.stalls.drain()
 
     def open_verdicts(self, now: float) -> list[VerdictRow]:
-        """Stalls that still go on, as if they ended at `now`; changes nothing."""
-        memory = self._memory
-        if memory.time is None:
+        """Verdicts of stalls that are still open, as if they ended at `now`; changes nothing."""
+        parts = self._parts
+        if parts.time is None:
             return []
-        packed = msgspec.msgpack.encode(memory.stalls)
+        packed = msgspec.msgpack.encode(parts.stalls)
         stalls = msgspec.msgpack.decode(packed, type=Stalls)
         stalls.closed = []
-        stalls.end_all(max(now, memory.time), memory.ordinal)
-        for about, wakeup in memory.wakeups.items():
+        stalls.end_all(max(now, parts.time), parts.ordinal)
+        for about, wakeup in parts.wakeups.open.items():
             if wakeup.lost:
                 stalls.emit(wakeup.facts, about, wakeup.since, now, wakeup.evidence)
-        for about, leak in memory.index.leaks.open.items():
+        for about, leak in parts.index.leaks.open.items():
             stalls.emit(leak.facts(now), about, leak.since, now)
         return stalls.closed
 
     def open_blame(self) -> list[BlameRow]:
-        """Blame that still goes on the same, up to the last bin that is closed."""
-        return self._memory.open_blame()
+        """Stretches of blame that may go on, up to the last closed bin."""
+        return self._parts.blame.open_rows()
 
     def forget_stretches(self) -> None:
-        """Rows of closed bins are written already."""
-        self._memory.stretches.end()
+        """Drop open stretches; the rows of closed bins are written already."""
+        self._parts.blame.stretches.end()
 
     def finish(
         self, state: State, time: float, going: bool = False
     ) -> tuple[list[BlameRow], list[VerdictRow]]:
         """Close everything at `time`; without an end of the run, what follows is unknown.
 
-        `going`: the run was not over when it was read, or that can't be told.
+        Args:
+            state: The state after the last event.
+            time: Monotonic time of the run.
+            going: The run was not over when it was read, or that is not known.
+
+        Returns:
+            Rows and verdicts not yet drained.
         """
-        memory = self._memory
-        if memory.time is None:
+        parts = self._parts
+        if parts.time is None:
             return self.drain()
-        last = memory.time
+        last = parts.time
         self._end_instant(state)
         if state.outcome is None and going:
-            memory.stalls.end_all(last, memory.ordinal)
+            parts.stalls.end_all(last, parts.ordinal)
         elif state.outcome is None:
-            memory.stalls.end_all(last, memory.ordinal)
+            parts.stalls.end_all(last, parts.ordinal)
             open_tasks = len(state.tasks)
             self._skip_unknown(state, max(time, last))
             detail = ProducerGone(open_tasks=open_tasks)
-            memory.stalls.emit(Facts(detail), "", last, max(time, last), [memory.ordinal])
+            parts.stalls.emit(Facts(detail), "", last, max(time, last), [parts.ordinal])
         else:
             if time > last:
                 self._advance(state, time)
-            settle(self._memory, self._run, state)
-            memory.stalls.end_all(memory.time, memory.ordinal)
+            self._recompute(state)
+            parts.stalls.end_all(parts.time, parts.ordinal)
         self._end_wakeups()
-        for about, leak in memory.index.leaks.open.items():
-            index_sync.tell_leak(memory, about, leak)
+        self._sync.emit_open_leaks(self._now)
         self._close_bin()
-        memory.end_stretches()
+        parts.blame.end_stretches()
         return self.drain()
 
     def dump(self) -> bytes:
         """All that `load` needs to go on as if nothing had happened."""
-        return msgspec.msgpack.encode(self._memory)
+        return msgspec.msgpack.encode(self._parts)
 
     @classmethod
     def load(cls, run: RunInfo, data: bytes) -> Diagnosis:
         """Raises `ValueError` for data of another `DIAGNOSIS_VERSION` or none at all."""
         try:
-            memory = msgspec.msgpack.decode(data, type=DiagnosisState)
+            parts = msgspec.msgpack.decode(data, type=DiagnosisState)
         except msgspec.MsgspecError as error:
             raise ValueError("not a diagnosis") from error
-        if memory.version != DIAGNOSIS_VERSION:
-            raise ValueError(f"diagnosis version {memory.version}, not {DIAGNOSIS_VERSION}")
+        if parts.version != DIAGNOSIS_VERSION:
+            raise ValueError(f"diagnosis version {parts.version}, not {DIAGNOSIS_VERSION}")
         diagnosis = cls(run)
-        diagnosis._memory = memory
-        if memory.time is not None:
-            diagnosis.instant_end = memory.time + INSTANT
+        diagnosis._bind(run, parts)
         return diagnosis
 
     def _end_instant(self, state: State) -> None:
-        """All events of this instant are in: what do they come to?"""
-        index_sync.take_over(self._memory, state, self._run)
-        settle(self._memory, self._run, state)
-        self._look_at_wakeups(state)
-        self._take_timers()
+        """Bring everything up to date with the events of the current instant."""
+        now, ordinal = self._now, self._parts.ordinal
+        self._sync.apply(state, now, ordinal)
+        self._recompute(state)
+        self._attribution.check_wakeups(state, now, ordinal)
+        self._schedule_timers()
 
-    def _look_at_wakeups(self, state: State) -> None:
-        """Is something let in that could be? Asked with every instant: events show a live loop."""
-        memory = self._memory
-        if not memory.wakeups:
-            return
-        now = memory.time or 0.0
-        for key in [key for key in memory.pending if key not in memory.cells.meters]:
-            del memory.pending[key]
-        able = {key[1] if key[0] == "waiting" else "" for key in memory.pending}
-        for about in list(memory.wakeups):
-            if about not in able:
-                memory.end_wakeup(about)
-            elif memory.wakeups[about].is_lost(now, memory.ordinal):
-                known = evidence.able(state, memory.index, memory.pending, about)
-                memory.wakeups[about].facts = known
-                memory.name_pending(about, lost=True)
-                memory.stalls.watch(about).span = None  # It was this, and no other stall.
+    def _recompute(self, state: State) -> None:
+        self._attribution.recompute(state, self._now, self._parts.ordinal)
+
+    def _invalidate_all(self, state: State) -> None:
+        self._parts.dirty.invalidate_all(self._parts.cells.meters, state.ceilings)
 
     def _end_wakeups(self) -> None:
-        """Nothing more can be said of them."""
-        for about in list(self._memory.wakeups):
-            self._memory.end_wakeup(about)
+        self._attribution.end_all_wakeups(self._now, self._parts.ordinal)
 
-    def _pass_lag(self, state: State, now: float, ordinal: int) -> None:
-        """A heartbeat was due and nothing came at all: the loop was held up until now."""
-        memory = self._memory
-        if memory.heartbeat_due is None or state.outcome is not None:
+    def _account_for_lag(self, state: State, now: float, ordinal: int) -> None:
+        """A heartbeat was due and no event came at all: the event loop was held up until now."""
+        parts = self._parts
+        if parts.heartbeat_due is None or state.outcome is not None:
             return
-        begin = max(memory.heartbeat_due, memory.time or 0.0)
-        if now - begin < LAG_LEAST:
+        begin = max(parts.heartbeat_due, parts.time or 0.0)
+        if now - begin < LAG_MIN_SECONDS:
             return
-        before = memory.ordinal
+        before = parts.ordinal
         self._advance(state, begin)
         self._end_wakeups()
-        memory.stalls.break_off(begin, before)
+        parts.stalls.end_spans(begin, before)
         self._cover(now, "event_loop_lag")
-        memory.stalls.emit(
+        parts.stalls.emit(
             Facts(EventLoopLag.of(state, self._run)), "", begin, now, [before, ordinal]
         )
-        memory.heartbeat_due = None
-        memory.doubt_all(state)
+        parts.heartbeat_due = None
+        self._invalidate_all(state)
 
     def _advance(self, state: State, until: float) -> None:
-        memory = self._memory
+        """Integrate up to `until`, with a stop at each timer and each end of a bin."""
+        parts = self._parts
+        timers = parts.timers
         whole = False  # The open bin begins here and now.
         while True:
-            stop = min(until, self._bin_end())
-            if memory.timers and memory.timers[0][0] < stop:
-                stop = memory.timers[0][0]
-            memory.time = max(stop, memory.time or stop)
+            stop = min(until, self._bin_end(), timers.next_at)
+            parts.time = max(stop, parts.time or stop)
             quiet = whole
-            while memory.timers and memory.timers[0][0] <= memory.time:
+            while (timer := timers.pop_due(parts.time)) is not None:
                 quiet = False
-                _, kind, subject = heapq.heappop(memory.timers)
-                fire(memory, self._run, state, kind, subject, memory.time)
-            settle(self._memory, self._run, state)
-            self._take_timers()
-            whole = memory.time >= self._bin_end()
+                timer.fire(self, state, parts.time)
+            self._recompute(state)
+            self._schedule_timers()
+            whole = parts.time >= self._bin_end()
             if whole:
                 self._close_bin()
                 if quiet:
-                    self._pass_quiet(min(until, memory.timers[0][0] if memory.timers else until))
-            if memory.time >= until:
+                    self._pass_quiet_bins(min(until, timers.next_at))
+            if parts.time >= until:
                 return
 
-    def _pass_quiet(self, until: float) -> None:
-        """The last bin was quiet all through: at one go all that end before `until`, which are
-        like it."""
-        memory = self._memory
-        start = self._run.monotonic_start
-        bins = bin_of(until - start) - memory.bin
-        if bins > 0:
-            memory.pass_bins(bins, start + memory.bin + bins)
+    def _pass_quiet_bins(self, until: float) -> None:
+        """Close all bins that end before `until` at once.
 
-    def _take_timers(self) -> None:
-        stalls = self._memory.stalls
-        if stalls.timers:
-            for when, kind, subject in stalls.timers:
-                self._memory.set_timer(when, kind, subject)
-            stalls.timers = []
+        The last bin was quiet all through and nothing happens until then, so they are like it. A
+        long silence costs nothing for each of its seconds.
+        """
+        parts = self._parts
+        start = self._run.monotonic_start
+        bins = bin_of(until - start) - parts.bin
+        if bins > 0:
+            now = start + parts.bin + bins
+            parts.blame.stretches.extend(bins)
+            parts.cells.leap(now)
+            parts.capacity.leap(now)
+            parts.bin += bins
+            parts.time = now
+
+    def _schedule_timers(self) -> None:
+        if self._parts.stalls.timers:
+            for timer in self._parts.stalls.drain_timers():
+                self._parts.timers.schedule(timer)
+
+    # Handlers of timers
+
+    def end_cooldown(self, state: State, resource: str, now: float) -> None:
+        parts = self._parts
+        parts.dirty.invalidate_cooldown(parts.index, resource)
+        self._recompute(state)
+        blind = not parts.index.attempts_seen
+        parts.stalls.cooled_down(resource, now, parts.ordinal, blind)
+        parts.dirty.invalidate_resource(resource)
+        parts.stalls.check_storm(resource, now)
+
+    def check_storm(self, resource: str, now: float) -> None:
+        self._parts.stalls.check_storm(resource, now)
+
+    def check_stall_group(self, resource: str, now: float) -> None:
+        self._parts.stalls.check_group(resource, now)
+
+    def check_stall(self, state: State, resource: str, now: float) -> None:
+        watch = self._parts.stalls.watch(resource)
+        watch.stall_scheduled = False
+        span = watch.span
+        if span is None:
+            return
+        due = span.since + watch.rate.threshold
+        if due > now:
+            watch.stall_scheduled = True
+            self._parts.timers.schedule(StallDue(due, resource))
+        else:
+            span.confirmed = True
+            self._attribution.collect_evidence(state, resource, now)
+
+    def mark_overdue_calls(self, state: State, resource: str, now: float) -> None:
+        self._sync.mark_overdue_calls(state, resource, now, self._parts.ordinal)
+
+    def check_leak(self, state: State, subject: str, now: float) -> None:
+        self._sync.check_leak(state, subject, now, self._parts.ordinal)
 
     def _bin_end(self) -> float:
-        return bin_end(self._run.monotonic_start, self._memory.bin)
+        return bin_end(self._run.monotonic_start, self._parts.bin)
 
     def _close_bin(self) -> None:
-        memory = self._memory
-        memory.close_bin(memory.time or 0.0)
+        """Give the rows of the open bin, which ends now, to the log and open the next one."""
+        parts, now = self._parts, self._now
+        capacity = parts.capacity.close_bin(parts.bin, now)
+        parts.blame.add(parts.bin, (*capacity, *parts.cells.close_bin(parts.bin, now)))
+        parts.bin += 1
 
     def _skip_unknown(self, state: State, until: float) -> None:
-        """Events are missing: nothing is proved from the last event to `until`."""
-        memory = self._memory
-        last = memory.time or 0.0
+        """Events were lost: nothing is proved from the last event to `until`."""
+        parts = self._parts
+        last = parts.time or 0.0
         self._end_wakeups()
-        memory.cells.run_to(last)
-        memory.capacity.run_to(last)
-        memory.stalls.end_all(last, memory.ordinal)
-        memory.heartbeat_due = None
-        if until - last > LONGEST_STEP:
-            self._leap(state, until)
-            memory.time = until
+        parts.cells.run_to(last)
+        parts.capacity.run_to(last)
+        parts.stalls.end_all(last, parts.ordinal)
+        parts.heartbeat_due = None
+        if until - last > MAX_STEP_SECONDS:
+            self._skip_uncounted(state, until)
+            parts.time = until
             return
         self._cover(until, UNKNOWN)
 
     def _cover(self, until: float, verdict: str) -> None:
-        """All time up to `until` goes to one verdict."""
-        memory = self._memory
+        """Assign all time up to `until` to one verdict."""
+        parts = self._parts
         whole = False
-        while memory.time is None or memory.time < until:
+        while parts.time is None or parts.time < until:
             stop = min(until, self._bin_end())
-            memory.cells.cover(stop, verdict)
-            memory.capacity.cover(stop, verdict)
-            memory.time = stop
+            parts.cells.cover(stop, verdict)
+            parts.capacity.cover(stop, verdict)
+            parts.time = stop
             quiet, whole = whole, stop >= self._bin_end()
             if whole:
                 self._close_bin()
                 if quiet:
-                    self._pass_quiet(until)
+                    self._pass_quiet_bins(until)
 
-    def _leap(self, state: State, now: float) -> None:
-        """Close all at the last event and go on at `now`, with the time between uncounted."""
-        memory = self._memory
-        last = memory.time or 0.0
-        memory.stalls.end_all(last, memory.ordinal)
+    def _skip_uncounted(self, state: State, now: float) -> None:
+        """Close everything at the last event and go on at `now`; time between is not counted."""
+        parts = self._parts
+        last = parts.time or 0.0
+        parts.stalls.end_all(last, parts.ordinal)
         self._close_bin()
-        memory.end_stretches()
-        memory.time = now
-        memory.bin = bin_of(now - self._run.monotonic_start)
-        memory.cells.leap(now)
-        memory.capacity.leap(now)
-        memory.doubt_all(state)
+        parts.blame.end_stretches()
+        parts.time = now
+        parts.bin = bin_of(now - self._run.monotonic_start)
+        parts.cells.leap(now)
+        parts.capacity.leap(now)
+        self._invalidate_all(state)
 
 
-def _loses(state: State, event: Event, run: RunInfo) -> bool:
-    """Events are missing just before this one."""
+def _follows_loss(state: State, event: Event, run: RunInfo) -> bool:
+    """Events were lost just before this one."""
     if isinstance(event, SchedulerEvent):
         if event.event_kind == "recording_gap":
             return True

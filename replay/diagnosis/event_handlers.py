@@ -1,194 +1,190 @@
-"""What an event tells beyond where its task or call is: one function for each kind that does."""
+"""`EventHandlers`: what an event means beyond where its task or call is now.
+
+Each handled kind has one method. The tasks and calls themselves are brought up to date by
+`IndexSync`, from the state at the end of the instant.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.events import RequestEvent, RunInfo, SchedulerEvent
+from engine.events import RequestEvent, SchedulerEvent
+from replay.diagnosis.attribution import Attribution
 from replay.diagnosis.diagnosis_state import DiagnosisState
-from replay.diagnosis.index_sync import request_resource_of, resync
-from replay.diagnosis.invalidation import expect_slow, follow_cooldown
+from replay.diagnosis.index_sync import IndexSync
 from replay.diagnosis.rolling_stats import CALLS_NEEDED
-from replay.diagnosis.slot_division import queued_key
+from replay.diagnosis.slot_ledger import WHOLE
 from replay.state.model import State
-from replay.state.payload import number
 
 
-def _task_leased(
-    memory: DiagnosisState, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
-) -> None:
-    memory.stalls.admitted("", memory.time or 0.0, ordinal)
-    memory.end_wakeup("")
-    memory.doubtful_meters.update(memory.capped)
-    if not memory.standing.attempts_seen:
-        _stand_in(memory, state, event, ordinal, run)
+class EventHandlers:
+    """Passes facts of single events to the stalls and marks as dirty what they may change."""
+
+    def __init__(self, parts: DiagnosisState, sync: IndexSync, attribution: Attribution) -> None:
+        self._changes = parts.changes
+        self._index = parts.index
+        self._dirty = parts.dirty
+        self._cells = parts.cells
+        self._stalls = parts.stalls
+        self._sync = sync
+        self._attribution = attribution
+
+    def handle_scheduler(
+        self, state: State, event: SchedulerEvent, now: float, ordinal: int
+    ) -> None:
+        """`now` is the time of the instant that the event belongs to."""
+        task_id = event.task_id
+        if task_id is None:
+            self._dirty.invalidate_run()
+        else:
+            self._changes.add_task(task_id, ordinal)
+        handler = _SCHEDULER_HANDLERS.get(event.event_kind)
+        if handler is not None:
+            handler(self, state, event, now, ordinal)
+
+    def handle_request(self, state: State, event: RequestEvent, now: float, ordinal: int) -> None:
+        """`now` is the time of the instant that the event belongs to."""
+        attempt_id = event.request_attempt_id
+        if attempt_id is not None:
+            self._changes.add_call(attempt_id, ordinal)
+        handler = _REQUEST_HANDLERS.get(event.event_kind)
+        if handler is not None:
+            handler(self, state, event, now, ordinal)
+        if event.pressure_snapshot is not None:
+            self._resource_changed(state, event)
+
+    def _task_leased(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
+        self._stalls.admitted(WHOLE, now, ordinal)
+        self._attribution.end_wakeup("", now, ordinal)
+        self._dirty.invalidate_denied()
+        if not self._index.attempts_seen:
+            self._task_as_call(state, event, now, ordinal)
+
+    def _task_as_call(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
+        """Without events about calls, tasks show what a resource admits and what succeeds."""
+        task = state.tasks.get(event.task_id or "")
+        if task is None:
+            return
+        resource = task.request_resource or self._sync.request_resource_of(task)
+        if not resource or self._index.attempts_seen:
+            return
+        if event.event_kind == "task_lease_acquired":
+            self._stalls.admitted(resource, now, ordinal)
+        elif event.event_kind == "task_completed" and task.result == "completed":
+            self._stalls.succeeded(resource, task.acquired_at or now, now)
+
+    def _checkpoint(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
+        row_group = str(event.diagnostics.get("row_group"))
+        if event.event_kind == "row_group_checkpoint_started":
+            self._index.checkpointing[row_group] = None
+        else:
+            self._index.checkpointing.pop(row_group, None)
+
+    def _snapshot(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
+        if event.snapshot is not None and "tasks" in event.snapshot:
+            self._sync.resync_keyframe(state, now, ordinal)
+        else:
+            self._dirty.invalidate_all(self._cells.meters, state.ceilings)
+        for resource in state.ceilings:
+            self._sync.follow_cooldown(state, resource, now, ordinal)
+
+    def _blocked(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
+        denials = state.block.groups if state.block is not None else {}
+        self._dirty.set_denied(
+            group for group, denial in denials.items() if denial != "no_capacity"
+        )
+
+    def _job(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
+        self._dirty.invalidate_all(self._cells.meters, state.ceilings)
+
+    def _resource_changed(self, state: State, event: RequestEvent) -> str | None:
+        """Label of the event's resource, now marked as changed; None if the state has none."""
+        resource = event.request_resource_key.label if event.request_resource_key else None
+        if resource is None or resource not in state.ceilings:
+            return None
+        self._changes.add_resource(resource)
+        return resource
+
+    def _request_leased(self, state: State, event: RequestEvent, now: float, ordinal: int) -> None:
+        attempt = state.attempts.get(event.request_attempt_id or "")
+        if attempt is not None:
+            self._stalls.admitted(attempt.resource, now, ordinal)
+            self._attribution.end_wakeup(attempt.resource, now, ordinal)
+
+    def _rate_limited(self, state: State, event: RequestEvent, now: float, ordinal: int) -> None:
+        resource = self._resource_changed(state, event)
+        if resource is not None:
+            until = state.ceilings[resource].blocked_until
+            self._stalls.rate_limited(resource, now, ordinal, until if until is not None else now)
+
+    def _limit_cut(self, state: State, event: RequestEvent, now: float, ordinal: int) -> None:
+        resource = self._resource_changed(state, event)
+        if resource is not None:
+            self._stalls.limit_cut(resource, ordinal)
+
+    def _wait_started(self, state: State, event: RequestEvent, now: float, ordinal: int) -> None:
+        if event.diagnostics.get("reason") == "none":
+            return
+        resource = self._resource_changed(state, event)
+        if resource is not None and state.ceilings[resource].waiters == 1:
+            self._stalls.waiting_began(resource, ordinal)
+
+    def _resource_event(self, state: State, event: RequestEvent, now: float, ordinal: int) -> None:
+        self._resource_changed(state, event)
+        self._dirty.invalidate_run()
+
+    def _call_ended(self, state: State, event: RequestEvent, now: float, ordinal: int) -> None:
+        """A call that succeeded shows how long calls take, and that a storm is over."""
+        attempt_id = event.request_attempt_id or ""
+        attempt = state.attempts.get(attempt_id)
+        if attempt is None:
+            if attempt_id not in self._index.calls:
+                self._resource_changed(state, event)
+            return
+        outcome = event.reason_or_outcome or event.diagnostics.get("outcome")
+        if outcome != "success" or attempt.started_at is None:
+            return
+        watch = self._stalls.watch(attempt.resource)
+        duration = event.diagnostics.get("duration_seconds")
+        if not isinstance(duration, int | float):
+            duration = max(0.0, event.captured_at_monotonic - attempt.started_at)
+        watch.times.durations.add(float(duration))
+        acquired_at = attempt.acquired_at if attempt.acquired_at is not None else attempt.started_at
+        self._stalls.succeeded(attempt.resource, acquired_at, now)
+        if len(watch.times.durations.arrived) == CALLS_NEEDED:
+            self._sync.schedule_overdue(attempt.resource)
 
 
-def _stand_in(
-    memory: DiagnosisState, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
-) -> None:
-    """Where no calls are told of, task leases and completions say what is let out and succeeds."""
-    task = state.tasks.get(event.task_id or "")
-    if task is None:
-        return
-    resource = task.request_resource or request_resource_of(memory.index, run, task)
-    now = memory.time or 0.0
-    if not resource or memory.standing.attempts_seen:
-        return
-    if event.event_kind == "task_lease_acquired":
-        memory.stalls.admitted(resource, now, ordinal)
-    elif event.event_kind == "task_completed" and task.result == "completed":
-        memory.stalls.succeeded(resource, task.acquired_at or now, now)
+_SchedulerHandler = Callable[[EventHandlers, State, SchedulerEvent, float, int], None]
+_RequestHandler = Callable[[EventHandlers, State, RequestEvent, float, int], None]
 
-
-def _heartbeat(
-    memory: DiagnosisState, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
-) -> None:
-    period = number(event.diagnostics.get("period"))
-    memory.heartbeat_due = None if period is None else event.captured_at_monotonic + period
-
-
-def _checkpoint(
-    memory: DiagnosisState, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
-) -> None:
-    row_group = str(event.diagnostics.get("row_group"))
-    if event.event_kind == "row_group_checkpoint_started":
-        memory.standing.checkpointing[row_group] = None
-    else:
-        memory.standing.checkpointing.pop(row_group, None)
-
-
-def _snapshot(
-    memory: DiagnosisState, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
-) -> None:
-    if event.snapshot is not None and "tasks" in event.snapshot:
-        resync(memory, state, run)
-        for call in memory.index.calls.values():
-            call.lost = False
-    else:
-        memory.doubt_all(state)
-    for resource in state.ceilings:
-        follow_cooldown(memory, state, resource, memory.time or 0.0)
-
-
-def _blocked(
-    memory: DiagnosisState, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
-) -> None:
-    for key in memory.capped:
-        memory.doubtful_meters[key] = None
-    memory.capped = {}
-    for group, denial in state.block.groups.items() if state.block is not None else ():
-        if denial != "no_capacity":
-            memory.capped[queued_key(group)] = None
-            memory.doubtful_meters[queued_key(group)] = None
-
-
-def _job(
-    memory: DiagnosisState, state: State, event: SchedulerEvent, ordinal: int, run: RunInfo
-) -> None:
-    memory.doubt_all(state)
-
-
-SCHEDULER_FACTS: dict[
-    str, Callable[[DiagnosisState, State, SchedulerEvent, int, RunInfo], None]
-] = {
-    "task_lease_acquired": _task_leased,
-    "task_completed": _stand_in,
-    "row_group_checkpoint_started": _checkpoint,
-    "row_group_checkpointed": _checkpoint,
-    "scheduler_health_snapshot": _snapshot,
-    "group_capped": _blocked,
-    "queue_empty": _blocked,
-    "queue_drained": _blocked,
-    "admission_blocked": _blocked,
-    "scheduler_loop_heartbeat": _heartbeat,
-    "scheduler_job_started": _job,
-    "scheduler_job_completed": _job,
+_SCHEDULER_HANDLERS: dict[str, _SchedulerHandler] = {
+    "task_lease_acquired": EventHandlers._task_leased,
+    "task_completed": EventHandlers._task_as_call,
+    "row_group_checkpoint_started": EventHandlers._checkpoint,
+    "row_group_checkpointed": EventHandlers._checkpoint,
+    "scheduler_health_snapshot": EventHandlers._snapshot,
+    "group_capped": EventHandlers._blocked,
+    "queue_empty": EventHandlers._blocked,
+    "queue_drained": EventHandlers._blocked,
+    "admission_blocked": EventHandlers._blocked,
+    "scheduler_job_started": EventHandlers._job,
+    "scheduler_job_completed": EventHandlers._job,
 }
-
-
-def touch_resource(memory: DiagnosisState, state: State, event: RequestEvent) -> str | None:
-    """Label of the event's resource, to be looked at again; None where the state has none."""
-    resource = event.request_resource_key.label if event.request_resource_key else None
-    if resource is None or resource not in state.ceilings:
-        return None
-    memory.touched_resources[resource] = None
-    return resource
-
-
-def _request_leased(
-    memory: DiagnosisState, state: State, event: RequestEvent, ordinal: int
-) -> None:
-    attempt = state.attempts.get(event.request_attempt_id or "")
-    if attempt is not None:
-        memory.stalls.admitted(attempt.resource, memory.time or 0.0, ordinal)
-        memory.end_wakeup(attempt.resource)
-
-
-def _rate_limited(memory: DiagnosisState, state: State, event: RequestEvent, ordinal: int) -> None:
-    resource = touch_resource(memory, state, event)
-    if resource is not None:
-        now = memory.time or 0.0
-        until = state.ceilings[resource].blocked_until
-        memory.stalls.rate_limited(resource, now, ordinal, until if until is not None else now)
-
-
-def _limit_cut(memory: DiagnosisState, state: State, event: RequestEvent, ordinal: int) -> None:
-    resource = touch_resource(memory, state, event)
-    if resource is not None:
-        memory.stalls.limit_cut(resource, ordinal)
-
-
-def _wait_started(memory: DiagnosisState, state: State, event: RequestEvent, ordinal: int) -> None:
-    if event.diagnostics.get("reason") == "none":
-        return
-    resource = touch_resource(memory, state, event)
-    if resource is not None and state.ceilings[resource].waiters == 1:
-        memory.stalls.waiting_began(resource, ordinal)
-
-
-def _resource_told(memory: DiagnosisState, state: State, event: RequestEvent, ordinal: int) -> None:
-    touch_resource(memory, state, event)
-    memory.doubtful_resources[""] = None
-
-
-def _call_ended(memory: DiagnosisState, state: State, event: RequestEvent, ordinal: int) -> None:
-    """Learn from a call that succeeded: how long calls take, and that a storm is over."""
-    attempt_id = event.request_attempt_id or ""
-    attempt = state.attempts.get(attempt_id)
-    if attempt is None:
-        if attempt_id not in memory.index.calls:
-            touch_resource(memory, state, event)
-        return
-    outcome = event.reason_or_outcome or event.diagnostics.get("outcome")
-    if outcome != "success" or attempt.started_at is None:
-        return
-    now = memory.time or 0.0
-    watch = memory.stalls.watch(attempt.resource)
-    duration = event.diagnostics.get("duration_seconds")
-    if not isinstance(duration, int | float):
-        duration = max(0.0, event.captured_at_monotonic - attempt.started_at)
-    watch.times.durations.add(float(duration))
-    acquired_at = attempt.acquired_at if attempt.acquired_at is not None else attempt.started_at
-    memory.stalls.succeeded(attempt.resource, acquired_at, now)
-    if len(watch.times.durations.arrived) == CALLS_NEEDED:
-        expect_slow(memory, attempt.resource)
-
-
-REQUEST_FACTS: dict[str, Callable[[DiagnosisState, State, RequestEvent, int], None]] = {
-    "request_resource_registered": _resource_told,
-    "request_effective_cap_changed": _resource_told,
-    "request_wait_started": _wait_started,
-    "request_wait_reason_changed": _resource_told,
-    "request_wait_timeout": _resource_told,
-    "request_wait_cancelled": _resource_told,
-    "request_acquire_denied": _resource_told,
-    "request_lease_acquired": _request_leased,
-    "model_request_completed": _call_ended,
-    "request_rate_limited": _rate_limited,
-    "request_limit_decreased": _limit_cut,
-    "request_limit_increased": _resource_told,
-    "request_soft_ceiling_recovered": _resource_told,
-    "request_fully_recovered": _resource_told,
-    "request_lease_released": _call_ended,
+_REQUEST_HANDLERS: dict[str, _RequestHandler] = {
+    "request_resource_registered": EventHandlers._resource_event,
+    "request_effective_cap_changed": EventHandlers._resource_event,
+    "request_wait_started": EventHandlers._wait_started,
+    "request_wait_reason_changed": EventHandlers._resource_event,
+    "request_wait_timeout": EventHandlers._resource_event,
+    "request_wait_cancelled": EventHandlers._resource_event,
+    "request_acquire_denied": EventHandlers._resource_event,
+    "request_lease_acquired": EventHandlers._request_leased,
+    "model_request_completed": EventHandlers._call_ended,
+    "request_rate_limited": EventHandlers._rate_limited,
+    "request_limit_decreased": EventHandlers._limit_cut,
+    "request_limit_increased": EventHandlers._resource_event,
+    "request_soft_ceiling_recovered": EventHandlers._resource_event,
+    "request_fully_recovered": EventHandlers._resource_event,
+    "request_lease_released": EventHandlers._call_ended,
 }

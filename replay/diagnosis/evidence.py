@@ -54,9 +54,9 @@ def collect(
     elif isinstance(detail, UpstreamVerdict):
         _upstream(state, run, index, detail)
     if context.waiting is None:
-        wants = index.wants.get(resource)
-        if wants is not None:
-            context.waiting = wants.queued + wants.ready
+        counts = index.demand.get(resource)
+        if counts is not None:
+            context.waiting = counts.queued + counts.ready
     return facts
 
 
@@ -193,8 +193,8 @@ def _request_slots(
 ) -> None:
     evidence = facts.evidence
     ceiling = state.ceilings[resource]
-    wants = index.wants.get(resource)
-    queued = wants.queued + wants.ready if wants is not None else 0
+    counts = index.demand.get(resource)
+    queued = counts.queued + counts.ready if counts is not None else 0
     facts.context.waiting = ceiling.waiters + queued
     detail.needed = 1
     detail.limit = ceiling.limit

@@ -1,86 +1,160 @@
-"""What must be looked at again, and when, after something changed."""
+"""Dirty sets: which inputs have changed, and which results must be recomputed for it.
+
+`Changes` names the entities whose place in the live index is out of date. `DirtySets` names the
+meters and resources whose blame or division is. Both are written through their methods alone; the
+index is brought up to date from the first, attribution recomputes the second.
+"""
 
 from __future__ import annotations
 
-from replay.diagnosis.diagnosis_state import DiagnosisState
-from replay.diagnosis.leaks import Suspect
-from replay.diagnosis.slot_division import queued_key
+from collections.abc import Iterable
+
+import msgspec
+
+from replay.diagnosis.cell_ledger import Key, queued_key
+from replay.diagnosis.live_index import LiveIndex
+from replay.diagnosis.slot_ledger import WHOLE
 from replay.state.model import State
 
 
-def group_changed(memory: DiagnosisState, state: State, key: str) -> None:
-    """Doubt what the queue of this group, and of those it competes with, waits for."""
-    group = state.groups.get(key)
-    needs = memory.index.needs.get(key, {})
-    memory.doubtful_meters[queued_key(key)] = None
-    presence = (group is not None and group.queued > 0, group is not None and group.leased > 0)
-    shifted = memory.presence.get(key) != presence
-    memory.presence[key] = presence
-    for resource in needs:
-        free = state.limits.get(resource, 0) - state.leased.get(resource, 0)
-        level = min(free, memory.index.most.get(resource, 1))
-        if shifted or memory.levels.get(resource) != level:
-            memory.levels[resource] = level
-            memory.doubt_queued(resource)
+class Changes(msgspec.Struct):
+    """What the events of the current instant are about; the index does not show it yet."""
+
+    tasks: dict[str, int] = {}
+    """With the ordinal of the last event about each; `calls` likewise."""
+    calls: dict[str, int] = {}
+    groups: dict[str, None] = {}
+    resources: dict[str, None] = {}
+    """Request resources whose ceiling may have changed."""
+
+    def add_task(self, task_id: str, ordinal: int) -> None:
+        self.tasks[task_id] = ordinal
+
+    def add_call(self, attempt_id: str, ordinal: int) -> None:
+        self.calls[attempt_id] = ordinal
+
+    def add_group(self, group: str) -> None:
+        self.groups[group] = None
+
+    def add_resource(self, resource: str) -> None:
+        self.resources[resource] = None
+
+    def drain_calls(self) -> dict[str, int]:
+        calls, self.calls = self.calls, {}
+        return calls
+
+    def drain_tasks(self) -> dict[str, int]:
+        tasks, self.tasks = self.tasks, {}
+        return tasks
+
+    def drain_groups(self) -> dict[str, None]:
+        groups, self.groups = self.groups, {}
+        return groups
+
+    def drain_resources(self) -> dict[str, None]:
+        resources, self.resources = self.resources, {}
+        return resources
 
 
-def resource_changed(memory: DiagnosisState, state: State, resource: str) -> None:
-    """Doubt the resource and those it shares its static cap with."""
-    ceiling = state.ceilings.get(resource)
-    if ceiling is None:
-        return
-    siblings = memory.siblings.setdefault(ceiling.provider_model, {})
-    siblings[resource] = None
-    for sibling in siblings:
-        memory.doubtful_resources[sibling] = None
-        memory.doubtful_meters[("waiting", sibling)] = None
-    follow_cooldown(memory, state, resource, memory.time or 0.0)
+class DirtySets(msgspec.Struct):
+    """Meters and resources to recompute before time moves on.
 
+    The other fields hold what a result was last computed from, so that a change that cannot alter
+    the result invalidates nothing.
+    """
 
-def follow_cooldown(memory: DiagnosisState, state: State, resource: str, now: float) -> None:
-    watch = memory.stalls.watch(resource)
-    until = state.ceilings[resource].blocked_until
-    before, watch.looked_at = watch.looked_at, now
-    if until == watch.cooling_until:
-        return
-    watch.cooling_until = until
-    doubt_cooling(memory, resource)
-    if until is not None and until > now:
-        memory.set_timer(until, "cooldown", resource)
-        if not memory.standing.attempts_seen:
-            before = now if before is None else before
-            memory.stalls.cooldown_seen(resource, now, memory.ordinal, until, before)
+    meters: dict[Key, None] = {}
+    resources: dict[str, None] = {}
+    """Request resources, and `WHOLE` for the run."""
+    levels: dict[str, int] = {}
+    """Free amount of each scheduler resource, up to the most that one task takes."""
+    presence: dict[str, tuple[bool, bool]] = {}
+    """Whether each group has queued tasks and leases."""
+    denied: dict[Key, None] = {}
+    """Meters of the groups that the last blocked event says a policy denied."""
+    siblings: dict[str, dict[str, None]] = {}
+    """Request resources by provider/model."""
 
+    def invalidate_meter(self, key: Key) -> None:
+        self.meters[key] = None
 
-def doubt_cooling(memory: DiagnosisState, resource: str) -> None:
-    """A cooldown began, moved or ended: doubt all that waits for this request resource."""
-    memory.doubtful_resources[resource] = None
-    memory.doubtful_meters[("waiting", resource)] = None
-    memory.doubtful_meters[("assumed", resource)] = None
-    for group in memory.index.queued_for.get(resource, ()):
-        memory.doubtful_meters[queued_key(group)] = None
+    def invalidate_resource(self, resource: str) -> None:
+        self.resources[resource] = None
 
+    def invalidate_run(self) -> None:
+        """The account of the run as a whole."""
+        self.resources[WHOLE] = None
 
-def doubt_leaked(memory: DiagnosisState, suspect: Suspect) -> None:
-    for resource in suspect.resources:
-        memory.doubt_queued(resource)
-        memory.doubtful_resources[resource] = None
-        memory.doubtful_meters[("waiting", resource)] = None
-    memory.doubtful_resources[""] = None
+    def invalidate_all(self, meters: Iterable[Key], resources: Iterable[str]) -> None:
+        for key in meters:
+            self.meters[key] = None
+        for resource in resources:
+            self.resources[resource] = None
+        self.resources[WHOLE] = None
 
+    def invalidate_group(self, state: State, index: LiveIndex, key: str) -> None:
+        """What the queue of this group, and of those it competes with, waits for."""
+        group = state.groups.get(key)
+        self.meters[queued_key(key)] = None
+        presence = (group is not None and group.queued > 0, group is not None and group.leased > 0)
+        shifted = self.presence.get(key) != presence
+        self.presence[key] = presence
+        for resource in index.needs.get(key, {}):
+            free = state.limits.get(resource, 0) - state.leased.get(resource, 0)
+            level = min(free, index.most.get(resource, 1))
+            if shifted or self.levels.get(resource) != level:
+                self.levels[resource] = level
+                self._invalidate_queues(index, resource)
 
-def expect_slow(memory: DiagnosisState, resource: str) -> None:
-    """Have the oldest calls of this resource looked at when the next one becomes slow."""
-    watch = memory.stalls.watch(resource)
-    allowance = watch.times.allowance
-    if allowance is None or watch.slow_timer:
-        return
-    index = memory.index
-    for attempt_id in index.requests.get(resource, ()):
-        call = index.calls[attempt_id]
-        if call.phase != "in_provider" or call.overdue or call.lost:
-            continue
-        if call.started_at is not None:
-            watch.slow_timer = True
-            memory.set_timer(call.started_at + allowance, "overdue", resource)
-            return
+    def invalidate_ceiling(self, state: State, resource: str) -> None:
+        """The request resource and those it shares its static cap with."""
+        siblings = self.siblings.setdefault(state.ceilings[resource].provider_model, {})
+        siblings[resource] = None
+        for sibling in siblings:
+            self.resources[sibling] = None
+            self.meters["waiting", sibling] = None
+
+    def invalidate_cooldown(self, index: LiveIndex, resource: str) -> None:
+        """A cooldown began, moved or ended: all that waits for this request resource."""
+        self.resources[resource] = None
+        self.meters["waiting", resource] = None
+        self.meters["assumed", resource] = None
+        for group in index.queued_for.get(resource, ()):
+            self.meters[queued_key(group)] = None
+
+    def invalidate_leak(self, index: LiveIndex, resources: Iterable[str]) -> None:
+        """A lease of these resources is now known to be leaked, or was released after all."""
+        for resource in resources:
+            self._invalidate_queues(index, resource)
+            self.resources[resource] = None
+            self.meters["waiting", resource] = None
+        self.resources[WHOLE] = None
+
+    def invalidate_denied(self) -> None:
+        """An admission: what the policy denied may be let in now."""
+        self.meters.update(self.denied)
+
+    def set_denied(self, groups: Iterable[str]) -> None:
+        """A blocked event: the policy denies these groups, and no others."""
+        self.meters.update(self.denied)
+        self.denied = {queued_key(group): None for group in groups}
+        self.meters.update(self.denied)
+
+    def invalidate_pending(self, index: LiveIndex, pending: Iterable[Key]) -> None:
+        """A lease came, or nothing waits any more: heads that were seen to be eligible."""
+        for key in pending:
+            kind, subject = key
+            self.meters[key] = None
+            self.resources[subject if kind == "waiting" else WHOLE] = None
+            if kind == "queued":
+                self.resources[index.request_of.get(subject, "")] = None
+
+    def drain(self) -> tuple[dict[Key, None], dict[str, None]]:
+        """Dirty meters and resources; both sets are empty afterwards."""
+        meters, resources = self.meters, self.resources
+        self.meters, self.resources = {}, {}
+        return meters, resources
+
+    def _invalidate_queues(self, index: LiveIndex, resource: str) -> None:
+        """The queued tasks of every group that takes from this scheduler resource."""
+        self.meters.update(index.queues_for.get(resource, {}))

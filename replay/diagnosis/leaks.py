@@ -8,15 +8,15 @@ from replay.diagnosis.verdicts import MODEL_SLOTS, Context, Facts, Holder
 from replay.diagnosis.verdicts.broken import LeakedLease
 from replay.state.model import State
 
-LEAK_AFTER = 1.0
-"""A producer may take so long between the end of a task or call and the release of its lease."""
+LEAK_SECONDS = 1.0
+"""Time a producer may take from the end of a task or call to the release of its lease."""
 SUSPECTS_SHOWN = 5
 CALL = "call "
-"""Before the id of an attempt, where ids of tasks and attempts share a mapping."""
+"""Prefix of attempt ids, where ids of tasks and attempts share a mapping."""
 
 
 class Suspect(msgspec.Struct):
-    """A lease whose owner has ended; leaked once it is older than `LEAK_AFTER`."""
+    """A lease whose owner has ended; leaked once it is older than `LEAK_SECONDS`."""
 
     resources: dict[str, int]
     """What it holds: of scheduler resources, or 1 of a request resource."""
@@ -29,13 +29,13 @@ class Suspect(msgspec.Struct):
 
     @property
     def about(self) -> str:
-        """The resource it is told of: the most specific one."""
+        """The most specific of its resources, under which it is reported."""
         own = [name for name in self.resources if name.startswith(MODEL_SLOTS)]
         return own[0] if own else next(iter(sorted(self.resources)), "")
 
 
 class Leak(msgspec.Struct):
-    """A stretch in which some lease of a resource is leaked."""
+    """A period in which some lease of a resource is leaked."""
 
     since: float
     suspects: list[Suspect]
@@ -53,7 +53,7 @@ class Leaks(msgspec.Struct):
     amounts: dict[str, int] = {}
     """What leaked leases hold, by scheduler resource or request resource."""
     open: dict[str, Leak] = {}
-    """By the resource that is told of."""
+    """By `Suspect.about`."""
 
     def confirm(self, subject: str) -> Suspect | None:
         """The suspect has held its lease for too long."""
@@ -69,7 +69,7 @@ class Leaks(msgspec.Struct):
         return suspect
 
     def clear(self, subject: str) -> tuple[Suspect, Leak | None] | None:
-        """The lease was released after all. With the stretch, if that ends it."""
+        """The lease was released after all. Returns its leak too, if that ends it."""
         suspect = self.suspects.pop(subject, None)
         if suspect is None or not suspect.confirmed:
             return None

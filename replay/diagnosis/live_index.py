@@ -1,4 +1,4 @@
-"""`LiveIndex`: who is where now, counted so that no verdict needs a walk over all live tasks."""
+"""`LiveIndex`: live tasks and calls, counted so that no verdict has to walk over all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from replay.state.task import Task
 
 
 class TaskEntry(msgspec.Struct, frozen=True, gc=False):
-    """A live task as the ledgers have it; many tasks share one, see `entry_of`."""
+    """A live task as the ledgers count it. Tasks without an execution share equal entries."""
 
     cell: Cell
     key: Key
@@ -23,8 +23,8 @@ class TaskEntry(msgspec.Struct, frozen=True, gc=False):
     request_resource: str
     """"" where it calls no model, or nobody knows which."""
     execution_id: str | None
-    lost: bool = False
-    """Events are missing since it was last told of: it may be elsewhere by now."""
+    unknown: bool = False
+    """Events were lost since the last one about it: it may be elsewhere by now."""
 
 
 def entry_of(
@@ -34,18 +34,19 @@ def entry_of(
     group: str,
     request_resource: str,
     execution_id: str | None,
-    lost: bool = False,
+    unknown: bool = False,
 ) -> TaskEntry:
+    """The entry with these values, shared where it can be: a run may have a million that wait."""
     if execution_id is None:
-        return _shared_entry(cell, key, bucket, group, request_resource, lost)
-    return TaskEntry(cell, key, bucket, group, request_resource, execution_id, lost)
+        return _shared_entry(cell, key, bucket, group, request_resource, unknown)
+    return TaskEntry(cell, key, bucket, group, request_resource, execution_id, unknown)
 
 
 @lru_cache(maxsize=16_384)
 def _shared_entry(
-    cell: Cell, key: Key, bucket: str, group: str, request_resource: str, lost: bool
+    cell: Cell, key: Key, bucket: str, group: str, request_resource: str, unknown: bool
 ) -> TaskEntry:
-    return TaskEntry(cell, key, bucket, group, request_resource, None, lost)
+    return TaskEntry(cell, key, bucket, group, request_resource, None, unknown)
 
 
 class Call(msgspec.Struct):
@@ -60,8 +61,8 @@ class Call(msgspec.Struct):
     started_ordinal: int = 0
     overdue: bool = False
     """Slower than its provider's usual."""
-    lost: bool = False
-    """Events are missing since it was last told of: it may have ended."""
+    unknown: bool = False
+    """Events were lost since the last one about it: it may have ended."""
 
 
 class DemandCounts(msgspec.Struct):
@@ -95,19 +96,21 @@ BUCKETS: dict[str, str] = {
 
 
 class LiveIndex(msgspec.Struct):
-    placed: dict[str, TaskEntry] = {}
+    """Written by `IndexSync` alone, but for the row groups that are being checkpointed."""
+
+    tasks: dict[str, TaskEntry] = {}
     calls: dict[str, Call] = {}
     executions: dict[str, str] = {}
     """Task by execution."""
     calls_of: dict[str, dict[str, None]] = {}
     """Live attempts by execution, in the order they began."""
-    wants: dict[str, DemandCounts] = {}
+    demand: dict[str, DemandCounts] = {}
     """By request resource, and all together under the key ""."""
     running_by_column: dict[str, int] = {}
     queued_for: dict[str, dict[str, int]] = {}
     """Queued tasks by group, for each request resource ("" for none)."""
-    lost_for: dict[str, dict[str, int]] = {}
-    """The same of tasks that are lost, which count nowhere else."""
+    unknown_for: dict[str, dict[str, int]] = {}
+    """The same of unknown tasks, which count nowhere else."""
     leases: dict[str, dict[str, tuple[float, int]]] = {}
     """(acquired at, ordinal) by task, oldest first, for each group."""
     requests: dict[str, dict[str, tuple[float, int]]] = {}
@@ -126,6 +129,10 @@ class LiveIndex(msgspec.Struct):
     """Calls that are overdue, by request resource."""
 
     leaks: Leaks = msgspec.field(default_factory=Leaks)
+    checkpointing: dict[str, None] = {}
+    """Row groups whose checkpoint is being written."""
+    attempts_seen: bool = False
+    """The stream has events about single calls."""
 
     def learn_group(self, task: Task, request_resource: str) -> None:
         if self.needs.get(task.group) != task.resources and task.resources:
@@ -137,57 +144,57 @@ class LiveIndex(msgspec.Struct):
         if request_resource:
             self.request_of[task.group] = request_resource
 
-    def put(self, task_id: str, placed: TaskEntry) -> None:
-        """A task that was not there before."""
-        self.placed[task_id] = placed
-        self._count(placed, 1)
-        if placed.execution_id is not None:
-            self.executions[placed.execution_id] = task_id
+    def put(self, task_id: str, entry: TaskEntry) -> None:
+        """Add a task that is not in the index."""
+        self.tasks[task_id] = entry
+        self._count(entry, 1)
+        if entry.execution_id is not None:
+            self.executions[entry.execution_id] = task_id
 
-    def remove(self, task_id: str, placed: TaskEntry) -> None:
-        del self.placed[task_id]
-        self._count(placed, -1)
-        if placed.execution_id is not None:
-            self.executions.pop(placed.execution_id, None)
-        held = self.leases.get(placed.group)
+    def remove(self, task_id: str, entry: TaskEntry) -> None:
+        del self.tasks[task_id]
+        self._count(entry, -1)
+        if entry.execution_id is not None:
+            self.executions.pop(entry.execution_id, None)
+        held = self.leases.get(entry.group)
         if held is not None:
             held.pop(task_id, None)
 
     def change(
         self,
         task_id: str,
-        placed: TaskEntry,
+        entry: TaskEntry,
         key: Key,
         bucket: str,
         execution_id: str | None,
-        lost: bool = False,
+        unknown: bool = False,
     ) -> TaskEntry:
-        """Into another bucket, under another execution, or lost. Returns the entry of now."""
-        if execution_id != placed.execution_id:
-            if placed.execution_id is not None:
-                self.executions.pop(placed.execution_id, None)
+        """Replace the entry of a task by one with these values, and return that."""
+        if execution_id != entry.execution_id:
+            if entry.execution_id is not None:
+                self.executions.pop(entry.execution_id, None)
             if execution_id is not None:
                 self.executions[execution_id] = task_id
         changed = entry_of(
-            placed.cell, key, bucket, placed.group, placed.request_resource, execution_id, lost
+            entry.cell, key, bucket, entry.group, entry.request_resource, execution_id, unknown
         )
-        if bucket != placed.bucket or lost != placed.lost:
-            self._count(placed, -1)
+        if bucket != entry.bucket or unknown != entry.unknown:
+            self._count(entry, -1)
             self._count(changed, 1)
-        self.placed[task_id] = changed
+        self.tasks[task_id] = changed
         return changed
 
     def is_known(self, task_id: str) -> bool:
-        """An event told of the task since events were last missing."""
-        placed = self.placed.get(task_id)
-        return placed is not None and not placed.lost
+        """No events were lost since the last one about the task."""
+        entry = self.tasks.get(task_id)
+        return entry is not None and not entry.unknown
 
     def is_known_call(self, attempt_id: str) -> bool:
         call = self.calls.get(attempt_id)
-        return call is not None and not call.lost
+        return call is not None and not call.unknown
 
-    def hold(self, task_id: str, task: Task) -> None:
-        """Keep the order of task leases by group."""
+    def update_lease(self, task_id: str, task: Task) -> None:
+        """Add or remove the task lease, in the order of acquisition within its group."""
         held = self.leases.get(task.group)
         if held is None:
             held = self.leases[task.group] = {}
@@ -197,7 +204,7 @@ class LiveIndex(msgspec.Struct):
             held[task_id] = (task.acquired_at or task.since, task.acquired_ordinal or 0)
 
     def forget_call(self, attempt_id: str) -> Call | None:
-        """An attempt that is gone from the state. Returns what was known of it."""
+        """Remove an attempt that is gone from the state. Returns its call, if it was known."""
         call = self.calls.pop(attempt_id, None)
         if call is not None:
             self.requests.get(call.resource, {}).pop(attempt_id, None)
@@ -209,7 +216,7 @@ class LiveIndex(msgspec.Struct):
         return call
 
     def observe(self, attempt_id: str, attempt: Attempt, ordinal: int) -> Call:
-        """Take over what the state says of an attempt."""
+        """Update a call from its attempt in the state; `ordinal` is of the event about it."""
         call = self.calls.get(attempt_id)
         if call is None:
             call = Call(attempt.resource, attempt.phase, attempt.execution_id, attempt.column or "")
@@ -248,29 +255,29 @@ class LiveIndex(msgspec.Struct):
                 waiting = ("waiting", call.resource)
         return provider or waiting
 
-    def _count(self, placed: TaskEntry, by: int) -> None:
-        bucket, resource = placed.bucket, placed.request_resource
-        if placed.lost:
+    def _count(self, entry: TaskEntry, by: int) -> None:
+        bucket, resource = entry.bucket, entry.request_resource
+        if entry.unknown:
             if bucket == "queued":
-                _add(self.lost_for.setdefault(resource, {}), placed.group, by)
+                _add(self.unknown_for.setdefault(resource, {}), entry.group, by)
             return
-        self._wants_of("").add(bucket, by)
+        self._demand_of("").add(bucket, by)
         if resource:
-            self._wants_of(resource).add(bucket, by)
+            self._demand_of(resource).add(bucket, by)
         if bucket == "queued":
-            _add(self.queued_for.setdefault(resource, {}), placed.group, by)
+            _add(self.queued_for.setdefault(resource, {}), entry.group, by)
         elif bucket == "running":
-            _add(self.running_by_column, placed.cell[0], by)
+            _add(self.running_by_column, entry.cell[0], by)
 
-    def _wants_of(self, resource: str) -> DemandCounts:
-        wants = self.wants.get(resource)
-        if wants is None:
-            wants = self.wants[resource] = DemandCounts()
-        return wants
+    def _demand_of(self, resource: str) -> DemandCounts:
+        counts = self.demand.get(resource)
+        if counts is None:
+            counts = self.demand[resource] = DemandCounts()
+        return counts
 
 
 def _add(counts: dict[str, int], name: str, by: int) -> None:
-    """What comes to nothing leaves the mapping."""
+    """A count of 0 leaves the mapping."""
     number = counts.get(name, 0) + by
     if number:
         counts[name] = number

@@ -1,4 +1,4 @@
-"""Trailing statistics over the last so many samples, in order of size and of arrival."""
+"""Rolling windows: quantiles over the most recent samples."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import msgspec
 GAPS_KEPT = 101
 CALLS_KEPT = 256
 CALLS_NEEDED = 20
+"""Successful calls after which their usual duration is known."""
 SLOW_FACTOR = 3.0
+"""A call is slow once it takes longer than so many times the 95th percentile."""
 STALL_FACTOR = 5.0
-STALL_LEAST = 0.25
+"""A silence is a stall once it is longer than so many times the median gap of admissions."""
+STALL_MIN_SECONDS = 0.25
 
 
 class RollingWindow(msgspec.Struct):
-    """At most `keep` samples; the oldest goes first."""
+    """The last `keep` samples, in order of arrival and of size."""
 
     keep: int
     arrived: list[float] = []
@@ -29,27 +32,28 @@ class RollingWindow(msgspec.Struct):
         insort(self.ordered, value)
 
     def quantile(self, part: float) -> float:
-        """0 where there is no sample."""
+        """The `part` quantile; 0 if there are no samples."""
         if not self.ordered:
             return 0.0
         return self.ordered[min(len(self.ordered) - 1, int(part * len(self.ordered)))]
 
 
 class AdmissionRate(msgspec.Struct):
-    """How often something is admitted, and from which silence on it counts as a stall."""
+    """How often something is admitted, and how long a silence counts as a stall."""
 
     last: float | None = None
     gaps: RollingWindow = msgspec.field(default_factory=lambda: RollingWindow(GAPS_KEPT))
 
     def admit(self, now: float, usual: bool) -> None:
-        """What a storm lets out says nothing about the usual pace."""
+        """Record an admission; the gap before it counts only if it is `usual`, not in a storm."""
         if self.last is not None and usual:
             self.gaps.add(max(0.0, now - self.last))
         self.last = now
 
     @property
     def threshold(self) -> float:
-        return max(STALL_FACTOR * self.gaps.quantile(0.5), STALL_LEAST)
+        """Seconds without an admission after which a blocked resource has stalled."""
+        return max(STALL_FACTOR * self.gaps.quantile(0.5), STALL_MIN_SECONDS)
 
 
 class CallTimes(msgspec.Struct):
@@ -63,7 +67,7 @@ class CallTimes(msgspec.Struct):
 
     @property
     def allowance(self) -> float | None:
-        """From this age on a call is slow; None while there are too few samples to say."""
+        """Age in seconds from which a call is slow; None while there are too few samples."""
         if len(self.durations.arrived) < CALLS_NEEDED:
             return None
         return SLOW_FACTOR * self.p95

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
 
-from replay.diagnosis.cell_ledger import CellLedger, Key
+from replay.diagnosis.cell_ledger import CellLedger, queued_key
 from replay.diagnosis.live_index import DemandCounts, LiveIndex
 from replay.diagnosis.proofs import ceiling_verdict
 from replay.diagnosis.verdicts import RANK, UNKNOWN, WORKING, Blame
 from replay.state.model import Ceiling, State
 
-NOTHING = DemandCounts()
-_ORDER: Blame = ("queue_order", "")
+NO_DEMAND = DemandCounts()
+_QUEUE_ORDER: Blame = ("queue_order", "")
 
 
 class Division(NamedTuple):
@@ -31,19 +30,20 @@ class Demand(msgspec.Struct):
     """What the divisions of all request resources add up to."""
 
     demanding: dict[str, None] = {}
+    """Resources whose slots are divided at all."""
     wanting: dict[str, None] = {}
+    """Resources with demand that goes unserved beside unused slots."""
     full: dict[str, None] = {}
+    """Resources whose slots are all in use."""
     horizon: bool = False
     """Row-group admission is blocked, row groups are left, and frontier and queue are empty."""
-    checkpointing: dict[str, None] = {}
-    attempts_seen: bool = False
 
 
 def divide(
     state: State,
     index: LiveIndex,
     cells: CellLedger,
-    standing: Demand,
+    demand: Demand,
     resource: str,
     now: float,
 ) -> Division:
@@ -51,14 +51,14 @@ def divide(
     if ceiling is None or state.outcome is not None:
         return Division({}, None, False)
     slots = ceiling.effective_max or ceiling.static_cap or ceiling.limit
-    wants = index.wants.get(resource, NOTHING)
+    counts = index.demand.get(resource, NO_DEMAND)
     busy = min(max(ceiling.in_flight, 0), slots)
-    ready = ceiling.waiters > 0 or wants.queued > 0 or wants.ready > 0
-    unsure = not ready and _may_queue(state, index.lost_for.get(resource, ()))
-    hidden = wants.running > 0 and not standing.attempts_seen
-    if not ready and not unsure and wants.deferred == 0:
-        slots = min(slots, _left(state, ceiling, slots))
-    if slots <= 0 or not (ready or unsure or wants.deferred > 0 or busy > 0 or hidden):
+    ready = ceiling.waiters > 0 or counts.queued > 0 or counts.ready > 0
+    unsure = not ready and _may_queue(state, index.unknown_for.get(resource, ()))
+    hidden = counts.running > 0 and not index.attempts_seen
+    if not ready and not unsure and counts.deferred == 0:
+        slots = min(slots, _slots_left(state, ceiling, slots))
+    if slots <= 0 or not (ready or unsure or counts.deferred > 0 or busy > 0 or hidden):
         return Division({}, None, False)
     late = min(index.overdue.get(resource, 0), busy)
     leaked = min(index.leaks.amounts.get(resource, 0), busy - late)
@@ -72,9 +72,9 @@ def divide(
         rest = (
             (UNKNOWN, resource)
             if unsure
-            else _rest(state, index, cells, standing, resource, ready, wants, now)
+            else _rest(state, index, cells, demand, resource, ready, counts, now)
         )
-        verdict = rest[0] if rest is not None else _idle(standing)
+        verdict = rest[0] if rest is not None else _idle(demand)
         parts[verdict] = parts.get(verdict, 0.0) + float(slots - busy)
     return Division({v: n for v, n in parts.items() if n > 0.0}, rest, busy >= slots)
 
@@ -84,7 +84,7 @@ def _may_queue(state: State, groups: Iterable[str]) -> bool:
     return any(state.groups[group].queued > 0 for group in groups if group in state.groups)
 
 
-def _left(state: State, ceiling: Ceiling, slots: int) -> int:
+def _slots_left(state: State, ceiling: Ceiling, slots: int) -> int:
     """What calls of its siblings leave this resource of the cap that they share."""
     aggregate = state.aggregates.get(ceiling.provider_model)
     if aggregate is None or aggregate.static_cap is None:
@@ -96,34 +96,34 @@ def _rest(
     state: State,
     index: LiveIndex,
     cells: CellLedger,
-    standing: Demand,
+    demand: Demand,
     resource: str,
     ready: bool,
-    wants: DemandCounts,
+    counts: DemandCounts,
     now: float,
 ) -> Blame | None:
     ceiling = state.ceilings[resource]
-    if not ready and wants.deferred == 0:
+    if not ready and counts.deferred == 0:
         return None
     verdict = ceiling_verdict(ceiling, state.aggregates.get(ceiling.provider_model), now)
     if verdict is not None and (ready or verdict == "request_cooldown"):
         return (verdict, resource)
-    if ceiling.waiters > 0 and not standing.attempts_seen:
+    if ceiling.waiters > 0 and not index.attempts_seen:
         return (UNKNOWN, resource)  # it may have gone out since the snapshot that shows it
     if ceiling.waiters > 0:
         meter = cells.meters.get(("waiting", resource))
         return ("request_waiters_ahead", resource) if meter is None else meter.blame
-    if wants.queued > 0:
+    if counts.queued > 0:
         return queued_blame_of(cells, index.queued_for.get(resource, {}))
-    if wants.ready > 0:
-        return _ORDER
+    if counts.ready > 0:
+        return _QUEUE_ORDER
     return ("retry_backoff", resource)
 
 
-def _saturated(state: State, standing: Demand) -> bool:
+def _saturated(state: State, demand: Demand) -> bool:
     """No request resource could take one more call, whatever came out of the queue."""
-    return bool(standing.full) and all(
-        resource in standing.full or _left(state, ceiling, 1) == 0
+    return bool(demand.full) and all(
+        resource in demand.full or _slots_left(state, ceiling, 1) == 0
         for resource, ceiling in state.ceilings.items()
     )
 
@@ -135,42 +135,39 @@ def queued_blame_of(cells: CellLedger, groups: dict[str, int]) -> Blame:
         meter = cells.meters.get(queued_key(group))
         if meter is not None:
             heads[meter.blame] = heads.get(meter.blame, 0) + queued
-    return max(heads, key=lambda one: (RANK.get(one[0], 0), heads[one], one), default=_ORDER)
+    return max(
+        heads, key=lambda blame: (RANK.get(blame[0], 0), heads[blame], blame), default=_QUEUE_ORDER
+    )
 
 
-@lru_cache(maxsize=4096)
-def queued_key(group: str) -> Key:
-    return ("queued", group)
+def _idle(demand: Demand) -> str:
+    return "row_group_horizon" if demand.horizon else "dependency"
 
 
-def _idle(standing: Demand) -> str:
-    return "row_group_horizon" if standing.horizon else "dependency"
-
-
-def whole(state: State, index: LiveIndex, cells: CellLedger, standing: Demand) -> Blame | None:
+def whole(state: State, index: LiveIndex, cells: CellLedger, demand: Demand) -> Blame | None:
     """Why the run as a whole does no more than it does; None where some resource tells."""
-    if state.outcome is not None or standing.wanting:
+    if state.outcome is not None or demand.wanting:
         return None
-    wants = index.wants.get("", NOTHING)
-    if wants.queued > 0:
-        if _saturated(state, standing):
+    counts = index.demand.get("", NO_DEMAND)
+    if counts.queued > 0:
+        if _saturated(state, demand):
             return (WORKING, "")
         groups: dict[str, int] = {}
         for resource, queued in index.queued_for.items():
-            if resource not in standing.demanding:
+            if resource not in demand.demanding:
                 groups.update(queued)
         # All others are for resources that want nothing: their slots are full.
         return queued_blame_of(cells, groups) if groups else (WORKING, "")
-    if wants.ready > 0:
-        return _ORDER
-    if any(_may_queue(state, groups) for groups in index.lost_for.values()):
+    if counts.ready > 0:
+        return _QUEUE_ORDER
+    if any(_may_queue(state, groups) for groups in index.unknown_for.values()):
         return (UNKNOWN, "")
-    if wants.running > 0:
-        if len(standing.full) >= len(standing.demanding) and (standing.full or not state.ceilings):
+    if counts.running > 0:
+        if len(demand.full) >= len(demand.demanding) and (demand.full or not state.ceilings):
             return (WORKING, "")
-        return (_idle(standing), "")
-    if wants.deferred > 0:
+        return (_idle(demand), "")
+    if counts.deferred > 0:
         return ("retry_backoff", "")
-    if standing.checkpointing or (state.row_groups.in_flight and state.row_groups.admitted):
+    if index.checkpointing or (state.row_groups.in_flight and state.row_groups.admitted):
         return ("downstream_completion", "")
-    return (_idle(standing), "")
+    return (_idle(demand), "")

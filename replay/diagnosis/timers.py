@@ -1,87 +1,116 @@
-"""Turning points that no event announces: a timer has run out, and what does that come to?"""
+"""Timers: changes that no event announces, such as the end of a cooldown.
+
+A timer is a value with its own handler: `fire` calls the one thing of `TimerHandlers` that its kind
+is about. Timers are never cancelled. A handler checks whether its reason still holds, and schedules
+another one if it is merely too early.
+"""
 
 from __future__ import annotations
 
-from engine.events import RunInfo
-from replay.diagnosis import index_sync
-from replay.diagnosis.attribution import collect, settle
-from replay.diagnosis.diagnosis_state import DiagnosisState
-from replay.diagnosis.invalidation import doubt_cooling, doubt_leaked, expect_slow
-from replay.diagnosis.leaks import holds_after_end
+import heapq
+import math
+from typing import ClassVar, Protocol
+
+import msgspec
+
 from replay.state.model import State
 
 
-def fire(
-    memory: DiagnosisState, run: RunInfo, state: State, kind: str, subject: str, now: float
-) -> None:
-    if kind == "cooldown":
-        doubt_cooling(memory, subject)
-        settle(memory, run, state)
-        blind = not memory.standing.attempts_seen
-        memory.stalls.cooled_down(subject, now, memory.ordinal, blind)
-        memory.doubtful_resources[subject] = None
-        memory.stalls.storm_check(subject, now)
-    elif kind == "storm":
-        memory.stalls.storm_check(subject, now)
-    elif kind == "episode":
-        memory.stalls.episode_check(subject, now)
-    elif kind == "stall":
-        _check_stall(memory, run, state, subject, now)
-    elif kind == "overdue":
-        _turn_slow(memory, run, state, subject, now)
-    elif kind == "leak":
-        _find_leak(memory, run, state, subject)
+class TimerHandlers(Protocol):
+    """What timers act on."""
+
+    def end_cooldown(self, state: State, resource: str, now: float) -> None:
+        """A cooldown of `resource` has run out, unless it was extended."""
+
+    def check_storm(self, resource: str, now: float) -> None:
+        """The storm on `resource` may be over."""
+
+    def check_stall_group(self, resource: str, now: float) -> None:
+        """The stall group of `resource` may be complete."""
+
+    def check_stall(self, state: State, resource: str, now: float) -> None:
+        """`resource` may have been blocked for long enough to be a stall."""
+
+    def mark_overdue_calls(self, state: State, resource: str, now: float) -> None:
+        """Calls of `resource` may have become slow."""
+
+    def check_leak(self, state: State, subject: str, now: float) -> None:
+        """The lease of a task or call may still be held after the end of its owner."""
 
 
-def _check_stall(
-    memory: DiagnosisState, run: RunInfo, state: State, resource: str, now: float
-) -> None:
-    watch = memory.stalls.watch(resource)
-    watch.timer = False
-    span = watch.span
-    if span is None:
-        return
-    when = span.since + watch.pace.threshold
-    if when > now:
-        watch.timer = True
-        memory.set_timer(when, "stall", resource)
-    else:
-        span.confirmed = True
-        collect(memory, run, state, resource, now)
+class _Timer(msgspec.Struct, frozen=True, tag=True):
+    at: float
+    """Monotonic time of the run."""
+    subject: str
+    """A request resource ("" for the run as a whole), or the task or call of a leak."""
+
+    priority: ClassVar[int]
+    """Order of the kinds at one time."""
+
+    def __lt__(self, other: _Timer) -> bool:
+        return (self.at, self.priority, self.subject) < (other.at, other.priority, other.subject)
 
 
-def _find_leak(memory: DiagnosisState, run: RunInfo, state: State, subject: str) -> None:
-    """A lease was still held after the end of its owner: is it so now?"""
-    leaks = memory.index.leaks
-    if not holds_after_end(state, subject, memory.index.executions):
-        leaks.suspects.pop(subject, None)
-        return
-    suspect = leaks.confirm(subject)
-    if suspect is not None:
-        doubt_leaked(memory, suspect)
-        if subject in memory.index.placed:
-            index_sync.place(memory, state, subject, run, memory.ordinal)
+class CooldownEnd(_Timer, frozen=True, tag=True):
+    priority: ClassVar[int] = 0
+
+    def fire(self, handlers: TimerHandlers, state: State, now: float) -> None:
+        handlers.end_cooldown(state, self.subject, now)
 
 
-def _turn_slow(
-    memory: DiagnosisState, run: RunInfo, state: State, resource: str, now: float
-) -> None:
-    """Mark the calls of a resource that have become slow, the oldest first."""
-    index = memory.index
-    watch = memory.stalls.watch(resource)
-    watch.slow_timer = False
-    allowance = watch.times.allowance
-    for attempt_id in index.requests.get(resource, ()):
-        call = index.calls[attempt_id]
-        if call.phase != "in_provider" or call.overdue or call.lost:
-            continue
-        if call.started_at is None:
-            continue
-        if allowance is None or call.started_at + allowance > now:
-            break
-        index.count_overdue(call, True)
-        memory.doubtful_resources[resource] = None
-        task_id = index.executions.get(call.execution_id or "")
-        if task_id is not None:
-            index_sync.place(memory, state, task_id, run, memory.ordinal)
-    expect_slow(memory, resource)
+class StallGroupEnd(_Timer, frozen=True, tag=True):
+    priority: ClassVar[int] = 1
+
+    def fire(self, handlers: TimerHandlers, state: State, now: float) -> None:
+        handlers.check_stall_group(self.subject, now)
+
+
+class LeakDue(_Timer, frozen=True, tag=True):
+    priority: ClassVar[int] = 2
+
+    def fire(self, handlers: TimerHandlers, state: State, now: float) -> None:
+        handlers.check_leak(state, self.subject, now)
+
+
+class CallOverdue(_Timer, frozen=True, tag=True):
+    priority: ClassVar[int] = 3
+
+    def fire(self, handlers: TimerHandlers, state: State, now: float) -> None:
+        handlers.mark_overdue_calls(state, self.subject, now)
+
+
+class StallDue(_Timer, frozen=True, tag=True):
+    priority: ClassVar[int] = 4
+
+    def fire(self, handlers: TimerHandlers, state: State, now: float) -> None:
+        handlers.check_stall(state, self.subject, now)
+
+
+class StormEnd(_Timer, frozen=True, tag=True):
+    priority: ClassVar[int] = 5
+
+    def fire(self, handlers: TimerHandlers, state: State, now: float) -> None:
+        handlers.check_storm(self.subject, now)
+
+
+Timer = CooldownEnd | StallGroupEnd | LeakDue | CallOverdue | StallDue | StormEnd
+
+
+class TimerQueue(msgspec.Struct):
+    """Scheduled timers, the earliest first."""
+
+    heap: list[Timer] = []
+
+    def schedule(self, timer: Timer) -> None:
+        heapq.heappush(self.heap, timer)
+
+    @property
+    def next_at(self) -> float:
+        """When the earliest timer fires; infinite if there is none."""
+        return self.heap[0].at if self.heap else math.inf
+
+    def pop_due(self, now: float) -> Timer | None:
+        """Remove and return the earliest timer that is due at `now`."""
+        if self.heap and self.heap[0].at <= now:
+            return heapq.heappop(self.heap)
+        return None

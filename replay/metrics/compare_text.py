@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from replay.diagnosis.verdicts import BY_NAME
+from replay.diagnosis.verdicts import BY_NAME, MIN_SHARE_SHOWN, count_text
 from replay.metrics.compare import ENOUGH, SMALL_SECONDS, SMALL_SHARE, Comparison, Side
 from replay.metrics.difference import NOTHING, SMALL, Difference
 from replay.sources.cells import cut, left, wrap
 
 WIDTH = 80
 _NAME, _NUMBER, _CHANGE = 37, 10, 11
-LEAST_SHOWN = 0.0005
-"""Share below which both sides of a row must be for it to be left out."""
 _WORDS = {
     "better": "better",
     "worse": "worse",
@@ -36,7 +34,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     shares = [
         one
         for one in comparison.verdict_shares
-        if max(one.a or 0.0, one.b or 0.0) >= LEAST_SHOWN or one.change is None
+        if max(one.a or 0.0, one.b or 0.0) >= MIN_SHARE_SHOWN or one.change is None
     ]
     for title, rows in (
         ("Metrics", comparison.metrics),
@@ -53,7 +51,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
 
 def _side(side: Side) -> str:
     facts = ", ".join(f"{name} {value}" for name, value in side.facts.items())
-    runs = f"{side.runs} run{'s' if side.runs != 1 else ''}"
+    runs = count_text(side.runs, "run")
     clock = ", virtual clock" if side.virtual else ""
     outcome = f", ended {side.outcome}" if side.outcome else ""
     return f"{side.target}: {side.title} ({runs}{clock}{outcome}; {facts})"
@@ -73,17 +71,17 @@ def _meaning(comparison: Comparison) -> str:
             f"{a} and {b} runs tell what is noise: better and worse are differences beyond it,"
             " same is what lies within."
         )
-    runs = "One run each" if a == b == 1 else f"{_runs(a)} of A and {_runs(b)} of B"
+    runs = (
+        "One run each"
+        if a == b == 1
+        else f"{count_text(a, 'run')} of A and {count_text(b, 'run')} of B"
+    )
     return (
         f"{runs}: by how much such runs differ by chance is not known, so nothing here is found to"
         f" be better or worse. better? and worse? only look so; up to {100 * SMALL:.0f} %,"
         f" {1000 * SMALL_SECONDS:.0f} ms or {100 * SMALL_SHARE:.0f} points of the capacity are too"
         f" close to tell. Benchmark artifacts with {ENOUGH} runs each can tell."
     )
-
-
-def _runs(number: int) -> str:
-    return f"{number} run{'s' if number != 1 else ''}"
 
 
 def _table(title: str, rows: Sequence[Difference]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from engine.events import Event, RunInfo, SchedulerEvent
+from replay.state.hidden_waiters import is_hidden_waiter
 from replay.state.model import Group
 from replay.state.reducer import begin, reduce
 from replay.state.rows import AttemptRow
@@ -85,10 +86,10 @@ class RunPass:
             self._start = self._active_at = now
         kind = event.event_kind
         if isinstance(event, SchedulerEvent):
+            if is_hidden_waiter(self.state.tasks.get(event.task_id or ""), event):
+                self._hidden += 1
             if kind == "task_lease_acquired":
                 self._before_lease(event, now)
-            elif kind == "worker_spawned":
-                self._before_spawn(event)
             reduce(self.state, event, ordinal, self.run)
             self._after(event, now)
         else:
@@ -211,11 +212,6 @@ class RunPass:
             limits.get(resource, 0) - leased.get(resource, 0) >= amount
             for resource, amount in needs.items()
         )
-
-    def _before_spawn(self, event: SchedulerEvent) -> None:
-        task = self.state.tasks.get(event.task_id or "")
-        if task is None or task.lease_id is None or task.phase != "leased":
-            self._hidden += 1
 
     def _after(self, event: SchedulerEvent, now: float) -> None:
         kind, state = event.event_kind, self.state

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
 from engine.events import ColumnInfo, RunInfo
+from replay.diagnosis.verdicts import count_text
 from replay.playback.frame import CeilingRow, GroupRow, LeaseBar, Segment
 from replay.playback.series_sampler import Samples
 from replay.sources.base import Liveness
@@ -17,6 +19,8 @@ from replay.state.task import Task
 from replay.state.waits import Waits, waits
 
 REASON_ORDER = ("no_capacity", "group_cap", "borrow_debt", "policy_denial", "shutdown")
+
+_counted = partial(count_text, grouped=True)
 
 
 def group_rows(run: RunInfo, state: State, at: float) -> tuple[GroupRow, ...]:
@@ -304,7 +308,7 @@ def mended(lines: int) -> tuple[str, ...]:
     """Of lines that were read although something in them was no JSON or no text."""
     if not lines:
         return ()
-    return (f"{_counted(lines, 'line', 'lines')} held NaN or broken text, read as null or U+FFFD.",)
+    return (f"{_counted(lines, 'line')} held NaN or broken text, read as null or U+FFFD.",)
 
 
 def notes(
@@ -325,30 +329,24 @@ def notes(
             "nothing is concluded across a gap."
         )
     if broken:
-        found.append(f"{_counted(broken, 'line', 'lines')} could not be read and left out.")
+        found.append(f"{_counted(broken, 'line')} could not be read and left out.")
     out_of_order = (
-        f"{_counted(late, 'event', 'events')} came too late to be put where "
+        f"{_counted(late, 'event')} came too late to be put where "
         f"{'it belongs' if late == 1 else 'they belong'} in time."
     )
     if late and not run.lacks:
         found.append(out_of_order)
     odd = sum(state.malformed.values())
     if odd:
-        found.append(f"{_counted(odd, 'event', 'events')} could not be used.")
+        found.append(f"{_counted(odd, 'event')} could not be used.")
     unknown = sum(state.unknown_kinds.values())
     if unknown:
         kinds = ", ".join(sorted(state.unknown_kinds)[:3])
-        found.append(f"{_counted(unknown, 'event', 'events')} of unknown kinds ({kinds}).")
+        found.append(f"{_counted(unknown, 'event')} of unknown kinds ({kinds}).")
     if state.orphans:
-        found.append(
-            f"{_counted(state.orphans, 'event', 'events')} without the beginning of their story."
-        )
+        found.append(f"{_counted(state.orphans, 'event')} without the beginning of their story.")
     if run.lacks:
         # Who tells of waits when they are over always tells late: no alarm, a property.
         rest = f" {out_of_order}" if late else ""
         found.append(f"Not in this stream: {'; '.join(run.lacks)}.{rest}")
     return tuple(found)
-
-
-def _counted(amount: int, one: str, many: str) -> str:
-    return f"{amount:,} {one if amount == 1 else many}"

@@ -32,7 +32,7 @@ class FoldOutput(msgspec.Struct):
 
 
 class _Dump(msgspec.Struct):
-    layout: Literal[2]
+    layout: Literal[3]
     """Of the parts: a dump of another layout is no dump, and its events are folded again."""
     run: bytes
     """JSON: an integer of msgpack has 64 bits."""
@@ -116,7 +116,7 @@ class Fold:
         self._collect()
         return msgspec.msgpack.encode(
             _Dump(
-                2,
+                3,
                 msgspec.json.encode(self.run),
                 msgspec.Raw(encode_state(self.state)),
                 self._rollup.dump(),
@@ -145,8 +145,8 @@ class Fold:
         pending, intervals, rollup = self._pending, self._intervals, self._rollup
         pending.leases += intervals.leases
         pending.attempts += intervals.attempts
-        pending.rollup += rollup.rows
-        intervals.leases, intervals.attempts, rollup.rows = [], [], []
+        pending.rollup += rollup.drain()
+        intervals.leases, intervals.attempts = [], []
         blame, verdicts = self._diagnosis.drain()
         pending.blame += blame
         pending.verdicts += verdicts

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from engine.events import RunInfo, SchedulerEvent
+from engine.events import DENIAL_ORDER, RunInfo, SchedulerEvent
 from replay.state import task_events
 from replay.state.keyframe import correct
 from replay.state.model import Block, State
 from replay.state.payload import amounts, count, mapping, number, text
 from replay.state.task_events import Handler, add, withdraw
-
-DENIAL_ORDER = ("no_capacity", "group_cap", "borrow_debt", "policy_denial", "shutdown")
 
 
 def blocked(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from engine.events import RunInfo
-from replay.diagnosis.verdicts import clock
+from replay.diagnosis.verdicts import clock, count_text
 from replay.sources.cells import wrap
 from replay.verify.rules import RULES, Example, Found, RuleBook, Status
 
@@ -95,15 +95,16 @@ def _head(report: VerifyReport, width: int) -> list[str]:
     sound = sum(check.status in ("ok", "noted") for check in report.checks)
     unchecked = sum(check.status == "not_checked" for check in report.checks)
     told = {
-        "fine": f"fine, {_counted(sound, 'rule')} hold",
-        "found": f"{_counted(broken, 'rule')} broken",
+        "fine": f"fine, {count_text(sound, 'rule', grouped=True)} hold",
+        "found": f"{count_text(broken, 'rule', grouped=True)} broken",
         "damaged": "damaged, and not all of it could be read",
     }[report.verdict]
     if unchecked:
         told += f", {unchecked} could not be checked"
     end = _ENDS.get(report.state, f"ended {report.outcome or 'without an outcome'}")
+    events = count_text(report.events, "event", grouped=True)
     lines = wrap(
-        f"{report.name}: {told}. {_counted(report.events, 'event')} of {report.producer}, {end}.",
+        f"{report.name}: {told}. {events} of {report.producer}, {end}.",
         width,
     )
     for sentence in report.damage:
@@ -136,10 +137,6 @@ def _example(example: Example, report: VerifyReport) -> str:
 
 def _wrapped(text: str, indent: str, width: int) -> list[str]:
     return wrap(text, width, indent, indent + "  ")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def head_of(run: RunInfo | None, source: str) -> tuple[str, str, str, str, float]:

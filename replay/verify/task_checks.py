@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.events import RunInfo, SchedulerEvent
+from replay.state.hidden_waiters import is_hidden_waiter
 from replay.state.model import State
 from replay.state.payload import amounts, count, mapping, text
 from replay.state.task import Task
@@ -95,7 +96,7 @@ class TaskChecks:
             )
 
     def _wait_after_spawn(self, task: Task | None, event: SchedulerEvent, ordinal: int) -> None:
-        if task is not None and task.phase == "running":
+        if task is not None and is_hidden_waiter(task, event):
             self.hidden_waiters += 1
             self._book.report(
                 "hidden_waiters",
@@ -157,7 +158,7 @@ class TaskChecks:
         now = event.captured_at_monotonic
         task = state.tasks.get(event.task_id or "")
         held = None if task is None else task.lease_id
-        if held is None or held != event.task_lease_id or (task and task.execution_id is not None):
+        if is_hidden_waiter(task, event):
             self.hidden_waiters += 1
             self._book.report(
                 "hidden_waiters",

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from replay.diagnosis.report.schema import BlameLine, ColumnBlame, PartBlame, VerdictLine, WhyReport
 from replay.diagnosis.report.text import (
-    LEAST_SHOWN,
     LINES_SHOWN,
     VERDICTS_SHOWN,
     facts_of,
@@ -17,7 +16,7 @@ from replay.diagnosis.report.text import (
     story_head,
     window_of,
 )
-from replay.diagnosis.verdicts import clock, phrase
+from replay.diagnosis.verdicts import MIN_SHARE_SHOWN, clock, phrase
 
 PARTS_SHOWN = 20
 _SPECIAL = str.maketrans({one: f"\\{one}" for one in "\\`*_[]<>|#~"})
@@ -78,7 +77,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") -
 
 def _blame(title: str, blame: Sequence[BlameLine], advice: bool) -> list[str]:
     lines = [f"## {title}", ""]
-    shown = [line for line in blame if line.fraction >= LEAST_SHOWN][:LINES_SHOWN]
+    shown = [line for line in blame if line.fraction >= MIN_SHARE_SHOWN][:LINES_SHOWN]
     if not shown:
         return [*lines, "Nothing to account for.", ""]
     head, align = ("share", "what", "where"), "><<"

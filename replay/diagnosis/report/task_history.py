@@ -15,6 +15,7 @@ import msgspec
 
 from engine.events import RunInfo
 from replay.diagnosis.report.schema import HistorySpan, TaskHistory
+from replay.diagnosis.rolling_stats import SLOW_FACTOR
 from replay.diagnosis.verdicts import BY_NAME, VerdictRow
 from replay.diagnosis.verdicts.base import Wait
 from replay.diagnosis.verdicts.requests import ProviderLatency
@@ -29,8 +30,6 @@ QUEUED, WAITING, PROVIDER, DEFERRED = (
     "in the provider",
     "waiting to be tried again",
 )
-SLOW = 3.0
-"""Times the 95th percentile from which on a call is slow."""
 
 
 def _explaining(wait: Wait) -> frozenset[str]:
@@ -259,7 +258,7 @@ def _told(
     kept = blame.of(step, end)
     if step.what.startswith(PROVIDER):
         slow = sum(
-            max(0.0, min(row.end, end) - max(row.start, step.start + SLOW * row.detail.p95))
+            max(0.0, min(row.end, end) - max(row.start, step.start + SLOW_FACTOR * row.detail.p95))
             for row in verdicts
             if isinstance(row.detail, ProviderLatency)
             and row.resource == step.resource

@@ -12,13 +12,19 @@ from replay.diagnosis.report.schema import (
     VerdictLine,
     WhyReport,
 )
-from replay.diagnosis.verdicts import Holder, clock, count_text, duration_text, phrase
+from replay.diagnosis.verdicts import (
+    MIN_SHARE_SHOWN,
+    Holder,
+    clock,
+    count_text,
+    duration_text,
+    phrase,
+)
 from replay.sources.cells import cells, cut, left, wrap
 
 LINES_SHOWN = 12
 VERDICTS_SHOWN = 8
 EVIDENCE_SHOWN = 8
-LEAST_SHOWN = 0.0005
 LEAST_STEP = 0.001
 """Seconds; the whole life of a task is in the JSON."""
 LEAST_KEPT = 0.01
@@ -90,10 +96,10 @@ def window_of(report: WhyReport) -> str:
 def _table(title: str, blame: Sequence[BlameLine], width: int) -> list[str]:
     if not blame:
         return [*wrap(title, width), "  nothing to account for", ""]
-    shown = [line for line in blame if line.fraction >= LEAST_SHOWN][:LINES_SHOWN]
+    shown = [line for line in blame if line.fraction >= MIN_SHARE_SHOWN][:LINES_SHOWN]
     rest = sum(line.fraction for line in blame) - sum(line.fraction for line in shown)
     rows = [(line.phrase, line.resource or "", line.fraction) for line in shown]
-    if rest >= LEAST_SHOWN:
+    if rest >= MIN_SHARE_SHOWN:
         rows.append(("everything else", "", rest))
     bar = 12 if width >= 70 else 0
     room = width - bar - 14

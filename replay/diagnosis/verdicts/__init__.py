@@ -18,6 +18,7 @@ from replay.diagnosis.verdicts.registry import (
 )
 from replay.diagnosis.verdicts.row import Facts, VerdictRow, decode_row, encode_facts, row_of
 from replay.diagnosis.verdicts.words import (
+    MIN_SHARE_SHOWN,
     MODEL_SLOTS,
     clock,
     count_text,
@@ -28,6 +29,7 @@ from replay.diagnosis.verdicts.words import (
 
 __all__ = [
     "BY_NAME",
+    "MIN_SHARE_SHOWN",
     "MODEL_SLOTS",
     "NO_STALL",
     "RANK",

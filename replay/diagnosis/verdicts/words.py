@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 MODEL_SLOTS = ("model_stage:", "request:")
 """Scheduler resources that belong to a model: headgate's own, and Data Designer's."""
+MIN_SHARE_SHOWN = 0.0005
+"""Tables leave out shares below this one, which would read 0.0 %."""
 
 
 def provider_of(resource: str) -> str:
@@ -44,7 +46,7 @@ def duration_text(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Run time as `m:ss.s`, with hours where there are any."""
+    """Run time as `m:ss.s`, with hours where there are any; rounded to tenths."""
     tenths = round(abs(seconds) * 10)
     sign = "-" if seconds < 0 and tenths else ""
     minutes, rest = divmod(tenths, 600)
@@ -54,8 +56,17 @@ def clock(seconds: float) -> str:
     return f"{sign}{minutes}:{rest // 10:02d}.{rest % 10}"
 
 
-def count_text(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def count_text(number: int, noun: str, plural: str = "", *, grouped: bool = False) -> str:
+    """`1 task`, `2 tasks`.
+
+    Args:
+        number: How many.
+        noun: What is counted, in the singular.
+        plural: The plural, where it is not the noun with an `s`.
+        grouped: Whether thousands are separated by commas.
+    """
+    text = f"{number:,}" if grouped else str(number)
+    return f"{text} {noun if number == 1 else plural or noun + 's'}"
 
 
 def enumeration(names: Sequence[str]) -> str:

@@ -127,7 +127,7 @@ class NobodyFirst:
 
 def test_groups_that_deny_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two columns of 2 rows, calls of 8 s on 4 slots: each keeps the other from its second."""
-    monkeypatch.setattr(engine.run, "build_policy", lambda config, pressure: NobodyFirst())
+    monkeypatch.setattr(engine.run.execute, "build_policy", lambda config, pressure: NobodyFirst())
     made = workflow(2, {"alpha": (calls_of(8.0), 4)}, asks("question", "gen"), asks("title", "gen"))
     output = fold(*simulate(made))
     expect_shares(

@@ -14,7 +14,7 @@ import pytest
 
 from engine.events import Event, RequestEvent, SchedulerEvent
 from engine.workflow.schema import Workflow
-from replay.diagnosis.diagnosis import INSTANT
+from replay.diagnosis.diagnosis import INSTANT_SECONDS
 from replay.state.rows import BlameRow
 from tests.replay.diagnosis.simulated import fold, simulate
 from tests.replay.stretches import bin_by_bin
@@ -139,7 +139,7 @@ def check(seed: int) -> None:
     for resource, (seconds, calls) in in_flight_seconds(events).items():
         used = [r for r in slots if r.resource == resource]
         busy = sum(r.seconds for r in used if r.verdict in ("working", "provider_latency"))
-        assert busy == pytest.approx(seconds, rel=1e-3, abs=INSTANT * calls), resource
+        assert busy == pytest.approx(seconds, rel=1e-3, abs=INSTANT_SECONDS * calls), resource
     check_bins(events, slots)
     assert [row.verdict for row in output.verdicts if row.tier in ("A", "B")] == []
     verdicts = {row.verdict for row in output.blame}

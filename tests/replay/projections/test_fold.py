@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
+from replay.diagnosis.diagnosis import DIAGNOSIS_VERSION, Diagnosis
 from replay.projections.fold import Fold, FoldOutput
 from replay.projections.series import Rollup
 from replay.state.model import State
@@ -64,6 +65,20 @@ def test_a_loaded_fold_knows_the_run_it_began_with(play: Play) -> None:
     run, _ = play(1)
     run = msgspec.structs.replace(run, configuration={"seed": 10**40})
     assert Fold.load(Fold(run).dump()).run == run
+
+
+def test_load_refuses_a_dump_of_another_layout(play: Play) -> None:
+    run, _ = play(3)
+    dump = msgspec.msgpack.decode(Fold(run).dump())
+    for layout in (1, 2):
+        with pytest.raises(ValueError, match="not a fold"):
+            Fold.load(msgspec.msgpack.encode({**dump, "layout": layout}))
+
+
+def test_a_diagnosis_of_other_parts_is_refused(play: Play) -> None:
+    run, _ = play(3)
+    with pytest.raises(ValueError, match="not a diagnosis"):
+        Diagnosis.load(run, msgspec.msgpack.encode({"version": DIAGNOSIS_VERSION, "standing": {}}))
 
 
 def test_load_refuses_what_is_no_fold() -> None:
@@ -223,10 +238,11 @@ def test_each_bin_has_a_series_at_most_once_and_silence_is_not_written() -> None
         reduce(state, event, ordinal, run)
         rollup.after(state, event, ordinal)
     rollup.finish(state)
-    depth = [row for row in rollup.rows if row.series == "queue_depth"]
+    rows = rollup.drain()
+    depth = [row for row in rows if row.series == "queue_depth"]
     assert [(row.bin, row.last, row.peak) for row in depth] == [(3, 1, 1), (50_000, 1, 1)]
     assert depth[0].mean == pytest.approx(0.1)
-    assert len({(row.bin, row.series, row.key) for row in rollup.rows}) == len(rollup.rows)
+    assert len({(row.bin, row.series, row.key) for row in rows}) == len(rows)
 
 
 def test_waits_of_one_lease() -> None:

@@ -1,0 +1,52 @@
+"""`BlameLog`: rows of closed bins, on their way from the ledgers to the recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from replay.diagnosis.wakeups import PENDING, pending
+from replay.state.bins import BlameStretches
+from replay.state.rows import BlameRow
+
+
+class BlameLog(msgspec.Struct):
+    """Joins equal bins to stretches, and keeps back what is still pending."""
+
+    stretches: BlameStretches = msgspec.field(default_factory=BlameStretches)
+    held: list[BlameRow] = []
+    """Blame of closed bins that is still pending."""
+    rows: list[BlameRow] = []
+    """Not yet drained."""
+
+    def add(self, bin_number: int, rows: Iterable[BlameRow]) -> None:
+        """The rows of a bin that has ended."""
+        self._release(self.stretches.add(bin_number, rows))
+
+    def end_stretches(self) -> None:
+        self._release(self.stretches.end())
+
+    def open_rows(self) -> list[BlameRow]:
+        """Stretches that may go on, except pending ones."""
+        return [row for row in self.stretches.open.values() if row.verdict not in PENDING]
+
+    def resolve_pending(self, resource: str, verdict: str) -> None:
+        """Blame that was pending for `resource` ("" for the task queue) belongs to `verdict`."""
+        old, _ = pending(resource)
+        if any(place[4] == old for place in self.stretches.open):
+            self.end_stretches()
+        held, self.held = self.held, []
+        for row in held:
+            if row.verdict == old and resource in ("", row.resource):
+                self.rows.append(msgspec.structs.replace(row, verdict=verdict))
+            else:
+                self.held.append(row)
+
+    def drain(self) -> list[BlameRow]:
+        rows, self.rows = self.rows, []
+        return rows
+
+    def _release(self, rows: list[BlameRow]) -> None:
+        for row in rows:
+            (self.held if row.verdict in PENDING else self.rows).append(row)
