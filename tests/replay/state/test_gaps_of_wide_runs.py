@@ -13,7 +13,7 @@ from tests.engine_run import run_engine
 def test_the_fold_says_that_it_is_out_of_step_until_a_keyframe_lists_the_tasks_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("engine.scheduling.scheduler.MOST_TASKS_LISTED", 8)
+    monkeypatch.setattr("engine.scheduling.scheduler.MAX_LISTED_TASKS", 8)
     monkeypatch.setattr("replay.state.live_tasks.MOST_UNPACKED", 4)
     ran = run_engine(demo_workflow(records=60))
     snapshots = [
