@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UserError
-from engine.events.safe_files import open_folder, open_regular
+from engine.events.safe_files import UnsafeFile, open_folder, open_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,8 +76,11 @@ class RowGroupWriter:
         return self._folder / name
 
     def _unwritable(self, error: OSError) -> UserError:
-        # Arrow's message repeats the whole call; the system's reason is enough.
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        if isinstance(error, UnsafeFile):
+            reason = error.strerror
+        else:
+            # Arrow's message repeats the whole call; the system's reason is enough.
+            reason = os.strerror(error.errno) if error.errno else str(error)
         return UserError(f"can't write into {self._folder}: {reason}")
 
 
