@@ -107,6 +107,10 @@ def run_live(
                 taken.append(run)
             said.extend(warnings)
 
+    def on_forced_exit(number: int) -> None:
+        if number != signal.SIGHUP:
+            script.stop(number)
+
     watcher = threading.Thread(target=_keep_looking, args=(look, over), daemon=True)
     watcher.start()
     shown = heeded = 0
@@ -128,6 +132,7 @@ def run_live(
                             ask=script.process.poll() is None,
                             output=script.output,
                             ascii_only=ascii_only,
+                            on_forced_exit=on_forced_exit,
                         )
                 except KeyboardInterrupt:
                     continue
