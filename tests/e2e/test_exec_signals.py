@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.ended_run import wait_for
+from tests.e2e.ended_run import interrupted_before_us, wait_for
 from tests.e2e.program import HEADGATE, environment
 from tests.e2e.terminal import Terminal
 from tests.effort import effort
@@ -59,11 +59,12 @@ def test_a_signal_while_the_script_starts(
                 terminal.pump(0.3)
             code = terminal.wait_exit()
             announced = "the script runs" in terminal.text
+            too_early = number == signal.SIGINT and interrupted_before_us(terminal.text)
         if number == signal.SIGHUP and announced:
             assert code == -signal.SIGHUP  # it outlives a terminal that is closed
         else:
             wait_for(lambda: processes_of(script) == [], "the script's end", 10)
-            assert code in (128 + number, -number, 128 + signal.SIGKILL)
+            assert too_early or code in (128 + number, -number, 128 + signal.SIGKILL)
     finally:
         for pid in processes_of(script):
             os.kill(pid, signal.SIGKILL)
