@@ -93,12 +93,12 @@ class RecordingWriter:
         position, ordinal, fold_ordinal, fold = row
         dump = None if fold is None else FoldCheckpoint(fold_ordinal, bytes(fold))
         try:
-            place = msgspec.json.decode(position, type=dict[str, int])
+            source_position = msgspec.json.decode(position, type=dict[str, int])
         except (msgspec.MsgspecError, RecursionError) as error:
             raise SourceError(
                 "The recording is damaged: it does not say how far it reaches.", 4
             ) from error
-        return ResumePoint(place, ordinal, dump)
+        return ResumePoint(source_position, ordinal, dump)
 
     @property
     def uncommitted(self) -> int:
@@ -167,12 +167,12 @@ class RecordingWriter:
             self._connection.unregister("incoming")
 
     def _set_resume(self, last: FoldedBatch, fold: FoldCheckpoint | None) -> None:
-        place = msgspec.json.encode(last.position).decode()
+        position = msgspec.json.encode(last.position).decode()
         execute = self._connection.execute
         if execute("SELECT count(*) FROM resume").fetchone() == (0,):
-            execute("INSERT INTO resume VALUES (?, ?, NULL, NULL)", [place, last.last_ordinal])
+            execute("INSERT INTO resume VALUES (?, ?, NULL, NULL)", [position, last.last_ordinal])
         else:
-            execute("UPDATE resume SET position = ?, ordinal = ?", [place, last.last_ordinal])
+            execute("UPDATE resume SET position = ?, ordinal = ?", [position, last.last_ordinal])
         if last.ending is not None:  # Who would go on?
             execute("UPDATE resume SET fold_ordinal = NULL, fold = NULL")
         elif fold is not None:
@@ -185,7 +185,7 @@ class RecordingWriter:
             return  # the failure itself ended the transaction, or the database with it
 
 
-def _place(keyframe: Keyframe) -> Keyframe:
+def _keyframe_row(keyframe: Keyframe) -> Keyframe:
     """Its row; that of a large one says where in time it is, and no more."""
     large = len(keyframe.state) > LARGE_KEYFRAME_BYTES
     return keyframe._replace(state=b"") if large else keyframe
@@ -207,8 +207,8 @@ def _rows(batch: FoldedBatch) -> dict[str, Sequence[Sequence[object]]]:
         "blame_stretches": [astuple(row) for row in output.blame if row.bins != 1],
         "verdicts": [verdict_row(row) for row in output.verdicts],
         "broken_lines": [astuple(row) for row in batch.broken],
-        "keyframes": [_place(keyframe) for keyframe in batch.keyframes],
-        "keyframe_changes": [_place(keyframe) for keyframe in batch.changes],
+        "keyframes": [_keyframe_row(keyframe) for keyframe in batch.keyframes],
+        "keyframe_changes": [_keyframe_row(keyframe) for keyframe in batch.changes],
         "keyframe_parts": [
             (keyframe.ordinal, part, keyframe.state[part * PART_BYTES : (part + 1) * PART_BYTES])
             for keyframe in (*batch.keyframes, *batch.changes)

@@ -94,16 +94,17 @@ def _head(report: VerifyReport, width: int) -> list[str]:
     broken = sum(check.status == "found" for check in report.checks)
     sound = sum(check.status in ("ok", "noted") for check in report.checks)
     unchecked = sum(check.status == "not_checked" for check in report.checks)
-    told = {
+    summary = {
         "fine": f"fine, {_counted(sound, 'rule')} hold",
         "found": f"{_counted(broken, 'rule')} broken",
         "damaged": "damaged, and not all of it could be read",
     }[report.verdict]
     if unchecked:
-        told += f", {unchecked} could not be checked"
+        summary += f", {unchecked} could not be checked"
     end = _ENDS.get(report.state, f"ended {report.outcome or 'without an outcome'}")
     lines = wrap(
-        f"{report.name}: {told}. {_counted(report.events, 'event')} of {report.producer}, {end}.",
+        f"{report.name}: {summary}. {_counted(report.events, 'event')} of {report.producer}, "
+        f"{end}.",
         width,
     )
     for sentence in report.damage:
