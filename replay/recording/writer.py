@@ -21,12 +21,11 @@ from replay.recording.schema import create_tables
 from replay.sources.base import SourceError
 
 CHECKPOINT_EVERY = 2 * 122_880
-"""Events after which the write-ahead log goes into the file, so that memory does not hold them: two
-row groups of DuckDB, which it writes as they are."""
-
+"""Number of events after which the write-ahead log is checkpointed, which frees the memory that it
+takes. Two row groups of DuckDB, which it writes as they are."""
 
 CHECKPOINT_BYTES = SMALLEST_LIMIT_BYTES // 8
-"""And bytes of rows, whatever the number of events: large ones fill memory too."""
+"""Bytes of rows after which it is checkpointed as well, whatever the number of events."""
 
 LARGE_KEYFRAME_BYTES = 32 << 10
 PART_BYTES = 4_000
@@ -44,7 +43,7 @@ class ResumePoint(NamedTuple):
 
 @dataclass
 class _Pending:
-    """What was appended and is not committed."""
+    """Rows that were appended and are not committed."""
 
     tables: dict[str, list[pa.Table]] = field(default_factory=dict)
     events: int = 0
@@ -106,7 +105,7 @@ class RecordingWriter:
         return self._pending.bytes
 
     def append(self, batch: FoldedBatch) -> None:
-        """Have it written with the next commit."""
+        """Add the rows of a batch to the next commit."""
         pending = self._pending
         for table, rows in _rows(batch).items():
             if rows:
@@ -121,7 +120,7 @@ class RecordingWriter:
         pending.events += len(batch.events)
 
     def commit(self) -> None:
-        """All that was appended since the last commit, or nothing."""
+        """Write all that was appended since the last commit in one transaction."""
         pending, self._pending = self._pending, _Pending()
         if pending.last is None:
             return
@@ -186,7 +185,7 @@ class RecordingWriter:
 
 
 def _keyframe_row(keyframe: Keyframe) -> Keyframe:
-    """Its row; that of a large one says where in time it is, and no more."""
+    """The row of a keyframe. That of a large one has its ordinal and time only."""
     large = len(keyframe.state) > LARGE_KEYFRAME_BYTES
     return keyframe._replace(state=b"") if large else keyframe
 

@@ -1,4 +1,4 @@
-"""`IssuedIds`: was this id given out before?"""
+"""`IssuedIds`: detects an id that is used twice, in bounded memory."""
 
 from __future__ import annotations
 
