@@ -121,7 +121,13 @@ class FrameScreen(Screen[None]):
 
     def on_resize(self, event: Resize) -> None:
         self.set_class(is_too_small(*event.size), "small")
-        self.call_after_refresh(self.console.ask_frame)
+        self.call_after_refresh(self._lay_out)
+
+    def _lay_out(self) -> None:
+        """Divide the new room: a page whose frame does not change gets no other occasion."""
+        if self.frame is not None:
+            self.show_page(self.frame)
+        self.console.ask_frame()
 
     def on_screen_resume(self) -> None:
         for widget in self.query(LineWidget):  # another page was on the terminal meanwhile

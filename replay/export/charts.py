@@ -1,4 +1,4 @@
-"""The pictures of a run: ceilings, queue depth, blame. Each is asked for at a bounded width."""
+"""The pictures of a run: ceilings, queue depth, blame. Each is read at a bounded width."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _SHARED = (*PALETTE[:2], *PALETTE[3:7])
 class _Time:
     """Seconds of the run across the picture, and the buckets they fall into."""
 
-    def __init__(self, asked: RecordingQuery) -> None:
-        ((seconds, first),) = asked.run(
+    def __init__(self, query: RecordingQuery) -> None:
+        ((seconds, first),) = query.run(
             "SELECT seconds, (SELECT coalesce(min(t), 0) FROM series) FROM run"
         )[1]
         self.first = first
@@ -49,15 +49,15 @@ class _Time:
             picture.text(x, bottom + 14, _clock(nth * step), "small middle")
 
 
-def ceilings(asked: RecordingQuery) -> Picture:
+def ceilings(query: RecordingQuery) -> Picture:
     """A panel for each request resource: the limit over what is in flight; cooldowns shaded."""
-    time = _Time(asked)
+    time = _Time(query)
     picture = Picture("Ceilings")
     title = "Ceilings: limit (line), in flight (filled), waiting (dashed), cooldown (shaded)"
     picture.text(LEFT, 22, title, "title")
     top = 40.0
     rows = _table(
-        asked,
+        query,
         f"""SELECT resource, {time.bucket} AS begun, min(ceiling), avg(in_flight), avg(waiters),
             max(cooling), sum(rate_limited), max(effective_max)
         FROM ceilings GROUP BY ALL ORDER BY resource, begun""",
@@ -104,22 +104,22 @@ def _ceiling_panel(
     return floor + 28
 
 
-def queue_depth(asked: RecordingQuery) -> Picture:
+def queue_depth(query: RecordingQuery) -> Picture:
     """Tasks waiting in the queue, stacked by group."""
-    time = _Time(asked)
+    time = _Time(query)
     rows = _table(
-        asked,
+        query,
         f"""SELECT key, {time.bucket} AS begun, sum(mean) / {time.width}
         FROM series WHERE series = 'queue_depth' GROUP BY ALL ORDER BY begun, key""",
     )
     return _stack(time, "Queue depth by group", rows, {}, "Nothing was ever queued.")
 
 
-def blame(asked: RecordingQuery) -> Picture:
+def blame(query: RecordingQuery) -> Picture:
     """Where the request slots in demand went: as one bar, and over time."""
-    time = _Time(asked)
+    time = _Time(query)
     rows = _table(
-        asked,
+        query,
         f"""SELECT verdict, {time.bucket} AS begun, sum(seconds) / {time.width}
         FROM blame WHERE scope = 'run' GROUP BY ALL ORDER BY begun, verdict""",
     )
@@ -158,7 +158,7 @@ def _stack(
     if bar:
         x = LEFT
         for key in groups:
-            part = sum(totals[one] for one in _members(key, named, order)) / whole
+            part = sum(totals[name] for name in _members(key, named, order)) / whole
             picture.box(x, top, ACROSS * part, 24, paint.get(key, OTHERS))
             if part >= 0.05:
                 picture.text(x + ACROSS * part / 2, top + 16, f"{100 * part:.0f} %", "on middle")
@@ -216,7 +216,7 @@ def _legend(
         words = phrase(key) if whole is not None else key
         label = words if key else f"{len(order) - len(named)} more"
         if whole is not None:
-            part = sum(totals[one] for one in _members(key, named, order)) / whole
+            part = sum(totals[name] for name in _members(key, named, order)) / whole
             if part < LEAST_NAMED:
                 continue
             label += f" {100 * part:.1f} %"
@@ -230,11 +230,11 @@ def _legend(
 
 
 def _members(key: str, named: Sequence[str], order: Sequence[str]) -> list[str]:
-    return [key] if key else [one for one in order if one not in named]
+    return [key] if key else [name for name in order if name not in named]
 
 
-def _table(asked: RecordingQuery, sql: str) -> list[Any]:
-    return list(asked.run(sql)[1])
+def _table(query: RecordingQuery, sql: str) -> list[Any]:
+    return list(query.run(sql)[1])
 
 
 def _round_step(least: float) -> float:

@@ -21,18 +21,18 @@ _ORDER = {
 """The others are in order as they are."""
 
 
-def write_parquet(asked: RecordingQuery, table: str, file: IO[bytes]) -> None:
-    schema, batches = asked.batches(_query(table))
+def write_parquet(query: RecordingQuery, table: str, file: IO[bytes]) -> None:
+    schema, batches = query.batches(_query(table))
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in batches:
             writer.write_batch(batch)
 
 
 def write_csv(
-    asked: RecordingQuery, table: str, file: IO[bytes], *, for_spreadsheet: bool = False
+    query: RecordingQuery, table: str, file: IO[bytes], *, for_spreadsheet: bool = False
 ) -> None:
     """Text without control characters; a list is JSON. `for_spreadsheet` as for `csv_chunks`."""
-    columns, rows = asked.run(_query(table))
+    columns, rows = query.run(_query(table))
     names = [column.name for column in columns]
     for chunk in csv_chunks(names, rows, for_spreadsheet=for_spreadsheet):
         file.write(chunk.encode())

@@ -58,9 +58,9 @@ _SERIES = """
 Slice = dict[str, Any]
 
 
-def write_trace(asked: RecordingQuery, file: IO[bytes]) -> None:
+def write_trace(query: RecordingQuery, file: IO[bytes]) -> None:
     """Streams: memory is bounded by what is open at once."""
-    (facts,) = _rows(asked, "SELECT run_id, name, producer, wall_start, seconds FROM run")
+    (facts,) = _rows(query, "SELECT run_id, name, producer, wall_start, seconds FROM run")
     run_id, name, producer, wall_start, seconds = facts
     head = {
         "displayTimeUnit": "ms",
@@ -74,25 +74,25 @@ def write_trace(asked: RecordingQuery, file: IO[bytes]) -> None:
     encoded = harmless_json(msgspec.json.encode(head))
     file.write(encoded[:-1] + b',"traceEvents":[\n')
     separator = b""
-    for event in _events(asked, seconds):
+    for event in _events(query, seconds):
         file.write(separator + harmless_json(msgspec.json.encode(event)))
         separator = b",\n"
     file.write(b"\n]}\n")
 
 
-def _events(asked: RecordingQuery, end: float) -> Iterator[Slice]:
+def _events(query: RecordingQuery, end: float) -> Iterator[Slice]:
     yield from _named(RUN, "run", 0)
-    yield from _instants(asked)
-    yield from _counters(asked, end)
+    yield from _instants(query)
+    yield from _counters(query, end)
     yield from _named(STALLS, "stalls", 1)
-    yield from _stalls(asked)
-    yield from _leases(asked, end)
+    yield from _stalls(query)
+    yield from _leases(query, end)
 
 
-def _named(process: int, name: str, place: int) -> Iterator[Slice]:
+def _named(process: int, name: str, sort_index: int) -> Iterator[Slice]:
     for what, value in (
         ("process_name", {"name": name}),
-        ("process_sort_index", {"sort_index": place}),
+        ("process_sort_index", {"sort_index": sort_index}),
     ):
         yield {"ph": "M", "name": what, "pid": process, "tid": 0, "ts": 0, "args": value}
 
@@ -113,13 +113,13 @@ class _Lanes:
             free.append(heapq.heappop(self._free))
         if free:
             lane = min(number for _, number in free)
-            busy = [one for one in free if one[1] != lane]
+            busy = [lane_end for lane_end in free if lane_end[1] != lane]
         else:
             lane = len(self._free) + 1
             self.fresh.append(self._meta("thread_name", lane, {"name": f"lane {lane}"}))
             self.fresh.append(self._meta("thread_sort_index", lane, {"sort_index": lane}))
-        for one in busy:
-            heapq.heappush(self._free, one)
+        for lane_end in busy:
+            heapq.heappush(self._free, lane_end)
         heapq.heappush(self._free, (end, lane))
         return lane
 
@@ -127,9 +127,9 @@ class _Lanes:
         return {"ph": "M", "name": what, "pid": self.process, "tid": lane, "ts": 0, "args": value}
 
 
-def _leases(asked: RecordingQuery, end: float) -> Iterator[Slice]:
+def _leases(query: RecordingQuery, end: float) -> Iterator[Slice]:
     processes: dict[str, _Lanes] = {}
-    for _, rows in groupby(_rows(asked, _LEASES), key=itemgetter(0, 7)):
+    for _, rows in groupby(_rows(query, _LEASES), key=itemgetter(0, 7)):
         first, attempts = None, []
         for row in rows:
             first = first or row
@@ -144,7 +144,7 @@ def _leases(asked: RecordingQuery, end: float) -> Iterator[Slice]:
         yield from _lease(first, attempts, lanes, end)
     lanes = _Lanes(FIRST_COLUMN + len(processes))
     named = False
-    for row in _rows(asked, _ORPHANS):
+    for row in _rows(query, _ORPHANS):
         if not named:
             yield from _named(lanes.process, "requests without a task", lanes.process)
             named = True
@@ -219,9 +219,9 @@ def _span(attempt: Sequence[Any], low: float, high: float) -> tuple[float, float
     return start, min(max(ended, start), high)
 
 
-def _stalls(asked: RecordingQuery) -> Iterator[Slice]:
+def _stalls(query: RecordingQuery) -> Iterator[Slice]:
     lanes = _Lanes(STALLS)
-    for row in _rows(asked, _STALLS):
+    for row in _rows(query, _STALLS):
         try:
             stall = verdict_of(row)
         except msgspec.MsgspecError as error:
@@ -237,8 +237,8 @@ def _stalls(asked: RecordingQuery) -> Iterator[Slice]:
         yield _slice(stall.verdict, "stall", STALLS, lane, stall.start, stall.end, about)
 
 
-def _instants(asked: RecordingQuery) -> Iterator[Slice]:
-    for kind, at, resource, reason, diagnostics in _rows(asked, _INSTANTS):
+def _instants(query: RecordingQuery) -> Iterator[Slice]:
+    for kind, at, resource, reason, diagnostics in _rows(query, _INSTANTS):
         try:
             facts = msgspec.json.decode(diagnostics or b"{}", type=dict[str, Any])
         except msgspec.MsgspecError:
@@ -259,24 +259,24 @@ def _instants(asked: RecordingQuery) -> Iterator[Slice]:
         }
 
 
-def _counters(asked: RecordingQuery, end: float) -> Iterator[Slice]:
+def _counters(query: RecordingQuery, end: float) -> Iterator[Slice]:
     """The value at the end of each second in which it changed or is not zero, then one zero."""
     shown: set[tuple[str, str]] = set()
-    for second, rows in groupby(_rows(asked, _SERIES), key=itemgetter(0)):
+    for second, rows in groupby(_rows(query, _SERIES), key=itemgetter(0)):
         values: dict[tuple[str, str], dict[str, float]] = {}
         for _, series, key, last in rows:
-            place = ("queue depth", key) if series == "queue_depth" else ("ceiling", key)
-            values.setdefault(place, {})[series] = last
+            counter = ("queue depth", key) if series == "queue_depth" else ("ceiling", key)
+            values.setdefault(counter, {})[series] = last
         at = _micros(max(0.0, min(second + 1, end)))
-        for place in sorted(shown - values.keys()):
-            yield _counter(place, at, {})
-        for place, present in values.items():
-            yield _counter(place, at, present)
+        for counter in sorted(shown - values.keys()):
+            yield _counter(counter, at, {})
+        for counter, present in values.items():
+            yield _counter(counter, at, present)
         shown = set(values)
 
 
-def _counter(place: tuple[str, str], at: float, values: dict[str, float]) -> Slice:
-    what, key = place
+def _counter(counter: tuple[str, str], at: float, values: dict[str, float]) -> Slice:
+    what, key = counter
     names = ("queue_depth",) if what == "queue depth" else ("limit", "in_flight", "waiters")
     return {
         "ph": "C",
@@ -319,5 +319,5 @@ def _micros(seconds: float) -> float:
     return round(seconds * 1e6, 3)
 
 
-def _rows(asked: RecordingQuery, sql: str) -> Iterator[Sequence[Any]]:
-    return asked.run(sql)[1]
+def _rows(query: RecordingQuery, sql: str) -> Iterator[Sequence[Any]]:
+    return query.run(sql)[1]

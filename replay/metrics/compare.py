@@ -66,7 +66,7 @@ class Comparison(msgspec.Struct, frozen=True):
     @property
     def worse(self) -> list[Difference]:
         """Differences for the worse that are not noise."""
-        return [one for one in self.every if one.judgement == "worse"]
+        return [difference for difference in self.every if difference.judgement == "worse"]
 
 
 Ceilings = Mapping[str, tuple[str, Direction | None, float]]
@@ -95,7 +95,7 @@ def compare(a: str, b: str, narrate: Narrate) -> Comparison:
     left, right = _load(a, narrate), _load(b, narrate)
     noise = _noise_known(left.side, right.side)
     other_work = list(_other_work(left, right))
-    found = Comparison(
+    comparison = Comparison(
         COMPARE_VERSION,
         left.side,
         right.side,
@@ -106,7 +106,7 @@ def compare(a: str, b: str, narrate: Narrate) -> Comparison:
         other_work,
         [*left.notes, *right.notes],
     )
-    return _without_direction(found) if other_work else found
+    return _without_direction(comparison) if other_work else comparison
 
 
 def _load(target: str, narrate: Narrate) -> _Loaded:
@@ -153,9 +153,9 @@ def _load_artifact(target: str, path: Path, artifact: Artifact) -> _Loaded:
             facts[name] = commit
     repeats: dict[str, list[float]] = {}
     for iteration in artifact.iterations:
-        for name, one in iteration.metrics.items():
+        for name, measured in iteration.metrics.items():
             for statistic in ("mean", "p95"):
-                value = getattr(one, statistic)
+                value = getattr(measured, statistic)
                 if value is not None:
                     repeats.setdefault(f"{name} {statistic}", []).append(value)
     virtual = artifact.clock_script.clock == "virtual"
@@ -204,7 +204,7 @@ def _blame(reader: RecordingReader) -> dict[str, float]:
 
 
 def _limits(reader: RecordingReader) -> Ceilings:
-    found: dict[str, tuple[str, Direction | None, float]] = {}
+    facts: dict[str, tuple[str, Direction | None, float]] = {}
     lowest: dict[str, float] = {}
     held: dict[str, float] = {}
     for row in reader.rollup(-(2**40), 2**40):
@@ -216,15 +216,15 @@ def _limits(reader: RecordingReader) -> Ceilings:
     seconds = bounds.t1 - bounds.t0
     for resource, ceiling in reader.state_at(bounds.last_ordinal).ceilings.items():
         name = clean_text(resource)
-        found[f"{name}: effective maximum"] = ("requests", None, ceiling.effective_max)
-        found[f"{name}: limit at the end"] = ("requests", "higher", ceiling.limit)
+        facts[f"{name}: effective maximum"] = ("requests", None, ceiling.effective_max)
+        facts[f"{name}: limit at the end"] = ("requests", "higher", ceiling.limit)
         if resource in lowest:
-            found[f"{name}: lowest limit"] = ("requests", "higher", lowest[resource])
+            facts[f"{name}: lowest limit"] = ("requests", "higher", lowest[resource])
         if seconds > 0:
             mean = held.get(resource, 0.0) / seconds
-            found[f"{name}: mean in flight"] = ("requests", None, mean)
-        found[f"{name}: rate-limited"] = ("requests", "lower", ceiling.rate_limited)
-    return found
+            facts[f"{name}: mean in flight"] = ("requests", None, mean)
+        facts[f"{name}: rate-limited"] = ("requests", "lower", ceiling.rate_limited)
+    return facts
 
 
 def _noise_known(a: Side, b: Side) -> Noise:
@@ -235,7 +235,7 @@ def _noise_known(a: Side, b: Side) -> Noise:
 
 def _other_work(a: _Loaded, b: _Loaded) -> Iterator[str]:
     """In what the work of the two differed, as far as both tell."""
-    scenarios = [one.side.facts.get("scenario") for one in (a, b)]
+    scenarios = [run.side.facts.get("scenario") for run in (a, b)]
     if None not in scenarios and scenarios[0] != scenarios[1]:
         yield f"scenario {scenarios[0]} and {scenarios[1]}"
     if a.records is not None and b.records is not None and a.records != b.records:
@@ -246,20 +246,20 @@ def _other_work(a: _Loaded, b: _Loaded) -> Iterator[str]:
                 yield f"{', '.join(sorted(only))} only in {name}"
 
 
-def _without_direction(found: Comparison) -> Comparison:
+def _without_direction(comparison: Comparison) -> Comparison:
     def level(rows: list[Difference]) -> list[Difference]:
         return [
-            one
-            if one.judgement in ("same", "unknown")
-            else msgspec.structs.replace(one, judgement="different")
-            for one in rows
+            difference
+            if difference.judgement in ("same", "unknown")
+            else msgspec.structs.replace(difference, judgement="different")
+            for difference in rows
         ]
 
     return msgspec.structs.replace(
-        found,
-        metrics=level(found.metrics),
-        verdict_shares=level(found.verdict_shares),
-        ceilings=level(found.ceilings),
+        comparison,
+        metrics=level(comparison.metrics),
+        verdict_shares=level(comparison.verdict_shares),
+        ceilings=level(comparison.ceilings),
     )
 
 
@@ -269,7 +269,7 @@ def _metrics(a: _Loaded, b: _Loaded, noise: Noise) -> Iterator[Difference]:
         left, right = a.metrics.get(name, empty), b.metrics.get(name, empty)
         unit, better = METRICS.get(name, (left.unit or right.unit, left.better))
         missing = tuple(
-            clean_text(one.missing_reason) for one in (left, right) if one.missing_reason
+            clean_text(value.missing_reason) for value in (left, right) if value.missing_reason
         )
         # Of one number there is no 95th percentile to speak of.
         several = max(left.count / max(a.side.runs, 1), right.count / max(b.side.runs, 1)) > 1
@@ -292,9 +292,9 @@ def _shares(a: _Loaded, b: _Loaded, noise: Noise) -> Iterator[Difference]:
     """Shares of the capacity in demand. A side without blame has none."""
     if not a.shares or not b.shares:
         return
-    for verdict in dict.fromkeys(name for one in (*a.shares, *b.shares) for name in one):
-        left = [one.get(verdict, 0.0) for one in a.shares]
-        right = [one.get(verdict, 0.0) for one in b.shares]
+    for verdict in dict.fromkeys(name for shares in (*a.shares, *b.shares) for name in shares):
+        left = [shares.get(verdict, 0.0) for shares in a.shares]
+        right = [shares.get(verdict, 0.0) for shares in b.shares]
         better: Direction = "higher" if verdict == WORKING else "lower"
         yield differ(
             verdict,
@@ -309,9 +309,9 @@ def _shares(a: _Loaded, b: _Loaded, noise: Noise) -> Iterator[Difference]:
 
 
 def _ceilings(a: _Loaded, b: _Loaded, noise: Noise) -> Iterator[Difference]:
-    for name in dict.fromkeys(name for one in (*a.ceilings, *b.ceilings) for name in one):
-        left = [one[name] for one in a.ceilings if name in one]
-        right = [one[name] for one in b.ceilings if name in one]
+    for name in dict.fromkeys(name for ceilings in (*a.ceilings, *b.ceilings) for name in ceilings):
+        left = [ceilings[name] for ceilings in a.ceilings if name in ceilings]
+        right = [ceilings[name] for ceilings in b.ceilings if name in ceilings]
         unit, better, _ = (left or right)[0]
         values = [number for *_, number in left], [number for *_, number in right]
         only = "B" if not left else "A"

@@ -32,17 +32,22 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield ""
     yield from wrap(_meaning(comparison), WIDTH)
     shares = [
-        one
-        for one in comparison.verdict_shares
-        if max(one.a or 0.0, one.b or 0.0) >= MIN_SHARE_SHOWN or one.change is None
+        difference
+        for difference in comparison.verdict_shares
+        if max(difference.a or 0.0, difference.b or 0.0) >= MIN_SHARE_SHOWN
+        or difference.change is None
     ]
     for title, rows in (
         ("Metrics", comparison.metrics),
         ("Where the capacity in demand went", shares),
         ("Ceilings (requests at once)", comparison.ceilings),
     ):
-        yield from _table(title, [one for one in rows if one.change is not None])
-    yield from _not_compared([one for one in comparison.every if one.change is None])
+        yield from _table(
+            title, [difference for difference in rows if difference.change is not None]
+        )
+    yield from _not_compared(
+        [difference for difference in comparison.every if difference.change is None]
+    )
     yield ""
     for note in comparison.notes:
         yield from wrap(f"Note: {note}", WIDTH, rest="  ")
@@ -90,25 +95,25 @@ def _table(title: str, rows: Sequence[Difference]) -> Iterator[str]:
     yield ""
     yield f"{title:<{_NAME}}{'A':>{_NUMBER}}{'B':>{_NUMBER}}{'change':>{_CHANGE}}"
     about = ""
-    for one in rows:
-        resource, _, fact = one.name.rpartition(": ")
+    for difference in rows:
+        resource, _, fact = difference.name.rpartition(": ")
         if resource and resource != about:
             about = resource
             yield f"  {cut(resource, WIDTH - 2)}"
-        name = f"    {fact}" if resource else f"  {_named(one)}"
-        numbers = f"{_number(one.a, one.unit):>{_NUMBER}}{_number(one.b, one.unit):>{_NUMBER}}"
+        name = f"    {fact}" if resource else f"  {_named(difference)}"
+        a, b = _number(difference.a, difference.unit), _number(difference.b, difference.unit)
         yield (
-            f"{left(cut(name, _NAME - 1), _NAME)}{numbers}{_change(one):>{_CHANGE}}"
-            f"  {_WORDS[one.judgement]}"
+            f"{left(cut(name, _NAME - 1), _NAME)}{a:>{_NUMBER}}{b:>{_NUMBER}}"
+            f"{_change(difference):>{_CHANGE}}  {_WORDS[difference.judgement]}"
         )
 
 
 def _not_compared(rows: Sequence[Difference]) -> Iterator[str]:
     """By reason: which numbers at least one side does not have."""
     names: dict[str, dict[str, None]] = {}
-    for one in rows:
-        about = one.name.rpartition(": ")[0] or _named(one)
-        names.setdefault("; ".join(dict.fromkeys(one.missing_reasons)), {})[about] = None
+    for difference in rows:
+        about = difference.name.rpartition(": ")[0] or _named(difference)
+        names.setdefault("; ".join(dict.fromkeys(difference.missing_reasons)), {})[about] = None
     if names:
         yield ""
         yield "Not compared"
@@ -117,27 +122,31 @@ def _not_compared(rows: Sequence[Difference]) -> Iterator[str]:
 
 
 def _sum(comparison: Comparison) -> str:
-    found = [one.judgement for one in comparison.every]
-    told = [f"{found.count(one)} {word}" for one, word in _WORDS.items() if one in found]
-    return f"B against A: {', '.join(told) or 'nothing to compare'}."
+    judgements = [difference.judgement for difference in comparison.every]
+    counts = [
+        f"{judgements.count(judgement)} {word}"
+        for judgement, word in _WORDS.items()
+        if judgement in judgements
+    ]
+    return f"B against A: {', '.join(counts) or 'nothing to compare'}."
 
 
-def _named(one: Difference) -> str:
-    verdict = BY_NAME.get(one.name)
-    return one.name if verdict is None else verdict.phrase
+def _named(difference: Difference) -> str:
+    verdict = BY_NAME.get(difference.name)
+    return difference.name if verdict is None else verdict.phrase
 
 
-def _change(one: Difference) -> str:
-    assert one.change is not None
-    if abs(one.change) < NOTHING:
+def _change(difference: Difference) -> str:
+    assert difference.change is not None
+    if abs(difference.change) < NOTHING:
         return "0"
-    if one.unit == "share":
-        return f"{_signed(100 * one.change)} pts"
-    if one.ratio is None:
-        return _number(one.change, one.unit, "+")
-    if abs(one.ratio) >= 10:
-        return f"{one.ratio:.0f} times"
-    return f"{_signed(100 * (one.ratio - 1))} %"
+    if difference.unit == "share":
+        return f"{_signed(100 * difference.change)} pts"
+    if difference.ratio is None:
+        return _number(difference.change, difference.unit, "+")
+    if abs(difference.ratio) >= 10:
+        return f"{difference.ratio:.0f} times"
+    return f"{_signed(100 * (difference.ratio - 1))} %"
 
 
 def _signed(value: float) -> str:

@@ -69,13 +69,13 @@ def differ(
     change, ratio = b - a, (b / a if a else None)
     larger = max(abs(a), abs(b))
     if abs(change) <= NOTHING * max(larger, 1.0):
-        found: Judgement = "same"
+        judgement: Judgement = "same"
     elif better is None:
-        found = "different"
+        judgement = "different"
     else:
-        found = "better" if (change > 0) == (better == "higher") else "worse"
+        judgement = "better" if (change > 0) == (better == "higher") else "worse"
     if noise == "none":
-        return Difference(name, unit, a, b, change, ratio, found, "none")
+        return Difference(name, unit, a, b, change, ratio, judgement, "none")
     if noise == "measured" and min(map(len, repeats)) > 1:
         left, right = map(median_interval, repeats)
         if min(left.confidence, right.confidence) >= SURE_ENOUGH:
@@ -87,15 +87,15 @@ def differ(
                 b,
                 change,
                 ratio,
-                found if apart else "same",
+                judgement if apart else "same",
                 "beyond" if apart else "within",
                 (left.low, left.high),
                 (right.low, right.high),
             )
-    if found != "same" and abs(change) <= max(SMALL * larger, least):
-        found = "too_close"
-    elif found == "better":
-        found = "seems_better"
-    elif found == "worse":
-        found = "seems_worse"
-    return Difference(name, unit, a, b, change, ratio, found, "unknown")
+    if judgement != "same" and abs(change) <= max(SMALL * larger, least):
+        judgement = "too_close"
+    elif judgement == "better":
+        judgement = "seems_better"
+    elif judgement == "worse":
+        judgement = "seems_worse"
+    return Difference(name, unit, a, b, change, ratio, judgement, "unknown")

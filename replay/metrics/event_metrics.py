@@ -197,9 +197,9 @@ class RunPass:
 
     def _share(self, groups: Sequence[Group]) -> float:
         """Units of submission that these groups have a right to beside all that compete."""
-        competing = [one for one in self.state.groups.values() if one.queued or one.leased]
-        total = sum(one.weight for one in competing)
-        mine = sum(one.weight for one in groups if one.queued or one.leased)
+        competing = [group for group in self.state.groups.values() if group.queued or group.leased]
+        total = sum(group.weight for group in competing)
+        mine = sum(group.weight for group in groups if group.queued or group.leased)
         limit = self.state.limits.get(SUBMISSION, 0)
         return math.ceil(limit * mine / total) if total else limit
 
@@ -282,19 +282,19 @@ class RunPass:
         else:
             windows.append((now, ceiling.blocked_until))
 
-    def _stage(self, one: str, kind: str, now: float, stages: Sequence[str]) -> None:
+    def _stage(self, timeline_id: str, kind: str, now: float, stages: Sequence[str]) -> None:
         """Follow one task or attempt through its stages; judge it when it succeeded."""
         if kind == stages[0]:
-            self._stages[one], self._stage_names[one] = [], []
-        names = self._stage_names.get(one)
+            self._stages[timeline_id], self._stage_names[timeline_id] = [], []
+        names = self._stage_names.get(timeline_id)
         if names is None or kind not in stages:
             return
         names.append(kind)
-        self._stages[one].append(now)
+        self._stages[timeline_id].append(now)
         if kind != stages[-1]:
             return
-        times = self._stages.pop(one)
-        del self._stage_names[one]
+        times = self._stages.pop(timeline_id)
+        del self._stage_names[timeline_id]
         # One that was denied, or did not succeed, need not have seen them all.
         whole = stages is ATTEMPT_STAGES or "task_completed" in names
         if whole and (

@@ -47,52 +47,59 @@ Judged = tuple[GateVerdict, str]
 
 def _zero(name: str, what: str) -> Callable[[Evidence], Judged]:
     def judged(evidence: Evidence) -> Judged:
-        if not all(one.samples[name] for one in evidence.measures):
+        if not all(measures.samples[name] for measures in evidence.measures):
             return "unknown", "not all iterations tell"
-        worst = max(sum(one.samples[name]) for one in evidence.measures)
-        return _told(worst == 0, f"{worst:g} {what}")
+        worst = max(sum(measures.samples[name]) for measures in evidence.measures)
+        return _passed_if(worst == 0, f"{worst:g} {what}")
 
     return judged
 
 
-def _told(held: bool, detail: str) -> Judged:
+def _passed_if(held: bool, detail: str) -> Judged:
     return ("passed" if held else "failed"), detail
 
 
 def _ended_as_planned(evidence: Evidence) -> Judged:
-    found = {one.outcome or "no end" for one in evidence.measures}
-    return _told(found == {evidence.expected_outcome}, f"ended with {', '.join(sorted(found))}")
+    outcomes = {measures.outcome or "no end" for measures in evidence.measures}
+    return _passed_if(
+        outcomes == {evidence.expected_outcome}, f"ended with {', '.join(sorted(outcomes))}"
+    )
 
 
 def _ready_idle(evidence: Evidence) -> Judged:
     """Where time is virtual, nothing may be left lying: work and capacity meet at one instant."""
     allowed = 1e-9 if evidence.virtual else LOOP_GRANULARITY
-    longest = [max(one.samples["ready_idle_gap"], default=0.0) for one in evidence.measures]
+    longest = [
+        max(measures.samples["ready_idle_gap"], default=0.0) for measures in evidence.measures
+    ]
     detail = f"longest gap {max(longest) * 1000:.3g} ms, allowed {allowed * 1000:.3g} ms"
     if evidence.virtual:
-        return _told(max(longest) <= allowed, detail)
+        return _passed_if(max(longest) <= allowed, detail)
     return judge(longest, at_most=allowed), detail
 
 
 def _root_debt(evidence: Evidence) -> Judged:
     worst = max(
-        max(one.samples["root_over_admission_debt"], default=0.0) for one in evidence.measures
+        max(measures.samples["root_over_admission_debt"], default=0.0)
+        for measures in evidence.measures
     )
     bound = float(evidence.bounds.get("root_debt", 0))
-    return _told(worst <= bound, f"{worst:g} units above the share, allowed {bound:g}")
+    return _passed_if(worst <= bound, f"{worst:g} units above the share, allowed {bound:g}")
 
 
 def _same_rows(evidence: Evidence) -> Judged:
     if evidence.serial is None:
         return "unknown", "the serial run was not made"
-    other = sum(one != evidence.serial for one in evidence.hashes)
-    told = f"{other} of {len(evidence.hashes)} iterations made other rows than the serial run"
-    return _told(bool(evidence.hashes) and not other, told)
+    other = sum(digest != evidence.serial for digest in evidence.hashes)
+    detail = f"{other} of {len(evidence.hashes)} iterations made other rows than the serial run"
+    return _passed_if(bool(evidence.hashes) and not other, detail)
 
 
 def _verified(evidence: Evidence) -> Judged:
-    broken = {check.rule for one in evidence.checks for check in one if check.status == "found"}
-    return _told(not broken, f"rules broken: {', '.join(sorted(broken)) or 'none'}")
+    broken = {
+        check.rule for checks in evidence.checks for check in checks if check.status == "found"
+    }
+    return _passed_if(not broken, f"rules broken: {', '.join(sorted(broken)) or 'none'}")
 
 
 def _neutral_wall(evidence: Evidence) -> Judged:
@@ -103,7 +110,7 @@ def neutral(walls: Sequence[float], against: Sequence[float]) -> Judged:
     """Wall times of interleaved pairs: no more than 5 % above those compared with."""
     if not against:
         return "unknown", "nothing to compare with in this run"
-    ratios = [mine / other for mine, other in zip(walls, against, strict=True)]
+    ratios = [wall / other for wall, other in zip(walls, against, strict=True)]
     mean = sum(ratios) / len(ratios)
     return judge(ratios, at_most=NEUTRAL), f"wall time {mean:.3f} of the baseline's, mean of pairs"
 
@@ -114,11 +121,13 @@ def _healthy_keeps_working(evidence: Evidence) -> Judged:
     Looks at the time in which it has work: up to the start of its last request.
     """
     kept: list[float] = []
-    for one in evidence.measures:
-        cooling = one.cooldowns.get(evidence.bounds["limited"], [])
+    for measures in evidence.measures:
+        cooling = measures.cooldowns.get(evidence.bounds["limited"], [])
         healthy = evidence.bounds["healthy"]
         starts = sorted(
-            row.started_at for row in one.attempts if row.resource == healthy and row.started_at
+            row.started_at
+            for row in measures.attempts
+            if row.resource == healthy and row.started_at
         )
         if not cooling or len(starts) < 2:
             return "unknown", "no cooldown, or no request beside it"
@@ -137,22 +146,24 @@ def _healthy_keeps_working(evidence: Evidence) -> Judged:
 def _goodput(evidence: Evidence) -> Judged:
     """Successes from round trip 20 to 200 outside cooldown, of what the provider can serve."""
     shares = []
-    for one in evidence.measures:
+    for measures in evidence.measures:
         resource, capacity, latency = (
             evidence.bounds[name] for name in ("resource", "capacity", "latency")
         )
         done = [
             row.completed_at
-            for row in one.attempts
+            for row in measures.attempts
             if row.resource == resource and row.outcome == "success" and row.completed_at
         ]
         if not done:
             return "unknown", "no request was answered"
-        start = min(row.started_at for row in one.attempts if row.started_at)
+        start = min(row.started_at for row in measures.attempts if row.started_at)
         begin, end = (start + trips * latency for trips in ROUND_TRIPS)
         end = min(end, max(done))
         cooling = [
-            (max(a, begin), min(b, end)) for a, b in one.cooldowns.get(resource, []) if b > begin
+            (max(a, begin), min(b, end))
+            for a, b in measures.cooldowns.get(resource, [])
+            if b > begin
         ]
         free = end - begin - sum(max(0.0, b - a) for a, b in cooling)
         served = sum(begin <= at < end and not _within(at, cooling) for at in done)
@@ -165,11 +176,13 @@ def _goodput(evidence: Evidence) -> Judged:
 def _few_refusals(evidence: Evidence) -> Judged:
     """Of the requests from round trip 20 to 200."""
     shares = []
-    for one in evidence.measures:
+    for measures in evidence.measures:
         latency = evidence.bounds["latency"]
-        start = min((row.started_at for row in one.attempts if row.started_at), default=0.0)
+        start = min((row.started_at for row in measures.attempts if row.started_at), default=0.0)
         begin, end = (start + trips * latency for trips in ROUND_TRIPS)
-        late = [row for row in one.attempts if row.started_at and begin <= row.started_at < end]
+        late = [
+            row for row in measures.attempts if row.started_at and begin <= row.started_at < end
+        ]
         if not late:
             return "unknown", "the run ended before round trip 20"
         shares.append(sum(row.outcome == "rate_limited" for row in late) / len(late))
@@ -177,8 +190,10 @@ def _few_refusals(evidence: Evidence) -> Judged:
 
 
 def _fair_requests(evidence: Evidence) -> Judged:
-    found = [min(one.samples["request_fairness"], default=0.0) for one in evidence.measures]
-    return _told(min(found) >= 0.95, f"Jain index {min(found):.3f}, at least 0.95 is due")
+    indices = [
+        min(measures.samples["request_fairness"], default=0.0) for measures in evidence.measures
+    ]
+    return _passed_if(min(indices) >= 0.95, f"Jain index {min(indices):.3f}, at least 0.95 is due")
 
 
 def _within(at: float, windows: Sequence[tuple[float, float]]) -> bool:

@@ -55,17 +55,17 @@ def metric(name: str, samples: Sequence[float], missing: str | None = None) -> M
     unit, better = METRICS.get(name, ("", None))
     if not samples:
         return Metric(unit, better, missing_reason=missing or "the run gave no sample of it")
-    found = describe(samples)
+    statistics = describe(samples)
     return Metric(
         unit,
         better,
-        found.count,
-        found.mean,
-        found.p50,
-        found.p95,
-        found.min,
-        found.max,
-        found.stddev,
+        statistics.count,
+        statistics.mean,
+        statistics.p50,
+        statistics.p95,
+        statistics.min,
+        statistics.max,
+        statistics.stddev,
     )
 
 
@@ -115,8 +115,8 @@ def _add_waits(
         "own_time",
         "downstream_ready_to_lease_gap",
     )
-    found: dict[str, list[float]] = {name: [] for name in names}
-    unknown = not attempts and any(one.request_resource for one in run.columns)
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    unknown = not attempts and any(column.request_resource for column in run.columns)
     for lease in leases:
         own = by_execution.get(lease.execution_id or "", [])
         waited = waits(lease, own, end)
@@ -125,10 +125,10 @@ def _add_waits(
             if name == "own_time" and unknown:
                 continue  # what of it was the provider's is not recorded
             if value is not None and (own or name not in ("request_wait", "provider_time")):
-                found[name].append(value)
+                samples[name].append(value)
         if lease.column in downstream and waited.ready_to_lease_gap is not None:
-            found["downstream_ready_to_lease_gap"].append(waited.ready_to_lease_gap)
-    for name, values in found.items():
+            samples["downstream_ready_to_lease_gap"].append(waited.ready_to_lease_gap)
+    for name, values in samples.items():
         measures.samples[name] = values
         measures.missing[name] = (
             NO_REQUESTS if name in ("request_wait", "provider_time", "own_time") else "no such task"
@@ -151,8 +151,8 @@ def _add_progress(measures: Measures, run: RunInfo, leases: Sequence[LeaseRow]) 
     measures.samples["row_completion"] = times
     why = "no row was finished, or all columns are batches"
     measures.missing["row_completion"] = why
-    for name, place in (("time_to_first_row", 0), ("time_to_half_of_the_rows", len(times) // 2)):
-        measures.samples[name] = [times[place]] if times else []
+    for name, index in (("time_to_first_row", 0), ("time_to_half_of_the_rows", len(times) // 2)):
+        measures.samples[name] = [times[index]] if times else []
         measures.missing[name] = why
 
 
@@ -165,7 +165,9 @@ def _add_fairness(measures: Measures, run: RunInfo, attempts: Sequence[AttemptRo
             key = (column.request_resource, column.depends_on)
             alike.setdefault(key, []).append(column.name)
     started = sorted(
-        (one.started_at, one.column) for one in attempts if one.started_at and one.column
+        (attempt.started_at, attempt.column)
+        for attempt in attempts
+        if attempt.started_at and attempt.column
     )
     half = [column for _, column in started[: len(started) // 2]]
     indices = []

@@ -41,7 +41,7 @@ def describe(values: Sequence[float]) -> Statistics:
     ordered = sorted(values)
     count = len(ordered)
     mean = _mean(ordered)
-    spread = math.fsum((one - mean) ** 2 for one in ordered)
+    spread = math.fsum((value - mean) ** 2 for value in ordered)
     return Statistics(
         count,
         mean,
@@ -55,10 +55,10 @@ def describe(values: Sequence[float]) -> Statistics:
 
 def quantile(ordered: Sequence[float], fraction: float) -> float:
     """Between the two values around it, linearly; `ordered` ascends and is not empty."""
-    place = (len(ordered) - 1) * fraction
-    below = math.floor(place)
+    position = (len(ordered) - 1) * fraction
+    below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:

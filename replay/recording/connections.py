@@ -63,7 +63,7 @@ def connect(
     """
     # Order matters: `temp_directory` is refused unless external access is turned off before.
     settings = {**ISOLATED, **config}
-    return duckdb.connect(_place(database), read_only=read_only, config=settings)
+    return duckdb.connect(_location(database), read_only=read_only, config=settings)
 
 
 def connect_beside(
@@ -77,11 +77,11 @@ def connect_beside(
     del settings["enable_external_access"]  # or no path could be allowed
     connection = duckdb.connect(_IN_MEMORY, config=settings)
     try:
-        place = os.path.realpath(_place(path))
-        allowed = ", ".join(_literal(name) for name in (place, f"{place}.wal"))
+        location = os.path.realpath(_location(path))
+        allowed = ", ".join(_literal(name) for name in (location, f"{location}.wal"))
         connection.execute(f"SET allowed_paths = [{allowed}]")
         connection.execute("SET enable_external_access = false")
-        connection.execute(f"ATTACH {_literal(place)} AS {catalog} (READ_ONLY)")
+        connection.execute(f"ATTACH {_literal(location)} AS {catalog} (READ_ONLY)")
     except duckdb.Error:
         connection.close()
         raise
@@ -97,9 +97,9 @@ def refuse_code(
     """
     catalog = catalog or _opened(connection)
     for what, query in _FOREIGN_OBJECTS:
-        for database, found in _rows(connection, query):
+        for database, object_name in _rows(connection, query):
             if database == catalog:
-                raise _foreign(name, f"{what} named {_shown(found)}")
+                raise _foreign(name, f"{what} named {_shown(object_name)}")
 
 
 def refuse_foreign_tables(
@@ -175,20 +175,20 @@ def _shown(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
-def _place(database: Path | str) -> str:
+def _location(database: Path | str) -> str:
     """A whole path: DuckDB takes the beginning of some names for that of an extension.
 
     Raises `SourceError` for a name whose write-ahead log DuckDB looks for elsewhere.
     """
     if str(database) == _IN_MEMORY:
         return _IN_MEMORY
-    place = os.path.abspath(database)
-    if "?" in place:
+    location = os.path.abspath(database)
+    if "?" in location:
         raise SourceError(
-            f"{clean_text(place)} has a question mark in its name, which DuckDB can't open: "
+            f"{clean_text(location)} has a question mark in its name, which DuckDB can't open: "
             "rename it."
         )
-    return place
+    return location
 
 
 def _literal(text: str) -> str:

@@ -33,9 +33,9 @@ def _group_limits(groups: Path, membership: Path) -> list[int]:
         else:
             continue
         group = root / name.lstrip("/")
-        for place in (group, *group.parents):
-            limits += _limit(place / file)
-            if place == root:
+        for directory in (group, *group.parents):
+            limits += _limit(directory / file)
+            if directory == root:
                 break
     return limits
 

@@ -91,8 +91,8 @@ def spill_folder(database: Path | str) -> Path:
     name = f"{os.getpid()} {Path(database).resolve()}"
     if database == IN_MEMORY:
         name = secrets.token_hex(8)
-    place = hashlib.blake2b(name.encode(), key=_PROCESS_KEY, digest_size=8).hexdigest()
-    return temporary_home() / f"headgate-{place}"
+    digest = hashlib.blake2b(name.encode(), key=_PROCESS_KEY, digest_size=8).hexdigest()
+    return temporary_home() / f"headgate-{digest}"
 
 
 def connect_for_writing(

@@ -162,13 +162,13 @@ class Engine:
 
 
 def first_line(error: Exception) -> str:
-    """What DuckDB says, as one sentence without its drawing of the query."""
+    """DuckDB's message as one sentence, without its drawing of the query."""
     lines = [line.strip() for line in str(error).splitlines()]
-    said = clean_text(lines[0] if lines else type(error).__name__)
+    sentence = clean_text(lines[0] if lines else type(error).__name__)
     hints = [line for line in lines[1:] if line.startswith(("Candidate", "Did you mean"))]
     if hints:
-        said = f"{said.rstrip('!.')} ({clean_text(hints[0]).rstrip('.')})"
-    return said if said.endswith((".", "!", "?", ")")) else f"{said}."
+        sentence = f"{sentence.rstrip('!.')} ({clean_text(hints[0]).rstrip('.')})"
+    return sentence if sentence.endswith((".", "!", "?", ")")) else f"{sentence}."
 
 
 def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[bytes]:
@@ -203,15 +203,20 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    with open(0, "rb", 0, closefd=False) as asked, open(1, "wb", 0, closefd=False) as answers:
-        first = read_message(asked)
+    with (
+        open(0, "rb", 0, closefd=False) as requests_pipe,
+        open(1, "wb", 0, closefd=False) as answers,
+    ):
+        first = read_message(requests_pipe)
         if first is None:
             shutil.rmtree(spill, ignore_errors=True)
             return
         opened = msgspec.msgpack.decode(first, type=Request)
         if not isinstance(opened, Open):
             raise TypeError("the first request opens a recording")
-        threading.Thread(target=_receive, args=(asked, requests, spill), daemon=True).start()
+        threading.Thread(
+            target=_receive, args=(requests_pipe, requests, spill), daemon=True
+        ).start()
         resource.setrlimit(resource.RLIMIT_DATA, (opened.data, opened.data))
         try:
             engine = Engine(opened, spill)

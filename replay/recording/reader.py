@@ -1,4 +1,4 @@
-"""`RecordingReader`: what a recording can be asked. Also on the recording of a live console."""
+"""`RecordingReader`: typed queries on a recording, finished or still written by a live console."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from replay.state.model import State
 from replay.state.rows import AttemptRow, BlameRow, LeaseRow, RollupRow
 
 ATTEMPTS_PER_BAR = 16
-"""`bars` brings at most so many attempts for each lease it was asked for."""
+"""Limit of the attempts that `bars` returns, for each lease of its own limit."""
 
 UNREADABLE = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
 """What decoding the content of a recording may raise."""
@@ -76,7 +76,7 @@ class RecordingReader:
         return self._decode(stored, RunInfo)
 
     def capacity_plan(self) -> dict[str, Any]:
-        """What was configured, and what was observed as far as the run has told; may be empty."""
+        """The configured capacity, updated by what the run observed so far; may be empty."""
         last = self.bounds().last_ordinal
         return self.run().capacity_plan | self.state_at(last).capacity
 
@@ -145,7 +145,7 @@ class RecordingReader:
         return state
 
     def _whole(self, ordinal: int, packed: bytes) -> bytes:
-        """The bytes of a keyframe, which are kept in parts where they are many."""
+        """The bytes of a keyframe; a large one is joined from its parts."""
         if packed:
             return packed
         rows = self._rows(
@@ -297,7 +297,7 @@ class RecordingReader:
         return [LeaseRow(*row) for row in leases], [AttemptRow(*row) for row in attempts]
 
     def diagnosis_version(self) -> int:
-        """Of the blame and the verdicts that are stored; 0 where none is told."""
+        """Version of the diagnosis that wrote blame and verdicts; 0 where it is not recorded."""
         stored = self._meta("diagnosis_version")
         return int(stored) if stored is not None and stored.isdecimal() else 0
 

@@ -85,7 +85,7 @@ def check_numbers(
 
 
 def _wrong(column: str, kind: str, required: bool) -> list[str]:
-    """Conditions under which a value is none that a recorder writes."""
+    """SQL conditions that hold for a value which no recorder writes."""
     conditions = [f'"{column}" IS NULL'] if required else []
     if kind == "DOUBLE":  # NaN is the largest of all numbers here
         most = "'infinity'::DOUBLE" if column in _AMOUNTS else repr(LARGEST_TIME)

@@ -21,12 +21,11 @@ from replay.recording.schema import create_tables
 from replay.sources.base import SourceError
 
 CHECKPOINT_EVERY = 2 * 122_880
-"""Events after which the write-ahead log goes into the file, so that memory does not hold them: two
-row groups of DuckDB, which it writes as they are."""
-
+"""Number of events after which the write-ahead log is checkpointed, which frees the memory that it
+takes. Two row groups of DuckDB, which it writes as they are."""
 
 CHECKPOINT_BYTES = SMALLEST_LIMIT_BYTES // 8
-"""And bytes of rows, whatever the number of events: large ones fill memory too."""
+"""Bytes of rows after which it is checkpointed as well, whatever the number of events."""
 
 LARGE_KEYFRAME_BYTES = 32 << 10
 PART_BYTES = 4_000
@@ -44,7 +43,7 @@ class ResumePoint(NamedTuple):
 
 @dataclass
 class _Pending:
-    """What was appended and is not committed."""
+    """Rows that were appended and are not committed."""
 
     tables: dict[str, list[pa.Table]] = field(default_factory=dict)
     events: int = 0
@@ -93,12 +92,12 @@ class RecordingWriter:
         position, ordinal, fold_ordinal, fold = row
         dump = None if fold is None else FoldCheckpoint(fold_ordinal, bytes(fold))
         try:
-            place = msgspec.json.decode(position, type=dict[str, int])
+            source_position = msgspec.json.decode(position, type=dict[str, int])
         except (msgspec.MsgspecError, RecursionError) as error:
             raise SourceError(
                 "The recording is damaged: it does not say how far it reaches.", 4
             ) from error
-        return ResumePoint(place, ordinal, dump)
+        return ResumePoint(source_position, ordinal, dump)
 
     @property
     def uncommitted(self) -> int:
@@ -106,7 +105,7 @@ class RecordingWriter:
         return self._pending.bytes
 
     def append(self, batch: FoldedBatch) -> None:
-        """Have it written with the next commit."""
+        """Add the rows of a batch to the next commit."""
         pending = self._pending
         for table, rows in _rows(batch).items():
             if rows:
@@ -121,7 +120,7 @@ class RecordingWriter:
         pending.events += len(batch.events)
 
     def commit(self) -> None:
-        """All that was appended since the last commit, or nothing."""
+        """Write all that was appended since the last commit in one transaction."""
         pending, self._pending = self._pending, _Pending()
         if pending.last is None:
             return
@@ -167,12 +166,12 @@ class RecordingWriter:
             self._connection.unregister("incoming")
 
     def _set_resume(self, last: FoldedBatch, fold: FoldCheckpoint | None) -> None:
-        place = msgspec.json.encode(last.position).decode()
+        position = msgspec.json.encode(last.position).decode()
         execute = self._connection.execute
         if execute("SELECT count(*) FROM resume").fetchone() == (0,):
-            execute("INSERT INTO resume VALUES (?, ?, NULL, NULL)", [place, last.last_ordinal])
+            execute("INSERT INTO resume VALUES (?, ?, NULL, NULL)", [position, last.last_ordinal])
         else:
-            execute("UPDATE resume SET position = ?, ordinal = ?", [place, last.last_ordinal])
+            execute("UPDATE resume SET position = ?, ordinal = ?", [position, last.last_ordinal])
         if last.ending is not None:  # Who would go on?
             execute("UPDATE resume SET fold_ordinal = NULL, fold = NULL")
         elif fold is not None:
@@ -185,8 +184,8 @@ class RecordingWriter:
             return  # the failure itself ended the transaction, or the database with it
 
 
-def _place(keyframe: Keyframe) -> Keyframe:
-    """Its row; that of a large one says where in time it is, and no more."""
+def _keyframe_row(keyframe: Keyframe) -> Keyframe:
+    """The row of a keyframe. That of a large one has its ordinal and time only."""
     large = len(keyframe.state) > LARGE_KEYFRAME_BYTES
     return keyframe._replace(state=b"") if large else keyframe
 
@@ -207,8 +206,8 @@ def _rows(batch: FoldedBatch) -> dict[str, Sequence[Sequence[object]]]:
         "blame_stretches": [astuple(row) for row in output.blame if row.bins != 1],
         "verdicts": [verdict_row(row) for row in output.verdicts],
         "broken_lines": [astuple(row) for row in batch.broken],
-        "keyframes": [_place(keyframe) for keyframe in batch.keyframes],
-        "keyframe_changes": [_place(keyframe) for keyframe in batch.changes],
+        "keyframes": [_keyframe_row(keyframe) for keyframe in batch.keyframes],
+        "keyframe_changes": [_keyframe_row(keyframe) for keyframe in batch.changes],
         "keyframe_parts": [
             (keyframe.ordinal, part, keyframe.state[part * PART_BYTES : (part + 1) * PART_BYTES])
             for keyframe in (*batch.keyframes, *batch.changes)

@@ -220,7 +220,7 @@ def _spellings(canary: str) -> tuple[bytes, ...]:
     written = set()
     for text in (canary, clean_text(canary)):
         written |= {text, msgspec.json.encode(text)[1:-1].decode(), json.dumps(text)[1:-1]}
-    return tuple(sorted(one.encode("utf-8", "surrogatepass") for one in written))
+    return tuple(sorted(spelling.encode("utf-8", "surrogatepass") for spelling in written))
 
 
 def _next_block(read: Callable[[int], bytes]) -> bytes:

@@ -92,12 +92,12 @@ class FairnessChecks:
             return
         name = task.group
         able = {
-            one: member
-            for one, member in self._members.items()
-            if self._can_run(state, one, member)
+            peer: member
+            for peer, member in self._members.items()
+            if self._can_run(state, peer, member)
         }
-        for one, member in self._members.items():
-            if one not in able:
+        for group_name, member in self._members.items():
+            if group_name not in able:
                 member.windows.clear()
             elif member.windows.keys() - able.keys():
                 for peer in member.windows.keys() - able.keys():
@@ -153,9 +153,9 @@ class FairnessChecks:
             if limit is None or limit - state.leased.get(resource, 0) < amount:
                 return False
             weights = sum(
-                one.weight
-                for one in state.groups.values()
-                if one.demand.get(resource) or one.leased_amounts.get(resource)
+                other.weight
+                for other in state.groups.values()
+                if other.demand.get(resource) or other.leased_amounts.get(resource)
             )
             held = group.leased_amounts.get(resource, 0)
             if held and held + amount > limit * group.weight / weights:

@@ -1,4 +1,4 @@
-"""`IssuedIds`: was this id given out before?"""
+"""`IssuedIds`: detects an id that is used twice, in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class IssuedIds:
         self._recent: set[str] = set()
         self._order: deque[str] = deque()
 
-    def is_new(self, one: str) -> bool:
-        number = one[1:]
-        if one[0:1] == self._letter and number.isdecimal() and len(number) < 19:
+    def is_new(self, identifier: str) -> bool:
+        number = identifier[1:]
+        if identifier[0:1] == self._letter and number.isdecimal() and len(number) < 19:
             serial = int(number)
             if serial <= self._highest:
                 return False
             self._highest = serial
             return True
-        if one in self._recent:
+        if identifier in self._recent:
             return False
-        self._recent.add(one)
-        self._order.append(one)
+        self._recent.add(identifier)
+        self._order.append(identifier)
         if len(self._order) > REMEMBERED:
             self._recent.discard(self._order.popleft())
         return True

@@ -34,19 +34,21 @@ class KeyframeChecks:
         self.debt(state, event, ordinal, snapshot.get("debt_by_group"))
         self._ceilings(snapshot, event, ordinal)
         folded = to_keyframe(state, "tasks" in snapshot)
-        told = snapshot
+        recorded = snapshot
         if self._book.foreign:
-            told = {name: _positive(snapshot[name]) for name in FOREIGN_PARTS if name in snapshot}
-            folded = {name: folded[name] for name in told}
-        if told == folded:
+            recorded = {
+                name: _positive(snapshot[name]) for name in FOREIGN_PARTS if name in snapshot
+            }
+            folded = {name: folded[name] for name in recorded}
+        if recorded == folded:
             return
         at = event.captured_at_monotonic
-        for part in told.keys() - folded.keys():
+        for part in recorded.keys() - folded.keys():
             self._book.leave_out("keyframes", f"no event tells of {part}")
-        for part in folded.keys() | told.keys():
+        for part in folded.keys() | recorded.keys():
             if part not in folded:
                 continue
-            engine, fold = told.get(part), folded[part]
+            engine, fold = recorded.get(part), folded[part]
             if part == "row_groups":
                 engine, fold = _without_target(engine, state), _without_target(fold, state)
             if engine == fold:
@@ -57,10 +59,10 @@ class KeyframeChecks:
                 sentence += f"; and {len(some) - DIFFERENCES_SHOWN} more"
             self._book.report("keyframes", f"another {part}", sentence, ordinal, at)
 
-    def debt(self, state: State, event: SchedulerEvent, ordinal: int, told: Any) -> None:
-        """`told` is {group: {resource: units owed}}; the state is that after the event."""
+    def debt(self, state: State, event: SchedulerEvent, ordinal: int, recorded: Any) -> None:
+        """`recorded` is {group: {resource: units owed}}; the state is that after the event."""
         self._book.looked_at["debt"] += 1
-        for name, debts in mapping(told).items():
+        for name, debts in mapping(recorded).items():
             group = state.groups.get(name)
             leased = {} if group is None else group.leased_amounts
             for resource, debt in mapping(debts).items():
@@ -104,9 +106,9 @@ def _differences(path: str, engine: Any, fold: Any) -> Iterator[str]:
             if engine.get(name) != fold.get(name):
                 yield from _differences(f"{path}.{name}", engine.get(name), fold.get(name))
     elif isinstance(engine, list) and isinstance(fold, list) and len(engine) == len(fold):
-        for position, (one, other) in enumerate(zip(engine, fold, strict=True)):
-            if one != other:
-                yield from _differences(f"{path}[{position}]", one, other)
+        for position, (item, folded_item) in enumerate(zip(engine, fold, strict=True)):
+            if item != folded_item:
+                yield from _differences(f"{path}[{position}]", item, folded_item)
     elif isinstance(engine, list) and isinstance(fold, list):
         yield f"{path}: {len(engine)} told, {len(fold)} folded"
     else:

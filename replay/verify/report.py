@@ -94,17 +94,17 @@ def _head(report: VerifyReport, width: int) -> list[str]:
     broken = sum(check.status == "found" for check in report.checks)
     sound = sum(check.status in ("ok", "noted") for check in report.checks)
     unchecked = sum(check.status == "not_checked" for check in report.checks)
-    told = {
+    summary = {
         "fine": f"fine, {count_text(sound, 'rule', grouped=True)} hold",
         "found": f"{count_text(broken, 'rule', grouped=True)} broken",
         "damaged": "damaged, and not all of it could be read",
     }[report.verdict]
     if unchecked:
-        told += f", {unchecked} could not be checked"
+        summary += f", {unchecked} could not be checked"
     end = _ENDS.get(report.state, f"ended {report.outcome or 'without an outcome'}")
     events = count_text(report.events, "event", grouped=True)
     lines = wrap(
-        f"{report.name}: {told}. {events} of {report.producer}, {end}.",
+        f"{report.name}: {summary}. {events} of {report.producer}, {end}.",
         width,
     )
     for sentence in report.damage:

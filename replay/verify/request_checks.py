@@ -162,17 +162,17 @@ class RequestChecks:
         resource = event.request_resource_key
         ceiling = None if resource is None else state.ceilings.get(resource.label)
         if ceiling is not None and not self._book.foreign:
-            self._told(event, ordinal, "waiters", ceiling.waiters)
-            self._told(event, ordinal, "in_flight", ceiling.in_flight)
-            self._told(event, ordinal, "limit", ceiling.limit)
+            self._compare_number(event, ordinal, "waiters", ceiling.waiters)
+            self._compare_number(event, ordinal, "in_flight", ceiling.in_flight)
+            self._compare_number(event, ordinal, "limit", ceiling.limit)
 
-    def _told(self, event: RequestEvent, ordinal: int, name: str, folded: int) -> None:
-        told = count(event.diagnostics.get(name))
-        if told is not None and told != folded:
+    def _compare_number(self, event: RequestEvent, ordinal: int, name: str, folded: int) -> None:
+        recorded = count(event.diagnostics.get(name))
+        if recorded is not None and recorded != folded:
             self._book.report(
                 "numbers",
                 f"{event.event_kind}: {name}",
-                f"{event.event_kind} tells {name} {told}, the events before it give {folded}",
+                f"{event.event_kind} tells {name} {recorded}, the events before it give {folded}",
                 ordinal,
                 event.captured_at_monotonic,
             )
@@ -359,10 +359,10 @@ class RequestChecks:
             )
         self._in_bounds(ceiling, event, ordinal)
         if not self._book.foreign:
-            self._told(event, ordinal, "in_flight", ceiling.in_flight)
-            self._told(event, ordinal, "limit", ceiling.limit)
+            self._compare_number(event, ordinal, "in_flight", ceiling.in_flight)
+            self._compare_number(event, ordinal, "limit", ceiling.limit)
             if shared is not None:
-                self._told(event, ordinal, "aggregate_in_flight", shared.in_flight)
+                self._compare_number(event, ordinal, "aggregate_in_flight", shared.in_flight)
 
     def _bounds(self, state: State, event: RequestEvent, ordinal: int) -> None:
         resource = event.request_resource_key

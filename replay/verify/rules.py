@@ -118,10 +118,10 @@ class RuleBook:
 
     def settle(self, before: int) -> None:
         """All events before that ordinal are known to be there: what was found stands."""
-        for one in self.doubtful:
-            if one[3] < before:
-                self._keep(*one)
-        self.doubtful = [one for one in self.doubtful if one[3] >= before]
+        for deviation in self.doubtful:
+            if deviation[3] < before:
+                self._keep(*deviation)
+        self.doubtful = [deviation for deviation in self.doubtful if deviation[3] >= before]
 
     def withdraw(self) -> None:
         """Events are missing behind the last ordinal settled: they may explain all since."""

@@ -104,16 +104,16 @@ class StreamChecks:
         """`over`: nothing will follow. Judges the gaps, which their announcement may follow."""
         book = self._book
         for stream, first, last, ordinal, at in self.gaps:
-            told = any(
+            announced = any(
                 name == stream and start <= first and last <= end
                 for name, start, end in self._announced
             )
             number = "number" if first == last else "numbers"
             which = f"{first}" if first == last else f"{first} to {last}"
-            said = "as a recording_gap says" if told else "and no recording_gap says so"
+            said = "as a recording_gap says" if announced else "and no recording_gap says so"
             book.report(
                 "sequence",
-                f"{stream} events are missing" + ("" if told else ", unannounced"),
+                f"{stream} events are missing" + ("" if announced else ", unannounced"),
                 f"{number} {which} missing, {said}",
                 ordinal,
                 at,

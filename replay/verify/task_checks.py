@@ -48,7 +48,7 @@ class TaskChecks:
         self.hidden_waiters = 0
         self._leases = IssuedIds("t")
         self._executions = IssuedIds("e")
-        self._told: tuple[object, ...] | None = None
+        self._last_explanation: tuple[object, ...] | None = None
         self._checkpointed: set[int] = set()
         self.checks: dict[str, Check] = {
             **dict.fromkeys(ORDER, self._in_order),
@@ -70,7 +70,7 @@ class TaskChecks:
 
     def forget(self) -> None:
         """What holds may be told again: events were missing, or a reader begins here."""
-        self._told = None
+        self._last_explanation = None
 
     def _in_order(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
         self._order(state.tasks.get(event.task_id or ""), event, ordinal)
@@ -117,7 +117,7 @@ class TaskChecks:
         self._wait_after_spawn(task, event, ordinal)
 
     def _lease_acquired(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
-        self._told = None
+        self._last_explanation = None
         self.acquired += 1
         now, lease_id = event.captured_at_monotonic, event.task_lease_id
         task = state.tasks.get(event.task_id or "")
@@ -227,8 +227,8 @@ class TaskChecks:
     def _blocked(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
         kind, now, facts = event.event_kind, event.captured_at_monotonic, event.diagnostics
         queued = queued_total(state)
-        told = count(facts.get("queued_count"))
-        if not queued or told == 0:
+        recorded = count(facts.get("queued_count"))
+        if not queued or recorded == 0:
             self._book.report(
                 "empty_blocked",
                 f"{kind} with nothing queued",
@@ -236,18 +236,18 @@ class TaskChecks:
                 ordinal,
                 now,
             )
-        elif told is not None and told != queued:
+        elif recorded is not None and recorded != queued:
             self._book.report(
                 "numbers",
                 f"{kind}: queued_count",
-                f"{kind} tells {told} queued, the events before it leave {queued}",
+                f"{kind} tells {recorded} queued, the events before it leave {queued}",
                 ordinal,
                 now,
                 note=self._book.foreign,
             )
         resources = mapping(facts.get("resources"))
-        for resource, one in resources.items():
-            limit, free = state.limits.get(resource), count(mapping(one).get("free"))
+        for resource, shortage in resources.items():
+            limit, free = state.limits.get(resource), count(mapping(shortage).get("free"))
             if limit is not None and free not in (None, limit - state.leased.get(resource, 0)):
                 self._book.report(
                     "numbers",
@@ -264,13 +264,13 @@ class TaskChecks:
             tuple(reasons.items()),
             tuple(groups.items()),
             facts.get("available_after"),
-            {resource: _holders(mapping(one)) for resource, one in resources.items()},
+            {resource: _holders(mapping(shortage)) for resource, shortage in resources.items()},
         )
         self._once(explanation, event, ordinal)
 
     def _once(self, explanation: tuple[object, ...], event: SchedulerEvent, ordinal: int) -> None:
         """A state is told on entering it and when its explanation changes."""
-        if explanation == self._told:
+        if explanation == self._last_explanation:
             self._book.report(
                 "empty_blocked",
                 f"{event.event_kind} again, with nothing new",
@@ -279,14 +279,14 @@ class TaskChecks:
                 event.captured_at_monotonic,
                 note=self._book.foreign,
             )
-        self._told = explanation
+        self._last_explanation = explanation
 
     # Row groups and the end
 
     def _row_group_admitted(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
         index, target = count(event.diagnostics.get("row_group")), state.row_groups.target
-        told = count(event.diagnostics.get("target"))
-        target = told if told is not None else target
+        recorded = count(event.diagnostics.get("target"))
+        target = recorded if recorded is not None else target
         in_flight = len(state.row_groups.in_flight) + 1
         if target is not None and in_flight > target:
             self._book.report(
@@ -327,12 +327,14 @@ class TaskChecks:
             "live task": [task.task_id for task in state.tasks.values() if not task.lease_id],
             "queued task": ["?"] * (queued_total(state) if not state.tasks else 0),
             "request lease": [
-                one.attempt_id
-                for one in state.attempts.values()
-                if one.phase != "waiting" and one.released_at is None
+                attempt.attempt_id
+                for attempt in state.attempts.values()
+                if attempt.phase != "waiting" and attempt.released_at is None
             ],
             "waiting request": [
-                one.attempt_id for one in state.attempts.values() if one.phase == "waiting"
+                attempt.attempt_id
+                for attempt in state.attempts.values()
+                if attempt.phase == "waiting"
             ],
         }
         for what, names in left.items():
@@ -354,7 +356,9 @@ class TaskChecks:
 
 def _holders(shortage: dict[str, Any]) -> frozenset[str]:
     listed = shortage.get("holders")
-    names = (text(mapping(one).get("group")) for one in (listed if type(listed) is list else ()))
+    names = (
+        text(mapping(holder).get("group")) for holder in (listed if type(listed) is list else ())
+    )
     return frozenset(name for name in names if name is not None)
 
 

@@ -71,7 +71,7 @@ def verify_recording(target: str | Path, canaries: Sequence[str] = ()) -> Verify
         verdict = "damaged"
     elif any(check.status == "found" for check in checks):
         verdict = "found"
-    damage = [f"line {one.line_number}: {one.problem}" for one in broken]
+    damage = [f"line {line.line_number}: {line.problem}" for line in broken]
     if broken_lines > len(damage):
         damage.append(f"and {broken_lines - len(damage)} more lines that can't be read")
     return VerifyReport(
@@ -162,12 +162,12 @@ def _search(search: ContentSearch, opened: Opened) -> None:
     """The files that make up the recording, but not the rows that the run made."""
     if opened.recording is not None:
         search.in_database(opened.recording)
-    place = opened.place
-    if place is None or not place.is_dir():
-        if place is not None and place != opened.recording:
-            search.in_file(open_regular(place), place.name)
+    path = opened.place
+    if path is None or not path.is_dir():
+        if path is not None and path != opened.recording:
+            search.in_file(open_regular(path), path.name)
         return
-    folder = RunFolder(place)
+    folder = RunFolder(path)
     for name in (RUN_JSON, OUTPUT_LOG):
         if folder.has(name):
             search.in_file(open_regular(name, dir_fd=folder.fd), name)
