@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
 from pathlib import Path
@@ -17,10 +18,13 @@ from tests.console.test_resizes import WINDOWS
 from tests.effort import effort
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("state", effort(("foreign",), tuple(ODD)))
-async def test_only_ascii_is_shown(state: str, window: str, tmp_path: Path) -> None:
+def test_only_ascii_is_shown(state: str, window: str, tmp_path: Path) -> None:
+    asyncio.run(show(state, window, tmp_path))
+
+
+async def show(state: str, window: str, tmp_path: Path) -> None:
     output = tmp_path / "output.log"
     output.write_text("評価 printed, naïve … – 🚀\n" * 90)
     app = ConsoleApp(

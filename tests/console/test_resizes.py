@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,14 @@ SIZES = effort(
 STATES = effort(("foreign",), tuple(ODD))
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("state", STATES)
-async def test_every_size(state: str, window: str, tmp_path: Path) -> None:
+def test_every_size(state: str, window: str, tmp_path: Path) -> None:
     """Resized while it is open; keys go on working at each size."""
+    asyncio.run(resize(state, window, tmp_path))
+
+
+async def resize(state: str, window: str, tmp_path: Path) -> None:
     output = tmp_path / "output.log"
     output.write_text("評価 printed\n" * 90)
     session = RecordingSession(ODD[state]())
