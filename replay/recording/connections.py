@@ -31,6 +31,9 @@ ISOLATED: dict[str, Setting] = {
 """In force before the file is opened, whose write-ahead log is replayed then. DuckDB still reaches
 the file itself, its log and its folder for temporary files."""
 
+# DuckDB 1 has no triggers and opens no file that holds one.
+_HAS_TRIGGERS = int(duckdb.__version__.partition(".")[0]) >= 2
+
 # Never a name that the recording could define: table functions with their catalog and schema, no
 # function, no operator but NOT. Views are asked before columns, which may bind a view.
 _FOREIGN_OBJECTS = tuple(
@@ -44,6 +47,7 @@ _FOREIGN_OBJECTS = tuple(
         ("a trigger", "trigger_name", "duckdb_triggers", ""),
         ("an index", "index_name", "duckdb_indexes", ""),
     )
+    if function != "duckdb_triggers" or _HAS_TRIGGERS
 )
 _TABLES = (
     "SELECT database_name, schema_name, table_name, sql FROM system.main.duckdb_tables()"
