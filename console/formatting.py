@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from replay.diagnosis.verdicts import clock
 from replay.playback.frame import Frame
 from replay.state.model import Ceiling
 
@@ -19,17 +20,6 @@ def run_time(text: str) -> float | None:
     return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
 
 
-def clock(seconds: float, tenths: bool = False) -> str:
-    """Run time: `0:42`, `12:03.5`, `1:02:03`."""
-    sign = "-" if seconds < 0 else ""
-    units = int(abs(seconds) * 10 + 1e-6)
-    whole, tenth = divmod(units, 10)
-    minutes, second = divmod(whole, 60)
-    hours, minute = divmod(minutes, 60)
-    text = f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-    return f"{sign}{text}.{tenth}" if tenths else f"{sign}{text}"
-
-
 def duration(seconds: float | None) -> str:
     """A length of time in at most six cells: `85 ms`, `1.2 s`, `42 s`, `3:10`."""
     if seconds is None:
@@ -40,7 +30,7 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     if seconds < 99.5:
         return f"{seconds:.0f} s"
-    return clock(seconds)
+    return clock(seconds, tenths=False)
 
 
 def count(number: int) -> str:

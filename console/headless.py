@@ -6,16 +6,17 @@ import textwrap
 from typing import Any
 
 from console.blame import SEEN, by_verdict
-from console.formatting import ceiling_facts, clock, cooldown_left, count, duration, percent, short
-from replay.diagnosis.verdicts import phrase
+from console.formatting import ceiling_facts, cooldown_left, count, duration, percent, short
+from replay.diagnosis.verdicts import clock, phrase
 from replay.playback.frame import Frame
+from replay.sources.sanitize import printable
 from replay.state.payload import count as count_of
 from replay.state.payload import mapping
 
 
 def status_line(frame: Frame) -> str:
     """One line: state, run time, progress, what waits, the bottleneck."""
-    parts = [f"{clock(frame.at - frame.t0, tenths=True)} {_state(frame)}", _progress(frame)]
+    parts = [f"{clock(frame.at - frame.t0)} {_state(frame)}", _progress(frame)]
     queued = sum(group.queued for group in frame.groups)
     running = sum(group.running for group in frame.groups)
     parts.append(f"queued {queued}, running {running}")
@@ -30,13 +31,13 @@ def status_line(frame: Frame) -> str:
         parts.append(frame.bottleneck.sentence)
     elif frame.awaited:
         parts.append(frame.awaited)
-    return _plain(" | ".join(parts))
+    return printable(" | ".join(parts))
 
 
 def summary(frame: Frame) -> str:
     """Several lines: the result of the run."""
     lines = [
-        f"{frame.run.name}: {_state(frame)} after {clock(frame.at - frame.t0, tenths=True)}",
+        f"{frame.run.name}: {_state(frame)} after {clock(frame.at - frame.t0)}",
         f"  rows      {_progress(frame)}",
     ]
     progress = frame.progress
@@ -76,7 +77,7 @@ def summary(frame: Frame) -> str:
     if frame.awaited:
         lines.append(f"  waiting   {frame.awaited}")
     lines.extend(f"  note      {note}" for note in frame.notes)
-    return "\n".join(part for line in lines for part in _folded(_plain(line)))
+    return "\n".join(part for line in lines for part in _folded(printable(line)))
 
 
 def _folded(line: str) -> list[str]:
@@ -134,8 +135,3 @@ def _progress(frame: Frame) -> str:
     if cooling:
         parts.append(f"{len(cooling)} cooling")
     return ", ".join(parts)
-
-
-def _plain(line: str) -> str:
-    """`line` without characters that would control a terminal; names and messages are untrusted."""
-    return "".join(char if char.isprintable() else "?" for char in line)

@@ -19,11 +19,11 @@ from textual.filter import LineFilter
 from textual.strip import Strip
 
 from console.theme import Palette
+from replay.sources.sanitize import printable
 
 StyledLine = tuple[tuple[str, str], ...]
 """One line: (text, style name) from left to right."""
 
-_REPLACED = "\N{REPLACEMENT CHARACTER}"
 _VARIATION = re.compile("[\ufe00-\ufe0f]")
 _style_of = itemgetter(1)
 _TO_ASCII = str.maketrans(
@@ -64,8 +64,7 @@ _TO_ASCII = str.maketrans(
 @lru_cache(8192)
 def measured(text: str) -> tuple[str, int]:
     """`text` without control, format, private and unassigned characters; its width in cells."""
-    if not text.isprintable():
-        text = "".join(char if char.isprintable() else _REPLACED for char in text)
+    text = printable(text)
     if text.isascii():
         return text, len(text)
     text = _VARIATION.sub("", text)
@@ -165,27 +164,6 @@ def join_cells(cells: Sequence[tuple[str, str]]) -> StyledLine:
     return tuple(
         ("".join([text for text, _ in group]), style) for style, group in groupby(cells, _style_of)
     )
-
-
-def wrap(text: str, width: int, lines: int) -> list[str]:
-    """`text` in at most `lines` lines of `width` cells, the last one cut with `…`."""
-    if width <= 0 or lines <= 0:
-        return []
-    done: list[str] = []
-    rest = clean(text).split()
-    while rest and len(done) < lines - 1:
-        line = rest.pop(0)
-        while rest and width_of(line) + 1 + width_of(rest[0]) <= width:
-            line += " " + rest.pop(0)
-        if width_of(line) > width:
-            head = set_cell_size(line, width).rstrip() or line[0]
-            rest.insert(0, line[len(head) :])
-            line = head
-        done.append(line)
-    if rest:
-        last = " ".join(rest)
-        done.append(last if width_of(last) <= width else fit(last, width))
-    return done
 
 
 class AsciiFilter(LineFilter):

@@ -12,11 +12,12 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 
 from console.controls import Control, bindings
-from console.formatting import clock, count
+from console.formatting import count
 from console.paint import Row, StyledLine
 from console.theme import Appearance
 from console.widgets.pages import Pages
 from console.widgets.panel import title
+from replay.diagnosis.verdicts import clock
 from replay.playback.frame import EventRow
 
 READING = (
@@ -65,7 +66,7 @@ class EventDetail(ReadingScreen):
 def event_lines(appearance: Appearance, row: EventRow, t0: float) -> list[StyledLine]:
     """A head line, then the event as indented JSON; keys stand out."""
     event = row.event
-    at = clock(event.captured_at_monotonic - t0, tenths=True)
+    at = clock(event.captured_at_monotonic - t0)
     head = Row().put(f" {event.event_kind}", f"bold bright{_RAISED}")
     head.put(f"   event {count(row.ordinal)} at {at}   Esc back", f"dim{_RAISED}")
     lines: list[StyledLine] = [head.line(), ()]

@@ -8,12 +8,13 @@ from typing import Any
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
-from console.formatting import clock, count
+from console.formatting import count
 from console.paint import Row, StyledLine, fit_tail
 from console.theme import Appearance
 from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
 from engine.events import Event, RequestEvent, Significance, significance_of
+from replay.diagnosis.verdicts import clock
 from replay.playback.frame import EventRow, Frame
 
 _HEAD = 2
@@ -197,4 +198,4 @@ class EventTable(LineWidget):
 
 def _milliseconds(seconds: float) -> str:
     thousandths = round(seconds * 1000)
-    return f"{clock(thousandths // 1000)}.{thousandths % 1000:03}"
+    return f"{clock(thousandths // 1000, tenths=False)}.{thousandths % 1000:03}"

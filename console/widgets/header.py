@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from textual.events import Click
 
 from console.controls import Control
-from console.formatting import cells_done, clock, count, duration, percent, short
-from console.paint import Row, StyledLine, width_of, wrap
+from console.formatting import cells_done, count, duration, percent, short
+from console.paint import Row, StyledLine, clean, width_of
 from console.playback_mode import MODE_COLOUR, View, speed_label
 from console.theme import Appearance, verdict_look
 from console.widgets.line_widget import LineWidget
 from replay.diagnosis.report.shares import Share, subject
-from replay.diagnosis.verdicts import VerdictRow
+from replay.diagnosis.verdicts import VerdictRow, clock
 from replay.playback.frame import Frame
+from replay.sources.cells import wrap
 
 _MOST_NOTE_LINES = 5
 _NAMES_FIT = 64
@@ -76,9 +77,9 @@ class Header(LineWidget):
         if frame.lost_events:
             facts.append((f" {count(frame.lost_events)} lost", "bold vermillion"))
         facts.append(("   ", "text"))
-        facts.append((clock(view.clock, tenths), "bold bright"))
+        facts.append((clock(view.clock, tenths=tenths), "bold bright"))
         if view.mode in ("PAUSED", "REPLAY") or frame.recorded:
-            facts.append((f" / {clock(total, tenths)}", "dim"))
+            facts.append((f" / {clock(total, tenths=tenths)}", "dim"))
         return facts
 
     def _progress_line(self, frame: Frame, view: View, width: int) -> StyledLine:
@@ -98,7 +99,7 @@ class Header(LineWidget):
         if frame.tokens_per_second:
             facts.append((f"{short(frame.tokens_per_second)} tokens/s", "text"))
         if frame.eta_seconds is not None and frame.outcome is None and frame.liveness == "live":
-            facts.append((f"ETA {clock(frame.eta_seconds)}", "text"))
+            facts.append((f"ETA {clock(frame.eta_seconds, tenths=False)}", "text"))
         if view.mode == "ENDED" and frame.outcome:
             style = "bold green" if frame.outcome == "success" else "bold vermillion"
             facts.append((frame.outcome, style))
@@ -157,7 +158,7 @@ class Notes(LineWidget):
     def _wrapped(self, width: int) -> list[str]:
         lines: list[str] = []
         for note in self._alarms:
-            first, *rest = wrap(note, width - 4, 2) or [""]
+            first, *rest = wrap(clean(note), width - 4, max_lines=2) or [""]
             lines.append(f" ! {first}")
             lines.extend(f"   {line}" for line in rest)
         if len(lines) > _MOST_NOTE_LINES:
@@ -192,12 +193,12 @@ class BottleneckLine(LineWidget):
         if frame is None or bottleneck is None:
             return [
                 Row().put(f" {edge} ", "grey").put(line, "text").line()
-                for line in wrap(_nothing_limits(frame), width - 4, height)
+                for line in wrap(clean(_nothing_limits(frame)), width - 4, max_lines=height)
             ]
         appearance = verdict_look(bottleneck.verdict)
         rows = [
             Row().put(f" {edge} ", appearance.colour).put(line, "bold bright").line()
-            for line in wrap(bottleneck.sentence, width - 4, height)
+            for line in wrap(clean(bottleneck.sentence), width - 4, max_lines=height)
         ]
         stall = stall_here(frame)
         if stall is not None and len(rows) < height:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from console.formatting import clock, duration, words
+from console.formatting import duration, words
 from console.paint import Row, StyledLine, width_of
 from console.theme import Appearance
 from console.widgets.blame_bar import parts
 from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
 from replay.diagnosis.report.shares import Share
+from replay.diagnosis.verdicts import clock
 from replay.playback.frame import Frame, LeaseBar
 from replay.playback.frame_builder import bar_waits
 
@@ -43,7 +44,7 @@ class LeaseDetail(LineWidget):
             facts.append(f"row {bar.row}")
         facts.append(f"attempt {bar.attempt}")
         end = frame.at if bar.end is None else bar.end
-        started = clock(bar.start - frame.t0, True)
+        started = clock(bar.start - frame.t0)
         facts.append(f"from {started} for {duration(end - bar.start)}")
         for fact in facts:
             row.put(" · ", "faint").put(fact, "text")

@@ -8,7 +8,7 @@ from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
 from console.formatting import duration
-from console.paint import Row, StyledLine, fit_tail, wrap
+from console.paint import Row, StyledLine, clean, fit_tail
 from console.theme import Appearance, verdict_look
 from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
@@ -16,6 +16,7 @@ from replay.diagnosis.report.build import verdict_line
 from replay.diagnosis.report.text import facts_of
 from replay.diagnosis.verdicts import VerdictRow, clock, phrase
 from replay.playback.frame import Frame
+from replay.sources.cells import wrap
 
 Key = tuple[str, str | None, float]
 HEAD = 2
@@ -72,11 +73,14 @@ class StallList(LineWidget):
         frame, rows = self._frame, self.rows
         lines = [title(self.appearance, "Stalls, newest first", width, f"{len(rows)}")]
         if frame is None or not rows:
-            said = "Nothing has stood still for longer than it normally does."
+            empty = "Nothing has stood still for longer than it normally does."
             return [
                 *lines,
                 (),
-                *(Row().put(f" {text_line}").line() for text_line in wrap(said, width - 2, 2)),
+                *(
+                    Row().put(f" {text_line}").line()
+                    for text_line in wrap(empty, width - 2, max_lines=2)
+                ),
             ]
         head = Row().put("   from", "dim", 12).put("to", "dim", 9).put("for", "dim", 8)
         lines.append(head.put("    verdict", "dim").line())
@@ -136,16 +140,16 @@ class StallDetail(LineWidget):
         lines = [title(self.appearance, row.verdict, width, row.resource or "")]
         lines += [
             Row().put(f" {text_line}", "bold bright").line()
-            for text_line in wrap(verdict.sentence, width - 2, 4)
+            for text_line in wrap(clean(verdict.sentence), width - 2, max_lines=4)
         ]
         for fact in facts_of(verdict):
             name, _, rest = fact.partition(": ")
-            first, *more = wrap(fact, width - 4, 4) or [""]
-            said = Row().put("  ")
+            first, *more = wrap(clean(fact), width - 4, max_lines=4) or [""]
+            line = Row().put("  ")
             if rest and first.startswith(f"{name}: "):
-                said.put(f"{name}: ", "dim").put(first.removeprefix(f"{name}: "))
+                line.put(f"{name}: ", "dim").put(first.removeprefix(f"{name}: "))
             else:
-                said.put(first)
-            lines.append(said.line())
+                line.put(first)
+            lines.append(line.line())
             lines += [Row().put(f"    {text_line}").line() for text_line in more]
         return lines

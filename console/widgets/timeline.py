@@ -9,13 +9,14 @@ from math import ceil
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
-from console.formatting import clock, duration
+from console.formatting import duration
 from console.paint import Row, StyledLine, fit_tail
 from console.theme import Appearance
 from console.widgets.chart import nice_step
 from console.widgets.lanes import Lane, LaneBook, LaneMode
 from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
+from replay.diagnosis.verdicts import clock
 from replay.playback.frame import Frame, LeaseBar, Segment
 
 MODES: tuple[LaneMode, ...] = ("column", "packed", "lease")
@@ -199,7 +200,9 @@ class Timeline(LineWidget):
                 break
             if tick >= 0 and column >= 0:
                 row.to(self._gutter + column)
-                row.put(self.appearance.glyphs.tick, "faint").put(clock(tick, step < 1), "dim")
+                row.put(self.appearance.glyphs.tick, "faint").put(
+                    clock(tick, tenths=step < 1), "dim"
+                )
             tick += step
         return row.line()
 

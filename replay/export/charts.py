@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from replay.diagnosis.verdicts import UNKNOWN, WORKING, phrase
+from replay.diagnosis.verdicts import UNKNOWN, WORKING, clock, phrase
 from replay.export.svg import PALETTE, WIDTH, Picture, steps
 from replay.recording.query import RecordingQuery
 
@@ -46,7 +46,7 @@ class _Time:
         for nth in range(int(self.end / step) + 1):
             x = self.x(nth * step)
             picture.line([(x, top), (x, bottom)], None, "grid")
-            picture.text(x, bottom + 14, _clock(nth * step), "small middle")
+            picture.text(x, bottom + 14, _axis_label(nth * step), "small middle")
 
 
 def ceilings(query: RecordingQuery) -> Picture:
@@ -245,13 +245,8 @@ def _round_step(least: float) -> float:
     return 3600 * math.ceil(least / 3600)
 
 
-def _clock(seconds: float) -> str:
-    if seconds < 1 and seconds:
-        return f"{seconds:.2g} s"
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"
-    return f"{whole // 60}:{whole % 60:02}" if seconds == whole else f"{seconds:g} s"
+def _axis_label(seconds: float) -> str:
+    return clock(seconds, tenths=False) if seconds == round(seconds) else f"{seconds:.3g} s"
 
 
 PICTURES: dict[str, Callable[[RecordingQuery], Picture]] = {

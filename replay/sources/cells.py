@@ -51,11 +51,27 @@ def right(text: str, width: int) -> str:
     return " " * (width - cells(text)) + text
 
 
-def wrap(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
-    """Lines of at most `width` cells, indented by `first`, and by `rest` from the second one on.
+def wrap(
+    text: str,
+    width: int,
+    first: str = "",
+    rest: str | None = None,
+    *,
+    max_lines: int | None = None,
+    mark: str = "…",
+) -> list[str]:
+    """Wrap text; a percentage stays in one piece, and only a word longer than a line is broken.
 
-    A percentage stays in one piece; a word is only broken where it is longer than a line.
+    Args:
+        text: One paragraph.
+        width: Cells of a line.
+        first: Indent of the first line.
+        rest: Indent of the other lines; None indents them like the first.
+        max_lines: Lines at most; None for as many as it takes.
+        mark: Replaces what `max_lines` cuts off.
     """
+    if width <= 0:
+        return []
     rest = first if rest is None else rest
     text = text.replace(" %", f"{_NO_BREAK}%")
     if text.replace(_NO_BREAK, "").isascii() and first.isascii() and rest.isascii():
@@ -64,6 +80,9 @@ def wrap(text: str, width: int, first: str = "", rest: str | None = None) -> lis
         )
     else:
         lines = _wrap_wide(text, width, first, rest)
+    if max_lines is not None and len(lines) > max_lines:
+        last = " ".join([lines[max_lines - 1], *map(str.strip, lines[max_lines:])])
+        lines[max_lines - 1 :] = [cut(last, width, mark)]
     return [line.replace(_NO_BREAK, " ") for line in lines]
 
 

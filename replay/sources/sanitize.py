@@ -34,6 +34,17 @@ def clean_lines(text: str) -> str:
     return "\n".join(map(clean_text, text.split("\n")))
 
 
+def printable(text: str) -> str:
+    """`text` with U+FFFD for each character that is not printable.
+
+    Stricter than `clean_text`: terminals disagree on the width of format, private and unassigned
+    characters.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
 def harmless_json(encoded: bytes) -> bytes:
     """The same JSON, of one line or several, with escapes for all that is unsafe."""
     if encoded.isascii() and b"\x7f" not in encoded:

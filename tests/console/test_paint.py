@@ -12,8 +12,9 @@ from rich.cells import cell_len
 
 from console.app import ConsoleApp
 from console.headless import status_line, summary
-from console.paint import Row, clean, fit, fit_tail, to_strip, wrap
+from console.paint import Row, clean, fit, fit_tail, to_strip
 from console.theme import Appearance
+from replay.sources.cells import wrap
 from tests.console.frames import storm
 from tests.console.session_double import RecordingSession
 
@@ -52,8 +53,9 @@ def test_fitted_text(text: str) -> None:
     for width in (0, 1, 2, 9):
         assert cell_len(fit(text, width)) == width
         assert cell_len(fit_tail(text, width)) == width
-    assert all(cell_len(line) <= 20 for line in wrap(text, 20, 3))
-    assert len(wrap(text, 20, 3)) <= 3
+    lines = wrap(clean(text), 20, max_lines=3)
+    assert all(cell_len(line) <= 20 for line in lines)
+    assert len(lines) <= 3
 
 
 def test_what_is_harmless_stays() -> None:

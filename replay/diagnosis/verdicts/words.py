@@ -45,15 +45,20 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def clock(seconds: float) -> str:
-    """Run time as `m:ss.s`, with hours where there are any; rounded to tenths."""
-    tenths = round(abs(seconds) * 10)
-    sign = "-" if seconds < 0 and tenths else ""
-    minutes, rest = divmod(tenths, 600)
+def clock(seconds: float, *, tenths: bool = True) -> str:
+    """Run time as `m:ss.s`, with hours where there are any; rounded to tenths.
+
+    Args:
+        seconds: The run time.
+        tenths: False leaves the tenths out.
+    """
+    units = round(abs(seconds) * 10)
+    sign = "-" if seconds < 0 and units else ""
+    minutes, rest = divmod(units, 600)
     hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{sign}{hours}:{minutes:02d}:{rest // 10:02d}.{rest % 10}"
-    return f"{sign}{minutes}:{rest // 10:02d}.{rest % 10}"
+    whole = f"{hours}:{minutes:02d}" if hours else str(minutes)
+    fraction = f".{rest % 10}" if tenths else ""
+    return f"{sign}{whole}:{rest // 10:02d}{fraction}"
 
 
 def count_text(number: int, noun: str, plural: str = "", *, grouped: bool = False) -> str:

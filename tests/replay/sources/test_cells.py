@@ -45,6 +45,24 @@ def test_nothing_is_lost_and_no_line_is_too_wide(text: str, width: int) -> None:
     assert "".join("".join(lines).split()) == "".join(text.split())
 
 
+@given(TEXT, st.integers(2, 40), st.integers(1, 4))
+@settings(max_examples=effort(100, 3000), deadline=None)
+def test_text_cut_after_some_lines_says_so(text: str, width: int, most: int) -> None:
+    whole = wrap(text, width)
+    lines = wrap(text, width, max_lines=most)
+    assert all(cells(line) <= width for line in lines)
+    if len(whole) > most:
+        assert len(lines) == most
+        assert lines[:-1] == whole[: most - 1]
+        assert lines[-1].endswith("…")
+    else:
+        assert lines == whole
+
+
+def test_no_width_holds_no_line() -> None:
+    assert wrap("some text", 0) == []
+
+
 def test_english_is_wrapped_as_ever() -> None:
     text = "All of it is told twice - once in words, 100 % of it, and once-in-numbers. " * 4
     whole = textwrap.wrap(text, 40, subsequent_indent="  ", break_on_hyphens=False)
