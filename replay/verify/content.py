@@ -22,7 +22,7 @@ from replay.recording.opening import connect_for_reading
 from replay.sources.base import SourceError
 from replay.sources.line_reader import content_of
 from replay.sources.sanitize import clean_text
-from replay.verify.rules import RuleBook
+from replay.verify.rules import Position, RuleBook
 
 SHORTEST_CANARY = 4
 BLOCK_BYTES = 1 << 20
@@ -93,7 +93,7 @@ class ContentSearch:
         with open(descriptor, "rb") as file:
             self._in_blocks(self._file_blocks(content_of(file).read), name)
         if self.bytes_read >= MAX_FILE_BYTES:
-            self._book.leave_out("content", f"{name} was read for {MAX_FILE_BYTES} bytes only")
+            self._book.mark_unchecked("content", f"{name} was read for {MAX_FILE_BYTES} bytes only")
 
     def in_database(self, path: Path) -> None:
         """Search every text and every blob of every table.
@@ -142,7 +142,9 @@ class ContentSearch:
         for ordinal, parts in _blobs(connection, table, column):
             self._in_blocks(self._blob_blocks(parts), where, ordinal)
             if self._stopped:
-                self._book.leave_out("content", f"{where} was read in part: it inflates too far")
+                self._book.mark_unchecked(
+                    "content", f"{where} was read in part: it inflates too far"
+                )
                 return
 
     def _blob_blocks(self, parts: Iterable[bytes]) -> Iterator[bytes]:
@@ -193,7 +195,12 @@ class ContentSearch:
                 self._report(hit, where, number)
 
     def _report(self, hit: str, where: str, ordinal: int | None) -> None:
-        self._book.report("content", f"{hit} in {where}", f"{hit} stands in {where}", ordinal)
+        self._book.report(
+            "content",
+            f"{hit} in {where}",
+            f"{hit} stands in {where}",
+            position=None if ordinal is None else Position(ordinal),
+        )
 
     def _conditions(self, name: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         for number, spellings in self._canaries:

@@ -49,7 +49,9 @@ class FairnessChecks:
             and not self._lends
         ):
             self._lends = True
-            self._book.leave_out("fairness", "the policy lends, and debt is told by keyframes only")
+            self._book.mark_unchecked(
+                "fairness", "the policy lends, and debt is told by keyframes only"
+            )
 
     def enqueued(self, event: SchedulerEvent) -> None:
         """What the group's tasks need; where that varies, nothing can be told of the group."""
@@ -85,7 +87,7 @@ class FairnessChecks:
             else:
                 member.windows.pop(group, None)
 
-    def dispatched(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
+    def dispatched(self, state: State, event: SchedulerEvent) -> None:
         """Before a lease of the group's head is folded in."""
         task = state.tasks.get(event.task_id or "")
         if task is None or self._lends:
@@ -126,8 +128,6 @@ class FairnessChecks:
                     "a group is served ahead of its share",
                     f"{name} leads {peer} by {high - low:.3g} weighted tasks, the bound is "
                     f"{bound:.3g}",
-                    ordinal,
-                    event.captured_at_monotonic,
                 )
                 low = high = after - member.served
             winner.windows[peer] = (low, high)

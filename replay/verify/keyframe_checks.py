@@ -25,14 +25,14 @@ class KeyframeChecks:
         self.run = run
         self.compared = 0
 
-    def look(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
+    def check(self, state: State, event: SchedulerEvent) -> None:
         """Sees the state before the keyframe may correct it."""
         snapshot = event.snapshot
         if not snapshot:
             return
         self.compared += 1
-        self.debt(state, event, ordinal, snapshot.get("debt_by_group"))
-        self._ceilings(snapshot, event, ordinal)
+        self.debt(state, event, snapshot.get("debt_by_group"))
+        self._ceilings(snapshot, event)
         folded = to_keyframe(state, "tasks" in snapshot)
         recorded = snapshot
         if self._book.foreign:
@@ -42,9 +42,8 @@ class KeyframeChecks:
             folded = {name: folded[name] for name in recorded}
         if recorded == folded:
             return
-        at = event.captured_at_monotonic
         for part in recorded.keys() - folded.keys():
-            self._book.leave_out("keyframes", f"no event tells of {part}")
+            self._book.mark_unchecked("keyframes", f"no event tells of {part}")
         for part in folded.keys() | recorded.keys():
             if part not in folded:
                 continue
@@ -57,9 +56,9 @@ class KeyframeChecks:
             sentence = "; ".join(some[:DIFFERENCES_SHOWN])
             if len(some) > DIFFERENCES_SHOWN:
                 sentence += f"; and {len(some) - DIFFERENCES_SHOWN} more"
-            self._book.report("keyframes", f"another {part}", sentence, ordinal, at)
+            self._book.report("keyframes", f"another {part}", sentence)
 
-    def debt(self, state: State, event: SchedulerEvent, ordinal: int, recorded: Any) -> None:
+    def debt(self, state: State, event: SchedulerEvent, recorded: Any) -> None:
         """`recorded` is {group: {resource: units owed}}; the state is that after the event."""
         self._book.looked_at["debt"] += 1
         for name, debts in mapping(recorded).items():
@@ -71,11 +70,9 @@ class KeyframeChecks:
                         "debt",
                         "debt out of bounds",
                         f"{name} owes {debt} of {resource} and holds {leased.get(resource, 0)}",
-                        ordinal,
-                        event.captured_at_monotonic,
                     )
 
-    def _ceilings(self, snapshot: dict[str, Any], event: SchedulerEvent, ordinal: int) -> None:
+    def _ceilings(self, snapshot: dict[str, Any], event: SchedulerEvent) -> None:
         for resource, facts in mapping(snapshot.get("requests")).items():
             limit = count(mapping(facts).get("limit"))
             most = count(mapping(facts).get("effective_max"))
@@ -84,8 +81,6 @@ class KeyframeChecks:
                     "limits",
                     "a limit out of bounds",
                     f"the keyframe's limit of {resource} is {limit}, its effective maximum {most}",
-                    ordinal,
-                    event.captured_at_monotonic,
                 )
 
 

@@ -9,7 +9,7 @@ import msgspec
 from engine.events import RunInfo
 from replay.diagnosis.verdicts import clock, count_text
 from replay.sources.cells import wrap
-from replay.verify.rules import RULES, Example, Found, RuleBook, Status
+from replay.verify.rules import RULES, Deviation, Example, RuleBook, Status
 
 REPORT_VERSION = 1
 KINDS_SHOWN = 6
@@ -32,7 +32,7 @@ class CheckResult(msgspec.Struct, frozen=True):
     """How many facts of the recording the rule was held against."""
     not_checked: tuple[str, ...]
     """Why the rule, or a part of it, could not be checked."""
-    found: tuple[Found, ...]
+    found: tuple[Deviation, ...]
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
@@ -115,11 +115,11 @@ def _head(report: VerifyReport, width: int) -> list[str]:
 def _check(check: CheckResult, report: VerifyReport, width: int) -> list[str]:
     indent = " " * 7
     lines = wrap(f"{_MARKS[check.status]:<6} {check.rule}: {check.statement}", width, rest=indent)
-    for found in check.found[:KINDS_SHOWN]:
-        mark = "!" if found.severity == "finding" else "note:"
-        times = f" ({found.count:,} times)" if found.count > 1 else ""
-        lines += _wrapped(f"{mark} {found.what}{times}", indent, width)
-        for example in found.examples[:EXAMPLES_SHOWN]:
+    for deviation in check.found[:KINDS_SHOWN]:
+        mark = "!" if deviation.severity == "finding" else "note:"
+        times = f" ({deviation.count:,} times)" if deviation.count > 1 else ""
+        lines += _wrapped(f"{mark} {deviation.what}{times}", indent, width)
+        for example in deviation.examples[:EXAMPLES_SHOWN]:
             lines += _wrapped(_example(example, report), indent + "  ", width)
     if len(check.found) > KINDS_SHOWN:
         lines += _wrapped(f"and {len(check.found) - KINDS_SHOWN} more kinds", indent, width)

@@ -14,7 +14,7 @@ from replay.verify.ids import IssuedIds
 from replay.verify.rules import RuleBook
 from replay.verify.task_checks import UNKNOWN
 
-Check = Callable[[State, RequestEvent, int], None]
+Check = Callable[[State, RequestEvent], None]
 
 GONE = "released"
 
@@ -84,7 +84,7 @@ class RequestChecks:
         if execution_id is not None:
             self.running.add(execution_id)
 
-    def ended(self, execution_id: str | None, ordinal: int, at: float) -> None:
+    def ended(self, execution_id: str | None) -> None:
         if execution_id is None:
             return
         self.running.discard(execution_id)
@@ -94,8 +94,6 @@ class RequestChecks:
                 "attempts",
                 "an attempt outlives its execution",
                 f"{execution_id} ends with {left} attempts open",
-                ordinal,
-                at,
             )
 
     def resume(self, state: State) -> None:
@@ -111,10 +109,10 @@ class RequestChecks:
 
     # Before
 
-    def _in_order(self, state: State, event: RequestEvent, ordinal: int) -> None:
-        self._order(state.attempts.get(event.request_attempt_id or ""), event, ordinal)
+    def _in_order(self, state: State, event: RequestEvent) -> None:
+        self._order(state.attempts.get(event.request_attempt_id or ""), event)
 
-    def _order(self, attempt: Attempt | None, event: RequestEvent, ordinal: int) -> None:
+    def _order(self, attempt: Attempt | None, event: RequestEvent) -> None:
         kind = event.event_kind
         phase = UNKNOWN if attempt is None else attempt.phase
         if attempt is not None and attempt.released_at is not None:
@@ -124,8 +122,6 @@ class RequestChecks:
                 "order",
                 f"{kind} while {phase}",
                 f"{kind} of {event.request_attempt_id}, which is {phase}",
-                ordinal,
-                event.captured_at_monotonic,
             )
         elif attempt is not None and kind in ENDS_A_WAIT:
             self._close(attempt)
@@ -135,16 +131,12 @@ class RequestChecks:
         if execution_id in self._open_attempts:
             self._open_attempts[execution_id] -= 1
 
-    def _wait_started(self, state: State, event: RequestEvent, ordinal: int) -> None:
-        attempt_id, now = event.request_attempt_id, event.captured_at_monotonic
-        self._order(state.attempts.get(attempt_id or ""), event, ordinal)
+    def _wait_started(self, state: State, event: RequestEvent) -> None:
+        attempt_id = event.request_attempt_id
+        self._order(state.attempts.get(attempt_id or ""), event)
         if attempt_id is None or not self._attempts.is_new(attempt_id):
             self._book.report(
-                "order",
-                "an attempt id twice",
-                f"request_wait_started of {attempt_id}, seen before",
-                ordinal,
-                now,
+                "order", "an attempt id twice", f"request_wait_started of {attempt_id}, seen before"
             )
         correlation = event.captured_correlation
         execution_id = None if correlation is None else correlation.task_execution_id
@@ -156,58 +148,46 @@ class RequestChecks:
                     "attempts",
                     "an attempt of an execution that does not run",
                     f"{attempt_id} of {execution_id}, which does not run",
-                    ordinal,
-                    now,
                 )
-        resource = event.request_resource_key
-        ceiling = None if resource is None else state.ceilings.get(resource.label)
+        ceiling = ceiling_of(state, event)
         if ceiling is not None and not self._book.foreign:
-            self._compare_number(event, ordinal, "waiters", ceiling.waiters)
-            self._compare_number(event, ordinal, "in_flight", ceiling.in_flight)
-            self._compare_number(event, ordinal, "limit", ceiling.limit)
+            self._compare_number(event, "waiters", ceiling.waiters)
+            self._compare_number(event, "in_flight", ceiling.in_flight)
+            self._compare_number(event, "limit", ceiling.limit)
 
-    def _compare_number(self, event: RequestEvent, ordinal: int, name: str, folded: int) -> None:
+    def _compare_number(self, event: RequestEvent, name: str, folded: int) -> None:
         recorded = count(event.diagnostics.get(name))
         if recorded is not None and recorded != folded:
             self._book.report(
                 "numbers",
                 f"{event.event_kind}: {name}",
                 f"{event.event_kind} tells {name} {recorded}, the events before it give {folded}",
-                ordinal,
-                event.captured_at_monotonic,
             )
 
-    def _lease_acquired(self, state: State, event: RequestEvent, ordinal: int) -> None:
+    def _lease_acquired(self, state: State, event: RequestEvent) -> None:
         self.acquired += 1
         now, lease_id = event.captured_at_monotonic, event.request_lease_id
         attempt = state.attempts.get(event.request_attempt_id or "")
-        self._order(attempt, event, ordinal)
+        self._order(attempt, event)
         report = self._book.report
         if lease_id is None or not self._leases.is_new(lease_id):
-            report(
-                "request_leases", "acquired twice", f"{lease_id} is given out again", ordinal, now
-            )
+            report("request_leases", "acquired twice", f"{lease_id} is given out again")
         if attempt is not None and attempt.lease_id is not None:
             report(
                 "request_leases",
                 "acquired over a lease",
                 f"{attempt.attempt_id} gets {lease_id} while it holds {attempt.lease_id}",
-                ordinal,
-                now,
             )
-        resource = event.request_resource_key
-        ceiling = None if resource is None else state.ceilings.get(resource.label)
+        ceiling = ceiling_of(state, event)
         until = None if ceiling is None else ceiling.blocked_until
         if until is not None and now < until:
             report(
                 "cooldowns",
                 "a lease in a cooldown",
                 f"{lease_id} {until - now:.3f} s before the cooldown of {resource_of(event)} ends",
-                ordinal,
-                now,
             )
 
-    def _lease_released(self, state: State, event: RequestEvent, ordinal: int) -> None:
+    def _lease_released(self, state: State, event: RequestEvent) -> None:
         attempt = state.attempts.get(event.request_attempt_id or "")
         lease_id = event.request_lease_id
         held = None
@@ -219,27 +199,22 @@ class RequestChecks:
                 "released, but not held",
                 f"{lease_id} of {event.request_attempt_id} is released, held is "
                 f"{held or 'nothing'}",
-                ordinal,
-                event.captured_at_monotonic,
             )
             return
-        self._order(attempt, event, ordinal)
+        self._order(attempt, event)
         if attempt is not None:
             self._close(attempt)
 
-    def _release_refused(self, state: State, event: RequestEvent, ordinal: int) -> None:
+    def _release_refused(self, state: State, event: RequestEvent) -> None:
         self._book.report(
             "request_leases",
             f"release refused: {event.reason_or_outcome}",
             f"release of {event.request_lease_id}: {event.reason_or_outcome}",
-            ordinal,
-            event.captured_at_monotonic,
         )
 
-    def _rate_limited(self, state: State, event: RequestEvent, ordinal: int) -> None:
-        self._in_order(state, event, ordinal)
-        resource = event.request_resource_key
-        ceiling = None if resource is None else state.ceilings.get(resource.label)
+    def _rate_limited(self, state: State, event: RequestEvent) -> None:
+        self._in_order(state, event)
+        ceiling = ceiling_of(state, event)
         until = number(event.diagnostics.get("blocked_until"))
         if ceiling is None or until is None or ceiling.blocked_until is None:
             return
@@ -249,14 +224,11 @@ class RequestChecks:
                 "a cooldown gets shorter",
                 f"the cooldown of {ceiling.resource} ends "
                 f"{ceiling.blocked_until - until:.3f} s earlier than told before",
-                ordinal,
-                event.captured_at_monotonic,
             )
 
-    def _limit_changed(self, state: State, event: RequestEvent, ordinal: int) -> None:
+    def _limit_changed(self, state: State, event: RequestEvent) -> None:
         kind, now = event.event_kind, event.captured_at_monotonic
-        resource = event.request_resource_key
-        ceiling = None if resource is None else state.ceilings.get(resource.label)
+        ceiling = ceiling_of(state, event)
         if ceiling is None:
             return
         facts = event.diagnostics
@@ -267,8 +239,6 @@ class RequestChecks:
                 "limits",
                 "a change from another limit",
                 f"{kind} of {ceiling.resource} from {previous}, the last limit is {ceiling.limit}",
-                ordinal,
-                now,
                 note=self._book.foreign,
             )
         before = ceiling.limit if previous is None else previous
@@ -280,8 +250,6 @@ class RequestChecks:
                 "limits",
                 f"{kind} the wrong way",
                 f"{kind} of {ceiling.resource} from {before} to {current}",
-                ordinal,
-                now,
                 note=self._book.foreign,
             )
         cause = text(event.reason_or_outcome)
@@ -290,8 +258,6 @@ class RequestChecks:
                 "limits",
                 f"{kind} without its cause",
                 f"{kind} of {ceiling.resource} gives as cause: {cause}",
-                ordinal,
-                now,
                 note=self._book.foreign,
             )
         if kind == "request_limit_decreased" and cause == "rate_limited":
@@ -304,47 +270,37 @@ class RequestChecks:
                     "a cascade cuts twice",
                     f"{event.request_attempt_id} was admitted before the last cut of "
                     f"{ceiling.resource} and cuts again",
-                    ordinal,
-                    now,
                 )
             self._cut_at[ceiling.resource] = now
 
-    def _formed(self, state: State, event: RequestEvent, ordinal: int) -> None:
-        self._queue(event, ordinal, True)
+    def _formed(self, state: State, event: RequestEvent) -> None:
+        self._queue(event, True)
 
-    def _drained(self, state: State, event: RequestEvent, ordinal: int) -> None:
-        self._queue(event, ordinal, False)
+    def _drained(self, state: State, event: RequestEvent) -> None:
+        self._queue(event, False)
 
-    def _queue(self, event: RequestEvent, ordinal: int, formed: bool) -> None:
+    def _queue(self, event: RequestEvent, formed: bool) -> None:
         """A queue forms and drains in turn."""
         resource = resource_of(event)
         before = self._queue_formed.get(resource, not formed if self._unsure else False)
         if before == formed:
             self._book.report(
-                "order",
-                f"{event.event_kind} twice",
-                f"{event.event_kind} of {resource}, as before",
-                ordinal,
-                event.captured_at_monotonic,
+                "order", f"{event.event_kind} twice", f"{event.event_kind} of {resource}, as before"
             )
         self._queue_formed[resource] = formed
 
     # After
 
-    def _within_limits(self, state: State, event: RequestEvent, ordinal: int) -> None:
-        resource = event.request_resource_key
-        ceiling = None if resource is None else state.ceilings.get(resource.label)
+    def _within_limits(self, state: State, event: RequestEvent) -> None:
+        ceiling = ceiling_of(state, event)
         if ceiling is None:
             return
-        now = event.captured_at_monotonic
         if ceiling.limit and ceiling.in_flight > ceiling.limit:
             self._book.report(
                 "caps",
                 "more in flight than the limit",
                 f"{event.request_lease_id} brings {ceiling.resource} to {ceiling.in_flight} in "
                 f"flight, the limit is {ceiling.limit}",
-                ordinal,
-                now,
             )
         shared = state.aggregates.get(ceiling.provider_model)
         cap = None if shared is None else shared.static_cap
@@ -354,36 +310,30 @@ class RequestChecks:
                 "more in flight than the aggregate cap",
                 f"{event.request_lease_id} brings {shared.provider_model} to {shared.in_flight} "
                 f"in flight, its cap is {cap}",
-                ordinal,
-                now,
             )
-        self._in_bounds(ceiling, event, ordinal)
+        self._in_bounds(ceiling, event)
         if not self._book.foreign:
-            self._compare_number(event, ordinal, "in_flight", ceiling.in_flight)
-            self._compare_number(event, ordinal, "limit", ceiling.limit)
+            self._compare_number(event, "in_flight", ceiling.in_flight)
+            self._compare_number(event, "limit", ceiling.limit)
             if shared is not None:
-                self._compare_number(event, ordinal, "aggregate_in_flight", shared.in_flight)
+                self._compare_number(event, "aggregate_in_flight", shared.in_flight)
 
-    def _bounds(self, state: State, event: RequestEvent, ordinal: int) -> None:
-        resource = event.request_resource_key
-        ceiling = None if resource is None else state.ceilings.get(resource.label)
+    def _bounds(self, state: State, event: RequestEvent) -> None:
+        ceiling = ceiling_of(state, event)
         if ceiling is not None:
-            self._in_bounds(ceiling, event, ordinal)
+            self._in_bounds(ceiling, event)
 
-    def _in_bounds(self, ceiling: Ceiling, event: RequestEvent, ordinal: int) -> None:
+    def _in_bounds(self, ceiling: Ceiling, event: RequestEvent) -> None:
         if ceiling.effective_max and not 1 <= ceiling.limit <= ceiling.effective_max:
             self._book.report(
                 "limits",
                 "a limit out of bounds",
                 f"the limit of {ceiling.resource} is {ceiling.limit}, its effective maximum "
                 f"{ceiling.effective_max}",
-                ordinal,
-                event.captured_at_monotonic,
             )
 
-    def _recovered(self, state: State, event: RequestEvent, ordinal: int) -> None:
-        resource = event.request_resource_key
-        ceiling = None if resource is None else state.ceilings.get(resource.label)
+    def _recovered(self, state: State, event: RequestEvent) -> None:
+        ceiling = ceiling_of(state, event)
         if ceiling is None:
             return
         now = event.captured_at_monotonic
@@ -394,10 +344,13 @@ class RequestChecks:
                 "recovered too early",
                 f"{ceiling.resource} is called fully recovered at {ceiling.limit} of "
                 f"{ceiling.effective_max}{' in a cooldown' if cooling else ''}",
-                ordinal,
-                now,
                 note=self._book.foreign,
             )
+
+
+def ceiling_of(state: State, event: RequestEvent) -> Ceiling | None:
+    resource = event.request_resource_key
+    return None if resource is None else state.ceilings.get(resource.label)
 
 
 def resource_of(event: RequestEvent) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 EXAMPLES_KEPT = 5
 KINDS_KEPT = 200
 """Different things found, by rule; more of them are counted, not listed."""
-DOUBTED_AT_MOST = 10_000
+MAX_UNSETTLED = 10_000
 
 Severity = Literal["finding", "note"]
 Status = Literal["ok", "found", "noted", "not_checked"]
@@ -56,13 +56,20 @@ NEED_ALL_EVENTS = frozenset(
 """Rules that a missing event would seem to break."""
 
 
-TOLD_LATE = {
+BROKEN_BY_DISORDER = {
     "request_leases": ("",),
     "limits": ("",),
     "caps": ("more in flight",),
     "end_state": ("request", "waiting request"),
 }
-"""Rule -> beginnings of what an event that is told late, behind others, may only seem to break."""
+"""Rule -> beginnings of the kinds of deviation that an event out of order only seems to show."""
+
+
+class Position(NamedTuple):
+    ordinal: int
+    """Of the event."""
+    at: float | None = None
+    """Its monotonic seconds."""
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -73,8 +80,8 @@ class Example(msgspec.Struct, frozen=True):
     sentence: str
 
 
-class Found(msgspec.Struct):
-    """One kind of thing that breaks a rule: how often, and where first."""
+class Deviation(msgspec.Struct):
+    """A kind of deviation from a rule: how often, and its first examples."""
 
     what: str
     severity: Severity
@@ -83,83 +90,94 @@ class Found(msgspec.Struct):
 
 
 class RuleBook:
-    """Collects what is found. Memory is bounded, however much is wrong."""
+    """Collects deviations by rule. Memory is bounded, however many there are."""
 
     def __init__(self) -> None:
         self.foreign = False
         """Another producer than headgate: what it never promised is noted, not found."""
-        self.found: dict[str, dict[str, Found]] = {rule.name: {} for rule in RULES}
+        self.found: dict[str, dict[str, Deviation]] = {rule.name: {} for rule in RULES}
         self.looked_at: dict[str, int] = {rule.name: 0 for rule in RULES}
         self.unchecked: dict[str, dict[str, None]] = {rule.name: {} for rule in RULES}
         """Why a rule, or a part of it, could not be checked."""
         self.withdrawn = 0
         """Deviations that a loss may explain, which was noticed only behind them."""
-        self.doubtful: list[tuple[str, str, str, int, float | None, bool]] = []
-        """Found, but not yet known to be behind events that are all there."""
-        self._ours_alone = {rule.name for rule in RULES if rule.producer_specific}
+        self.position: Position | None = None
+        """The event that is being checked; None while none is."""
+        self.unsettled: list[tuple[Position, str, str, str, bool]] = []
+        """Deviations of which it is not known yet whether an event is missing before them."""
+        self._producer_specific = {rule.name for rule in RULES if rule.producer_specific}
 
     def report(
         self,
         rule: str,
         what: str,
         sentence: str,
-        ordinal: int | None = None,
-        at: float | None = None,
         *,
         note: bool = False,
+        position: Position | None = None,
     ) -> None:
-        """`what` names the kind of deviation, `sentence` this one."""
-        if ordinal is not None and rule in NEED_ALL_EVENTS:
-            self.doubtful.append((rule, what, sentence, ordinal, at, note))
-            if len(self.doubtful) >= DOUBTED_AT_MOST:
-                self.settle(ordinal + 1)
+        """Record a deviation.
+
+        Args:
+            rule: The rule that is broken.
+            what: The kind of deviation.
+            sentence: This one.
+            note: Whether it is only worth a note.
+            position: The event that shows it, where that is not the one being checked.
+        """
+        position = position or self.position
+        if position is not None and rule in NEED_ALL_EVENTS:
+            self.unsettled.append((position, rule, what, sentence, note))
+            if len(self.unsettled) >= MAX_UNSETTLED:
+                self.settle(position.ordinal + 1)
         else:
-            self._keep(rule, what, sentence, ordinal, at, note)
+            self._keep(position, rule, what, sentence, note)
 
     def settle(self, before: int) -> None:
-        """All events before that ordinal are known to be there: what was found stands."""
-        for deviation in self.doubtful:
-            if deviation[3] < before:
+        """Keep the deviations before that ordinal: no event is missing before it."""
+        for deviation in self.unsettled:
+            if deviation[0].ordinal < before:
                 self._keep(*deviation)
-        self.doubtful = [deviation for deviation in self.doubtful if deviation[3] >= before]
+        self.unsettled = [item for item in self.unsettled if item[0].ordinal >= before]
 
     def withdraw(self) -> None:
-        """Events are missing behind the last ordinal settled: they may explain all since."""
-        self.withdrawn += len(self.doubtful)
-        self.doubtful.clear()
+        """Drop the unsettled deviations: events are missing, which may explain them."""
+        self.withdrawn += len(self.unsettled)
+        self.unsettled.clear()
 
     def _keep(
-        self, rule: str, what: str, sentence: str, ordinal: int | None, at: float | None, note: bool
+        self, position: Position | None, rule: str, what: str, sentence: str, note: bool
     ) -> None:
         known = self.found[rule]
-        found = known.get(what)
-        if found is None:
+        deviation = known.get(what)
+        if deviation is None:
             if len(known) >= KINDS_KEPT:
                 what = "and more"
-            mild = note or (self.foreign and rule in self._ours_alone)
+            mild = note or (self.foreign and rule in self._producer_specific)
             severity: Severity = "note" if mild else "finding"
-            found = known.setdefault(what, Found(what, severity, 0, []))
-        found.count += 1
-        if len(found.examples) < EXAMPLES_KEPT:
-            found.examples.append(Example(ordinal, at, sentence))
+            deviation = known.setdefault(what, Deviation(what, severity, 0, []))
+        deviation.count += 1
+        if len(deviation.examples) < EXAMPLES_KEPT:
+            ordinal, at = position or (None, None)
+            deviation.examples.append(Example(ordinal, at, sentence))
 
-    def leave_out(self, rules: str | Iterable[str], why: str) -> None:
-        """These rules, or a part of what they say, could not be checked."""
+    def mark_unchecked(self, rules: str | Iterable[str], reason: str) -> None:
+        """Note that these rules, or a part of them, could not be checked."""
         for rule in (rules,) if isinstance(rules, str) else rules:
-            self.unchecked[rule][why] = None
+            self.unchecked[rule][reason] = None
 
-    def doubt_late(self) -> None:
-        """A foreign producer told request events late: what depends on their order is a note."""
-        for rule, beginnings in TOLD_LATE.items():
-            for found in self.found[rule].values():
-                if found.severity == "finding" and found.what.startswith(beginnings):
-                    found.severity = "note"
-                    self.leave_out(
+    def downgrade_out_of_order(self) -> None:
+        """Turn findings that depend on the order of events into notes: the producer mixed it up."""
+        for rule, kinds in BROKEN_BY_DISORDER.items():
+            for deviation in self.found[rule].values():
+                if deviation.severity == "finding" and deviation.what.startswith(kinds):
+                    deviation.severity = "note"
+                    self.mark_unchecked(
                         rule, "events were told late: their order may be all that is odd"
                     )
 
     def status(self, rule: str) -> Status:
-        severities = {found.severity for found in self.found[rule].values()}
+        severities = {deviation.severity for deviation in self.found[rule].values()}
         if "finding" in severities:
             return "found"
         if severities:

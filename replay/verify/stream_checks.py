@@ -11,7 +11,7 @@ from engine.events import (
 )
 from replay.state.model import State
 from replay.state.payload import count, text
-from replay.verify.rules import RuleBook
+from replay.verify.rules import Position, RuleBook
 
 GAPS_KEPT = 10_000
 AFTER_THE_END = frozenset({"scheduler_loop_heartbeat", "recording_gap"})
@@ -25,15 +25,15 @@ class StreamChecks:
         self._last = {"scheduler": 0, "request": 0}
         self._time = float("-inf")
         self._announced: list[tuple[str, int, int]] = []
-        self.gaps: list[tuple[str, int, int, int, float]] = []
-        """(stream, first lost, last lost, ordinal of the event behind, its time)."""
+        self.gaps: list[tuple[str, int, int, Position | None]] = []
+        """(stream, first lost, last lost, the event behind)."""
         self._more_gaps = 0
         self.kinds: dict[str, int] = {}
         self.completed_at: float | None = None
         self.started = 0
         self.first_kind: str | None = None
 
-    def look(self, event: Event, ordinal: int, run: RunInfo) -> None:
+    def check(self, event: Event, run: RunInfo) -> None:
         kind = event.event_kind
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         scheduler = type(event) is SchedulerEvent
@@ -42,42 +42,37 @@ class StreamChecks:
         if sequence == self._last[stream] + 1:
             self._last[stream] = sequence
         elif kind != "recording_gap" or sequence != 0:  # the journal's own have no number
-            self._jump(stream, event, ordinal, run)
+            self._jump(stream, event, run)
         now = event.captured_at_monotonic
         if now < self._time:
             self._book.report(
                 "time",
                 f"{stream} time goes back",
                 f"{kind} is {self._time - now:.6f} s earlier than an event before it",
-                ordinal,
-                now,
                 note=self._book.foreign,
             )
         else:
             self._time = now
         if scheduler:
-            self._bounds(kind, event, ordinal)  # type: ignore[arg-type]
+            self._bounds(kind, event)  # type: ignore[arg-type]
 
-    def _jump(self, stream: str, event: Event, ordinal: int, run: RunInfo) -> None:
+    def _jump(self, stream: str, event: Event, run: RunInfo) -> None:
         sequence, last = event.sequence, self._last[stream]
         self._last[stream] = max(last, sequence)
         if semantics(run, stream) != "gapless":
             return
-        now = event.captured_at_monotonic
         if sequence <= last:
             self._book.report(
                 "sequence",
                 f"{stream} number repeated",
                 f"{event.event_kind} has number {sequence} after {last}",
-                ordinal,
-                now,
             )
         elif len(self.gaps) < GAPS_KEPT:
-            self.gaps.append((stream, last + 1, sequence - 1, ordinal, now))
+            self.gaps.append((stream, last + 1, sequence - 1, self._book.position))
         else:
             self._more_gaps += 1
 
-    def _bounds(self, kind: str, event: SchedulerEvent, ordinal: int) -> None:
+    def _bounds(self, kind: str, event: SchedulerEvent) -> None:
         now = event.captured_at_monotonic
         if kind == "recording_gap":
             facts = event.diagnostics
@@ -88,22 +83,18 @@ class StreamChecks:
         if self.first_kind is None and kind != "metadata_diagnostic":
             self.first_kind = kind
         if self.completed_at is not None and kind not in AFTER_THE_END:
-            self._book.report(
-                "run_bounds", "an event after the end", f"{kind} after the run's end", ordinal, now
-            )
+            self._book.report("run_bounds", "an event after the end", f"{kind} after the run's end")
         if kind == "scheduler_job_started":
             self.started += 1
             if self.started > 1:
-                self._book.report(
-                    "run_bounds", "a second start", "the run starts again", ordinal, now
-                )
+                self._book.report("run_bounds", "a second start", "the run starts again")
         elif kind == "scheduler_job_completed":
             self.completed_at = now
 
-    def finish(self, state: State, run: RunInfo, over: bool) -> None:
-        """`over`: nothing will follow. Judges the gaps, which their announcement may follow."""
+    def finish(self, state: State, run: RunInfo, ended: bool) -> None:
+        """Judge the gaps, whose announcement may come behind them. `ended`: nothing will follow."""
         book = self._book
-        for stream, first, last, ordinal, at in self.gaps:
+        for stream, first, last, position in self.gaps:
             announced = any(
                 name == stream and start <= first and last <= end
                 for name, start, end in self._announced
@@ -115,8 +106,7 @@ class StreamChecks:
                 "sequence",
                 f"{stream} events are missing" + ("" if announced else ", unannounced"),
                 f"{number} {which} missing, {said}",
-                ordinal,
-                at,
+                position=position,
             )
         if self._more_gaps:
             book.report("sequence", "more gaps", f"{self._more_gaps} more gaps")
@@ -124,14 +114,14 @@ class StreamChecks:
             if semantics(run, stream) == "gapless":
                 book.looked_at["sequence"] += self._last[stream]
             else:
-                book.leave_out(
+                book.mark_unchecked(
                     "sequence", f"this producer's {stream} numbers are not one row without gaps"
                 )
         events = sum(self.kinds.values())
         book.looked_at["time"] = book.looked_at["vocabulary"] = events
         self._vocabulary(state)
         if not any(kind in ALL_SCHEDULER_KINDS for kind in self.kinds):
-            book.leave_out("run_bounds", "there is no scheduler stream")
+            book.mark_unchecked("run_bounds", "there is no scheduler stream")
             return
         book.looked_at["run_bounds"] = self.started + (self.completed_at is not None)
         if self.first_kind != "scheduler_job_started" and not self.gaps:
@@ -139,9 +129,9 @@ class StreamChecks:
                 "run_bounds", "no start", f"the scheduler stream begins with {self.first_kind}"
             )
         if self.completed_at is None:
-            book.leave_out(
+            book.mark_unchecked(
                 "run_bounds",
-                "the run has no end here: its producer was lost" if over else "the run goes on",
+                "the run has no end here: its producer was lost" if ended else "the run goes on",
             )
 
     def _vocabulary(self, state: State) -> None:

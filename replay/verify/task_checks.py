@@ -16,7 +16,7 @@ from replay.state.task import Task
 from replay.verify.ids import IssuedIds
 from replay.verify.rules import RuleBook
 
-Check = Callable[[State, SchedulerEvent, int], None]
+Check = Callable[[State, SchedulerEvent], None]
 
 UNKNOWN = "unknown"
 """The phase of a task that is not live."""
@@ -52,9 +52,9 @@ class TaskChecks:
         self._checkpointed: set[int] = set()
         self.checks: dict[str, Check] = {
             **dict.fromkeys(ORDER, self._in_order),
-            "ready_enqueued": self._enqueued,
-            "selected": self._selected,
-            "admission_denied": self._selected,
+            "ready_enqueued": self._waits,
+            "selected": self._waits,
+            "admission_denied": self._waits,
             "task_lease_acquired": self._lease_acquired,
             "worker_spawned": self._worker_spawned,
             "task_lease_released": self._lease_released,
@@ -72,70 +72,55 @@ class TaskChecks:
         """What holds may be told again: events were missing, or a reader begins here."""
         self._last_explanation = None
 
-    def _in_order(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
-        self._order(state.tasks.get(event.task_id or ""), event, ordinal)
+    def _in_order(self, state: State, event: SchedulerEvent) -> None:
+        self._order(state.tasks.get(event.task_id or ""), event)
 
-    def _order(self, task: Task | None, event: SchedulerEvent, ordinal: int) -> None:
+    def _order(self, task: Task | None, event: SchedulerEvent) -> None:
         kind = event.event_kind
         phase = UNKNOWN if task is None else task.phase
         if phase not in ORDER[kind]:
             self._book.report(
-                "order",
-                f"{kind} while {phase}",
-                f"{kind} of {event.task_id}, which is {phase}",
-                ordinal,
-                event.captured_at_monotonic,
+                "order", f"{kind} while {phase}", f"{kind} of {event.task_id}, which is {phase}"
             )
         elif kind == "dependency_ready" and task is not None and task.lease_id is not None:
             self._book.report(
                 "order",
                 "a retry before its release",
                 f"{event.task_id} is ready again while it holds {task.lease_id}",
-                ordinal,
-                event.captured_at_monotonic,
             )
 
-    def _wait_after_spawn(self, task: Task | None, event: SchedulerEvent, ordinal: int) -> None:
+    def _wait_after_spawn(self, task: Task | None, event: SchedulerEvent) -> None:
         if task is not None and is_hidden_waiter(task, event):
             self.hidden_waiters += 1
             self._book.report(
                 "hidden_waiters",
                 "a running worker waits for a scheduler resource",
                 f"{event.event_kind} of {event.task_id} while {task.execution_id} runs",
-                ordinal,
-                event.captured_at_monotonic,
             )
 
-    def _enqueued(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
+    def _waits(self, state: State, event: SchedulerEvent) -> None:
         task = state.tasks.get(event.task_id or "")
-        self._order(task, event, ordinal)
-        self._wait_after_spawn(task, event, ordinal)
+        self._order(task, event)
+        self._wait_after_spawn(task, event)
 
-    def _selected(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
-        task = state.tasks.get(event.task_id or "")
-        self._order(task, event, ordinal)
-        self._wait_after_spawn(task, event, ordinal)
-
-    def _lease_acquired(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
+    def _lease_acquired(self, state: State, event: SchedulerEvent) -> None:
         self._last_explanation = None
         self.acquired += 1
-        now, lease_id = event.captured_at_monotonic, event.task_lease_id
+        lease_id = event.task_lease_id
         task = state.tasks.get(event.task_id or "")
-        self._order(task, event, ordinal)
-        self._wait_after_spawn(task, event, ordinal)
+        self._order(task, event)
+        self._wait_after_spawn(task, event)
         report = self._book.report
         if lease_id is None:
-            report("task_leases", "no lease id", "an acquisition without id", ordinal, now)
+            report("task_leases", "no lease id", "an acquisition without id")
             return
         if not self._leases.is_new(lease_id):
-            report("task_leases", "acquired twice", f"{lease_id} is given out again", ordinal, now)
+            report("task_leases", "acquired twice", f"{lease_id} is given out again")
         if task is not None and task.lease_id is not None:
             report(
                 "task_leases",
                 "acquired over a lease",
                 f"{event.task_id} gets {lease_id} while it holds {task.lease_id}",
-                ordinal,
-                now,
             )
         needs = amounts(event.diagnostics.get("resources"))
         if not needs and task is not None:
@@ -149,13 +134,10 @@ class TaskChecks:
                     f"more than the limit of {resource}",
                     f"{lease_id} brings {resource} to {leased.get(resource, 0) + amount} of "
                     f"{limit}",
-                    ordinal,
-                    now,
                 )
 
-    def _worker_spawned(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
+    def _worker_spawned(self, state: State, event: SchedulerEvent) -> None:
         self.spawned += 1
-        now = event.captured_at_monotonic
         task = state.tasks.get(event.task_id or "")
         held = None if task is None else task.lease_id
         if is_hidden_waiter(task, event):
@@ -165,22 +147,18 @@ class TaskChecks:
                 "a worker without its lease",
                 f"{event.task_execution_id} of {event.task_id} runs "
                 f"{'without a lease' if held is None else f'under {held} already in use'}",
-                ordinal,
-                now,
             )
         else:
-            self._order(task, event, ordinal)
+            self._order(task, event)
         execution_id = event.task_execution_id
         if execution_id is None or not self._executions.is_new(execution_id):
             self._book.report(
                 "order",
                 "an execution id twice",
                 f"worker_spawned of {event.task_id} as {execution_id}",
-                ordinal,
-                now,
             )
 
-    def _lease_released(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
+    def _lease_released(self, state: State, event: SchedulerEvent) -> None:
         task = state.tasks.get(event.task_id or "")
         lease_id = event.task_lease_id
         if task is None or task.lease_id is None or task.lease_id != lease_id:
@@ -189,60 +167,48 @@ class TaskChecks:
                 "task_leases",
                 "released, but not held",
                 f"{lease_id} of {event.task_id} is released, held is {held or 'nothing'}",
-                ordinal,
-                event.captured_at_monotonic,
             )
             return
-        self._order(task, event, ordinal)
+        self._order(task, event)
 
-    def _release_refused(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
+    def _release_refused(self, state: State, event: SchedulerEvent) -> None:
         self._book.report(
             "task_leases",
             f"release refused: {event.reason_or_result}",
             f"release of {event.task_lease_id} of {event.task_id}: {event.reason_or_result}",
-            ordinal,
-            event.captured_at_monotonic,
         )
 
     # What the queue and admission say
 
-    def _queue_empty(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
-        self._is_empty(state, event, ordinal)
-        self._once((event.event_kind,), event, ordinal)
+    def _queue_empty(self, state: State, event: SchedulerEvent) -> None:
+        self._is_empty(state, event)
+        self._once((event.event_kind,), event)
 
-    def _queue_drained(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
-        self._is_empty(state, event, ordinal)
+    def _queue_drained(self, state: State, event: SchedulerEvent) -> None:
+        self._is_empty(state, event)
 
-    def _is_empty(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
+    def _is_empty(self, state: State, event: SchedulerEvent) -> None:
         queued = queued_total(state)
         if queued:
             self._book.report(
                 "empty_blocked",
                 f"{event.event_kind} with work queued",
                 f"{event.event_kind} while {queued} are queued",
-                ordinal,
-                event.captured_at_monotonic,
             )
 
-    def _blocked(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
-        kind, now, facts = event.event_kind, event.captured_at_monotonic, event.diagnostics
+    def _blocked(self, state: State, event: SchedulerEvent) -> None:
+        kind, facts = event.event_kind, event.diagnostics
         queued = queued_total(state)
         recorded = count(facts.get("queued_count"))
         if not queued or recorded == 0:
             self._book.report(
-                "empty_blocked",
-                f"{kind} with nothing queued",
-                f"{kind} while nothing is queued",
-                ordinal,
-                now,
+                "empty_blocked", f"{kind} with nothing queued", f"{kind} while nothing is queued"
             )
         elif recorded is not None and recorded != queued:
             self._book.report(
                 "numbers",
                 f"{kind}: queued_count",
                 f"{kind} tells {recorded} queued, the events before it leave {queued}",
-                ordinal,
-                now,
                 note=self._book.foreign,
             )
         resources = mapping(facts.get("resources"))
@@ -254,8 +220,6 @@ class TaskChecks:
                     f"{kind}: free of {resource}",
                     f"{kind} tells {free} of {resource} free, the leases leave "
                     f"{limit - state.leased.get(resource, 0)}",
-                    ordinal,
-                    now,
                 )
         groups, reasons = mapping(facts.get("groups")), mapping(facts.get("reasons"))
         explanation = (
@@ -266,24 +230,22 @@ class TaskChecks:
             facts.get("available_after"),
             {resource: _holders(mapping(shortage)) for resource, shortage in resources.items()},
         )
-        self._once(explanation, event, ordinal)
+        self._once(explanation, event)
 
-    def _once(self, explanation: tuple[object, ...], event: SchedulerEvent, ordinal: int) -> None:
+    def _once(self, explanation: tuple[object, ...], event: SchedulerEvent) -> None:
         """A state is told on entering it and when its explanation changes."""
         if explanation == self._last_explanation:
             self._book.report(
                 "empty_blocked",
                 f"{event.event_kind} again, with nothing new",
                 f"{event.event_kind} repeats what was told last",
-                ordinal,
-                event.captured_at_monotonic,
                 note=self._book.foreign,
             )
         self._last_explanation = explanation
 
     # Row groups and the end
 
-    def _row_group_admitted(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
+    def _row_group_admitted(self, state: State, event: SchedulerEvent) -> None:
         index, target = count(event.diagnostics.get("row_group")), state.row_groups.target
         recorded = count(event.diagnostics.get("target"))
         target = recorded if recorded is not None else target
@@ -293,20 +255,16 @@ class TaskChecks:
                 "caps",
                 "more row groups than the target",
                 f"row group {index} is number {in_flight} in flight, the target is {target}",
-                ordinal,
-                event.captured_at_monotonic,
             )
 
-    def _row_group_checkpointed(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
-        facts, now = event.diagnostics, event.captured_at_monotonic
+    def _row_group_checkpointed(self, state: State, event: SchedulerEvent) -> None:
+        facts = event.diagnostics
         index = count(facts.get("row_group"))
         if index not in state.row_groups.in_flight:
             self._book.report(
                 "rows",
                 "a row group that is not in flight",
                 f"row group {index} is checkpointed, in flight are {state.row_groups.in_flight}",
-                ordinal,
-                now,
             )
         rows = count(facts.get("rows"))
         parts = (count(facts.get("surviving_rows")) or 0) + (count(facts.get("dropped_rows")) or 0)
@@ -315,13 +273,10 @@ class TaskChecks:
                 "rows",
                 "rows of a row group unaccounted for",
                 f"row group {index} has {rows} rows, {parts} are done or dropped",
-                ordinal,
-                now,
             )
 
-    def _completed(self, state: State, event: SchedulerEvent, ordinal: int) -> None:
+    def _completed(self, state: State, event: SchedulerEvent) -> None:
         """`scheduler_job_completed`: everything was given back before."""
-        now = event.captured_at_monotonic
         left = {
             "task lease": [task.task_id for task in state.tasks.values() if task.lease_id],
             "live task": [task.task_id for task in state.tasks.values() if not task.lease_id],
@@ -339,9 +294,7 @@ class TaskChecks:
         }
         for what, names in left.items():
             for name in names:
-                self._book.report(
-                    "end_state", f"{what} left", f"{what} of {name} at the end", ordinal, now
-                )
+                self._book.report("end_state", f"{what} left", f"{what} of {name} at the end")
         progress, records = state.progress, self.run.records
         done = progress.rows_done + progress.rows_dropped
         if text(event.reason_or_result) == "success" and records is not None and done != records:
@@ -349,8 +302,6 @@ class TaskChecks:
                 "rows",
                 "rows unaccounted for",
                 f"the run succeeded with {done} of {records} rows done or dropped",
-                ordinal,
-                now,
             )
 
 

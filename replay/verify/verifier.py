@@ -14,7 +14,7 @@ from replay.state.reducer import begin, reduce
 from replay.verify.fairness_checks import FairnessChecks
 from replay.verify.keyframe_checks import KeyframeChecks
 from replay.verify.request_checks import ENDS_AN_EXECUTION, RequestChecks
-from replay.verify.rules import NEED_ALL_EVENTS, RuleBook
+from replay.verify.rules import NEED_ALL_EVENTS, Position, RuleBook
 from replay.verify.stream_checks import StreamChecks, semantics
 from replay.verify.task_checks import TaskChecks
 
@@ -63,44 +63,46 @@ class Verifier:
         before_task, before_request = self._tasks.checks, self._requests.before
         after_request = self._requests.after
         for ordinal, event in enumerate(events, first_ordinal):
-            if self._lost_before(event, ordinal):
+            book.position = Position(ordinal, event.captured_at_monotonic)
+            if self._is_behind_a_loss(event, ordinal):
                 book.withdraw()
                 self._fairness.forget()
                 self._skip(event, ordinal)
                 continue
-            streams.look(event, ordinal, run)
+            streams.check(event, run)
             kind = event.event_kind
             if isinstance(event, SchedulerEvent):
                 check = before_task.get(kind)
                 if check is not None:
-                    check(state, event, ordinal)
+                    check(state, event)
                 if kind == "task_lease_acquired":
-                    self._fairness.dispatched(state, event, ordinal)
+                    self._fairness.dispatched(state, event)
                 elif kind == "scheduler_health_snapshot":
-                    self._keyframes.look(state, event, ordinal)
+                    self._keyframes.check(state, event)
                     self._fairness.keyframe(event)
                     if event.diagnostics.get("reason") == "segment":
                         self._tasks.forget()
                 elif kind == "request_pressure_advisory_skipped":
                     self._fairness.passed_over(state, event)
                 reduce(state, event, ordinal, run)
-                self._follow(event, ordinal)
+                self._follow(event)
                 if "debt" in event.diagnostics:
-                    self._keyframes.debt(state, event, ordinal, event.diagnostics["debt"])
+                    self._keyframes.debt(state, event, event.diagnostics["debt"])
             else:
-                look = before_request.get(kind)
-                if look is not None:
-                    look(state, event, ordinal)
+                before = before_request.get(kind)
+                if before is not None:
+                    before(state, event)
                 reduce(state, event, ordinal, run)
-                look = after_request.get(kind)
-                if look is not None:
-                    look(state, event, ordinal)
+                after = after_request.get(kind)
+                if after is not None:
+                    after(state, event)
+        book.position = None
         self.events += len(events)
 
-    def _lost_before(self, event: Event, ordinal: int) -> bool:
-        """Are events missing, so that the fold can't be trusted at this one?
+    def _is_behind_a_loss(self, event: Event, ordinal: int) -> bool:
+        """Whether events are missing, so that the fold can't be trusted at this one.
 
-        What is found counts once the next event of each stream shows that none was missing.
+        A deviation counts once the next event of each stream shows that none was missing.
         """
         stream = "scheduler" if isinstance(event, SchedulerEvent) else "request"
         if self.state.out_of_step:
@@ -111,14 +113,14 @@ class Verifier:
             return True
         seen = self._seen_at
         seen[stream] = ordinal
-        if self.book.doubtful:
+        if self.book.unsettled:
             self.book.settle(min(seen.values()))
         return False
 
     def _skip(self, event: Event, ordinal: int) -> None:
         """Fold only, until a full keyframe puts the fold right."""
         self.unproved += 1
-        self._streams.look(event, ordinal, self._run)
+        self._streams.check(event, self._run)
         reduce(self.state, event, ordinal, self._run)
         if event.event_kind == "ready_enqueued":
             self._fairness.enqueued(event)  # type: ignore[arg-type]
@@ -126,74 +128,78 @@ class Verifier:
             self._tasks.forget()
             self._requests.resume(self.state)
 
-    def _follow(self, event: SchedulerEvent, ordinal: int) -> None:
+    def _follow(self, event: SchedulerEvent) -> None:
         """Which executions run, and what groups need."""
         kind = event.event_kind
         if kind == "worker_spawned":
             self._requests.spawned(event.task_execution_id)
         elif kind in ENDS_AN_EXECUTION:
-            self._requests.ended(event.task_execution_id, ordinal, event.captured_at_monotonic)
+            self._requests.ended(event.task_execution_id)
         elif kind == "ready_enqueued":
             self._fairness.enqueued(event)
 
-    def finish(self, over: bool = True) -> None:
-        """No event will follow here. `over`: none will ever, the run has ended or was lost."""
+    def finish(self, ended: bool = True) -> None:
+        """Conclude, as no event follows. `ended`: the run has ended or was lost."""
         book, state = self.book, self.state
         book.settle(state.ordinal + 1)
-        self._streams.finish(state, self._run, over)
+        self._streams.finish(state, self._run, ended)
         if book.foreign and book.found["time"]:
-            book.doubt_late()
+            book.downgrade_out_of_order()
         kinds = self._streams.kinds
-        looked = book.looked_at
-        looked["task_leases"] = self._tasks.acquired
-        looked["hidden_waiters"] = self._tasks.spawned
-        looked["request_leases"] = looked["attempts"] = self._requests.acquired
-        looked["caps"] = self._tasks.acquired + self._requests.acquired
-        looked["keyframes"] = self._keyframes.compared
-        looked["limits"] = sum(
+        looked_at = book.looked_at
+        looked_at["task_leases"] = self._tasks.acquired
+        looked_at["hidden_waiters"] = self._tasks.spawned
+        looked_at["request_leases"] = looked_at["attempts"] = self._requests.acquired
+        looked_at["caps"] = self._tasks.acquired + self._requests.acquired
+        looked_at["keyframes"] = self._keyframes.compared
+        looked_at["limits"] = sum(
             kinds.get(f"request_{what}", 0)
             for what in ("resource_registered", "limit_decreased", "limit_increased")
         )
-        looked["cooldowns"] = self._requests.acquired
-        looked["empty_blocked"] = sum(
+        looked_at["cooldowns"] = self._requests.acquired
+        looked_at["empty_blocked"] = sum(
             kinds.get(kind, 0)
             for kind in ("queue_empty", "queue_drained", "admission_blocked", "group_capped")
         )
-        looked["order"] = sum(kinds.get(kind, 0) for kind in self._tasks.checks) + sum(
+        looked_at["order"] = sum(kinds.get(kind, 0) for kind in self._tasks.checks) + sum(
             kinds.get(kind, 0) for kind in self._requests.before
         )
-        looked["numbers"] = 0 if book.foreign else kinds.get("request_wait_started", 0)
-        looked["numbers"] += kinds.get("admission_blocked", 0) + kinds.get("group_capped", 0)
-        looked["rows"] = kinds.get("row_group_checkpointed", 0)
-        self._name_what_is_missing(over)
+        looked_at["numbers"] = 0 if book.foreign else kinds.get("request_wait_started", 0)
+        looked_at["numbers"] += kinds.get("admission_blocked", 0) + kinds.get("group_capped", 0)
+        looked_at["rows"] = kinds.get("row_group_checkpointed", 0)
+        self._mark_unchecked(ended)
 
-    def _name_what_is_missing(self, over: bool) -> None:
+    def _mark_unchecked(self, ended: bool) -> None:
         book, run = self.book, self._run
         if self._streams.completed_at is None:
-            book.leave_out(
+            book.mark_unchecked(
                 "end_state",
                 "the run has no end here: what was open then is unknown"
-                if over
+                if ended
                 else "the run goes on",
             )
         else:
             book.looked_at["end_state"] = 1
         if self.unproved:
-            book.leave_out(
+            book.mark_unchecked(
                 NEED_ALL_EVENTS,
                 f"{self.unproved} events lie between a loss and the next full keyframe",
             )
         if book.withdrawn:
-            book.leave_out(
+            book.mark_unchecked(
                 NEED_ALL_EVENTS,
                 f"{book.withdrawn} deviations may come from events that are missing there",
             )
         if not any(kind in ALL_REQUEST_KINDS for kind in self.counts):
-            book.leave_out(NEEDS_REQUESTS, "there are no request events")
+            book.mark_unchecked(NEEDS_REQUESTS, "there are no request events")
         if run.producer != "headgate":
-            book.leave_out("keyframes", "tasks and attempts are not in this producer's keyframes")
-            book.leave_out("numbers", "this producer's request events tell pressure, not the fold")
+            book.mark_unchecked(
+                "keyframes", "tasks and attempts are not in this producer's keyframes"
+            )
+            book.mark_unchecked(
+                "numbers", "this producer's request events tell pressure, not the fold"
+            )
         if not book.looked_at["fairness"]:
-            book.leave_out(
+            book.mark_unchecked(
                 "fairness", "no two groups could be shown to be backlogged and eligible together"
             )

@@ -62,7 +62,7 @@ def verify_recording(target: str | Path, canaries: Sequence[str] = ()) -> Verify
         ending = source.ending()
     finally:
         source.close()
-    verifier.finish(over=ending.state in ("ended", "lost"))
+    verifier.finish(ended=ending.state in ("ended", "lost"))
     _search(search, opened)
     run_id, name, producer, version, start = head_of(verifier.run if begun else None, opened.title)
     checks = results(verifier.book)

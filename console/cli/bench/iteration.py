@@ -145,7 +145,7 @@ def _checked(reader: RecordingReader) -> tuple[CheckResult, ...]:
     verifier = Verifier(reader.run())
     for first, events in event_chunks(reader):
         verifier.apply(events, first)
-    verifier.finish(over=True)
+    verifier.finish(ended=True)
     return results(verifier.book)
 
 
