@@ -16,17 +16,16 @@ from replay.diagnosis.verdicts import VerdictRow
 from replay.playback import frame_builder
 from replay.playback.cursor import StateCursor
 from replay.playback.frame import EventRow, Frame, LeaseBar, Want
+from replay.playback.run_rows import RunRows
 from replay.playback.series_sampler import Sampler
-from replay.projections.fold import Fold
 from replay.recording.ingest import Ingest
-from replay.recording.reader import open_recording
+from replay.recording.reader import RecordingReader, open_recording
 from replay.runs.open import open_run, open_source
 from replay.sources.base import Liveness, SourceError
 from replay.sources.feed import Feed
-from replay.state.bins import within
 from replay.state.model import State
 from replay.state.reducer import begin
-from replay.state.rows import BlameRow, RollupRow
+from replay.state.rows import BlameRow
 from replay.state.wire import copy_state
 
 SMALLEST_STEP = 200
@@ -54,45 +53,53 @@ class Session:
         self._following = True
         self._state = State()
         self._at = 0.0
-        self._walk: StateCursor | None = None
+        self._cursor: StateCursor | None = None
         self._step_size = 500
         self._behind = feed is not None
         self._sampler = Sampler(0.0)
         self._blame_of: tuple[int, int, int] | None = None
         self._blame_rows: list[BlameRow] = []
-        self._verdicts_of: tuple[int, bool] | None = None
-        self._verdicts: list[VerdictRow] = []
         if feed is not None:
             self._ingest = Ingest(feed, ":memory:")
-            self.reader = self._ingest.reader
+            self.rows = RunRows(self._ingest.reader, self._ingest)
         elif recording is not None:
-            self.reader = open_recording(recording)
-            self._take_recording()
+            self.rows = RunRows(open_recording(recording), None)
+            self._load_recording()
         else:
             raise SourceError(f"{title} is neither a recording nor a stream of events.")
 
     @classmethod
     def open(cls, target: str | Path, *, growing: bool | None = None) -> Session:
-        """A run folder (live or finished), a recording, `.jsonl[.gz|.zst]`, or a run id.
+        """Open what the user named.
 
-        Raises `SourceError`. `growing` is for JSON Lines: may more be added? None finds out.
+        Args:
+            target: A run folder (live or finished), a recording, `.jsonl[.gz|.zst]`, or a run id.
+            growing: Whether lines may be added to a file of JSON Lines; None finds out.
+
+        Raises:
+            SourceError: It can't be opened, or is none of these.
         """
         opened = open_source(target, growing=growing)
         return cls(opened.feed, opened.recording, opened.title)
 
     @property
+    def reader(self) -> RecordingReader:
+        """The recording; of a live run, the private one in memory."""
+        return self.rows.reader
+
+    @property
     def finished(self) -> bool:
-        """Nothing more will come."""
+        """Whether nothing more will come."""
         return self._ingest is None or self._ingest.finished
 
     @property
     def behind(self) -> bool:
-        """There may be more to read at once: the last refresh only ran out of its budget."""
+        """Whether there is more to read: the last refresh only ran out of its budget."""
         return self._behind
 
     @property
     def holds_back(self) -> bool:
-        """Events that were read wait for earlier ones."""
+        """Whether events that were read wait for earlier ones."""
         return self._feed is not None and self._feed.holds_back
 
     def close(self) -> None:
@@ -106,9 +113,16 @@ class Session:
     # Reading
 
     def refresh(self, budget_seconds: float = 0.1) -> bool:
-        """Read, fold and keep what has come, within about the budget. True if anything changed.
+        """Read and fold new events.
 
-        False means: all is read that is there now. Raises `SourceError`.
+        Args:
+            budget_seconds: About how long it may take.
+
+        Returns:
+            Whether anything changed. False means that all is read that is there now.
+
+        Raises:
+            SourceError: The source can't be read any further.
         """
         ingest, feed = self._ingest, self._feed
         if ingest is None or feed is None or ingest.finished:
@@ -131,28 +145,32 @@ class Session:
             now = time.monotonic()
             if taken == 0 or now - began >= budget_seconds:
                 break
-            self._pace(now - start, budget_seconds)
+            self._adjust_step(now - start, budget_seconds)
         self._behind = taken > 0
         self._liveness = feed.liveness
         self._outcome = feed.outcome
         if taken == 0 and self._liveness in ("ended", "lost"):
-            if feed.completed and feed.folder is not None and self._switch(feed, feed.folder):
+            if (
+                feed.completed
+                and feed.folder is not None
+                and self._switch_to_recording(feed, feed.folder)
+            ):
                 return True
             ingest.finish()
         changed = self._liveness != liveness or ingest.last_ordinal != events or ingest.finished
         if changed:
             self._count_lines()
-            self._take_news(ingest)
+            self._update(ingest)
         return changed
 
-    def _pace(self, seconds: float, budget: float) -> None:
-        """As many events at a time as a quarter of the budget allows."""
+    def _adjust_step(self, seconds: float, budget: float) -> None:
+        """Adjust the number of events per step to about a quarter of the budget."""
         if seconds < budget / 8:
             self._step_size = min(LARGEST_STEP, self._step_size * 2)
         elif seconds > budget / 2:
             self._step_size = max(SMALLEST_STEP, self._step_size // 2)
 
-    def _take_news(self, ingest: Ingest) -> None:
+    def _update(self, ingest: Ingest) -> None:
         if ingest.fold is None:
             return
         if self._run is None:
@@ -165,11 +183,11 @@ class Session:
         if self._first == 0 and self._last > 0:
             bounds = self.reader.bounds()
             self._first, self._t0 = bounds.first_ordinal, bounds.t0
-            self._walk = StateCursor(self.reader, self._first)
+            self._cursor = StateCursor(self.reader, self._first)
         if self._following:
-            self._glue()
+            self._go_to_newest()
 
-    def _take_recording(self) -> None:
+    def _load_recording(self) -> None:
         status, bounds = self.reader.status(), self.reader.bounds()
         self._complete = status.complete
         self._liveness = "lost" if status.lost or not status.complete else "ended"
@@ -180,17 +198,17 @@ class Session:
         self._count_lines()
         self._first, self._last = bounds.first_ordinal, bounds.last_ordinal
         self._t0, self._t1 = bounds.t0, bounds.t1
-        self._walk = StateCursor(self.reader, self._first)
+        self._cursor = StateCursor(self.reader, self._first)
         if self._following:
-            self._glue()
+            self._go_to_newest()
 
     def _count_lines(self) -> None:
         lines = self.reader.broken_lines()
         self._broken = sum(line.skipped for line in lines)
         self._mended = len(lines) - self._broken
 
-    def _switch(self, feed: Feed, folder: RunFolder) -> bool:
-        """The recorder has it all, and the journal is gone: go on in its recording."""
+    def _switch_to_recording(self, feed: Feed, folder: RunFolder) -> bool:
+        """Go on in the recorder's recording, once it is complete. False where there is none."""
         ingest = self._ingest
         if ingest is None:
             return False
@@ -203,29 +221,29 @@ class Session:
         ingest.close()
         feed.close()
         self._ingest = self._feed = None
-        self.reader = reader
-        self._take_recording()
+        self.rows = RunRows(reader, None)
+        self._load_recording()
         return True
 
     # The cursor
 
     def follow(self) -> None:
-        """Stay at the newest event."""
+        """Keep the cursor at the newest event."""
         self._following = True
-        self._glue()
+        self._go_to_newest()
 
     def hold(self) -> None:
-        """Stay here."""
+        """Keep the cursor where it is."""
         if self._following:
             self._state = self._own_state()
             self._following = False
 
     def step(self, delta: int) -> None:
-        """So many events forward, or back."""
+        """Move by `delta` events, back where it is negative."""
         self.seek_ordinal(self._state.ordinal + delta)
 
     def seek_ordinal(self, n: int) -> None:
-        """To the event `n`, or the nearest there is."""
+        """Move to event `n`, or the nearest one."""
         self.hold()
         if self._last == 0:
             return
@@ -234,7 +252,7 @@ class Session:
         self._at = self._event_time(n)
 
     def seek_time(self, t: float) -> None:
-        """To the instant `t`, within the run."""
+        """Move to the instant `t`, within the run."""
         self.hold()
         if self._last == 0:
             return
@@ -243,29 +261,21 @@ class Session:
         self._move(max(self._first, n))
 
     def seek_stall(self, direction: int) -> None:
-        """To where the next stall begins (1), or the one before (-1); stays if there is none."""
-        starts = sorted({row.start for row in self._known_verdicts()})
+        """Move to the begin of the next stall (1), or of the one before (-1), if there is one."""
+        starts = {row.start for row in self.rows.verdicts()}
         if direction > 0:
-            found = next((start for start in starts if start > self._at), None)
+            target = min((start for start in starts if start > self._at), default=None)
         else:
-            found = next((start for start in reversed(starts) if start < self._at), None)
-        if found is not None:
-            self.seek_time(found)
-
-    def _known_verdicts(self) -> list[VerdictRow]:
-        """By start; what still goes on as far as it has come."""
-        if self._verdicts_of != (self._last, self.finished):
-            self._verdicts = self.reader.verdicts() + self._open_verdicts()
-            self._verdicts.sort(key=lambda row: (row.start, row.end))
-            self._verdicts_of = (self._last, self.finished)
-        return self._verdicts
+            target = max((start for start in starts if start < self._at), default=None)
+        if target is not None:
+            self.seek_time(target)
 
     def advance(self, seconds: float) -> None:
-        """On by so much of the run's time."""
+        """Move on by `seconds` of run time."""
         if seconds != 0:
             self.seek_time(self._at + seconds)
 
-    def _glue(self) -> None:
+    def _go_to_newest(self) -> None:
         if self._ingest is not None and self._ingest.fold is not None:
             self._state = self._ingest.fold.state
         elif self._last > 0:
@@ -275,28 +285,28 @@ class Session:
         self._at = self._t1
 
     def _own_state(self) -> State:
-        """The state here as one that the fold does not change."""
+        """A copy of the state at the cursor, which the fold does not change."""
         return copy_state(self._state)
 
     def _move(self, n: int) -> None:
         """Make `_state` the one after event `n`."""
         assert self._run is not None
-        assert self._walk is not None
-        self._state = self._walk.move(self._state, n, self._run)
+        assert self._cursor is not None
+        self._state = self._cursor.move(self._state, n, self._run)
 
     def _event_time(self, n: int) -> float:
-        """Times of a foreign stream may go back; the cursor is at the latest seen so far."""
+        """Time of the cursor at event `n`: the latest so far, as a foreign stream's may go back."""
         return self._t1 if n == self._last else self._state.time
 
     # The frame
 
     def frame(self, want: Want) -> Frame:
-        """What is true at the cursor, as far as `want` asks."""
+        """Build the frame at the cursor, with what `want` requires."""
         state, at = self._state, self._at
         run = self._run or RunInfo(run_id="", name=self._title)
         at_end = state.ordinal == self._last
         shares, limiting = self._blame(run, at, want.span)
-        read = self._series
+        read = self.rows.series
         past = self._sampler.past(read, at, self._t0, want.samples - 1, want.span)
         groups = frame_builder.group_rows(run, state, at)
         speed = frame_builder.rates(run, state, past)
@@ -344,62 +354,30 @@ class Session:
             awaited=feed.awaited if feed is not None else "",
             capacity=run.capacity_plan | state.capacity,
             verdicts=self._newest_verdicts(want.verdicts),
-            standing=self._standing(at) if want.standing else (),
+            standing=tuple(self.rows.verdicts_at(at)) if want.standing and self._last else (),
         )
-
-    def _standing(self, at: float) -> tuple[VerdictRow, ...]:
-        if self._last == 0:
-            return ()
-        rows = self.reader.verdicts(at, at)
-        rows += [row for row in self._open_verdicts() if row.start <= at <= row.end]
-        return tuple(sorted(rows, key=lambda row: (row.start, row.end)))
-
-    def _open_verdicts(self) -> list[VerdictRow]:
-        """What still goes on where reading has come to."""
-        fold = self._open_fold
-        return [] if fold is None else fold.open_verdicts()
 
     def _newest_verdicts(self, limit: int) -> tuple[VerdictRow, ...]:
         if limit <= 0 or self._last == 0:
             return ()
-        return tuple(reversed(self._known_verdicts()[-limit:]))
+        return tuple(reversed(self.rows.verdicts()[-limit:]))
 
     def _blame(
         self, run: RunInfo, at: float, span: float
     ) -> tuple[tuple[Share, ...], Bottleneck | None]:
-        """From the bins that lie wholly before the cursor, or all of them at the very end."""
+        """Blame of the bins that lie wholly before the cursor; at the end, of all bins."""
         if self._last == 0:
             return (), None
         over = self.finished and self._state.ordinal == self._last
         last = int((at - run.monotonic_start) // 1) - (0 if over else 1)
         first = max(int((self._t0 - run.monotonic_start) // 1), last + 1 - max(1, round(span)))
         # Of a live run some rows come late: what was pending is named once it is proved.
-        asked = (first, last, 0 if self.finished else self._last)
-        if asked != self._blame_of:
-            self._blame_rows = self.run_blame(first, last) if last >= first else []
-            self._blame_of = asked
+        key = (first, last, 0 if self.finished else self._last)
+        if key != self._blame_of:
+            self._blame_rows = self.rows.run_blame(first, last) if last >= first else []
+            self._blame_of = key
         window = min(span, max(at - self._t0, 0.0))
         return run_shares(self._blame_rows), bottleneck(self._blame_rows, run, window)
-
-    def run_blame(self, first: int, last: int) -> list[BlameRow]:
-        """Of these bins, with what goes on where reading has come to."""
-        rows = self.reader.blame(first, last, "run")
-        if (fold := self._open_fold) is not None:
-            still = (row for row in fold.open_blame() if row.scope == "run")
-            rows += within(still, first, last)
-        return rows
-
-    def _series(self, first: int, last: int) -> list[RollupRow]:
-        """The same of series."""
-        rows = self.reader.rollup(first, last)
-        if (fold := self._open_fold) is not None:
-            rows += within(fold.open_series(), first, last)
-        return rows
-
-    @property
-    def _open_fold(self) -> Fold | None:
-        """The fold of a source that has not come to its end."""
-        return None if self._ingest is None or self.finished else self._ingest.fold
 
     def _bars(self, want: Want, at_end: bool) -> tuple[LeaseBar, ...]:
         if want.bars <= 0 or self._last == 0:

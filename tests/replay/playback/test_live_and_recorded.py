@@ -79,7 +79,7 @@ def test_the_recording_shows_what_was_seen_live(
         producer.write(events[written : written + piece])
         written = min(len(events), written + piece)
         read_all(live)
-        known[written] = bin_by_bin(live.run_blame(-1, 10**6))
+        known[written] = bin_by_bin(live.rows.run_blame(-1, 10**6))
         for want in WANTS:
             seen[written, want] = live.frame(want)
         if dice.random() < 0.15:

@@ -1,0 +1,60 @@
+"""`RunRows`: rows derived from the events of an open run, whether kept or still growing."""
+
+from __future__ import annotations
+
+from replay.diagnosis.verdicts import VerdictRow
+from replay.projections.fold import Fold
+from replay.recording.ingest import Ingest
+from replay.recording.reader import RecordingReader
+from replay.state.bins import within
+from replay.state.rows import BlameRow, RollupRow
+
+
+class RunRows:
+    """Rows of the recording, and of a run that is still being read those that its fold has open."""
+
+    def __init__(self, reader: RecordingReader, ingest: Ingest | None) -> None:
+        self.reader = reader
+        self._ingest = ingest
+        self._verdicts: list[VerdictRow] | None = None
+        self._verdicts_of: tuple[int, bool] | None = None
+        """Last ordinal read, and whether nothing follows, when the verdicts were collected."""
+
+    @property
+    def _fold(self) -> Fold | None:
+        ingest = self._ingest
+        return None if ingest is None or ingest.finished else ingest.fold
+
+    def run_blame(self, first: int, last: int) -> list[BlameRow]:
+        """Blame of the run's capacity in the bins `first` to `last`."""
+        rows = self.reader.blame(first, last, "run")
+        if (fold := self._fold) is not None:
+            growing = (row for row in fold.open_blame() if row.scope == "run")
+            rows += within(growing, first, last)
+        return rows
+
+    def series(self, first: int, last: int) -> list[RollupRow]:
+        """Series in the bins `first` to `last`."""
+        rows = self.reader.rollup(first, last)
+        if (fold := self._fold) is not None:
+            rows += within(fold.open_series(), first, last)
+        return rows
+
+    def verdicts(self) -> list[VerdictRow]:
+        """All verdicts by start; one that goes on ends where reading has come to."""
+        ingest = self._ingest
+        read = None if ingest is None else (ingest.last_ordinal, ingest.finished)
+        if self._verdicts is None or self._verdicts_of != read:
+            self._verdicts = self.reader.verdicts() + self._open_verdicts()
+            self._verdicts.sort(key=lambda row: (row.start, row.end))
+            self._verdicts_of = read
+        return self._verdicts
+
+    def verdicts_at(self, t: float) -> list[VerdictRow]:
+        """Verdicts that hold at the instant `t`, by start."""
+        rows = self.reader.verdicts(t, t)
+        rows += [row for row in self._open_verdicts() if row.start <= t <= row.end]
+        return sorted(rows, key=lambda row: (row.start, row.end))
+
+    def _open_verdicts(self) -> list[VerdictRow]:
+        return [] if self._fold is None else self._fold.open_verdicts()
