@@ -1,0 +1,78 @@
+"""A running app with its session, for tests that press keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from textual.pilot import Pilot
+
+from console.app import ConsoleApp
+from tests.console.frames import FRAMES
+from tests.console.session_double import RecordingSession
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Driven:
+    """A running app with what tests look at."""
+
+    app: ConsoleApp
+    session: RecordingSession
+    pilot: Pilot[Any]
+    clock: Clock
+
+    async def press(self, *keys: str) -> list[str]:
+        """What the session was asked for by these keys."""
+        before = len(self.session.calls)
+        for key in keys:
+            await self.pilot.press(key)
+            await self.settle()
+        return self.session.calls[before:]
+
+    async def settle(self) -> None:
+        await self.pilot.pause()
+        await self.app.settle()
+        await self.pilot.pause()
+
+    async def tick(self, seconds: float) -> list[str]:
+        before = len(self.session.calls)
+        self.clock.now += seconds
+        self.app.ask_frame()
+        await self.settle()
+        return self.session.calls[before:]
+
+    def text(self, widget: type[Any]) -> str:
+        found = self.app.screen.query_one(widget)
+        return "\n".join(strip.text for strip in found.render_lines(found.size.region))
+
+
+@asynccontextmanager
+async def running(
+    name: str, size: tuple[int, int] = (120, 40), **options: Any
+) -> AsyncIterator[Driven]:
+    session = RecordingSession(FRAMES[name]())
+    clock = Clock()
+    app = ConsoleApp(session, tick_seconds=None, clock=clock, **options)
+    async with app.run_test(size=size) as pilot:
+        driven = Driven(app, session, pilot, clock)
+        await driven.settle()
+        yield driven
+
+
+def drive(test: Callable[[Driven], Any], name: str = "storm", **options: Any) -> None:
+    async def main() -> None:
+        async with running(name, **options) as driven:
+            await test(driven)
+
+    asyncio.run(main())
