@@ -2,211 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import random
 from dataclasses import replace
-from typing import Any
 
 from engine.events import (
-    ColumnInfo,
-    Event,
-    RequestEvent,
-    RequestResource,
     RunInfo,
-    RuntimeCorrelation,
-    SchedulerEvent,
 )
 from replay.diagnosis.report.shares import Bottleneck, Share
-from replay.diagnosis.verdicts import VerdictRow, decode_row, tier
-from replay.playback.frame import CeilingRow, EventRow, Frame, GroupRow, LeaseBar, Segment
-from replay.state.model import Block, Ceiling, Gap, LimitChange, Progress, RowGroups
-
-T0 = 1000.0
-ALPHA = "alpha/gen-8b/chat"
-BETA = "beta/judge-large/chat"
-SAMPLES = 80
-
-COLUMNS = (
-    ColumnInfo("topic", "sampler", "batch", group="local/topic"),
-    ColumnInfo("question", "llm_text", "cell", ("topic",), "model/alpha/gen-8b/chat/question"),
-    ColumnInfo("answer", "llm_text", "cell", ("question",), "model/alpha/gen-8b/chat/answer"),
-    ColumnInfo("critique", "llm_text", "cell", ("answer",), "model/beta/judge-large/chat/critique"),
-    ColumnInfo("score", "llm_text", "cell", ("critique",), "model/beta/judge-large/chat/score"),
+from replay.playback.frame import CeilingRow, Frame
+from replay.state.model import Block, Gap, LimitChange, Progress, RowGroups
+from tests.console.frame_parts import (
+    ALPHA,
+    BETA,
+    COLUMNS,
+    RUN,
+    SAMPLES,
+    T0,
+    make_bars,
+    make_ceiling,
+    make_events,
+    make_group,
+    make_verdicts,
+    wave,
 )
-RUN = RunInfo("r1", "support-dialogues", monotonic_start=T0, records=1000, columns=COLUMNS)
-
-
-def _wave(seed: int, low: float, high: float) -> tuple[float, ...]:
-    rng = random.Random(seed)
-    value, out = (low + high) / 2, []
-    for _ in range(SAMPLES):
-        value = min(high, max(low, value + rng.uniform(-1, 1) * (high - low) / 6))
-        out.append(float(round(value)))
-    return tuple(out)
-
-
-def _ceiling(resource: str, **changes: Any) -> Ceiling:
-    base = Ceiling(
-        resource,
-        resource.rsplit("/", 1)[0],
-        static_cap=16,
-        effective_max=16,
-        limit=16,
-        in_flight=14,
-        completed=1840,
-    )
-    for name, value in changes.items():
-        setattr(base, name, value)
-    return base
-
-
-def _group(key: str, label: str, numbers: tuple[int, int, int, int], **more: Any) -> GroupRow:
-    queued, leased, running, deferred = numbers
-    return GroupRow(
-        key,
-        label,
-        queued,
-        leased,
-        running,
-        more.get("ready", 0),
-        deferred,
-        more.get("oldest"),
-        more.get("blocked"),
-    )
-
-
-def _bars(now: float, seed: int = 5) -> tuple[LeaseBar, ...]:
-    rng = random.Random(seed)
-    bars: list[LeaseBar] = []
-    lanes = (
-        ("topic", 1, 0.2),
-        ("question", 4, 2.0),
-        ("answer", 4, 3.2),
-        ("critique", 4, 2.6),
-        ("score", 3, 1.4),
-    )
-    for column, width, mean in lanes:
-        resource = ALPHA if column in ("question", "answer") else BETA
-        for lane in range(width):
-            time = now - 34 + rng.uniform(0, 4)
-            while time < now:
-                length = mean * rng.uniform(0.5, 1.7)
-                end: float | None = time + length
-                if end is not None and end > now:
-                    end = None
-                number = len(bars) + 1
-                bars.append(_bar(number, column, resource, time, end, now, rng, lane))
-                time += length + rng.uniform(0.05, 0.9) + (3.0 if column == "topic" else 0.0)
-    return tuple(sorted(bars, key=lambda bar: bar.start))
-
-
-def _bar(
-    number: int,
-    column: str,
-    resource: str,
-    start: float,
-    end: float | None,
-    now: float,
-    rng: random.Random,
-    lane: int,
-) -> LeaseBar:
-    stop = now if end is None else end
-    length = stop - start
-    waited = start + length * (0.05 + (0.5 * rng.random() if resource == BETA else 0.1))
-    called = stop if end is None else stop - length * 0.12
-    segments: tuple[Segment, ...] = ()
-    if column != "topic":
-        open_call = end is None
-        outcome = "rate_limited" if resource == BETA and number % 11 == 0 else "success"
-        attempt = f"a{number}"
-        segments = (
-            Segment("waiting", start + length * 0.02, waited, None, attempt, resource),
-            Segment(
-                "in_provider",
-                waited,
-                None if open_call else called,
-                None if open_call else outcome,
-                attempt,
-                resource,
-            ),
-        )
-    return LeaseBar(
-        f"t{number}",
-        f"{column}/{number * 3 % 250}",
-        column,
-        f"model/{column}",
-        number % 4,
-        start,
-        end,
-        None if end is None else "completed",
-        segments,
-        ready_at=start - 1.2,
-        enqueued_at=start - 1.1,
-        selected_at=start - 0.012,
-        spawned_at=start,
-        row=number * 3 % 250,
-    )
-
-
-def _events(last: int, now: float, after: int = 0) -> tuple[EventRow, ...]:
-    def correlation(column: str) -> RuntimeCorrelation:
-        return RuntimeCorrelation("r1", 2, column, "cell", "model", "9f2c", "e812")
-
-    beta = RequestResource("beta", "judge-large", "chat")
-    cycle: tuple[tuple[str, str, dict[str, Any]], ...] = (
-        ("dependency_ready", "", {"group": "model/beta/judge-large/chat/critique", "row": 117}),
-        ("ready_enqueued", "", {"group": "model/beta/judge-large/chat/critique", "weight": 1.0}),
-        ("selected", "", {}),
-        ("task_lease_acquired", "", {"resources": {"submission": 1}}),
-        ("worker_spawned", "", {}),
-        ("request_wait_started", "cooldown", {"reason": "cooldown", "waiters": 22, "limit": 7}),
-        ("request_lease_acquired", "", {"limit": 7, "in_flight": 7}),
-        ("model_request_started", "", {}),
-        ("model_request_completed", "rate_limited", {"duration_seconds": 0.412}),
-        ("request_rate_limited", "", {"retry_after": 2.0, "blocked_until": now + 1.2, "cut": True}),
-        ("request_limit_decreased", "rate_limited", {"previous": 9, "current": 7}),
-        ("request_lease_released", "rate_limited", {"held_seconds": 0.413}),
-        ("retry_deferred", "RateLimited", {"attempt": 1, "delay_seconds": 2.0}),
-        ("admission_blocked", "no_capacity", {"queued_count": 61}),
-        ("task_lease_released", "released", {}),
-        ("task_completed", "", {}),
-        ("scheduler_health_snapshot", "", {"reason": "periodic"}),
-    )
-    rows: list[EventRow] = []
-    for ordinal in range(max(1, last - 119), last + after + 1):
-        kind, said, diagnostics = cycle[ordinal % len(cycle)]
-        at = now - (last - ordinal) * 0.021
-        event: Event
-        if kind.startswith(("request_", "model_")):
-            event = RequestEvent(
-                kind,
-                at,
-                ordinal // 2,
-                correlation("critique"),
-                f"a{ordinal // 17 + 800}",
-                None,
-                beta,
-                None,
-                said or None,
-                None,
-                diagnostics,
-            )
-        else:
-            event = SchedulerEvent(
-                kind,
-                at,
-                ordinal // 2,
-                correlation("critique"),
-                None if kind.endswith(("snapshot", "blocked")) else f"critique/{ordinal // 17}",
-                "e812",
-                "t812",
-                "submission" if kind in ("task_lease_acquired", "admission_blocked") else None,
-                said or None,
-                None,
-                diagnostics,
-            )
-        rows.append(EventRow(ordinal, event))
-    return tuple(rows)
 
 
 def healthy() -> Frame:
@@ -214,11 +32,11 @@ def healthy() -> Frame:
     now = T0 + 62.4
     keys = [column.group for column in COLUMNS]
     groups = (
-        _group(keys[0], "topic", (0, 0, 0, 0)),
-        _group(keys[1], "question", (42, 7, 7, 0), oldest=3.1),
-        _group(keys[2], "answer", (18, 7, 7, 0), oldest=1.4),
-        _group(keys[3], "critique", (3, 9, 9, 0), oldest=0.3),
-        _group(keys[4], "score", (0, 4, 4, 0), ready=2),
+        make_group(keys[0], "topic", (0, 0, 0, 0)),
+        make_group(keys[1], "question", (42, 7, 7, 0), oldest=3.1),
+        make_group(keys[2], "answer", (18, 7, 7, 0), oldest=1.4),
+        make_group(keys[3], "critique", (3, 9, 9, 0), oldest=0.3),
+        make_group(keys[4], "score", (0, 4, 4, 0), ready=2),
     )
     return Frame(
         run=RUN,
@@ -269,17 +87,17 @@ def healthy() -> Frame:
         ),
         ceilings=(
             CeilingRow(
-                _ceiling(ALPHA, limit=16, in_flight=14, waiters=0),
+                make_ceiling(ALPHA, limit=16, in_flight=14, waiters=0),
                 (16.0,) * SAMPLES,
-                _wave(1, 10, 16),
+                wave(1, 10, 16),
                 (0.0,) * SAMPLES,
                 (False,) * SAMPLES,
                 (0,) * SAMPLES,
             ),
             CeilingRow(
-                _ceiling(BETA, limit=16, in_flight=13, waiters=0),
+                make_ceiling(BETA, limit=16, in_flight=13, waiters=0),
                 (16.0,) * SAMPLES,
-                _wave(2, 7, 14),
+                wave(2, 7, 14),
                 (0.0,) * SAMPLES,
                 (False,) * SAMPLES,
                 (0,) * SAMPLES,
@@ -288,63 +106,15 @@ def healthy() -> Frame:
         sample_times=tuple(now - 60 + 60 * i / SAMPLES for i in range(SAMPLES)),
         queue_depth=(
             (0.0,) * SAMPLES,
-            _wave(3, 20, 60),
-            _wave(4, 8, 30),
-            _wave(6, 0, 8),
-            _wave(7, 0, 3),
+            wave(3, 20, 60),
+            wave(4, 8, 30),
+            wave(6, 0, 8),
+            wave(7, 0, 3),
         ),
         block_reasons=(("no_capacity", tuple(0.3 if i % 17 < 4 else 0.0 for i in range(SAMPLES))),),
-        bars=_bars(now),
-        events=_events(11840, now),
+        bars=make_bars(now),
+        events=make_events(11840, now),
         notes=(),
-    )
-
-
-def _verdicts(now: float) -> tuple[VerdictRow, ...]:
-    """A stall that goes on, one of each kind of words, and one with a hostile name."""
-    cooldown = {
-        "also": {"request_domain_limit": 0.12},
-        "holders": [],
-        "needed": 1,
-        "free": 0,
-        "limit": 9,
-        "rate_limited": 6,
-        "held_seconds": 7.5,
-        "limited_seconds": 44.8,
-        "expected_release": now + 1.2,
-        "waiting": 23,
-        "longest_waiter": {"task_id": "verdict/17", "column": "verdict", "row": 17, "age": 0.42},
-    }
-    slots = {
-        "also": {},
-        "holders": [
-            {"group": "model/beta/judge-large/chat/critique", "leases": 9, "oldest_age": 4.2},
-            {"group": "model/beta/judge-large/chat/score", "leases": 7, "oldest_age": 2.9},
-        ],
-        "needed": 1,
-        "free": 0,
-        "limit": 16,
-        "waiting": 23,
-        "longest_waiter": {"task_id": "t-8", "column": "score\x1b[2J", "row": None, "age": 1.6},
-    }
-    told = (
-        ("request_cooldown", BETA, 39.2, 84.2, (15_120, 15_702, 15_704), cooldown),
-        ("task_capacity", "model_stage:beta/judge-large", 31.0, 36.4, (9_801, 9_950), slots),
-        ("dependency", "", 0.4, 1.1, (12, 40), {"in_flight": {"topic": 4}, "also": {}}),
-        ("lost_wakeup", "evil/\x1b[31mname/chat", 0.1, 0.4, (3, 9), {"waiting": 2, "free": 1}),
-    )
-    return tuple(
-        decode_row(
-            verdict,
-            tier(verdict),
-            about or None,
-            T0 + start,
-            T0 + end,
-            "",
-            evidence,
-            json.dumps(detail),
-        )
-        for verdict, about, start, end, evidence, detail in told
     )
 
 
@@ -367,7 +137,7 @@ def storm() -> Frame:
         cooling.append(cold)
         marks.append(1 if hit else 0)
     change = LimitChange(now - 0.8, 15_702, 9, limits_now(limits), "rate_limited", 2.0)
-    beta = _ceiling(
+    beta = make_ceiling(
         BETA,
         limit=limits_now(limits),
         in_flight=1,
@@ -382,16 +152,16 @@ def storm() -> Frame:
     )
     keys = [column.group for column in COLUMNS]
     groups = (
-        _group(keys[0], "topic", (0, 0, 0, 0)),
-        _group(keys[1], "question", (12, 6, 6, 0), oldest=1.1),
-        _group(keys[2], "answer", (9, 8, 8, 0), oldest=0.9),
-        _group(keys[3], "critique", (61, 16, 16, 7), oldest=14.2, blocked="no_capacity"),
-        _group(keys[4], "score", (28, 8, 8, 3), oldest=11.8, blocked="group_cap"),
+        make_group(keys[0], "topic", (0, 0, 0, 0)),
+        make_group(keys[1], "question", (12, 6, 6, 0), oldest=1.1),
+        make_group(keys[2], "answer", (9, 8, 8, 0), oldest=0.9),
+        make_group(keys[3], "critique", (61, 16, 16, 7), oldest=14.2, blocked="no_capacity"),
+        make_group(keys[4], "score", (28, 8, 8, 3), oldest=11.8, blocked="group_cap"),
     )
     return replace(
         frame,
-        verdicts=_verdicts(now),
-        standing=tuple(row for row in _verdicts(now) if row.start <= now <= row.end),
+        verdicts=make_verdicts(now),
+        standing=tuple(row for row in make_verdicts(now) if row.start <= now <= row.end),
         ordinal=15_710,
         last_ordinal=15_710,
         at=now,
@@ -435,9 +205,9 @@ def storm() -> Frame:
         ),
         ceilings=(
             CeilingRow(
-                _ceiling(ALPHA, limit=16, in_flight=14),
+                make_ceiling(ALPHA, limit=16, in_flight=14),
                 (16.0,) * SAMPLES,
-                _wave(1, 10, 16),
+                wave(1, 10, 16),
                 (0.0,) * SAMPLES,
                 (False,) * SAMPLES,
                 (0,) * SAMPLES,
@@ -454,8 +224,8 @@ def storm() -> Frame:
         sample_times=tuple(now - 60 + 60 * i / SAMPLES for i in range(SAMPLES)),
         queue_depth=(
             (0.0,) * SAMPLES,
-            _wave(3, 5, 30),
-            _wave(4, 5, 20),
+            wave(3, 5, 30),
+            wave(4, 5, 20),
             tuple(min(61.0, max(2.0, (i - 28) * 1.6)) for i in range(SAMPLES)),
             tuple(min(28.0, max(0.0, (i - 34) * 0.8)) for i in range(SAMPLES)),
         ),
@@ -464,8 +234,8 @@ def storm() -> Frame:
             ("group_cap", tuple(0.25 if i > 40 and i % 5 else 0.0 for i in range(SAMPLES))),
             ("queue_empty", tuple(0.5 if i < 12 and i % 3 else 0.0 for i in range(SAMPLES))),
         ),
-        bars=_bars(now, 8),
-        events=_events(15_710, now),
+        bars=make_bars(now, 8),
+        events=make_events(15_710, now),
     )
 
 
@@ -481,7 +251,7 @@ def paused() -> Frame:
         following=False,
         last_ordinal=16_140,
         t1=frame.at + 6.3,
-        events=_events(15_710, frame.at, after=120),
+        events=make_events(15_710, frame.at, after=120),
     )
 
 
@@ -497,7 +267,7 @@ def replaying() -> Frame:
         t1=T0 + 163.0,
         outcome="success",
         eta_seconds=None,
-        events=_events(15_710, frame.at, after=120),
+        events=make_events(15_710, frame.at, after=120),
     )
 
 
@@ -509,7 +279,7 @@ def ended() -> Frame:
     quiet = tuple(
         replace(
             row,
-            ceiling=_ceiling(row.ceiling.resource, in_flight=0, rate_limited=41),
+            ceiling=make_ceiling(row.ceiling.resource, in_flight=0, rate_limited=41),
             in_flight=tuple(
                 v if i < 60 else max(0.0, v - i + 60) for i, v in enumerate(row.in_flight)
             ),
@@ -540,7 +310,7 @@ def ended() -> Frame:
         eta_seconds=None,
         bottleneck=None,
         groups=tuple(
-            _group(key, column.name, (0, 0, 0, 0))
+            make_group(key, column.name, (0, 0, 0, 0))
             for key, column in zip(keys, COLUMNS, strict=True)
         ),
         limits=tuple((name, 0, limit) for name, _, limit in frame.limits),
@@ -549,9 +319,9 @@ def ended() -> Frame:
             replace(bar, end=bar.start + 1.0, result="completed", segments=())
             if bar.end is None
             else bar
-            for bar in _bars(now)
+            for bar in make_bars(now)
         ),
-        events=_events(31_402, now),
+        events=make_events(31_402, now),
     )
 
 

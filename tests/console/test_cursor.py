@@ -11,7 +11,7 @@ from console.screens.dialogs import GoToDialog, parse_target
 from console.screens.overview import OverviewScreen
 from console.widgets.header import Header
 from tests.console.driven import Driven, drive
-from tests.console.frames import T0
+from tests.console.frame_parts import T0
 
 
 def test_a_live_run_is_followed_from_the_start() -> None:

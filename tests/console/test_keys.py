@@ -18,7 +18,7 @@ from console.widgets.ceilings import CeilingPanel
 from console.widgets.header import Footer, Header
 from replay.sources.base import SourceError
 from tests.console.driven import Driven, drive, running
-from tests.console.frames import T0
+from tests.console.frame_parts import T0
 
 
 def test_digits_switch_screens() -> None:

@@ -11,7 +11,7 @@ from console.screens.leases import LeasesScreen
 from console.screens.stalls import StallsScreen
 from console.widgets.stall_list import StallDetail, StallList
 from tests.console.driven import Driven, drive
-from tests.console.frames import T0
+from tests.console.frame_parts import T0
 
 
 def test_stalls_are_picked_by_what_they_are_and_lead_to_their_moment() -> None:
