@@ -24,6 +24,9 @@ BETA = RequestResource("beta", "judge", "chat")
 BETA_EMBED = RequestResource("beta", "judge", "embedding")
 SUBMISSION = {"submission": 1}
 
+TOLERANCE = 0.02
+"""Of shares."""
+
 
 def model_column(
     name: str, resource: RequestResource, weight: float = 1.0, depends_on: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ import pytest
 from tests.replay.diagnosis.stream import (
     BETA,
     BETA_EMBED,
+    TOLERANCE,
     VECTOR,
     VERDICT,
     Stream,

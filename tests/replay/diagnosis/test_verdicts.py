@@ -9,6 +9,7 @@ from tests.replay.diagnosis.stream import (
     ALPHA,
     BETA,
     QUESTION,
+    TOLERANCE,
     TOPIC,
     VERDICT,
     Stream,
@@ -17,9 +18,6 @@ from tests.replay.diagnosis.stream import (
 )
 
 BETA_STAGE = "model_stage:beta/judge"
-
-
-TOLERANCE = 0.02
 
 
 def test_slots_that_are_all_in_use_are_work_and_no_stall() -> None:
