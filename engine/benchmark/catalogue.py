@@ -1,7 +1,8 @@
-"""The scenarios of `headgate bench`, by their stable ids. One list, and long for that."""
+"""The scenarios of `headgate bench`, by their stable ids."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from engine.benchmark.scenario import Scenario, Stop, model, sampled, scripted, text, workflow
@@ -12,6 +13,8 @@ ALWAYS = ("ended_as_planned", "verified", "timelines_whole")
 """Gates of every run."""
 SAME_ROWS = "same_rows"
 """Rows hash alike in every iteration and in the serial run."""
+UTILISATION = (*ALWAYS, "ready_idle", SAME_ROWS)
+NEUTRAL = (*UTILISATION, "neutral_wall")
 SMALL = {"buffer_size": 50, "max_concurrent_row_groups": 4, "max_in_flight_tasks": 64}
 
 
@@ -61,32 +64,21 @@ def _dual_model(records: int, seed: int) -> LoadedWorkflow:
     )
 
 
-def _heavy_root(records: int, seed: int) -> LoadedWorkflow:
-    """A slow root without any input before a fast column behind it."""
+def _heavy_root(records: int, seed: int, *, seeded: bool = False) -> LoadedWorkflow:
+    """A slow root before a fast column; `seeded` puts a sampled column before both."""
+    seeds = ["number"] if seeded else []
     return workflow(
-        name="heavy-root",
-        records=records,
-        seed=seed,
-        providers={"alpha": scripted(0.2), "beta": scripted(0.01)},
-        models={"slow": model("alpha", "big", 16), "fast": model("beta", "small", 16)},
-        columns=[text("draft", "slow"), text("title", "fast", "draft")],
-        # More root work than task slots: whoever comes second has to be let in.
-        run={"buffer_size": 200, "max_concurrent_row_groups": 2, "max_in_flight_tasks": 24},
-    )
-
-
-def _heavy_root_seeded(records: int, seed: int) -> LoadedWorkflow:
-    return workflow(
-        name="heavy-root-seeded",
+        name="heavy-root-seeded" if seeded else "heavy-root",
         records=records,
         seed=seed,
         providers={"alpha": scripted(0.2), "beta": scripted(0.01)},
         models={"slow": model("alpha", "big", 16), "fast": model("beta", "small", 16)},
         columns=[
-            sampled("number"),
-            text("draft", "slow", "number"),
+            *map(sampled, seeds),
+            text("draft", "slow", *seeds),
             text("title", "fast", "draft"),
         ],
+        # More root work than task slots: whoever comes second has to be let in.
         run={"buffer_size": 200, "max_concurrent_row_groups": 2, "max_in_flight_tasks": 24},
     )
 
@@ -212,189 +204,124 @@ def _storm(records: int, seed: int, retry_after: float | None) -> LoadedWorkflow
 STORM_CAPACITY = 16
 STORM_LATENCY = 1.0
 
+_virtual = partial(Scenario, clock="virtual")
+_real = partial(Scenario, clock="real", warmups=1, iterations=5)
+
+
+def _storm_scenario(name: str, title: str, retry_after: float | None) -> Scenario:
+    return _virtual(
+        name,
+        title,
+        (*ALWAYS, "no_row_dropped", "goodput", "few_refusals", "fair_requests", SAME_ROWS),
+        build=partial(_storm, retry_after=retry_after),
+        records=2000,
+        smoke_records=500,
+        bounds={
+            "resource": "alpha/m/chat",
+            "capacity": STORM_CAPACITY,
+            "latency": STORM_LATENCY,
+        },
+    )
+
+
 _SCENARIOS = (
-    Scenario(
+    _real(
         "admission-microbench",
-        1,
         "Enqueue, select, acquire, commit and release of 1k to 100k tasks in 1 to 256 groups",
-        "real",
         ("cost_grows_with_the_log",),
         kind="admission",
-        warmups=1,
-        iterations=5,
     ),
-    Scenario(
+    _virtual(
         "heavy-root",
-        1,
         "A slow root from scratch before a fast column behind it",
-        "virtual",
         (*ALWAYS, "ready_idle", "root_debt", SAME_ROWS),
         build=_heavy_root,
         records=400,
         smoke_records=60,
     ),
-    Scenario(
+    _virtual(
         "heavy-root-seeded",
-        1,
         "The same with a seed column before it",
-        "virtual",
         (*ALWAYS, "ready_idle", "root_debt", SAME_ROWS),
-        build=_heavy_root_seeded,
+        build=partial(_heavy_root, seeded=True),
         records=400,
         smoke_records=60,
     ),
-    Scenario(
+    _virtual(
         "hidden-waiters-success",
-        1,
         "No worker waits for a scheduler resource: all goes well",
-        "virtual",
-        (*ALWAYS, "ready_idle", SAME_ROWS),
+        UTILISATION,
         build=_success,
     ),
-    Scenario(
+    _virtual(
         "hidden-waiters-failure",
-        1,
         "No worker waits for a scheduler resource: requests are refused, rows dropped",
-        "virtual",
         (*ALWAYS, "ready_idle"),
         build=_failure,
     ),
-    Scenario(
+    _virtual(
         "hidden-waiters-cancellation",
-        1,
         "No worker waits for a scheduler resource: the run is drained, then aborted",
-        "virtual",
         ALWAYS,
         build=_success,
         stop=Stop(0.12, abort=True),
     ),
-    Scenario(
+    _virtual(
         "hidden-waiters-salvage",
-        1,
         "No worker waits for a scheduler resource: failures come back after their back-off",
-        "virtual",
-        (*ALWAYS, "ready_idle", SAME_ROWS),
+        UTILISATION,
         build=_salvage,
     ),
-    Scenario(
+    _virtual(
         "idle-utilisation",
-        1,
         "Three endpoint pools of different speed: none is idle while it has eligible work",
-        "virtual",
-        (*ALWAYS, "ready_idle", SAME_ROWS),
+        UTILISATION,
         build=_idle,
     ),
-    Scenario(
-        "e2e-narrow-serial",
-        1,
-        "One chain of three model columns",
-        "real",
-        (*ALWAYS, "ready_idle", SAME_ROWS, "neutral_wall"),
-        build=_narrow_serial,
-        warmups=1,
-        iterations=5,
+    _real("e2e-narrow-serial", "One chain of three model columns", NEUTRAL, build=_narrow_serial),
+    _real("e2e-wide-roots", "Eight independent roots on two providers", NEUTRAL, build=_wide_roots),
+    _real(
+        "e2e-dual-model", "Generate with one model, judge with another", NEUTRAL, build=_dual_model
     ),
-    Scenario(
-        "e2e-wide-roots",
-        1,
-        "Eight independent roots on two providers",
-        "real",
-        (*ALWAYS, "ready_idle", SAME_ROWS, "neutral_wall"),
-        build=_wide_roots,
-        warmups=1,
-        iterations=5,
-    ),
-    Scenario(
-        "e2e-dual-model",
-        1,
-        "Generate with one model, judge with another",
-        "real",
-        (*ALWAYS, "ready_idle", SAME_ROWS, "neutral_wall"),
-        build=_dual_model,
-        warmups=1,
-        iterations=5,
-    ),
-    Scenario(
+    _real(
         "e2e-heavy-root",
-        1,
         "The heavy root in real time",
-        "real",
         (*ALWAYS, "ready_idle", "root_debt", SAME_ROWS),
         build=_heavy_root,
-        warmups=1,
-        iterations=5,
     ),
-    Scenario(
+    _real(
         "e2e-dynamic-requests",
-        1,
         "A column that makes no call, one, or several, in real time",
-        "real",
-        (*ALWAYS, "ready_idle", SAME_ROWS, "neutral_wall"),
+        NEUTRAL,
         build=_dynamic,
-        warmups=1,
-        iterations=5,
     ),
-    Scenario(
+    _real(
         "e2e-cross-provider-cooldown",
-        1,
         "One provider cools down while another has work",
-        "real",
         (*ALWAYS, "healthy_keeps_working", "no_row_dropped", SAME_ROWS),
         build=_cooldown,
         records=300,
         smoke_records=300,
-        warmups=1,
-        iterations=5,
         bounds={"limited": "alpha/m/chat", "healthy": "beta/m/chat"},
     ),
-    Scenario(
+    _virtual(
         "dynamic-requests",
-        1,
         "Zero, one and many calls a task: one lease each, and the same rows",
-        "virtual",
-        (*ALWAYS, "ready_idle", SAME_ROWS),
+        UTILISATION,
         build=_dynamic,
     ),
-    Scenario(
-        "aimd-storm",
-        1,
-        "A provider that serves 16 at once, asked for 64, and tells no delay",
-        "virtual",
-        (*ALWAYS, "no_row_dropped", "goodput", "few_refusals", "fair_requests", SAME_ROWS),
-        build=lambda records, seed: _storm(records, seed, None),
-        records=2000,
-        smoke_records=500,
-        bounds={
-            "resource": "alpha/m/chat",
-            "capacity": STORM_CAPACITY,
-            "latency": STORM_LATENCY,
-        },
+    _storm_scenario(
+        "aimd-storm", "A provider that serves 16 at once, asked for 64, and tells no delay", None
     ),
-    Scenario(
-        "aimd-storm-retry-after",
-        1,
-        "The same, and each refusal says when to come back",
-        "virtual",
-        (*ALWAYS, "no_row_dropped", "goodput", "few_refusals", "fair_requests", SAME_ROWS),
-        build=lambda records, seed: _storm(records, seed, 5.0),
-        records=2000,
-        smoke_records=500,
-        bounds={
-            "resource": "alpha/m/chat",
-            "capacity": STORM_CAPACITY,
-            "latency": STORM_LATENCY,
-        },
+    _storm_scenario(
+        "aimd-storm-retry-after", "The same, and each refusal says when to come back", 5.0
     ),
-    Scenario(
+    _real(
         "observability-cost",
-        1,
         "The same run without a recording, with one, and with a console beside it",
-        "real",
         ("recording_is_cheap",),
         kind="observability",
         build=_dual_model,
-        warmups=1,
-        iterations=5,
     ),
 )
 

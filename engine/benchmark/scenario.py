@@ -30,10 +30,10 @@ class Scenario:
     """
 
     id: str
-    version: int
     title: str
-    clock: Literal["virtual", "real"]
     gates: tuple[str, ...]
+    clock: Literal["virtual", "real"]
+    version: int = 1
     kind: Kind = "run"
     build: Callable[[int, int], LoadedWorkflow] | None = None
     records: int = 200
