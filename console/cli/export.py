@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,28 +124,27 @@ def write(
     else:
         files = {target: kind}
     refuse_existing(list(files), force)
-    for file_path, what in files.items():
+    for file_path, content in files.items():
         with new_file(file_path, force) as file:
             if kind == "perfetto":
                 write_trace(query, file)
             elif kind == "svg":
                 file.write(document([draw(query) for draw in PICTURES.values()]).encode())
             elif kind == "csv":
-                write_csv(query, what, file, for_spreadsheet=for_spreadsheet)
+                write_csv(query, content, file, for_spreadsheet=for_spreadsheet)
             elif kind == "parquet":
-                write_parquet(query, what, file)
-            elif what in PICTURES:
-                file.write(document([PICTURES[what](query)]).encode())
+                write_parquet(query, content, file)
+            elif kind == "jsonl":
+                with closing(open_recording(path)) as reader:
+                    write_lines(reader, file)
+            elif content in PICTURES:
+                file.write(document([PICTURES[content](query)]).encode())
+            elif kind == "markdown":
+                pictures = {name: file_path.name for file_path, name in files.items()}
+                with closing(open_recording(path)) as reader:
+                    file.write(render_report(reader, query, pictures).encode())
             else:
-                reader = open_recording(path)
-                try:
-                    if kind == "jsonl":
-                        write_lines(reader, file)
-                    else:
-                        pictures = {name: file_path.name for file_path, name in files.items()}
-                        file.write(render_report(reader, query, pictures).encode())
-                finally:
-                    reader.close()
+                raise NotImplementedError(f"no exporter writes {kind}")
     return list(files)
 
 

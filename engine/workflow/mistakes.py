@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,13 +13,16 @@ from engine.workflow import schema
 _NAMES_ITS_KEY = {"extra_forbidden", "missing"}
 _INNER_STEPS = {"str", "callable", "[key]"}
 """Steps of a location that are pydantic's own: branches of unions, keys of mappings."""
+
+
+def _by_type(union: Any) -> dict[str, type[BaseModel]]:
+    """The models of a union by their `type`."""
+    return {model.model_fields["type"].default: model for model in get_args(get_args(union)[0])}
+
+
 _MODELS: dict[str, type[BaseModel]] = {
-    "sampler": schema.SamplerColumn,
-    "expression": schema.ExpressionColumn,
-    "llm_text": schema.LlmTextColumn,
-    "custom": schema.CustomColumn,
-    "openai": schema.OpenAIProvider,
-    "scripted": schema.ScriptedProvider,
+    **_by_type(schema.Column),
+    **_by_type(schema.Provider),
     "models": schema.Model,
     "run": schema.RunSettings,
 }

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from console.app import ConsoleApp
+from console.controls import SCREENS
 from tests.console.frames import FRAMES
 from tests.console.session_double import RecordingSession
 
+KEYS = [control.keys for control in SCREENS]
 SIZES = ((80, 24), (120, 40), (200, 60))
 Compare = Callable[..., bool]
 
@@ -39,7 +41,7 @@ def test_overview(snap_compare: Compare, name: str, size: tuple[int, int]) -> No
     assert snap_compare(app_for(name), terminal_size=size, run_before=press())
 
 
-@pytest.mark.parametrize("key", ["1", "4", "5", "6"])
+@pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("name", ["storm", "replaying"])
 def test_large(snap_compare: Compare, name: str, key: str) -> None:
     assert snap_compare(app_for(name), terminal_size=SIZES[2], run_before=press(key))
@@ -78,7 +80,7 @@ def test_light(snap_compare: Compare, key: str) -> None:
     assert snap_compare(app_for("storm"), terminal_size=(120, 40), run_before=press(key, "t"))
 
 
-@pytest.mark.parametrize("key", ["1", "4", "5", "6"])
+@pytest.mark.parametrize("key", KEYS)
 def test_ascii(snap_compare: Compare, key: str) -> None:
     app = app_for("storm", ascii_only=True)
     assert snap_compare(app, terminal_size=(80, 24), run_before=press(key))

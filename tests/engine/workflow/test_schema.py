@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from engine.identity import ProviderModelKey
 from engine.workflow.demo import demo_workflow
 from engine.workflow.endpoints import resource_resolver
+from engine.workflow.mistakes import first_mistake
 from engine.workflow.schema import (
     Column,
     CustomColumn,
@@ -216,3 +217,19 @@ def test_the_demo_has_independent_work_for_its_healthy_provider() -> None:
     for column in models:
         if column.name in by_provider["alpha"]:
             assert not set(demo.graph.depends_on[column.name]) & by_provider["beta"]
+
+
+@pytest.mark.parametrize(
+    ("field", "model"),
+    [("columns", model) for model in get_args(get_args(Column)[0])]
+    + [("providers", model) for model in get_args(get_args(Provider)[0])],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_a_misspelt_key_of_each_type_is_recognised(field: str, model: type[BaseModel]) -> None:
+    key = list(model.model_fields)[-1]
+    part = {"type": model.model_fields["type"].default, f"{key}s": 1}
+    parts = [{**part, "name": "c"}] if field == "columns" else {"p": part}
+    raw = {"name": "w", "records": 1, field: parts}
+    with pytest.raises(ValidationError) as caught:
+        Workflow.model_validate(raw)
+    assert f'unknown key "{key}s"; did you mean "{key}"?' in first_mistake(caught.value, raw)
