@@ -133,7 +133,7 @@ class ConsoleApp(TerminalApp):
         if isinstance(screen, CommandPalette) and is_too_small(*event.size):
             screen.dismiss()
 
-    def ask_frame(self) -> None:
+    def request_frame(self) -> None:
         """Ask for a frame now instead of at the next tick."""
         self._settled.clear()
         self._wake.set()
@@ -228,7 +228,7 @@ class ConsoleApp(TerminalApp):
 
     def _command(self, command: Command) -> None:
         self._session_thread.push(command)
-        self.ask_frame()
+        self.request_frame()
 
     def _move(self, command: Command) -> None:
         """Move the cursor, and hold it where it then is."""
@@ -328,7 +328,7 @@ class ConsoleApp(TerminalApp):
         page = self.page
         if page is not None and self.screen is page:
             controls = (*page.controls, *self.extra_controls)
-            self.push_screen(HelpScreen(self.appearance, page.name_shown, controls))
+            self.push_screen(HelpScreen(self.appearance, page.page_name, controls))
 
     @property
     def extra_controls(self) -> tuple[Control, ...]:

@@ -93,16 +93,16 @@ def answer(
 ) -> None:
     from console.cli.table_output import write_csv, write_json, write_table
 
-    most = TABLE_ROWS if limit is None and not (as_csv or as_json) else (limit or None)
+    row_limit = TABLE_ROWS if limit is None and not (as_csv or as_json) else (limit or None)
     columns, rows = recording_query.run(query)
     if as_csv:
-        more = write_csv(columns, rows, most, for_spreadsheet)
+        more = write_csv(columns, rows, row_limit, for_spreadsheet)
     elif as_json:
-        more = write_json(columns, rows, most)
+        more = write_json(columns, rows, row_limit)
     else:
-        more = write_table(columns, rows, most, text_width())
+        more = write_table(columns, rows, row_limit, text_width())
     if more:
-        click.echo(f"Only the first {most:,} rows are shown; --limit 0 shows all.", err=True)
+        click.echo(f"Only the first {row_limit:,} rows are shown; --limit 0 shows all.", err=True)
 
 
 def describe_views() -> str:

@@ -29,7 +29,7 @@ class Console(Protocol):
     def extra_controls(self) -> tuple[Control, ...]:
         """Controls that this run has beyond those of every run."""
 
-    def ask_frame(self) -> None:
+    def request_frame(self) -> None:
         """Ask for a frame now instead of at the next tick."""
 
     def seek_time(self, time: float) -> None:
@@ -66,7 +66,7 @@ class FrameScreen(Screen[None]):
     FrameScreen.small Notes { display: none; }
     FrameScreen.small TooSmall { display: block; }
     """
-    name_shown: ClassVar[str] = ""
+    page_name: ClassVar[str] = ""
     controls: ClassVar[tuple[Control, ...]] = ()
 
     def __init__(self, appearance: Appearance, run_title: str) -> None:
@@ -74,7 +74,7 @@ class FrameScreen(Screen[None]):
         self.appearance = appearance
         self._header = Header(appearance, run_title)
         self._notes = Notes(appearance)
-        self._footer = Footer(appearance, SCREENS, self.name_shown)
+        self._footer = Footer(appearance, SCREENS, self.page_name)
         self._too_small = TooSmall(appearance)
         self.frame: Frame | None = None
 
@@ -127,12 +127,12 @@ class FrameScreen(Screen[None]):
         """Divide the new room: a page whose frame does not change gets no other occasion."""
         if self.frame is not None:
             self.show_page(self.frame)
-        self.console.ask_frame()
+        self.console.request_frame()
 
     def on_screen_resume(self) -> None:
         for widget in self.query(LineWidget):  # another page was on the terminal meanwhile
             widget.refresh()
-        self.console.ask_frame()
+        self.console.request_frame()
 
 
 def set_height(widget: Widget, height: int) -> None:

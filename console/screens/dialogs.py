@@ -56,7 +56,7 @@ class Lines(LineWidget):
         self._fixed = lines
         self.styles.height = len(lines)
 
-    def say(self, index: int, line: StyledLine) -> None:
+    def set_line(self, index: int, line: StyledLine) -> None:
         self._fixed[index] = (line, self._fixed[index][1])
         self.redraw()
 
@@ -112,8 +112,8 @@ class GoToDialog(ModalScreen[Target | None]):
             return
         target = parse_target(message.value)
         if target is None:
-            said = "That is no time and no event. Try 1:23.5, +5, -5 or #1234."
-            self._hint.say(0, Row().put(said, f"bold vermillion{_RAISED}").line())
+            mistake = "That is no time and no event. Try 1:23.5, +5, -5 or #1234."
+            self._hint.set_line(0, Row().put(mistake, f"bold vermillion{_RAISED}").line())
         else:
             self.dismiss(target)
 
@@ -136,8 +136,8 @@ class QuitDialog(ModalScreen[QuitAnswer]):
         lines: list[tuple[StyledLine, str]] = [(head, ""), ((), "")]
         for control in self.controls:
             row = Row().put(control.shown, f"bold sky{_RAISED}", 8)
-            says = f"{control.help}: {on_stop}" if "stop" in control.action else control.help
-            lines.append((row.put(says, f"text{_RAISED}").line(), control.action))
+            label = f"{control.help}: {on_stop}" if "stop" in control.action else control.help
+            lines.append((row.put(label, f"text{_RAISED}").line(), control.action))
         self._lines = Lines(appearance, lines)
 
     def compose(self) -> ComposeResult:

@@ -19,7 +19,7 @@ _SAMPLES = 20
 
 
 class EventsScreen(FrameScreen):
-    name_shown = "Events"
+    page_name = "Events"
     controls: ClassVar[tuple[Control, ...]] = (
         Control("enter", "Enter", "detail", "The event under the cursor in full", "detail"),
         Control("up,k", "↑", "app.step(-1)", "One event back", "move"),

@@ -35,7 +35,7 @@ def help_lines(appearance: Appearance, page: str, controls: Sequence[Control]) -
         lines.append(())
     glyphs = appearance.glyphs
     lines.append(section(appearance, "Marks", 76))
-    for mark, colour, said in (
+    for mark, colour, meaning in (
         (glyphs.waiting * 2, "orange", "a request waits for admission"),
         (glyphs.in_provider * 2, "sky", "a request is in the provider"),
         (glyphs.failed * 2, "vermillion", "a request in the provider that did not succeed"),
@@ -47,5 +47,5 @@ def help_lines(appearance: Appearance, page: str, controls: Sequence[Control]) -
         (glyphs.limit_mid * 2, "orange", "the adaptive limit; the area below is in flight"),
     ):
         row = Row().put(f"  {mark}", f"{colour}{_RAISED}", 10)
-        lines.append(row.put(said, f"text{_RAISED}").line())
+        lines.append(row.put(meaning, f"text{_RAISED}").line())
     return lines

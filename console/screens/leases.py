@@ -27,7 +27,7 @@ _SHORTEST, _LONGEST = 0.05, 7 * 86400.0
 
 
 class LeasesScreen(FrameScreen):
-    name_shown = "Leases"
+    page_name = "Leases"
     controls: ClassVar[tuple[Control, ...]] = (
         Control("down", "↓", "pick(1)", "Select a lease one lane further down", "select"),
         Control("up", "↑", "pick(-1)", "Select a lease one lane further up"),
@@ -69,7 +69,7 @@ class LeasesScreen(FrameScreen):
     def show_page(self, frame: Frame) -> None:
         if not self._zoomed and self._timeline.span != growing_span(frame, _SPAN):
             self._timeline.span = growing_span(frame, _SPAN)
-            self.console.ask_frame()
+            self.console.request_frame()
         self._timeline.show(frame)
         self._show_detail()
 
@@ -80,10 +80,10 @@ class LeasesScreen(FrameScreen):
         if self.frame is not None:
             self._detail.show(self.frame, self._timeline.bar(self._timeline.selected))
 
-    def _again(self) -> None:
+    def _refresh_page(self) -> None:
         self._timeline.redraw()
         self._show_detail()
-        self.console.ask_frame()
+        self.console.request_frame()
 
     def action_pick(self, lanes: int) -> None:
         self._timeline.move(lanes)
@@ -96,13 +96,13 @@ class LeasesScreen(FrameScreen):
     def action_unpick(self) -> None:
         self._timeline.selected = None
         self._timeline.right = None
-        self._again()
+        self._refresh_page()
 
     def action_zoom(self, factor: float) -> None:
         self._zoomed = True
         span = self._timeline.span * factor
         self._timeline.span = max(_SHORTEST, min(_LONGEST, span))
-        self._again()
+        self._refresh_page()
 
     def action_pan(self, part: float) -> None:
         if self.frame is None:
@@ -111,20 +111,20 @@ class LeasesScreen(FrameScreen):
         right = (at if timeline.right is None else timeline.right) + part * timeline.span
         right = max(right, self.frame.t0 + timeline.span * 0.25)
         timeline.right = None if right >= at else right
-        self._again()
+        self._refresh_page()
 
     def action_fit(self) -> None:
         if self.frame is not None:
             self._zoomed = True
             self._timeline.span = max(1.0, (self.frame.at - self.frame.t0) * 1.05)
             self._timeline.right = None
-            self._again()
+            self._refresh_page()
 
     def action_lanes(self) -> None:
         index = MODES.index(self._timeline.mode)
         self._timeline.mode = MODES[(index + 1) % len(MODES)]
-        self._timeline.begin()
-        self._again()
+        self._timeline.reset_scroll()
+        self._refresh_page()
 
     def action_scroll_lanes(self, by: int) -> None:
         self._timeline.scroll_lanes(by)

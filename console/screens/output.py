@@ -12,7 +12,7 @@ from console.screens.event_detail import ReadingScreen, section
 from console.theme import Appearance
 from engine.events.safe_files import open_regular
 
-LOOK_SECONDS = 0.5
+REFRESH_SECONDS = 0.5
 _TAIL = 128 * 1024
 _RAISED = " on raised"
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -23,19 +23,19 @@ class OutputWindow(ReadingScreen):
 
     def __init__(self, appearance: Appearance, path: Path) -> None:
         super().__init__(appearance, output_lines(appearance, path))
-        self._look = appearance
+        self._appearance = appearance
         self._path = path
         self._seen_bytes = -1
 
     def on_mount(self) -> None:
         self._pages.show_end()
-        self.set_interval(LOOK_SECONDS, self._refresh)
+        self.set_interval(REFRESH_SECONDS, self._refresh)
 
     async def _refresh(self) -> None:
         size = await asyncio.to_thread(_size, self._path)
         if size != self._seen_bytes:
             self._seen_bytes = size
-            self._pages.show(await asyncio.to_thread(output_lines, self._look, self._path))
+            self._pages.show(await asyncio.to_thread(output_lines, self._appearance, self._path))
 
 
 def output_lines(appearance: Appearance, path: Path) -> list[StyledLine]:

@@ -35,7 +35,7 @@ class OverviewScreen(FrameScreen):
     OverviewScreen.wide #right { width: 4fr; }
     OverviewScreen.wide #left { width: 5fr; }
     """
-    name_shown = "Overview"
+    page_name = "Overview"
     controls: ClassVar[tuple[Control, ...]] = (
         Control("plus,equals_sign", "+", "shorter", "Look at a shorter past"),
         Control("minus", "-", "longer", "Look at a longer past"),
@@ -51,7 +51,7 @@ class OverviewScreen(FrameScreen):
         self._depth = QueueDepth(appearance)
         self._ceilings = CeilingPanel(appearance)
         self._blame = BlameBar(appearance)
-        self._span = self._asked = 60.0
+        self._span = self._requested_span = 60.0
         self._arranged: tuple[int, ...] | None = None
 
     def compose_page(self) -> ComposeResult:
@@ -68,24 +68,24 @@ class OverviewScreen(FrameScreen):
 
     def want(self) -> Want:
         width = self.size.width // 2 if self.has_class("wide") else self.size.width
-        self._asked = self._shown_span(self.frame)
-        return Want(samples=max(20, width), span=self._asked, standing=True)
+        self._requested_span = self._shown_span(self.frame)
+        return Want(samples=max(20, width), span=self._requested_span, standing=True)
 
     def _shown_span(self, frame: Frame | None) -> float:
         return self._span if frame is None else growing_span(frame, self._span)
 
     def show_page(self, frame: Frame) -> None:
         self._arrange(frame)
-        over = f"last {duration(self._asked)}"
-        if self._shown_span(frame) != self._asked:
-            self.console.ask_frame()
+        period = f"last {duration(self._requested_span)}"
+        if self._shown_span(frame) != self._requested_span:
+            self.console.request_frame()
         self._bottleneck.show(frame)
         self._groups.show(frame)
-        self._ceilings.show(frame, over)
-        self._blocks.show(frame, over)
+        self._ceilings.show(frame, period)
+        self._blocks.show(frame, period)
         self._slots.show(frame)
-        self._depth.show(frame, over)
-        self._blame.show(frame.blame, over)
+        self._depth.show(frame, period)
+        self._blame.show(frame.blame, period)
 
     def on_resize(self, event: Resize) -> None:
         super().on_resize(event)
@@ -152,4 +152,4 @@ class OverviewScreen(FrameScreen):
     def _change_span(self, by: int) -> None:
         index = _SPANS.index(self._span) + by
         self._span = _SPANS[max(0, min(index, len(_SPANS) - 1))]
-        self.console.ask_frame()
+        self.console.request_frame()

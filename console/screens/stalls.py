@@ -22,7 +22,7 @@ _LEAST_LIST = 5
 
 
 class StallsScreen(FrameScreen):
-    name_shown = "Stalls"
+    page_name = "Stalls"
     controls: ClassVar[tuple[Control, ...]] = (
         Control("enter", "Enter", "to_moment", "The moment it began, on the timeline", "timeline"),
         Control("down,j", "↓", "pick(1)", "Select the stall before it", "select"),
@@ -41,7 +41,7 @@ class StallsScreen(FrameScreen):
         super().__init__(appearance, run_title)
         self._list = StallList(appearance)
         self._detail = StallDetail(appearance)
-        self._shown: tuple[Key, int] | None = None
+        self._last_evidence: tuple[Key, int] | None = None
         """The stall whose evidence was looked at last, and which of its events."""
 
     def compose_page(self) -> ComposeResult:
@@ -72,9 +72,9 @@ class StallsScreen(FrameScreen):
         row = self._list.at_cursor()
         if row is not None and row.evidence:
             key, following = key_of(row), 0
-            if self._shown is not None and self._shown[0] == key:
-                following = (self._shown[1] + 1) % len(row.evidence)
-            self._shown = key, following
+            if self._last_evidence is not None and self._last_evidence[0] == key:
+                following = (self._last_evidence[1] + 1) % len(row.evidence)
+            self._last_evidence = key, following
             self.console.seek_ordinal(row.evidence[following])
             self.console.action_go("events")
 

@@ -35,14 +35,14 @@ class BlameBar(LineWidget):
     def __init__(self, appearance: Appearance) -> None:
         super().__init__(appearance, id="blame")
         self._shares: tuple[Share, ...] = ()
-        self._over = ""
+        self._period = ""
 
-    def show(self, shares: tuple[Share, ...], over: str) -> None:
-        self._shares, self._over = shares, over
+    def show(self, shares: tuple[Share, ...], period: str) -> None:
+        self._shares, self._period = shares, period
         self.redraw()
 
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
-        rows = [title(self.appearance, "Where capacity went", width, self._over)]
+        rows = [title(self.appearance, "Where capacity went", width, self._period)]
         shares = by_verdict(self._shares)
         if not shares:
             return [*rows, Row().put(" nothing to account for yet", "dim").line()]

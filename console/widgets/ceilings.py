@@ -36,15 +36,15 @@ class CeilingPanel(LineWidget):
     def __init__(self, appearance: Appearance) -> None:
         super().__init__(appearance, id="ceilings")
         self._frame: Frame | None = None
-        self._over = ""
+        self._period = ""
 
-    def show(self, frame: Frame, over: str) -> None:
-        self._frame, self._over = frame, over
+    def show(self, frame: Frame, period: str) -> None:
+        self._frame, self._period = frame, period
         self.redraw()
 
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         frame = self._frame
-        rows: list[StyledLine] = [title(self.appearance, "Request ceilings", width, self._over)]
+        rows: list[StyledLine] = [title(self.appearance, "Request ceilings", width, self._period)]
         if frame is None or not frame.ceilings:
             return [*rows, Row().put(" no model has been called yet", "dim").line()]
         room = height - 1
@@ -118,12 +118,12 @@ class CeilingPanel(LineWidget):
             if width - name.used - width_of(last) > 3:
                 name.to(width - width_of(last) - 2).put(last, "dim")
                 break
-        said = ceiling_facts(ceiling, frame)
-        tight = sum(width_of(text) + 3 for _, text in said) > width
-        facts = self._facts(Row().put(" "), said, ceiling.waiters, "  " if tight else " · ")
+        facts = ceiling_facts(ceiling, frame)
+        tight = sum(width_of(text) + 3 for _, text in facts) > width
+        summary = self._facts(Row().put(" "), facts, ceiling.waiters, "  " if tight else " · ")
         rows: list[StyledLine] = [
             cut_line(name.line(), width - 1),
-            cut_line(facts.line(), width - 1),
+            cut_line(summary.line(), width - 1),
         ]
         spare = 1 if height >= 6 else 0
         waiters = 1 if height >= 6 else 0

@@ -53,8 +53,8 @@ def resource(event: Event) -> str:
 
 def reason(event: Event) -> str:
     """Reason, result or outcome, then the plain values among the diagnostics."""
-    said = event.reason_or_outcome if isinstance(event, RequestEvent) else event.reason_or_result
-    parts = [said] if said else []
+    result = event.reason_or_outcome if isinstance(event, RequestEvent) else event.reason_or_result
+    parts = [result] if result else []
     for key, value in event.diagnostics.items():
         if key != "group" and not isinstance(value, dict | list):
             parts.append(f"{key} {_plain(value)}")
@@ -114,15 +114,19 @@ class EventTable(LineWidget):
         ordinal = max(6, len(count(frame.last_ordinal)))
         head = Row().put("  ").put("#", "dim", ordinal, ">").put("  time", "dim", 12)
         kind = 28 if wide else 25
-        who, where = self._columns(width, ordinal, kind)
-        head.put("S ", "dim").put("kind", "dim", kind).put(" task / attempt", "dim", who + 1)
-        if where:
-            head.put(" resource / group", "dim", where + 1)
+        subject_width, resource_width = self._columns(width, ordinal, kind)
+        head.put("S ", "dim").put("kind", "dim", kind).put(
+            " task / attempt", "dim", subject_width + 1
+        )
+        if resource_width:
+            head.put(" resource / group", "dim", resource_width + 1)
         head.put(" reason", "dim")
         rows.append(head.line())
         window = self._window(frame, height - _HEAD)
         for entry in window:
-            rows.append(self._row(entry, frame, ordinal, kind, who, where, width))
+            rows.append(
+                self._row(entry, frame, ordinal, kind, subject_width, resource_width, width)
+            )
         return rows
 
     @staticmethod
@@ -152,31 +156,31 @@ class EventTable(LineWidget):
         frame: Frame,
         ordinal: int,
         kind: int,
-        who: int,
-        where: int,
+        subject_width: int,
+        resource_width: int,
         width: int,
     ) -> StyledLine:
         event = entry.event
-        here = entry.ordinal == frame.ordinal
+        at_cursor = entry.ordinal == frame.ordinal
         ahead = entry.ordinal > frame.ordinal
-        ground = " on select" if here else ""
+        ground = " on select" if at_cursor else ""
 
         def tone(style: str) -> str:
-            if here:
+            if at_cursor:
                 return f"{'bright' if style in ('dim', 'text', 'faint') else style}{ground}"
             return "dim" if ahead and style != "vermillion" else style
 
         at = event.captured_at_monotonic - frame.t0
         request = isinstance(event, RequestEvent)
-        row = Row().put(self.appearance.glyphs.cursor if here else " ", f"bold bright{ground}")
+        row = Row().put(self.appearance.glyphs.cursor if at_cursor else " ", f"bold bright{ground}")
         row.put(" ", tone("text"))
         row.put(count(entry.ordinal), tone("dim"), ordinal, ">").put("  ", tone("text"))
         row.put(_milliseconds(at), tone("text"), 9, ">").put(" ", tone("text"))
         row.put("R " if request else "S ", tone("purple" if request else "sky"))
         row.put(event.event_kind, tone(kind_style(event.event_kind)), kind).put(" ", tone("text"))
-        row.put(fit_tail(subject(event), who), tone("bright")).put(" ", tone("text"))
-        if where:
-            row.put(fit_tail(resource(event), where), tone("dim")).put(" ", tone("text"))
+        row.put(fit_tail(subject(event), subject_width), tone("bright")).put(" ", tone("text"))
+        if resource_width:
+            row.put(fit_tail(resource(event), resource_width), tone("dim")).put(" ", tone("text"))
         row.put(reason(event), tone("text"), max(0, width - row.used))
         return row.line()
 

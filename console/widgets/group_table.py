@@ -39,10 +39,10 @@ class GroupTable(LineWidget):
             return [*rows, Row().put(" no group has work yet", "dim").line()]
         numbers = _NUMBERS if width >= 90 else _SHORT
         room = width - sum(size for _, size in numbers) - _OLDEST - _BLOCKED - 1
-        wanted = min(max(width_of(group.label) for group in groups) + 1, 28)
+        name_width = min(max(width_of(group.label) for group in groups) + 1, 28)
         trend = 9 if width < 72 else 12 if width < 90 else 24
-        trend = max(5, min(trend, room - wanted))
-        name = max(8, min(wanted, room - trend))
+        trend = max(5, min(trend, room - name_width))
+        name = max(8, min(name_width, room - trend))
         head = Row().put(" group", "dim", name + 1).put("", "dim", trend)
         for label, size in numbers:
             head.put(label, "dim", size, ">")
@@ -76,8 +76,8 @@ class GroupTable(LineWidget):
                 ">",
             )
         oldest = group.oldest_wait
-        old = "dim" if oldest is None else "orange" if oldest >= 10 else "text"
-        row.put(duration(oldest), old, _OLDEST, ">").put("  ")
+        age_style = "dim" if oldest is None else "orange" if oldest >= 10 else "text"
+        row.put(duration(oldest), age_style, _OLDEST, ">").put("  ")
         if group.blocked_by:
             row.put(words(group.blocked_by), "orange")
         elif group.ready and not group.queued:

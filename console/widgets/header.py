@@ -203,7 +203,7 @@ class BottleneckLine(LineWidget):
         stall = stall_here(frame)
         if stall is not None and len(rows) < height:
             row = Row().put(f" {edge} ", verdict_look(stall.verdict).colour).put("now: ", "dim")
-            rows.append(row.put(_said_within(stall, width - 9), "text").line())
+            rows.append(row.put(_stall_text(stall, width - 9), "text").line())
         return rows
 
 
@@ -214,7 +214,7 @@ def stall_here(frame: Frame) -> VerdictRow | None:
     return min(frame.standing, key=lambda row: (row.tier, row.start), default=None)
 
 
-def _said_within(stall: VerdictRow, width: int) -> str:
+def _stall_text(stall: VerdictRow, width: int) -> str:
     """Its sentence where that fits, else its name and how long."""
     if width_of(stall.sentence) <= width:
         return stall.sentence
@@ -236,46 +236,46 @@ class Footer(LineWidget):
     DEFAULT_CSS = "Footer { height: 1; dock: bottom; }"
     ground = "text on raised"
 
-    def __init__(self, appearance: Appearance, screens: Sequence[Control], here: str) -> None:
+    def __init__(self, appearance: Appearance, screens: Sequence[Control], current: str) -> None:
         super().__init__(appearance, id="footer")
         self._screens = screens
-        self._here = here
+        self._current = current
         self._controls: tuple[Control, ...] = ()
-        self._always: tuple[Control, ...] = ()
-        self._spots: list[tuple[int, int, str]] = []
+        self._pinned: tuple[Control, ...] = ()
+        self._click_areas: list[tuple[int, int, str]] = []
 
-    def show(self, controls: tuple[Control, ...], always: tuple[Control, ...]) -> None:
+    def show(self, controls: tuple[Control, ...], pinned: tuple[Control, ...]) -> None:
         """`controls` as far as there is room beside `always`."""
-        self._controls, self._always = controls, always
+        self._controls, self._pinned = controls, pinned
         self.redraw()
 
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         row = Row().put(" ", self.ground)
-        self._spots = []
+        self._click_areas = []
         for control in self._screens:
-            here = control.brief == self._here
+            current = control.brief == self._current
             start = row.used
-            style = "bold ink on sky" if here else "bold bright on raised"
-            brief = f" {control.brief}" if here or width >= _NAMES_FIT else ""
+            style = "bold ink on sky" if current else "bold bright on raised"
+            brief = f" {control.brief}" if current or width >= _NAMES_FIT else ""
             row.put(f" {control.shown}{brief} ", style)
-            self._spots.append((start, row.used, control.action))
+            self._click_areas.append((start, row.used, control.action))
         row.put(f" {self.appearance.glyphs.now} ", "faint on raised")
-        always = [control for control in self._always if control.brief]
-        room = width - sum(map(_size, always))
+        pinned = [control for control in self._pinned if control.brief]
+        room = width - sum(map(_size, pinned))
         fitting: list[Control] = []
         for control in self._controls:
             if control.brief and row.used + sum(map(_size, (*fitting, control))) <= room:
                 fitting.append(control)
-        for control in (*fitting, *always):
+        for control in (*fitting, *pinned):
             start = row.used
             row.put(f"{control.shown} ", "bold sky on raised")
             row.put(control.brief, "dim on raised")
-            self._spots.append((start, row.used, control.action))
+            self._click_areas.append((start, row.used, control.action))
             row.put("  ", self.ground)
         return [row.line()]
 
     async def on_click(self, event: Click) -> None:
-        for start, end, action in self._spots:
+        for start, end, action in self._click_areas:
             if start <= event.x < end:
                 await self.run_action(action)
                 return

@@ -38,16 +38,16 @@ def letters_for(names: Sequence[str]) -> list[str]:
 class Stacked(LineWidget):
     """Title, chart with its scale, legend. Without colour the layers are drawn as letters."""
 
-    name_shown = ""
+    heading = ""
     nothing = ""
 
     def __init__(self, appearance: Appearance, id: str) -> None:
         super().__init__(appearance, id=id)
         self._frame: Frame | None = None
-        self._over = ""
+        self._period = ""
 
-    def show(self, frame: Frame, over: str) -> None:
-        self._frame, self._over = frame, over
+    def show(self, frame: Frame, period: str) -> None:
+        self._frame, self._period = frame, period
         self.redraw()
 
     def layers_of(self, frame: Frame) -> list[Layer]:
@@ -58,7 +58,7 @@ class Stacked(LineWidget):
         raise NotImplementedError
 
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
-        rows: list[StyledLine] = [title(self.appearance, self.name_shown, width, self._over)]
+        rows: list[StyledLine] = [title(self.appearance, self.heading, width, self._period)]
         layers = self.layers_of(self._frame) if self._frame else []
         if not layers:
             return [*rows, Row().put(f" {self.nothing}", "dim").line()]
@@ -89,7 +89,7 @@ class Stacked(LineWidget):
 class BlockReasons(Stacked):
     """Why the queue admitted nothing: full height is the whole interval blocked."""
 
-    name_shown = "Task admission blocked by"
+    heading = "Task admission blocked by"
     nothing = "never"
 
     def __init__(self, appearance: Appearance) -> None:
@@ -111,7 +111,7 @@ class BlockReasons(Stacked):
 class QueueDepth(Stacked):
     """Queued tasks by group."""
 
-    name_shown = "Queue depth"
+    heading = "Queue depth"
     nothing = "nothing has queued"
 
     def __init__(self, appearance: Appearance) -> None:

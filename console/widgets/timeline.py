@@ -88,11 +88,11 @@ class Timeline(LineWidget):
 
     def move(self, lanes: int) -> None:
         """Select the bar that is nearest in time `lanes` lanes further down (or up)."""
-        spot = self._spot()
-        if spot is None:
+        position = self._position()
+        if position is None:
             self._select_any()
         else:
-            lane, bar = spot
+            lane, bar = position
             time = (bar.start + (bar.end if bar.end is not None else self._at)) / 2
             row = lane + lanes
             while 0 <= row < len(self._lanes) and not self._visible(self._lanes[row]):
@@ -108,11 +108,11 @@ class Timeline(LineWidget):
 
     def along(self, bars: int) -> None:
         """Select the next (or previous) bar of the same lane."""
-        spot = self._spot()
-        if spot is None:
+        position = self._position()
+        if position is None:
             self._select_any()
         else:
-            lane, bar = spot
+            lane, bar = position
             members = self._lanes[lane].bars
             index = members.index(bar) + bars
             if 0 <= index < len(members):
@@ -120,8 +120,8 @@ class Timeline(LineWidget):
         self._scroll_to_selection()
         self.redraw()
 
-    def begin(self) -> None:
-        """Back to the lanes that are shown before anyone scrolls."""
+    def reset_scroll(self) -> None:
+        """Return to the lanes that are shown before anyone scrolls."""
         self._scrolled = False
 
     def scroll_lanes(self, by: int) -> None:
@@ -294,7 +294,7 @@ class Timeline(LineWidget):
         left = self.left(self._at)
         return _between(lane, left, left + self.columns * self.step)
 
-    def _spot(self) -> tuple[int, LeaseBar] | None:
+    def _position(self) -> tuple[int, LeaseBar] | None:
         for index, lane in enumerate(self._lanes):
             for bar in lane.bars:
                 if bar.lease_id == self.selected:
@@ -302,23 +302,25 @@ class Timeline(LineWidget):
         return None
 
     def _select_any(self) -> None:
-        for lane in self._lanes[self._top + self._says_above :]:
+        for lane in self._lanes[self._top + self._counts_above :]:
             visible = self._visible(lane)
             if visible:
                 self.selected = visible[-1].lease_id
                 return
 
     @property
-    def _says_above(self) -> bool:
-        """Is the first line of the lanes taken by the count of those above?"""
+    def _counts_above(self) -> bool:
+        """Whether the first line of the lanes counts those above."""
         return self._top > 0 and self.size.height - _HEAD >= _ROOM_FOR_ABOVE
 
     def _scroll_to_selection(self) -> None:
-        spot = self._spot()
+        position = self._position()
         room = max(0, self.size.height - _HEAD)
-        first = self._top + self._says_above
-        if spot is not None and not first <= spot[0] < self._top + room - (room >= _ROOM_FOR_BELOW):
-            self._top = max(0, spot[0] - room // 2)
+        first = self._top + self._counts_above
+        if position is not None and not first <= position[0] < self._top + room - (
+            room >= _ROOM_FOR_BELOW
+        ):
+            self._top = max(0, position[0] - room // 2)
             self._scrolled = True
 
     def on_click(self, event: Click) -> None:

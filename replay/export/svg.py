@@ -84,15 +84,15 @@ def document(pictures: Sequence[Picture]) -> str:
 def steps(points: Sequence[Point], until: float) -> list[Point]:
     """The corners of a value that holds until the next one, the last until `until`."""
     corners: list[Point] = []
-    for place, (x, y) in enumerate(points):
-        following = points[place + 1][0] if place + 1 < len(points) else until
+    for index, (x, y) in enumerate(points):
+        following = points[index + 1][0] if index + 1 < len(points) else until
         corners += [(x, y), (following, y)]
     return corners
 
 
 def _path(points: Iterable[Point]) -> str:
-    found = [f"{_n(x)} {_n(y)}" for x, y in points if math.isfinite(x) and math.isfinite(y)]
-    return "M" + "L".join(found) if found else ""
+    corners = [f"{_n(x)} {_n(y)}" for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    return "M" + "L".join(corners) if corners else ""
 
 
 def _n(value: float) -> str:

@@ -90,11 +90,11 @@ def _events(query: RecordingQuery, end: float) -> Iterator[Slice]:
 
 
 def _named(process: int, name: str, sort_index: int) -> Iterator[Slice]:
-    for what, value in (
+    for kind, value in (
         ("process_name", {"name": name}),
         ("process_sort_index", {"sort_index": sort_index}),
     ):
-        yield {"ph": "M", "name": what, "pid": process, "tid": 0, "ts": 0, "args": value}
+        yield {"ph": "M", "name": kind, "pid": process, "tid": 0, "ts": 0, "args": value}
 
 
 class _Lanes:
@@ -106,7 +106,7 @@ class _Lanes:
         self.fresh: list[Slice] = []
         """Names of threads that were added and not yet written."""
 
-    def take(self, start: float, end: float) -> int:
+    def assign(self, start: float, end: float) -> int:
         """The lowest thread that is free from `start` on; busy until `end`."""
         busy, free = [], []
         while self._free and self._free[0][0] <= start:
@@ -123,8 +123,8 @@ class _Lanes:
         heapq.heappush(self._free, (end, lane))
         return lane
 
-    def _meta(self, what: str, lane: int, value: dict[str, Any]) -> Slice:
-        return {"ph": "M", "name": what, "pid": self.process, "tid": lane, "ts": 0, "args": value}
+    def _meta(self, kind: str, lane: int, value: dict[str, Any]) -> Slice:
+        return {"ph": "M", "name": kind, "pid": self.process, "tid": lane, "ts": 0, "args": value}
 
 
 def _leases(query: RecordingQuery, end: float) -> Iterator[Slice]:
@@ -149,7 +149,7 @@ def _leases(query: RecordingQuery, end: float) -> Iterator[Slice]:
             yield from _named(lanes.process, "requests without a task", lanes.process)
             named = True
         span = _span(row, 0.0, end)
-        lane = lanes.take(*span)
+        lane = lanes.assign(*span)
         yield from _drain(lanes)
         yield from _attempt(row, span, lanes.process, lane)
 
@@ -159,7 +159,7 @@ def _lease(
 ) -> Iterator[Slice]:
     start, released = row[7], row[8]
     until = max(start, end if released is None else released)
-    lane = lanes.take(start, until)
+    lane = lanes.assign(start, until)
     yield from _drain(lanes)
     arguments = {
         "task": row[1],
@@ -185,7 +185,7 @@ def _lease(
             yield from _attempt(attempt, span, lanes.process, lane)
         else:
             # calls side by side do not nest: each further one has a lane of its own
-            beside = lanes.take(*span)
+            beside = lanes.assign(*span)
             yield from _drain(lanes)
             yield from _attempt(attempt, span, lanes.process, beside)
 
@@ -226,7 +226,7 @@ def _stalls(query: RecordingQuery) -> Iterator[Slice]:
             stall = verdict_of(row)
         except msgspec.MsgspecError as error:
             raise SourceError(f"The recording is damaged: {error}", exit_code=4) from error
-        lane = lanes.take(stall.start, stall.end)
+        lane = lanes.assign(stall.start, stall.end)
         yield from _drain(lanes)
         about = {
             "tier": stall.tier,
@@ -276,11 +276,11 @@ def _counters(query: RecordingQuery, end: float) -> Iterator[Slice]:
 
 
 def _counter(counter: tuple[str, str], at: float, values: dict[str, float]) -> Slice:
-    what, key = counter
-    names = ("queue_depth",) if what == "queue depth" else ("limit", "in_flight", "waiters")
+    kind, key = counter
+    names = ("queue_depth",) if kind == "queue depth" else ("limit", "in_flight", "waiters")
     return {
         "ph": "C",
-        "name": f"{what} {key}",
+        "name": f"{kind} {key}",
         "pid": RUN,
         "tid": 0,
         "ts": at,

@@ -45,12 +45,12 @@ def evaluate(gates: Sequence[str], evidence: Evidence) -> list[GateResult]:
 Judged = tuple[GateVerdict, str]
 
 
-def _zero(name: str, what: str) -> Callable[[Evidence], Judged]:
+def _zero(name: str, unit: str) -> Callable[[Evidence], Judged]:
     def judged(evidence: Evidence) -> Judged:
         if not all(measures.samples[name] for measures in evidence.measures):
             return "unknown", "not all iterations tell"
         worst = max(sum(measures.samples[name]) for measures in evidence.measures)
-        return _passed_if(worst == 0, f"{worst:g} {what}")
+        return _passed_if(worst == 0, f"{worst:g} {unit}")
 
     return judged
 

@@ -30,15 +30,15 @@ class StateCursor:
 
     def move(self, state: State, n: int, run: RunInfo) -> State:
         """From the state after one event to that after event `n`; the one given is used up."""
-        here = state.ordinal
-        if n == here:
+        current = state.ordinal
+        if n == current:
             return state
-        if 0 < n - here <= FORWARD and here >= self._first:
+        if 0 < n - current <= FORWARD and current >= self._first:
             self._fold_forward(state, n, run)
             return state
         if n in self._states:
             return decode_state(self._states[n])
-        if here - BACK < n < here:
+        if current - BACK < n < current:
             return self._state_back(n, run)
         return self._reader.state_at(n)
 

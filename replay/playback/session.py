@@ -368,8 +368,8 @@ class Session:
         """Blame of the bins that lie wholly before the cursor; at the end, of all bins."""
         if self._last == 0:
             return (), None
-        over = self.finished and self._state.ordinal == self._last
-        last = int((at - run.monotonic_start) // 1) - (0 if over else 1)
+        ended = self.finished and self._state.ordinal == self._last
+        last = int((at - run.monotonic_start) // 1) - (0 if ended else 1)
         first = max(int((self._t0 - run.monotonic_start) // 1), last + 1 - max(1, round(span)))
         # Of a live run some rows come late: what was pending is named once it is proved.
         key = (first, last, 0 if self.finished else self._last)
@@ -384,14 +384,14 @@ class Session:
             return ()
         window = (self._at - want.span, self._at)
         leases, attempts = self.reader.bars(*window, want.bars, self._state.ordinal)
-        over = at_end and self.finished
+        ended = at_end and self.finished
         return frame_builder.lease_bars(
-            self._state, leases, attempts, self._state.ordinal, over, window, want.bars
+            self._state, leases, attempts, self._state.ordinal, ended, window, want.bars
         )
 
     def _events(self, want: Want) -> tuple[EventRow, ...]:
         if self._last == 0 or want.events + want.events_after <= 0:
             return ()
-        here = self._state.ordinal
-        rows = self.reader.events(here - want.events + 1, here + want.events_after)
+        current = self._state.ordinal
+        rows = self.reader.events(current - want.events + 1, current + want.events_after)
         return tuple(EventRow(ordinal, event) for ordinal, event in rows)

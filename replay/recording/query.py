@@ -111,10 +111,10 @@ class QueryProcess:
             return QueryError("The query was interrupted.")
         if -code in _OUT_OF_MEMORY:
             return QueryError(TOO_MUCH)
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        status = f"signal {-code}" if code < 0 else f"exit code {code}"
         return SourceError(
-            f"DuckDB ended with {how}: the recording is damaged, or the query is more than it can "
-            "do.",
+            f"DuckDB ended with {status}: the recording is damaged, or the query is more than it "
+            "can do.",
             exit_code=4,
         )
 
@@ -146,7 +146,7 @@ class RecordingQuery:
 
         Raises `QueryError`, here or while the rows are taken; they end with the next query.
         """
-        _, content = self._ask(sql, arrow=False)
+        _, content = self._send(sql, arrow=False)
         columns = msgspec.msgpack.decode(content, type=list[ResultColumn])
         return unique_names(columns), self._rows(self._current)
 
@@ -154,7 +154,7 @@ class RecordingQuery:
         """The same as Arrow record batches, for writing files. Raises `QueryError`."""
         import pyarrow as pa
 
-        _, content = self._ask(sql, arrow=True)
+        _, content = self._send(sql, arrow=True)
         return pa.ipc.read_schema(pa.py_buffer(content)), self._batches(self._current)
 
     def interrupt(self) -> None:
@@ -165,7 +165,7 @@ class RecordingQuery:
         if self._owned:
             self._process.close()
 
-    def _ask(self, sql: str, *, arrow: bool) -> tuple[bytes, bytes]:
+    def _send(self, sql: str, *, arrow: bool) -> tuple[bytes, bytes]:
         try:
             request = Ask(sql, arrow)
             msgspec.msgpack.encode(request)

@@ -109,14 +109,14 @@ class Engine:
         """The whole answer, failures included."""
         try:
             if isinstance(request, Ask):
-                return self._ask(request.sql, request.arrow)
+                return self._start(request.sql, request.arrow)
             return next(self._answers, protocol.END)
         except SourceError as error:
             return encode_failure(error)
         except (duckdb.Error, pa.ArrowException, OSError, MemoryError, RecursionError) as error:
             return encode_failure(self._refused(error))
 
-    def _ask(self, sql: str, arrow: bool) -> bytes:
+    def _start(self, sql: str, arrow: bool) -> bytes:
         self._answers = iter(())
         statement = self._check(sql)
         if arrow:

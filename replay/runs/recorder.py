@@ -40,7 +40,7 @@ BATCH_EVENTS = 1_000
 BATCH_BYTES = 400_000
 """About `BATCH_EVENTS` lines."""
 BATCH_SECONDS = 0.25
-LOOK_SECONDS = 0.05
+REFRESH_SECONDS = 0.05
 CHECKPOINT_IDLE_SECONDS = 2.0
 START_SECONDS = 60.0
 """A recorder waits so long for a producer that never shows up, or of which nothing can be told."""
@@ -234,7 +234,7 @@ def _await_batch(folder: RunFolder, feed: Feed, stopped: Callable[[], bool]) -> 
     """Until a batch is worth a commit: enough bytes, enough time, or the producer is gone."""
     until = time.monotonic() + BATCH_SECONDS
     while time.monotonic() < until and not stopped():
-        time.sleep(LOOK_SECONDS)
+        time.sleep(REFRESH_SECONDS)
         if feed.pending_bytes() >= BATCH_BYTES or not folder.producer_lives:
             return
 
@@ -248,7 +248,7 @@ def _conclude(folder: RunFolder, has_end: bool, stopped: Callable[[], bool]) -> 
     while folder.producer_lives:
         if stopped():
             return False
-        time.sleep(LOOK_SECONDS)
+        time.sleep(REFRESH_SECONDS)
     if not has_end and folder.producer != "dead":
         _say("whether the run goes on can't be told, so its journal stays")
         return False
@@ -305,7 +305,7 @@ def _remove_journal(folder: RunFolder) -> None:
 def _pause(seconds: float, stopped: Callable[[], bool]) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until and not stopped():
-        time.sleep(LOOK_SECONDS)
+        time.sleep(REFRESH_SECONDS)
 
 
 def _say(sentence: str) -> None:

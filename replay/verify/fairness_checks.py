@@ -93,16 +93,16 @@ class FairnessChecks:
         if task is None or self._lends:
             return
         name = task.group
-        able = {
+        eligible = {
             peer: member
             for peer, member in self._members.items()
             if self._can_run(state, peer, member)
         }
         for group_name, member in self._members.items():
-            if group_name not in able:
+            if group_name not in eligible:
                 member.windows.clear()
-            elif member.windows.keys() - able.keys():
-                for peer in member.windows.keys() - able.keys():
+            elif member.windows.keys() - eligible.keys():
+                for peer in member.windows.keys() - eligible.keys():
                     del member.windows[peer]
         winner = self._members.get(name)
         if winner is None:
@@ -112,10 +112,10 @@ class FairnessChecks:
         if name in self._passed_over:
             self._passed_over.discard(name)
             self._start_anew(name)
-        if name not in able:
+        if name not in eligible:
             return
         compared = False
-        for peer, member in able.items():
+        for peer, member in eligible.items():
             if peer == name or member.needs != winner.needs:
                 continue
             compared = True

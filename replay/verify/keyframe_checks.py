@@ -52,10 +52,10 @@ class KeyframeChecks:
                 engine, fold = _without_target(engine, state), _without_target(fold, state)
             if engine == fold:
                 continue
-            some = list(_differences(part, engine, fold))
-            sentence = "; ".join(some[:DIFFERENCES_SHOWN])
-            if len(some) > DIFFERENCES_SHOWN:
-                sentence += f"; and {len(some) - DIFFERENCES_SHOWN} more"
+            differences = list(_differences(part, engine, fold))
+            sentence = "; ".join(differences[:DIFFERENCES_SHOWN])
+            if len(differences) > DIFFERENCES_SHOWN:
+                sentence += f"; and {len(differences) - DIFFERENCES_SHOWN} more"
             self._book.report("keyframes", f"another {part}", sentence)
 
     def debt(self, state: State, event: SchedulerEvent, recorded: Any) -> None:

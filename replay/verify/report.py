@@ -65,14 +65,14 @@ def results(book: RuleBook) -> tuple[CheckResult, ...]:
             rule.statement,
             book.status(rule.name),
             book.looked_at[rule.name],
-            tuple(book.unchecked[rule.name]) or _nothing_there(book, rule.name),
+            tuple(book.unchecked[rule.name]) or _nothing_recorded(book, rule.name),
             tuple(book.found[rule.name].values()),
         )
         for rule in RULES
     )
 
 
-def _nothing_there(book: RuleBook, rule: str) -> tuple[str, ...]:
+def _nothing_recorded(book: RuleBook, rule: str) -> tuple[str, ...]:
     if book.looked_at[rule] or book.found[rule]:
         return ()
     return ("the recording holds nothing of that kind",)

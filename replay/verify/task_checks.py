@@ -182,7 +182,7 @@ class TaskChecks:
 
     def _queue_empty(self, state: State, event: SchedulerEvent) -> None:
         self._is_empty(state, event)
-        self._once((event.event_kind,), event)
+        self._check_changed((event.event_kind,), event)
 
     def _queue_drained(self, state: State, event: SchedulerEvent) -> None:
         self._is_empty(state, event)
@@ -230,9 +230,9 @@ class TaskChecks:
             facts.get("available_after"),
             {resource: _holders(mapping(shortage)) for resource, shortage in resources.items()},
         )
-        self._once(explanation, event)
+        self._check_changed(explanation, event)
 
-    def _once(self, explanation: tuple[object, ...], event: SchedulerEvent) -> None:
+    def _check_changed(self, explanation: tuple[object, ...], event: SchedulerEvent) -> None:
         """A state is told on entering it and when its explanation changes."""
         if explanation == self._last_explanation:
             self._book.report(

@@ -131,7 +131,7 @@ async def measure(key: str) -> tuple[list[float], float]:
         for frame in prepared:
             session.shown, session.changed = frame, True
             before = time.process_time()
-            app.ask_frame()
+            app.request_frame()
             await app.settle()
             await wait_drawn(app)
             spent.append((time.process_time() - before) * 1000)

@@ -22,7 +22,7 @@ import click
 import msgspec
 
 from console.cli import exit_codes
-from console.cli.bench.artifact import say_artifact, write_artifact
+from console.cli.bench.artifact import report_artifact, write_artifact
 from console.cli.bench.run import Request, find_scenario, pooled, prepare_folder
 from engine.benchmark.variants import DEFAULT
 from engine.errors import UserError
@@ -94,7 +94,7 @@ def run_refs(
     artifacts = _judge(request, artifacts)
     for artifact in artifacts:
         write_artifact(artifact, request.out / f"{artifact.variant}.json")
-        say_artifact(artifact, request.out, say)
+        report_artifact(artifact, request.out, say)
     return artifacts
 
 

@@ -48,7 +48,7 @@ class Driven:
     async def tick(self, seconds: float) -> list[str]:
         before = len(self.session.calls)
         self.clock.now += seconds
-        self.app.ask_frame()
+        self.app.request_frame()
         await self.settle()
         return self.session.calls[before:]
 

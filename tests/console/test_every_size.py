@@ -70,7 +70,7 @@ def timeline(appearance: Appearance, frame: Frame) -> tuple[Timeline, list[Act]]
 
     def begin(mode: int) -> None:
         widget.mode = MODES[mode]
-        widget.begin()
+        widget.reset_scroll()
         widget.redraw()
 
     acts: list[Act] = [lambda: widget.show(frame)]
@@ -125,7 +125,7 @@ def pages(appearance: Appearance, frame: Frame) -> tuple[Pages, list[Act]]:
 
 def lines(appearance: Appearance, frame: Frame) -> tuple[Lines, list[Act]]:
     widget = Lines(appearance, [(Row().put(frame.run.name).line(), ""), ((), "")])
-    return widget, [widget.redraw, lambda: widget.say(1, Row().put(frame.run.name * 9).line())]
+    return widget, [widget.redraw, lambda: widget.set_line(1, Row().put(frame.run.name * 9).line())]
 
 
 def too_small(appearance: Appearance, frame: Frame) -> tuple[TooSmall, list[Act]]:

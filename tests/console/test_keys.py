@@ -72,7 +72,7 @@ def test_help_lists_every_key_of_the_screen() -> None:
             assert page is not None
             await driven.press("question_mark")
             assert isinstance(driven.app.screen, HelpScreen)
-            lines = help_lines(driven.app.appearance, page.name_shown, page.controls)
+            lines = help_lines(driven.app.appearance, page.page_name, page.controls)
             shown = "\n".join("".join(text for text, _ in line) for line in lines)
             for control in (*page.controls, *SCREENS, *TIME, *GENERAL):
                 assert control.help in shown
@@ -212,7 +212,7 @@ def test_a_bug_ends_the_app_and_is_kept_for_the_caller() -> None:
     async def main() -> None:
         async with running("storm") as driven:
             driven.session.failure = KeyError("broken")
-            driven.app.ask_frame()
+            driven.app.request_frame()
             await driven.pilot.pause()
             await driven.app.settle()
         assert isinstance(driven.app.failure, KeyError)
@@ -230,7 +230,7 @@ def test_a_frame_that_comes_while_the_console_is_left_is_no_failure() -> None:
             return driven.session.shown
 
         app._session_thread.turn = late  # type: ignore[method-assign, assignment]
-        app.ask_frame()
+        app.request_frame()
         await app.settle()
         assert app.failure is None
 

@@ -152,7 +152,7 @@ def summary_lines(artifact: Artifact) -> list[str]:
     return lines
 
 
-def say_artifact(artifact: Artifact, path: Path, say: Callable[[str], None]) -> None:
+def report_artifact(artifact: Artifact, path: Path, say: Callable[[str], None]) -> None:
     say(f"{artifact.scenario_id}, {artifact.variant}: {len(artifact.iterations)} iterations")
     for gate in artifact.gates:
         say(f"  {gate.verdict:<12} {gate.gate}: {gate.detail}")

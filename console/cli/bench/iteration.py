@@ -85,8 +85,8 @@ def serial_hashes(plan: RunPlan, scenario: Scenario) -> dict[str, str]:
 
 @contextmanager
 def run_folder() -> Iterator[RunFolder]:
-    with tempfile.TemporaryDirectory(prefix="headgate-bench-") as place:
-        yield RunFolder.create(Path(place) / "run")
+    with tempfile.TemporaryDirectory(prefix="headgate-bench-") as directory:
+        yield RunFolder.create(Path(directory) / "run")
 
 
 def _run(

@@ -56,7 +56,7 @@ def _outcome(
     gates: list[GateResult],
     inputs: Inputs,
     provider_script: dict[str, Any],
-    why: str,
+    reason: str,
 ) -> LoopOutcome:
     """From one number for each metric and iteration."""
     names = samples[0] if samples else {}
@@ -67,7 +67,7 @@ def _outcome(
         gates,
         inputs,
         provider_script,
-        why,
+        reason,
     )
 
 
@@ -103,8 +103,8 @@ def run_admission(iterations: int, smoke: bool) -> LoopOutcome:
         f"{many} groups cost {sum(growth) / len(growth):.2f} of {few}, at most 2 is allowed",
     )
     inputs = Inputs(sizes[-1], sizes[-1], 1, 0, {}, 0, iterations, 0)
-    why = "the scenario measures a loop over queue and controller, no run"
-    return _outcome(samples, walls, [gate], inputs, {}, why)
+    reason = "the scenario measures a loop over queue and controller, no run"
+    return _outcome(samples, walls, [gate], inputs, {}, reason)
 
 
 def _bytes_per_task(shape: Shape) -> float:

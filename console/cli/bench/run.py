@@ -15,7 +15,7 @@ import click
 from console.cli.bench.artifact import (
     inputs_of,
     make_artifact,
-    say_artifact,
+    report_artifact,
     scripts_of,
     write_artifact,
 )
@@ -95,15 +95,15 @@ def run_scenario(request: Request, say: Callable[[str], None] = click.echo) -> l
     prepare_folder(request.out)
     scenario = request.scenario
     if scenario.kind == "admission":
-        artifacts = [_of_loops(request, run_admission(request.rounds, request.smoke))]
+        artifacts = [_loop_artifact(request, run_admission(request.rounds, request.smoke))]
     elif scenario.kind == "observability":
         runs = run_observability(scenario, request.record_count, request.rounds)
-        artifacts = [_of_loops(request, runs)]
+        artifacts = [_loop_artifact(request, runs)]
     else:
         artifacts = _run_variants(request)
     for artifact in artifacts:
         write_artifact(artifact, request.out / f"{artifact.variant}.json")
-        say_artifact(artifact, request.out, say)
+        report_artifact(artifact, request.out, say)
     return artifacts
 
 
@@ -195,7 +195,7 @@ def pooled(measures: Sequence[Measures]) -> dict[str, Metric]:
     }
 
 
-def _of_loops(request: Request, outcome: LoopOutcome) -> Artifact:
+def _loop_artifact(request: Request, outcome: LoopOutcome) -> Artifact:
     absent = ("timeline", "final_task_snapshot", "final_request_snapshot", "output_hashes")
     return make_artifact(
         request.scenario,
