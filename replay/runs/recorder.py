@@ -23,6 +23,7 @@ import msgspec
 from engine.events import RunInfo
 from engine.events.run_folder import (
     JOURNAL,
+    RECORDER_LOCK,
     RECORDING,
     RunFolder,
     RunRecord,
@@ -135,6 +136,7 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
     """One connection's work. True once the whole journal is in the recording, None where the folder
     was renamed meanwhile: DuckDB must open it under its new name."""
     _remove_stillborn(folder)
+    new, called_off = not folder.has(RECORDING), False
     feed = open_journal(folder, patient=True)
     place = _recording_to_write(folder)
     ingest = Ingest(feed, place, two_processes=two_processes)
@@ -152,8 +154,9 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
             if taken:
                 idle_since, checkpointed = now, False
             elif feed.liveness in ("waiting", "unknown") and not folder.producer_lives:
-                if not folder.has(JOURNAL):
-                    return False  # the run was called off before it began
+                if not folder.has(JOURNAL):  # the run was called off before it began
+                    called_off = True
+                    return False
                 if now - max(began, idle_since) > START_SECONDS:
                     _say(" ".join(feed.notes) or "no producer came")
                     return False
@@ -172,6 +175,8 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
     finally:
         ingest.close()
         feed.close()
+        if called_off and new and feed.liveness == "waiting":
+            _leave_nothing(folder)
     return _conclude(folder, feed.has_end, stopped)
 
 
@@ -187,6 +192,13 @@ def _recording_to_write(folder: RunFolder) -> Path:
         with suppress(FileNotFoundError):
             check_regular(name, dir_fd=folder.fd, sole_name=True)
     return place
+
+
+def _leave_nothing(folder: RunFolder) -> None:
+    """Remove what this recorder made for a run of which it has read not even the header."""
+    for name in (RECORDING, f"{RECORDING}.wal", RECORDER_LOCK):
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder.fd)
 
 
 def _restrict(folder: RunFolder) -> None:
