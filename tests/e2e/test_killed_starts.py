@@ -97,7 +97,14 @@ def start_and_kill(tmp_path: Path, out: Path, victim: str, nth: int, others: boo
         "KILLED": f"{victim}:{nth}:{'others' if others else ''}:{out}",
         "PYTHONPATH": str(tmp_path),
     }
-    run = [HEADGATE, "run", short_workflow(tmp_path), "--headless", "--records", str(RECORDS)]
+    run: list[str | Path] = [
+        HEADGATE,
+        "run",
+        short_workflow(tmp_path),
+        "--headless",
+        "--records",
+        str(RECORDS),
+    ]
     done = subprocess.run(
         [*run, "--out", out],
         cwd=tmp_path,
