@@ -19,6 +19,8 @@ from engine.events.folder_claim import claim
 from engine.events.safe_files import open_folder
 from replay.sources.base import SourceError
 
+_CLAIMED = ".claimed"
+"""Ends the names of folders that are claimed: those of older versions are not, and stay."""
 _NEW_SECONDS = 60.0
 """A younger folder may not have been claimed yet."""
 
@@ -38,7 +40,7 @@ class TemporaryFolder:
         """
         home = temporary_home()
         _remove_abandoned(home, prefix, in_use)
-        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=home))
+        self.path = Path(tempfile.mkdtemp(_CLAIMED, prefix, home))
         self._claim = open_folder(self.path)
         claim(self._claim)
 
@@ -74,7 +76,7 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
 
 def _remove_abandoned(home: Path, prefix: str, in_use: Callable[[Path], bool]) -> None:
     with suppress(OSError):
-        for path in home.glob(f"{prefix}*"):
+        for path in home.glob(f"{prefix}*{_CLAIMED}"):
             with suppress(OSError):
                 if _is_abandoned(path) and not in_use(path):
                     shutil.rmtree(path, ignore_errors=True)

@@ -65,7 +65,7 @@ def test_the_folder_of_a_process_that_was_killed_goes_when_the_next_is_made(home
 
 
 def test_a_folder_that_was_made_just_now_stays(home: Path) -> None:
-    young = home / f"{PREFIX}young"
+    young = home / f"{PREFIX}young.claimed"
     young.mkdir()
     TemporaryFolder(PREFIX).remove()
     assert young.exists()
@@ -74,17 +74,25 @@ def test_a_folder_that_was_made_just_now_stays(home: Path) -> None:
     assert not young.exists()
 
 
+def test_the_folder_of_an_older_version_stays(home: Path) -> None:
+    old = home / f"{PREFIX}old"
+    old.mkdir()
+    age(old)
+    TemporaryFolder(PREFIX).remove()
+    assert old.exists()
+
+
 def test_what_is_no_folder_stays(home: Path) -> None:
     elsewhere = home / "elsewhere"
     (elsewhere / "below").mkdir(parents=True)
-    (home / f"{PREFIX}link").symlink_to(elsewhere)
-    (home / f"{PREFIX}file").touch()
+    (home / f"{PREFIX}link.claimed").symlink_to(elsewhere)
+    (home / f"{PREFIX}file.claimed").touch()
     age(elsewhere)
-    age(home / f"{PREFIX}file")
+    age(home / f"{PREFIX}file.claimed")
     TemporaryFolder(PREFIX).remove()
     assert sorted(path.name for path in home.iterdir()) == [
         "elsewhere",
-        f"{PREFIX}file",
-        f"{PREFIX}link",
+        f"{PREFIX}file.claimed",
+        f"{PREFIX}link.claimed",
     ]
     assert (elsewhere / "below").exists()
