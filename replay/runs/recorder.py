@@ -46,6 +46,8 @@ CHECKPOINT_IDLE_SECONDS = 2.0
 START_SECONDS = 60.0
 """A recorder waits so long for a producer that never shows up, or of which nothing can be told."""
 RETRIES_AFTER_LOSS = 5
+_RENAMES_IN_A_ROW = 5
+"""A folder that is not where it says it is, so many times, has been removed."""
 
 _IMPORTED = ".journal-imported"
 _WAL_MISMATCH = "replaying WAL file"
@@ -177,7 +179,12 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
         feed.close()
         if called_off and new and feed.liveness == "waiting":
             _leave_nothing(folder)
-    return _conclude(folder, feed.has_end, stopped)
+    try:
+        return _conclude(folder, feed.has_end, stopped)
+    except SourceError:
+        if folder.is_at(place.parent):
+            raise
+        return None
 
 
 def _recording_to_write(folder: RunFolder) -> Path:
@@ -186,7 +193,11 @@ def _recording_to_write(folder: RunFolder) -> Path:
     Raises `OSError` where something else stands there than a file of this folder.
     """
     place = folder.path.absolute() / RECORDING
-    if not folder.is_at(place.parent):
+    for _ in range(_RENAMES_IN_A_ROW):
+        if folder.is_at(place.parent):
+            break
+        place = folder.path.absolute() / RECORDING
+    else:
         raise FileNotFoundError(errno.ENOENT, "the folder is not there any more", str(place.parent))
     for name in (RECORDING, f"{RECORDING}.wal"):
         with suppress(FileNotFoundError):

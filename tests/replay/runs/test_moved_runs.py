@@ -110,6 +110,40 @@ def test_a_folder_renamed_again_and_again_loses_nothing(
     assert recorded_events(folder) == events
 
 
+@pytest.mark.parametrize("nth", range(1, 5))
+def test_a_folder_that_is_renamed_just_after_its_path_was_looked_up_is_imported_whole(
+    tmp_path: Path,
+    play: Play,
+    write_journal: WriteJournal,
+    monkeypatch: pytest.MonkeyPatch,
+    nth: int,
+) -> None:
+    run, events = play(32, row_groups=2)
+    folder = write_journal(run, events)
+    looked_up = RunFolder.path.fget
+    assert looked_up is not None
+    lookups = 0
+
+    def path_and_rename(self: RunFolder) -> Path:
+        nonlocal lookups
+        path: Path = looked_up(self)
+        lookups += 1
+        if lookups == nth:
+            path.rename(tmp_path / "moved")
+        return path
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "path", property(path_and_rename))
+        patch.setattr(recorder, "_pause", lambda seconds, stopped: None)
+        finish_import(folder)
+    assert lookups >= nth
+    assert recorded_events(folder) == events
+    record = read_record(folder)
+    assert record is not None
+    assert record.state == "complete"
+    assert not folder.journal.exists()
+
+
 @pytest.mark.parametrize("checkpoints", [0, 1, 2])
 def test_a_folder_renamed_while_duckdb_checkpoints_loses_nothing(
     tmp_path: Path,
