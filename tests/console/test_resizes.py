@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from textual.widget import Widget
 
 from console.app import ConsoleApp
 from tests.console.odd_frames import ODD
@@ -106,5 +107,5 @@ async def rooms(
             await pilot.pause()
         return [
             (type(widget).__name__, widget.display, widget.size)
-            for widget in app.screen.walk_children()
+            for widget in app.screen.walk_children(Widget)
         ]

@@ -120,13 +120,12 @@ def test_a_folder_that_is_renamed_just_after_its_path_was_looked_up_is_imported_
 ) -> None:
     run, events = play(32, row_groups=2)
     folder = write_journal(run, events)
-    looked_up = RunFolder.path.fget
-    assert looked_up is not None
+    look_up: property = vars(RunFolder)["path"]
     lookups = 0
 
     def path_and_rename(self: RunFolder) -> Path:
         nonlocal lookups
-        path: Path = looked_up(self)
+        path: Path = look_up.__get__(self)
         lookups += 1
         if lookups == nth:
             path.rename(tmp_path / "moved")
