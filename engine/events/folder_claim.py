@@ -25,18 +25,18 @@ _HEADER_BYTES = 1 << 20
 """The header of a journal is shorter."""
 
 
-def claim(folder: int) -> bool:
+def claim(folder: int) -> bool | None:
     """Claim a folder until every copy of this descriptor of it is closed.
 
     Returns:
-        False if somebody else has claimed it. True also on a file system without such locks.
+        False if somebody else has claimed it, None if the file system has no such locks.
     """
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return True
+        return None
     return True
 
 

@@ -300,11 +300,12 @@ class RunFolder:
             with suppress(FileExistsError):
                 path.mkdir(_FOLDER_MODE, parents=True)
                 path.chmod(_FOLDER_MODE)
-            if not folder_claim.claim(folder.fd):
+            claimed = folder_claim.claim(folder.fd)
+            if claimed is False:
                 raise UserError(
                     f"{path} is in use by another run; name a new or empty folder for this one."
                 )
-            if folder_claim.never_began(folder.fd):
+            if claimed and folder_claim.never_began(folder.fd):
                 folder_claim.clear(folder.fd)
             if os.listdir(folder.fd):
                 raise UserError(

@@ -87,6 +87,7 @@ def _is_abandoned(path: Path) -> bool:
     try:
         status = os.fstat(folder)
         ours = status.st_uid == os.geteuid()
-        return ours and time.time() - status.st_mtime > _NEW_SECONDS and claim(folder)
+        old = time.time() - status.st_mtime > _NEW_SECONDS
+        return ours and old and claim(folder) is True
     finally:
         os.close(folder)

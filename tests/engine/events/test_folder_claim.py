@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -98,6 +99,22 @@ def test_a_folder_stays_claimed_while_a_process_of_the_start_lives(tmp_path: Pat
             RunFolder.create(path)
         starter.stdin.close()  # its child ends
         assert starter.stdout.read() == ""
+    RunFolder.create(path)
+
+
+def test_without_locks_only_an_empty_folder_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    path = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.flock", refuse)
+        folder = RunFolder.create(path)
+        with pytest.raises(UserError, match="not empty"):
+            RunFolder.create(path)
+    folder.close()
     RunFolder.create(path)
 
 
