@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from textual.app import SystemCommand
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.events import Key, Resize
 from textual.filter import LineFilter
@@ -50,6 +50,7 @@ class ConsoleApp(TerminalApp):
         *bindings(TIME),
         *bindings(OUTPUT),
         *bindings(GENERAL),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
     ]
 
     def __init__(
@@ -365,6 +366,13 @@ class ConsoleApp(TerminalApp):
     async def action_quit(self) -> None:
         """Ctrl+Q does the same as `q`."""
         self.action_leave()
+
+    def action_interrupt(self) -> None:
+        """Ctrl+C does the same as `q`, and stops the run where that is the question already."""
+        if isinstance(self.screen, QuitDialog):
+            self.screen.dismiss("stop")
+        else:
+            self.action_leave()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette offers the same controls as the keys."""

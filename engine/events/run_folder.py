@@ -28,6 +28,7 @@ from typing import Any, Literal
 import msgspec
 
 from engine.errors import UserError
+from engine.events import folder_claim
 from engine.events.process_lock import Doubt, Presence, ProcessLock, presence
 from engine.events.safe_files import (
     check_regular,
@@ -286,9 +287,10 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """Create a folder for a run, or claim an empty one.
+        """Create a folder for a run, or claim one that is empty or whose run never began.
 
-        Only its owner may read it, whatever the umask.
+        Only its owner may read it, whatever the umask. It stays claimed while it is open, also in
+        processes that inherit its descriptor.
 
         Raises:
             UserError: The folder is in use, is none, or can't be written.
@@ -298,6 +300,13 @@ class RunFolder:
             with suppress(FileExistsError):
                 path.mkdir(_FOLDER_MODE, parents=True)
                 path.chmod(_FOLDER_MODE)
+            claimed = folder_claim.claim(folder.fd)
+            if claimed is False:
+                raise UserError(
+                    f"{path} is in use by another run; name a new or empty folder for this one."
+                )
+            if claimed and folder_claim.never_began(folder.fd):
+                folder_claim.clear(folder.fd)
             if os.listdir(folder.fd):
                 raise UserError(
                     f"The folder {path} is not empty; name a new or empty folder for this run."

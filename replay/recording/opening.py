@@ -112,11 +112,12 @@ def connect_for_writing(
         config["temp_directory"] = str(spill)
     connection = connections.connect(path, config=config)
     try:
+        # Closing goes by the path of long ago: in a folder that was renamed it would leave a log
+        # that is in the file already, and can't be read again. And a log that is refused must not
+        # get into the file.
+        connection.execute("PRAGMA disable_checkpoint_on_shutdown")
         if path != IN_MEMORY:
             check_recording(connection, str(path))
-        # Closing goes by the path of long ago: in a folder that was renamed it would leave a log
-        # that is in the file already, and can't be read again.
-        connection.execute("PRAGMA disable_checkpoint_on_shutdown")
         tune_for_writing(connection)
     except (duckdb.Error, SourceError):
         connection.close()

@@ -23,6 +23,7 @@ import msgspec
 from engine.events import RunInfo
 from engine.events.run_folder import (
     JOURNAL,
+    RECORDER_LOCK,
     RECORDING,
     RunFolder,
     RunRecord,
@@ -45,6 +46,8 @@ CHECKPOINT_IDLE_SECONDS = 2.0
 START_SECONDS = 60.0
 """A recorder waits so long for a producer that never shows up, or of which nothing can be told."""
 RETRIES_AFTER_LOSS = 5
+_RENAMES_IN_A_ROW = 5
+"""A folder that is not where it says it is, so many times, has been removed."""
 
 _IMPORTED = ".journal-imported"
 _WAL_MISMATCH = "replaying WAL file"
@@ -135,6 +138,7 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
     """One connection's work. True once the whole journal is in the recording, None where the folder
     was renamed meanwhile: DuckDB must open it under its new name."""
     _remove_stillborn(folder)
+    new, called_off = not folder.has(RECORDING), False
     feed = open_journal(folder, patient=True)
     place = _recording_to_write(folder)
     ingest = Ingest(feed, place, two_processes=two_processes)
@@ -152,8 +156,9 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
             if taken:
                 idle_since, checkpointed = now, False
             elif feed.liveness in ("waiting", "unknown") and not folder.producer_lives:
-                if not folder.has(JOURNAL):
-                    return False  # the run was called off before it began
+                if not folder.has(JOURNAL):  # the run was called off before it began
+                    called_off = True
+                    return False
                 if now - max(began, idle_since) > START_SECONDS:
                     _say(" ".join(feed.notes) or "no producer came")
                     return False
@@ -172,7 +177,14 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
     finally:
         ingest.close()
         feed.close()
-    return _conclude(folder, feed.has_end, stopped)
+        if called_off and new and feed.liveness == "waiting":
+            _leave_nothing(folder)
+    try:
+        return _conclude(folder, feed.has_end, stopped)
+    except SourceError:
+        if folder.is_at(place.parent):
+            raise
+        return None
 
 
 def _recording_to_write(folder: RunFolder) -> Path:
@@ -181,12 +193,23 @@ def _recording_to_write(folder: RunFolder) -> Path:
     Raises `OSError` where something else stands there than a file of this folder.
     """
     place = folder.path.absolute() / RECORDING
-    if not folder.is_at(place.parent):
+    for _ in range(_RENAMES_IN_A_ROW):
+        if folder.is_at(place.parent):
+            break
+        place = folder.path.absolute() / RECORDING
+    else:
         raise FileNotFoundError(errno.ENOENT, "the folder is not there any more", str(place.parent))
     for name in (RECORDING, f"{RECORDING}.wal"):
         with suppress(FileNotFoundError):
             check_regular(name, dir_fd=folder.fd, sole_name=True)
     return place
+
+
+def _leave_nothing(folder: RunFolder) -> None:
+    """Remove what this recorder made for a run of which it has read not even the header."""
+    for name in (RECORDING, f"{RECORDING}.wal", RECORDER_LOCK):
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder.fd)
 
 
 def _restrict(folder: RunFolder) -> None:

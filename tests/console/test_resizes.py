@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from textual.widget import Widget
 
 from console.app import ConsoleApp
 from tests.console.odd_frames import ODD
@@ -62,3 +63,49 @@ async def resize(state: str, window: str, tmp_path: Path) -> None:
             assert app.is_running, f"{width}x{height}"
             assert app.size == (width, height)
     assert app.return_code in (None, 0)
+
+
+PAGES = ("1", "2", "3", "4", "5", "6")
+STEPS = effort(
+    (((80, 11), (80, 40)), ((120, 40), (60, 12))),
+    tuple(
+        (before, after)
+        for before in ((20, 5), (80, 11), (80, 24), (120, 40), (200, 60))
+        for after in ((40, 10), (60, 12), (80, 24), (80, 40), (200, 60))
+        if before != after
+    ),
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_divides_its_new_room_as_if_it_had_been_opened_in_it(page: str) -> None:
+    """Its frame stays the same, so that no tick brings another occasion."""
+
+    async def compare() -> None:
+        for before, after in STEPS:
+            resized = await rooms(page, before, after)
+            assert resized == await rooms(page, after, after), (before, after)
+
+    asyncio.run(compare())
+
+
+async def rooms(
+    page: str, opened: tuple[int, int], resized: tuple[int, int]
+) -> list[tuple[str, bool, tuple[int, int]]]:
+    """The widgets of a page that is opened in one size and brought to another."""
+    app = ConsoleApp(
+        RecordingSession(ODD["foreign"]()), title="", tick_seconds=None, clock=lambda: 0.0
+    )
+    async with app.run_test(size=opened) as pilot:
+        await app.settle()
+        await pilot.press(page)
+        await app.settle()
+        await pilot.pause()
+        if opened != resized:
+            await pilot.resize_terminal(*resized)
+            await app.settle()
+            await pilot.pause()
+        return [
+            (type(widget).__name__, widget.display, widget.size)
+            for widget in app.screen.walk_children(Widget)
+        ]

@@ -15,7 +15,9 @@ import duckdb
 import pyarrow.parquet as pq
 
 from engine.events import RequestEvent, SchedulerEvent, decode_line
-from tests.e2e.program import headgate
+from engine.events.run_folder import RunFolder
+from replay.recording.reader import open_recording
+from replay.runs.recorder import finish_import
 
 ENGINE = "console.cli.run.engine_process"
 RECORDER = "replay.runs.recorder"
@@ -123,13 +125,15 @@ def check_state(folder: Path, *, lost: bool | None, at_least: int = 0) -> dict[s
     `lost`: was the engine killed? None where it may have ended before. Returns `run.json`.
     """
     wait_for(lambda: not processes_of(folder, ENGINE, RECORDER), "the end of all processes")
-    shown = headgate("replay", folder, "--once", cwd=folder.parent)
-    assert shown.returncode == 0, shown.stderr
+    finish_import(RunFolder(folder))
     record = record_of(folder)
     assert record["state"] in (["complete", "lost"] if lost is None else [_state(lost)]), record
     assert (record.get("outcome") is None) == (record["state"] == "lost"), record
     assert not (folder / "journal").exists()
 
+    reader = open_recording(folder / "recording.duckdb")
+    assert reader.status().lost == (record["state"] == "lost")
+    reader.close()
     with duckdb.connect(str(folder / "recording.duckdb"), read_only=True) as connection:
         streams = connection.execute(
             "select stream, count(*), count(distinct seq), min(seq), max(seq) from events"

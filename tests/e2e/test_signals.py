@@ -40,9 +40,10 @@ def out(tmp_path: Path) -> Iterator[Path]:
     kill_all(folder)
 
 
-def start(tmp_path: Path, out: Path) -> subprocess.Popen[str]:
+def start(tmp_path: Path, out: Path, records: int = 200) -> subprocess.Popen[str]:
+    run: list[str | Path] = [HEADGATE, "run", short_workflow(tmp_path), "--headless"]
     return subprocess.Popen(
-        [HEADGATE, "run", short_workflow(tmp_path), "--headless", "--out", out],
+        [*run, "--records", str(records), "--out", out],
         cwd=tmp_path,
         env=environment(tmp_path),
         stdin=subprocess.DEVNULL,
@@ -56,9 +57,10 @@ def start(tmp_path: Path, out: Path) -> subprocess.Popen[str]:
 def test_a_signal_while_it_starts(
     number: signal.Signals, delay: int, tmp_path: Path, out: Path
 ) -> None:
-    with start(tmp_path, out) as front:
+    with start(tmp_path, out, records=20) as front:
         time.sleep(delay / 1000)
-        front.send_signal(number)
+        if front.poll() is None:
+            front.send_signal(number)
         said, complaints = front.communicate(timeout=90)
     live = "The run is live" in complaints
     if number == signal.SIGINT and interrupted_before_us(complaints):
@@ -66,7 +68,7 @@ def test_a_signal_while_it_starts(
         check_nothing_is_left(out)
         return
     if number == signal.SIGHUP:
-        assert front.returncode == -signal.SIGHUP or (live and front.returncode == 0)
+        assert front.returncode == -signal.SIGHUP or (live and front.returncode == 0), complaints
     else:
         ended = {0} if live and "success" in said else set()
         assert front.returncode in {128 + number, -number, *ended}, complaints

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from engine.errors import UserError
 from engine.events.run_folder import RunFolder
 from engine.events.run_index import index_home
 from engine.version import VERSION
+from replay.recording.temporary_folders import TemporaryFolder
 
 BOOTSTRAP = Path(__file__).parents[1] / "bootstrap"
 VARIABLE = "HEADGATE_EXEC"
@@ -45,7 +44,8 @@ class ExecControl:
         """Raises `UserError` where the folder `out` is not free."""
         if out is not None:
             check_free(out)
-        self.path = Path(tempfile.mkdtemp(prefix="headgate-exec-"))
+        self._folder = TemporaryFolder("headgate-exec-", _is_in_use)
+        self.path = self._folder.path
         self.runs: list[SeenRun] = []
         self.warnings: list[str] = []
         self._taken: set[str] = set()
@@ -57,7 +57,14 @@ class ExecControl:
             "index": str(index_home().absolute()),
             "versions": {"headgate": VERSION},
         }
-        (self.path / "exec.json").write_text(json.dumps(self._settings), encoding="utf-8")
+        try:
+            (self.path / "exec.json").write_text(json.dumps(self._settings), encoding="utf-8")
+        except OSError as error:
+            self.remove()
+            raise UserError(
+                f"{self.path.parent} can't be written: {error.strerror}; name another folder for "
+                "temporary files in TMPDIR"
+            ) from error
 
     def output_log(self) -> Path:
         """Where the output goes before there is a run folder: on the same file system."""
@@ -115,19 +122,29 @@ class ExecControl:
 
         Where there is no `/proc`, and of those that cleared their environment, nothing is known.
         """
-        mark = os.fsencode(f"{VARIABLE}={self.path}")
-        try:
-            names = os.listdir("/proc")
-        except OSError:
-            return []
-        return sorted(int(name) for name in names if name.isdecimal() and _has(name, mark))
+        return _processes_of(self.path) or []
 
     def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        self._folder.remove()
 
     def _text(self, name: str) -> str:
         path = self.path / name
         return path.read_text(encoding="utf-8", errors="surrogateescape")
+
+
+def _is_in_use(folder: Path) -> bool:
+    """Whether a process of the command whose folder this is may still look into it."""
+    return _processes_of(folder) != []
+
+
+def _processes_of(folder: Path) -> list[int] | None:
+    """Those that have this folder in their environment; None where that can't be seen."""
+    mark = os.fsencode(f"{VARIABLE}={folder}")
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return None
+    return sorted(int(name) for name in names if name.isdecimal() and _has(name, mark))
 
 
 def _has(process: str, variable: bytes) -> bool:

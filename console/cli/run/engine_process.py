@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--run-id", required=True)
     parser.add_argument("--link", required=True, help="descriptors to read from and write to")
+    parser.add_argument("--claim", type=int, required=True, help="descriptor of the folder")
     parser.add_argument("--made", type=Path, action="append", default=[])
     parser.add_argument("--workflow", type=Path)
     parser.add_argument("--records", type=int)
@@ -39,6 +40,7 @@ def main(arguments: list[str]) -> int:
     read, _, write = options.link.partition(",")
     link = EngineLink(int(read), int(write))
     folder = RunFolder(options.folder)
+    os.set_inheritable(options.claim, False)  # it stays claimed until this process ends
 
     def abandoned() -> None:
         empty(folder)

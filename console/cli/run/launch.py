@@ -144,7 +144,7 @@ def launch(spec: RunSpec, out: Path | None, requests: StopRequests) -> Launched:
             engine = _start_engine(spec, run_id, claimed, link)
             processes.append(engine)
             _await_ready(engine, link, requests)
-            recorder = start_recorder(claimed.folder)
+            recorder = start_recorder(claimed.folder, [claimed.folder.fd])
             processes.append(recorder)
             if requests:
                 raise StartInterrupted
@@ -163,10 +163,10 @@ def launch(spec: RunSpec, out: Path | None, requests: StopRequests) -> Launched:
     return Launched(claimed.folder, engine, recorder, link)
 
 
-def start_recorder(folder: RunFolder) -> subprocess.Popen[bytes]:
+def start_recorder(folder: RunFolder, inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
     """The process that imports the run's journal as it grows; it outlives whoever starts it."""
     with open(folder.open_log(), "ab") as log:
-        return _spawn("replay.runs.recorder", [str(folder.path)], log.fileno())
+        return _spawn("replay.runs.recorder", [str(folder.path)], log.fileno(), inherited)
 
 
 def end_recorder(recorder: subprocess.Popen[bytes]) -> None:
@@ -184,6 +184,7 @@ def _start_engine(
     folder = claimed.folder
     ends = link.engine_ends
     arguments = [str(folder.path), "--run-id", run_id, "--link", f"{ends[0]},{ends[1]}"]
+    arguments += ["--claim", str(folder.fd)]
     for path in claimed.made:
         arguments += ["--made", str(path)]
     if spec.workflow is not None:
@@ -194,7 +195,8 @@ def _start_engine(
         arguments += ["--seed", str(spec.seed)]
     try:
         with open(folder.open_log(), "ab") as log:
-            return _spawn("console.cli.run.engine_process", arguments, log.fileno(), ends)
+            inherited = [*ends, folder.fd]
+            return _spawn("console.cli.run.engine_process", arguments, log.fileno(), inherited)
     finally:
         link.close_engine_ends()
 

@@ -35,12 +35,16 @@ sys.stdin.read()
 def test_a_new_and_an_empty_folder_can_be_claimed_once(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "deep" / "run")
     assert folder.journal.is_dir()
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    RunFolder.create(empty)
-    for path in (empty, folder.path):
+    path = tmp_path / "empty"
+    path.mkdir()
+    empty = RunFolder.create(path)
+    for claimed in (folder, empty):
+        with pytest.raises(UserError, match="in use by another run"):
+            RunFolder.create(claimed.path)
+        claimed.close()
+        (claimed.path / "notes.txt").touch()
         with pytest.raises(UserError, match="not empty"):
-            RunFolder.create(path)
+            RunFolder.create(claimed.path)
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -229,6 +229,30 @@ def with_code(bait: Bait) -> Iterator[Crafted]:
         ],
         logged=True,
     )
+
+
+def with_logs(bait: Bait) -> Iterator[Crafted]:
+    """The same code in the write-ahead log of another database. DuckDB replays such a log beside
+    any database where its storage is too old to say whose it is, and refuses it otherwise."""
+    for case in with_code(bait):
+        if case.storage != "v2.0.0":
+            yield replace(case, name=f"log: {case.name}", logged=True, storage="v1.2.0")
+    [*_, case] = with_code(bait)
+    yield replace(case, name="log of another database", storage="v1.5.0")
+
+
+def damaged(log: bytes) -> dict[str, bytes]:
+    """What else may stand in the place of a log."""
+    return {
+        "empty": b"",
+        "cut": log[: len(log) // 2],
+        "without its end": log[:-1],
+        "twice": log * 2,
+        "flipped": bytes(byte ^ (at % 97 == 50) for at, byte in enumerate(log)),
+        "zeros": bytes(1 << 20),
+        "text": b"CREATE MACRO max(a) AS 1;" * 100,
+        "long entry": log[:8] + (2**63).to_bytes(8, "little") + log[16:],
+    }
 
 
 def with_values() -> Iterator[Crafted]:

@@ -43,6 +43,13 @@ record = read_record(folder)
 write_record(folder, RunRecord(run.run_id, run.name, "ended", "success", wall_end=5.0))
 """
 
+RECORDER = """
+import sys
+from replay.runs import recorder
+recorder.CHECKPOINT_IDLE_SECONDS = 1e9
+sys.exit(recorder.main(sys.argv[1:]))
+"""
+
 
 class Processes:
     def __init__(self) -> None:
@@ -74,7 +81,8 @@ class Processes:
         producer.stdin.flush()
 
     def recorder(self, folder: RunFolder) -> subprocess.Popen[bytes]:
-        return self.start("-m", "replay.runs.recorder", str(folder.path))
+        """While nothing comes it leaves DuckDB's log as it is, so that a test can wait for one."""
+        return self.start("-c", RECORDER, str(folder.path))
 
 
 def within(seconds: float, true: Callable[[], bool]) -> bool:

@@ -19,7 +19,16 @@ from replay.sources.feed import open_journal
 from tests.effort import effort
 from tests.replay.fuzz.exercise import ask, assert_harmless
 from tests.replay.fuzz.hostile import own_lines
-from tests.replay.recording.crafted import Bait, Crafted, bait_in, with_code, with_values
+from tests.replay.producer import leave_lock
+from tests.replay.recording.crafted import (
+    Bait,
+    Crafted,
+    bait_in,
+    damaged,
+    with_code,
+    with_logs,
+    with_values,
+)
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]
 WriteJournal = Callable[..., RunFolder]
@@ -107,6 +116,7 @@ def test_a_folder_is_completed_without_the_code_in_its_recording(
         path = case.make(good, tmp_path / str(nth))
         folder = RunFolder(tmp_path / f"folder-{nth}")
         shutil.copytree(untouched, folder.path)
+        leave_lock(folder)
         folder.recording.write_bytes(path.read_bytes())
         log = path.with_name(f"{path.name}.wal")
         if log.exists():
@@ -118,11 +128,73 @@ def test_a_folder_is_completed_without_the_code_in_its_recording(
             assert not taken(), (case.name, command)
             assert code in (0, 1), (case.name, said)
         assert str(len(events)) in said
-        assert case.logged or folder.recording.read_bytes() == before
-        if not folder.journal.is_dir():
+        if folder.journal.is_dir():
+            assert folder.recording.read_bytes() == before, case.name
+        else:
             assert case.logged
             with duckdb.connect(str(folder.recording), read_only=True) as recording:
                 refuse_code(recording, case.name)  # raises where the code is still in it
+
+
+def test_a_log_of_another_database_is_refused_and_never_runs(
+    good: Path, tmp_path: Path, baited: tuple[Bait, Callable[[], bool]]
+) -> None:
+    bait, taken = baited
+    crafted = list(with_logs(bait))
+    assert len(crafted) >= 60
+    for nth, case in enumerate(crafted[:: effort(19, 1)]):
+        made = case.make(good, tmp_path / str(nth))
+        path = tmp_path / str(nth) / "run.duckdb"
+        shutil.copy(good, path)
+        for suffix in effort([".wal"], [".wal", ".wal.checkpoint", ".wal.recovery"]):
+            log = path.with_name(f"{path.name}{suffix}")
+            shutil.copy(f"{made}.wal", log)
+            taken()
+            code, said, _ = ask_of(("sql", "{}", "SELECT count(*) FROM events"), path)
+            assert not taken(), (case.name, said)
+            assert path.read_bytes() == good.read_bytes()
+            assert code in ((4,) if suffix == ".wal" else (0, 4)), (case.name, said)
+            if code == 4:
+                assert len(said.splitlines()) == 1, (case.name, said)
+                assert "not written by headgate alone" in said or "is damaged" in said
+            log.unlink()
+        shutil.rmtree(tmp_path / str(nth))
+
+
+def test_a_folder_with_a_log_of_another_database_is_completed_from_its_journal(
+    good: Path,
+    tmp_path: Path,
+    baited: tuple[Bait, Callable[[], bool]],
+    play: Play,
+    write_journal: WriteJournal,
+) -> None:
+    bait, taken = baited
+    run, events = play(3, row_groups=2)
+    folder = write_journal(run, events)
+    ingest = Ingest(open_journal(folder), folder.recording)
+    ingest.step(50)
+    ingest.keep_fold()
+    ingest.checkpoint()
+    ingest.close()
+    whole = tmp_path / "whole"
+    folder.close()
+    folder.path.rename(whole)
+    logs = {}
+    for nth, case in enumerate(list(with_logs(bait))[:: effort(30, 1)]):
+        made = case.make(good, tmp_path / f"made-{nth}")
+        logs[case.name] = Path(f"{made}.wal").read_bytes()
+    logs |= dict(list(damaged(logs["log: macro count"]).items())[:: effort(3, 1)])
+    for name, log in logs.items():
+        shutil.copytree(whole, folder.path)
+        leave_lock(RunFolder(folder.path))
+        (folder.path / "recording.duckdb.wal").write_bytes(log)
+        taken()
+        for command in (("why", "{}"), ("sql", "{}", "SELECT count(*) FROM events")):
+            code, said, _ = ask_of(command, folder.path)
+            assert not taken(), (name, command)
+            assert code in (0, 1), (name, said)
+        assert str(len(events)) in said, (name, said)
+        shutil.rmtree(folder.path)
 
 
 PLACES: dict[str, tuple[str, object]] = {

@@ -76,6 +76,16 @@ def test_a_recorder_follows_a_run_to_its_end(
     ]
 
 
+def test_a_recorder_leaves_nothing_of_a_run_that_was_called_off(
+    tmp_path: Path, processes: Processes
+) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    folder.journal.rmdir()
+    folder.close()
+    assert processes.recorder(folder).wait(30) == 1
+    assert list(folder.path.iterdir()) == []
+
+
 def test_recorders_killed_again_and_again_import_nothing_twice(
     tmp_path: Path, play: Play, processes: Processes, derived: Derived, kept: Kept
 ) -> None:
