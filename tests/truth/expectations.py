@@ -1,0 +1,112 @@
+"""What an answer must name, situation by situation.
+
+A cause is found by words and not by the names of verdicts, so that a better verdict needs no new
+rule: `says` is looked for in the first paragraph, in verdicts and in blame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.truth.facts import Source
+
+LOOP = r"event loop|process|headgate's own|interpreter|processor|CPU"
+ERRORS = r"error|fail|refus|unreachable|broken|reset"
+SLOW = r"\bslow|hung|hang|no answer|without an answer|silent|latency"
+BOUND = r"bound|limit|pace|saturat|cap |full|busy|in use|at its"
+ACT_CAP = r"max_parallel_requests"
+ACT_KEY = r"key|credential|token|log in|sign in|permission|secret"
+ACT_QUOTA = r"quota|billing|credit|plan|pay|top up"
+ACT_RATE = r"max_parallel_requests|startup_ramp|rate|lower"
+ACT_SERVER = r"provider|endpoint|server|status|retry|time.?out|wait"
+ACT_LOOP = r"thread|to_thread|await|async|off the loop|block|process|time\.sleep|CPU"
+ACT_MACHINE = r"SIGSTOP|Ctrl|stopped|suspend|machine|CPU|core|process|sleep"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One thing that the answer must name."""
+
+    says: str
+    """Regular expression for the cause in words."""
+    where: str = ""
+    """Regular expression for the endpoint or column; empty where there is none to name."""
+    action: str = ""
+    """Regular expression for the fitting advice; empty where nothing need be done."""
+    windows: tuple[str, ...] = ()
+    """Causes of the windows in which verdicts must say so; empty where no interval is expected."""
+    verdict: str = ""
+    """Regular expression for the words of those verdicts; empty: `says`."""
+    share: str = ""
+    """The verdict whose share of the slots must agree with the windows' lost slots."""
+    sources: tuple[Source, ...] = ("own", "exec", "native")
+    """Where the stream can show it. Elsewhere `unknown` and silence are right as well."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What is right to say of one situation."""
+
+    causes: tuple[Cause, ...]
+    """Empty: nothing was wrong, and nothing may be advised to be changed."""
+    quiet: bool = False
+    """Shares of work must agree with the server's log within 3 points (own, exec)."""
+    silence: bool = False
+    """To say nothing of it is right as well."""
+    idle: bool = True
+    """`waiting for upstream columns` alone leads away from the cause."""
+
+
+def _cooldown(where: str = "beta/judge-70b") -> Cause:
+    return Cause(
+        r"429|cooldown|slow down",
+        where,
+        ACT_RATE,
+        ("cooldown",),
+        r"429|cooldown|slow down|ceiling",
+        "request_cooldown",
+    )
+
+
+def _errors(status: str, action: str, where: str = "beta/judge-70b") -> Cause:
+    return Cause(
+        rf"{status}.*({ERRORS}|answer|answered)|({ERRORS}).*{status}", where, action, (f"{status}",)
+    )
+
+
+def _slow(where: str = "beta/judge-70b", cause: str = "hung") -> Cause:
+    return Cause(SLOW, where, r"endpoint|time.?out|provider", (cause,), SLOW)
+
+
+def _block(column: str) -> Cause:
+    return Cause(
+        r"event loop|interpreter|processor|CPU",
+        rf"\b{column}\b",
+        ACT_LOOP,
+        ("event loop blocked", "CPU work"),
+        LOOP,
+        sources=("own", "exec"),
+    )
+
+
+_PAUSE = Cause(r"stopped|paused|stood|process", "", ACT_MACHINE, ("process stopped",), LOOP)
+_UNAUTHORIZED = _errors("401", ACT_KEY)
+
+
+def _bound(where: str, action: str = ACT_CAP) -> Cause:
+    return Cause(BOUND, where, action)
+
+
+EXPECTATIONS: dict[str, Expectation] = {
+    # The situations that are recorded elsewhere.
+    "block": Expectation((_block("lag"),)),
+    "bucket": Expectation((_cooldown(),)),
+    "cpu": Expectation((_block("work"),)),
+    "hang20": Expectation((_slow(),)),
+    "lowcap": Expectation((_bound("beta/judge-70b"),), quiet=True),
+    "r401": Expectation((_UNAUTHORIZED,)),
+    "r429_ra5": Expectation((_cooldown(),)),
+    "s503": Expectation((_errors("503", ACT_SERVER),)),
+    "slowroot": Expectation((_bound("beta/root-70b", ""),), quiet=True),
+    "stop_short": Expectation((_PAUSE,), silence=True),
+}
