@@ -1,4 +1,4 @@
-"""Scores recordings that lie in a folder: `python -m tests.truth.recordings FOLDER [SITUATION ...]`.
+"""Scores recordings in a folder: `python -m tests.truth.recordings FOLDER [SITUATION ...]`.
 
 Beside `NAME.truth.json` lie the recordings that it names, compressed with xz. `--say` prints what
 was said of each as well; `--reasons` why it is not right.

@@ -184,9 +184,9 @@ def _cooled(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
             yield f"a cooldown of {said.resource} at {said.start:.1f} s without a 429"
     for row in answer.report.run_blame:
         endpoint = run.server.get(_provider_model(row.resource))
-        if row.verdict == "request_cooldown" and row.fraction >= _LARGE_SHARE:
-            if endpoint is None or "429" not in endpoint.statuses:
-                yield f"{row.fraction:.0%} go to a cooldown of {row.resource} without a 429"
+        limited = endpoint is not None and "429" in endpoint.statuses
+        if row.verdict == "request_cooldown" and row.fraction >= _LARGE_SHARE and not limited:
+            yield f"{row.fraction:.0%} go to a cooldown of {row.resource} without a 429"
 
 
 def _held_up(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
@@ -274,9 +274,9 @@ def _work(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
 
 def _outcome(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
     """A run that left no row did not end well."""
-    if run.rows_kept == 0:
-        if "ended well" in answer.outcome_line or answer.report.run.outcome == "success":
-            yield "a run that left no row is called a success"
+    success = "ended well" in answer.outcome_line or answer.report.run.outcome == "success"
+    if run.rows_kept == 0 and success:
+        yield "a run that left no row is called a success"
 
 
 def _change_nothing(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:

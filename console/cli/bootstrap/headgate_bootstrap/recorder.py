@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from headgate_bootstrap.control import Control
+from headgate_bootstrap.heartbeat import HEARTBEAT, Heartbeat
 from headgate_bootstrap.journal import Line, RunJournal, encode, gap_line
 
 TICK_SECONDS = 0.02
@@ -57,6 +58,8 @@ ENDS = frozenset(
     """.split()
 )
 """Never shed as long as there is any room."""
+WATCHED = frozenset({HEARTBEAT, "loop_blocked", "process_paused"})
+"""What headgate itself says of the loop: outside the producer's numbering."""
 OUTCOMES = {"success": "success", "cancelled": "cancelled"}
 
 
@@ -68,6 +71,7 @@ class Preparation:
         self.dataset = dataset
         self.made_at = made_at
         self.run: Run | None = None
+        self.heartbeat: Heartbeat | None = None
 
 
 class Run:
@@ -128,8 +132,11 @@ class Recorder:
             if is_request:
                 if kind in WITHOUT_PRESSURE:
                     fields["pressure_snapshot"] = None
-            elif kind not in WITH_SNAPSHOT:
-                fields["snapshot"] = None
+            else:
+                if kind not in WITH_SNAPSHOT:
+                    fields["snapshot"] = None
+                if preparation is not None:
+                    self._watch(preparation, kind, fields["captured_at_monotonic"])
             if len(self._queue) >= MOST_QUEUED and kind not in ENDS:
                 fields = {name: fields[name] for name in _NUMBERED}
             self._queue.append((preparation, is_request, fields))
@@ -142,6 +149,32 @@ class Recorder:
                 written.wait(SETTLE_SECONDS)
         except Exception as error:
             self._control.warn("event", f"events were lost to {type(error).__name__}")
+
+    def _watch(self, preparation: Preparation, kind: str, at: float) -> None:
+        """The loop of a run is watched from its start to its end."""
+        heartbeat = preparation.heartbeat
+        if kind == STARTED:
+            if heartbeat is not None:
+                heartbeat.stop()
+            preparation.heartbeat = self._begin_watch(preparation)
+        elif heartbeat is not None:
+            heartbeat.sign(at)
+            if kind == COMPLETED:
+                preparation.heartbeat = None
+                heartbeat.stop()
+
+    def _begin_watch(self, preparation: Preparation) -> Heartbeat | None:
+        """None where no loop runs in this thread, or it can't be watched."""
+
+        def take(fields: dict[str, Any]) -> None:
+            if not self._closed:
+                self._queue.append((preparation, False, fields))
+                self._wake.set()
+
+        try:
+            return Heartbeat(self._control.watch, take)
+        except Exception:
+            return None
 
     # The writer's thread
 
@@ -308,7 +341,8 @@ class Recorder:
             run.requests += 1
             number = run.requests
         else:
-            run.scheduler_sequence = number = fields["sequence"]
+            number = fields["sequence"]
+            run.scheduler_sequence = number or run.scheduler_sequence
         if fields.keys() == _NUMBERED:
             self._lose(run, gap_line(stream, number, number, "overrun", at))
             return
@@ -323,7 +357,8 @@ class Recorder:
         except (TypeError, ValueError, RecursionError):
             self._lose(run, gap_line(stream, number, number, "unencodable", at))
             return
-        run.lines.append(Line(data, stream, number, at, kind in ENDS, kind == HEALTH))
+        kept = kind in ENDS or kind in WATCHED
+        run.lines.append(Line(data, stream, number, at, kept, kind == HEALTH))
 
     def _lose(self, run: Run, gap: Line) -> None:
         """One line for neighbours that are lost alike."""
