@@ -81,7 +81,7 @@ def start(folder: Path, argv: list[str]) -> subprocess.Popen[bytes]:
 
 def stalls(folder: Path, *, over: bool = True) -> list[Stall]:
     """Events about the loop in a run's recording, or in its journal while it runs."""
-    found = []
+    found: list[Stall] = []
     if over:
         query = (
             "SELECT kind, reason, diagnostics FROM events "

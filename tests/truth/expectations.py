@@ -97,16 +97,58 @@ def _bound(where: str, action: str = ACT_CAP) -> Cause:
     return Cause(BOUND, where, action)
 
 
+_NOTHING_WRONG = Expectation((), quiet=True)
+_BAD_ANSWERS = rf"({ERRORS}|malformed|empty|filter|not JSON|no answer|unusable|dropped)"
+
 EXPECTATIONS: dict[str, Expectation] = {
-    # The situations that are recorded elsewhere.
-    "block": Expectation((_block("lag"),)),
-    "bucket": Expectation((_cooldown(),)),
-    "cpu": Expectation((_block("work"),)),
-    "hang20": Expectation((_slow(),)),
+    "healthy": _NOTHING_WRONG,
+    "tail": Expectation(()),
+    "bursty": Expectation(()),
+    "late": _NOTHING_WRONG,
+    "neighbour": Expectation(()),
+    "rowgroups": Expectation(
+        (Cause(r"row group", "", r"max_concurrent_row_groups|buffer_size"),), idle=False
+    ),
+    "deep": Expectation((_bound("beta/judge-70b", ""),), quiet=True),
     "lowcap": Expectation((_bound("beta/judge-70b"),), quiet=True),
-    "r401": Expectation((_UNAUTHORIZED,)),
-    "r429_ra5": Expectation((_cooldown(),)),
-    "s503": Expectation((_errors("503", ACT_SERVER),)),
+    "twocaps": Expectation((_bound("beta/judge-70b"),), quiet=True),
     "slowroot": Expectation((_bound("beta/root-70b", ""),), quiet=True),
+    "all401": Expectation((_errors("401", ACT_KEY, "alpha|beta"),)),
+    "r401": Expectation((_UNAUTHORIZED,)),
+    "quota": Expectation(
+        (Cause(r"quota|spent|429", "beta", ACT_QUOTA, ("429 answers",), r"quota|spent|429"),)
+    ),
+    "payment": Expectation((_errors("402", ACT_QUOTA),)),
+    "unknown": Expectation((_errors("404", r"model|name|address|endpoint|base_url"),)),
+    "r429_ra5": Expectation((_cooldown(),)),
+    "storm": Expectation((_cooldown(),)),
+    "bucket": Expectation((_cooldown(),)),
+    "s503": Expectation((_errors("503", ACT_SERVER),)),
+    "backoff": Expectation((_errors("500", ACT_SERVER),), silence=True),
+    "resets": Expectation(
+        (Cause(r"connection|reset|unreachable", "beta", ACT_SERVER, ("reset",)),), idle=False
+    ),
+    "refused": Expectation(
+        (Cause(r"connection|refus|unreachable|reached", "beta", ACT_SERVER, ("refused",)),)
+    ),
+    "hang1": Expectation((_slow(),)),
+    "hang20": Expectation((_slow(),)),
+    "hangall": Expectation((_slow(),)),
+    "slow10": Expectation((_slow(cause="slow"),)),
+    "poison": Expectation(
+        (Cause(r"400|dropped|refus|BadRequest|bad request", "alpha|question", ""),), silence=True
+    ),
+    "malformed": Expectation(
+        (Cause(_BAD_ANSWERS, "beta|verdict", "", ("malformed",)),), silence=True
+    ),
+    "empty": Expectation((Cause(_BAD_ANSWERS, "beta|verdict", "", ("empty",)),), silence=True),
+    "filter": Expectation((Cause(_BAD_ANSWERS, "beta|verdict", "", ("filter",)),), silence=True),
+    "block": Expectation((_block("lag"),)),
+    "longblock": Expectation((_block("once"),)),
+    "cpu": Expectation((_block("work"),)),
+    "spin": Expectation((_block("spin"),)),
+    "gil": Expectation((_block("gil"),)),
+    "stop5": Expectation((_PAUSE,)),
     "stop_short": Expectation((_PAUSE,), silence=True),
+    "drained": Expectation(()),
 }

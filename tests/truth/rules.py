@@ -32,6 +32,7 @@ _UPSTREAM = re.compile(r"upstream columns|No (other )?task was ready")
 _UNKNOWN = re.compile(r"\bunknown\b|cannot be told|can't be told|not known")
 _LARGE_SHARE = 0.02
 _TROUBLE = ("429", "cooldown", "answers", "hung", "slow", "reset", "refused", "blocked", "stopped")
+_NEIGHBOUR = "neighbour"
 _PROCESS = ("event loop", "stopped", "CPU")
 
 
@@ -55,7 +56,7 @@ def score(run: Run, expected: Expectation, answer: Answer) -> Score:
             grade, reasons = "right", []
         grades.append(grade)
         lacking += reasons
-    if expected.quiet and run.source != "native":
+    if expected.quiet and run.source != "native" and not run.windows_of(_NEIGHBOUR):
         lacking += _shares(run, answer)
     if "missing" in grades:
         return Score("missing", tuple(lacking))
@@ -192,7 +193,7 @@ def _cooled(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
 def _held_up(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
     """The loop is blamed only for what the process did."""
     true = [(window.start, window.end) for window in run.windows_of(*_PROCESS)]
-    if run.windows_of("neighbour"):
+    if run.windows_of(_NEIGHBOUR):
         return
     for said in answer.report.verdicts:
         if _LOOP.search(said.verdict):
