@@ -536,6 +536,7 @@ EVENT_KINDS: tuple[EventKind, ...] = (
             PayloadField("prompt_tokens", "int", "tokens in"),
             PayloadField("completion_tokens", "int", "tokens out"),
             PayloadField("error_type", "str", "type of the error"),
+            PayloadField("status", "int", "HTTP status of a failed answer, where known"),
         ),
         shed=False,
     ),

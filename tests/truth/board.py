@@ -80,7 +80,9 @@ def _keep(folder: Path, run: Run, path: Path) -> None:
     else:
         plain = folder / run.file.removesuffix(".xz")
         subprocess.run(
-            [HEADGATE, "export", path, "--out", plain], check=True, stdout=subprocess.DEVNULL
+            [HEADGATE, "export", path, "--format", "jsonl", "--out", plain],
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
         data = plain.read_bytes()
         plain.unlink()
@@ -100,6 +102,7 @@ def main(arguments: list[str]) -> int:
     known = {situation.name: situation for situation in SITUATIONS}
     chosen = [known[name] for name in options.situations] or list(SITUATIONS)
     found: list[Cell] = []
+    failed = False
     for situation in chosen:
         if options.neighbour:
             situation = replace(situation, neighbour=True)
@@ -109,17 +112,26 @@ def main(arguments: list[str]) -> int:
         for turn in range(1, options.runs + 1):
             began = time.monotonic()
             with tempfile.TemporaryDirectory(prefix="truth-") as scratch:
-                for cell in cells(situation, turn, Path(scratch), designer, options.keep):
-                    found.append(cell)
-                    print(f"{cell.situation:12} {cell.source:7} {cell.score.grade}", flush=True)
-                    print(f"    {cell.said}")
-                    for reason in cell.score.reasons:
-                        print(f"    - {reason}", flush=True)
+                try:
+                    for cell in cells(situation, turn, Path(scratch), designer, options.keep):
+                        found.append(cell)
+                        print_cell(cell)
+                except (AssertionError, OSError, subprocess.SubprocessError) as error:
+                    failed = True
+                    print(f"{situation.name}: could not be run: {error}", flush=True)
             print(f"    ({time.monotonic() - began:.0f} s)", flush=True)
     print(summary(found))
     if options.write:
         write_table(found, {situation.name: situation.what for situation in chosen})
-    return 1 if any(cell.score.grade == "false" for cell in found) else 0
+    return 1 if failed or any(cell.score.grade == "false" for cell in found) else 0
+
+
+def print_cell(cell: Cell) -> None:
+    print(f"{cell.situation:12} {cell.source:7} {cell.score.grade}")
+    print(f"    {cell.said}")
+    for reason in cell.score.reasons:
+        print(f"    - {reason}")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

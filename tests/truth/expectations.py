@@ -68,10 +68,10 @@ def _cooldown(where: str = "beta/judge-70b") -> Cause:
     )
 
 
-def _errors(status: str, action: str, where: str = "beta/judge-70b") -> Cause:
-    return Cause(
-        rf"{status}.*({ERRORS}|answer|answered)|({ERRORS}).*{status}", where, action, (f"{status}",)
-    )
+def _errors(status: str, action: str, where: str = "beta/judge-70b", words: str = "") -> Cause:
+    """`words` say what the status means: Data Designer's own events have a class alone."""
+    meant = rf"({status}|{words})" if words else status
+    return Cause(rf"{meant}", where, action, (f"{status} ",), rf"{meant}|{ERRORS}")
 
 
 def _slow(where: str = "beta/judge-70b", cause: str = "hung") -> Cause:
@@ -90,7 +90,9 @@ def _block(column: str) -> Cause:
 
 
 _PAUSE = Cause(r"stopped|paused|stood|process", "", ACT_MACHINE, ("process stopped",), LOOP)
-_UNAUTHORIZED = _errors("401", ACT_KEY)
+_AUTH = r"[Aa]uthenti|unauthori[sz]ed"
+_SERVER_ERROR = r"5xx|server error|internal.server"
+_UNAUTHORIZED = _errors("401", ACT_KEY, words=_AUTH)
 
 
 def _bound(where: str, action: str = ACT_CAP) -> Cause:
@@ -113,18 +115,20 @@ EXPECTATIONS: dict[str, Expectation] = {
     "lowcap": Expectation((_bound("beta/judge-70b"),), quiet=True),
     "twocaps": Expectation((_bound("beta/judge-70b"),), quiet=True),
     "slowroot": Expectation((_bound("beta/root-70b", ""),), quiet=True),
-    "all401": Expectation((_errors("401", ACT_KEY, "alpha|beta"),)),
+    "all401": Expectation((_errors("401", ACT_KEY, "alpha|beta", _AUTH),)),
     "r401": Expectation((_UNAUTHORIZED,)),
     "quota": Expectation(
         (Cause(r"quota|spent|429", "beta", ACT_QUOTA, ("429 answers",), r"quota|spent|429"),)
     ),
-    "payment": Expectation((_errors("402", ACT_QUOTA),)),
-    "unknown": Expectation((_errors("404", r"model|name|address|endpoint|base_url"),)),
+    "payment": Expectation((_errors("402", ACT_QUOTA, words=r"quota|payment|spent"),)),
+    "unknown": Expectation(
+        (_errors("404", r"model|name|address|endpoint", words=r"[Nn]ot.?[Ff]ound|unknown model"),)
+    ),
     "r429_ra5": Expectation((_cooldown(),)),
     "storm": Expectation((_cooldown(),)),
     "bucket": Expectation((_cooldown(),)),
-    "s503": Expectation((_errors("503", ACT_SERVER),)),
-    "backoff": Expectation((_errors("500", ACT_SERVER),), silence=True),
+    "s503": Expectation((_errors("503", ACT_SERVER, words=_SERVER_ERROR),)),
+    "backoff": Expectation((_errors("500", ACT_SERVER, words=_SERVER_ERROR),), silence=True),
     "resets": Expectation(
         (Cause(r"connection|reset|unreachable", "beta", ACT_SERVER, ("reset",)),), idle=False
     ),

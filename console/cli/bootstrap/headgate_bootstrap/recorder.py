@@ -14,6 +14,7 @@ import platform
 import re
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -41,6 +42,7 @@ PACKAGE = "data-designer"
 STARTED = "scheduler_job_started"
 COMPLETED = "scheduler_job_completed"
 HEALTH = "scheduler_health_snapshot"
+CALL_ENDED = "model_request_completed"
 WITH_SNAPSHOT = frozenset({HEALTH, "admission_blocked", "group_capped"})
 """Of the scheduler's snapshots, which each event repeats, readers use these."""
 WITHOUT_PRESSURE = frozenset(
@@ -132,6 +134,8 @@ class Recorder:
             if is_request:
                 if kind in WITHOUT_PRESSURE:
                     fields["pressure_snapshot"] = None
+                if kind == CALL_ENDED:
+                    _add_status(fields)
             else:
                 if kind not in WITH_SNAPSHOT:
                     fields["snapshot"] = None
@@ -416,6 +420,14 @@ def _fields(event: Any) -> dict[str, Any]:
     if hasattr(event, "__dict__"):
         return dict(vars(event))
     return {one.name: getattr(event, one.name) for one in dataclasses.fields(event)}
+
+
+def _add_status(fields: dict[str, Any]) -> None:
+    """The status of a failed answer: the event has its class alone, but is told while the error of
+    the call is being handled."""
+    status = getattr(sys.exc_info()[1], "status_code", None)
+    if isinstance(status, int):
+        fields["diagnostics"] = {**(fields.get("diagnostics") or {}), "status": status}
 
 
 def _producer_id(fields: dict[str, Any]) -> str | None:
