@@ -202,7 +202,7 @@ class LoopWatch:
         self._tell_blocked(reason, end, facts)
 
     def _reason_of_block(self, facts: dict[str, Any], seconds: float) -> str:
-        if facts.get("loop_cpu_seconds", facts["cpu_seconds"]) >= COMPUTING_SHARE * seconds:
+        if _computed(facts.get("loop_cpu_seconds", facts["cpu_seconds"]), seconds):
             return "computing"
         unseen = not self._looks  # too short for the watchdog to tell
         contended = facts["cpu_seconds"] >= 0.5 * seconds and (unseen or self._lock_is_contended())
@@ -324,11 +324,16 @@ def _reason_of_pause(facts: dict[str, Any], seconds: float) -> str | None:
     """Why the whole process did not run; None where it computed all the while."""
     if "suspended_seconds" in facts:
         return "suspended"
-    if facts["cpu_seconds"] >= COMPUTING_SHARE * seconds:
+    if _computed(facts["cpu_seconds"], seconds):
         return None
     if facts.get("core_wait", 0.0) >= SCARCE_SHARE * seconds:
         return "starved"
     return "stopped" if seconds >= CLEAR_SECONDS else "unclear"
+
+
+def _computed(cpu_seconds: float, seconds: float) -> bool:
+    """Whether a stall is one of code: it would have been late on a machine of its own as well."""
+    return cpu_seconds >= max(LATE_SECONDS, COMPUTING_SHARE * seconds)
 
 
 def _told(counter: Counter[Frame], most: int) -> list[dict[str, Any]]:

@@ -154,6 +154,15 @@ def test_where_both_are_late_the_use_of_the_processor_tells_why(
     assert facts["to"] == pytest.approx(103.0, abs=0.1)
 
 
+def test_code_that_alone_would_not_have_been_late_is_starved_beside_a_neighbour() -> None:
+    hand = Hand()
+    hand.go(1.0)
+    hand.use(0.06, loop=0.06, wait=0.14)
+    hand.go(0.2, loop=False)
+    hand.go(0.1)
+    assert hand.final[::2] == (PAUSED, "starved")
+
+
 def test_a_short_pause_is_not_called_a_stop() -> None:
     """A thread may have held the interpreter lock while it had no core."""
     hand = Hand()
