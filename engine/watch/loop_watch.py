@@ -40,7 +40,7 @@ SUSPENDED_SECONDS = 1.0
 BUSY_SHARE = 0.8
 """A process that computes so much of the time is looked at, for what it computes; beside busy
 neighbours, where its threads wait for the interpreter lock, `COMPUTING_SHARE` is enough."""
-COMPUTING_SHARE = 0.2
+COMPUTING_SHARE = 0.1
 """A stall of whose time so much was computed is one of code; a busy machine leaves no more."""
 SCARCE_SHARE = 0.3
 """A stall of whose time so much went by without a processor core is one of the machine."""
@@ -191,7 +191,8 @@ class LoopWatch:
                 return
             # On a machine without a free core the watchdog may have waited for that instead.
             scarce = facts.get("core_wait", 0.0) >= SCARCE_SHARE * (end - self._turn)
-            self._tell_blocked("computing" if scarce else "interpreter_lock", end, facts)
+            own = facts.get("loop_cpu_seconds", facts["cpu_seconds"]) >= facts["cpu_seconds"] / 2
+            self._tell_blocked("computing" if scarce and own else "interpreter_lock", end, facts)
             return
         for why, pause in self._pauses:
             self._emit(PAUSED, end, why, pause)

@@ -135,6 +135,7 @@ def test_what_a_blocked_loop_did_is_told_by_its_processor_time(
         ({"seconds": 0.05, "loop": 0.05, "wait": 1.6}, PAUSED, "starved"),
         ({"seconds": 1.9, "loop": 1.9}, BLOCKED, "interpreter_lock"),
         ({"seconds": 0.6, "loop": 0.6, "wait": 1.4}, BLOCKED, "computing"),
+        ({"seconds": 0.6, "loop": 0.1, "wait": 1.4}, BLOCKED, "interpreter_lock"),
     ],
 )
 @pytest.mark.parametrize("first", ["loop", "watchdog"])
