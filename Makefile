@@ -2,6 +2,7 @@
 # make test   the tests
 # Both set up .venv themselves: Python >= 3.11 and make are all they need.
 # make test-peer   the tests with the real Data Designer, which it installs into $(PEER)
+# make truth   the scoreboard of the diagnosis: OPTIONS="--runs 3 --neighbour hang1 s503"
 # make bench   speed of scheduling, console, diagnosis and recording
 # make bench-peer   Data Designer beside us, the same work in turn: OPTIONS="--quick --only run"
 # make bench-exec   what `headgate exec` costs a Data Designer run
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-peer
 
-.PHONY: demo test test-all test-peer plans lint types layers bench bench-peer bench-exec bench-soak bench-refs clean
+.PHONY: demo test test-all test-peer truth plans lint types layers bench bench-peer bench-exec bench-soak bench-refs clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo || { code=$$?; test $$code -eq 130 || exit $$code; }  # 130: stopped by its user
@@ -29,6 +30,10 @@ test-all: $(READY)
 test-peer: $(READY)
 	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
 	HEADGATE_PEER_PYTHON=$(abspath $(PEER))/bin/python $(BIN)/pytest --dist loadgroup tests/peer
+
+truth: $(READY)
+	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
+	HEADGATE_PEER_PYTHON=$(abspath $(PEER))/bin/python $(BIN)/python -m tests.truth.board $(OPTIONS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -1,7 +1,8 @@
 """`JournalWriter`: how do events reach the disk without slowing a run?
 
 It writes whole lines, with one `os.write` at most every 20 ms and without `fsync`: a producer that
-is killed loses the events of that interval. It is confined to the thread of the event loop.
+is killed loses the events of that interval. All but `write_through` is for the thread of the event
+loop.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -84,6 +86,7 @@ class JournalWriter:
         self._segment = 0
         self._size = 0
         self._torn = False
+        self._writing = threading.RLock()
         folder.create_journal()
         self._fd = -1
         self._open_segment()
@@ -99,7 +102,8 @@ class JournalWriter:
         if self._fd < 0:
             self._shed_events += len(events)
             return
-        self._lines.extend(events)
+        with self._writing:
+            self._lines.extend(events)
         if self._timer is not None:
             return
         if self._loop is None or self._loop.time() - self._last_write >= self._interval_seconds:
@@ -108,16 +112,25 @@ class JournalWriter:
             due = self._last_write + self._interval_seconds
             self._timer = self._loop.call_at(due, self._flush)
 
+    def write_through(self, events: Sequence[Event]) -> None:
+        """Write the events, and what waited before them, at once and from any thread."""
+        with self._writing:
+            if self._fd < 0:
+                return
+            self._lines.extend(events)
+            self._write_out()
+
     def close(self, end: JournalEnd) -> bool:
         """Write the pending lines and the end line. False if some could not be written."""
-        self._write_out()
-        self._lines.append(msgspec.structs.replace(end, shed_events=self._shed_events))
-        done = self._write_out() or self._write_out()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        os.close(self._fd)
-        self._fd = -1
+        with self._writing:
+            self._write_out()
+            self._lines.append(msgspec.structs.replace(end, shed_events=self._shed_events))
+            done = self._write_out() or self._write_out()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            os.close(self._fd)
+            self._fd = -1
         return done
 
     def _flush(self) -> None:
@@ -126,7 +139,9 @@ class JournalWriter:
             self._timer = None
         if self._loop is not None:
             self._last_write = self._loop.time()
-        if self._write_out():
+        with self._writing:
+            done = self._write_out()
+        if done:
             self._retry_seconds = self._interval_seconds
         elif self._loop is not None:
             self._timer = self._loop.call_later(self._retry_seconds, self._flush)

@@ -80,6 +80,14 @@ _BLOCKED_UNTIL = PayloadField("blocked_until", "float", "end of the cooldown", "
 _RETRY_AFTER = PayloadField("retry_after", "float", "wait that the provider asked for", "s")
 _PREVIOUS = PayloadField("previous", "int", "value before")
 _CURRENT = PayloadField("current", "int", "value from now on")
+_STALL = (
+    PayloadField("from", "float", "last sign of life before", "monotonic s"),
+    PayloadField("to", "float", "first sign of life after, or the time of telling", "monotonic s"),
+    PayloadField("ongoing", "bool", "whether it still goes on"),
+    PayloadField("cpu_seconds", "float", "processor time of the process in that time", "s"),
+    PayloadField("loop_cpu_seconds", "float", "of the loop's thread, where known", "s"),
+    PayloadField("core_wait", "float", "time for which that thread wanted a core", "s"),
+)
 _RELEASE_DIAGNOSTIC = "`duplicate`, `stale_lease`, `wrong_controller_generation`, `unknown_lease`"
 
 EVENT_KINDS: tuple[EventKind, ...] = (
@@ -327,9 +335,61 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         payload=(
             PayloadField("period", "float", "from one heartbeat to the next", "s"),
             PayloadField("drift", "float", "how late this one is", "s"),
-            PayloadField("cpu_seconds", "float", "processor time of the process so far", "s"),
+            PayloadField("cpu_seconds", "float", "processor time of the process since then", "s"),
+            PayloadField(
+                "watch",
+                "float",
+                "from one look of the watchdog thread to the next; where it is, the loop ran since "
+                "the last heartbeat, but in the intervals of `loop_blocked` and `process_paused`",
+                "s",
+            ),
+            PayloadField("late_seconds", "float", "how late the loop's beats were in all", "s"),
+            PayloadField(
+                "core_wait", "float", "time for which the loop's thread wanted a core", "s"
+            ),
+            PayloadField(
+                "frames", "[frame]", "where a process that computed all the time was, as below"
+            ),
         ),
         significance="background",
+        published=False,
+    ),
+    EventKind(
+        "loop_blocked",
+        "scheduler",
+        "loop",
+        "the event loop did not run, though the process did; a later one with the same `from` "
+        "replaces it. A line outside the numbering",
+        "`waiting` (its thread slept), `computing`, `interpreter_lock` (code that lets no other "
+        "thread run computed)",
+        (
+            *_STALL,
+            PayloadField("samples", "int", "how often the watchdog looked"),
+            PayloadField(
+                "frames",
+                "[{module, function, file, line, count, column, thread}]",
+                "where the loop's thread was, in the user's own code if it was there; `thread` is "
+                "`other` for a thread that held the interpreter lock instead",
+            ),
+        ),
+        "failure",
+        shed=False,
+        published=False,
+    ),
+    EventKind(
+        "process_paused",
+        "scheduler",
+        "loop",
+        "the whole process did not run; told when it is over. A line outside the numbering",
+        "`stopped`, `starved` (it wanted a core), `suspended` (the machine slept), `unclear`",
+        (
+            *_STALL,
+            PayloadField(
+                "suspended_seconds", "float", "time of which this clock knows nothing", "s"
+            ),
+        ),
+        "failure",
+        shed=False,
         published=False,
     ),
     EventKind(
@@ -476,6 +536,7 @@ EVENT_KINDS: tuple[EventKind, ...] = (
             PayloadField("prompt_tokens", "int", "tokens in"),
             PayloadField("completion_tokens", "int", "tokens out"),
             PayloadField("error_type", "str", "type of the error"),
+            PayloadField("status", "int", "HTTP status of a failed answer, where known"),
         ),
         shed=False,
     ),
@@ -559,6 +620,10 @@ def kinds_of(stream: Stream) -> frozenset[str]:
 
 ALL_SCHEDULER_KINDS = kinds_of("scheduler")
 ALL_REQUEST_KINDS = kinds_of("request")
+OUTSIDE_NUMBERING = frozenset(
+    {"recording_gap", "loop_blocked", "process_paused", "scheduler_loop_heartbeat"}
+)
+"""Kinds whose events may have number 0: then they are no part of the producer's own count."""
 NEVER_SHED = frozenset(kind.name for kind in EVENT_KINDS if not kind.shed)
 
 

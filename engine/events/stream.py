@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -24,7 +26,10 @@ class _Sink(Protocol[C]):
 
 class EventSink(Protocol):
     """Receives the events of both streams in their common order, in batches of one iteration of the
-    loop, and never inside a critical section."""
+    loop, and never inside a critical section.
+
+    A sink that also has `write_through`, for any thread, gets what is said while the loop stands.
+    """
 
     def write_events(self, events: Sequence[Event]) -> None: ...
 
@@ -84,8 +89,12 @@ class EventStream:
         self._scheduler_sinks = tuple(scheduler_sinks)
         self._request_sinks = tuple(request_sinks)
         self._defer = defer
-        self._pending: list[Event] = []
+        self._pending: deque[Event] = deque()
         self._flush_due = False
+        self._thread_id = threading.get_ident()
+        self._delivery = threading.RLock()
+        every_sink = (*self._sinks, *self._scheduler_sinks, *self._request_sinks)
+        self._from_any_thread = all(hasattr(sink, "write_through") for sink in every_sink)
 
     def scheduler(
         self,
@@ -119,6 +128,26 @@ class EventStream:
                 diagnostics or {},
             )
         )
+
+    def outside_numbering(
+        self, kind: str, at: float, reason: str | None, diagnostics: dict[str, Any]
+    ) -> None:
+        """Emit an event of the scheduler stream without a number, from any thread.
+
+        In another thread than the loop's it is delivered at once, behind all that is pending, where
+        every sink has a `write_through`, which takes events as `write_events` does but from any
+        thread; else the loop delivers it.
+        """
+        if not self.scheduler_enabled:
+            return
+        event = SchedulerEvent(kind, at, 0, reason_or_result=reason, diagnostics=diagnostics)
+        if threading.get_ident() == self._thread_id:
+            self._push(event)
+            return
+        self._pending.append(event)
+        if self._from_any_thread:
+            with self._delivery:
+                self._deliver_pending("write_through")
 
     def request(
         self,
@@ -156,27 +185,32 @@ class EventStream:
     def flush(self) -> None:
         """Deliver the pending events to every sink, in order."""
         self._flush_due = False
-        events, self._pending = self._pending, []
-        if not events:
+        if not self._pending:
             return
-        for sink in self._sinks:
-            self._deliver(sink, events)
-        if self._scheduler_sinks:
-            scheduler_events = [event for event in events if isinstance(event, SchedulerEvent)]
-            for scheduler_sink in self._scheduler_sinks:
-                self._deliver(scheduler_sink, scheduler_events)
-        if self._request_sinks:
-            request_events = [event for event in events if isinstance(event, RequestEvent)]
-            for request_sink in self._request_sinks:
-                self._deliver(request_sink, request_events)
+        with self._delivery:
+            self._deliver_pending("write_events")
         if self.after_flush is not None:
             self.after_flush()
 
-    def _deliver(self, sink: _Sink[E], events: Sequence[E]) -> None:
+    def _deliver_pending(self, method: str) -> None:
+        pending = self._pending
+        events = [pending.popleft() for _ in range(len(pending))]  # another thread may add to it
+        for sink in self._sinks:
+            self._deliver(sink, method, events)
+        if self._scheduler_sinks:
+            scheduler_events = [event for event in events if isinstance(event, SchedulerEvent)]
+            for scheduler_sink in self._scheduler_sinks:
+                self._deliver(scheduler_sink, method, scheduler_events)
+        if self._request_sinks:
+            request_events = [event for event in events if isinstance(event, RequestEvent)]
+            for request_sink in self._request_sinks:
+                self._deliver(request_sink, method, request_events)
+
+    def _deliver(self, sink: _Sink[E], method: str, events: Sequence[E]) -> None:
         if not events:
             return
         try:
-            sink.write_events(events)
+            getattr(sink, method)(events)
         except Exception:
             name = type(sink).__name__
             self.failures_by_sink[name] = self.failures_by_sink.get(name, 0) + 1

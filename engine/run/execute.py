@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import os
 import random
-import time
 import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -27,7 +27,7 @@ from engine.events.run_folder import (
     write_record,
 )
 from engine.events.run_index import register
-from engine.generators.base import BatchContext, CellContext, cell_random
+from engine.generators.base import BatchContext, CellContext, ColumnGenerator, cell_random
 from engine.models.build import build_client
 from engine.models.executor import ModelCaller, ModelRequestExecutor
 from engine.models.health import check_health
@@ -45,8 +45,12 @@ from engine.scheduling.plan import RetryPolicy, RunResult
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.scheduler import AsyncTaskScheduler
 from engine.scheduling.types import TaskPayload
+from engine.watch.loop_watch import LoopWatch
 from engine.workers.local import LocalWorkers
 
+_OWN_FOLDERS = tuple(
+    str(Path(__file__).parents[2] / wing) + os.sep for wing in ("engine", "replay", "console")
+)
 _LAST_LINES_BYTES = 128 * 1024
 """Room for the last lines of a journal: those that a full disk kept waiting, and the end line."""
 _LAST_RECORD_BYTES = 64 * 1024
@@ -181,7 +185,7 @@ async def execute_run(
         request_keyframe=admission.keyframe,
         keyframe_seconds=keyframe_seconds,
         heartbeat_seconds=keyframe_seconds,
-        cpu_seconds=None if inline else time.process_time,
+        loop_watch=None if inline else _loop_watch(stream),
         metadata_diagnostics=plan.metadata_diagnostics,
         capacity_at_end=capacity,
     )
@@ -318,6 +322,21 @@ async def _run_to_outcome(run: Coroutine[Any, Any, RunResult]) -> RunResult:
         with contextlib.suppress(OSError):
             traceback.print_exc()
         return RunResult("failed", 0, 0, f"a bug in headgate: {type(error).__name__}")
+
+
+def _loop_watch(stream: EventStream) -> LoopWatch:
+    def emit(kind: str, at: float, reason: str, payload: dict[str, Any]) -> None:
+        stream.outside_numbering(kind, at, reason, payload)
+
+    return LoopWatch(emit, column_of=_column_of, own_folders=_OWN_FOLDERS)
+
+
+def _column_of(frame: FrameType) -> str | None:
+    """The column for which a generator's frame works."""
+    if "self" not in frame.f_code.co_varnames:
+        return None
+    generator = frame.f_locals.get("self")
+    return generator.column if isinstance(generator, ColumnGenerator) else None
 
 
 def _producer_lock(folder: RunFolder) -> ProcessLock:

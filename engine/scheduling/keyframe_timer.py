@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.clock import Clock
 from engine.events import EventStream
+from engine.watch.loop_watch import LoopWatch
 
 
 class KeyframeTimer:
@@ -21,8 +22,8 @@ class KeyframeTimer:
         keyframe_events: Most events between keyframes.
         heartbeat_seconds: Seconds between heartbeats; a heartbeat reports by how much the loop
             called it late.
-        cpu_seconds: Returns the CPU seconds that the process has used so far, of which a heartbeat
-            reports those of its period; None where it reports none.
+        loop_watch: Watches the loop while the timers run, and adds to each heartbeat; None under
+            virtual time.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class KeyframeTimer:
         keyframe_seconds: float,
         keyframe_events: int,
         heartbeat_seconds: float,
-        cpu_seconds: Callable[[], float] | None,
+        loop_watch: LoopWatch | None,
     ) -> None:
         self._stream = stream
         self._clock = clock
@@ -42,8 +43,8 @@ class KeyframeTimer:
         self._keyframe_seconds = keyframe_seconds
         self._keyframe_events = keyframe_events
         self._heartbeat_seconds = heartbeat_seconds
-        self._cpu_seconds = cpu_seconds
-        self._cpu_before = 0.0
+        self._loop_watch = loop_watch
+        self._heartbeat_at = 0.0
         self._events_at_keyframe = 0
         self._quiet_since = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -54,13 +55,18 @@ class KeyframeTimer:
         if not self._stream.scheduler_enabled:
             return
         self._loop = loop
-        if self._cpu_seconds is not None:
-            self._cpu_before = self._cpu_seconds()
         self._stream.after_flush = self._check_count
+        self._heartbeat_at = self._clock.monotonic()
+        if self._loop_watch is not None:
+            self._loop_watch.start(loop)
         self._expect_heartbeat()
         self._expect_keyframe()
 
     def stop(self) -> None:
+        if self._loop_watch is not None and self._loop is not None:
+            self._loop_watch.stop()
+            now = self._clock.monotonic()
+            self._emit_heartbeat(now, now - self._heartbeat_at, 0.0)
         if self._stream.after_flush == self._check_count:
             self._stream.after_flush = None
         for timer in self._timers.values():
@@ -73,6 +79,8 @@ class KeyframeTimer:
         self._events_at_keyframe = self._quiet_since = self._events()
 
     def _check_count(self) -> None:
+        if self._loop_watch is not None:
+            self._loop_watch.sign(self._clock.monotonic())
         if self._events() - self._events_at_keyframe >= self._keyframe_events:
             self._emit_keyframe("periodic")
 
@@ -97,16 +105,15 @@ class KeyframeTimer:
 
     def _beat(self, due: float) -> None:
         now = self._clock.monotonic()
-        diagnostics: dict[str, Any] = {
-            "period": self._heartbeat_seconds,
-            "drift": max(0.0, now - due),
-        }
-        if self._cpu_seconds is not None:
-            used = self._cpu_seconds()
-            diagnostics["cpu_seconds"] = used - self._cpu_before
-            self._cpu_before = used
         quiet = self._events() == self._quiet_since
-        self._stream.scheduler("scheduler_loop_heartbeat", diagnostics=diagnostics, at=now)
+        self._emit_heartbeat(now, self._heartbeat_seconds, max(0.0, now - due))
         if quiet:
             self._quiet_since = self._events()
         self._expect_heartbeat()
+
+    def _emit_heartbeat(self, now: float, period: float, drift: float) -> None:
+        diagnostics: dict[str, Any] = {"period": period, "drift": drift}
+        if self._loop_watch is not None:
+            diagnostics.update(self._loop_watch.report())
+        self._heartbeat_at = now
+        self._stream.scheduler("scheduler_loop_heartbeat", diagnostics=diagnostics, at=now)

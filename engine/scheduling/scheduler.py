@@ -32,6 +32,7 @@ from engine.scheduling.task_events import TaskEvents
 from engine.scheduling.task_outcomes import StopCause, TaskOutcomes
 from engine.scheduling.tracker import CompletionTracker
 from engine.scheduling.types import TaskPayload
+from engine.watch.loop_watch import LoopWatch
 from engine.workers.local import LocalWorkers, WorkerHandle
 
 _SEVERITY: tuple[StopCause | None, ...] = (None, "drain", "abort", "run_failed")
@@ -54,7 +55,7 @@ class AsyncTaskScheduler:
         keyframe_seconds: Most seconds between keyframes.
         keyframe_events: Most events between keyframes.
         heartbeat_seconds: Seconds between heartbeats.
-        cpu_seconds: Returns the CPU seconds that the process has used so far.
+        loop_watch: Watches the loop during the run.
         metadata_diagnostics: Fallbacks to report at the start.
         capacity_at_end: Returns what the last event says of the capacity that was used.
 
@@ -81,7 +82,7 @@ class AsyncTaskScheduler:
         keyframe_seconds: float = 1.0,
         keyframe_events: int = 5000,
         heartbeat_seconds: float = 1.0,
-        cpu_seconds: Callable[[], float] | None = None,
+        loop_watch: LoopWatch | None = None,
         metadata_diagnostics: Sequence[MetadataDiagnostic] = (),
         capacity_at_end: Callable[[SchedulerPeaks], dict[str, Any]] | None = None,
     ) -> None:
@@ -107,7 +108,7 @@ class AsyncTaskScheduler:
             keyframe_seconds=keyframe_seconds,
             keyframe_events=keyframe_events,
             heartbeat_seconds=heartbeat_seconds,
-            cpu_seconds=cpu_seconds,
+            loop_watch=loop_watch,
         )
         self._events = TaskEvents(stream)
         self._live = LiveTasks(stream.run_id)

@@ -108,6 +108,19 @@ class Block(msgspec.Struct, omit_defaults=True):
     available_after: float | None = None
 
 
+class LoopStall(msgspec.Struct, omit_defaults=True):
+    """The last interval in which the event loop did not run, as the producer's watchdog says."""
+
+    kind: str
+    """`loop_blocked` or `process_paused`."""
+    reason: str
+    start: float
+    end: float
+    ongoing: bool = False
+    """It went on at `end`, the time of telling."""
+    ordinal: int = 0
+
+
 class Gap(msgspec.Struct):
     """Events of one stream that are known to be missing."""
 
@@ -167,6 +180,7 @@ class State(msgspec.Struct):
     gaps: list[Gap] = []
     heartbeat_at: float | None = None
     heartbeat_drift: float = 0.0
+    loop_stall: LoopStall | None = None
     unknown_kinds: dict[str, int] = {}
     orphans: int = 0
     """Events about a task or attempt whose beginning was never seen."""

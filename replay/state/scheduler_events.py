@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.events import DENIAL_ORDER, RunInfo, SchedulerEvent
 from replay.state import task_events
 from replay.state.keyframe import correct
-from replay.state.model import Block, State
+from replay.state.model import Block, LoopStall, State
 from replay.state.payload import amounts, count, mapping, number, text
 from replay.state.task_events import Handler, add, withdraw
 
@@ -120,6 +120,22 @@ def heartbeat(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -
     state.heartbeat_drift = number(event.diagnostics.get("drift")) or 0.0
 
 
+def loop_stood(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    """`loop_blocked`, `process_paused`: the later one of the same stall replaces the earlier."""
+    facts = event.diagnostics
+    start, end = number(facts.get("from")), number(facts.get("to"))
+    if start is None or end is None or end < start:
+        raise ValueError("no interval")
+    state.loop_stall = LoopStall(
+        kind=event.event_kind,
+        reason=text(event.reason_or_result) or "",
+        start=start,
+        end=end,
+        ongoing=facts.get("ongoing") is True,
+        ordinal=ordinal,
+    )
+
+
 def nothing(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
     """A fact that changes no state."""
 
@@ -142,5 +158,7 @@ HANDLERS: dict[str, Handler] = {
     "queue_drained": queue_drained,
     "release_diagnostic": release_diagnostic,
     "scheduler_loop_heartbeat": heartbeat,
+    "loop_blocked": loop_stood,
+    "process_paused": loop_stood,
     "metadata_diagnostic": nothing,
 }

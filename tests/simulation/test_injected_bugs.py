@@ -343,7 +343,8 @@ def explanation_that_is_not_renewed(patch: Patch) -> None:
 def sink_that_stops_the_run(patch: Patch) -> None:
     def bare(self: EventStream) -> None:
         self._flush_due = False
-        events, self._pending = self._pending, []
+        events = list(self._pending)
+        self._pending.clear()
         for sink in self._sinks:
             sink.write_events(events)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine import watch
 from engine.errors import UserError
 from engine.events.run_folder import RunFolder
 from engine.events.run_index import index_home
@@ -56,6 +57,7 @@ class ExecControl:
             "script": script,
             "index": str(index_home().absolute()),
             "versions": {"headgate": VERSION},
+            "watch": str(Path(watch.__file__).parent),
         }
         try:
             (self.path / "exec.json").write_text(json.dumps(self._settings), encoding="utf-8")

@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 
 from engine.events import ColumnInfo, RunInfo, RuntimeCorrelation
+from engine.events.kinds import OUTSIDE_NUMBERING
 from replay.sources.data_designer.wire import Line
 from replay.state.payload import count, number
 
 _CLOCK = "wall clock"
+_HEARTBEAT = "loop heartbeat"
 _LACKS = (
-    "loop heartbeat",
+    _HEARTBEAT,
     "changes of wait reasons",
     _CLOCK,
     "error types of deferred tasks",
@@ -22,6 +24,7 @@ _LACKS = (
     "dependencies (inferred from the order in which tasks become ready)",
 )
 STARTED = "scheduler_job_started"
+HEARTBEAT = "scheduler_loop_heartbeat"
 _LACKS_REQUESTS = "request stream (attempts, waits, leases)"
 _MAX_ROWS = 20_000
 """Rows of a row group, beyond which rows are not looked for."""
@@ -93,6 +96,7 @@ class RunFacts:
         self.started = False
         """The line that begins the run, with its columns, was read."""
         self.has_requests = False
+        self._has_heartbeat = False
         self.followed = False
         """Another run began behind this one."""
         self._name = name
@@ -128,6 +132,10 @@ class RunFacts:
         if line.is_request:
             if not self.has_requests:
                 self.has_requests = self._stale = True
+            return True
+        if line.event_kind in OUTSIDE_NUMBERING:  # headgate's own
+            if line.event_kind == HEARTBEAT and not self._has_heartbeat:
+                self._has_heartbeat = self._stale = True
             return True
         self._learn_order(line, correlation)
         if line.event_kind == STARTED:
@@ -186,7 +194,8 @@ class RunFacts:
 
     def _lacks(self, run: RunInfo) -> tuple[str, ...]:
         lacks = _LACKS if self.has_requests else (_LACKS_REQUESTS, *_LACKS)
-        return lacks if run.wall_start is None else tuple(one for one in lacks if one != _CLOCK)
+        has = {_CLOCK: run.wall_start is not None, _HEARTBEAT: self._has_heartbeat}
+        return tuple(fact for fact in lacks if not has.get(fact))
 
     def _started(self, line: Line) -> None:
         if self._run is None:

@@ -5,6 +5,7 @@ import errno
 import os
 import resource
 import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,27 @@ def test_one_write_an_interval(tmp_path: Path) -> None:
         (1.225, 6),
     ]
     assert [data.count(b"\n") for data in disk.writes] == [1, 3, 1, 1]
+
+
+def test_what_another_thread_writes_stands_behind_all_that_waited(tmp_path: Path) -> None:
+    async def main() -> None:
+        folder = RunFolder.create(tmp_path / "run")
+        loop = asyncio.get_running_loop()
+        journal = JournalWriter(folder, RUN, loop=loop, request_keyframe=lambda reason: None)
+        journal.write_events([scheduler(1)])
+        journal.write_events([scheduler(2)])  # waits for the interval to end
+        stall = SchedulerEvent("loop_blocked", 2.5, 0, reason_or_result="waiting")
+        thread = threading.Thread(target=journal.write_through, args=([stall],))
+        thread.start()
+        thread.join()
+        assert [event.sequence for event in events(folder)] == [1, 2, 0]
+        await asyncio.sleep(1.0)
+        journal.write_events([scheduler(3)])
+        journal.close(end(3))
+        assert [event.sequence for event in events(folder)] == [1, 2, 0, 3]
+        journal.write_through([stall])
+
+    run_virtual(main())
 
 
 def test_a_short_write_leaves_whole_lines_and_the_rest_follows(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -69,6 +71,60 @@ def test_what_a_listener_of_the_flush_emits_is_delivered_after_it() -> None:
         assert [event.event_kind for event in sink.events] == ["queue_empty"]
         await asyncio.sleep(0)
         assert [event.event_kind for event in sink.events] == ["queue_empty", "queue_drained"]
+
+    run_virtual(main())
+
+
+class Through(ListSink):
+    """Takes events from any thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[int] = []
+
+    def write_through(self, events: Sequence[Event]) -> None:
+        self.threads.append(threading.get_ident())
+        self.write_events(events)
+
+
+def in_another_thread(stream: EventStream) -> None:
+    """While the loop stands: it waits for the thread."""
+    emit = partial(stream.outside_numbering, "loop_blocked", 9.0, "waiting", {})
+    thread = threading.Thread(target=emit)
+    thread.start()
+    thread.join()
+
+
+def test_another_thread_delivers_at_once_behind_what_is_pending() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        sink = Through()
+        stream = EventStream(LoopClock(loop), "run", [sink], loop.call_soon)
+        stream.scheduler("selected")
+        in_another_thread(stream)
+        assert [(e.event_kind, e.sequence) for e in sink.events] == [
+            ("selected", 1),
+            ("loop_blocked", 0),
+        ]
+        assert sink.threads != [threading.get_ident()]
+        stream.scheduler("queue_drained")
+        await asyncio.sleep(0)
+        assert [event.sequence for event in sink.events] == [1, 0, 2]
+
+    run_virtual(main())
+
+
+def test_a_sink_of_the_loops_thread_alone_gets_it_from_the_loop() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        sinks = [Through(), ListSink()]
+        stream = EventStream(LoopClock(loop), "run", sinks, loop.call_soon)
+        stream.scheduler("selected")
+        in_another_thread(stream)
+        assert [sink.events for sink in sinks] == [[], []]
+        await asyncio.sleep(0)
+        for sink in sinks:
+            assert [event.sequence for event in sink.events] == [1, 0]
 
     run_virtual(main())
 

@@ -35,6 +35,7 @@ from engine.scheduling.types import (
     TaskPayload,
 )
 from engine.virtual_time import DeadlockError, run_virtual
+from engine.watch.loop_watch import LoopWatch
 from engine.workers.local import LocalWorkers
 from replay.verify.report import results
 from replay.verify.verifier import Verifier
@@ -153,7 +154,7 @@ class Setting:
     heartbeat_seconds: float = FAR * 10
     keyframe_seconds: float = 1.0
     keyframe_events: int = 5000
-    cpu_seconds: Callable[[], float] | None = None
+    loop_watch: LoopWatch | None = None
     adaptive_row_groups: bool = False
     metadata_diagnostics: Sequence[MetadataDiagnostic] = ()
     at: Mapping[float, Callable[[Run], object]] = field(default_factory=dict)
@@ -226,7 +227,7 @@ class Run:
             keyframe_seconds=setting.keyframe_seconds,
             keyframe_events=setting.keyframe_events,
             heartbeat_seconds=setting.heartbeat_seconds,
-            cpu_seconds=setting.cpu_seconds,
+            loop_watch=setting.loop_watch,
             metadata_diagnostics=setting.metadata_diagnostics,
         )
         for when, callback in setting.at.items():

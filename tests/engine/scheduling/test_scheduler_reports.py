@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissio
 from engine.scheduling.types import Eligibility, SchedulableTask, TaskPayload
 from engine.scheduling.views import QueueView, TaskAdmissionView
 from engine.virtual_time import run_virtual
+from engine.watch.loop_watch import LoopWatch
 from tests.engine.scheduling.harness import WHOLE_LIFE, Run, Setting, column, run, takes
 
 
@@ -291,22 +293,51 @@ def test_no_keyframe_is_repeated_while_nothing_happens() -> None:
     assert len(one.told("scheduler_health_snapshot")) == 3
 
 
-def test_a_heartbeat_tells_how_late_the_loop_is_and_what_cpu_it_used() -> None:
+class Watched(LoopWatch):
+    """A watch without a thread, that says how often it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda kind, at, reason, payload: None)
+        self.ran = False
+        self.reports = 0
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.ran = True
+
+    def stop(self) -> None:
+        self.ran = False
+
+    def sign(self, at: float) -> None:
+        assert self.ran
+
+    def report(self) -> dict[str, Any]:
+        self.reports += 1
+        return {"cpu_seconds": float(self.reports)}
+
+
+def test_a_heartbeat_tells_how_late_the_loop_is_and_what_its_watch_reports() -> None:
     def stall(one: Run) -> None:
         loop = asyncio.get_running_loop()
         loop._set_time(loop.time() + 0.7)  # type: ignore[attr-defined]
 
+    watch = Watched()
     one = run(
         Setting(
             (column("a"),),
             records=1,
             execute=takes(4.0),
             heartbeat_seconds=1.0,
-            cpu_seconds=iter([5.0, 5.25, 5.75, 6.0, 6.0, 6.0]).__next__,
+            loop_watch=watch,
             at={1.5: stall},
         )
     )
     beats = [event.diagnostics for event in one.told("scheduler_loop_heartbeat")]
-    assert [beat["period"] for beat in beats] == [1.0] * len(beats)
+    assert [beat["period"] for beat in beats[:-1]] == [1.0] * (len(beats) - 1)
     assert [round(beat["drift"], 9) for beat in beats][:3] == [0.0, 0.2, 0.0]
-    assert [beat["cpu_seconds"] for beat in beats][:3] == [0.25, 0.5, 0.25]
+    assert [beat["cpu_seconds"] for beat in beats] == [1.0 + n for n in range(len(beats))]
+    assert not watch.ran
+    # The last one closes what is left since the one before.
+    times = [event.captured_at_monotonic for event in one.told("scheduler_loop_heartbeat")]
+    assert beats[-1]["period"] == pytest.approx(times[-1] - times[-2])
+    kinds = [event.event_kind for event in one.told()]
+    assert kinds.index("scheduler_job_completed") > len(kinds) - 3

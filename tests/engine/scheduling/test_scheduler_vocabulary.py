@@ -121,6 +121,8 @@ SETTINGS: dict[str, Setting] = {
     ),
 }
 TOLD_BY_THE_JOURNAL = {"recording_gap"}
+TOLD_BY_THE_WATCH = {"loop_blocked", "process_paused"}
+"""`tests/engine/watch` has each of them."""
 
 
 @pytest.mark.parametrize("kinds", SETTINGS)
@@ -160,4 +162,4 @@ def test_a_journal_that_lost_lines_tells_the_gap(tmp_path: Path) -> None:
 
 def test_the_table_is_the_vocabulary() -> None:
     told = {kind for kinds in SETTINGS for kind in kinds.split()}
-    assert told | TOLD_BY_THE_JOURNAL == ALL_SCHEDULER_KINDS
+    assert told | TOLD_BY_THE_JOURNAL | TOLD_BY_THE_WATCH == ALL_SCHEDULER_KINDS

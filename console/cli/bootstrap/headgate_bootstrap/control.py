@@ -31,6 +31,8 @@ class Control:
         """What to call a run whose dataset has no name of its own."""
         self.index: str = asked["index"]
         """Where pointers to run folders are kept."""
+        self.watch: str = asked.get("watch", "")
+        """The folder of the modules that watch the loop."""
         self.versions: dict[str, str] = asked["versions"]
 
     def mark(self, name: str) -> None:

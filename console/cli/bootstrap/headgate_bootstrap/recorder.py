@@ -14,6 +14,7 @@ import platform
 import re
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -21,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from headgate_bootstrap.control import Control
+from headgate_bootstrap.heartbeat import HEARTBEAT, Heartbeat
 from headgate_bootstrap.journal import Line, RunJournal, encode, gap_line
 
 TICK_SECONDS = 0.02
@@ -40,6 +42,7 @@ PACKAGE = "data-designer"
 STARTED = "scheduler_job_started"
 COMPLETED = "scheduler_job_completed"
 HEALTH = "scheduler_health_snapshot"
+CALL_ENDED = "model_request_completed"
 WITH_SNAPSHOT = frozenset({HEALTH, "admission_blocked", "group_capped"})
 """Of the scheduler's snapshots, which each event repeats, readers use these."""
 WITHOUT_PRESSURE = frozenset(
@@ -57,6 +60,8 @@ ENDS = frozenset(
     """.split()
 )
 """Never shed as long as there is any room."""
+WATCHED = frozenset({HEARTBEAT, "loop_blocked", "process_paused"})
+"""What headgate itself says of the loop: outside the producer's numbering."""
 OUTCOMES = {"success": "success", "cancelled": "cancelled"}
 
 
@@ -68,6 +73,7 @@ class Preparation:
         self.dataset = dataset
         self.made_at = made_at
         self.run: Run | None = None
+        self.heartbeat: Heartbeat | None = None
 
 
 class Run:
@@ -128,8 +134,13 @@ class Recorder:
             if is_request:
                 if kind in WITHOUT_PRESSURE:
                     fields["pressure_snapshot"] = None
-            elif kind not in WITH_SNAPSHOT:
-                fields["snapshot"] = None
+                if kind == CALL_ENDED:
+                    _add_status(fields)
+            else:
+                if kind not in WITH_SNAPSHOT:
+                    fields["snapshot"] = None
+                if preparation is not None:
+                    self._watch(preparation, kind, fields["captured_at_monotonic"])
             if len(self._queue) >= MOST_QUEUED and kind not in ENDS:
                 fields = {name: fields[name] for name in _NUMBERED}
             self._queue.append((preparation, is_request, fields))
@@ -142,6 +153,32 @@ class Recorder:
                 written.wait(SETTLE_SECONDS)
         except Exception as error:
             self._control.warn("event", f"events were lost to {type(error).__name__}")
+
+    def _watch(self, preparation: Preparation, kind: str, at: float) -> None:
+        """The loop of a run is watched from its start to its end."""
+        heartbeat = preparation.heartbeat
+        if kind == STARTED:
+            if heartbeat is not None:
+                heartbeat.stop()
+            preparation.heartbeat = self._begin_watch(preparation)
+        elif heartbeat is not None:
+            heartbeat.sign(at)
+            if kind == COMPLETED:
+                preparation.heartbeat = None
+                heartbeat.stop()
+
+    def _begin_watch(self, preparation: Preparation) -> Heartbeat | None:
+        """None where no loop runs in this thread, or it can't be watched."""
+
+        def take(fields: dict[str, Any]) -> None:
+            if not self._closed:
+                self._queue.append((preparation, False, fields))
+                self._wake.set()
+
+        try:
+            return Heartbeat(self._control.watch, take)
+        except Exception:
+            return None
 
     # The writer's thread
 
@@ -308,7 +345,8 @@ class Recorder:
             run.requests += 1
             number = run.requests
         else:
-            run.scheduler_sequence = number = fields["sequence"]
+            number = fields["sequence"]
+            run.scheduler_sequence = number or run.scheduler_sequence
         if fields.keys() == _NUMBERED:
             self._lose(run, gap_line(stream, number, number, "overrun", at))
             return
@@ -323,7 +361,8 @@ class Recorder:
         except (TypeError, ValueError, RecursionError):
             self._lose(run, gap_line(stream, number, number, "unencodable", at))
             return
-        run.lines.append(Line(data, stream, number, at, kind in ENDS, kind == HEALTH))
+        kept = kind in ENDS or kind in WATCHED
+        run.lines.append(Line(data, stream, number, at, kept, kind == HEALTH))
 
     def _lose(self, run: Run, gap: Line) -> None:
         """One line for neighbours that are lost alike."""
@@ -381,6 +420,14 @@ def _fields(event: Any) -> dict[str, Any]:
     if hasattr(event, "__dict__"):
         return dict(vars(event))
     return {one.name: getattr(event, one.name) for one in dataclasses.fields(event)}
+
+
+def _add_status(fields: dict[str, Any]) -> None:
+    """The status of a failed answer: the event has its class alone, but is told while the error of
+    the call is being handled."""
+    status = getattr(sys.exc_info()[1], "status_code", None)
+    if isinstance(status, int):
+        fields["diagnostics"] = {**(fields.get("diagnostics") or {}), "status": status}
 
 
 def _producer_id(fields: dict[str, Any]) -> str | None:

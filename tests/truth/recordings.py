@@ -1,0 +1,71 @@
+"""Scores recordings in a folder: `python -m tests.truth.recordings FOLDER [SITUATION ...]`.
+
+Beside `NAME.truth.json` lie the recordings that it names, compressed with xz. `--say` prints what
+was said of each as well; `--reasons` why it is not right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import lzma
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.truth.answer import Answer, ask
+from tests.truth.expectations import EXPECTATIONS
+from tests.truth.facts import Run, Truth, read_truth
+from tests.truth.rules import Score, score
+
+SUFFIX = ".truth.json"
+
+
+def truths(folder: Path) -> list[Truth]:
+    """The situations of a folder, by name."""
+    return [read_truth(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
+
+
+def answer_of(folder: Path, run: Run) -> Answer:
+    """What is said of one of its recordings."""
+    with tempfile.TemporaryDirectory() as scratch:
+        plain = Path(scratch, Path(run.file).stem)
+        plain.write_bytes(lzma.decompress((folder / run.file).read_bytes()))
+        return ask(plain)
+
+
+def scored(folder: Path, situations: list[str]) -> Iterator[tuple[Truth, Run, Answer, Score]]:
+    for truth in truths(folder):
+        if situations and truth.situation not in situations:
+            continue
+        for run in truth.recordings:
+            answer = answer_of(folder, run)
+            yield truth, run, answer, score(run, EXPECTATIONS[truth.situation], answer)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.truth.recordings")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("situations", nargs="*")
+    parser.add_argument("--say", action="store_true", help="what was said")
+    parser.add_argument("--reasons", action="store_true", help="why it is not right")
+    parser.add_argument("--only", help="own, exec or native")
+    options = parser.parse_args(arguments)
+    grades: dict[str, Counter[str]] = {}
+    for truth, run, answer, result in scored(options.folder, options.situations):
+        if options.only and run.source != options.only:
+            continue
+        grades.setdefault(run.source, Counter())[result.grade] += 1
+        print(f"{truth.situation:12} {run.source:7} {result.grade}")
+        if options.say:
+            print(f"    {answer.headline}")
+        for reason in result.reasons if options.reasons else ():
+            print(f"    - {reason}")
+    for source, counts in sorted(grades.items()):
+        print(source, dict(counts))
+    return 1 if any("false" in counts for counts in grades.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
