@@ -141,7 +141,8 @@ class Interrupts:
 
     A library that is interrupted often raises an exception of its own instead. SIGHUP is handled in
     the same way where the command starts no run, so that its temporary files are removed. A signal
-    that arrives while a compiled module is loaded waits until it is.
+    that arrives while a compiled module is loaded waits until it is, and one whose exception is
+    ignored, as those of finalizers and weak references are, raises another one right after.
     """
 
     def __init__(self, *, hangup: bool) -> None:
@@ -158,8 +159,12 @@ class Interrupts:
         for number in self._before:
             signal.signal(number, self._receive)
         self._alarm_before = signal.signal(signal.SIGALRM, self._raise_when_safe)
+        self._raised: KeyboardInterrupt | None = None
+        self._hook_before = sys.unraisablehook
+        sys.unraisablehook = self._ignored
 
     def leave(self) -> None:
+        sys.unraisablehook = self._hook_before
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._alarm_before)
         for number, handler in self._before.items():
@@ -178,7 +183,14 @@ class Interrupts:
         if _loads_extension(frame):
             signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
         else:
-            raise KeyboardInterrupt
+            self._raised = KeyboardInterrupt()
+            raise self._raised
+
+    def _ignored(self, ignored: sys.UnraisableHookArgs) -> None:
+        if self._raised is None or ignored.exc_value is not self._raised:
+            self._hook_before(ignored)
+        else:
+            signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
 
 
 def _loads_extension(frame: FrameType | None) -> bool:

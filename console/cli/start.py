@@ -1,18 +1,19 @@
 """The first module of `headgate` that is loaded: Ctrl+C while the others load is no traceback."""
 
-from __future__ import annotations
+import _signal  # type: ignore[import-not-found]  # part of the interpreter: no file is loaded
 
-import atexit
-import os
-import signal
-import sys
-from contextlib import suppress
+untouched = _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
+if untouched:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
+import atexit  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+from contextlib import suppress  # noqa: E402
 
 
 def main() -> None:
-    untouched = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if untouched:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from console.cli.main import main as run_command
 
     if untouched:
