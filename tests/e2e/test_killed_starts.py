@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import UserError
 from engine.events.run_folder import RunFolder
 from tests.e2e.ended_run import (
     ENGINE,
@@ -139,12 +140,21 @@ def test_a_start_that_is_killed(
         if victim == "engine" and not others:
             assert code == 2
             check_nothing_is_left(out)
+        # A process that is killed has no command line any more before its files are closed.
+        wait_for(lambda: can_be_had(out), "the folder for another run", 20)
+
+
+def can_be_had(out: Path) -> bool:
+    try:
         RunFolder.create(out)
+    except UserError:
+        return False
+    return True
 
 
 def test_the_same_command_runs_after_a_start_that_was_killed(tmp_path: Path, out: Path) -> None:
     start_and_kill(tmp_path, out, "front", 7, True)
     assert (out / "journal").is_dir()
-    done = headgate("demo", "--headless", "--records", "1", "--out", out, cwd=tmp_path)
-    assert done.returncode in (0, 3), done.stderr
+    demo = ("demo", "--headless", "--records", "1", "--out", out)
+    wait_for(lambda: headgate(*demo, cwd=tmp_path).returncode in (0, 3), "another run", 20)
     check_state(out, lost=False)
