@@ -213,7 +213,12 @@ class LoopWatch:
         return sum(self._jitter) >= JITTER_SECONDS * max(len(self._jitter), 1)
 
     def _tell_blocked(self, reason: str, at: float, facts: dict[str, Any]) -> None:
-        frames = _told(self._seen or self._busy, FRAMES_TOLD)
+        seen = self._seen or self._busy
+        others = Counter({place: n for place, n in seen.items() if place.thread is not None})
+        loop_cpu = facts.get("loop_cpu_seconds", facts["cpu_seconds"])
+        if reason == "interpreter_lock" and others and loop_cpu < facts["cpu_seconds"] / 2:
+            seen = others  # where the loop's own thread waited says nothing
+        frames = _told(seen, FRAMES_TOLD)
         self._emit(BLOCKED, at, reason, {**facts, "samples": self._looks, "frames": frames})
 
     # The watchdog's beat

@@ -1,12 +1,14 @@
 """Scores recordings in a folder: `python -m tests.truth.recordings FOLDER [SITUATION ...]`.
 
 Beside `NAME.truth.json` lie the recordings that it names, compressed with xz. `--say` prints what
-was said of each as well; `--reasons` why it is not right.
+was said of each as well; `--reasons` why it is not right. `--grades` keeps the grades beside them:
+`test_recordings.py` lets none of those in `cases` get worse.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import lzma
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from tests.truth.facts import Run, Truth, read_truth
 from tests.truth.rules import Score, score
 
 SUFFIX = ".truth.json"
+GRADES = "grades.json"
 
 
 def truths(folder: Path) -> list[Truth]:
@@ -51,11 +54,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--say", action="store_true", help="what was said")
     parser.add_argument("--reasons", action="store_true", help="why it is not right")
     parser.add_argument("--only", help="own, exec or native")
+    parser.add_argument("--grades", action="store_true", help=f"write {GRADES}")
     options = parser.parse_args(arguments)
     grades: dict[str, Counter[str]] = {}
+    kept: dict[str, str] = {}
     for truth, run, answer, result in scored(options.folder, options.situations):
         if options.only and run.source != options.only:
             continue
+        kept[run.file] = result.grade
         grades.setdefault(run.source, Counter())[result.grade] += 1
         print(f"{truth.situation:12} {run.source:7} {result.grade}")
         if options.say:
@@ -64,6 +70,8 @@ def main(arguments: list[str]) -> int:
             print(f"    - {reason}")
     for source, counts in sorted(grades.items()):
         print(source, dict(counts))
+    if options.grades:
+        (options.folder / GRADES).write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
     return 1 if any("false" in counts for counts in grades.values()) else 0
 
 

@@ -28,7 +28,10 @@ _RAISE = re.compile(
     r"\b[Rr]ais(e|ing)\b[^.;:]{0,40}max_parallel_requests|max_parallel_requests: raise that"
 )
 _NOTHING = re.compile(r"\b0 calls at a time|\(of 0\)|\bof 0 \b|\bNone\b|\bnan\b|\binf\b")
-_UPSTREAM = re.compile(r"upstream columns|No (other )?task was ready")
+_UPSTREAM = re.compile(
+    r"(largest loss, [^.]*?|The rest: \d+ %[^.:]{0,5})waiting for upstream columns"
+)
+_FAILED = re.compile(r"fail|refus|dropped|error", re.IGNORECASE)
 _UNKNOWN = re.compile(r"\bunknown\b|cannot be told|can't be told|not known")
 _LARGE_SHARE = 0.02
 _TROUBLE = ("429", "cooldown", "answers", "hung", "slow", "reset", "refused", "blocked", "stopped")
@@ -240,11 +243,12 @@ def _nothing(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
 
 
 def _leads_away(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
-    """The first paragraph blames what only follows from the cause."""
+    """The first paragraph leads with what only follows from the cause, and does not name that."""
     if not expected.causes or expected.silence or not expected.idle:
         return
     named = any(re.search(cause.says, answer.headline, re.IGNORECASE) for cause in expected.causes)
-    if _UPSTREAM.search(answer.headline) and not named:
+    failed = _FAILED.search(answer.headline) and run.windows_of("answers", "reset", "refused")
+    if _UPSTREAM.search(answer.headline) and not named and not failed:
         yield "the first paragraph blames upstream columns, and does not name the cause"
 
 

@@ -128,7 +128,7 @@ FALSE = {
     "what only follows": (
         "hang1",
         truth(HANG),
-        answer("The largest loss was waiting for upstream columns.", HUNG),
+        answer("The rest: 44 % waiting for upstream columns.", HUNG),
     ),
     "slots before the run began": (
         "healthy",

@@ -18,12 +18,15 @@ import msgspec
 import pyarrow.parquet as pq
 import yaml
 
+from engine.events.run_folder import RunFolder
 from tests.e2e.program import HEADGATE
 from tests.truth.server import Call
 from tests.truth.situations import Situation
 
 HERE = Path(__file__).parent
 TIMEOUT_SECONDS = 120.0
+"""A run that takes longer is stopped; what it says until then is scored."""
+STEP_SECONDS = 10.0
 NOWHERE = "http://127.0.0.1:9/v1"
 Program = Literal["own", "exec"]
 
@@ -78,6 +81,8 @@ def try_out(situation: Situation, program: Program, folder: Path, designer: str)
             try:
                 _interfere(trial, process)
                 trial.exit_code = process.wait(TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired:
+                trial.exit_code = _end(trial, process)
             finally:
                 if process.poll() is None:
                     process.kill()
@@ -228,6 +233,20 @@ def _interfere(trial: Trial, process: subprocess.Popen[bytes]) -> None:
         time.sleep(seconds)
         os.kill(pid, signal.SIGCONT)
         trial.stopped.append((began, time.monotonic()))
+
+
+def _end(trial: Trial, process: subprocess.Popen[bytes]) -> int:
+    """Stop a run that does not end by itself: drain, abort, kill. No process of it stays."""
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        try:
+            return process.wait(STEP_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+    process.kill()
+    if RunFolder(trial.recording).producer_lives:
+        os.kill(json.loads((trial.recording / "run.json").read_text())["pid"], signal.SIGKILL)
+    return process.wait()
 
 
 def _collect(trial: Trial) -> None:

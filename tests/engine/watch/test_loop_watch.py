@@ -227,6 +227,20 @@ def test_what_is_late_but_no_stall_is_counted() -> None:
     assert hand.watch.report()["late_seconds"] == pytest.approx(0.0)
 
 
+def test_another_thread_that_held_the_interpreter_is_told_in_place_of_the_loops() -> None:
+    hand = Hand()
+    hand.stacks[-1] = sys._getframe()
+    hand.go(1.0)
+    for _ in range(10):
+        hand.use(0.3)
+        hand.go(0.3, loop=False, watchdog=False)  # the watchdog waits for the lock as well
+        hand.go(0.01, loop=False)
+    hand.go(0.2)
+    kind, _, reason, facts = hand.final
+    assert (kind, reason) == (BLOCKED, "interpreter_lock")
+    assert {place.get("thread") for place in facts["frames"]} == {"other"}
+
+
 def test_the_end_of_a_run_ends_a_stall() -> None:
     hand = Hand()
     hand.go(1.0)
