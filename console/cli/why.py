@@ -70,6 +70,8 @@ def why(
         window = (t0 + times[0], t0 + times[1]) if times else None
         report = build_report(reader, window, task)
     except LookupError:
+        if task is None:
+            raise
         raise UserError(
             f"{recording} has no task {task}; ids look like question/17, and "
             f'headgate sql {recording} "SELECT task_id FROM tasks" lists them'

@@ -160,10 +160,15 @@ def test_report_of_a_storm() -> None:
     (verdict,) = report.verdicts
     assert (verdict.start, verdict.end) == (4.0, 12.0)
     assert verdict.expected_release == pytest.approx(12.0)
-    assert report.answer.startswith(
-        "80 % of the capacity that was wanted did work; the largest loss, 20 %, was beta/judge:"
-        " cooldown after 429s. Its stall, 0:04.0 to 0:12.0: Provider beta asked to slow down"
-    )
+    assert report.answer.startswith("alpha/gen sets the pace: its 2 calls at a time were in use")
+    assert (
+        "80 % of the capacity that was wanted did work. The rest: 20 % cooldown after 429s"
+        " (beta/judge), 0:04.0 to 0:12.0: Provider beta asked to slow down"
+    ) in report.answer
+    assert report.bound is not None
+    assert (report.bound.model, report.bound.cap) == ("alpha/gen", 2)
+    (loss,) = report.losses
+    assert (loss.verdict, loss.intervals) == ("request_cooldown", ((4.0, 12.0),))
     assert report.run.events > 0
 
 
@@ -252,9 +257,14 @@ def test_report_says_what_its_stream_could_not_prove() -> None:
     stream.run = msgspec.structs.replace(stream.run, producer="data_designer", lacks=lacks)
     stream.scheduler("scheduler_job_started")
     report = build_report(Reader(stream, stream.fold()))
-    assert report.not_provable == ("event_loop_lag", "provider_latency", "lost_wakeup")
+    assert report.not_provable == (
+        "event_loop_lag",
+        "process_stopped",
+        "provider_latency",
+        "lost_wakeup",
+    )
     text = " ".join(render_text(report).split())
-    assert "Not provable from this stream: event loop held up, provider slower" in text
+    assert "Not provable from this stream: event loop held up, the run's own process" in text
 
 
 def test_report_goes_through_json() -> None:
