@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from replay.state.failures import failure_words
-from replay.state.model import Failure
+from replay.state.model import Failure, State
 
 
 class Ending(NamedTuple):
@@ -15,6 +15,10 @@ class Ending(NamedTuple):
     """All rows were made."""
     nothing_made: bool = False
     """Not a single row was made."""
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.words[:1].upper()}{self.words[1:]}."
 
 
 def ending(
@@ -58,3 +62,15 @@ def _cause(failures: Iterable[Failure], wanted: bool) -> str:
     """The failure that cost most rows, else the most frequent one."""
     worst = max(failures, key=lambda one: (one.rows_dropped, one.times), default=None)
     return "" if worst is None or not wanted else failure_words(worst)
+
+
+def ending_of(state: State, outcome: str | None, records: int | None) -> Ending | None:
+    """How a run ended by its state; `outcome` is the source's word where no event tells."""
+    return ending(
+        state.outcome or outcome,
+        state.progress.rows_done,
+        state.progress.rows_dropped,
+        records,
+        state.failures.values(),
+        state.stop_reason,
+    )

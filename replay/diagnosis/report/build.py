@@ -37,7 +37,7 @@ from replay.diagnosis.verdicts import (
 )
 from replay.diagnosis.verdicts.broken import Unknown
 from replay.sources.base import BrokenLine
-from replay.state.ending import Ending, ending
+from replay.state.ending import Ending, ending_of
 from replay.state.failures import class_of_failure, since
 from replay.state.model import Failure, State
 from replay.state.rows import AttemptRow, BlameRow, LeaseRow
@@ -50,6 +50,10 @@ __all__ = [
     "render_text",
     "verdict_line",
 ]
+
+
+CLOCK_SECONDS = 0.1
+"""Times are written to this, so that an instant is reached by the time that is shown for it."""
 
 
 class Status(Protocol):
@@ -115,19 +119,23 @@ def build_report(
         bin0, bin1 = 0, math.ceil(end - run.monotonic_start)
     else:
         bin0, bin1 = _seconds_of(start - run.monotonic_start, end - run.monotonic_start)
+        if end >= bounds.t1 - CLOCK_SECONDS / 2:
+            bin1 = max(bin1, math.ceil(bounds.t1 - run.monotonic_start) - 1)
     begin = run.monotonic_start + bin0
     run_rows = reader.blame(bin0, bin1, "run")
     cell_rows = reader.blame(bin0, bin1, "cell")
-    verdicts = sorted(reader.verdicts(start, end), key=_urgency)
+    shown = CLOCK_SECONDS / 2
+    verdicts = sorted(reader.verdicts(start - shown, end + shown), key=_urgency)
     in_demand = run_shares(run_rows)
     state = reader.state_at(reader.ordinal_at(end) if window is not None else bounds.last_ordinal)
     failures = list(state.failures.values())
     if window is not None and start > bounds.t0:
         failures = since(reader.state_at(reader.ordinal_at(start)), state)
-    ended = _ending(run, status, state) if window is None or end >= bounds.t1 else None
+    at_end = window is None or end >= bounds.t1
+    ended = ending_of(state, status.outcome, run.records) if at_end else None
     bound = find_bound(run, state, run_rows, cell_rows)
     answer = compose(
-        "" if ended is None or ended.good else _sentence(ended.words),
+        "" if ended is None or ended.good else ended.sentence,
         bound,
         in_demand,
         verdicts,
@@ -170,6 +178,8 @@ def build_report(
         cell_blame=_lines(run, cell_shares(cell_rows)),
         cell_blame_by_column=_by_column(run, cell_rows),
         verdicts=tuple(verdict_line(row, bounds.t0) for row in verdicts),
+        run_seconds=math.fsum(row.seconds for row in run_rows),
+        cell_seconds=math.fsum(row.seconds for row in cell_rows),
         lacks=run.lacks,
         bound=None if bound is None else _bound_facts(bound),
         losses=tuple(_loss_line(loss, bounds.t0) for loss in losses(in_demand, verdicts)),
@@ -205,27 +215,11 @@ def build_report(
     )
 
 
-def _ending(run: RunInfo, status: Status, state: State) -> Ending | None:
-    progress = state.progress
-    return ending(
-        state.outcome or status.outcome,
-        progress.rows_done,
-        progress.rows_dropped,
-        run.records,
-        state.failures.values(),
-        state.stop_reason,
-    )
-
-
 def _outcome(outcome: str | None, ended: Ending | None) -> str | None:
     """The producer's word, unless it calls a success what lost rows."""
     if outcome != "success" or ended is None or ended.good:
         return outcome
     return "failed" if ended.nothing_made else "incomplete"
-
-
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _bound_facts(bound: Bound) -> BoundFacts:

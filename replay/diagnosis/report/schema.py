@@ -204,6 +204,10 @@ class WhyReport(msgspec.Struct, frozen=True):
         tuple[VerdictLine, ...], fact("What must never happen first, then the longest")
     ]
     lacks: Annotated[tuple[str, ...], fact("What the producer's stream does not carry")]
+    run_seconds: Annotated[
+        float, fact("Slots in demand times seconds: the whole of `run_blame`", "slot-s")
+    ] = 0.0
+    cell_seconds: Annotated[float, fact("Time of cells: the whole of `cell_blame`", "cell-s")] = 0.0
     bound: Annotated[BoundFacts | None, fact("What bounds the run; null where unknown")] = None
     losses: Annotated[
         tuple[LossLine, ...], fact("Losses by cause over all resources, the largest first")

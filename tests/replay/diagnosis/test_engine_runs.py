@@ -8,7 +8,8 @@ from engine.benchmark.catalogue import SCENARIOS
 from engine.workflow.demo import demo_workflow
 from engine.workflow.provider_script import ErrorWindow, FailureWindow, Latency, RateLimitWindow
 from engine.workflow.schema import ScriptedProvider, Workflow
-from replay.diagnosis.report.shares import bottleneck
+from replay.diagnosis.report.bottleneck import bottleneck
+from replay.diagnosis.report.shares import run_shares
 from replay.diagnosis.verdicts import VerdictRow
 from replay.projections.fold import FoldOutput
 from replay.state.bins import within
@@ -71,7 +72,7 @@ def test_the_demo_says_what_limits_it() -> None:
     for second in (*range(8, 16), *range(29, 37)):
         window = min(second, 60)
         past = list(within((r for r in rows if r.scope == "run"), second - 60, second - 1))
-        said = bottleneck(past, info, window)
+        said = bottleneck(run_shares(past), None, [], window)
         assert said is not None
         assert said.verdict in ("request_cooldown", "request_domain_limit"), (second, said)
         assert said.resource == "beta/judge-70b/chat"

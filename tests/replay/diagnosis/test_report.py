@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from engine.events import RunInfo
+from replay.diagnosis.report.bottleneck import bottleneck
 from replay.diagnosis.report.build import WhyReport, build_report, render_markdown, render_text
-from replay.diagnosis.report.shares import bottleneck, cell_shares, run_shares
+from replay.diagnosis.report.shares import cell_shares, run_shares
 from replay.diagnosis.verdicts import VerdictRow, clock
 from replay.sources.base import BrokenLine
 from replay.state.bins import within
@@ -118,7 +119,7 @@ def test_shares_are_sorted_and_sum_to_one() -> None:
 
 def test_the_bottleneck_line_names_the_resource() -> None:
     rows = [row("working", "a/m/chat", 29.0), row("request_cooldown", "beta/judge/chat", 71.0)]
-    found = bottleneck(rows, RUN, 60.0)
+    found = bottleneck(run_shares(rows), None, [], 60.0)
     assert found is not None
     assert found.sentence == "limited by beta/judge: cooldown after 429s, 71 % of the last 60 s"
     assert (found.verdict, found.resource) == ("request_cooldown", "beta/judge/chat")
@@ -127,10 +128,10 @@ def test_the_bottleneck_line_names_the_resource() -> None:
 
 def test_mostly_working_is_no_limit() -> None:
     rows = [row("working", "a/m/chat", 92.0), row("dependency", "b/m/chat", 8.0)]
-    found = bottleneck(rows, RUN, 60.0)
+    found = bottleneck(run_shares(rows), None, [], 60.0)
     assert found is not None
-    assert found.sentence == "working at capacity, 92 % of the last 60 s"
-    assert bottleneck([], RUN, 60.0) is None
+    assert found.sentence == "no limit reached, 92 % of the capacity wanted at work, last 60 s"
+    assert bottleneck((), None, [], 60.0) is None
 
 
 def test_what_is_about_the_run_is_added_up_over_resources() -> None:
@@ -140,7 +141,7 @@ def test_what_is_about_the_run_is_added_up_over_resources() -> None:
         row("dependency", "b/m/chat", 15.0),
         row("request_cooldown", "b/m/chat", 25.0),
     ]
-    found = bottleneck(rows, RUN, 60.0)
+    found = bottleneck(run_shares(rows), None, [], 60.0)
     assert found is not None
     assert (found.verdict, found.resource) == ("dependency", None)
     assert found.fraction == pytest.approx(0.35)
@@ -230,7 +231,7 @@ def test_what_is_normal_may_be_the_largest_loss_too() -> None:
         row("queue_order", "b/m/chat", 9.0),
         row("request_cooldown", "b/m/chat", 12.0),
     ]
-    found = bottleneck(rows, RUN, 60.0)
+    found = bottleneck(run_shares(rows), None, [], 60.0)
     assert found is not None
     assert found.verdict == "queue_order"
     assert found.fraction == pytest.approx(0.18)
