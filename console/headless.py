@@ -10,6 +10,8 @@ from console.formatting import ceiling_facts, cooldown_left, count, duration, pe
 from replay.diagnosis.verdicts import clock, phrase
 from replay.playback.frame import Frame
 from replay.sources.sanitize import printable
+from replay.state.failures import failure_words
+from replay.state.model import Failure
 from replay.state.payload import count as count_of
 from replay.state.payload import mapping
 
@@ -54,8 +56,8 @@ def summary(frame: Frame) -> str:
             f"  tokens    {count(progress.prompt_tokens)} in, "
             f"{count(progress.completion_tokens)} out"
         )
-    for kind, times in sorted(progress.errors.items()):
-        lines.append(f"  error     {kind}: {count(times)}")
+    for failure in frame.errors:
+        lines.append(f"  error     {failure_line(failure, frame.t0)}")
     for index, row in enumerate(frame.ceilings):
         head = "ceilings" if index == 0 else ""
         ceiling = row.ceiling
@@ -70,7 +72,9 @@ def summary(frame: Frame) -> str:
         head = "blame" if index == 0 else ""
         where = f" ({share.resource})" if share.resource else ""
         lines.append(f"  {head:<9} {percent(share.fraction):>4} {phrase(share.verdict)}{where}")
-    if frame.bottleneck is not None:
+    if frame.answer is not None and frame.answer.text:
+        lines.append(f"  limited   {frame.answer.text}")
+    elif frame.bottleneck is not None:
         lines.append(f"  limited   {frame.bottleneck.sentence}")
     lost = f", {count(frame.lost_events)} lost" if frame.lost_events else ""
     lines.append(f"  events    {count(frame.last_ordinal)}{lost}")
@@ -78,6 +82,16 @@ def summary(frame: Frame) -> str:
         lines.append(f"  waiting   {frame.awaited}")
     lines.extend(f"  note      {note}" for note in frame.notes)
     return "\n".join(part for line in lines for part in _folded(printable(line)))
+
+
+def failure_line(failure: Failure, t0: float) -> str:
+    """What failed, whose it was, how often, from when to when, and what it cost."""
+    where = failure_words(failure)
+    column = f", column {failure.column}" if failure.column and failure.resource else ""
+    first, last = (clock(at - t0) for at in (failure.first_at, failure.last_at))
+    span = f"at {first}" if first == last else f"{first} to {last}"
+    lost = f", {count(failure.rows_dropped)} rows lost" if failure.rows_dropped else ""
+    return f"{where}{column}: {count(failure.times)} ×, {span}{lost}"
 
 
 def _folded(line: str) -> list[str]:
@@ -114,7 +128,7 @@ def _value(part: dict[str, Any], field: str) -> dict[str, Any]:
 
 def _state(frame: Frame) -> str:
     if frame.liveness == "ended":
-        return frame.outcome or "ended"
+        return frame.ending.words if frame.ending is not None else "ended"
     if frame.liveness == "lost":
         return "LOST"
     return frame.liveness
@@ -125,6 +139,8 @@ def _progress(frame: Frame) -> str:
     parts = [f"{done}/{count(frame.rows_total)} rows" if frame.rows_total else f"{done} rows"]
     if frame.progress.rows_dropped:
         parts.append(f"{count(frame.progress.rows_dropped)} dropped")
+    if frame.quiet_seconds is not None and frame.liveness == "live":
+        parts.append(f"no cell done for {duration(frame.quiet_seconds)}")
     if frame.rows_per_second is not None:
         parts.append(f"{short(frame.rows_per_second)} rows/s")
     if frame.tokens_per_second:

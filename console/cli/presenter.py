@@ -123,8 +123,10 @@ def last_frame(target: Path) -> Frame:
 
 
 def _read_all(session: Session) -> Frame:
+    """All that there is now; what is said of it is of the whole run, as in a report."""
     read_all(session)
-    return session.frame(Want())
+    frame = session.frame(Want())
+    return session.frame(Want(span=max(1.0, frame.at - frame.t0 + 1.0), standing=True))
 
 
 def read_all(session: Session) -> None:

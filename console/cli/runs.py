@@ -89,12 +89,15 @@ def _forget(named: tuple[str, ...], missing: bool) -> int:
 
 
 def _row(run: KnownRun) -> Row:
+    from replay.state.ending import ending
+
     record = run.record
     row: Row = {
         "id": run.run_id,
         "name": run.name,
         "state": run.where,
         "outcome": None,
+        "ending": None,
         "started": None,
         "rows_done": None,
         "rows_dropped": None,
@@ -107,9 +110,11 @@ def _row(run: KnownRun) -> Row:
     if record.wall_start is not None:
         moment = time.gmtime(record.wall_start)
         started = f"{time.strftime('%Y-%m-%d %H:%M:%S', moment)} UTC"
+    how = ending(record.outcome, record.rows_done, record.rows_dropped, record.records)
     return row | {
         "state": _state(run),
         "outcome": record.outcome,
+        "ending": None if how is None else how.words,
         "started": started,
         "rows_done": record.rows_done,
         "rows_dropped": record.rows_dropped,
@@ -133,11 +138,13 @@ def _state(run: KnownRun) -> str:
 def _line(row: Row) -> str:
     started = row["started"] or "-"
     shown = row["outcome"] or row["state"]
+    if shown == "success" and row["ending"] != "success":
+        shown = "rows lost" if row["rows_done"] else "failed"
+    dropped = f", {row['rows_dropped']} dropped" if row["rows_dropped"] else ""
     done = "-" if row["rows_done"] is None else f"{row['rows_done']}/{row['records'] or '-'}"
     name = _plain(str(row["name"] or row["id"] or "-"))
-    return (
-        f"{started:<23}  {shown:<9}  {done:>11} rows  {_padded(name)}  {_plain(str(row['folder']))}"
-    )
+    rows = f"{done:>11} rows{dropped}"
+    return f"{started:<23}  {shown:<9}  {rows}  {_padded(name)}  {_plain(str(row['folder']))}"
 
 
 def _plain(text: str) -> str:

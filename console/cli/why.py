@@ -67,9 +67,13 @@ def why(
         if times and times[0] > t1 - t0 and clock(times[0]) != clock(t1 - t0):
             ends = f"{recording} ends at {clock(t1 - t0)}"
             raise UserError(f"{ends}: nothing is known of {clock(times[0])}")
-        window = (t0 + times[0], t0 + times[1]) if times else None
+        window = None
+        if times:
+            window = (min(t0 + times[0], t1), t0 + times[1] if times[1] < t1 - t0 else t1)
         report = build_report(reader, window, task)
     except LookupError:
+        if task is None:
+            raise
         raise UserError(
             f"{recording} has no task {task}; ids look like question/17, and "
             f'headgate sql {recording} "SELECT task_id FROM tasks" lists them'

@@ -104,17 +104,22 @@ class OverviewScreen(FrameScreen):
         self._arranged = key
         wide = width >= 110 and height >= 30
         self.set_class(wide, "wide")
-        set_height(self._bottleneck, 1 if height < 16 else 2)
+        set_height(self._bottleneck, self._answer_lines(height))
         most = 4 if height >= 30 else 2 if height >= 24 else 1
         blame = 2 + min(legend, most) + (1 if height >= 50 else 0)
         if height < 14:
             blame = 2
         set_height(self._blame, blame)
-        body = height - 2 - notes - (2 if height < 16 else 3) - blame - 1
+        body = height - 2 - notes - self._answer_lines(height) - 1 - blame - 1
         if wide:
             self._arrange_wide(body, groups, ceilings, slots)
         else:
             self._arrange_narrow(body, groups, ceilings)
+
+    @staticmethod
+    def _answer_lines(height: int) -> int:
+        """Lines for what limits the run: the short form, and more of it where there is room."""
+        return 1 if height < 16 else 2 if height < 36 else 4
 
     def _arrange_wide(self, body: int, groups: int, ceilings: int, slots: int) -> None:
         set_height(self._ceilings, body)

@@ -92,17 +92,20 @@ class Header(LineWidget):
                 facts.append((f"cells {percent(cells_done(frame))}", "text"))
         else:
             facts.append((f"{done} rows", "bright"))
-        if progress.rows_dropped:
+        ending = frame.ending if view.mode == "ENDED" else None
+        if progress.rows_dropped and (ending is None or "dropped" not in ending.words):
             facts.append((f"{count(progress.rows_dropped)} dropped", "bold vermillion"))
+        if frame.quiet_seconds is not None and frame.liveness == "live":
+            quiet = frame.quiet_seconds + view.quiet
+            facts.append((f"no cell done for {clock(quiet)}, no ETA", "orange"))
         if frame.rows_per_second is not None:
             facts.append((f"{short(frame.rows_per_second)} rows/s", "text"))
         if frame.tokens_per_second:
             facts.append((f"{short(frame.tokens_per_second)} tokens/s", "text"))
         if frame.eta_seconds is not None and frame.outcome is None and frame.liveness == "live":
             facts.append((f"ETA {clock(frame.eta_seconds, tenths=False)}", "text"))
-        if view.mode == "ENDED" and frame.outcome:
-            style = "bold green" if frame.outcome == "success" else "bold vermillion"
-            facts.append((frame.outcome, style))
+        if ending is not None:
+            facts.append((ending.words, "bold green" if ending.good else "bold vermillion"))
         row = Row().put(" ")
         while (bar := width - _joined(facts) - 10) < 12 and len(facts) > 2:
             rates = [fact for fact in facts if fact[0].endswith("/s")]
@@ -114,8 +117,10 @@ class Header(LineWidget):
             fraction = min(1.0, (progress.rows_done + progress.rows_dropped) / frame.rows_total)
             glyphs = self.appearance.glyphs
             full = int(bar * fraction + 1e-9)
+            made = min(full, int(bar * progress.rows_done / frame.rows_total + 1e-9))
             begun = max(full, int(bar * cells_done(frame)))
-            row.put(glyphs.bar_full * full, "green")
+            row.put(glyphs.bar_full * made, "green")
+            row.put(glyphs.bar_full * (full - made), "vermillion")
             row.put(glyphs.bar_begun * (begun - full), "green")
             row.put(glyphs.bar_rest * (bar - begun), "faint")
             row.put(f"{int(fraction * 100)} %", "bright", 6, ">").put("  ")
@@ -195,16 +200,30 @@ class BottleneckLine(LineWidget):
                 Row().put(f" {edge} ", "grey").put(line, "text").line()
                 for line in wrap(clean(_nothing_limits(frame)), width - 4, max_lines=height)
             ]
-        appearance = verdict_look(bottleneck.verdict)
-        rows = [
-            Row().put(f" {edge} ", appearance.colour).put(line, "bold bright").line()
-            for line in wrap(clean(bottleneck.sentence), width - 4, max_lines=height)
-        ]
+        colour = verdict_look(bottleneck.verdict).colour
+        if frame.ending is not None and not frame.ending.good:
+            colour = "vermillion"
         stall = stall_here(frame)
+        room = height - (stall is not None and height > 1)
+        rows = [
+            Row().put(f" {edge} ", colour).put(line, "bold bright" if index == 0 else "text").line()
+            for index, line in enumerate(_first_lines(frame, bottleneck.sentence, width - 4, room))
+        ]
         if stall is not None and len(rows) < height:
             row = Row().put(f" {edge} ", verdict_look(stall.verdict).colour).put("now: ", "dim")
             rows.append(row.put(_stall_text(stall, width - 9), "text").line())
         return rows
+
+
+def _first_lines(frame: Frame, short_form: str, width: int, height: int) -> list[str]:
+    """What limits the span, in one sentence; where there is room, more of what a report says."""
+    lines = wrap(clean(short_form), width, max_lines=height)
+    if height <= 2 or frame.answer is None:
+        return lines
+    answer = frame.answer
+    parts = [part for part in (answer.ending, answer.failures, answer.pace, answer.lost) if part]
+    more = wrap(clean(" ".join(parts)), width, max_lines=max(1, height - len(lines)))
+    return [*lines, *more][:height]
 
 
 def stall_here(frame: Frame) -> VerdictRow | None:

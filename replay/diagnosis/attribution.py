@@ -8,9 +8,12 @@ from replay.diagnosis import evidence, proofs
 from replay.diagnosis.blame_log import BlameLog
 from replay.diagnosis.cell_ledger import CellLedger, Key
 from replay.diagnosis.diagnosis_state import DiagnosisState
+from replay.diagnosis.episodes import Slow
+from replay.diagnosis.holders import holders_blame
+from replay.diagnosis.rolling_stats import STALL_MIN_SECONDS
 from replay.diagnosis.slot_division import divide, whole
 from replay.diagnosis.slot_ledger import WHOLE, CapacityLedger
-from replay.diagnosis.stalls import Slow, Stalls
+from replay.diagnosis.stalls import Stalls
 from replay.diagnosis.timers import StallDue
 from replay.diagnosis.verdicts import NO_STALL, UNKNOWN, WORKING, Blame
 from replay.diagnosis.wakeups import PENDING, Wakeups, harmless, pending
@@ -22,10 +25,11 @@ MAX_GROUPS_COMPARED = 64
 _FIXED_BLAME: dict[str, str] = {
     "ready": "queue_order",
     "deferred": "retry_backoff",
-    "own": WORKING,
     "provider": WORKING,
     "overdue": "provider_latency",
     "lost": UNKNOWN,
+    "unsure": UNKNOWN,
+    "backing_off": "client_backoff",
     "leaked": "leaked_lease",
 }
 """By kind of meter, where the blame never changes."""
@@ -48,6 +52,7 @@ class Attribution:
         self._wakeups: Wakeups = parts.wakeups
         self._blame: BlameLog = parts.blame
         self._timers = parts.timers
+        self._loop = parts.loop
 
     def recompute(self, state: State, now: float, ordinal: int) -> None:
         """Recompute everything dirty, as of `now`.
@@ -74,11 +79,11 @@ class Attribution:
         span = self._stalls.watch(resource).span
         if span is not None and span.blame not in span.facts:
             span.facts[span.blame] = evidence.collect(
-                state, self._run, self._index, span.blame, resource, now
+                state, self._run, self._index, self._cells, span.blame, resource, now
             )
 
-    def check_wakeups(self, state: State, now: float, ordinal: int) -> None:
-        """Find lost wake-ups. Called with every instant of events, which show a live loop."""
+    def check_wakeups(self, now: float, ordinal: int) -> None:
+        """End the wake-ups of which nothing waits any more."""
         wakeups = self._wakeups
         if not wakeups.open:
             return
@@ -86,11 +91,16 @@ class Attribution:
             del wakeups.pending[key]
         eligible = wakeups.eligible()
         for about in list(wakeups.open):
-            wakeup = wakeups.open[about]
             if about not in eligible:
                 self.end_wakeup(about, now, ordinal)
-            elif wakeup.is_lost(now, ordinal):
-                wakeup.facts = evidence.able(state, self._index, wakeups.pending, about)
+
+    def prove_wakeups(self, state: State, since: float, now: float, ordinal: int) -> None:
+        """The event loop is known to have run from `since` until now, without a pause."""
+        for about, wakeup in self._wakeups.open.items():
+            if wakeup.is_lost(since, now, ordinal):
+                wakeup.facts = evidence.eligible_heads(
+                    state, self._index, self._wakeups.pending, about
+                )
                 self._resolve_pending(about, ("lost_wakeup", about), now)
                 self._stalls.watch(about).span = None  # This is the verdict, and no other stall.
 
@@ -99,9 +109,9 @@ class Attribution:
         wakeup = self._wakeups.open.pop(about, None)
         if wakeup is None:
             return
-        if wakeup.lost:
-            proof = [*wakeup.evidence, ordinal]
-            self._stalls.emit(wakeup.facts, about, wakeup.since, now, proof)
+        if wakeup.facts is not None:
+            evidence_of_loss = [*wakeup.evidence, ordinal]
+            self._stalls.emit(wakeup.facts, about, wakeup.since, now, evidence_of_loss)
         else:
             self._resolve_pending(about, harmless(about), now)
         self._dirty.invalidate_pending(self._index, self._wakeups.pending)
@@ -115,6 +125,7 @@ class Attribution:
         """Time that was pending for `about` is known to belong to `blame`."""
         old = pending(about)
         self._blame.resolve_pending(about, blame[0])
+        self._loop.rename(old[0], blame[0], about)
         self._cells.rename(old, blame, now)
         self._capacity.rename(old[0], blame[0], about, now)
 
@@ -200,21 +211,25 @@ class Attribution:
             self.collect_evidence(state, resource, now)
         elif not watch.stall_scheduled:
             watch.stall_scheduled = True
-            self._timers.schedule(StallDue(span.since + watch.rate.threshold, resource))
+            self._timers.schedule(StallDue(span.since + STALL_MIN_SECONDS, resource))
 
     def _record_slow_calls(self, resource: str, now: float, ordinal: int) -> None:
         number = self._index.overdue.get(resource, 0)
         watch = self._stalls.watch(resource)
-        slow = None
-        if number > 0 and watch.slow is None:
+        if number == 0:
+            self._stalls.no_slow_calls(resource, now)
+            return
+        if watch.slow is None:
             for attempt_id in self._index.requests.get(resource, ()):
                 call = self._index.calls[attempt_id]
                 if call.overdue and call.started_at is not None:
-                    proof = [call.started_ordinal, ordinal]
-                    p95 = watch.times.p95
-                    slow = Slow(now, call.started_at, proof, call.column, p95, number)
+                    times = watch.times[call.column]
+                    evidence = [call.started_ordinal, ordinal]
+                    watch.slow = Slow(
+                        call.started_at, call.column, times.p95, times.median, evidence
+                    )
                     break
-        self._stalls.slow_calls(resource, number, slow, now)
+        self._stalls.slow_calls(resource, number)
 
     def _meter_blame(
         self, state: State, key: Key, pressing: proofs.Pressing, now: float, ordinal: int
@@ -224,6 +239,8 @@ class Attribution:
         fixed = _FIXED_BLAME.get(kind)
         if fixed is not None:
             return (fixed, subject)
+        if kind == "own":
+            return (WORKING, "")
         if kind == "queued":
             return self._queued_blame(state, subject, pressing, now, ordinal)
         ceiling = state.ceilings.get(subject)
@@ -254,6 +271,8 @@ class Attribution:
                 state, index.needs, pressing
             ):
                 return ("policy_mutual_denial", blame[1])
+        elif blame[0] == "task_capacity":
+            return holders_blame(index, self._cells, blame[1])
         elif blame[0] == "queue_order" and proofs.is_eligible(state, group, needs):
             return self._eligible_blame("", now, ordinal)
         return blame

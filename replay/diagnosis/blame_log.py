@@ -20,9 +20,10 @@ class BlameLog(msgspec.Struct):
     rows: list[BlameRow] = []
     """Not yet drained."""
 
-    def add(self, bin_number: int, rows: Iterable[BlameRow]) -> None:
-        """The rows of a bin that has ended."""
-        self._release(self.stretches.add(bin_number, rows))
+    def add(self, bin_number: int, rows: Iterable[BlameRow], bins: int) -> None:
+        """The rows of a bin that has ended, or of so many that are alike."""
+        single = rows if bins == 1 else [msgspec.structs.replace(row, bins=1) for row in rows]
+        self._release(self.stretches.add(bin_number, single, bins))
 
     def end_stretches(self) -> None:
         self._release(self.stretches.end())

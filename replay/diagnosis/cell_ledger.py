@@ -43,6 +43,8 @@ class Meter(msgspec.Struct):
     since: float
     clocks: dict[Blame, float] = {}
     counts: dict[Cell, Count] = {}
+    total: int = 0
+    """Of all counts."""
 
     def run_to(self, now: float) -> None:
         if now > self.since:
@@ -50,10 +52,23 @@ class Meter(msgspec.Struct):
             self.since = now
 
 
+class CellChange(msgspec.Struct, frozen=True, gc=False):
+    """A change of a count by `by`, or of a meter's blame (`cell` is None)."""
+
+    at: float
+    key: Key
+    cell: Cell | None
+    by: int
+    blame: Blame
+    """The meter's until then."""
+
+
 class CellLedger(msgspec.Struct):
     meters: dict[Key, Meter] = {}
     seconds: dict[tuple[str, int | None, str, str], float] = {}
     """Of the open bin, by column, row group, verdict, resource."""
+    log: list[CellChange] = []
+    """Changes since the event loop was last known to have run."""
 
     def add(self, cell: Cell, key: Key, by: int, now: float) -> bool:
         """Change a count by `by`. True if the meter is new and needs its blame."""
@@ -62,6 +77,8 @@ class CellLedger(msgspec.Struct):
         if meter is None:
             meter = self.meters[key] = Meter((UNKNOWN, ""), now)
         meter.run_to(now)
+        meter.total += by
+        self.log.append(CellChange(now, key, cell, by, meter.blame))
         count = meter.counts.get(cell)
         if count is None:
             count = meter.counts[cell] = Count(0, {})
@@ -82,8 +99,19 @@ class CellLedger(msgspec.Struct):
         if meter.blame == blame:
             return False
         meter.run_to(now)
+        self.log.append(CellChange(now, key, None, 0, meter.blame))
         meter.blame = blame
         return True
+
+    def total(self, key: Key) -> int:
+        """Cells under this meter."""
+        meter = self.meters.get(key)
+        return 0 if meter is None else meter.total
+
+    def columns_of(self, key: Key) -> list[str]:
+        """Columns of the cells under this meter."""
+        meter = self.meters.get(key)
+        return [] if meter is None else sorted({column for column, _ in meter.counts})
 
     def cover(self, now: float, verdict: str) -> None:
         """All the time between the last settled instant and `now` goes to `verdict`."""
@@ -103,10 +131,27 @@ class CellLedger(msgspec.Struct):
                     count.settled = dict(meter.clocks)
                 if meter.blame == old:
                     meter.blame = new
+        self.log = [
+            msgspec.structs.replace(change, blame=new) if change.blame == old else change
+            for change in self.log
+        ]
         for place in [place for place in self.seconds if place[2:] == old]:
             renamed = (place[0], place[1], *new)
             seconds = self.seconds.pop(place)
             self.seconds[renamed] = self.seconds.get(renamed, 0.0) + seconds
+
+    def take_back(self, taken: dict[tuple[str, int | None, str, str], float], verdict: str) -> None:
+        """Move seconds of the open bin, as far as there are any, to `verdict`."""
+        for meter in self.meters.values():
+            for cell, count in meter.counts.items():
+                self._settle(meter, cell, count)
+                count.settled = dict(meter.clocks)
+        for place, amount in taken.items():
+            moved = min(amount, self.seconds.get(place, 0.0))
+            if moved > 0.0:
+                self.seconds[place] -= moved
+                to = (place[0], place[1], verdict, "")
+                self.seconds[to] = self.seconds.get(to, 0.0) + moved
 
     def run_to(self, now: float) -> None:
         for meter in self.meters.values():

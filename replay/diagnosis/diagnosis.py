@@ -16,6 +16,10 @@ marks what it may have changed:
    Changes that no event announces (a cooldown ends, a call becomes slow) are `timers`, which
    invalidate and recompute in the same way.
 
+5. A heartbeat of the producer's loop closes a window of time: what was counted in it where the
+   loop had not run is taken back (`LoopWatch`, `reattribution`), and its rows and verdicts are
+   given out. Until then they are provisional.
+
 So the results at any time are those of a full recomputation, as long as every change is marked:
 where that cannot be known (a keyframe, a loss of events), everything is.
 
@@ -34,14 +38,18 @@ from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from replay.diagnosis.attribution import Attribution
 from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION, DiagnosisState
 from replay.diagnosis.event_handlers import EventHandlers
-from replay.diagnosis.index_sync import IndexSync
+from replay.diagnosis.index_sync import LOCAL_CODE, IndexSync
+from replay.diagnosis.loop_watch import DOUBT_SECONDS, SILENCE_SECONDS, trimmed
+from replay.diagnosis.loop_watch import KINDS as LOOP_KINDS
+from replay.diagnosis.reattribution import HeldBins, adjusted, take_back_open
+from replay.diagnosis.rolling_stats import STALL_MIN_SECONDS
 from replay.diagnosis.stalls import Stalls
 from replay.diagnosis.timers import StallDue
 from replay.diagnosis.verdicts import UNKNOWN, Facts, VerdictRow
-from replay.diagnosis.verdicts.broken import EventLoopLag, ProducerGone, Unknown
+from replay.diagnosis.verdicts.broken import ProducerGone, Unknown
+from replay.diagnosis.wakeups import PENDING
 from replay.state.bins import bin_end, bin_of
 from replay.state.model import State
-from replay.state.payload import number
 from replay.state.rows import BlameRow
 
 __all__ = ["DIAGNOSIS_VERSION", "Diagnosis"]
@@ -50,8 +58,6 @@ INSTANT_SECONDS = 0.0002
 """Events within this time of the first belong to one instant; blame is exact to this."""
 MAX_STEP_SECONDS = 3 * 3600.0
 """A longer step of the clock counts as no time in which anything was waited for."""
-LAG_MIN_SECONDS = 0.5
-"""Delay of a heartbeat from which the event loop counts as held up."""
 
 
 class Diagnosis:
@@ -60,6 +66,8 @@ class Diagnosis:
     def __init__(self, run: RunInfo) -> None:
         parts = DiagnosisState()
         parts.index.attempts_seen = run.producer == "headgate"
+        parts.index.started = run.producer == "headgate"
+        parts.loop.foreign = run.producer != "headgate"
         self._bind(run, parts)
 
     def _bind(self, run: RunInfo, parts: DiagnosisState) -> None:
@@ -83,15 +91,18 @@ class Diagnosis:
         parts = self._parts
         if parts.time is None:
             parts.bin = bin_of(now - self._run.monotonic_start)
+            parts.loop.since = now
         else:
             self._end_instant(state)
             if now - parts.time > MAX_STEP_SECONDS:
                 self._attribution.end_all_wakeups(parts.time, parts.ordinal)
+                self._settle(state)
                 self._skip_uncounted(state, now)
             elif _follows_loss(state, event, self._run):
                 self._skip_unknown(state, now)
+            elif now - parts.time >= DOUBT_SECONDS and not parts.loop.watched:
+                self._pass_unheard(state, now, ordinal)
             else:
-                self._account_for_lag(state, now, ordinal)
                 self._advance(state, now)
         parts.time = now
         self.instant_end = now + INSTANT_SECONDS
@@ -104,10 +115,8 @@ class Diagnosis:
             self._record_loss(state, event, ordinal)
         if type(event) is SchedulerEvent:
             self._handlers.handle_scheduler(state, event, parts.time or 0.0, ordinal)
-            if event.event_kind == "scheduler_loop_heartbeat":
-                period = number(event.diagnostics.get("period"))
-                due = None if period is None else event.captured_at_monotonic + period
-                parts.heartbeat_due = due
+            if event.event_kind in LOOP_KINDS:
+                parts.loop.handle(event, self._run, ordinal)
         elif type(event) is RequestEvent:
             self._handlers.handle_request(state, event, parts.time or 0.0, ordinal)
 
@@ -133,32 +142,44 @@ class Diagnosis:
         self._invalidate_all(state)
 
     def drain(self) -> tuple[list[BlameRow], list[VerdictRow]]:
-        """Rows of bins and verdicts closed since the last drain."""
-        return self._parts.blame.drain(), self._parts.stalls.drain()
+        """Rows of bins and verdicts that became certain since the last drain."""
+        parts = self._parts
+        parts.loop.verdicts += parts.stalls.drain()
+        return parts.blame.drain(), parts.loop.drain_verdicts()
 
     def open_verdicts(self, now: float) -> list[VerdictRow]:
-        """Verdicts of stalls that are still open, as if they ended at `now`; changes nothing."""
+        """Verdicts that are not certain yet, as if they ended at `now`; changes nothing."""
         parts = self._parts
         if parts.time is None:
             return []
+        now = max(now, parts.time)
         packed = msgspec.msgpack.encode(parts.stalls)
         stalls = msgspec.msgpack.decode(packed, type=Stalls)
-        stalls.closed = []
-        stalls.end_all(max(now, parts.time), parts.ordinal)
+        stalls.end_all(now, parts.ordinal)
         for about, wakeup in parts.wakeups.open.items():
-            if wakeup.lost:
+            if wakeup.facts is not None:
                 stalls.emit(wakeup.facts, about, wakeup.since, now, wakeup.evidence)
         for about, leak in parts.index.leaks.open.items():
             stalls.emit(leak.facts(now), about, leak.since, now)
-        return stalls.closed
+        standstills = parts.loop.standstills(now)
+        rows = (trimmed(row, standstills) for row in (*parts.loop.verdicts, *stalls.closed))
+        return [
+            *(row for row in rows if row is not None),
+            *parts.loop.open_verdicts(now),
+            *parts.errors.open_verdicts(),
+        ]
 
     def open_blame(self) -> list[BlameRow]:
-        """Stretches of blame that may go on, up to the last closed bin."""
-        return self._parts.blame.open_rows()
+        """Stretches of blame that may go on, and bins that are provisional."""
+        parts = self._parts
+        held = self._adjusted(self._intervals(parts.time or 0.0))
+        provisional = [row for bins in held for row in bins.rows if row.verdict not in PENDING]
+        return parts.blame.open_rows() + provisional
 
     def forget_stretches(self) -> None:
         """Drop open stretches; the rows of closed bins are written already."""
         self._parts.blame.stretches.end()
+        self._parts.loop.held = []
 
     def finish(
         self, state: State, time: float, going: bool = False
@@ -194,6 +215,10 @@ class Diagnosis:
         self._end_wakeups()
         self._sync.emit_open_leaks(self._now)
         self._close_bin()
+        self._settle(state)
+        self._end_standstills()
+        start, records = self._run.monotonic_start, self._run.records
+        parts.stalls.closed += parts.errors.end(state, records, start, self._now, parts.ordinal)
         parts.blame.end_stretches()
         return self.drain()
 
@@ -219,8 +244,10 @@ class Diagnosis:
         now, ordinal = self._now, self._parts.ordinal
         self._sync.apply(state, now, ordinal)
         self._recompute(state)
-        self._attribution.check_wakeups(state, now, ordinal)
+        self._attribution.check_wakeups(now, ordinal)
         self._schedule_timers()
+        if self._parts.loop.is_due(now):
+            self._settle(state)
 
     def _recompute(self, state: State) -> None:
         self._attribution.recompute(state, self._now, self._parts.ordinal)
@@ -231,24 +258,70 @@ class Diagnosis:
     def _end_wakeups(self) -> None:
         self._attribution.end_all_wakeups(self._now, self._parts.ordinal)
 
-    def _account_for_lag(self, state: State, now: float, ordinal: int) -> None:
-        """A heartbeat was due and no event came at all: the event loop was held up until now."""
+    def _pass_unheard(self, state: State, now: float, ordinal: int) -> None:
+        """Integrate over a time without events, and note whether it can be explained."""
         parts = self._parts
-        if parts.heartbeat_due is None or state.outcome is not None:
+        begin = self._now
+        index, cells = parts.index, parts.cells
+        columns = cells.columns_of(LOCAL_CODE)
+        late = sum(index.overdue.values()) + len(index.unsure)
+        self._advance(state, now)
+        if state.outcome is not None or not index.started:
             return
-        begin = max(parts.heartbeat_due, parts.time or 0.0)
-        if now - begin < LAG_MIN_SECONDS:
-            return
-        before = parts.ordinal
-        self._advance(state, begin)
-        self._end_wakeups()
-        parts.stalls.end_spans(begin, before)
-        self._cover(now, "event_loop_lag")
-        parts.stalls.emit(
-            Facts(EventLoopLag.of(state, self._run)), "", begin, now, [before, ordinal]
-        )
-        parts.heartbeat_due = None
-        self._invalidate_all(state)
+        slowed = late == 0 and sum(index.overdue.values()) + len(index.unsure) > 0
+        if now - begin >= SILENCE_SECONDS or columns:
+            parts.loop.add_silence(begin, now, ordinal, columns, bool(columns) or slowed)
+
+    def _intervals(self, until: float) -> list[tuple[tuple[float, float], str]]:
+        standstills = self._parts.loop.standstills(until)
+        return [((one.start, one.end), one.verdict) for one in standstills]
+
+    def _adjusted(self, intervals: list[tuple[tuple[float, float], str]]) -> list[HeldBins]:
+        parts = self._parts
+        start = self._run.monotonic_start
+        return adjusted(parts.loop.held, parts.cells, parts.capacity, intervals, start)
+
+    def _settle(self, state: State) -> None:
+        """Nothing more will be told of the time up to now: take back what did not hold in it."""
+        parts, now = self._parts, self._now
+        loop = parts.loop
+        loop.verdicts += parts.stalls.drain()
+        standstills = loop.standstills(now)
+        since = now if loop.since is None else loop.since
+        if standstills:
+            intervals = [((one.start, one.end), one.verdict) for one in standstills]
+            loop.held = self._adjusted(intervals)
+            open_since = self._bin_end() - 1
+            for (begin, end), verdict in intervals:
+                if end > open_since:
+                    span = (max(begin, open_since), end)
+                    take_back_open(parts.cells, parts.capacity, span, verdict, now)
+            for one in standstills:
+                parts.stalls.exclude(one.start, one.end, one.ordinal)
+                self._sync.exclude(state, one.start, one.end, now, one.ordinal)
+                parts.wakeups.exclude(one.end)
+                row = loop.add_to_group(one)
+                loop.verdicts += [] if row is None else [row]
+            kept = (trimmed(row, standstills) for row in loop.verdicts)
+            loop.verdicts = [row for row in kept if row is not None]
+            since = standstills[-1].end
+        if loop.proves_running:
+            self._attribution.prove_wakeups(state, since, now, parts.ordinal)
+        for bins in loop.held:
+            parts.blame.add(bins.bin, bins.rows, bins.bins)
+        parts.stalls.settle(now)
+        parts.cells.log = []
+        parts.capacity.log = []
+        loop.settle(now)
+        row = loop.end_stale_group(now)
+        loop.verdicts += [] if row is None else [row]
+        if standstills:
+            self._recompute(state)
+            self._schedule_timers()
+
+    def _end_standstills(self) -> None:
+        row = self._parts.loop.end_group()
+        self._parts.loop.verdicts += [] if row is None else [row]
 
     def _advance(self, state: State, until: float) -> None:
         """Integrate up to `until`, with a stop at each timer and each end of a bin."""
@@ -283,7 +356,9 @@ class Diagnosis:
         bins = bin_of(until - start) - parts.bin
         if bins > 0:
             now = start + parts.bin + bins
-            parts.blame.stretches.extend(bins)
+            quiet = parts.loop.held[-1].rows
+            rows = [msgspec.structs.replace(row, bin=parts.bin, bins=bins) for row in quiet]
+            parts.loop.held.append(HeldBins(parts.bin, bins, rows))
             parts.cells.leap(now)
             parts.capacity.leap(now)
             parts.bin += bins
@@ -317,7 +392,7 @@ class Diagnosis:
         span = watch.span
         if span is None:
             return
-        due = span.since + watch.rate.threshold
+        due = span.since + STALL_MIN_SECONDS
         if due > now:
             watch.stall_scheduled = True
             self._parts.timers.schedule(StallDue(due, resource))
@@ -338,23 +413,26 @@ class Diagnosis:
         """Give the rows of the open bin, which ends now, to the log and open the next one."""
         parts, now = self._parts, self._now
         capacity = parts.capacity.close_bin(parts.bin, now)
-        parts.blame.add(parts.bin, (*capacity, *parts.cells.close_bin(parts.bin, now)))
+        rows = [*capacity, *parts.cells.close_bin(parts.bin, now)]
+        parts.loop.held.append(HeldBins(parts.bin, 1, rows))
         parts.bin += 1
 
     def _skip_unknown(self, state: State, until: float) -> None:
         """Events were lost: nothing is proved from the last event to `until`."""
         parts = self._parts
         last = parts.time or 0.0
+        parts.index.started = True
         self._end_wakeups()
         parts.cells.run_to(last)
         parts.capacity.run_to(last)
         parts.stalls.end_all(last, parts.ordinal)
-        parts.heartbeat_due = None
+        self._settle(state)
         if until - last > MAX_STEP_SECONDS:
             self._skip_uncounted(state, until)
             parts.time = until
             return
         self._cover(until, UNKNOWN)
+        parts.loop.settle_covered(until)
 
     def _cover(self, until: float, verdict: str) -> None:
         """Assign all time up to `until` to one verdict."""
@@ -377,7 +455,9 @@ class Diagnosis:
         last = parts.time or 0.0
         parts.stalls.end_all(last, parts.ordinal)
         self._close_bin()
+        self._settle(state)
         parts.blame.end_stretches()
+        parts.loop.since = now
         parts.time = now
         parts.bin = bin_of(now - self._run.monotonic_start)
         parts.cells.leap(now)

@@ -6,15 +6,17 @@ import msgspec
 
 from replay.diagnosis.blame_log import BlameLog
 from replay.diagnosis.cell_ledger import CellLedger
+from replay.diagnosis.error_watch import ErrorWatch
 from replay.diagnosis.invalidation import Changes, DirtySets
 from replay.diagnosis.live_index import LiveIndex
+from replay.diagnosis.loop_watch import LoopWatch
 from replay.diagnosis.slot_division import Demand
 from replay.diagnosis.slot_ledger import CapacityLedger
 from replay.diagnosis.stalls import Stalls
 from replay.diagnosis.timers import TimerQueue
 from replay.diagnosis.wakeups import Wakeups
 
-DIAGNOSIS_VERSION = 6
+DIAGNOSIS_VERSION = 7
 """Of the rules; verdicts of a recording with an older one are recomputed on reading."""
 
 
@@ -44,4 +46,5 @@ class DiagnosisState(msgspec.Struct, forbid_unknown_fields=True):
     """`State.lost_events` when it was last compared."""
     gaps_seen: int = 0
     """How many of `State.gaps` have their verdict."""
-    heartbeat_due: float | None = None
+    loop: LoopWatch = msgspec.field(default_factory=LoopWatch)
+    errors: ErrorWatch = msgspec.field(default_factory=ErrorWatch)

@@ -14,7 +14,8 @@ from replay.diagnosis.diagnosis_state import DiagnosisState
 from replay.diagnosis.index_sync import IndexSync
 from replay.diagnosis.rolling_stats import CALLS_NEEDED
 from replay.diagnosis.slot_ledger import WHOLE
-from replay.state.model import State
+from replay.state.failures import NEVER_A_FAILURE
+from replay.state.model import Attempt, State
 
 
 class EventHandlers:
@@ -26,6 +27,7 @@ class EventHandlers:
         self._dirty = parts.dirty
         self._cells = parts.cells
         self._stalls = parts.stalls
+        self._errors = parts.errors
         self._sync = sync
         self._attribution = attribution
 
@@ -71,7 +73,10 @@ class EventHandlers:
         if event.event_kind == "task_lease_acquired":
             self._stalls.admitted(resource, now, ordinal)
         elif event.event_kind == "task_completed" and task.result == "completed":
-            self._stalls.succeeded(resource, task.acquired_at or now, now)
+            acquired_at = task.acquired_at if task.acquired_at is not None else now
+            self._stalls.succeeded(resource, acquired_at, now)
+            times = self._stalls.times_of(resource, task.column)
+            times.add(max(0.0, event.captured_at_monotonic - acquired_at))
 
     def _checkpoint(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
         row_group = str(event.diagnostics.get("row_group"))
@@ -94,7 +99,11 @@ class EventHandlers:
             group for group, denial in denials.items() if denial != "no_capacity"
         )
 
+    def _task_failed(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
+        self._stalls.closed += self._errors.update(state, ordinal)
+
     def _job(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
+        self._index.started = True
         self._dirty.invalidate_all(self._cells.meters, state.ceilings)
 
     def _resource_changed(self, state: State, event: RequestEvent) -> str | None:
@@ -137,22 +146,53 @@ class EventHandlers:
         """A call that succeeded shows how long calls take, and that a storm is over."""
         attempt_id = event.request_attempt_id or ""
         attempt = state.attempts.get(attempt_id)
+        outcome = event.reason_or_outcome or event.diagnostics.get("outcome")
         if attempt is None:
             if attempt_id not in self._index.calls:
                 self._resource_changed(state, event)
+            if outcome != "success":
+                self._note_error(state, event, outcome, ordinal)
             return
-        outcome = event.reason_or_outcome or event.diagnostics.get("outcome")
-        if outcome != "success" or attempt.started_at is None:
+        if outcome != "success":
+            self._call_failed(state, event, attempt, outcome, ordinal)
             return
-        watch = self._stalls.watch(attempt.resource)
+        if attempt.started_at is None:
+            return
         duration = event.diagnostics.get("duration_seconds")
         if not isinstance(duration, int | float):
             duration = max(0.0, event.captured_at_monotonic - attempt.started_at)
-        watch.times.durations.add(float(duration))
+        known = self._index.calls.get(attempt_id)
+        seconds = float(duration) - (known.paused if known is not None else 0.0)
+        resource = attempt.resource
+        times = self._stalls.times_of(resource, attempt.column or "")
+        if times.add(seconds):
+            self._stalls.usual_call_ended(resource, attempt.started_at, now)
+        else:
+            self._stalls.slow_call_ended(resource, seconds)
         acquired_at = attempt.acquired_at if attempt.acquired_at is not None else attempt.started_at
-        self._stalls.succeeded(attempt.resource, acquired_at, now)
-        if len(watch.times.durations.arrived) == CALLS_NEEDED:
-            self._sync.schedule_overdue(attempt.resource)
+        self._stalls.succeeded(resource, acquired_at, now)
+        if len(times.durations.arrived) == CALLS_NEEDED:
+            self._sync.schedule_overdue(resource)
+
+    def _call_failed(
+        self, state: State, event: RequestEvent, attempt: Attempt, outcome: object, ordinal: int
+    ) -> None:
+        self._note_error(state, event, outcome, ordinal)
+        if type(outcome) is not str or outcome in NEVER_A_FAILURE:
+            return
+        index = self._index
+        if attempt.execution_id is not None:
+            index.failed[attempt.execution_id] = attempt.resource
+        known = index.calls.get(attempt.attempt_id)
+        if known is not None and known.overdue and known.started_at is not None:
+            age = event.captured_at_monotonic - known.started_at - known.paused
+            self._stalls.slow_call_ended(attempt.resource, age)
+
+    def _note_error(self, state: State, event: RequestEvent, outcome: object, ordinal: int) -> None:
+        resource, error = event.request_resource_key, event.diagnostics.get("error_type")
+        if resource is not None and type(outcome) is str and outcome not in NEVER_A_FAILURE:
+            self._index.failed_with[resource.label] = error if type(error) is str else outcome
+        self._stalls.closed += self._errors.update(state, ordinal)
 
 
 _SchedulerHandler = Callable[[EventHandlers, State, SchedulerEvent, float, int], None]
@@ -161,6 +201,8 @@ _RequestHandler = Callable[[EventHandlers, State, RequestEvent, float, int], Non
 _SCHEDULER_HANDLERS: dict[str, _SchedulerHandler] = {
     "task_lease_acquired": EventHandlers._task_leased,
     "task_completed": EventHandlers._task_as_call,
+    "retry_deferred": EventHandlers._task_failed,
+    "non_retryable_dropped": EventHandlers._task_failed,
     "row_group_checkpoint_started": EventHandlers._checkpoint,
     "row_group_checkpointed": EventHandlers._checkpoint,
     "scheduler_health_snapshot": EventHandlers._snapshot,

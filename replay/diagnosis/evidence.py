@@ -7,19 +7,32 @@ from __future__ import annotations
 
 from itertools import islice
 from operator import itemgetter
+from typing import Any
 
 from engine.events import RunInfo
+from replay.diagnosis.cell_ledger import CellLedger
+from replay.diagnosis.holders import activities
 from replay.diagnosis.live_index import LiveIndex
-from replay.diagnosis.verdicts import Blame, Context, Facts, Holder, Waiter, kind_of
+from replay.diagnosis.verdicts import (
+    AnyVerdict,
+    Bare,
+    Blame,
+    Context,
+    Facts,
+    Holder,
+    Waiter,
+    kind_of,
+)
 from replay.diagnosis.verdicts.broken import LostWakeup
-from replay.diagnosis.verdicts.flow import RetryBackoff, UpstreamVerdict
+from replay.diagnosis.verdicts.flow import AwaitsSlowCall, RetryBackoff, UpstreamVerdict
 from replay.diagnosis.verdicts.requests import (
+    CeilingVerdict,
+    ClientBackoff,
     RequestAggregateCap,
     RequestCooldown,
-    RequestVerdict,
 )
 from replay.diagnosis.verdicts.slots import BorrowDebt, ShareVerdict, SlotVerdict
-from replay.state.model import State
+from replay.state.model import Ceiling, State
 from replay.state.task import Task
 
 HOLDERS_SHOWN = 5
@@ -30,6 +43,7 @@ def collect(
     state: State,
     run: RunInfo,
     index: LiveIndex,
+    cells: CellLedger,
     blame: Blame,
     resource: str,
     now: float,
@@ -39,25 +53,36 @@ def collect(
     `resource` is the request resource that stands still, "" for the run as a whole.
     """
     verdict, about = blame
-    detail, context = kind_of(verdict)(missing=list(run.lacks)), Context()
-    facts = Facts(detail, context)
-    if isinstance(detail, SlotVerdict):
-        _task_slots(state, index, about, now, detail, facts)
-        if isinstance(detail, ShareVerdict):
-            _share_facts(state, index, about, resource, detail)
-        context.longest_waiter = _longest_task(state, index, about, now)
-    elif isinstance(detail, RequestVerdict):
-        _request_slots(state, index, about, now, detail, facts)
+    kind = kind_of(verdict)
+    facts = Facts(Bare(name=verdict), Context(waiting=_waiting(index, resource)))
+    if issubclass(kind, SlotVerdict):
+        facts.context.longest_waiter = _longest_task(state, index, about, now)
+        _task_slots(state, index, cells, kind, about, resource, now, facts)
+    elif issubclass(kind, CeilingVerdict):
+        _request_slots(state, index, kind, about, now, facts)
         _longest_call(state, index, about, now, facts)
-    elif isinstance(detail, RetryBackoff):
-        _deferred(state, resource, detail, context)
-    elif isinstance(detail, UpstreamVerdict):
-        _upstream(state, run, index, detail)
-    if context.waiting is None:
-        counts = index.demand.get(resource)
-        if counts is not None:
-            context.waiting = counts.queued + counts.ready
+    elif kind is RequestCooldown:
+        _cooldown(state, index, about, facts)
+        _longest_call(state, index, about, now, facts)
+    elif kind is RetryBackoff:
+        _deferred(state, resource, facts)
+    elif kind is ClientBackoff:
+        tasks = cells.total(("backing_off", about))
+        if tasks:
+            facts.detail = ClientBackoff(tasks=tasks, error=index.failed_with.get(about, ""))
+    elif kind is AwaitsSlowCall:
+        facts.detail = _slow_call(state, index, about, now)
+    elif issubclass(kind, UpstreamVerdict):
+        facts.detail = _upstream(state, run, index, kind)
+    else:
+        facts.detail = kind()
+    facts.detail.missing = list(run.lacks)
     return facts
+
+
+def _waiting(index: LiveIndex, resource: str) -> int | None:
+    counts = index.demand.get(resource)
+    return None if counts is None else counts.queued + counts.ready
 
 
 def _longest_task(state: State, index: LiveIndex, about: str, now: float) -> Waiter | None:
@@ -79,12 +104,12 @@ def _longest_task(state: State, index: LiveIndex, about: str, now: float) -> Wai
 def _longest_call(state: State, index: LiveIndex, about: str, now: float, facts: Facts) -> None:
     """The same of the calls that wait at a request resource; its wait is a proof."""
     waiting = [
-        (one.wait_started_at, one.first_ordinal, one.execution_id or "")
-        for one in state.attempts.values()
-        if one.phase == "waiting"
-        and one.resource == about
-        and one.wait_started_at is not None
-        and index.is_known_call(one.attempt_id)
+        (attempt.wait_started_at, attempt.first_ordinal, attempt.execution_id or "")
+        for attempt in state.attempts.values()
+        if attempt.phase == "waiting"
+        and attempt.resource == about
+        and attempt.wait_started_at is not None
+        and index.is_known_call(attempt.attempt_id)
     ]
     if waiting:
         since, ordinal, execution_id = min(waiting)
@@ -98,70 +123,29 @@ def _in_line(task: Task, age: float) -> Waiter:
     return Waiter(task.task_id, task.column, task.row, age)
 
 
-def _share_facts(
-    state: State, index: LiveIndex, about: str, resource: str, detail: ShareVerdict
-) -> None:
-    """The largest group that waits: what it holds of the resource, its share and its debt.
-
-    A share that is borrowed from is divided among those that hold the resource too.
-    """
-    key = _largest(index.queued_for.get(resource, {})) or _largest(
-        {one.key: one.queued for one in state.groups.values() if one.queued > 0}
-    )
-    detail.group = key
-    group = state.groups.get(key)
-    limit = state.limits.get(about)
-    if group is None or limit is None:
-        return
-    peers = [
-        one
-        for name in index.needing.get(about, ())
-        if (one := state.groups.get(name)) is not None
-        and (
-            one.queued > 0
-            or one is group
-            or (isinstance(detail, BorrowDebt) and one.leased_amounts.get(about, 0) > 0)
-        )
-    ]
-    detail.held = group.leased_amounts.get(about, 0)
-    detail.share = limit * group.weight / sum(peer.weight for peer in peers or [group])
-    detail.peers = sorted(peer.key for peer in peers if peer is not group)[:HOLDERS_SHOWN]
-    detail.debt = group.debt.get(about) or None
-
-
-def able(state: State, index: LiveIndex, pending: dict[tuple[str, str], None], about: str) -> Facts:
-    """Of heads that nothing keeps from going on: who they are and what is free for them."""
-    if about:
-        ceiling = state.ceilings[about]
-        places = max(0, ceiling.limit - ceiling.in_flight)
-        detail = LostWakeup(needed=1, limit=ceiling.limit, free=places)
-        return Facts(detail, Context(waiting=ceiling.waiters))
-    groups = [group for kind, group in pending if kind == "queued"]
-    needs = index.needs.get(groups[0], {}) if groups else {}
-    free = {name: state.limits.get(name, 0) - state.leased.get(name, 0) for name in sorted(needs)}
-    waiting = sum(state.groups[group].queued for group in groups if group in state.groups)
-    detail = LostWakeup(groups=sorted(groups)[:HOLDERS_SHOWN], needed=dict(needs), free=free)
-    return Facts(detail, Context(waiting=waiting))
-
-
 def _task_slots(
     state: State,
     index: LiveIndex,
+    cells: CellLedger,
+    kind: type[SlotVerdict],
     about: str,
+    resource: str,
     now: float,
-    detail: SlotVerdict,
     facts: Facts,
 ) -> None:
-    limit = state.limits.get(about, 0)
-    detail.limit = limit
-    detail.free = max(0, limit - state.leased.get(about, 0))
-    detail.needed = max(
+    """What there is of a scheduler resource, who holds it, and what the holders do."""
+    limit = state.limits.get(about)
+    if limit is None:
+        return
+    context = facts.context
+    needed = max(
         (index.needs.get(group, {}).get(about, 0) for group in index.needing.get(about, ())),
         default=1,
     )
     if state.block is not None and state.block.kind != "queue_empty":
         facts.evidence.append(state.block.ordinal)
     holders = []
+    waits_for: dict[str, int] = {}
     for group in index.needing.get(about, ()):
         held = [
             lease
@@ -175,52 +159,133 @@ def _task_slots(
         request = index.request_of.get(group, "")
         ceiling = state.ceilings.get(request)
         if ceiling is not None and ceiling.waiters > 0:
-            detail.holders_wait_for[request] = ceiling.waiters
+            waits_for[request] = ceiling.waiters
     holders.sort(key=lambda holder: (-holder[0], holder[1]))
-    facts.context.holders = [
+    context.holders = [
         Holder(group, leases, age) for age, group, leases, _ in holders[:HOLDERS_SHOWN]
     ]
     facts.evidence.extend(ordinal for _, _, _, ordinal in holders[:2])
+    shared: dict[str, Any] = {
+        "limit": limit,
+        "free": max(0, limit - state.leased.get(about, 0)),
+        "needed": needed,
+        "waiting": context.waiting or 0,
+        "holders_do": activities(index, cells, about),
+        "holders_wait_for": waits_for,
+    }
+    if not issubclass(kind, ShareVerdict):
+        facts.detail = kind(**shared)
+        return
+    share = _share(state, index, kind, about, resource, limit)
+    if share is not None:
+        facts.detail = kind(**shared, **share)
+
+
+def _share(
+    state: State,
+    index: LiveIndex,
+    kind: type[ShareVerdict],
+    about: str,
+    resource: str,
+    limit: int,
+) -> dict[str, Any] | None:
+    """Of the largest group that waits: what it holds of the resource, its share and its debt.
+
+    A share that is borrowed from is divided among those that hold the resource too.
+    """
+    key = _largest(index.queued_for.get(resource, {})) or _largest(
+        {group.key: group.queued for group in state.groups.values() if group.queued > 0}
+    )
+    own = state.groups.get(key)
+    if own is None:
+        return None
+    peers = [
+        group
+        for name in index.needing.get(about, ())
+        if (group := state.groups.get(name)) is not None
+        and (
+            group.queued > 0
+            or group is own
+            or (issubclass(kind, BorrowDebt) and group.leased_amounts.get(about, 0) > 0)
+        )
+    ]
+    return {
+        "group": key,
+        "held": own.leased_amounts.get(about, 0),
+        "share": limit * own.weight / sum(peer.weight for peer in peers or [own]),
+        "peers": sorted(peer.key for peer in peers if peer is not own)[:HOLDERS_SHOWN],
+        "debt": own.debt.get(about) or None,
+    }
+
+
+def eligible_heads(
+    state: State, index: LiveIndex, pending: dict[tuple[str, str], None], about: str
+) -> Facts:
+    """Of heads that nothing keeps from going on: who they are and what is free for them."""
+    if about:
+        ceiling = state.ceilings[about]
+        places = max(0, ceiling.limit - ceiling.in_flight)
+        detail = LostWakeup(needed=1, limit=ceiling.limit, free=places, waiting=ceiling.waiters)
+        return Facts(detail, Context(waiting=ceiling.waiters))
+    groups = [group for kind, group in pending if kind == "queued"]
+    needs = index.needs.get(groups[0], {}) if groups else {}
+    free = {name: state.limits.get(name, 0) - state.leased.get(name, 0) for name in sorted(needs)}
+    waiting = sum(state.groups[group].queued for group in groups if group in state.groups)
+    shown = sorted(groups)[:HOLDERS_SHOWN]
+    detail = LostWakeup(groups=shown, needed=dict(needs), free=free, waiting=waiting)
+    return Facts(detail, Context(waiting=waiting))
+
+
+def _cooldown(state: State, index: LiveIndex, resource: str, facts: Facts) -> None:
+    ceiling = state.ceilings[resource]
+    _prove_ceiling(ceiling, facts)
+    facts.context.waiting = ceiling.waiters + (_waiting(index, resource) or 0)
+    facts.context.expected_release = ceiling.blocked_until
+    facts.detail = RequestCooldown(
+        rate_limited=ceiling.consecutive_rate_limits,
+        held_seconds=0.0,
+        limit=ceiling.limit,
+        effective_max=ceiling.effective_max,
+    )
+
+
+def _prove_ceiling(ceiling: Ceiling, facts: Facts) -> None:
+    if ceiling.last_rate_limit_ordinal is not None:
+        facts.evidence.append(ceiling.last_rate_limit_ordinal)
+    if ceiling.last_change is not None:
+        facts.evidence.append(ceiling.last_change.ordinal)
 
 
 def _request_slots(
     state: State,
     index: LiveIndex,
+    kind: type[CeilingVerdict],
     resource: str,
     now: float,
-    detail: RequestVerdict,
     facts: Facts,
 ) -> None:
-    evidence = facts.evidence
     ceiling = state.ceilings[resource]
-    counts = index.demand.get(resource)
-    queued = counts.queued + counts.ready if counts is not None else 0
-    facts.context.waiting = ceiling.waiters + queued
-    detail.needed = 1
-    detail.limit = ceiling.limit
-    detail.effective_max = ceiling.effective_max
-    detail.free = max(0, ceiling.limit - ceiling.in_flight)
-    whole_model = isinstance(detail, RequestAggregateCap)
-    if not whole_model:
-        if ceiling.last_rate_limit_ordinal is not None:
-            evidence.append(ceiling.last_rate_limit_ordinal)
-        if ceiling.last_change is not None:
-            evidence.append(ceiling.last_change.ordinal)
-    if isinstance(detail, RequestCooldown):
-        detail.free = 0
-        facts.context.expected_release = ceiling.blocked_until
-        return
+    facts.context.waiting = ceiling.waiters + (_waiting(index, resource) or 0)
+    limit, in_flight = ceiling.limit, ceiling.in_flight
     siblings = [resource]
-    if whole_model:
+    if issubclass(kind, RequestAggregateCap):
         aggregate = state.aggregates.get(ceiling.provider_model)
         if aggregate is not None and aggregate.static_cap is not None:
-            detail.limit = aggregate.static_cap
-            detail.free = max(0, aggregate.static_cap - aggregate.in_flight)
+            limit, in_flight = aggregate.static_cap, aggregate.in_flight
         siblings = [
-            one.resource
-            for one in state.ceilings.values()
-            if one.provider_model == ceiling.provider_model
+            other.resource
+            for other in state.ceilings.values()
+            if other.provider_model == ceiling.provider_model
         ]
+    else:
+        _prove_ceiling(ceiling, facts)
+    if limit > 0 and ceiling.effective_max > 0:
+        facts.detail = kind(
+            needed=1,
+            limit=limit,
+            effective_max=ceiling.effective_max,
+            free=max(0, limit - in_flight),
+        )
     holders: list[tuple[int, str, float | None]] = []
     for sibling in siblings:
         held = [
@@ -231,7 +296,7 @@ def _request_slots(
         in_flight = state.ceilings[sibling].in_flight
         if held:
             acquired_at, ordinal = held[0]
-            evidence.append(ordinal)
+            facts.evidence.append(ordinal)
             if sibling == resource:
                 holders.extend(_by_column(index, sibling, now))
             else:
@@ -257,29 +322,27 @@ def _by_column(index: LiveIndex, resource: str, now: float) -> list[tuple[int, s
     return [(number, label, now - oldest[label]) for label, number in counts.items()]
 
 
-def _deferred(state: State, resource: str, detail: RetryBackoff, context: Context) -> None:
+def _deferred(state: State, resource: str, facts: Facts) -> None:
     errors: dict[str, int] = {}
     earliest: float | None = None
-    number = 0
-    for seen, task in enumerate(state.tasks.values()):
-        if seen >= TASKS_LOOKED_AT:
-            break
+    deferred = 0
+    for task in islice(state.tasks.values(), TASKS_LOOKED_AT):
         if task.phase != "deferred" or (resource and task.request_resource != resource):
             continue
-        number += 1
+        deferred += 1
         if task.error is not None:
             errors[task.error] = errors.get(task.error, 0) + 1
         if task.retry_at is not None and (earliest is None or task.retry_at < earliest):
             earliest = task.retry_at
-    detail.deferred = number
-    detail.errors = errors
-    context.expected_release = earliest
+    if deferred:
+        facts.detail = RetryBackoff(deferred=deferred, errors=errors)
+    facts.context.expected_release = earliest
 
 
-def _upstream(state: State, run: RunInfo, index: LiveIndex, detail: UpstreamVerdict) -> None:
+def _upstream(
+    state: State, run: RunInfo, index: LiveIndex, kind: type[UpstreamVerdict]
+) -> UpstreamVerdict:
     running = dict(sorted(index.running_by_column.items(), key=lambda item: (-item[1], item[0])))
-    detail.in_flight = running
-    detail.critical_path = _longest_path(run, running)
     waiting: set[str] = set()
     frontier = set(running)
     while frontier:
@@ -289,10 +352,27 @@ def _upstream(state: State, run: RunInfo, index: LiveIndex, detail: UpstreamVerd
             if column.name not in waiting and frontier.intersection(column.depends_on)
         }
         waiting |= frontier
-    detail.columns_waiting = [c.name for c in run.columns if c.name in waiting]
-    if state.row_groups.target is not None:
-        detail.row_groups_in_flight = len(state.row_groups.in_flight)
-        detail.row_group_target = state.row_groups.target
+    rows = state.row_groups
+    known = rows.target is not None
+    return kind(
+        in_flight=running,
+        critical_path=_longest_path(run, running),
+        columns_waiting=[column.name for column in run.columns if column.name in waiting],
+        row_groups_in_flight=len(rows.in_flight) if known else None,
+        row_group_target=rows.target,
+        row_groups_left=None if run.row_groups is None else max(0, run.row_groups - rows.admitted),
+    )
+
+
+def _slow_call(state: State, index: LiveIndex, resource: str, now: float) -> AnyVerdict:
+    slow = [call for call in index.calls.values() if call.overdue and call.resource == resource]
+    if not slow:
+        return Bare(name="awaits_slow_call")
+    oldest = min(now if call.started_at is None else call.started_at for call in slow)
+    columns = sorted({call.column for call in slow if call.column})
+    return AwaitsSlowCall(
+        slow_resource=resource, calls=len(slow), columns=columns, oldest_age=now - oldest
+    )
 
 
 def _longest_path(run: RunInfo, running: dict[str, int]) -> list[str]:

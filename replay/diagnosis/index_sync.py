@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from engine.events import RunInfo
 from replay.diagnosis.cell_ledger import Cell, Key, cell_of, queued_key
 from replay.diagnosis.diagnosis_state import DiagnosisState
@@ -11,8 +13,9 @@ from replay.diagnosis.timers import CallOverdue, CooldownEnd, LeakDue
 from replay.state.model import State
 from replay.state.task import Task
 
-OWN: Key = ("own", "")
 LOST: Key = ("lost", "")
+LOCAL_CODE: Key = ("own", "")
+"""Tasks of columns that call no model, at work."""
 
 
 class IndexSync:
@@ -122,6 +125,8 @@ class IndexSync:
             self._change_key(entry, changed, now)
             entry = changed
         index.update_lease(task_id, task)
+        if key[0] == "assumed" and not self._stalls.watch(key[1]).overdue_scheduled:
+            self.schedule_overdue(key[1])
         if task.result is not None and task.lease_id is not None:
             self._suspect_task(task, now, ordinal)
         elif task_id in index.leaks.suspects:
@@ -147,39 +152,77 @@ class IndexSync:
     def schedule_overdue(self, resource: str) -> None:
         """Schedule a check for when the next call of this resource becomes slow."""
         watch = self._stalls.watch(resource)
-        allowance = watch.times.allowance
-        if allowance is None or watch.overdue_scheduled:
+        if watch.overdue_scheduled or not watch.times:
             return
-        index = self._index
-        for attempt_id in index.requests.get(resource, ()):
-            call = index.calls[attempt_id]
-            if call.phase != "in_provider" or call.overdue or call.unknown:
-                continue
-            if call.started_at is not None:
-                watch.overdue_scheduled = True
-                self._timers.schedule(CallOverdue(call.started_at + allowance, resource))
-                return
+        due = min((at for _, at in self._due_calls(resource)), default=None)
+        if due is not None:
+            watch.overdue_scheduled = True
+            self._timers.schedule(CallOverdue(due, resource))
 
     def mark_overdue_calls(self, state: State, resource: str, now: float, ordinal: int) -> None:
-        """Mark the calls of a resource that have become slow, the oldest first."""
+        """Mark the calls of a resource that have become slow."""
         index = self._index
-        watch = self._stalls.watch(resource)
-        watch.overdue_scheduled = False
-        allowance = watch.times.allowance
-        for attempt_id in index.requests.get(resource, ()):
-            call = index.calls[attempt_id]
-            if call.phase != "in_provider" or call.overdue or call.unknown:
-                continue
-            if call.started_at is None:
-                continue
-            if allowance is None or call.started_at + allowance > now:
-                break
-            index.count_overdue(call, True)
+        self._stalls.watch(resource).overdue_scheduled = False
+        for subject in [subject for subject, at in self._due_calls(resource) if at <= now]:
+            task_id: str | None = subject
+            if index.attempts_seen:
+                call = index.calls[subject]
+                index.count_overdue(call, True)
+                task_id = index.executions.get(call.execution_id or "")
+            else:
+                index.unsure[subject] = None
             self._dirty.invalidate_resource(resource)
-            task_id = index.executions.get(call.execution_id or "")
             if task_id is not None:
                 self.apply_task(state, task_id, now, ordinal)
         self.schedule_overdue(resource)
+
+    def _due_calls(self, resource: str) -> Iterator[tuple[str, float]]:
+        """Calls in the provider that are not slow yet, each with when it becomes slow.
+
+        Where no event tells of calls, tasks at work.
+        """
+        index = self._index
+        times = self._stalls.watch(resource).times
+        allowed = {column: known.allowance for column, known in times.items()}
+        if not index.attempts_seen:
+            for group, request in index.request_of.items():
+                if request != resource:
+                    continue
+                for task_id, (acquired_at, _) in index.leases.get(group, {}).items():
+                    entry = index.tasks.get(task_id)
+                    if entry is not None and entry.key[0] == "assumed":
+                        allowance = allowed.get(entry.cell[0])
+                        if allowance is not None:
+                            yield task_id, acquired_at + allowance
+            return
+        for attempt_id in index.requests.get(resource, ()):
+            call = index.calls[attempt_id]
+            if call.phase != "in_provider" or call.overdue or call.unknown:
+                continue
+            allowance = allowed.get(call.column)
+            if allowance is not None and call.started_at is not None:
+                yield attempt_id, call.started_at + call.paused + allowance
+
+    def exclude(self, state: State, begin: float, end: float, now: float, ordinal: int) -> None:
+        """The event loop did not run from `begin` to `end`: calls are not older for that."""
+        index = self._index
+        for call in index.calls.values():
+            if call.started_at is None or call.started_at >= end:
+                continue
+            call.paused += end - max(begin, call.started_at)
+            times = self._stalls.watch(call.resource).times.get(call.column)
+            allowance = None if times is None else times.allowance
+            age = now - call.started_at - call.paused
+            if call.overdue and allowance is not None and age < allowance:
+                index.count_overdue(call, False)
+                self._dirty.invalidate_resource(call.resource)
+                task_id = index.executions.get(call.execution_id or "")
+                if task_id is not None:
+                    self._apply_calls_to_task(state, task_id, now)
+                self.schedule_overdue(call.resource)
+        for task_id in list(index.unsure):
+            del index.unsure[task_id]
+            self.apply_task(state, task_id, now, ordinal)
 
     def check_leak(self, state: State, subject: str, now: float, ordinal: int) -> None:
         """Confirm a leak if the lease is still held after the end of its owner."""
@@ -294,8 +337,12 @@ class IndexSync:
             if key is not None:
                 return key
             if request_resource and not self._index.attempts_seen:
-                return ("assumed", request_resource)
-        return OWN
+                unsure = task.task_id in self._index.unsure
+                return ("unsure" if unsure else "assumed", request_resource)
+            failed = self._index.failed.get(task.execution_id or "")
+            if failed is not None and task.result is None:
+                return ("backing_off", failed)
+        return ("own", request_resource)
 
     def _suspect_task(self, task: Task, now: float, ordinal: int) -> None:
         """The task has ended and its lease is still held."""

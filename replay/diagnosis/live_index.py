@@ -59,6 +59,8 @@ class Call(msgspec.Struct):
     acquired_at: float | None = None
     started_at: float | None = None
     started_ordinal: int = 0
+    paused: float = 0.0
+    """Time since it started in which the event loop did not run."""
     overdue: bool = False
     """Slower than its provider's usual."""
     unknown: bool = False
@@ -128,6 +130,15 @@ class LiveIndex(msgspec.Struct):
     overdue: dict[str, int] = {}
     """Calls that are overdue, by request resource."""
 
+    started: bool = False
+    """The run exists: its job has started, or a task is known."""
+    failed: dict[str, str] = {}
+    """Executions whose last call failed and that have made no other since, with its resource."""
+    failed_with: dict[str, str] = {}
+    """The last error by request resource."""
+    unsure: dict[str, None] = {}
+    """Tasks that take longer than usual, where no event tells of their calls."""
+
     leaks: Leaks = msgspec.field(default_factory=Leaks)
     checkpointing: dict[str, None] = {}
     """Row groups whose checkpoint is being written."""
@@ -146,6 +157,7 @@ class LiveIndex(msgspec.Struct):
 
     def put(self, task_id: str, entry: TaskEntry) -> None:
         """Add a task that is not in the index."""
+        self.started = True
         self.tasks[task_id] = entry
         self._count(entry, 1)
         if entry.execution_id is not None:
@@ -154,8 +166,10 @@ class LiveIndex(msgspec.Struct):
     def remove(self, task_id: str, entry: TaskEntry) -> None:
         del self.tasks[task_id]
         self._count(entry, -1)
+        self.unsure.pop(task_id, None)
         if entry.execution_id is not None:
             self.executions.pop(entry.execution_id, None)
+            self.failed.pop(entry.execution_id, None)
         held = self.leases.get(entry.group)
         if held is not None:
             held.pop(task_id, None)
@@ -173,6 +187,8 @@ class LiveIndex(msgspec.Struct):
         if execution_id != entry.execution_id:
             if entry.execution_id is not None:
                 self.executions.pop(entry.execution_id, None)
+                self.failed.pop(entry.execution_id, None)
+            self.unsure.pop(task_id, None)
             if execution_id is not None:
                 self.executions[execution_id] = task_id
         changed = entry_of(
@@ -223,6 +239,7 @@ class LiveIndex(msgspec.Struct):
             self.calls[attempt_id] = call
             if call.execution_id is not None:
                 self.calls_of.setdefault(call.execution_id, {})[attempt_id] = None
+                self.failed.pop(call.execution_id, None)
         if attempt.acquired_at is not None and call.acquired_at is None:
             call.acquired_at = attempt.acquired_at
             self.requests.setdefault(call.resource, {})[attempt_id] = (attempt.acquired_at, ordinal)

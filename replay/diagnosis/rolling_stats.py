@@ -57,9 +57,24 @@ class AdmissionRate(msgspec.Struct):
 
 
 class CallTimes(msgspec.Struct):
-    """Durations of successful calls to one resource."""
+    """Durations of successful calls of one column to one resource.
+
+    Slow ones are left out, so that no episode of them moves what is usual.
+    """
 
     durations: RollingWindow = msgspec.field(default_factory=lambda: RollingWindow(CALLS_KEPT))
+
+    def add(self, seconds: float) -> bool:
+        """False where the call was slow, and is left out."""
+        allowance = self.allowance
+        if allowance is not None and seconds > allowance:
+            return False
+        self.durations.add(seconds)
+        return True
+
+    @property
+    def median(self) -> float:
+        return self.durations.quantile(0.5)
 
     @property
     def p95(self) -> float:

@@ -8,12 +8,14 @@ from typing import NamedTuple
 import msgspec
 
 from replay.diagnosis.cell_ledger import CellLedger, queued_key
+from replay.diagnosis.holders import upstream_blame
 from replay.diagnosis.live_index import DemandCounts, LiveIndex
 from replay.diagnosis.proofs import ceiling_verdict
 from replay.diagnosis.verdicts import RANK, UNKNOWN, WORKING, Blame
 from replay.state.model import Ceiling, State
 
 NO_DEMAND = DemandCounts()
+RETRIES = frozenset({"retry_backoff", "client_backoff"})
 _QUEUE_ORDER: Blame = ("queue_order", "")
 
 
@@ -48,22 +50,25 @@ def divide(
     now: float,
 ) -> Division:
     ceiling = state.ceilings.get(resource)
-    if ceiling is None or state.outcome is not None:
+    if ceiling is None or state.outcome is not None or not index.started:
         return Division({}, None, False)
     slots = ceiling.effective_max or ceiling.static_cap or ceiling.limit
     counts = index.demand.get(resource, NO_DEMAND)
-    busy = min(max(ceiling.in_flight, 0), slots)
+    busy = min(_busy(index, ceiling, counts, now), slots)
     ready = ceiling.waiters > 0 or counts.queued > 0 or counts.ready > 0
     unsure = not ready and _may_queue(state, index.unknown_for.get(resource, ()))
     hidden = counts.running > 0 and not index.attempts_seen
+    hidden = hidden or cells.total(("backing_off", resource)) > 0
     if not ready and not unsure and counts.deferred == 0:
         slots = min(slots, _slots_left(state, ceiling, slots))
     if slots <= 0 or not (ready or unsure or counts.deferred > 0 or busy > 0 or hidden):
         return Division({}, None, False)
+    unsure_of = 0 if index.attempts_seen else min(cells.total(("unsure", resource)), busy)
     late = min(index.overdue.get(resource, 0), busy)
     leaked = min(index.leaks.amounts.get(resource, 0), busy - late)
     parts = {
-        WORKING: float(busy - late - leaked),
+        WORKING: float(max(0, busy - late - leaked - unsure_of)),
+        UNKNOWN: float(unsure_of),
         "provider_latency": float(late),
         "leaked_lease": float(leaked),
     }
@@ -74,9 +79,45 @@ def divide(
             if unsure
             else _rest(state, index, cells, demand, resource, ready, counts, now)
         )
-        verdict = rest[0] if rest is not None else _idle(demand)
-        parts[verdict] = parts.get(verdict, 0.0) + float(slots - busy)
+        idle = slots - busy
+        retrying = _retrying(cells, resource, rest, counts)
+        for verdict, tasks in retrying:
+            taken = min(idle, tasks)
+            parts[verdict] = parts.get(verdict, 0.0) + float(taken)
+            idle -= taken
+        if rest is None or (not ready and rest[0] in RETRIES):
+            verdict = _idle(index, cells, demand)[0]
+        else:
+            verdict = rest[0]
+        parts[verdict] = parts.get(verdict, 0.0) + float(idle)
     return Division({v: n for v, n in parts.items() if n > 0.0}, rest, busy >= slots)
+
+
+def _busy(index: LiveIndex, ceiling: Ceiling, counts: DemandCounts, now: float) -> int:
+    """Slots in use. Where no event tells of calls, tasks at work show it better than snapshots.
+
+    In a cooldown tasks are at work and none of their calls is out.
+    """
+    cooling = ceiling.blocked_until is not None and now < ceiling.blocked_until
+    if index.attempts_seen or cooling:
+        return max(ceiling.in_flight, 0)
+    return min(max(0, counts.running - ceiling.waiters), ceiling.limit)
+
+
+def _retrying(
+    cells: CellLedger, resource: str, rest: Blame | None, counts: DemandCounts
+) -> list[tuple[str, int]]:
+    """Tasks that wait to try again, by where they wait: each of them can use one idle slot.
+
+    Only where nothing else keeps the slots idle.
+    """
+    if rest is not None and rest[0] not in RETRIES:
+        return []
+    waits = [
+        ("client_backoff", cells.total(("backing_off", resource))),
+        ("retry_backoff", counts.deferred),
+    ]
+    return [(verdict, tasks) for verdict, tasks in waits if tasks]
 
 
 def _may_queue(state: State, groups: Iterable[str]) -> bool:
@@ -104,7 +145,7 @@ def _rest(
 ) -> Blame | None:
     ceiling = state.ceilings[resource]
     if not ready and counts.deferred == 0:
-        return None
+        return ("client_backoff", resource) if cells.total(("backing_off", resource)) else None
     verdict = ceiling_verdict(ceiling, state.aggregates.get(ceiling.provider_model), now)
     if verdict is not None and (ready or verdict == "request_cooldown"):
         return (verdict, resource)
@@ -140,13 +181,18 @@ def queued_blame_of(cells: CellLedger, groups: dict[str, int]) -> Blame:
     )
 
 
-def _idle(demand: Demand) -> str:
-    return "row_group_horizon" if demand.horizon else "dependency"
+def _idle(index: LiveIndex, cells: CellLedger, demand: Demand) -> Blame:
+    """Why there is nothing to do."""
+    counts = index.demand.get("", NO_DEMAND)
+    late = upstream_blame(index, cells, counts.running)
+    if late is not None:
+        return late
+    return ("row_group_horizon" if demand.horizon else "dependency", "")
 
 
 def whole(state: State, index: LiveIndex, cells: CellLedger, demand: Demand) -> Blame | None:
     """Why the run as a whole does no more than it does; None where some resource tells."""
-    if state.outcome is not None or demand.wanting:
+    if state.outcome is not None or demand.wanting or not index.started:
         return None
     counts = index.demand.get("", NO_DEMAND)
     if counts.queued > 0:
@@ -165,9 +211,9 @@ def whole(state: State, index: LiveIndex, cells: CellLedger, demand: Demand) -> 
     if counts.running > 0:
         if len(demand.full) >= len(demand.demanding) and (demand.full or not state.ceilings):
             return (WORKING, "")
-        return (_idle(demand), "")
+        return _idle(index, cells, demand)
     if counts.deferred > 0:
         return ("retry_backoff", "")
     if index.checkpointing or (state.row_groups.in_flight and state.row_groups.admitted):
         return ("downstream_completion", "")
-    return (_idle(demand), "")
+    return _idle(index, cells, demand)

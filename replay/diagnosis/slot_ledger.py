@@ -21,17 +21,22 @@ class CapacityLedger(msgspec.Struct):
     accounts: dict[str, Account] = {}
     seconds: dict[tuple[str, str], float] = {}
     """Of the open bin, by resource and verdict."""
+    log: list[tuple[float, str, dict[str, float]]] = []
+    """When the division of a resource changed since the event loop was last known to have run, and
+    what it was until then."""
 
     def divide(self, resource: str, parts: dict[str, float], now: float) -> None:
         """From `now` on the slots of `resource` are divided so; no parts take it out."""
         account = self.accounts.get(resource)
         if account is None:
             if parts:
+                self.log.append((now, resource, {}))
                 self.accounts[resource] = Account(now, parts)
             return
         if account.parts == parts:
             return
         self._run_to(resource, account, now)
+        self.log.append((now, resource, account.parts))
         if parts:
             account.parts = parts
         else:
@@ -54,12 +59,23 @@ class CapacityLedger(msgspec.Struct):
         for name, account in self.accounts.items():
             if old in account.parts and resource in ("", name):
                 self._run_to(name, account, now)
-                parts = dict(account.parts)
-                parts[new] = parts.get(new, 0.0) + parts.pop(old)
-                account.parts = parts
+                account.parts = _renamed(account.parts, old, new)
+        self.log = [
+            (at, name, _renamed(parts, old, new) if resource in ("", name) else parts)
+            for at, name, parts in self.log
+        ]
         for place in [p for p in self.seconds if p[1] == old and resource in ("", p[0])]:
             seconds = self.seconds.pop(place)
             self.seconds[place[0], new] = self.seconds.get((place[0], new), 0.0) + seconds
+
+    def take_back(self, taken: dict[tuple[str, str], float], verdict: str) -> None:
+        """Move seconds of the open bin, as far as there are any, to `verdict`."""
+        for place, amount in taken.items():
+            moved = min(amount, self.seconds.get(place, 0.0))
+            if moved > 0.0:
+                self.seconds[place] -= moved
+                to = (place[0], verdict)
+                self.seconds[to] = self.seconds.get(to, 0.0) + moved
 
     def run_to(self, now: float) -> None:
         for resource, account in self.accounts.items():
@@ -87,3 +103,11 @@ class CapacityLedger(msgspec.Struct):
                 place = (resource, verdict)
                 self.seconds[place] = self.seconds.get(place, 0.0) + slots * elapsed
             account.since = now
+
+
+def _renamed(parts: dict[str, float], old: str, new: str) -> dict[str, float]:
+    if old not in parts:
+        return parts
+    renamed = dict(parts)
+    renamed[new] = renamed.get(new, 0.0) + renamed.pop(old)
+    return renamed

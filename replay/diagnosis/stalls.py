@@ -16,21 +16,18 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from replay.diagnosis.rolling_stats import STALL_MIN_SECONDS, AdmissionRate, CallTimes
-from replay.diagnosis.timers import StallGroupEnd, StormEnd, Timer
-from replay.diagnosis.verdicts import (
-    NO_STALL,
-    Blame,
-    Context,
-    Facts,
-    Holder,
-    VerdictRow,
-    kind_of,
-    row_of,
+from replay.diagnosis.episodes import (
+    STORM_GRACE_SECONDS,
+    Slow,
+    Storm,
+    add_seconds,
+    also_shares,
 )
-from replay.diagnosis.verdicts.requests import ProviderLatency, RequestCooldown, RequestVerdict
+from replay.diagnosis.rolling_stats import STALL_MIN_SECONDS, AdmissionRate, CallTimes
+from replay.diagnosis.timers import StallDue, StallGroupEnd, StormEnd, Timer
+from replay.diagnosis.verdicts import NO_STALL, Bare, Blame, Facts, VerdictRow, row_of
+from replay.diagnosis.verdicts.requests import RequestCooldown, RequestVerdict
 
-STORM_GRACE_SECONDS = 1.0
 SAME_COOLDOWN_SECONDS = 0.05
 """Snapshots give what is left of a cooldown; its end moves by their rounding."""
 
@@ -44,36 +41,39 @@ class BlockedSpan(msgspec.Struct):
     ordinal: int
     blame: Blame
     mark: float
+    """Up to here `seconds_by_blame` is summed up."""
     seconds_by_blame: dict[Blame, float] = {}
+    changes: list[tuple[float, Blame]] = []
+    """Each change of blame since `mark`, with the blame until then."""
     facts: dict[Blame, Facts] = {}
     confirmed: bool = False
+    """Long enough for a stall, so that its facts are collected."""
 
-    def run_to(self, now: float) -> None:
-        self.seconds_by_blame[self.blame] = (
-            self.seconds_by_blame.get(self.blame, 0.0) + now - self.mark
-        )
-        self.mark = now
+    def change(self, blame: Blame, now: float) -> None:
+        self.changes.append((now, self.blame))
+        self.blame = blame
 
+    def totals(self, end: float) -> dict[Blame, float]:
+        """Seconds by blame up to `end`."""
+        seconds = dict(self.seconds_by_blame)
+        begin = self.mark
+        for at, blame in (*self.changes, (end, self.blame)):
+            elapsed = min(at, end) - begin
+            if elapsed > 0.0:
+                seconds[blame] = seconds.get(blame, 0.0) + elapsed
+                begin = at
+        return seconds or {self.blame: max(0.0, end - self.since)}
 
-class Storm(msgspec.Struct):
-    start: float
-    last_at: float
-    until: float
-    evidence: list[int]
-    """Of the beginning: the first 429, the first cut, the first call that waited."""
-    late_evidence: dict[str, int] = {}
-    """The last of each kind, and the recovery."""
-    rate_limited: int = 0
-    held: float = 0.0
-    longest: float = 0.0
-    seconds_by_blame: dict[Blame, float] = {}
-    facts: Facts | None = None
-    recovered_at: float | None = None
-    success: bool = False
-    """A call that got its lease after the last 429 has succeeded."""
-    grace: float = STORM_GRACE_SECONDS
-    cooldown: float = 0.0
-    """The longest seen to be left, where snapshots are all that tells of it."""
+    def settle(self, now: float) -> None:
+        """Nothing before `now` will be taken back."""
+        self.seconds_by_blame = self.totals(now)
+        self.mark = max(self.mark, now)
+        self.changes = []
+
+    def rest_from(self, begin: float) -> BlockedSpan:
+        """The span as if it had begun at `begin`."""
+        changes = [change for change in self.changes if change[0] > begin]
+        return BlockedSpan(begin, self.ordinal, self.blame, begin, {}, changes, self.facts)
 
 
 class StallGroup(msgspec.Struct):
@@ -89,22 +89,12 @@ class StallGroup(msgspec.Struct):
     """From here on nothing can be added to it."""
 
 
-class Slow(msgspec.Struct):
-    """A period in which calls are overdue."""
-
-    since: float
-    started_at: float
-    evidence: list[int]
-    column: str
-    p95: float
-    calls: int
-
-
 class Watch(msgspec.Struct):
     """What is tracked about one request resource ("" for the run as a whole)."""
 
     rate: AdmissionRate = msgspec.field(default_factory=AdmissionRate)
-    times: CallTimes = msgspec.field(default_factory=CallTimes)
+    times: dict[str, CallTimes] = {}
+    """Of calls, by column."""
     span: BlockedSpan | None = None
     storm: Storm | None = None
     slow: Slow | None = None
@@ -132,6 +122,14 @@ class Stalls(msgspec.Struct):
             watch = self.watches[resource] = Watch()
         return watch
 
+    def times_of(self, resource: str, column: str) -> CallTimes:
+        """How long calls of a column to a resource take."""
+        times = self.watch(resource).times
+        known = times.get(column)
+        if known is None:
+            known = times[column] = CallTimes()
+        return known
+
     def record_blocked(self, resource: str, blame: Blame | None, now: float, ordinal: int) -> Watch:
         """From `now` on `resource` is blocked because of `blame`; None: it is not blocked."""
         watch = self.watch(resource)
@@ -142,8 +140,7 @@ class Stalls(msgspec.Struct):
         elif span is None:
             watch.span = BlockedSpan(now, ordinal, blame, now)
         elif span.blame != blame:
-            span.run_to(now)
-            span.blame = blame
+            span.change(blame, now)
         return watch
 
     def admitted(self, resource: str, now: float, ordinal: int) -> None:
@@ -151,7 +148,7 @@ class Stalls(msgspec.Struct):
         watch = self.watch(resource)
         storm = watch.storm
         if storm is not None and storm.recovered_at is None and now >= storm.until:
-            self._recover(storm, now, ordinal)
+            storm.recover(now, ordinal)
             self.timers.append(StormEnd(now + storm.grace, resource))
         self._close(resource, watch, now, ordinal)
         watch.rate.admit(now, usual=storm is None)
@@ -159,7 +156,7 @@ class Stalls(msgspec.Struct):
     def rate_limited(self, resource: str, now: float, ordinal: int, until: float) -> None:
         watch = self.watch(resource)
         storm = watch.storm
-        if storm is not None and self._is_over(watch, storm, now):
+        if storm is not None and storm.is_over(now, watch.span is not None):
             self._end_storm(resource, watch, storm, now)
             storm = None
         if storm is None:
@@ -211,7 +208,7 @@ class Stalls(msgspec.Struct):
         storm = watch.storm
         if storm is not None and acquired_at >= storm.last_at:
             storm.success = True
-            if self._is_over(watch, storm, now):
+            if storm.is_over(now, watch.span is not None):
                 self._end_storm(resource, watch, storm, now)
 
     def cooled_down(self, resource: str, now: float, ordinal: int, blind: bool) -> None:
@@ -224,7 +221,7 @@ class Stalls(msgspec.Struct):
         if storm is None or storm.recovered_at is not None or storm.until > now:
             return
         if span is None or span.blame[0] == "retry_backoff" or blind:
-            self._recover(storm, now, ordinal)
+            storm.recover(now, ordinal)
             self._close(resource, watch, now, ordinal)
 
     def check_storm(self, resource: str, now: float) -> None:
@@ -233,28 +230,63 @@ class Stalls(msgspec.Struct):
         storm = watch.storm
         if storm is None or storm.recovered_at is None:
             return
-        if self._is_over(watch, storm, now):
+        if storm.is_over(now, watch.span is not None):
             self._end_storm(resource, watch, storm, now)
         else:
             due = storm.recovered_at + storm.grace
             due = due if due > now else now + _recheck_delay(storm.grace, now - due)
             self.timers.append(StormEnd(due, resource))
 
-    def slow_calls(self, resource: str, number: int, slow: Slow | None, now: float) -> None:
-        """`number` calls are overdue now; `slow` describes the stretch if it begins."""
-        watch = self.watch(resource)
-        if number > 0:
-            if watch.slow is None:
-                watch.slow = slow
-            elif number > watch.slow.calls:
-                watch.slow.calls = number
-        elif watch.slow is not None:
-            self._end_slow(resource, watch, watch.slow, now)
+    def slow_calls(self, resource: str, number: int) -> None:
+        """`number` calls are overdue now."""
+        slow = self.watch(resource).slow
+        if slow is not None:
+            slow.quiet_since = None
+            slow.at_once = max(slow.at_once, number)
 
-    def end_spans(self, now: float, ordinal: int) -> None:
-        """End all spans: from `now` on what is blocked is so for another reason."""
+    def no_slow_calls(self, resource: str, now: float) -> None:
+        """No call is overdue any more; more may follow."""
+        slow = self.watch(resource).slow
+        if slow is not None and slow.quiet_since is None:
+            slow.quiet_since = now
+
+    def slow_call_ended(self, resource: str, seconds: float) -> None:
+        """A call came back that took longer than usual."""
+        slow = self.watch(resource).slow
+        if slow is not None:
+            slow.add(seconds)
+
+    def usual_call_ended(self, resource: str, started_at: float, now: float) -> None:
+        """A call came back in the usual time."""
+        watch = self.watch(resource)
+        slow = watch.slow
+        if slow is not None and slow.is_over(started_at, now):
+            self._end_slow(resource, watch, slow, now)
+
+    def exclude(self, begin: float, end: float, ordinal: int) -> None:
+        """The event loop did not run from `begin` to `end`: nothing was blocked or slow by itself.
+
+        A stall that was under way goes on after it, as another one.
+        """
         for resource, watch in self.watches.items():
-            self._close(resource, watch, now, ordinal)
+            span = watch.span
+            if span is not None and span.since < end and watch.storm is None:
+                if span.since < begin - watch.rate.threshold:
+                    self._record(resource, watch, span, begin, ordinal)
+                watch.span = span.rest_from(end)
+                watch.stall_scheduled = True
+                self.timers.append(StallDue(end + STALL_MIN_SECONDS, resource))
+            slow = watch.slow
+            if slow is not None and slow.since < end and slow.overdue_at >= begin:
+                watch.slow = None  # No call was slow before.
+            elif slow is not None:
+                slow.exclude(begin, end)
+
+    def settle(self, now: float) -> None:
+        """Nothing before `now` will be taken back."""
+        for watch in self.watches.values():
+            if watch.span is not None:
+                watch.span.settle(now)
 
     def drain(self) -> list[VerdictRow]:
         """Verdicts closed since the last drain."""
@@ -287,34 +319,28 @@ class Stalls(msgspec.Struct):
         proof = [*facts.evidence, *evidence]
         self.closed.append(row_of(facts.detail, about, start, end, proof, facts.context))
 
-    def _recover(self, storm: Storm, now: float, ordinal: int) -> None:
-        storm.recovered_at = now
-        storm.late_evidence["recovery"] = ordinal
-
-    def _is_over(self, watch: Watch, storm: Storm, now: float) -> bool:
-        return (
-            storm.recovered_at is not None
-            and now >= storm.recovered_at + storm.grace
-            and (storm.success or watch.span is None)
-        )
-
     def _close(self, resource: str, watch: Watch, now: float, ordinal: int) -> None:
         span = watch.span
         if span is None:
             return
         watch.span = None
-        span.run_to(now)
         seconds = now - span.since
         storm = watch.storm
         if storm is not None and (storm.recovered_at is None or now <= storm.recovered_at):
-            _absorb(storm, span, seconds)
+            storm.absorb(span.totals(now), span.facts, seconds)
             return
-        if seconds <= watch.rate.threshold:
-            return
-        blame = max(span.seconds_by_blame, key=lambda loser: (span.seconds_by_blame[loser], loser))
+        if seconds > watch.rate.threshold:
+            self._record(resource, watch, span, now, ordinal)
+
+    def _record(
+        self, resource: str, watch: Watch, span: BlockedSpan, end: float, ordinal: int
+    ) -> None:
+        """The span was long enough to be a stall, which ended at `end`."""
+        losers = span.totals(end)
+        blame = max(losers, key=lambda loser: (losers[loser], loser))
         if blame[0] in NO_STALL:
             return
-        facts = span.facts.get(blame) or Facts(kind_of(blame[0])())
+        facts = span.facts.get(blame) or Facts(Bare(name=blame[0]))
         detail = facts.detail
         evidence = [span.ordinal, *facts.evidence, ordinal]
         if (
@@ -323,20 +349,24 @@ class Stalls(msgspec.Struct):
             and facts.context.longest_waiter is None
         ):
             evidence.append(watch.wait_ordinal)
+        if isinstance(detail, RequestCooldown):
+            detail = replace(detail, held_seconds=end - span.since)
         if resource and resource != blame[1]:
             detail = replace(detail, request_resource=resource)
-        due = now + max(GROUP_GAP_SECONDS, watch.rate.threshold) if resource else now
+        due = end + max(GROUP_GAP_SECONDS, watch.rate.threshold) if resource else end
         group = watch.group
         if group is not None and group.blame == blame and span.since <= group.due:
-            group.end, group.due = now, due
-            group.stalled += seconds
+            group.end, group.due = end, due
+            group.stalled += end - span.since
             group.facts.evidence = [*group.facts.evidence[:EVIDENCE_KEPT], ordinal]
-            _add(group.seconds_by_blame, span.seconds_by_blame)
+            if isinstance(group.facts.detail, Bare):
+                group.facts.detail = detail
+            add_seconds(group.seconds_by_blame, losers)
         else:
             self._end_group(watch)
             known = Facts(detail, facts.context, evidence)
             watch.group = StallGroup(
-                blame, span.since, now, seconds, span.seconds_by_blame, known, due
+                blame, span.since, end, end - span.since, dict(losers), known, due
             )
             self.timers.append(StallGroupEnd(due, resource))
 
@@ -360,39 +390,23 @@ class Stalls(msgspec.Struct):
         if group is not None:
             facts = Facts(
                 replace(group.facts.detail, stalled_seconds=group.stalled),
-                replace(group.facts.context, also=_also(group.seconds_by_blame, group.blame)),
+                replace(group.facts.context, also=also_shares(group.seconds_by_blame, group.blame)),
                 group.facts.evidence,
             )
             self.emit(facts, group.blame[1], group.start, group.end)
 
     def _end_storm(self, resource: str, watch: Watch, storm: Storm, now: float) -> None:
         watch.storm = None
-        if storm.longest <= STALL_MIN_SECONDS:
-            return
-        end = storm.recovered_at if storm.recovered_at is not None else now
-        known = storm.facts or Facts(RequestCooldown())
-        detail = replace(
-            known.detail,
-            rate_limited=storm.rate_limited,
-            held_seconds=storm.held,
-            limited_seconds=storm.last_at - storm.start,
-        )
-        also = _also(storm.seconds_by_blame, ("request_cooldown", resource))
-        context = replace(known.context, also=also, expected_release=storm.until)
-        evidence = [*storm.evidence, *known.evidence, *storm.late_evidence.values()]
-        self.emit(Facts(detail, context, evidence), resource, storm.start, end)
+        facts = storm.facts_at_end(resource)
+        if facts is not None:
+            end = storm.recovered_at if storm.recovered_at is not None else now
+            self.emit(facts, resource, storm.start, end)
 
     def _end_slow(self, resource: str, watch: Watch, slow: Slow, now: float) -> None:
         watch.slow = None
-        if now - slow.since <= STALL_MIN_SECONDS:
-            return
-        age = now - slow.started_at
-        facts = Facts(
-            ProviderLatency(calls=slow.calls, p95=slow.p95, oldest_age=age),
-            Context(holders=[Holder(slow.column, slow.calls, age)]),
-            slow.evidence,
-        )
-        self.emit(facts, resource, slow.since, now)
+        end = now if slow.quiet_since is None else slow.quiet_since
+        if end - slow.since > STALL_MIN_SECONDS:
+            self.emit(slow.facts(end), resource, slow.since, end)
 
 
 def _recheck_delay(usual: float, overdue: float) -> float:
@@ -402,29 +416,3 @@ def _recheck_delay(usual: float, overdue: float) -> float:
     so that a long silence costs few checks.
     """
     return max(usual, min(overdue, MAX_RECHECK_SECONDS))
-
-
-def _absorb(storm: Storm, span: BlockedSpan, seconds: float) -> None:
-    storm.held += seconds
-    storm.longest = max(storm.longest, seconds)
-    _add(storm.seconds_by_blame, span.seconds_by_blame)
-    if storm.facts is None:
-        for blame, facts in span.facts.items():
-            if blame[0] == "request_cooldown":
-                storm.facts = facts
-
-
-def _add(seconds_by_blame: dict[Blame, float], more: dict[Blame, float]) -> None:
-    for blame, seconds in more.items():
-        seconds_by_blame[blame] = seconds_by_blame.get(blame, 0.0) + seconds
-
-
-def _also(seconds_by_blame: dict[Blame, float], winner: Blame) -> dict[str, float]:
-    total = sum(seconds_by_blame.values())
-    if total <= 0.0:
-        return {}
-    shares: dict[str, float] = {}
-    for blame, seconds in seconds_by_blame.items():
-        if blame != winner and seconds > 0.0:
-            shares[blame[0]] = shares.get(blame[0], 0.0) + seconds / total
-    return shares

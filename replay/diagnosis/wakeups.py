@@ -1,8 +1,9 @@
 """Lost wake-ups: something could go on, and nothing lets it, although the loop lives.
 
-What is eligible by an independent selection (`proof.queued_blame`, `proof.ceiling_verdict`) is at
+What is eligible by an independent selection (`proofs.queued_blame`, `proofs.ceiling_verdict`) is at
 first only *pending*: a healthy engine lets it go within the same instant, and a loop that is held
-up may only be late. It is lost once events show that the loop ran for a while and no lease came.
+up may only be late. It is lost once heartbeats show that the loop ran all the while and no lease
+came.
 Time that was pending gets its name in retrospect, so rows of blame that hold some are kept back.
 """
 
@@ -12,10 +13,9 @@ import msgspec
 
 from replay.diagnosis.cell_ledger import Key
 from replay.diagnosis.verdicts import Blame, Facts
-from replay.diagnosis.verdicts.broken import LostWakeup
 
-GRACE_SECONDS = 0.1
-"""The loop is given so long twice: to come to it at all, and to act once it is seen to live."""
+MISSED_SECONDS = 0.5
+"""Time in which the loop ran, after which what could go on all the while was missed."""
 
 PENDING: dict[str, str] = {
     "pending_queue": "queue_order",
@@ -30,24 +30,18 @@ class Wakeup(msgspec.Struct, forbid_unknown_fields=True):
     # Strict, so that a dump with untyped facts is refused rather than read without them.
     since: float
     evidence: list[int]
-    alive_at: float | None = None
-    """First event that shows the loop alive when it should have acted."""
-    lost: bool = False
-    facts: Facts = msgspec.field(default_factory=lambda: Facts(LostWakeup()))
+    facts: Facts | None = None
+    """Once it is lost."""
 
-    def is_lost(self, now: float, ordinal: int) -> bool:
-        """True when this check proves it, once. Checks come with events only."""
-        if self.lost:
-            return False
-        if self.alive_at is None:
-            if now - self.since > GRACE_SECONDS:
-                self.alive_at = now
-                self.evidence.append(ordinal)
-            return False
-        if now - self.alive_at <= GRACE_SECONDS:
+    @property
+    def lost(self) -> bool:
+        return self.facts is not None
+
+    def is_lost(self, since: float, now: float, ordinal: int) -> bool:
+        """True when this proves it, once: the loop ran from `since` until `now`."""
+        if self.lost or now - max(since, self.since) < MISSED_SECONDS:
             return False
         self.evidence.append(ordinal)
-        self.lost = True
         return True
 
 
@@ -64,6 +58,12 @@ class Wakeups(msgspec.Struct):
             self.pending[key] = None
         elif self.pending:
             self.pending.pop(key, None)
+
+    def exclude(self, end: float) -> None:
+        """The loop did not run until `end`: what could go on waits from then on."""
+        for wakeup in self.open.values():
+            if not wakeup.lost:
+                wakeup.since = max(wakeup.since, end)
 
     def blame(self, about: str, now: float, ordinal: int) -> Blame:
         """Blame of an eligible head of `about`, whose wake-up begins now unless it is open."""

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.events import Event, RunInfo
-from replay.diagnosis.report.shares import Bottleneck, Share
+from replay.diagnosis.report.answer import Answer
+from replay.diagnosis.report.bottleneck import Bottleneck
+from replay.diagnosis.report.shares import Share
 from replay.diagnosis.verdicts import VerdictRow
 from replay.sources.base import Liveness
-from replay.state.model import Block, Ceiling, Gap, Progress, RowGroups
+from replay.state.ending import Ending
+from replay.state.model import Block, Ceiling, Failure, Gap, Progress, RowGroups
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class Want:
     verdicts: int = 0
     """At most so many verdicts (0: none)."""
     standing: bool = False
-    """The verdicts whose time the cursor is in."""
+    """The verdicts whose time the cursor is in, and what there is to say of the span."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,15 @@ class Frame:
     """The newest of those known, newest first; of what still goes on, as far as it has come."""
     standing: tuple[VerdictRow, ...] = ()
     """Those whose time the cursor is in, by start; only with `Want.standing`."""
+
+    ending: Ending | None = None
+    """How the run ended and what it cost; None while no end is known."""
+    errors: tuple[Failure, ...] = ()
+    """What has failed so far, that which cost most rows first."""
+    quiet_seconds: float | None = None
+    """Time since a task last completed, where that is too long for a rate to mean anything."""
+    answer: Answer | None = None
+    """The first paragraph of a report on the span; only with `Want.standing`."""
 
     @property
     def unknown(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,8 +13,8 @@ from replay.diagnosis.verdicts import count_text
 from replay.playback.frame import CeilingRow, GroupRow, LeaseBar, Segment
 from replay.playback.series_sampler import Samples
 from replay.sources.base import Liveness
-from replay.state.model import Progress, RowGroups, State
-from replay.state.rows import AttemptRow, LeaseRow, lease_row, open_attempt_row
+from replay.state.model import Failure, Progress, RowGroups, State
+from replay.state.rows import AttemptRow, LeaseRow, RollupRow, lease_row, open_attempt_row
 from replay.state.task import Task
 from replay.state.waits import Waits, waits
 
@@ -26,6 +26,7 @@ _counted = partial(count_text, grouped=True)
 def group_rows(run: RunInfo, state: State, at: float) -> tuple[GroupRow, ...]:
     """In order of the columns they feed."""
     labels: dict[str, list[str]] = {}
+    resources = {column.group: column.request_resource for column in run.columns}
     for column in run.columns:
         labels.setdefault(column.group, []).append(column.name)
     ready, deferred = state.tasks.count_by_group("ready"), state.tasks.count_by_group("deferred")
@@ -43,10 +44,25 @@ def group_rows(run: RunInfo, state: State, at: float) -> tuple[GroupRow, ...]:
             ready=ready.get(key, 0),
             deferred=deferred.get(key, 0),
             oldest_wait=max(0.0, at - oldest[key]) if key in oldest else None,
-            blocked_by=blocked.get(key),
+            blocked_by=_blocked_by(state, key, resources.get(key), blocked, at),
         )
         for key in order
     )
+
+
+def _blocked_by(
+    state: State, key: str, resource: str | None, blocked: Mapping[str, str], at: float
+) -> str | None:
+    """Why tasks of the group wait in the queue; None where none does.
+
+    A cooldown of their model is the reason, whatever slots its other tasks hold meanwhile.
+    """
+    if state.groups[key].queued <= 0:
+        return None
+    ceiling = state.ceilings.get(resource or "")
+    if ceiling is not None and ceiling.blocked_until is not None and ceiling.blocked_until > at:
+        return "cooldown"
+    return blocked.get(key)
 
 
 def ceiling_rows(state: State, past: Samples, at: float) -> tuple[CeilingRow, ...]:
@@ -96,36 +112,71 @@ class Rates:
     eta_seconds: float | None
 
 
-def rates(run: RunInfo, state: State, past: Samples) -> Rates:
-    """How fast the run goes, over the sampled past.
+RATE_SECONDS = 60
+"""What rates are of, whatever past a screen shows."""
+QUIET_SECONDS = 5.0
+"""Time without a completed task from which there is no rate to speak of."""
+
+
+def quiet_seconds(state: State, at: float, began: float) -> float | None:
+    """Time since a task last completed, where it is long and the run is not over."""
+    if state.outcome is not None or not state.tasks:
+        return None
+    last = state.progress.last_done_at
+    quiet = at - (began if last is None else last)
+    return quiet if quiet >= QUIET_SECONDS else None
+
+
+def rates(
+    run: RunInfo, state: State, rows: Iterable[RollupRow], seconds: float, quiet: bool
+) -> Rates:
+    """How fast the run goes, by the series of its last `seconds`.
 
     Rows are done only when their row group is checkpointed, in jumps. So the rate is that of tasks:
     each column's completed tasks as a fraction of its total, averaged over the columns that make
     requests (where there are none: over all columns with a task per row, else over all), in rows.
     Where the size of the run is not known, it is that of checkpointed rows, without an ETA. A run
-    that has ended went as fast as all its rows over all its time.
+    that has ended went as fast as all its rows over all its time. While it is `quiet`, there is
+    none.
     """
-    if past.seconds < 1:
+    if seconds < 1 or quiet:
         return Rates(None, None, None)
-    tokens = past.total("tokens", "") / past.seconds
+    sums: dict[tuple[str, str], float] = {}
+    for row in rows:
+        place = (row.series, row.key)
+        sums[place] = sums.get(place, 0.0) + row.mean * row.bins
+    tokens = sums.get(("tokens", ""), 0.0) / seconds
     known_tokens = state.progress.prompt_tokens + state.progress.completion_tokens > 0
     tokens_per_second = tokens if known_tokens else None
     totals = _totals(run)
     if state.outcome is not None:
-        seconds = max(state.time - run.monotonic_start, past.seconds)
-        return Rates(state.progress.rows_done / seconds, tokens_per_second, None)
+        whole = max(state.time - run.monotonic_start, seconds)
+        if known_tokens:
+            progress = state.progress
+            tokens_per_second = (progress.prompt_tokens + progress.completion_tokens) / whole
+        return Rates(state.progress.rows_done / whole, tokens_per_second, None)
     if run.records is None or not totals:
-        return Rates(past.total("rows_done", "") / past.seconds, tokens_per_second, None)
+        return Rates(sums.get(("rows_done", ""), 0.0) / seconds, tokens_per_second, None)
     progress = state.progress
     scale = run.records / len(totals)
-    gained = scale * sum(past.total("tasks_done", name) / total for name, total in totals.items())
+    gained = scale * sum(
+        sums.get(("tasks_done", name), 0.0) / total for name, total in totals.items()
+    )
     done = scale * sum(
         progress.completed_by_column.get(name, 0) / total for name, total in totals.items()
     )
-    rate = gained / past.seconds
+    rate = gained / seconds
     left = run.records - max(done, progress.rows_done + progress.rows_dropped)
     eta = max(0.0, left) / rate if rate > 0 else None
     return Rates(rate, tokens_per_second, eta)
+
+
+def errors(state: State) -> tuple[Failure, ...]:
+    """That which cost most rows first."""
+    ordered = sorted(
+        state.failures.values(), key=lambda one: (-one.rows_dropped, -one.times, one.first_at)
+    )
+    return tuple(msgspec.structs.replace(failure) for failure in ordered)
 
 
 def _totals(run: RunInfo) -> dict[str, int]:

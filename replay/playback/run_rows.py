@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from replay.diagnosis.verdicts import VerdictRow
 from replay.projections.fold import Fold
 from replay.recording.ingest import Ingest
@@ -25,11 +27,11 @@ class RunRows:
         ingest = self._ingest
         return None if ingest is None or ingest.finished else ingest.fold
 
-    def run_blame(self, first: int, last: int) -> list[BlameRow]:
-        """Blame of the run's capacity in the bins `first` to `last`."""
-        rows = self.reader.blame(first, last, "run")
+    def blame(self, first: int, last: int, scope: Literal["cell", "run"]) -> list[BlameRow]:
+        """Blame of cells, or of the run's capacity, in the bins `first` to `last`."""
+        rows = self.reader.blame(first, last, scope)
         if (fold := self._fold) is not None:
-            growing = (row for row in fold.open_blame() if row.scope == "run")
+            growing = (row for row in fold.open_blame() if row.scope == scope)
             rows += within(growing, first, last)
         return rows
 
@@ -55,6 +57,11 @@ class RunRows:
         rows = self.reader.verdicts(t, t)
         rows += [row for row in self._open_verdicts() if row.start <= t <= row.end]
         return sorted(rows, key=lambda row: (row.start, row.end))
+
+    def verdicts_between(self, start: float, end: float) -> list[VerdictRow]:
+        """Verdicts of which some part lies in the interval."""
+        growing = (row for row in self._open_verdicts() if row.end >= start and row.start <= end)
+        return [*self.reader.verdicts(start, end), *growing]
 
     def _open_verdicts(self) -> list[VerdictRow]:
         return [] if self._fold is None else self._fold.open_verdicts()

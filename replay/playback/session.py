@@ -11,21 +11,21 @@ import msgspec
 
 from engine.events import RunInfo
 from engine.events.run_folder import RunFolder
-from replay.diagnosis.report.shares import Bottleneck, Share, bottleneck, run_shares
 from replay.diagnosis.verdicts import VerdictRow
 from replay.playback import frame_builder
 from replay.playback.cursor import StateCursor
 from replay.playback.frame import EventRow, Frame, LeaseBar, Want
 from replay.playback.run_rows import RunRows
 from replay.playback.series_sampler import Sampler
+from replay.playback.span_report import Span, SpanReport
 from replay.recording.ingest import Ingest
 from replay.recording.reader import RecordingReader, open_recording
 from replay.runs.open import open_run, open_source
 from replay.sources.base import Liveness, SourceError
 from replay.sources.feed import Feed
+from replay.state.ending import ending_of
 from replay.state.model import State
 from replay.state.reducer import begin
-from replay.state.rows import BlameRow
 from replay.state.wire import copy_state
 
 SMALLEST_STEP = 200
@@ -57,8 +57,7 @@ class Session:
         self._step_size = 500
         self._behind = feed is not None
         self._sampler = Sampler(0.0)
-        self._blame_of: tuple[int, int, int] | None = None
-        self._blame_rows: list[BlameRow] = []
+        self._span = SpanReport()
         if feed is not None:
             self._ingest = Ingest(feed, ":memory:")
             self.rows = RunRows(self._ingest.reader, self._ingest)
@@ -194,7 +193,7 @@ class Session:
         self._outcome = status.outcome
         self._run = self.reader.run()
         self._sampler = Sampler(self._run.monotonic_start)
-        self._blame_of = None
+        self._span.forget()
         self._count_lines()
         self._first, self._last = bounds.first_ordinal, bounds.last_ordinal
         self._t0, self._t1 = bounds.t0, bounds.t1
@@ -305,11 +304,21 @@ class Session:
         state, at = self._state, self._at
         run = self._run or RunInfo(run_id="", name=self._title)
         at_end = state.ordinal == self._last
-        shares, limiting = self._blame(run, at, want.span)
+        # Of a live run some rows come late: what was pending is named once it is proved.
+        events = 0 if self.finished else self._last
+        window = min(want.span, max(at - self._t0, 0.0))
+        if self._last:
+            bins = self._bins(run, at, max(1, round(min(want.span, window + 2))))
+            self._span.read(run, Span(*bins, events), self.rows)
+            bins = self._bins(run, at, frame_builder.RATE_SECONDS)
+            self._span.read_rates(Span(*bins, events), self.rows)
+        ended = ending_of(state, self._outcome if at_end else None, run.records)
+        quiet = frame_builder.quiet_seconds(state, at, self._t0)
         read = self.rows.series
         past = self._sampler.past(read, at, self._t0, want.samples - 1, want.span)
         groups = frame_builder.group_rows(run, state, at)
-        speed = frame_builder.rates(run, state, past)
+        rows, seconds = self._span.rate_rows(run, self._t0, at)
+        speed = frame_builder.rates(run, state, rows, seconds, quiet is not None)
         feed = self._feed
         late = feed.late_events if feed is not None else 0
         return Frame(
@@ -333,8 +342,8 @@ class Session:
             tokens_per_second=speed.tokens_per_second,
             eta_seconds=speed.eta_seconds,
             row_groups=frame_builder.row_groups_copy(state.row_groups),
-            bottleneck=limiting,
-            blame=shares,
+            bottleneck=self._span.bottleneck(run, state, window) if self._last else None,
+            blame=self._span.shares() if self._last else (),
             groups=groups,
             block=state.block,
             limits=frame_builder.limits(state),
@@ -355,6 +364,12 @@ class Session:
             capacity=run.capacity_plan | state.capacity,
             verdicts=self._newest_verdicts(want.verdicts),
             standing=tuple(self.rows.verdicts_at(at)) if want.standing and self._last else (),
+            ending=ended,
+            errors=frame_builder.errors(state),
+            quiet_seconds=quiet,
+            answer=self._span.answer(run, state, ended, self._t0)
+            if want.standing and self._last
+            else None,
         )
 
     def _newest_verdicts(self, limit: int) -> tuple[VerdictRow, ...]:
@@ -362,22 +377,11 @@ class Session:
             return ()
         return tuple(reversed(self.rows.verdicts()[-limit:]))
 
-    def _blame(
-        self, run: RunInfo, at: float, span: float
-    ) -> tuple[tuple[Share, ...], Bottleneck | None]:
-        """Blame of the bins that lie wholly before the cursor; at the end, of all bins."""
-        if self._last == 0:
-            return (), None
+    def _bins(self, run: RunInfo, at: float, number: int) -> tuple[int, int]:
+        """So many bins that lie wholly before the cursor; at the end, the last bins."""
         ended = self.finished and self._state.ordinal == self._last
         last = int((at - run.monotonic_start) // 1) - (0 if ended else 1)
-        first = max(int((self._t0 - run.monotonic_start) // 1), last + 1 - max(1, round(span)))
-        # Of a live run some rows come late: what was pending is named once it is proved.
-        key = (first, last, 0 if self.finished else self._last)
-        if key != self._blame_of:
-            self._blame_rows = self.rows.run_blame(first, last) if last >= first else []
-            self._blame_of = key
-        window = min(span, max(at - self._t0, 0.0))
-        return run_shares(self._blame_rows), bottleneck(self._blame_rows, run, window)
+        return max(int((self._t0 - run.monotonic_start) // 1), last + 1 - number), last
 
     def _bars(self, want: Want, at_end: bool) -> tuple[LeaseBar, ...]:
         if want.bars <= 0 or self._last == 0:

@@ -10,6 +10,7 @@ from replay.diagnosis.verdicts import VerdictRow
 from replay.recording.gc_control import gc_disabled
 from replay.recording.reader import RecordingReader
 from replay.state.bins import within
+from replay.state.model import State
 from replay.state.reducer import reduce
 from replay.state.rows import BlameRow
 
@@ -43,6 +44,8 @@ class Recomputed:
         if not status.lost and state.outcome is None:
             state.outcome = status.outcome
         self._take(diagnosis.finish(state, state.time))
+        self._end = bounds.last_ordinal
+        self._state = state
         self._verdicts.sort(key=lambda row: (row.start, row.end))
 
     def __getattr__(self, name: str) -> Any:
@@ -55,6 +58,10 @@ class Recomputed:
         first = float("-inf") if t0 is None else t0
         last = float("inf") if t1 is None else t1
         return [row for row in self._verdicts if row.end >= first and row.start <= last]
+
+    def state_at(self, ordinal: int) -> State:
+        """The end as it was folded; keyframes of an older recording lack what is kept today."""
+        return self._state if ordinal == self._end else self._reader.state_at(ordinal)
 
     def _take(self, rows: tuple[list[BlameRow], list[VerdictRow]]) -> None:
         self._blame += rows[0]

@@ -93,6 +93,8 @@ class Aggregate(msgspec.Struct, omit_defaults=True):
     static_cap: int | None = None
     in_flight: int = 0
     aliases: tuple[str, ...] = ()
+    raw_caps: dict[str, int] = {}
+    """The cap that each alias gives; the smallest of them holds for all."""
 
 
 class Block(msgspec.Struct, omit_defaults=True):
@@ -140,6 +142,25 @@ class RowGroups(msgspec.Struct, omit_defaults=True):
     blocked_reason: str | None = None
 
 
+class Failure(msgspec.Struct, omit_defaults=True):
+    """What failed in one way: calls of a column to a resource, or a column's own code."""
+
+    resource: str
+    """Request resource; "" where no call failed."""
+    column: str
+    error: str
+    """As the producer names it: `HTTP401`, `authentication`, `ValueError`."""
+    first_at: float
+    last_at: float
+    first_ordinal: int
+    last_ordinal: int = 0
+    times: int = 0
+    """Failed calls; where no call failed, failed tasks."""
+    rows_dropped: int = 0
+    of_calls: bool = False
+    """Calls failed, by the request stream; otherwise tasks told of it."""
+
+
 class Progress(msgspec.Struct, omit_defaults=True):
     rows_done: int = 0
     rows_dropped: int = 0
@@ -151,6 +172,8 @@ class Progress(msgspec.Struct, omit_defaults=True):
     retries: int = 0
     errors: dict[str, int] = {}
     """Error type -> how many attempts ended in it (deferred or dropped)."""
+    last_done_at: float | None = None
+    """When a task last completed."""
 
 
 class State(msgspec.Struct):
@@ -188,5 +211,9 @@ class State(msgspec.Struct):
     """Events by kind whose payload could not be used, and changed nothing."""
     last_seen_at: dict[str, float] = {}
     """Time of the last event seen, by stream."""
+    failures: dict[str, Failure] = {}
+    """What failed, by resource, column and error (`replay.state.failures`)."""
+    stop_reason: str | None = None
+    """Why the producer ended the run before its work was done, in its own word."""
     out_of_step: bool = False
     """Events are missing since the last full keyframe: the next keyframe corrects the fold."""

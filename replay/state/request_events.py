@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.events import RequestEvent, RunInfo
+from replay.state import failures
 from replay.state.model import Aggregate, Attempt, Ceiling, LimitChange, State
-from replay.state.payload import count, number, text
+from replay.state.payload import amounts, count, number, text
 
 Handler = Callable[[State, RequestEvent, int, RunInfo], None]
 
@@ -157,6 +158,7 @@ def registered(state: State, event: RequestEvent, ordinal: int, run: RunInfo) ->
     listed = diagnostics.get("aliases")
     if isinstance(listed, list):
         aggregate.aliases = tuple(alias for alias in listed if type(alias) is str)
+    aggregate.raw_caps = amounts(diagnostics.get("raw_caps"))
 
 
 def effective_cap_changed(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
@@ -248,6 +250,14 @@ def request_completed(state: State, event: RequestEvent, ordinal: int, run: RunI
         progress.completion_tokens += count(diagnostics.get("completion_tokens")) or 0
     elif outcome is not None and outcome != "rate_limited" and outcome not in LOCAL_OUTCOMES:
         ceiling.failed += 1
+    if outcome is not None and outcome not in failures.NEVER_A_FAILURE:
+        error = text(diagnostics.get("error_type")) or outcome
+        at = event.captured_at_monotonic
+        failures.record_call(state, ceiling.resource, _column_of(event), error, at, ordinal)
+    elif outcome == "rate_limited" and diagnostics.get("error_type") in failures.SPENT:
+        at = event.captured_at_monotonic
+        error = str(diagnostics["error_type"])
+        failures.record_call(state, ceiling.resource, _column_of(event), error, at, ordinal)
     attempt = state.attempts.get(event.request_attempt_id or "")
     if attempt is None:
         state.orphans += 1
@@ -258,6 +268,11 @@ def request_completed(state: State, event: RequestEvent, ordinal: int, run: RunI
     attempt.phase = "returned"
     attempt.completed_at = attempt.since = event.captured_at_monotonic
     attempt.outcome = outcome
+
+
+def _column_of(event: RequestEvent) -> str:
+    correlation = event.captured_correlation
+    return "" if correlation is None else correlation.task_column or ""
 
 
 def rate_limited(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:

@@ -56,6 +56,8 @@ def job_started(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo)
 
 def job_completed(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
     state.outcome = text(event.reason_or_result) or "success"
+    stopped = text(event.diagnostics.get("outcome"))
+    state.stop_reason = stopped if stopped != "success" else None
     state.capacity = dict(mapping(event.diagnostics.get("capacity")))
     state.block = None
     # Foreign producers: a released attempt whose completion was never reported.

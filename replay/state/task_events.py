@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from engine.events import RunInfo, SchedulerEvent
+from replay.state import failures
 from replay.state.model import Group, State
 from replay.state.payload import amounts, count, mapping, number, text
 from replay.state.task import Task
@@ -264,11 +265,14 @@ def task_completed(state: State, event: SchedulerEvent, ordinal: int, run: RunIn
         return
     column = _column(event, task)
     _ended(state, event, "completed")
+    state.progress.last_done_at = event.captured_at_monotonic
     if column is not None:
         add(state.progress.completed_by_column, {column: 1})
 
 
-def _failed(state: State, event: SchedulerEvent, task: Task | None) -> None:
+def _failed(
+    state: State, event: SchedulerEvent, task: Task | None, ordinal: int, *, dropped: bool
+) -> None:
     error = text(event.reason_or_result) or text(event.diagnostics.get("error_type"))
     if task is not None:
         if task.result == "completed":
@@ -276,6 +280,10 @@ def _failed(state: State, event: SchedulerEvent, task: Task | None) -> None:
         task.error = error
     if error is not None:
         add(state.progress.errors, {error: 1})
+    column = _column(event, task)
+    if column is not None:
+        at = event.captured_at_monotonic
+        failures.record_task(state, task, column, error, at, ordinal, dropped=dropped)
 
 
 def retry_deferred(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
@@ -284,7 +292,7 @@ def retry_deferred(state: State, event: SchedulerEvent, ordinal: int, run: RunIn
         task = _orphan(state, event, run)
     elif task.lease_id is None:
         withdraw(state, task)
-    _failed(state, event, task)
+    _failed(state, event, task, ordinal, dropped=False)
     state.progress.retries += 1
     task.phase = "deferred"
     task.result = "deferred"
@@ -294,7 +302,8 @@ def retry_deferred(state: State, event: SchedulerEvent, ordinal: int, run: RunIn
 
 
 def non_retryable_dropped(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
-    _failed(state, event, state.tasks.unpacked(event.task_id or ""))
+    task = state.tasks.unpacked(event.task_id or "")
+    _failed(state, event, task, ordinal, dropped=True)
     _ended(state, event, "dropped")
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from engine.events import (
     RunInfo,
 )
-from replay.diagnosis.report.shares import Bottleneck, Share
+from replay.diagnosis.report.bottleneck import Bottleneck
+from replay.diagnosis.report.shares import Share
 from replay.playback.frame import CeilingRow, Frame
 from replay.state.model import Block, Gap, LimitChange, Progress, RowGroups
 from tests.console.frame_parts import (

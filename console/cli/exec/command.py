@@ -197,6 +197,7 @@ def script_name(command: tuple[str, ...]) -> str:
 def epilogue(control: ExecControl, command: tuple[str, ...]) -> list[str]:
     """What there is to say once the command is over."""
     from engine.events.run_folder import read_record
+    from replay.state.ending import ending
 
     sentences = []
     for run in control.runs:
@@ -205,6 +206,9 @@ def epilogue(control: ExecControl, command: tuple[str, ...]) -> list[str]:
             sentences.append(f"{run.run_id} goes on in a process that the command left behind")
             continue
         how = "unknown" if record is None else record.outcome or record.state
+        if record is not None:
+            ended = ending(record.outcome, record.rows_done, record.rows_dropped, record.records)
+            how = how if ended is None else ended.words
         if how == "running":
             how = "lost" if run.folder.producer == "dead" else "unknown"
         rows = ""

@@ -8,31 +8,38 @@ from typing import Literal, Protocol
 
 from engine.events import RunInfo
 from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION
+from replay.diagnosis.report.answer import compose
+from replay.diagnosis.report.losses import Loss, losses
 from replay.diagnosis.report.markdown import render_markdown
+from replay.diagnosis.report.pace import Bound, find_bound
 from replay.diagnosis.report.provability import not_provable
 from replay.diagnosis.report.schema import (
     REPORT_VERSION,
     BlameLine,
+    BoundFacts,
     ColumnBlame,
+    ErrorLine,
+    LossLine,
     PartBlame,
     RunFacts,
     VerdictLine,
     WhyReport,
 )
-from replay.diagnosis.report.shares import Share, by_subject, cell_shares, run_shares, subject
+from replay.diagnosis.report.shares import Share, cell_shares, run_shares
 from replay.diagnosis.report.task_history import build_history
 from replay.diagnosis.report.text import render_text
 from replay.diagnosis.verdicts import (
     WORKING,
     VerdictRow,
     advice,
-    clock,
     phrase,
     provider_of,
 )
 from replay.diagnosis.verdicts.broken import Unknown
 from replay.sources.base import BrokenLine
-from replay.state.model import State
+from replay.state.ending import Ending, ending_of
+from replay.state.failures import class_of_failure, since
+from replay.state.model import Failure, State
 from replay.state.rows import AttemptRow, BlameRow, LeaseRow
 
 __all__ = [
@@ -43,6 +50,10 @@ __all__ = [
     "render_text",
     "verdict_line",
 ]
+
+
+CLOCK_SECONDS = 0.1
+"""Times are written to this, so that an instant is reached by the time that is shown for it."""
 
 
 class Status(Protocol):
@@ -108,24 +119,42 @@ def build_report(
         bin0, bin1 = 0, math.ceil(end - run.monotonic_start)
     else:
         bin0, bin1 = _seconds_of(start - run.monotonic_start, end - run.monotonic_start)
+        if end >= bounds.t1 - CLOCK_SECONDS / 2:
+            bin1 = max(bin1, math.ceil(bounds.t1 - run.monotonic_start) - 1)
     begin = run.monotonic_start + bin0
     run_rows = reader.blame(bin0, bin1, "run")
     cell_rows = reader.blame(bin0, bin1, "cell")
-    verdicts = sorted(reader.verdicts(start, end), key=_urgency)
+    shown = CLOCK_SECONDS / 2
+    verdicts = sorted(reader.verdicts(start - shown, end + shown), key=_urgency)
     in_demand = run_shares(run_rows)
+    state = reader.state_at(reader.ordinal_at(end) if window is not None else bounds.last_ordinal)
+    failures = list(state.failures.values())
+    if window is not None and start > bounds.t0:
+        failures = since(reader.state_at(reader.ordinal_at(start)), state)
+    at_end = window is None or end >= bounds.t1
+    ended = ending_of(state, status.outcome, run.records) if at_end else None
+    bound = find_bound(run, state, run_rows, cell_rows)
+    answer = compose(
+        "" if ended is None or ended.good else ended.sentence,
+        bound,
+        in_demand,
+        verdicts,
+        bounds.t0,
+    )
     groups = {column.name: column.group for column in run.columns}
     providers = {column.name: provider_of(column.request_resource or "") for column in run.columns}
     lost = sum(row.detail.lost_events or 0 for row in verdicts if isinstance(row.detail, Unknown))
     return WhyReport(
         version=REPORT_VERSION,
         diagnosis_version=DIAGNOSIS_VERSION,
-        answer=_answer(in_demand, verdicts, bounds.t0),
+        answer=answer.text,
         run=RunFacts(
             run_id=run.run_id,
             name=run.name,
             producer=run.producer,
             producer_version=run.producer_version,
-            outcome=status.outcome,
+            outcome=_outcome(status.outcome, ended),
+            ending=None if ended is None else ended.words,
             complete=status.complete,
             producer_lost=status.lost,
             records=run.records,
@@ -149,7 +178,12 @@ def build_report(
         cell_blame=_lines(run, cell_shares(cell_rows)),
         cell_blame_by_column=_by_column(run, cell_rows),
         verdicts=tuple(verdict_line(row, bounds.t0) for row in verdicts),
+        run_seconds=math.fsum(row.seconds for row in run_rows),
+        cell_seconds=math.fsum(row.seconds for row in cell_rows),
         lacks=run.lacks,
+        bound=None if bound is None else _bound_facts(bound),
+        losses=tuple(_loss_line(loss, bounds.t0) for loss in losses(in_demand, verdicts)),
+        errors=tuple(_error_line(failure, bounds.t0) for failure in _worst_first(failures)),
         run_blame_by_provider=_by_part(
             run,
             (provider_of(row.resource) for row in run_rows),
@@ -178,6 +212,52 @@ def build_report(
         task=None
         if task is None
         else build_history(reader, task, reader.verdicts(), None if window is None else end),
+    )
+
+
+def _outcome(outcome: str | None, ended: Ending | None) -> str | None:
+    """The producer's word, unless it calls a success what lost rows."""
+    if outcome != "success" or ended is None or ended.good:
+        return outcome
+    return "failed" if ended.nothing_made else "incomplete"
+
+
+def _bound_facts(bound: Bound) -> BoundFacts:
+    return BoundFacts(
+        bound.model,
+        bound.cap,
+        bound.source,
+        bound.saturated,
+        bound.waiting,
+        bound.sets_the_pace,
+        bound.sentence(),
+        bound.advice,
+    )
+
+
+def _loss_line(loss: Loss, t0: float) -> LossLine:
+    spans = loss.intervals(t0)
+    return LossLine(
+        loss.verdict, phrase(loss.verdict), loss.fraction, loss.resources, spans, loss.sentence(t0)
+    )
+
+
+def _worst_first(failures: Iterable[Failure]) -> list[Failure]:
+    return sorted(failures, key=lambda one: (-one.rows_dropped, -one.times, one.first_at))
+
+
+def _error_line(failure: Failure, t0: float) -> ErrorLine:
+    return ErrorLine(
+        provider_of(failure.resource) if failure.resource else None,
+        failure.resource or None,
+        failure.column or None,
+        failure.error,
+        class_of_failure(failure),
+        failure.times,
+        failure.rows_dropped,
+        failure.first_at - t0,
+        failure.last_at - t0,
+        failure.first_ordinal,
     )
 
 
@@ -264,26 +344,3 @@ def verdict_line(row: VerdictRow, t0: float) -> VerdictLine:
 def _urgency(row: VerdictRow) -> tuple[bool, float, float]:
     """What must never happen first, then the longest."""
     return (row.tier not in ("A", "B"), row.start - row.end, row.start)
-
-
-def _answer(shares: Sequence[Share], verdicts: Sequence[VerdictRow], t0: float) -> str:
-    if not shares:
-        return "Nothing ran that could have waited."
-    working = sum(share.fraction for share in shares if share.verdict == WORKING)
-    losses = by_subject(shares)
-    first = f"{100 * working:.0f} % of the capacity that was wanted did work"
-    if not losses or losses[0].fraction < 0.005:
-        return first + "."
-    loss = losses[0]
-    part = f"{first}; the largest loss, {100 * loss.fraction:.0f} %, was {subject(loss)}."
-    same = [
-        row
-        for row in verdicts
-        if row.verdict == loss.verdict
-        and loss.resource in (None, row.resource, row.detail.request_resource)
-    ]
-    if not same:
-        return part
-    stall = "Its stall" if len(same) == 1 else f"The longest of its {len(same)} stalls"
-    span = f"{clock(same[0].start - t0)} to {clock(same[0].end - t0)}"
-    return f"{part} {stall}, {span}: {same[0].sentence}"

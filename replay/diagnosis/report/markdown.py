@@ -8,6 +8,7 @@ from replay.diagnosis.report.schema import BlameLine, ColumnBlame, PartBlame, Ve
 from replay.diagnosis.report.text import (
     LINES_SHOWN,
     VERDICTS_SHOWN,
+    error_words_of,
     facts_of,
     headline,
     kept_by,
@@ -36,6 +37,10 @@ def render_markdown(
     lines = [f"# Why: {escape(report.run.name)}", "", escape(headline(report)), ""]
     lines += [escape(about), ""] if about else []
     lines += [f"**{escape(report.answer)}**", ""]
+    if report.errors:
+        lines += ["## Errors", ""]
+        lines += [f"- {escape(error_words_of(line))}" for line in report.errors[:PARTS_SHOWN]]
+        lines.append("")
     lines += _blame("Run: where the request slots in demand went", report.run_blame, advice)
     lines += _blame("Cells: where their time went, from ready to done", report.cell_blame, advice)
     lines += _parts("Cells by column", [(one.column, one) for one in report.cell_blame_by_column])

@@ -9,7 +9,7 @@ import msgspec
 from replay.diagnosis.verdicts import AnyVerdict, Holder, Waiter
 from replay.diagnosis.verdicts.base import fact
 
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 
 _RUN_TIME = "s of run time"
 
@@ -20,7 +20,11 @@ class RunFacts(msgspec.Struct, frozen=True):
     producer: Annotated[str, fact("Which engine made the run")]
     producer_version: Annotated[str, fact("Its version; empty where it is not told")]
     outcome: Annotated[
-        str | None, fact("`success`, `failed` or `cancelled`; null where no end is known")
+        str | None,
+        fact(
+            "`success`, `incomplete` (rows were lost), `failed`, `cancelled` or `stopped`; null"
+            " where no end is known"
+        ),
     ]
     complete: Annotated[bool, fact("Whether nothing more will come")]
     producer_lost: Annotated[bool, fact("Whether the producer is gone without an end of the run")]
@@ -38,6 +42,10 @@ class RunFacts(msgspec.Struct, frozen=True):
     mended_lines: Annotated[
         int, fact("Lines that were read but for a value that is no JSON or no text")
     ] = 0
+    ending: Annotated[
+        str | None,
+        fact("How it ended and what it cost, in words; null where no end is known or shown"),
+    ] = None
 
 
 class BlameLine(msgspec.Struct, frozen=True):
@@ -129,6 +137,47 @@ class VerdictLine(msgspec.Struct, frozen=True):
     longest_waiter: Annotated[Waiter | None, fact("Who had waited longest for it")] = None
 
 
+class BoundFacts(msgspec.Struct, frozen=True):
+    """The endpoint that was saturated longest."""
+
+    model: Annotated[str, fact("Provider and model")]
+    cap: Annotated[int, fact("Calls that it may have at a time")]
+    source: Annotated[str, fact("Where that number comes from")]
+    saturated: Annotated[float, fact("Part of the time in which its slots were in use, to 1")]
+    waiting: Annotated[float, fact("Part of all waiting of cells that was for it, to 1")]
+    sets_the_pace: Annotated[bool, fact("Whether it was saturated for most of the time")]
+    sentence: Annotated[str, fact("The same, for people")]
+    advice: Annotated[str, fact("What can be changed; empty where nothing needs changing")]
+
+
+class LossLine(msgspec.Struct, frozen=True):
+    """What one cause took, summed up over all resources."""
+
+    verdict: Annotated[str, fact("The cause")]
+    phrase: Annotated[str, fact("The cause in a few words")]
+    fraction: Annotated[float, fact("Share of the capacity that was wanted, from 0 to 1")]
+    resources: Annotated[tuple[str, ...], fact("Whose slots it left unused, the most first")]
+    intervals: Annotated[
+        tuple[tuple[float, float], ...], fact("Begin and end of each of its stalls", _RUN_TIME)
+    ]
+    sentence: Annotated[str, fact("The same, for people")]
+
+
+class ErrorLine(msgspec.Struct, frozen=True):
+    """What failed in one way."""
+
+    provider: Annotated[str | None, fact("Whose call failed; null where none did")]
+    resource: Annotated[str | None, fact("Its request resource")]
+    column: Annotated[str | None, fact("Column that it happened to")]
+    error: Annotated[str, fact("The error as the producer names it")]
+    error_class: Annotated[str, fact("Its class: `authentication`, `server`, `code`, …")]
+    times: Annotated[int, fact("How often it happened")]
+    rows_dropped: Annotated[int, fact("Rows that were lost with it")]
+    first: Annotated[float, fact("When first in the run", _RUN_TIME)]
+    last: Annotated[float, fact("When last", _RUN_TIME)]
+    evidence: Annotated[int, fact("Ordinal of the first event that tells of it")]
+
+
 class WhyReport(msgspec.Struct, frozen=True):
     version: Annotated[int, fact("Version of this report's form")]
     diagnosis_version: Annotated[int, fact("Version of the diagnosis that found the verdicts")]
@@ -155,6 +204,17 @@ class WhyReport(msgspec.Struct, frozen=True):
         tuple[VerdictLine, ...], fact("What must never happen first, then the longest")
     ]
     lacks: Annotated[tuple[str, ...], fact("What the producer's stream does not carry")]
+    run_seconds: Annotated[
+        float, fact("Slots in demand times seconds: the whole of `run_blame`", "slot-s")
+    ] = 0.0
+    cell_seconds: Annotated[float, fact("Time of cells: the whole of `cell_blame`", "cell-s")] = 0.0
+    bound: Annotated[BoundFacts | None, fact("What bounds the run; null where unknown")] = None
+    losses: Annotated[
+        tuple[LossLine, ...], fact("Losses by cause over all resources, the largest first")
+    ] = ()
+    errors: Annotated[
+        tuple[ErrorLine, ...], fact("What failed, that which cost most rows first")
+    ] = ()
     not_provable: Annotated[
         tuple[str, ...],
         fact("Verdicts that this stream could not prove: that they are absent says nothing"),

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from replay.diagnosis.report.schema import (
     BlameLine,
+    ErrorLine,
     HistorySpan,
     TaskHistory,
     VerdictLine,
@@ -21,6 +22,7 @@ from replay.diagnosis.verdicts import (
     phrase,
 )
 from replay.sources.cells import cells, cut, left, wrap
+from replay.state.failures import error_words
 
 LINES_SHOWN = 12
 VERDICTS_SHOWN = 8
@@ -35,6 +37,7 @@ def render_text(report: WhyReport, width: int = 80) -> str:
     """First the answer, then both tables of blame, then the verdicts with what proves them."""
     width = max(width, 40)
     lines = [*_head(report, width), "", *wrap(report.answer, width), ""]
+    lines += _errors(report, width)
     lines += _table("Run: where the request slots in demand went", report.run_blame, width)
     lines += _table("Cells: where their time went, from ready to done", report.cell_blame, width)
     lines += _columns(report, width)
@@ -57,8 +60,10 @@ def headline(report: WhyReport) -> str:
         end = "its producer is gone without an end"
     elif run.outcome is None:
         end = "not ended"
+    elif run.outcome == "success":
+        end = "ended well"
     else:
-        end = {"success": "ended well", "failed": "failed"}.get(run.outcome, run.outcome)
+        end = run.ending or run.outcome
     parts = [f"{run.name}: {end} at {clock(run.seconds)}"]
     if run.records is not None:
         parts.append(count_text(run.records, "record"))
@@ -116,6 +121,29 @@ def _table(title: str, blame: Sequence[BlameLine], width: int) -> list[str]:
         lines.append(line.rstrip())
     lines.append("")
     return lines
+
+
+def _errors(report: WhyReport, width: int) -> list[str]:
+    if not report.errors:
+        return []
+    lines = wrap("Errors (by provider, column and class)", width)
+    for line in report.errors[:LINES_SHOWN]:
+        lines += wrap(error_words_of(line), width, "  ", "    ")
+    more = len(report.errors) - LINES_SHOWN
+    return [*lines, *([f"  and {more} more"] if more > 0 else []), ""]
+
+
+def error_words_of(line: ErrorLine) -> str:
+    """One line of the errors: what, whose, how often, from when to when, and what it cost."""
+    where = line.resource or "no call"
+    column = f", column {line.column}" if line.column else ""
+    times = f"{line.times:,} time{'' if line.times == 1 else 's'}"
+    span = clock(line.first)
+    if clock(line.last) != span:
+        span += f" to {clock(line.last)}"
+    lost = count_text(line.rows_dropped, "row", grouped=True)
+    cost = f", {lost} lost" if line.rows_dropped else ""
+    return f"{error_words(line.error)} ({line.error_class}), {where}{column}: {times}, {span}{cost}"
 
 
 def _columns(report: WhyReport, width: int) -> list[str]:

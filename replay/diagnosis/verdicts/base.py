@@ -22,7 +22,8 @@ Role = Literal["work", "order", "cap", "slots", "turn", "ceiling", "slow", "fail
 
 `work`: no loss. `order`: the order of the work itself. `cap`: a configured cap. `slots`: task slots
 and those who share them. `turn`: a turn that comes by itself. `ceiling`: an adaptive ceiling.
-`slow`: a slow provider. `failure`: an error, or what must never happen. `unknown`: no proof."""
+`slow`: a slow provider or process. `failure`: an error, or what must never happen. `unknown`: no
+proof."""
 
 Hatch = Literal[
     "plain", "dots", "dashes", "double", "slash", "backslash", "plus", "cross", "shade", "hash",
@@ -91,8 +92,9 @@ class Verdict(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="verdi
     """A reason for which something did not move.
 
     To add one: subclass this, or the family it belongs to, with its name as `tag`, list it in the
-    tuple at the end of that module, and let a proof blame it. Every field is optional, since a
-    stall may end before its facts were collected.
+    tuple at the end of that module, and let a proof blame it. What its sentence says are fields
+    without defaults: where the facts were never collected there is no instance, only a `Bare` one,
+    whose sentence claims no more than the name and the time.
     """
 
     tier: ClassVar[str] = "-"
@@ -112,6 +114,8 @@ class Verdict(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="verdi
     """What of a stream it takes, as `RunInfo.lacks` begins to name it; "" for what all have."""
     needs_known_policy: ClassVar[bool] = False
     """Proved by a selection of our own, so only where the producer's policy is known."""
+    needs_live_loop: ClassVar[bool] = True
+    """Holds only over time in which the producer's event loop is known to have run."""
     what_to_do: ClassVar[str] = ""
 
     missing: Annotated[
@@ -142,6 +146,10 @@ class Verdict(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="verdi
     def shortage(self) -> Shortage | None:
         """None where nothing countable is missing, or it is not known."""
         return None
+
+    def without_time(self, seconds: float) -> Verdict | None:
+        """The facts where so much of the time turns out not to count; None where none is left."""
+        return self
 
     def facts(self, start: float) -> list[str]:
         """Facts of its own for the report, one line each. `start` is run time in seconds."""

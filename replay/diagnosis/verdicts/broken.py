@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from engine.events import RunInfo
-from replay.diagnosis.verdicts.base import Context, Display, Shortage, Verdict, fact
-from replay.diagnosis.verdicts.words import count_text, duration_text, model_of, slot_name
-from replay.state.model import State
+import msgspec
 
-_COLUMNS_NAMED = 3
+from replay.diagnosis.verdicts.base import Context, Display, Shortage, Verdict, fact
+from replay.diagnosis.verdicts.words import (
+    count_text,
+    duration_text,
+    enumeration,
+    model_of,
+    slot_name,
+)
+
+NO_HEARTBEAT = "no_heartbeat"
+"""Cause of unknown time in a stream without a watchdog."""
 _OPEN_TASKS = fact("Tasks that were ready, queued or under way")
 
 
-class LeakedLease(Verdict, tag="leaked_lease"):
+class LeakedLease(Verdict, tag="leaked_lease", kw_only=True):
     tier = "A"
     phrase = "lease never given back"
     proof = (
@@ -29,10 +36,12 @@ class LeakedLease(Verdict, tag="leaked_lease"):
         " slots back."
     )
 
-    leases: Annotated[int | None, fact("Leases that were not given back")] = None
+    needs_live_loop = False
+
+    leases: Annotated[int, fact("Leases that were not given back")]
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
-        number = 1 if self.leases is None else self.leases
+        number = self.leases
         what = slot_name(resource) if ":" in resource or "/" not in resource else "calls"
         where = "" if what != "calls" else f" to {model_of(resource)}"
         was = "its owner had ended" if number == 1 else "their owners had ended"
@@ -43,7 +52,7 @@ class LeakedLease(Verdict, tag="leaked_lease"):
         )
 
 
-class LostWakeup(Verdict, tag="lost_wakeup"):
+class LostWakeup(Verdict, tag="lost_wakeup", kw_only=True):
     tier = "A"
     phrase = "nothing let in although it could be"
     proof = "see below"
@@ -61,24 +70,24 @@ class LostWakeup(Verdict, tag="lost_wakeup"):
         list[str] | None, fact("Groups whose head could go on; absent where calls wait")
     ] = None
     needed: Annotated[
-        int | dict[str, int] | None,
+        int | dict[str, int],
         fact("What a head needs: of each scheduler resource, or the places that a call takes"),
-    ] = None
+    ]
     free: Annotated[
-        int | dict[str, int] | None,
+        int | dict[str, int],
         fact("What is free: of each scheduler resource, or places for calls"),
-    ] = None
+    ]
+    waiting: Annotated[int, fact("Tasks or calls that could go on")]
     limit: Annotated[
         int | None, fact("Ceiling of the request resource; absent where tasks wait")
     ] = None
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
-        waiting = context.waiting or 0
-        if resource:
-            free = self.free if isinstance(self.free, int) else 0
+        waiting = self.waiting
+        if isinstance(self.free, int):
             return (
                 f"{count_text(waiting, 'call')} to {model_of(resource)} could have gone out, with"
-                f" {count_text(free, 'place')} free and nothing against it, but for"
+                f" {count_text(self.free, 'place')} free and nothing against it, but for"
                 f" {duration_text(seconds)} none was let out: the scheduler missed it."
             )
         return (
@@ -93,66 +102,7 @@ class LostWakeup(Verdict, tag="lost_wakeup"):
         return None
 
 
-def _custom_columns(run: RunInfo) -> list[str] | None:
-    """Names of the columns that run the user's code; None where the stream does not tell."""
-    custom = [column.name for column in run.columns if column.kind == "custom"]
-    known = bool(custom) or (bool(run.columns) and run.producer == "headgate")
-    return custom if known else None
-
-
-class EventLoopLag(Verdict, tag="event_loop_lag"):
-    tier = "A"
-    phrase = "event loop held up"
-    proof = (
-        "a heartbeat was due (last one + its period) and for 0.5 s or more after that nothing came"
-        " at all. Everything in that time is the loop's"
-    )
-    display = Display("E", "failure", "slash")
-    explains = frozenset({"any"})
-    proved_from = "loop heartbeat"
-
-    open_tasks: Annotated[int | None, _OPEN_TASKS] = None
-    custom_columns: Annotated[
-        list[str] | None, fact("Columns that run the user's code; null where it is not told")
-    ] = None
-
-    @classmethod
-    def of(cls, state: State, run: RunInfo) -> EventLoopLag:
-        return cls(open_tasks=len(state.tasks), custom_columns=_custom_columns(run))
-
-    @classmethod
-    def advice(cls, resource: str = "", run: RunInfo | None = None) -> str:
-        columns = None if run is None else _custom_columns(run)
-        return cls(custom_columns=columns).advice_here(resource)
-
-    def advice_here(self, resource: str) -> str:
-        held_up = "Something synchronous ran on the event loop"
-        columns = self.custom_columns
-        if columns is None:
-            return (
-                f"{held_up}. If a column runs code of yours (this stream does not say), make that"
-                " asynchronous, or have its work done in a thread or a process."
-            )
-        if not columns:
-            return (
-                f"{held_up}, and this run has no custom columns: look for what else held up its"
-                " process, such as a slow disk, a busy machine or one that was suspended."
-            )
-        names = ", ".join(columns[:_COLUMNS_NAMED])
-        more = ", …" if len(columns) > _COLUMNS_NAMED else ""
-        return (
-            f"{held_up}: make custom columns ({names}{more}) asynchronous, or have their work done"
-            " in a thread or a process."
-        )
-
-    def sentence(self, resource: str, seconds: float, context: Context) -> str:
-        return (
-            f"The event loop was held up for {duration_text(seconds)}: in that time nothing at all"
-            " could be started, sent or received."
-        )
-
-
-class ProducerGone(Verdict, tag="producer_gone"):
+class ProducerGone(Verdict, tag="producer_gone", kw_only=True):
     tier = "A"
     phrase = "producer gone"
     proof = "the stream ends without an end of the run; what is open is unknown"
@@ -160,10 +110,12 @@ class ProducerGone(Verdict, tag="producer_gone"):
     explains = frozenset({"any"})
     what_to_do = "Look at the process that made this run and at its log."
 
-    open_tasks: Annotated[int | None, _OPEN_TASKS] = None
+    needs_live_loop = False
+
+    open_tasks: Annotated[int, _OPEN_TASKS]
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
-        number = self.open_tasks or 0
+        number = self.open_tasks
         return (
             "The stream stops here without an end of the run:"
             f" {count_text(number, 'task')} {'was' if number == 1 else 'were'} open, and what"
@@ -171,26 +123,68 @@ class ProducerGone(Verdict, tag="producer_gone"):
         )
 
 
-class Unknown(Verdict, tag="unknown"):
+class Unknown(Verdict, tag="unknown", kw_only=True):
     tier = "-"
-    phrase = "unknown, events missing"
-    proof = "events are missing, by their sequence or by the producer's own word"
+    phrase = "unknown"
+    proof = (
+        "events are missing, by their sequence or by the producer's own word; or nothing came, and"
+        " whether the producer's event loop ran meanwhile is not told (see below)"
+    )
     display = Display("?", "unknown", "question")
     is_stall = False
     about_run = True
+    needs_live_loop = False
     explains = frozenset({"any"})
 
-    stream: Annotated[str | None, fact("`scheduler` or `request`")] = None
+    cause: Annotated[
+        str, fact("Why, as far as it is known; `no_heartbeat`: whether the loop ran is not told")
+    ]
+    stream: Annotated[
+        str | None, fact("`scheduler` or `request`; null where no events are missing")
+    ] = None
     lost_events: Annotated[int | None, fact("Events that are missing")] = None
-    cause: Annotated[str | None, fact("Why, as far as it is known")] = None
+    intervals: Annotated[
+        list[list[float]], fact("Begin and end of each silence, a hundred at most", "monotonic s")
+    ] = msgspec.field(default_factory=list)
+
+    columns: Annotated[
+        list[str], fact("Columns whose own code, outside any call, was at work in the silences")
+    ] = msgspec.field(default_factory=list)
+
+    def joined(self, other: Verdict) -> Verdict:
+        """This one with the facts of another that follows it."""
+        more = other.columns if isinstance(other, Unknown) else []
+        return msgspec.structs.replace(self, columns=sorted({*self.columns, *more}))
+
+    @property
+    def unheard(self) -> bool:
+        """Nothing is missing, and nothing tells whether the producer ran."""
+        return self.cause == NO_HEARTBEAT
+
+    def advice_here(self, resource: str) -> str:
+        if not self.unheard:
+            return ""
+        return "Record with `headgate exec`: its watchdog tells a stopped process from a slow call."
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
-        lost = self.lost_events or 0
+        if self.lost_events is None:
+            times = len(self.intervals)
+            often = f", in {times} silences" if times > 1 else ""
+            columns = (
+                enumeration([f"column {name}" for name in self.columns]) if self.columns else ""
+            )
+            code = f" while code of {columns} was at work" if columns else ""
+            return (
+                f"Nothing came for {duration_text(seconds)}{often}{code}, and this stream does not"
+                " tell whether its event loop ran meanwhile (no heartbeat of a watchdog): neither a"
+                " slow provider nor a held-up event loop can be proved."
+            )
+        lost = self.lost_events
+        stream = f"the {self.stream} stream" if self.stream else "the stream"
         return (
-            f"{count_text(lost, 'event')} of the {self.stream or ''} stream"
-            f" {'is' if lost == 1 else 'are'} missing here: nothing can be proved about these"
-            f" {duration_text(seconds)}."
+            f"{count_text(lost, 'event')} of {stream} {'is' if lost == 1 else 'are'} missing here:"
+            f" nothing can be proved about these {duration_text(seconds)}."
         )
 
 
-BROKEN = (LeakedLease, LostWakeup, EventLoopLag, ProducerGone, Unknown)
+BROKEN = (LeakedLease, LostWakeup, ProducerGone, Unknown)

@@ -11,7 +11,7 @@ from replay.diagnosis.verdicts.base import Context, Display, Verdict, fact
 from replay.diagnosis.verdicts.words import count_text, duration_text, enumeration, model_of
 
 
-class Working(Verdict, tag="working"):
+class Working(Verdict, tag="working", kw_only=True):
     tier = ""
     phrase = "working"
     proof = "a slot in use, a task or call under way; no verdict"
@@ -19,30 +19,31 @@ class Working(Verdict, tag="working"):
     is_stall = False
 
 
-class UpstreamVerdict(Verdict):
+class UpstreamVerdict(Verdict, kw_only=True):
     """Nothing is ready to start: what is at work, and what needs it."""
 
     about_run = True
 
-    in_flight: Annotated[
-        dict[str, int] | None, fact("Tasks under way by column, the most first")
-    ] = None
+    in_flight: Annotated[dict[str, int], fact("Tasks under way by column, the most first")]
     critical_path: Annotated[
-        list[str] | None,
+        list[str],
         fact("Longest chain of columns that starts with one at work, each needing the one before"),
-    ] = None
+    ]
     columns_waiting: Annotated[
-        list[str] | None, fact("Columns that need, directly or not, what is at work")
-    ] = None
+        list[str], fact("Columns that need, directly or not, what is at work")
+    ]
     row_groups_in_flight: Annotated[int | None, fact("Row groups under way")] = None
     row_group_target: Annotated[int | None, fact("Row groups that may be under way")] = None
+    row_groups_left: Annotated[
+        int | None, fact("Row groups that were not let in yet; null where not told")
+    ] = None
 
     def facts(self, start: float) -> list[str]:
-        path = self.critical_path or []
+        path = self.critical_path
         return ["critical path: " + " > ".join(path)] if len(path) > 1 else []
 
 
-class RowGroupHorizon(UpstreamVerdict, tag="row_group_horizon"):
+class RowGroupHorizon(UpstreamVerdict, tag="row_group_horizon", kw_only=True):
     tier = "C"
     phrase = "no more row groups let in"
     proof = "as `dependency`, while row-group admission is blocked and row groups are left"
@@ -60,21 +61,29 @@ class RowGroupHorizon(UpstreamVerdict, tag="row_group_horizon"):
         )
 
 
-class Dependency(UpstreamVerdict, tag="dependency"):
+class Dependency(UpstreamVerdict, tag="dependency", kw_only=True):
     tier = "C"
     phrase = "waiting for upstream columns"
     proof = "frontier and queue empty with work upstream"
     display = Display("D", "order", "dots")
-    what_to_do = (
-        "Normal at the end of a run. Otherwise raise max_concurrent_row_groups or buffer_size, so"
-        " that other rows fill the gap, or make the slow upstream column depend on less."
-    )
+
+    def advice_here(self, resource: str) -> str:
+        if self.row_groups_left:
+            return (
+                "Raise max_concurrent_row_groups or buffer_size, so that other rows fill the gap."
+            )
+        if self.row_groups_left == 0:
+            return (
+                "All rows are under way already, so no limit would help: only the column at work"
+                " can become faster, or depend on less."
+            )
+        return "Make the column at work faster, or have what waits depend on less."
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         if not self.in_flight:
             return f"No task was ready to start for {duration_text(seconds)}."
         column, number = next(iter(self.in_flight.items()))
-        waiting = self.columns_waiting or []
+        waiting = self.columns_waiting
         need = "needs" if len(waiting) == 1 else "need"
         after = f", which {enumeration(waiting)} {need}" if waiting else ""
         return (
@@ -84,7 +93,35 @@ class Dependency(UpstreamVerdict, tag="dependency"):
         )
 
 
-class RetryBackoff(Verdict, tag="retry_backoff"):
+class AwaitsSlowCall(Verdict, tag="awaits_slow_call", kw_only=True):
+    tier = "E"
+    phrase = "waiting for slow calls"
+    proof = (
+        "as `dependency`, while every task under way waits for a call that is slower than usual"
+        " (`provider_latency`)"
+    )
+    display = Display("6", "slow", "slash")
+    about_run = True
+    what_to_do = (
+        "Look at the endpoint; a shorter time-out of the model turns a hung call into a retry."
+    )
+
+    slow_resource: Annotated[str, fact("Request resource of the slow calls")]
+    calls: Annotated[int, fact("Slow calls that everything waited for")]
+    columns: Annotated[list[str], fact("Their columns")]
+    oldest_age: Annotated[float, fact("Age of the oldest when the stall was proved", "s")]
+
+    def sentence(self, resource: str, seconds: float, context: Context) -> str:
+        columns = f" of column {enumeration(self.columns)}" if self.columns else ""
+        calls = f"{count_text(self.calls, 'call')}{columns} to {model_of(self.slow_resource)}"
+        hung = "hung" if self.calls == 1 else "were slow"
+        return (
+            f"Everything waited for {duration_text(seconds)}: {calls} {hung}, and no other task was"
+            " ready to start."
+        )
+
+
+class RetryBackoff(Verdict, tag="retry_backoff", kw_only=True):
     tier = "E"
     phrase = "waiting to retry an error"
     proof = "only deferred tasks are left"
@@ -92,13 +129,11 @@ class RetryBackoff(Verdict, tag="retry_backoff"):
     explains = frozenset({"retry"})
     what_to_do = "Fix what causes this class of error: the log of the run tells more."
 
-    deferred: Annotated[int | None, fact("Tasks that wait to be tried again")] = None
-    errors: Annotated[
-        dict[str, int] | None, fact("Their number by error type, as far as that is known")
-    ] = None
+    deferred: Annotated[int, fact("Tasks that wait to be tried again")]
+    errors: Annotated[dict[str, int], fact("Their number by error type, as far as that is known")]
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
-        errors = self.errors or {}
+        errors = self.errors
         kind = max(errors, key=lambda name: (errors[name], name), default="")
         if kind:
             what = f" ({kind})"
@@ -108,12 +143,12 @@ class RetryBackoff(Verdict, tag="retry_backoff"):
             what = ""
         where = f" for {model_of(resource)}" if resource else ""
         return (
-            f"{count_text(self.deferred or 0, 'task')} had failed{what} and waited to be tried"
+            f"{count_text(self.deferred, 'task')} had failed{what} and waited to be tried"
             f" again: nothing else was ready{where} for {duration_text(seconds)}."
         )
 
 
-class DownstreamCompletion(Verdict, tag="downstream_completion"):
+class DownstreamCompletion(Verdict, tag="downstream_completion", kw_only=True):
     tier = "F"
     phrase = "rows being written"
     proof = "only row groups that are not checkpointed are left"
@@ -127,4 +162,4 @@ class DownstreamCompletion(Verdict, tag="downstream_completion"):
         )
 
 
-FLOW = (Working, RowGroupHorizon, Dependency, RetryBackoff, DownstreamCompletion)
+FLOW = (Working, RowGroupHorizon, Dependency, AwaitsSlowCall, RetryBackoff, DownstreamCompletion)

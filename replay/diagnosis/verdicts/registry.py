@@ -6,26 +6,42 @@ newer headgate may have recorded it, is shown as it stands.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, Annotated, TypeAlias, Union
 
 from engine.events import RunInfo
-from replay.diagnosis.verdicts.base import Display, Verdict, name_of
+from replay.diagnosis.verdicts.base import Context, Display, Verdict, fact, name_of
 from replay.diagnosis.verdicts.broken import BROKEN
+from replay.diagnosis.verdicts.errors import ERRORS
 from replay.diagnosis.verdicts.flow import FLOW
+from replay.diagnosis.verdicts.loop import LOOP
 from replay.diagnosis.verdicts.requests import REQUESTS
 from replay.diagnosis.verdicts.slots import SLOTS
+from replay.diagnosis.verdicts.words import duration_text, model_of
 
 WORKING = "working"
 UNKNOWN = "unknown"
 
 
-class Unlisted(Verdict, tag="unlisted"):
+class Unlisted(Verdict, tag="unlisted", kw_only=True):
     """The detail of a verdict that this version does not know."""
+
+
+class Bare(Verdict, tag="bare", kw_only=True):
+    """A verdict of which only the name is known: its facts were never collected, or an older
+    recording lacks some of them."""
+
+    name: Annotated[str, fact("Name of the verdict")]
+
+    def sentence(self, resource: str, seconds: float, context: Context) -> str:
+        words = phrase(self.name)
+        subject = f"{model_of(resource)}: {words}" if resource else words[:1].upper() + words[1:]
+        return f"{subject}, for {duration_text(seconds)}."
 
 
 VERDICTS: tuple[type[Verdict], ...] = tuple(
     sorted(
-        (*BROKEN, *SLOTS, *FLOW, *REQUESTS), key=lambda kind: (not kind.tier.isalpha(), kind.tier)
+        (*BROKEN, *LOOP, *SLOTS, *FLOW, *REQUESTS, *ERRORS),
+        key=lambda kind: (not kind.tier.isalpha(), kind.tier),
     )
 )
 BY_NAME: dict[str, type[Verdict]] = {name_of(kind): kind for kind in VERDICTS}
@@ -37,7 +53,7 @@ NO_STALL = frozenset(name for name, kind in BY_NAME.items() if not kind.is_stall
 if TYPE_CHECKING:
     AnyVerdict: TypeAlias = Verdict
 else:
-    AnyVerdict = Union[(*VERDICTS, Unlisted)]
+    AnyVerdict = Union[(*VERDICTS, Unlisted, Bare)]
     """For msgspec: any detail, told apart by its tag."""
 
 

@@ -4,51 +4,57 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
+
+from replay.diagnosis.rolling_stats import SLOW_FACTOR
 from replay.diagnosis.verdicts.base import Context, Display, Shortage, Verdict, fact
 from replay.diagnosis.verdicts.words import clock, count_text, duration_text, model_of, provider_of
+from replay.state.failures import error_words
 
 
-class RequestVerdict(Verdict):
-    """About a request resource: its ceiling and what is free below it."""
+class RequestVerdict(Verdict, kw_only=True):
+    """About a request resource."""
 
     explains = frozenset({"call"})
 
-    needed: Annotated[int | None, fact("Places that a call takes: 1")] = None
+
+class CeilingVerdict(RequestVerdict, kw_only=True):
+    """About the ceiling of a request resource and what is free below it."""
+
+    needed: Annotated[int, fact("Places that a call takes: 1")]
     limit: Annotated[
-        int | None, fact("Calls that may go out at once: the ceiling, or the cap that is full")
-    ] = None
-    effective_max: Annotated[int | None, fact("Most that the ceiling can become")] = None
-    free: Annotated[int | None, fact("Places below the limit that no call has")] = None
+        int, fact("Calls that may go out at once: the ceiling, or the cap that is full")
+    ]
+    effective_max: Annotated[int, fact("Most that the ceiling can become")]
+    free: Annotated[int, fact("Places below the limit that no call has")]
 
     def shortage(self) -> Shortage | None:
-        if self.needed is None or self.free is None:
-            return None
         return Shortage(self.needed, self.free, self.limit)
 
 
-class RequestCooldown(RequestVerdict, tag="request_cooldown"):
+class RequestCooldown(RequestVerdict, tag="request_cooldown", kw_only=True):
     tier = "D"
     phrase = "cooldown after 429s"
     proof = "waiting and now < blocked-until"
     display = Display("C", "failure", "shade")
     rank = 1
     explains = frozenset({"call", "queue_last"})
+    needs_live_loop = False
     what_to_do = (
         "Lower max_parallel_requests of this model, or set startup_ramp_seconds, to stay below the"
         " provider's rate; cooldown_seconds applies where the provider names no wait."
     )
 
     rate_limited: Annotated[
-        int | None, fact("Answers with 429; 0 where the stream tells of cooldowns only")
-    ] = None
-    held_seconds: Annotated[
-        float | None, fact("Time in which calls waited and none could go out", "s")
-    ] = None
+        int, fact("Answers with 429; 0 where the stream tells of cooldowns only")
+    ]
+    held_seconds: Annotated[float, fact("Time in which calls waited and none could go out", "s")]
     limited_seconds: Annotated[float | None, fact("From the first 429 to the last", "s")] = None
+    limit: Annotated[int | None, fact("Calls that may go out at once after it")] = None
+    effective_max: Annotated[int | None, fact("Most that the ceiling can become")] = None
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
-        limited = self.rate_limited or 0
-        held = seconds if self.held_seconds is None else self.held_seconds
+        limited, held = self.rate_limited, self.held_seconds
         times = f", {limited} times" if limited > 1 else ""
         asked = f"Provider {provider_of(resource)} asked to slow down (429{times})"
         calls = f"{asked}: calls to {model_of(resource)} were held back for {duration_text(held)}"
@@ -63,7 +69,7 @@ class RequestCooldown(RequestVerdict, tag="request_cooldown"):
         return [f"429s: from {first} to {last}" if last != first else f"429s: at {first}"]
 
 
-class RequestDomainLimit(RequestVerdict, tag="request_domain_limit"):
+class RequestDomainLimit(CeilingVerdict, tag="request_domain_limit", kw_only=True):
     tier = "D"
     phrase = "ceiling below its maximum"
     proof = "in flight has reached the limit, which is below the effective maximum"
@@ -75,13 +81,13 @@ class RequestDomainLimit(RequestVerdict, tag="request_domain_limit"):
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         return (
-            f"After 429s only {count_text(self.limit or 0, 'call')} at a time may go to"
-            f" {model_of(resource)} (of {self.effective_max or 0}), and all were in use for"
+            f"After 429s only {count_text(self.limit, 'call')} at a time may go to"
+            f" {model_of(resource)} (of {self.effective_max}), and all were in use for"
             f" {duration_text(seconds)}."
         )
 
 
-class RequestAggregateCap(RequestVerdict, tag="request_aggregate_cap"):
+class RequestAggregateCap(CeilingVerdict, tag="request_aggregate_cap", kw_only=True):
     tier = "D"
     phrase = "model's request cap full"
     proof = "in flight has reached the effective maximum, or of all domains the static cap"
@@ -94,12 +100,12 @@ class RequestAggregateCap(RequestVerdict, tag="request_aggregate_cap"):
         if most.startswith(model_of(resource) + "/") and most != resource:
             holder = f" Most of them are held by {most.rpartition('/')[2]} calls."
         return (
-            f"All {self.limit or 0} calls that {model_of(resource)} allows at once were in use for"
+            f"All {self.limit} calls that {model_of(resource)} allows at once were in use for"
             f" {duration_text(seconds)}, so {resource.rpartition('/')[2]} calls waited.{holder}"
         )
 
 
-class RequestWaitersAhead(RequestVerdict, tag="request_waiters_ahead"):
+class RequestWaitersAhead(CeilingVerdict, tag="request_waiters_ahead", kw_only=True):
     tier = "D"
     phrase = "behind other calls"
     proof = (
@@ -111,11 +117,11 @@ class RequestWaitersAhead(RequestVerdict, tag="request_waiters_ahead"):
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         return (
             f"Calls to {model_of(resource)} waited for {duration_text(seconds)} behind others"
-            f" although {self.free or 0} of {self.limit or 0} places were free."
+            f" although {self.free} of {self.limit} places were free."
         )
 
 
-class RequestRamp(RequestVerdict, tag="request_ramp"):
+class RequestRamp(CeilingVerdict, tag="request_ramp", kw_only=True):
     tier = "D"
     phrase = "start-up ramp"
     proof = "as `request_domain_limit`, before any 429: the ramp holds the limit down"
@@ -126,37 +132,89 @@ class RequestRamp(RequestVerdict, tag="request_ramp"):
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         return (
             f"{model_of(resource)} is still being started up gently: for {duration_text(seconds)}"
-            f" no more than {count_text(self.limit or 0, 'call')} at a time could go out."
+            f" no more than {count_text(self.limit, 'call')} at a time could go out."
         )
 
 
-class ProviderLatency(Verdict, tag="provider_latency"):
+class ProviderLatency(Verdict, tag="provider_latency", kw_only=True):
     tier = "E"
     phrase = "provider slower than usual"
-    proof = "a call older than 3 × the p95 of the last 256 of its resource, from 20 on"
+    proof = (
+        "a call older than 3 × the p95 of the last 256 of its column that were not slow, from 20"
+        " on, while the event loop ran; over when no call is that old and one that began later came"
+        " back in the usual time. From the begin of the first slow call"
+    )
     display = Display("P", "slow", "backslash")
+    is_stall = False
     proved_from = "request stream"
     what_to_do = (
         "Look at the endpoint; a shorter time-out of the model turns a hung call into a retry."
     )
 
-    calls: Annotated[int | None, fact("Most calls that were slow at once")] = None
+    calls: Annotated[int, fact("Calls that were slow")]
     p95: Annotated[
-        float | None, fact("95th percentile of the times of earlier calls of the resource", "s")
+        float, fact("95th percentile of the times of earlier calls that were not slow", "s")
+    ]
+    oldest_age: Annotated[float, fact("Longest time that one of them took", "s")]
+    at_once: Annotated[int | None, fact("Most of them at once; null where not told")] = None
+    usual: Annotated[float | None, fact("Median time of the same earlier calls", "s")] = None
+    median: Annotated[
+        float | None, fact("Median time of those that came back; null where none did", "s")
     ] = None
-    oldest_age: Annotated[float | None, fact("Age of the oldest slow call at the end", "s")] = None
+
+    def without_time(self, seconds: float) -> Verdict | None:
+        age = self.oldest_age - seconds
+        if age <= SLOW_FACTOR * self.p95:
+            return None
+        return msgspec.structs.replace(self, oldest_age=age)
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
-        usual = duration_text(self.p95 or 0.0)
-        oldest = duration_text(seconds if self.oldest_age is None else self.oldest_age)
-        if self.calls in (None, 1):
+        usual = duration_text(self.p95)
+        oldest = duration_text(self.oldest_age)
+        if self.calls == 1:
             what = f"A call to {model_of(resource)} took {oldest}"
-        else:
-            what = (
-                f"{self.calls} calls to {model_of(resource)} were slow at once, the oldest took"
-                f" {oldest}"
+            return f"{what}, where 95 % take at most {usual}: it hung at the provider."
+        at_once = "" if self.at_once is None else f", {self.at_once} at once"
+        if self.median is not None and self.usual and self.median > 2 * self.usual:
+            return (
+                f"Calls to {model_of(resource)} took {self.median / self.usual:.1f} times as long"
+                f" as before ({duration_text(self.median)} instead of {duration_text(self.usual)})"
+                f" for {duration_text(seconds)}: {self.calls} were slow{at_once}, and the longest"
+                f" took {oldest}."
             )
-        return f"{what}, where 95 % take at most {usual}: the provider was slow."
+        return (
+            f"{self.calls} calls to {model_of(resource)} were slow{at_once}; the longest took"
+            f" {oldest}, where 95 % take at most {usual}: the provider was slow."
+        )
+
+
+class ClientBackoff(Verdict, tag="client_backoff", kw_only=True):
+    tier = "E"
+    phrase = "client pauses after failed calls"
+    proof = (
+        "a task whose last call failed is still at work and has no call: its client waits before"
+        " it tries again, inside the task"
+    )
+    display = Display("I", "slow", "dots")
+    rank = 4
+    explains = frozenset({"queue"})
+
+    tasks: Annotated[int, fact("Tasks that paused at once")]
+    error: Annotated[str, fact("What the last of their calls ended with")]
+
+    def advice_here(self, resource: str) -> str:
+        return (
+            f"More slots would meet the same errors: mend what fails at {provider_of(resource)}"
+            f" ({error_words(self.error)}). The client's own retries hold the slot while they wait."
+        )
+
+    def sentence(self, resource: str, seconds: float, context: Context) -> str:
+        them = "it" if self.tasks == 1 else "they"
+        return (
+            f"{count_text(self.tasks, 'task')} of {model_of(resource)} waited inside the client for"
+            f" {duration_text(seconds)} after failed calls ({error_words(self.error)}), and held"
+            f" {'its slot' if self.tasks == 1 else 'their slots'} while {them} did."
+        )
 
 
 REQUESTS = (
@@ -166,4 +224,5 @@ REQUESTS = (
     RequestWaitersAhead,
     RequestRamp,
     ProviderLatency,
+    ClientBackoff,
 )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from replay.diagnosis.verdicts.base import Context, name_of
-from replay.diagnosis.verdicts.registry import BY_NAME, AnyVerdict, Unlisted, kind_of
+from replay.diagnosis.verdicts.registry import BY_NAME, AnyVerdict, Bare, Unlisted, kind_of
 
 
 class Recorded(NamedTuple):
@@ -34,7 +34,7 @@ class VerdictRow(msgspec.Struct, frozen=True):
 
     @property
     def tier(self) -> str:
-        return self.recorded.tier if self.recorded is not None else self.detail.tier
+        return self.recorded.tier if self.recorded is not None else kind_of(self.verdict).tier
 
     @property
     def sentence(self) -> str:
@@ -52,7 +52,7 @@ class VerdictRow(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct):
-    """What is known of a stall at one instant."""
+    """What is known of a stall at one instant; `detail` is `Bare` where nothing is."""
 
     detail: AnyVerdict
     context: Context = msgspec.field(default_factory=Context)
@@ -69,7 +69,8 @@ def row_of(
 ) -> VerdictRow:
     """`resource` is "" for the run; `evidence` may repeat ordinals, and 0 is none."""
     proof = tuple(sorted({ordinal for ordinal in evidence if ordinal > 0}))
-    return VerdictRow(name_of(type(detail)), resource or None, start, end, proof, detail, context)
+    name = detail.name if isinstance(detail, Bare) else name_of(type(detail))
+    return VerdictRow(name, resource or None, start, end, proof, detail, context)
 
 
 def encode_facts(row: VerdictRow) -> bytes:
@@ -77,7 +78,8 @@ def encode_facts(row: VerdictRow) -> bytes:
     facts: dict[str, Any] = {"also": {}, "holders": []}
     facts |= msgspec.to_builtins(row.context)
     facts |= msgspec.to_builtins(row.detail)
-    return msgspec.json.encode({**facts, "advice": row.advice})
+    facts.pop("name", None)
+    return msgspec.json.encode({**facts, "verdict": row.verdict, "advice": row.advice})
 
 
 class _Words(msgspec.Struct):
@@ -96,6 +98,8 @@ def decode_row(
 ) -> VerdictRow:
     """Inverse of `encode_facts`, also of facts without a tag, as they were once kept.
 
+    Where facts that the verdict's sentence needs are missing, the detail is a `Bare` one.
+
     `tier` and `sentence` count only where this version does not know the verdict. Raises
     `msgspec.MsgspecError`.
     """
@@ -105,6 +109,9 @@ def decode_row(
         recorded = Recorded(tier, sentence, msgspec.json.decode(facts, type=_Words).advice)
         detail: AnyVerdict = Unlisted()
     else:
-        detail = msgspec.json.decode(facts, type=kind)
+        try:
+            detail = msgspec.json.decode(facts, type=kind)
+        except msgspec.ValidationError:
+            detail = Bare(name=verdict)
     context = msgspec.json.decode(facts, type=Context)
     return VerdictRow(verdict, resource, start, end, tuple(evidence), detail, context, recorded)

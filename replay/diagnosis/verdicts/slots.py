@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
-from engine.events import RunInfo
 from replay.diagnosis.verdicts.base import Context, Display, Shortage, Verdict, fact
 from replay.diagnosis.verdicts.words import (
     MODEL_SLOTS,
@@ -17,41 +16,67 @@ from replay.diagnosis.verdicts.words import (
     slot_name,
 )
 
+Activity = Literal["calling", "slow", "waiting", "backing_off", "own"]
+"""What a task does that holds a slot: a call at its provider, one that is slower than usual, a wait
+for its turn to call, a client's pause after a failed call, or code of its own."""
 
-class SlotVerdict(Verdict):
+_ACTIVITY_WORDS: dict[Activity, str] = {
+    "calling": "called a model",
+    "slow": "waited for a slow call",
+    "waiting": "waited for their turn to call",
+    "backing_off": "paused after a failed call",
+    "own": "ran code of their own",
+}
+
+
+class SlotVerdict(Verdict, kw_only=True):
     """About a scheduler resource: what there is of it and who holds it."""
 
     explains = frozenset({"queue"})
 
-    limit: Annotated[int | None, fact("Slots that the resource has")] = None
-    free: Annotated[int | None, fact("Slots that nobody holds")] = None
+    limit: Annotated[int, fact("Slots that the resource has")]
+    free: Annotated[int, fact("Slots that nobody holds")]
     needed: Annotated[
-        int | None, fact("Slots that a task takes: the most of all groups that use the resource")
-    ] = None
+        int, fact("Slots that a task takes: the most of all groups that use the resource")
+    ]
+    waiting: Annotated[int, fact("Tasks in line")]
+    holders_do: Annotated[
+        dict[Activity, int], fact("Tasks that hold slots, by what they did at that instant")
+    ] = msgspec.field(default_factory=dict)
     holders_wait_for: Annotated[
         dict[str, int],
         fact("Calls in line by request resource, of those that holders of the slots call"),
     ] = msgspec.field(default_factory=dict)
 
     def shortage(self) -> Shortage | None:
-        if self.needed is None or self.free is None:
-            return None
         return Shortage(self.needed, self.free, self.limit)
 
+    @property
+    def mostly(self) -> Activity | None:
+        """What most of the holders do; None where that is not known."""
+        do = self.holders_do
+        return max(do, key=lambda name: (do[name], name), default=None)
 
-class ShareVerdict(SlotVerdict):
+    def facts(self, start: float) -> list[str]:
+        do = sorted(self.holders_do.items(), key=lambda item: (-item[1], item[0]))
+        if not do:
+            return []
+        return ["their holders: " + ", ".join(f"{n} {_ACTIVITY_WORDS[name]}" for name, n in do)]
+
+
+class ShareVerdict(SlotVerdict, kw_only=True):
     """About the group with the most tasks in the queue, and its share of the resource."""
 
-    group: Annotated[str | None, fact("Scheduling group with the most tasks that wait")] = None
-    held: Annotated[int | None, fact("Slots that it holds")] = None
+    group: Annotated[str, fact("Scheduling group with the most tasks that wait")]
+    held: Annotated[int, fact("Slots that it holds")]
     share: Annotated[
-        float | None, fact("Slots that are its share by weight, among those that compete for them")
-    ] = None
-    peers: Annotated[list[str] | None, fact("Groups that compete with it, five at most")] = None
+        float, fact("Slots that are its share by weight, among those that compete for them")
+    ]
+    peers: Annotated[list[str], fact("Groups that compete with it, five at most")]
     debt: Annotated[int | None, fact("Slots that it owes to others; absent where none")] = None
 
 
-class Unsatisfiable(ShareVerdict, tag="unsatisfiable"):
+class Unsatisfiable(ShareVerdict, tag="unsatisfiable", kw_only=True):
     tier = "B"
     phrase = "needs more than there is"
     proof = "a queued task needs more of a resource than its limit"
@@ -64,12 +89,12 @@ class Unsatisfiable(ShareVerdict, tag="unsatisfiable"):
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         return (
-            f"{count_text(context.waiting or 0, 'task')} can never start: one needs"
-            f" {self.needed or 0} of {resource}, and the limit is {self.limit or 0}."
+            f"{count_text(self.waiting, 'task')} can never start: one needs"
+            f" {self.needed} of {resource}, and the limit is {self.limit}."
         )
 
 
-class PolicyMutualDenial(ShareVerdict, tag="policy_mutual_denial"):
+class PolicyMutualDenial(ShareVerdict, tag="policy_mutual_denial", kw_only=True):
     tier = "B"
     phrase = "groups deny each other"
     proof = (
@@ -85,13 +110,13 @@ class PolicyMutualDenial(ShareVerdict, tag="policy_mutual_denial"):
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         return (
-            f"{self.free or 0} of {self.limit or 0} {slot_name(resource)} stayed free for"
+            f"{self.free} of {self.limit} {slot_name(resource)} stayed free for"
             f" {duration_text(seconds)} although several groups had tasks that fit: the sharing"
             " policy denied each of them for the sake of the others."
         )
 
 
-class QueueOrder(Verdict, tag="queue_order"):
+class QueueOrder(Verdict, tag="queue_order", kw_only=True):
     tier = "C"
     phrase = "in the queue, others chosen"
     proof = "nothing else keeps it: others are chosen before it. A blame, never a stall"
@@ -105,40 +130,59 @@ class QueueOrder(Verdict, tag="queue_order"):
     )
 
 
-class TaskCapacity(SlotVerdict, tag="task_capacity"):
+class TaskCapacity(SlotVerdict, tag="task_capacity", kw_only=True):
     tier = "C"
     phrase = "no task slot free"
     proof = "less is free than one task needs"
     display = Display("T", "slots", "slash")
     rank = 3
-    what_to_do = "Raise max_in_flight_tasks."
 
-    @classmethod
-    def advice(cls, resource: str = "", run: RunInfo | None = None) -> str:
-        if not resource.startswith(MODEL_SLOTS):
-            return cls.what_to_do
-        return (
-            f"The task slots of {resource.partition(':')[2]} follow its max_parallel_requests:"
-            " raise that, or free them sooner (see what their holders wait for)."
-        )
+    def advice_here(self, resource: str) -> str:
+        model = resource.partition(":")[2] if resource.startswith(MODEL_SLOTS) else ""
+        setting = f"max_parallel_requests of {model}" if model else "max_in_flight_tasks"
+        match self.mostly:
+            case "calling":
+                if model:
+                    return f"Raise {setting}, if its provider can take more."
+                return f"Raise {setting}, if providers and memory can take more."
+            case "slow":
+                return "More slots would wait for the same slow calls: look at the endpoint."
+            case "backing_off":
+                return (
+                    "More slots would only meet the same errors: mend what fails at the endpoint."
+                )
+            case "waiting":
+                return (
+                    "The slots wait for calls, and more of them would wait as well: see what keeps"
+                    " those calls."
+                )
+            case "own":
+                return (
+                    "The slots are taken by work of the columns themselves: make that faster, or"
+                    f" raise {setting}."
+                )
+            case None:
+                return ""
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         because = ""
-        if self.holders_wait_for:
+        if self.holders_wait_for and self.mostly == "waiting":
             calls = self.holders_wait_for
             request, number = max(calls.items(), key=lambda item: (item[1], item[0]))
             because = (
                 f" {number} of the tasks that hold them"
                 f" {'waits' if number == 1 else 'wait'} for a call to {model_of(request)}."
             )
+        elif self.mostly is not None:
+            because = f" Most of their holders {_ACTIVITY_WORDS[self.mostly]}."
         return (
-            f"All {self.limit or 0} {slot_name(resource)} were taken for"
-            f" {duration_text(seconds)} while {count_text(context.waiting or 0, 'task')} waited for"
+            f"All {self.limit} {slot_name(resource)} were taken for"
+            f" {duration_text(seconds)} while {count_text(self.waiting, 'task')} waited for"
             f" one.{because}"
         )
 
 
-class GroupCap(ShareVerdict, tag="group_cap"):
+class GroupCap(ShareVerdict, tag="group_cap", kw_only=True):
     tier = "C"
     phrase = "group at its share"
     proof = (
@@ -159,7 +203,7 @@ class GroupCap(ShareVerdict, tag="group_cap"):
         )
 
 
-class BorrowDebt(ShareVerdict, tag="borrow_debt"):
+class BorrowDebt(ShareVerdict, tag="borrow_debt", kw_only=True):
     tier = "C"
     phrase = "group has borrowed its fill"
     proof = (

@@ -75,5 +75,7 @@ def count_text(number: int, noun: str, plural: str = "", *, grouped: bool = Fals
 
 
 def enumeration(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """`a`, `a and b`, `a, b and c`; "" for none."""
+    if not names:
+        return ""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -23,6 +23,7 @@ from engine.workflow.schema import (
 )
 from replay.diagnosis.diagnosis import Diagnosis
 from replay.diagnosis.verdicts import VerdictRow
+from replay.diagnosis.verdicts.errors import DroppedRows, FailureVerdict
 from replay.projections.fold import Fold, FoldOutput
 from replay.state.reducer import begin, reduce
 from replay.state.rows import BlameRow
@@ -115,10 +116,11 @@ def expect_verdict(
     end: float,
     within: float = 0.01,
 ) -> VerdictRow:
-    """It is the only one of the run. Returns it."""
-    told = [(row.verdict, row.resource, row.start, row.end) for row in rows]
+    """It is the only stall of the run. Returns it."""
+    stalls = [row for row in rows if not isinstance(row.detail, FailureVerdict | DroppedRows)]
+    told = [(row.verdict, row.resource, row.start, row.end) for row in stalls]
     assert [one[:2] for one in told] == [(verdict, resource)], told
-    row = rows[0]
+    row = stalls[0]
     assert (row.start, row.end) == pytest.approx((start, end), abs=within)
     return row
 

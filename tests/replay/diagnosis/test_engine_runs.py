@@ -8,7 +8,8 @@ from engine.benchmark.catalogue import SCENARIOS
 from engine.workflow.demo import demo_workflow
 from engine.workflow.provider_script import ErrorWindow, FailureWindow, Latency, RateLimitWindow
 from engine.workflow.schema import ScriptedProvider, Workflow
-from replay.diagnosis.report.shares import bottleneck
+from replay.diagnosis.report.bottleneck import bottleneck
+from replay.diagnosis.report.shares import run_shares
 from replay.diagnosis.verdicts import VerdictRow
 from replay.projections.fold import FoldOutput
 from replay.state.bins import within
@@ -71,7 +72,7 @@ def test_the_demo_says_what_limits_it() -> None:
     for second in (*range(8, 16), *range(29, 37)):
         window = min(second, 60)
         past = list(within((r for r in rows if r.scope == "run"), second - 60, second - 1))
-        said = bottleneck(past, info, window)
+        said = bottleneck(run_shares(past), None, [], window)
         assert said is not None
         assert said.verdict in ("request_cooldown", "request_domain_limit"), (second, said)
         assert said.resource == "beta/judge-70b/chat"
@@ -94,13 +95,14 @@ def test_errors_that_wait_to_be_tried_again() -> None:
 
 
 def test_calls_that_hang_until_their_time_out() -> None:
-    """From 10 s on beta's calls hang; 1.5 s (3 times the usual) after that they count as slow."""
+    """From 10 s on beta's calls hang, until their time-out 6 s later; 1.5 s (3 times the usual) is
+    how long they may take before they count as slow."""
     hang = (FailureWindow(start=10, end=10.4),)
     beta = ScriptedProvider(latency=LATENCY, timeouts=hang, timeout_seconds=6)
     output = diagnose(beside_alpha(160, beta))
     (verdict,) = named(output, "provider_latency")
     assert verdict.resource == BETA
-    assert verdict.end - verdict.start == pytest.approx(4.5, abs=0.1)
+    assert verdict.end - verdict.start == pytest.approx(6.0, abs=0.1)
     assert facts_of(verdict)["calls"] == 4
 
 

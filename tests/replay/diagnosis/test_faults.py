@@ -202,7 +202,7 @@ def test_a_loop_that_is_held_up() -> None:
 @pytest.mark.parametrize(
     ("kind", "producer", "says", "says_not"),
     [
-        ("custom", "headgate", "make custom columns (judged) asynchronous", "no custom"),
+        ("custom", "headgate", "Make custom columns (judged) asynchronous", "no custom"),
         ("llm_text", "headgate", "this run has no custom columns", "make"),
         ("cell_by_cell", "data_designer", "If a column runs code of yours", "custom"),
     ],

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from engine.events import RunInfo
+from replay.diagnosis.report.bottleneck import bottleneck
 from replay.diagnosis.report.build import WhyReport, build_report, render_markdown, render_text
-from replay.diagnosis.report.shares import bottleneck, cell_shares, run_shares
+from replay.diagnosis.report.shares import cell_shares, run_shares
 from replay.diagnosis.verdicts import VerdictRow, clock
 from replay.sources.base import BrokenLine
 from replay.state.bins import within
@@ -118,7 +119,7 @@ def test_shares_are_sorted_and_sum_to_one() -> None:
 
 def test_the_bottleneck_line_names_the_resource() -> None:
     rows = [row("working", "a/m/chat", 29.0), row("request_cooldown", "beta/judge/chat", 71.0)]
-    found = bottleneck(rows, RUN, 60.0)
+    found = bottleneck(run_shares(rows), None, [], 60.0)
     assert found is not None
     assert found.sentence == "limited by beta/judge: cooldown after 429s, 71 % of the last 60 s"
     assert (found.verdict, found.resource) == ("request_cooldown", "beta/judge/chat")
@@ -127,10 +128,10 @@ def test_the_bottleneck_line_names_the_resource() -> None:
 
 def test_mostly_working_is_no_limit() -> None:
     rows = [row("working", "a/m/chat", 92.0), row("dependency", "b/m/chat", 8.0)]
-    found = bottleneck(rows, RUN, 60.0)
+    found = bottleneck(run_shares(rows), None, [], 60.0)
     assert found is not None
-    assert found.sentence == "working at capacity, 92 % of the last 60 s"
-    assert bottleneck([], RUN, 60.0) is None
+    assert found.sentence == "no limit reached, 92 % of the capacity wanted at work, last 60 s"
+    assert bottleneck((), None, [], 60.0) is None
 
 
 def test_what_is_about_the_run_is_added_up_over_resources() -> None:
@@ -140,7 +141,7 @@ def test_what_is_about_the_run_is_added_up_over_resources() -> None:
         row("dependency", "b/m/chat", 15.0),
         row("request_cooldown", "b/m/chat", 25.0),
     ]
-    found = bottleneck(rows, RUN, 60.0)
+    found = bottleneck(run_shares(rows), None, [], 60.0)
     assert found is not None
     assert (found.verdict, found.resource) == ("dependency", None)
     assert found.fraction == pytest.approx(0.35)
@@ -160,10 +161,15 @@ def test_report_of_a_storm() -> None:
     (verdict,) = report.verdicts
     assert (verdict.start, verdict.end) == (4.0, 12.0)
     assert verdict.expected_release == pytest.approx(12.0)
-    assert report.answer.startswith(
-        "80 % of the capacity that was wanted did work; the largest loss, 20 %, was beta/judge:"
-        " cooldown after 429s. Its stall, 0:04.0 to 0:12.0: Provider beta asked to slow down"
-    )
+    assert report.answer.startswith("alpha/gen sets the pace: its 2 calls at a time were in use")
+    assert (
+        "80 % of the capacity that was wanted did work. The rest: 20 % cooldown after 429s"
+        " (beta/judge), 0:04.0 to 0:12.0: Provider beta asked to slow down"
+    ) in report.answer
+    assert report.bound is not None
+    assert (report.bound.model, report.bound.cap) == ("alpha/gen", 2)
+    (loss,) = report.losses
+    assert (loss.verdict, loss.intervals) == ("request_cooldown", ((4.0, 12.0),))
     assert report.run.events > 0
 
 
@@ -225,7 +231,7 @@ def test_what_is_normal_may_be_the_largest_loss_too() -> None:
         row("queue_order", "b/m/chat", 9.0),
         row("request_cooldown", "b/m/chat", 12.0),
     ]
-    found = bottleneck(rows, RUN, 60.0)
+    found = bottleneck(run_shares(rows), None, [], 60.0)
     assert found is not None
     assert found.verdict == "queue_order"
     assert found.fraction == pytest.approx(0.18)
@@ -252,9 +258,14 @@ def test_report_says_what_its_stream_could_not_prove() -> None:
     stream.run = msgspec.structs.replace(stream.run, producer="data_designer", lacks=lacks)
     stream.scheduler("scheduler_job_started")
     report = build_report(Reader(stream, stream.fold()))
-    assert report.not_provable == ("event_loop_lag", "provider_latency", "lost_wakeup")
+    assert report.not_provable == (
+        "event_loop_lag",
+        "process_stopped",
+        "provider_latency",
+        "lost_wakeup",
+    )
     text = " ".join(render_text(report).split())
-    assert "Not provable from this stream: event loop held up, provider slower" in text
+    assert "Not provable from this stream: event loop held up, the run's own process" in text
 
 
 def test_report_goes_through_json() -> None:

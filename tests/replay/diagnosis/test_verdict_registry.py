@@ -28,12 +28,19 @@ from replay.diagnosis.verdicts import (
     encode_facts,
 )
 from replay.diagnosis.verdicts.base import Hatch, Role
-from replay.diagnosis.verdicts.registry import AnyVerdict, Unlisted
+from replay.diagnosis.verdicts.errors import ERRORS
+from replay.diagnosis.verdicts.flow import AwaitsSlowCall
+from replay.diagnosis.verdicts.loop import ProcessStopped
+from replay.diagnosis.verdicts.registry import AnyVerdict, Bare, Unlisted
+from replay.diagnosis.verdicts.requests import ClientBackoff
 from replay.recording.rows import verdict_of
 
 ROOT = Path(__file__).parents[3]
-PROOFS = {f"replay/diagnosis/{name}.py" for name in ("attribution", "proofs", "slot_division")}
-"""What blames them by name."""
+PROOFS = {
+    f"replay/diagnosis/{name}.py"
+    for name in ("attribution", "holders", "proofs", "slot_division", "report/pace")
+}
+"""What blames them by name, or says whether a slot between two calls is idle."""
 UNTAGGED = [
     json.loads(line)
     for line in (ROOT / "tests" / "fixtures" / "untagged_verdicts.jsonl").read_text().splitlines()
@@ -57,13 +64,38 @@ def test_a_verdict_has_words_a_proof_and_a_look(kind: type[Verdict]) -> None:
     assert kind.proof
     assert kind.display.role in get_args(Role)
     assert kind.display.hatch in get_args(Hatch)
-    assert kind().sentence("provider/model/chat", 1.5, Context()).endswith(".")
+
+
+def test_a_sentence_without_its_facts_cannot_be_made() -> None:
+    """Every verdict whose sentence says a fact has a field for it without a default."""
+    for kind in VERDICTS:
+        needed = [field.name for field in msgspec.structs.fields(kind) if field.required]
+        if needed:
+            with pytest.raises(TypeError):
+                kind()
+        else:
+            assert kind().sentence("provider/model/chat", 1.5, Context()).endswith(".")
+    facts_needed = {kind for kind in VERDICTS if any(f.required for f in fields_of(kind))}
+    assert {"task_capacity", "request_domain_limit", "dependency", "provider_errors"} <= {
+        str(kind.__struct_config__.tag) for kind in facts_needed
+    }
+
+
+def test_a_row_that_lacks_facts_claims_no_more_than_its_name_and_time() -> None:
+    row = decode_row("request_domain_limit", "D", "a/m/chat", 1.0, 2.5, "", [], '{"limit": 2}')
+    assert row.sentence == "a/m: ceiling below its maximum, for 1.5 s."
+    assert row.tier == "D"
+    assert row.advice == ""
+
+
+def fields_of(kind: type[Verdict]) -> tuple[Any, ...]:
+    return msgspec.structs.fields(kind)
 
 
 def test_every_class_with_a_name_is_listed() -> None:
     named = {kind for kind in subclasses(Verdict) if kind.__struct_config__.tag}
     families = {kind for kind in named if kind.__subclasses__()}
-    assert named - families - {Unlisted} == set(VERDICTS)
+    assert named - families - {Unlisted, Bare} == set(VERDICTS)
 
 
 def test_letters_and_looks_tell_verdicts_apart() -> None:
@@ -82,7 +114,7 @@ def test_the_schema_describes_every_field_of_every_verdict() -> None:
             if field.endswith(("seconds", "_age", "age", "p95")):
                 assert "s" in described["unit"], f"{name}.{field}"
     mapping = definitions["VerdictLine"]["properties"]["detail"]["discriminator"]["mapping"]
-    assert mapping.keys() - {"unlisted"} == BY_NAME.keys()
+    assert mapping.keys() - {"unlisted", "bare"} == BY_NAME.keys()
     for name in BY_NAME:
         fields = BY_NAME[name].__struct_fields__
         assert set(fields) <= definitions[BY_NAME[name].__name__]["properties"].keys()
@@ -91,17 +123,26 @@ def test_the_schema_describes_every_field_of_every_verdict() -> None:
 @pytest.mark.parametrize("row", UNTAGGED, ids=lambda row: f"{row['verdict']}-{row['resource']}")
 def test_facts_without_a_tag_are_read_as_those_of_today(row: dict[str, Any]) -> None:
     verdict = read(row)
+    if not row["detail"].get("limit", True):  # recorded without its facts
+        assert type(verdict.detail) is Bare
+        assert "0" not in verdict.sentence.replace("8.0 s", "")
+        return
     assert type(verdict.detail) is BY_NAME[row["verdict"]]
     assert verdict.tier == row["tier"]
-    assert verdict.sentence == row["sentence"]
-    assert verdict.advice == row["detail"]["advice"]
+    assert verdict.sentence.endswith(".")
     kept = json.loads(encode_facts(verdict))
     assert kept.pop("verdict") == row["verdict"]
-    assert kept == {name: fact for name, fact in row["detail"].items() if fact is not None}
+    fields = {*BY_NAME[row["verdict"]].__struct_fields__, *Context.__struct_fields__}
+    facts = {name: fact for name, fact in row["detail"].items() if fact and name in fields}
+    assert {name: kept[name] for name in facts} == facts
 
 
 def test_there_are_facts_without_a_tag_of_every_verdict() -> None:
-    never_recorded = {WORKING, "queue_order"}
+    tagged_from_the_first = {
+        *(str(kind.__struct_config__.tag) for kind in (*ERRORS, ProcessStopped, ClientBackoff)),
+        str(AwaitsSlowCall.__struct_config__.tag),
+    }
+    never_recorded = {WORKING, "queue_order", *tagged_from_the_first}
     assert {row["verdict"] for row in UNTAGGED} == BY_NAME.keys() - never_recorded
 
 
@@ -123,12 +164,15 @@ def test_the_words_of_a_recording_count_where_the_verdict_is_not_known() -> None
     assert verdict_look("sunspots").letter == "S"
 
 
-@pytest.mark.parametrize(
-    "facts", ["", "[]", '{"limit": "many"}', '{"also": {"dependency": "half"}}']
-)
+@pytest.mark.parametrize("facts", ["", "[]", '{"also": {"dependency": "half"}}'])
 def test_damaged_facts_are_refused(facts: str) -> None:
     with pytest.raises(msgspec.MsgspecError):
         decode_row("task_capacity", "C", None, 0.0, 1.0, "", [], facts)
+
+
+def test_facts_of_another_type_are_not_used() -> None:
+    row = decode_row("task_capacity", "C", None, 0.0, 1.0, "", [], '{"limit": "many"}')
+    assert row.sentence == "No task slot free, for 1.0 s."
 
 
 def names_in(node: ast.AST) -> set[str]:
@@ -241,5 +285,7 @@ def test_a_new_verdict_is_one_class_in_one_file(tmp_path: Path) -> None:
 
 
 def test_any_detail_is_known_by_its_tag() -> None:
-    for kind in VERDICTS:
-        assert type(msgspec.json.decode(msgspec.json.encode(kind()), type=AnyVerdict)) is kind
+    for row in UNTAGGED:
+        detail = read(row).detail
+        again = msgspec.json.decode(msgspec.json.encode(detail), type=AnyVerdict)
+        assert type(again) is type(detail)

@@ -168,7 +168,7 @@ def test_a_call_that_hangs() -> None:
     made = workflow(21, {"alpha": (provider, 1)}, asks("question", "gen"), max_attempts=1)
     output = fold(*simulate(made))
     expect_shares(output.blame, {"working": 23 / 30, "provider_latency": 7 / 30})
-    expect_verdict(output.verdicts, "provider_latency", ALPHA, 23.0, 30.0)
+    expect_verdict(output.verdicts, "provider_latency", ALPHA, 20.0, 30.0)
 
 
 def test_an_error_that_is_tried_again_later() -> None:

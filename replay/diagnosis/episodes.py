@@ -1,0 +1,159 @@
+"""Episodes of one request resource: storms of 429s, and times in which its calls are slow."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from replay.diagnosis.rolling_stats import SLOW_FACTOR, STALL_MIN_SECONDS
+from replay.diagnosis.verdicts import Blame, Context, Facts, Holder
+from replay.diagnosis.verdicts.requests import ProviderLatency, RequestCooldown
+
+STORM_GRACE_SECONDS = 1.0
+SLOW_GAP_SECONDS = 2.0
+"""Slow calls no further apart than this are one episode, whatever came back between them."""
+_SAMPLES_KEPT = 256
+
+
+class Storm(msgspec.Struct):
+    start: float
+    last_at: float
+    until: float
+    evidence: list[int]
+    """Of the beginning: the first 429, the first cut, the first call that waited."""
+    late_evidence: dict[str, int] = {}
+    """The last of each kind, and the recovery."""
+    rate_limited: int = 0
+    held: float = 0.0
+    longest: float = 0.0
+    seconds_by_blame: dict[Blame, float] = {}
+    facts: Facts | None = None
+    recovered_at: float | None = None
+    success: bool = False
+    """A call that got its lease after the last 429 has succeeded."""
+    grace: float = STORM_GRACE_SECONDS
+    cooldown: float = 0.0
+    """The longest seen to be left, where snapshots are all that tells of it."""
+
+    def recover(self, now: float, ordinal: int) -> None:
+        self.recovered_at = now
+        self.late_evidence["recovery"] = ordinal
+
+    def is_over(self, now: float, blocked: bool) -> bool:
+        """`blocked`: calls wait that could not go yet."""
+        return (
+            self.recovered_at is not None
+            and now >= self.recovered_at + self.grace
+            and (self.success or not blocked)
+        )
+
+    def absorb(
+        self, seconds_by_blame: dict[Blame, float], facts: dict[Blame, Facts], seconds: float
+    ) -> None:
+        """Count a stall that was part of it."""
+        self.held += seconds
+        self.longest = max(self.longest, seconds)
+        add_seconds(self.seconds_by_blame, seconds_by_blame)
+        if self.facts is None:
+            for blame, known in facts.items():
+                if blame[0] == "request_cooldown":
+                    self.facts = known
+
+    def facts_at_end(self, resource: str) -> Facts | None:
+        """None where it held up too little to matter."""
+        if self.longest <= STALL_MIN_SECONDS:
+            return None
+        known = self.facts
+        detail = RequestCooldown(
+            rate_limited=self.rate_limited,
+            held_seconds=self.held,
+            limited_seconds=self.last_at - self.start,
+        )
+        context, evidence = Context(), []
+        if known is not None:
+            context, evidence = known.context, known.evidence
+            if isinstance(known.detail, RequestCooldown):
+                detail.limit = known.detail.limit
+                detail.effective_max = known.detail.effective_max
+            detail.missing = known.detail.missing
+        also = also_shares(self.seconds_by_blame, ("request_cooldown", resource))
+        context = replace(context, also=also, expected_release=self.until)
+        return Facts(detail, context, [*self.evidence, *evidence, *self.late_evidence.values()])
+
+
+class Slow(msgspec.Struct):
+    """A time in which calls of a resource are slower than usual."""
+
+    since: float
+    """Begin of the first slow call."""
+    column: str
+    p95: float
+    usual: float
+    """Median of earlier calls."""
+    evidence: list[int]
+    calls: int = 0
+    """That came back."""
+    at_once: int = 1
+    longest: float = 0.0
+    times: list[float] = []
+    """Of those that came back, the first so many."""
+    quiet_since: float | None = None
+    """No call is overdue since then; None while one is."""
+    excluded: float = 0.0
+    """Time in it in which the event loop did not run."""
+
+    @property
+    def overdue_at(self) -> float:
+        """When its first call became slow."""
+        return self.since + SLOW_FACTOR * self.p95
+
+    def exclude(self, begin: float, end: float) -> None:
+        """The event loop did not run from `begin` to `end`: no call took longer for that."""
+        overlap = end - max(begin, self.since)
+        if overlap > 0.0:
+            self.excluded += overlap
+            self.longest = max(0.0, self.longest - overlap)
+
+    def add(self, seconds: float) -> None:
+        self.calls += 1
+        self.longest = max(self.longest, seconds)
+        if len(self.times) < _SAMPLES_KEPT:
+            self.times.append(seconds)
+
+    def is_over(self, started_at: float, now: float) -> bool:
+        """A call that began at `started_at` has come back in the usual time."""
+        quiet = self.quiet_since
+        return quiet is not None and started_at >= self.since and now - quiet > SLOW_GAP_SECONDS
+
+    def facts(self, end: float) -> Facts:
+        oldest = self.longest
+        if self.quiet_since is None:
+            oldest = max(oldest, end - self.since - self.excluded)
+        calls = max(self.calls, self.at_once)
+        times = sorted(self.times)
+        detail = ProviderLatency(
+            calls=calls,
+            at_once=self.at_once,
+            p95=self.p95,
+            usual=self.usual,
+            oldest_age=oldest,
+            median=times[len(times) // 2] if times else None,
+        )
+        context = Context(holders=[Holder(self.column, self.at_once, oldest)])
+        return Facts(detail, context, list(self.evidence))
+
+
+def add_seconds(seconds_by_blame: dict[Blame, float], more: dict[Blame, float]) -> None:
+    for blame, seconds in more.items():
+        seconds_by_blame[blame] = seconds_by_blame.get(blame, 0.0) + seconds
+
+
+def also_shares(seconds_by_blame: dict[Blame, float], winner: Blame) -> dict[str, float]:
+    total = sum(seconds_by_blame.values())
+    if total <= 0.0:
+        return {}
+    shares: dict[str, float] = {}
+    for blame, seconds in seconds_by_blame.items():
+        if blame != winner and seconds > 0.0:
+            shares[blame[0]] = shares.get(blame[0], 0.0) + seconds / total
+    return shares

@@ -1,0 +1,148 @@
+"""`ErrorWatch`: failures of one class at one resource that follow each other, as one verdict."""
+
+from __future__ import annotations
+
+import msgspec
+
+from replay.diagnosis.verdicts import Context, VerdictRow, row_of
+from replay.diagnosis.verdicts.errors import DroppedRows, EarlyStop, failure_verdict
+from replay.state.failures import ErrorClass, class_of_failure, failure_words, http_status
+from replay.state.model import Failure, State
+
+SAME_SPELL_SECONDS = 10.0
+"""Failures no further apart than this are one spell, whatever succeeded between them."""
+SAME_SPELL_SUCCESSES = 20
+"""Those with fewer successes between them are one, however far apart they are."""
+_EVIDENCE_KEPT = 8
+
+
+class Spell(msgspec.Struct):
+    """Failures that follow each other."""
+
+    resource: str
+    error: str
+    start: float
+    last: float
+    times: int
+    rows_dropped: int
+    columns: list[str]
+    evidence: list[int]
+    completed_before: int
+    """Calls of the resource that had succeeded when it began."""
+    completed: int
+    """And at its last failure."""
+    error_class: ErrorClass
+    of_calls: bool
+    """Calls failed, by the request stream; otherwise only tasks tell of it."""
+
+
+class ErrorWatch(msgspec.Struct):
+    spells: dict[str, Spell] = {}
+    """By resource, or column, and class."""
+    seen: dict[str, tuple[int, int]] = {}
+    """Failures and lost rows by key of `State.failures`, as last counted."""
+
+    def update(self, state: State, ordinal: int) -> list[VerdictRow]:
+        """A failure may have been recorded by the event `ordinal`. Returns spells that are over."""
+        ended: list[VerdictRow] = []
+        for key, failure in state.failures.items():
+            counts = (failure.times, failure.rows_dropped)
+            known = self.seen.get(key, (0, 0))
+            if counts == known:
+                continue
+            self.seen[key] = counts
+            over = self._add(state, failure, counts[0] - known[0], counts[1] - known[1], ordinal)
+            ended += [] if over is None else [over]
+        return ended
+
+    def end(
+        self, state: State, records: int | None, start: float, now: float, ordinal: int
+    ) -> list[VerdictRow]:
+        """The run is over: everything has its verdict. `start` is when it began."""
+        rows = self.update(state, ordinal)
+        rows += [_row(spell) for spell in self.spells.values()]
+        self.spells = {}
+        return rows + _of_the_end(state, records, start, now, ordinal)
+
+    def open_verdicts(self) -> list[VerdictRow]:
+        """Spells that may go on, as far as they have come."""
+        return [_row(spell) for spell in self.spells.values()]
+
+    def _add(
+        self, state: State, failure: Failure, times: int, dropped: int, ordinal: int
+    ) -> VerdictRow | None:
+        """Returns the verdict of the spell that is over by it."""
+        ended: VerdictRow | None = None
+        error_class = class_of_failure(failure)
+        key = f"{failure.resource or failure.column}\n{error_class}"
+        ceiling = state.ceilings.get(failure.resource)
+        completed = 0 if ceiling is None else ceiling.completed
+        now = failure.last_at
+        spell = self.spells.get(key)
+        if spell is not None and (
+            now - spell.last > SAME_SPELL_SECONDS
+            and completed - spell.completed >= SAME_SPELL_SUCCESSES
+        ):
+            ended = _row(spell)
+            spell = None
+        if spell is None:
+            spell = self.spells[key] = Spell(
+                failure.resource,
+                failure.error,
+                now,
+                now,
+                0,
+                0,
+                [],
+                [],
+                completed,
+                completed,
+                error_class,
+                failure.of_calls,
+            )
+        spell.times += times
+        spell.rows_dropped += dropped
+        spell.last = max(spell.last, now)
+        spell.completed = completed
+        if failure.column and failure.column not in spell.columns:
+            spell.columns.append(failure.column)
+        if len(spell.evidence) < _EVIDENCE_KEPT:
+            spell.evidence.append(ordinal)
+        else:
+            spell.evidence[-1] = ordinal
+        return ended
+
+
+def _row(spell: Spell) -> VerdictRow:
+    detail = failure_verdict(spell.error_class)(
+        error=spell.error,
+        error_class=spell.error_class,
+        times=spell.times,
+        columns=sorted(spell.columns),
+        rows_dropped=spell.rows_dropped,
+        succeeded=spell.completed - spell.completed_before if spell.of_calls else None,
+        status=http_status(spell.error),
+    )
+    about = spell.resource
+    return row_of(detail, about, spell.start, spell.last, list(spell.evidence), Context())
+
+
+def _of_the_end(
+    state: State, records: int | None, start: float, now: float, ordinal: int
+) -> list[VerdictRow]:
+    """What the end of a run says of it."""
+    rows: list[VerdictRow] = []
+    progress = state.progress
+    failures = state.failures.values()
+    worst = max(failures, key=lambda one: (one.rows_dropped, one.times), default=None)
+    because = "" if worst is None else failure_words(worst)
+    first = min((failure.first_at for failure in failures), default=start)
+    if progress.rows_dropped:
+        lost = DroppedRows(
+            rows_dropped=progress.rows_dropped, rows_done=progress.rows_done, because=because
+        )
+        rows.append(row_of(lost, "", first, now, [ordinal], Context()))
+    if state.stop_reason == "early_shutdown":
+        stop = EarlyStop(because=because, rows_done=progress.rows_done, records=records)
+        rows.append(row_of(stop, "", now, now, [ordinal], Context()))
+    return rows

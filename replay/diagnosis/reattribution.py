@@ -1,0 +1,214 @@
+"""Takes back blame: seconds that were counted under other verdicts before it was known that the
+producer's event loop had not run.
+
+Until the next heartbeat of the loop, what was counted is provisional. The ledgers log each change
+of a count or a blame meanwhile, so that for any interval since then it can be said which seconds
+were counted where: the log is undone from now backwards, and each stretch between two changes
+falls to the counts and blames of its time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Literal
+
+import msgspec
+
+from replay.diagnosis.cell_ledger import Cell, CellLedger, Key
+from replay.diagnosis.slot_ledger import CapacityLedger
+from replay.state.bins import bin_end
+from replay.state.rows import BlameRow
+
+Place = tuple[Literal["cell", "run"], str, int | None, str, str]
+"""Scope, column, row group, resource and verdict of a row of blame."""
+Interval = tuple[float, float]
+
+
+class HeldBins(msgspec.Struct):
+    """Rows of a closed bin, or of several that are alike, which may yet be taken back."""
+
+    bin: int
+    bins: int
+    rows: list[BlameRow]
+
+
+def cell_seconds(ledger: CellLedger, interval: Interval) -> dict[Place, float]:
+    """Seconds that were counted for cells within the interval, since which all is logged."""
+    begin, end = interval
+    blame = {key: meter.blame for key, meter in ledger.meters.items()}
+    counts: dict[Key, dict[Cell, int]] = {
+        key: {cell: count.number for cell, count in meter.counts.items()}
+        for key, meter in ledger.meters.items()
+    }
+    until: dict[tuple[Key, Cell], float] = {}
+    seconds: dict[Place, float] = {}
+
+    def account(key: Key, cell: Cell, since: float) -> None:
+        """The stretch from `since` to where this count was accounted for last."""
+        last = until.get((key, cell), end)
+        until[key, cell] = min(last, since)
+        elapsed = last - max(since, begin)
+        number = counts[key].get(cell, 0)
+        if elapsed > 0.0 and number:
+            verdict, about = blame[key]
+            place: Place = ("cell", cell[0], cell[1], about, verdict)
+            seconds[place] = seconds.get(place, 0.0) + number * elapsed
+
+    for change in reversed(ledger.log):
+        if change.at <= begin:
+            break
+        at, key = min(change.at, end), change.key
+        known = counts.setdefault(key, {})
+        if change.cell is not None:
+            if at < end:
+                account(key, change.cell, at)
+            known[change.cell] = known.get(change.cell, 0) - change.by
+            # A meter that was gone and came back has no log of the blame that it had before.
+            blame[key] = change.blame
+        else:
+            if at < end:
+                for cell in list(known):
+                    account(key, cell, at)
+            blame[key] = change.blame
+    for key, known in counts.items():
+        for cell in known:
+            if key in blame:
+                account(key, cell, begin)
+    return seconds
+
+
+def slot_seconds(ledger: CapacityLedger, interval: Interval) -> dict[Place, float]:
+    """The same of the slots of request resources."""
+    begin, end = interval
+    parts = {resource: account.parts for resource, account in ledger.accounts.items()}
+    until = dict.fromkeys(parts, end)
+    seconds: dict[Place, float] = {}
+
+    def account(resource: str, since: float) -> None:
+        elapsed = until.get(resource, end) - max(since, begin)
+        until[resource] = min(until.get(resource, end), since)
+        if elapsed > 0.0:
+            for verdict, slots in parts.get(resource, {}).items():
+                place: Place = ("run", "", None, resource, verdict)
+                seconds[place] = seconds.get(place, 0.0) + slots * elapsed
+
+    for at, resource, before in reversed(ledger.log):
+        if at <= begin:
+            break
+        if at < end:
+            account(resource, at)
+        parts[resource] = before
+    for resource in parts:
+        account(resource, begin)
+    return seconds
+
+
+def take_back_open(
+    cells: CellLedger, capacity: CapacityLedger, interval: Interval, verdict: str, now: float
+) -> None:
+    """Move what the open bin has of the interval, which lies in it, to `verdict`."""
+    cells.run_to(now)
+    capacity.run_to(now)
+    taken = cell_seconds(cells, interval)
+    slots = slot_seconds(capacity, interval)
+    cells.take_back(
+        {(place[1], place[2], place[4], place[3]): amount for place, amount in taken.items()},
+        verdict,
+    )
+    capacity.take_back({(place[3], place[4]): amount for place, amount in slots.items()}, verdict)
+
+
+def take_back(rows: Iterable[BlameRow], taken: dict[Place, float], verdict: str) -> list[BlameRow]:
+    """Rows of one bin with the seconds `taken` moved to `verdict`, as far as they have them."""
+    seconds: dict[Place, float] = {}
+    number, bins = 0, 1
+    for row in rows:
+        number, bins = row.bin, row.bins
+        place: Place = (row.scope, row.column, row.row_group, row.resource, row.verdict)
+        seconds[place] = seconds.get(place, 0.0) + row.each
+    for place, amount in taken.items():
+        moved = min(amount, seconds.get(place, 0.0))
+        if moved > 0.0:
+            seconds[place] -= moved
+            to = moved_place(place, verdict)
+            seconds[to] = seconds.get(to, 0.0) + moved
+    return [
+        BlameRow(number, place[0], place[1], place[2], place[3], place[4], amount, bins)
+        for place, amount in seconds.items()
+        if amount > 1e-12
+    ]
+
+
+def renamed(rows: Iterable[BlameRow], old: str, new: str, about: str) -> list[BlameRow]:
+    """Rows of one bin in which `old`, about one resource or ("") any, is called `new`."""
+    kept: dict[Place, BlameRow] = {}
+    for row in rows:
+        changed = row.verdict == old and about in ("", row.resource)
+        verdict = new if changed else row.verdict
+        place: Place = (row.scope, row.column, row.row_group, row.resource, verdict)
+        known = kept.get(place)
+        each = row.each if known is None else row.each + known.each
+        kept[place] = msgspec.structs.replace(row, verdict=verdict, each=each)
+    return list(kept.values())
+
+
+def moved_place(place: Place, verdict: str) -> Place:
+    """Where seconds of `place` belong while the loop did not run."""
+    scope, column, row_group, resource, _ = place
+    return (scope, column, row_group, resource if scope == "run" else "", verdict)
+
+
+def adjusted(
+    held: Sequence[HeldBins],
+    cells: CellLedger,
+    capacity: CapacityLedger,
+    intervals: Sequence[tuple[Interval, str]],
+    start: float,
+) -> list[HeldBins]:
+    """The held bins as they are once the intervals (disjoint, in order) are taken back.
+
+    `start` is when the run started: bins are counted from there.
+    """
+    if not intervals:
+        return list(held)
+    result: list[HeldBins] = []
+    for entry in held:
+        for part in _split(entry, intervals, start):
+            rows = part.rows
+            begin, end = start + part.bin, bin_end(start, part.bin + part.bins - 1)
+            for (first, last), verdict in intervals:
+                low, high = max(first, begin), min(last, end)
+                if low >= high:
+                    continue
+                if low <= begin and high >= end:
+                    taken: dict[Place, float] = {
+                        (row.scope, row.column, row.row_group, row.resource, row.verdict): math.inf
+                        for row in rows
+                    }
+                else:
+                    taken = cell_seconds(cells, (low, high))
+                    taken |= slot_seconds(capacity, (low, high))
+                rows = take_back(rows, taken, verdict)
+            result.append(HeldBins(part.bin, part.bins, rows))
+    return result
+
+
+def _split(
+    entry: HeldBins, intervals: Sequence[tuple[Interval, str]], start: float
+) -> Iterator[HeldBins]:
+    """Parts of the entry that lie wholly inside or outside each interval, or are one bin long."""
+    first, after = entry.bin, entry.bin + entry.bins
+    cuts = {first, after}
+    for interval, _ in intervals:
+        for time in interval:
+            number = math.floor(time - start)
+            cuts.update(cut for cut in (number, number + 1) if first < cut < after)
+    ordered = sorted(cuts)
+    for low, high in pairwise(ordered):
+        if low == first and high == after:
+            yield entry
+        else:
+            rows = [msgspec.structs.replace(r, bin=low, bins=high - low) for r in entry.rows]
+            yield HeldBins(low, high - low, rows)

@@ -1,0 +1,85 @@
+"""The first paragraph: how the run ended, what bounds it, and where most of its time went.
+
+`why`, the Overview and the summaries of the command line all say it in these words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from replay.diagnosis.report.losses import LEAST_TOLD, LOSSES_TOLD, Loss, losses
+from replay.diagnosis.report.pace import NOTABLE, Bound
+from replay.diagnosis.report.shares import Share
+from replay.diagnosis.verdicts import WORKING, VerdictRow
+from replay.diagnosis.verdicts.errors import FailureVerdict
+
+
+class Answer(NamedTuple):
+    """The sentences of the first paragraph, in order."""
+
+    ending: str
+    """How the run ended, unless all is well; "" otherwise."""
+    failures: str
+    """What failed, and what to do about it."""
+    pace: str
+    """What bounds the run."""
+    lost: str
+    """Where the rest of its capacity went."""
+
+    @property
+    def text(self) -> str:
+        return " ".join(part for part in self if part)
+
+
+def compose(
+    ending: str,
+    bound: Bound | None,
+    shares: Sequence[Share],
+    verdicts: Sequence[VerdictRow],
+    t0: float,
+) -> Answer:
+    """The first paragraph of a report.
+
+    Args:
+        ending: How the run ended, where not all is well.
+        bound: What was saturated longest.
+        shares: Of the capacity that was wanted.
+        verdicts: Of the same time.
+        t0: When the run began, in the time of the verdicts.
+    """
+    failed = _failures(verdicts)
+    if not shares:
+        return Answer(
+            ending, failed, "", "" if failed or ending else "Nothing ran that could wait."
+        )
+    lost = losses(shares, verdicts)
+    working = sum(share.fraction for share in shares if share.verdict == WORKING)
+    told = [loss for loss in lost if loss.fraction >= LEAST_TOLD][:LOSSES_TOLD]
+    pace = ""
+    if bound is not None and (bound.sets_the_pace or (bound.saturated >= NOTABLE and not told)):
+        pace = bound.sentence()
+    return Answer(ending, failed, pace, _lost(working, told, t0))
+
+
+def _failures(verdicts: Sequence[VerdictRow]) -> str:
+    """The failures that matter most, with what to do: what only a person can mend before others."""
+    failed = [row for row in verdicts if isinstance(row.detail, FailureVerdict)]
+    worst = sorted(failed, key=_weight)[:2]
+    return " ".join(f"{row.sentence} {row.advice}".strip() for row in worst)
+
+
+def _weight(row: VerdictRow) -> tuple[bool, int, int, float]:
+    detail = row.detail
+    assert isinstance(detail, FailureVerdict)
+    return (row.tier != "B", -detail.rows_dropped, -detail.times, row.start)
+
+
+def _lost(working: float, told: Sequence[Loss], t0: float) -> str:
+    first = f"{100 * working:.0f} % of the capacity that was wanted did work"
+    if not told:
+        return f"{first}."
+    parts = [loss.sentence(t0) for loss in told]
+    return f"{first}. The rest: " + " ".join(
+        part if index == 0 else f"Then {part}" for index, part in enumerate(parts)
+    )

@@ -1,0 +1,185 @@
+"""What bounds a run: the endpoint or setting whose saturation sets its pace, also of a healthy one.
+
+A second counts as saturated for an endpoint if at least half of its slots in demand were in use,
+and nine tenths were in use or about to be: a slot that was given back is taken by the next call
+only once the scheduler and the client have come to it. What is longest saturated bounds the run; a
+limit that is hardly ever reached does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from engine.events import RunInfo
+from replay.diagnosis.verdicts import MODEL_SLOTS, WORKING, model_of
+from replay.diagnosis.verdicts.words import enumeration
+from replay.state.model import State
+from replay.state.rows import BlameRow
+
+SATURATED = 0.9
+"""Part of an endpoint's slots in use from which it is saturated."""
+SETS_THE_PACE = 0.5
+"""Part of the run from which what is saturated bounds it."""
+NOTABLE = 0.2
+FEW_CALLS = 2
+"""A cap of so many calls at a time is worth a look even where all is well."""
+_BUSY = frozenset({WORKING, "provider_latency"})
+_TURNING_OVER = frozenset(
+    {"task_capacity", "queue_order", "request_waiters_ahead", "request_aggregate_cap", "group_cap"}
+)
+"""What keeps a slot idle between two calls while others wait for it."""
+HALF = 0.5
+_NOT_WAITING = frozenset({WORKING, "provider_latency", "unknown"})
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The endpoint that was saturated longest."""
+
+    model: str
+    """Provider and model."""
+    cap: int
+    """Calls that it may have at a time."""
+    source: str
+    """Where the cap comes from, for people."""
+    saturated: float
+    """Part of the time that the run took, in which its slots were in use."""
+    waiting: float
+    """Part of all waiting of cells that was for it."""
+    advice: str
+
+    @property
+    def sets_the_pace(self) -> bool:
+        return self.saturated >= SETS_THE_PACE
+
+    def sentence(self) -> str:
+        calls = (
+            "its 1 call at a time was" if self.cap == 1 else f"its {self.cap} calls at a time were"
+        )
+        use = f"{calls} in use for {_percent(self.saturated)} of the time"
+        source = f" ({self.source})" if self.source else ""
+        waiting = (
+            f", and {_percent(self.waiting)} of all waiting was for it"
+            if self.waiting >= 0.005
+            else ""
+        )
+        if self.sets_the_pace:
+            text = f"{self.model} sets the pace: {use}{waiting}{source}."
+            return f"{text} {self.advice}" if self.advice else text
+        return f"No limit set the pace for most of the time; {self.model} came closest: {use}."
+
+
+def find_bound(
+    run: RunInfo, state: State, run_rows: Iterable[BlameRow], cell_rows: Iterable[BlameRow]
+) -> Bound | None:
+    """What bounds the run by its blame; None where no endpoint has a known number of slots.
+
+    Args:
+        run: The run.
+        state: Its state at the end of the time in question.
+        run_rows: Blame of slots in that time.
+        cell_rows: Blame of cells in that time.
+    """
+    slots = {name: ceiling.effective_max for name, ceiling in state.ceilings.items()}
+    slots = {name: number for name, number in slots.items() if number > 0}
+    if not slots:
+        return None
+    elapsed, saturated = _saturation(run_rows, slots)
+    if elapsed <= 0.0 or not saturated:
+        return None
+    resource = max(saturated, key=lambda name: (saturated[name], name))
+    model = model_of(resource)
+    waiting = _waiting_by_model(run, cell_rows)
+    all_waiting = sum(waiting.values())
+    cap = slots[resource]
+    source, advice = _source(state, resource, cap)
+    return Bound(
+        model,
+        cap,
+        source,
+        min(1.0, saturated[resource] / elapsed),
+        waiting.get(model, 0.0) / all_waiting if all_waiting > 0 else 0.0,
+        advice if state.ceilings[resource].rate_limited == 0 else "",
+    )
+
+
+def _saturation(rows: Iterable[BlameRow], slots: dict[str, int]) -> tuple[float, dict[str, float]]:
+    """Seconds that the run took, and those in which each resource was saturated."""
+    whole = sum(slots.values())
+    demand: dict[int, dict[str, float]] = {}
+    busy: dict[int, dict[str, float]] = {}
+    turning: dict[int, dict[str, float]] = {}
+    for row in rows:
+        for number in range(row.bin, row.bin + row.bins):
+            wanted = demand.setdefault(number, {})
+            wanted[row.resource] = wanted.get(row.resource, 0.0) + row.each
+            if row.verdict in _BUSY:
+                used = busy.setdefault(number, {})
+                used[row.resource] = used.get(row.resource, 0.0) + row.each
+            elif row.verdict in _TURNING_OVER:
+                turned = turning.setdefault(number, {})
+                turned[row.resource] = turned.get(row.resource, 0.0) + row.each
+    elapsed = 0.0
+    saturated: dict[str, float] = {}
+    for number, wanted in demand.items():
+        seconds = {
+            name: min(1.0, amount / (slots.get(name, whole) or 1))
+            for name, amount in wanted.items()
+        }
+        elapsed += max(seconds.values(), default=0.0)
+        for name, worked in busy.get(number, {}).items():
+            full = worked + turning.get(number, {}).get(name, 0.0)
+            if name not in slots or worked < HALF * wanted[name]:
+                continue
+            if full >= SATURATED * wanted[name]:
+                saturated[name] = saturated.get(name, 0.0) + full / slots[name]
+    return elapsed, saturated
+
+
+def _waiting_by_model(run: RunInfo, rows: Iterable[BlameRow]) -> dict[str, float]:
+    """Seconds that cells waited, by the model that they waited for ("" for anything else)."""
+    calls = {column.name: model_of(column.request_resource or "") for column in run.columns}
+    waiting: dict[str, float] = {}
+    for row in rows:
+        if row.verdict in _NOT_WAITING:
+            continue
+        if row.resource.startswith(MODEL_SLOTS):
+            model = row.resource.partition(":")[2]
+        elif "/" in row.resource:
+            model = model_of(row.resource)
+        else:
+            model = calls.get(row.column, "") if row.verdict == "queue_order" else ""
+        waiting[model] = waiting.get(model, 0.0) + row.seconds
+    return waiting
+
+
+def _source(state: State, resource: str, cap: int) -> tuple[str, str]:
+    """Where the cap of a resource comes from, and what could be changed about it."""
+    ceiling = state.ceilings[resource]
+    aggregate = state.aggregates.get(ceiling.provider_model)
+    caps = {} if aggregate is None else aggregate.raw_caps
+    model = model_of(resource)
+    if not caps:
+        few = f"Raise max_parallel_requests of {model}, if its provider can take more."
+        return "max_parallel_requests", few if cap <= FEW_CALLS else ""
+    lowest = min(caps.values())
+    low = sorted(alias for alias, own in caps.items() if own == lowest)
+    if lowest < max(caps.values()):
+        given = enumeration([f"{alias} {caps[alias]}" for alias in sorted(caps)])
+        return (
+            f"max_parallel_requests: {given}; all of them are this model, and the lowest holds for"
+            " all",
+            f"Raise max_parallel_requests of {enumeration(low)}, if its provider can take more.",
+        )
+    names = enumeration(low)
+    few = f"Raise max_parallel_requests of {names}, if its provider can take more."
+    return f"max_parallel_requests of {names}", few if cap <= FEW_CALLS else ""
+
+
+def bound_sentences(bound: Bound | None) -> Sequence[str]:
+    return () if bound is None or bound.saturated < NOTABLE else (bound.sentence(),)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f} %"

@@ -1,0 +1,200 @@
+"""Verdicts of what failed: providers' errors, refused keys, spent quotas, lost rows.
+
+None of them is a stall: they say from when to when something failed, how often, and what it cost.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from replay.diagnosis.verdicts.base import Context, Display, Verdict, fact
+from replay.diagnosis.verdicts.words import (
+    count_text,
+    duration_text,
+    enumeration,
+    model_of,
+    provider_of,
+)
+from replay.state.failures import ErrorClass, error_words
+
+_ADVICE: dict[ErrorClass, str] = {
+    "server": (
+        "The endpoint itself fails: look at its status and logs. Retries bridge a short outage;"
+        " under a lasting one, stop the run and resume it later."
+    ),
+    "connection": (
+        "The endpoint cannot be reached: check its address, that it runs, and the network between."
+    ),
+    "timeout": (
+        "The endpoint does not answer in time: look at its load. A longer time-out helps only if"
+        " its answers do come later."
+    ),
+    "request": (
+        "The endpoint refuses requests of this form, and will refuse them again: check the model's"
+        " name, its parameters and the length of the prompts."
+    ),
+    "answer": "The endpoint answers with what cannot be used: look at the model and its prompt.",
+    "waited": (
+        "Calls were given up before they went out: allow them a longer wait, or have fewer of them"
+        " wait at a time."
+    ),
+    "rate_limit": (
+        "Calls were given up after repeated 429s: lower max_parallel_requests of this model."
+    ),
+    "other": "Look at the endpoint, and at the log of the run, which has the message.",
+    "code": "Look at the code of this column: the log of the run has the message.",
+}
+
+
+class FailureVerdict(Verdict, kw_only=True):
+    """Calls or tasks that failed in one way."""
+
+    is_stall = False
+    needs_live_loop = False
+
+    error: Annotated[str, fact("The error as the producer names it")]
+    error_class: Annotated[str, fact("Its class: `authentication`, `quota`, `server`, …")]
+    times: Annotated[int, fact("How often it happened")]
+    columns: Annotated[list[str], fact("Columns that it happened to")]
+    rows_dropped: Annotated[int, fact("Rows that were lost with it")]
+    succeeded: Annotated[
+        int | None,
+        fact("Calls to the same resource that succeeded meanwhile; null where that is not told"),
+    ]
+    status: Annotated[int | None, fact("HTTP status; null where it is not told")] = None
+
+    @property
+    def what(self) -> str:
+        return error_words(self.error)
+
+    def _cost(self) -> str:
+        if not self.rows_dropped:
+            return ""
+        return f" {count_text(self.rows_dropped, 'row', grouped=True)} lost."
+
+    def sentence(self, resource: str, seconds: float, context: Context) -> str:
+        calls = f"{count_text(self.times, 'call', grouped=True)} to {model_of(resource)} failed"
+        none = " and none succeeded" if self.succeeded == 0 and self.times > 1 else ""
+        over = f" within {duration_text(seconds)}" if self.times > 1 else ""
+        return f"{calls}{none}{over}: {self.what}.{self._cost()}"
+
+
+class ProviderErrors(FailureVerdict, tag="provider_errors", kw_only=True):
+    tier = "E"
+    phrase = "errors of the provider"
+    proof = (
+        "calls that ended with an error which is no 429, by resource and class, from the first to"
+        " the last without 10 s or 20 successes between"
+    )
+    display = Display("O", "failure", "dots")
+
+    def advice_here(self, resource: str) -> str:
+        return next((text for name, text in _ADVICE.items() if name == self.error_class), "")
+
+
+class AuthenticationFailed(FailureVerdict, tag="authentication", kw_only=True):
+    tier = "B"
+    phrase = "key refused"
+    proof = "as `provider_errors`: 401, 403, or the producer's word for them"
+    display = Display("Y", "failure", "plain")
+
+    def advice_here(self, resource: str) -> str:
+        return (
+            f"Nothing will succeed at {provider_of(resource)} until its key is right: renew it, or"
+            " give it permission for this model, and run again. Retries and settings do not help."
+        )
+
+
+class QuotaSpent(FailureVerdict, tag="quota_spent", kw_only=True):
+    tier = "B"
+    phrase = "quota spent"
+    proof = "as `provider_errors`: 402, or a refusal for lack of quota"
+    display = Display("V", "failure", "question")
+
+    def advice_here(self, resource: str) -> str:
+        return (
+            f"Nothing will succeed at {provider_of(resource)} until the account has quota again:"
+            " raise it or wait for its renewal, and resume the run. Lower limits do not help."
+        )
+
+
+class ColumnErrors(FailureVerdict, tag="column_errors", kw_only=True):
+    tier = "E"
+    phrase = "errors in the code of a column"
+    proof = "tasks that ended with an error that is no call's"
+    display = Display("3", "slow", "cross")
+
+    def advice_here(self, resource: str) -> str:
+        return _ADVICE["code"]
+
+    def sentence(self, resource: str, seconds: float, context: Context) -> str:
+        where = enumeration([f"column {name}" for name in self.columns] or ["its code"])
+        return (
+            f"{count_text(self.times, 'task', grouped=True)} failed with {self.what} in {where}."
+            f"{self._cost()}"
+        )
+
+
+class DroppedRows(Verdict, tag="dropped_rows", kw_only=True):
+    tier = "E"
+    phrase = "rows dropped"
+    proof = "rows that the producer gave up, by its own count"
+    display = Display("1", "slow", "shade")
+    is_stall = False
+    needs_live_loop = False
+
+    rows_dropped: Annotated[int, fact("Rows that were given up")]
+    rows_done: Annotated[int, fact("Rows that were made")]
+    because: Annotated[str, fact("What cost most of them; empty where the stream does not tell")]
+
+    def sentence(self, resource: str, seconds: float, context: Context) -> str:
+        total = self.rows_dropped + self.rows_done
+        because = f": {self.because}" if self.because else "; this stream does not tell why"
+        all_of = "All " if not self.rows_done and total > 1 else ""
+        return f"{all_of}{self.rows_dropped:,} of {total:,} rows were dropped{because}."
+
+    def advice_here(self, resource: str) -> str:
+        return "Mend what made them fail, then make these rows again with a resumed or new run."
+
+
+class EarlyStop(Verdict, tag="early_stop", kw_only=True):
+    tier = "B"
+    phrase = "stopped early by its producer"
+    proof = "the producer's own word at the end of the run"
+    display = Display("2", "failure", "colon")
+    is_stall = False
+    needs_live_loop = False
+
+    because: Annotated[str, fact("What failed most; empty where the stream does not tell")]
+    rows_done: Annotated[int, fact("Rows that were made")]
+    records: Annotated[int | None, fact("Rows that were to be made; null where not told")]
+
+    def sentence(self, resource: str, seconds: float, context: Context) -> str:
+        of = f" of {self.records:,}" if self.records is not None else ""
+        because = f": {self.because}" if self.because else ""
+        return (
+            "The producer ended the run early, because too many of its tasks failed"
+            f"{because}. {self.rows_done:,}{of} rows were made."
+        )
+
+    def advice_here(self, resource: str) -> str:
+        return "Mend what fails; a higher tolerance for errors only loses more rows."
+
+
+def failure_verdict(error_class: ErrorClass) -> type[FailureVerdict]:
+    """The verdict of errors of this class."""
+    return {
+        "authentication": AuthenticationFailed,
+        "quota": QuotaSpent,
+        "code": ColumnErrors,
+    }.get(error_class, ProviderErrors)
+
+
+ERRORS = (
+    AuthenticationFailed,
+    QuotaSpent,
+    EarlyStop,
+    ProviderErrors,
+    ColumnErrors,
+    DroppedRows,
+)

@@ -1,0 +1,79 @@
+"""What there is to say of the past that a screen shows, in the words of a report."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from engine.events import RunInfo
+from replay.diagnosis.report.answer import Answer, compose
+from replay.diagnosis.report.bottleneck import Bottleneck, bottleneck
+from replay.diagnosis.report.pace import find_bound
+from replay.diagnosis.report.shares import Share, run_shares
+from replay.diagnosis.verdicts import VerdictRow
+from replay.playback.run_rows import RunRows
+from replay.state.ending import Ending
+from replay.state.model import State
+from replay.state.rows import BlameRow, RollupRow
+
+
+class Span(NamedTuple):
+    """Bins `first` to `last`, of a stream that has so many events; 0 once it is finished."""
+
+    first: int
+    last: int
+    events: int
+
+
+class SpanReport:
+    """Blame, limit and first paragraph of the last span that was asked for, read once."""
+
+    def __init__(self) -> None:
+        self._of: Span | None = None
+        self._run_rows: list[BlameRow] = []
+        self._cell_rows: list[BlameRow] = []
+        self._verdicts: list[VerdictRow] = []
+        self._rates_of: Span | None = None
+        self._rate_rows: list[RollupRow] = []
+
+    def forget(self) -> None:
+        """What was read may be another by now."""
+        self._of = self._rates_of = None
+
+    def read(self, run: RunInfo, span: Span, rows: RunRows) -> None:
+        """Read what lies in the span, unless that is what was read last."""
+        if span == self._of:
+            return
+        self._of = span
+        self._run_rows, self._cell_rows, self._verdicts = [], [], []
+        if span.last >= span.first:
+            self._run_rows = rows.blame(span.first, span.last, "run")
+            self._cell_rows = rows.blame(span.first, span.last, "cell")
+            start = run.monotonic_start + span.first
+            self._verdicts = rows.verdicts_between(start, run.monotonic_start + span.last + 1)
+
+    def read_rates(self, span: Span, rows: RunRows) -> None:
+        """Read the series that rates are of."""
+        if span != self._rates_of:
+            self._rates_of = span
+            known = span.last >= span.first
+            self._rate_rows = rows.series(span.first, span.last) if known else []
+
+    def rate_rows(self, run: RunInfo, t0: float, at: float) -> tuple[list[RollupRow], float]:
+        """The series read for rates, and how much of the run from `t0` to `at` they cover."""
+        span = self._rates_of
+        if span is None:
+            return [], 0.0
+        end = min(at, run.monotonic_start + span.last + 1)
+        return self._rate_rows, max(0.0, end - max(t0, run.monotonic_start + span.first))
+
+    def shares(self) -> tuple[Share, ...]:
+        return run_shares(self._run_rows)
+
+    def bottleneck(self, run: RunInfo, state: State, window: float) -> Bottleneck | None:
+        bound = find_bound(run, state, self._run_rows, self._cell_rows)
+        return bottleneck(self.shares(), bound, self._verdicts, window)
+
+    def answer(self, run: RunInfo, state: State, ending: Ending | None, t0: float) -> Answer:
+        bound = find_bound(run, state, self._run_rows, self._cell_rows)
+        ended = "" if ending is None or ending.good else ending.sentence
+        return compose(ended, bound, self.shares(), self._verdicts, t0)

@@ -1,0 +1,76 @@
+"""How a run ended, said honestly: what its producer calls a success may have lost every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from replay.state.failures import failure_words
+from replay.state.model import Failure, State
+
+
+class Ending(NamedTuple):
+    words: str
+    good: bool
+    """All rows were made."""
+    nothing_made: bool = False
+    """Not a single row was made."""
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.words[:1].upper()}{self.words[1:]}."
+
+
+def ending(
+    outcome: str | None,
+    rows_done: int,
+    rows_dropped: int,
+    records: int | None,
+    failures: Iterable[Failure] = (),
+    stop_reason: str | None = None,
+) -> Ending | None:
+    """How the run ended and what it cost; None while no end is known.
+
+    Args:
+        outcome: The producer's own word: `success`, `failed`, `cancelled`.
+        rows_done: Rows that were written.
+        rows_dropped: Rows that were given up.
+        records: Rows that were to be made, where that is known.
+        failures: What failed in the run.
+        stop_reason: Why the producer stopped before its work was done.
+    """
+    if outcome is None:
+        return None
+    lost = _lost(rows_done, rows_dropped, records, outcome)
+    cause = _cause(failures, rows_dropped > 0 or outcome != "success")
+    if outcome == "success" and not lost:
+        return Ending("success", True)
+    head = {"early_shutdown": "stopped early"}.get(stop_reason or "", outcome)
+    parts = [part for part in ("" if head == "success" else head, lost, cause) if part]
+    return Ending(": ".join(parts), False, rows_done == 0)
+
+
+def _lost(rows_done: int, rows_dropped: int, records: int | None, outcome: str) -> str:
+    if rows_dropped:
+        return f"{rows_dropped:,} of {records or rows_done + rows_dropped:,} rows dropped"
+    if records and 0 < rows_done < records and outcome == "success":
+        return f"{rows_done:,} of {records:,} rows made"
+    return ""
+
+
+def _cause(failures: Iterable[Failure], wanted: bool) -> str:
+    """The failure that cost most rows, else the most frequent one."""
+    worst = max(failures, key=lambda one: (one.rows_dropped, one.times), default=None)
+    return "" if worst is None or not wanted else failure_words(worst)
+
+
+def ending_of(state: State, outcome: str | None, records: int | None) -> Ending | None:
+    """How a run ended by its state; `outcome` is the source's word where no event tells."""
+    return ending(
+        state.outcome or outcome,
+        state.progress.rows_done,
+        state.progress.rows_dropped,
+        records,
+        state.failures.values(),
+        state.stop_reason,
+    )
