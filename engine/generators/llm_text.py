@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.errors import PermanentTaskError
 from engine.generators.base import CellContext, ColumnGenerator
 from engine.generators.endpoint import Endpoint, shared_metadata
 from engine.generators.rendering import render
@@ -15,6 +16,7 @@ class LlmTextGenerator(ColumnGenerator):
     def __init__(self, column: LlmTextColumn, endpoint: Endpoint) -> None:
         super().__init__(column.name)
         self._endpoint = endpoint
+        self._answer_actions = column.answer_actions()
         self._prompt = compile_template(column.prompt)
         self._system = compile_template(column.system) if column.system is not None else None
 
@@ -26,8 +28,14 @@ class LlmTextGenerator(ColumnGenerator):
 
     async def generate(self, context: CellContext) -> str:
         prompt = render(self._prompt, self.column, context.values)
+        if prompt.strip() in ("", "None"):
+            shown = "is empty" if not prompt.strip() else 'is the word "None"'
+            raise PermanentTaskError(
+                "EmptyPrompt", f'the prompt of column "{self.column}" {shown} for this row'
+            )
         system = (
             render(self._system, self.column, context.values) if self._system is not None else None
         )
-        response = await context.models.call(self._endpoint.request(prompt, system))
+        request = self._endpoint.request(prompt, system, answer_actions=self._answer_actions)
+        response = await context.models.call(request)
         return response.text

@@ -21,6 +21,7 @@ class Attempt:
         "item",
         "lease",
         "phase",
+        "probe",
         "serial",
         "since",
         "started_at",
@@ -44,6 +45,8 @@ class Attempt:
         self.cascade = 0
         """`AdaptiveRequestLimitState.cascade` at admission."""
         self.started_at: float | None = None
+        self.probe = False
+        """Whether it finds out if the resource, which is out, answers again."""
 
     def keyframe(self) -> dict[str, Any] | None:
         """Its entry of a keyframe; None without an attempt id, since no event names it either."""

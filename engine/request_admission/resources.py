@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from engine.identity import (
     ProviderModelKey,
     RequestResourceKey,
 )
+from engine.request_admission.availability import Availability
+from engine.request_admission.budgets import BudgetNews
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.limits import AdaptiveRequestLimitState, LimitTransition
 from engine.request_admission.queue import RequestFairQueue
@@ -75,6 +78,8 @@ class ResourceState:
     """The ledger of one resource: its limit, calls in flight, and why its waiters wait."""
 
     __slots__ = (
+        "availability",
+        "budget_news",
         "in_flight",
         "key",
         "label",
@@ -82,6 +87,7 @@ class ResourceState:
         "limits",
         "peak_in_flight",
         "peak_waiters",
+        "probe_timer",
         "provider_model",
         "refused_releases",
         "timer",
@@ -94,7 +100,10 @@ class ResourceState:
         key: RequestResourceKey,
         provider_model: ProviderModelState,
         limits: AdaptiveRequestLimitState,
+        availability: Availability,
     ) -> None:
+        self.availability = availability
+        self.budget_news = BudgetNews()
         self.key = key
         self.label = key.label
         self.wire = RequestResource(key.provider_name, key.model_id, key.domain)
@@ -108,14 +117,25 @@ class ResourceState:
         self.last_outcome: RequestOutcomeKind | None = None
         self.refused_releases: dict[str, int] = {}
         self.timer: asyncio.TimerHandle | None = None
+        self.probe_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def suspended(self) -> bool:
+        return self.availability.state == "suspended"
 
     def has_room(self, now: float) -> bool:
         """Whether its own limit admits another call; the aggregate cap is not considered."""
-        return self.in_flight < self.limits.limit and not self.limits.cooling(now)
+        return (
+            self.availability.state == "up"
+            and self.in_flight < self.limits.limit
+            and not self.limits.cooling(now)
+        )
 
     def obstacle(self, now: float) -> RequestWaitReason | None:
         """What prevents another call at this instant; None for nothing."""
         limits = self.limits
+        if self.availability.state != "up":
+            return "outage" if self.availability.state == "out" else "suspended"
         if limits.cooling(now):
             return "cooldown"
         if self.in_flight >= limits.limit:
@@ -129,6 +149,8 @@ class ResourceState:
             return self.limits.blocked_until
         if obstacle == "ramp":
             return self.limits.next_step_at()
+        if obstacle == "outage":
+            return self.availability.next_probe_at
         return None
 
     def waiters(self) -> int:
@@ -167,6 +189,7 @@ class ResourceState:
             "soft_ceiling": limits.soft_ceiling,
             "consecutive_rate_limits": limits.consecutive_rate_limits,
             "last_outcome": self.last_outcome,
+            "availability": None if self.availability.state == "up" else self.availability.state,
         }
         return {name: value for name, value in facts.items() if value is not None}
 
@@ -189,8 +212,9 @@ class Registration(NamedTuple):
 class RequestResources:
     """Resources by key and by provider/model. Caps are merged here and nowhere else."""
 
-    def __init__(self, config: RequestAdmissionConfig) -> None:
+    def __init__(self, config: RequestAdmissionConfig, source: random.Random) -> None:
         self._config = config
+        self._random = source
         self._resources: dict[RequestResourceKey, ResourceState] = {}
         self._provider_models: dict[ProviderModelKey, ProviderModelState] = {}
 
@@ -228,7 +252,9 @@ class RequestResources:
         if state is None:
             new = True
             limits = AdaptiveRequestLimitState(self._config, shared.static_cap, now)
-            state = self._resources[key] = ResourceState(key, shared, limits)
+            state = self._resources[key] = ResourceState(
+                key, shared, limits, Availability(self._config, self._random)
+            )
             shared.resources.append(state)
         return Registration(state, new, cap_changes)
 

@@ -95,6 +95,8 @@ async def run(
     link.say(Ended(result.outcome, result.message, result.rows_done, result.rows_dropped))
     if result.outcome == "success":
         return exit_codes.FOUND if result.rows_dropped else exit_codes.OK
+    if result.outcome == "stopped":
+        return exit_codes.FOUND
     return exit_codes.INTERRUPTED if result.outcome == "cancelled" else exit_codes.RUN_FAILED
 
 

@@ -115,6 +115,8 @@ class Launched:
         outcome = None if ended is None else ended.outcome
         if outcome == "cancelled" or (outcome is None and self.killed):
             return requests.exit_code
+        if outcome == "stopped":
+            return exit_codes.FOUND
         if ended is not None and outcome == "success":
             return exit_codes.FOUND if ended.rows_dropped else exit_codes.OK
         return exit_codes.RUN_FAILED
