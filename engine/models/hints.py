@@ -32,7 +32,7 @@ _IN_WORDS = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)", re.IGNORECASE)
-_EPOCH_SECONDS = 1e7
+_EPOCH_SECONDS = 1e9
 """A number of this size is a time; a smaller one is a duration."""
 _EPOCH_MILLISECONDS = 1e11
 _MOST_SECONDS = 1e9
@@ -134,7 +134,7 @@ def _span(text: str | None, wall: float) -> float | None:
     if number is not None:
         if number >= _EPOCH_MILLISECONDS:
             number = number / 1000 - wall
-        elif number >= _EPOCH_SECONDS and number > wall - _EPOCH_SECONDS:
+        elif number >= _EPOCH_SECONDS:
             number -= wall
         return _sane(number)
     parts = _DURATION.fullmatch(text)

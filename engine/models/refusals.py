@@ -51,7 +51,7 @@ _RATE_CODES = frozenset(
     "requests_limit_reached tokens_limit_reached throttling throttlingexception".split()
 )
 _OVERLOAD_CODES = frozenset(
-    "overloaded overloaded_error server_overloaded engine_overloaded model_overloaded slow_down "
+    "overloaded overloaded_error server_overloaded engine_overloaded model_overloaded "
     "capacity_exceeded unavailable service_overloaded no_capacity".split()
 )
 _CODE_STATUS: dict[str, int] = {
@@ -116,7 +116,7 @@ _OPTION_WORDS = re.compile(
 )
 _OVERLOAD_WORDS = re.compile(
     r"overload|at capacity|over capacity|queue (?:is )?full|too many (?:pending|queued|concurrent)|"
-    r"high demand|slow ?down|no (?:available )?capacity|temporarily unavailable due to load",
+    r"high demand|slow ?down|busy|no (?:available )?capacity|temporarily unavailable due to load",
     re.IGNORECASE,
 )
 _LIMIT_AND_REQUESTED = re.compile(
@@ -243,9 +243,7 @@ def _classify_429(codes: frozenset[str], words: str, per_day: bool, waits: bool)
         return "auth"
     if _QUOTA_WORDS.search(words) and not waits and "resource_exhausted" not in codes:
         return "quota_spent"
-    if codes & _OVERLOAD_CODES or _OVERLOAD_WORDS.search(words):
-        return "overload"
-    return "rate_limit"
+    return "overload" if codes & _OVERLOAD_CODES else "rate_limit"
 
 
 def error_body(body: Any) -> ErrorBody:

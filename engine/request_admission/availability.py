@@ -6,7 +6,7 @@ when it is back. Before the first probe has failed, an outage is a suspicion: a 
 for its own sake is told from a provider that fails for everybody.
 
 A failure that only a person can mend is suspected at once, and suspends the resource when the probe
-meets it, too.
+meets it, too. So is a wait beyond all measure, which may be the answer to one call alone.
 
 The state is arithmetic over the times that it is given, as the limit state is.
 """
@@ -108,6 +108,8 @@ class Availability:
         if scope != "resource":
             self.on_answer()
             return False
+        if report.retry_after_said is not None:
+            return self._open(now, report, now)
         if report.failure in ("rate_limit", "overload"):
             self._refused_cooldowns += new_cooldown
             if self._refused_cooldowns < REFUSED_COOLDOWNS:

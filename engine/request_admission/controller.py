@@ -196,7 +196,9 @@ class AdaptiveRequestAdmissionController:
                 self._report.limit_changed(state, changes, attempt, now)
         elif outcome.kind == "rate_limited":
             ended = limits.blocked_until
-            if outcome.cuts and state.availability.state == "up":
+            said = outcome.failure
+            obeyed = said is None or said.retry_after_said is None or self.on_probe_due is None
+            if outcome.cuts and obeyed and state.availability.state == "up":
                 effect = limits.on_rate_limited(now, attempt.cascade, outcome.retry_after_seconds)
                 self._arm(state, now)
             else:
