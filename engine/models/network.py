@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import resource
 import ssl
 import urllib.request
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import certifi
@@ -14,6 +16,7 @@ from engine.errors import UserError
 
 RESERVED_DESCRIPTORS = 64
 """Descriptors that a run needs besides its connections: journal, dataset, pipes, libraries."""
+_UNLIMITED = 1_000_000
 
 
 def is_loopback(url: str) -> bool:
@@ -56,19 +59,25 @@ def client_ssl_context() -> ssl.SSLContext:
     return context
 
 
-def allow_descriptors(wanted: int) -> int:
-    """Raise the soft limit of open files towards `wanted` descriptors for connections; returns how
-    many connections the process may hold."""
+def connection_shares(wanted: Mapping[str, int]) -> dict[str, int]:
+    """How many connections each provider may hold, of those that it wants, within the limit of open
+    files of this process."""
+    total = sum(wanted.values())
+    allowed = _most_descriptors() - RESERVED_DESCRIPTORS
+    if total <= allowed:
+        return dict(wanted)
+    return {name: max(1, count * allowed // total) for name, count in wanted.items()}
+
+
+def raise_descriptor_limit(wanted: int) -> None:
+    """Let the process open as many connections, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + RESERVED_DESCRIPTORS
-    unlimited = resource.RLIM_INFINITY
-    if soft != unlimited and soft < needed:
-        target = needed if hard == unlimited else min(needed, hard)
-        try:
+    target = min(wanted + RESERVED_DESCRIPTORS, _most_descriptors())
+    if soft != resource.RLIM_INFINITY and soft < target:
+        with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
-            soft = target
-        except (ValueError, OSError):
-            pass
-    if soft == unlimited:
-        return wanted
-    return max(1, min(wanted, soft - RESERVED_DESCRIPTORS))
+
+
+def _most_descriptors() -> int:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return _UNLIMITED if hard == resource.RLIM_INFINITY else hard

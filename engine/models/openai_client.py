@@ -159,10 +159,8 @@ class OpenAIClient:
         self, response: aiohttp.ClientResponse, request: ModelRequest, began: float
     ) -> ModelResponse:
         private = (request.prompt, request.system or "", self._key)
-        headers = {name.lower(): value for name, value in response.headers.items()}
         status = response.status
-        kind = headers.get("content-type", "")
-        if status < 300 and request.stream and "event-stream" in kind:
+        if status < 300 and request.stream and "event-stream" in response.content_type:
             streamed = StreamedAnswer(began)
             async for line in response.content:
                 streamed.feed(line)
@@ -172,13 +170,14 @@ class OpenAIClient:
         else:
             answer_body = _decoded(await _whole_body(response.content))
         if not 200 <= status < 300 or holds_error(answer_body):
-            raise refusal(status, headers, answer_body, self._clock.wall() or time.time(), private)
+            wall = self._clock.wall() or time.time()
+            raise refusal(status, _lower(response), answer_body, wall, private)
         if answer_body is None or isinstance(answer_body, str):
             said = sanitised(_title(answer_body or ""), private)
             raise malformed(f': "{said}"' if said else "")
         answer = read_answer(answer_body, request)
-        if _tells_budgets(headers):
-            budgets = budgets_of(headers, self._clock.wall() or time.time())
+        if any(b"ratelimit" in name.lower() for name, _ in response.raw_headers):
+            budgets = budgets_of(_lower(response), self._clock.wall() or time.time())
             return dataclasses.replace(answer, budgets=budgets)
         return answer
 
@@ -267,5 +266,6 @@ def _cause(error: BaseException) -> str:
     return ""
 
 
-def _tells_budgets(headers: Mapping[str, str]) -> bool:
-    return any("ratelimit" in name for name in headers)
+def _lower(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """The headers by their names in lower case."""
+    return {name.lower(): value for name, value in response.headers.items()}

@@ -31,11 +31,12 @@ from engine.generators.base import BatchContext, CellContext, ColumnGenerator, c
 from engine.models.build import build_client
 from engine.models.executor import ModelCaller, ModelRequestExecutor
 from engine.models.health import check_health
+from engine.models.network import connection_shares, raise_descriptor_limit
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.rows.admission import RowGroupAdmission
 from engine.rows.parquet import RowGroupWriter
 from engine.rows.store import RowStore
-from engine.run.capacity_values import capacity_at_end, pool_limits
+from engine.run.capacity_values import capacity_at_end, pool_limits, socket_limits
 from engine.run.plan import RunPlan
 from engine.run.provider_watch import ProviderWatch
 from engine.run.reserve import Reserve
@@ -146,7 +147,9 @@ async def execute_run(
         config=plan.request_admission,
         source=random.Random(workflow.seed),
     )
-    connections = pool_limits(workflow, plan.resources.static_caps)
+    sockets = socket_limits(workflow, plan.resources.static_caps)
+    raise_descriptor_limit(sum(sockets.values()))
+    connections = pool_limits(workflow, plan.resources.static_caps) | connection_shares(sockets)
     clients = {
         name: build_client(name, provider, clock, max_connections=max(1, connections[name]))
         for name, provider in workflow.providers.items()
@@ -222,7 +225,8 @@ async def execute_run(
     )
     admission.on_held = scheduler.on_held
     # The smallest cap first, so that no limit starts above the cap that the aliases share.
-    for alias, raw_cap in sorted(plan.resources.raw_caps.items(), key=lambda item: item[::-1]):
+    for alias, wanted_cap in sorted(plan.resources.raw_caps.items(), key=lambda item: item[::-1]):
+        raw_cap = min(wanted_cap, max(1, connections[workflow.models[alias].provider]))
         admission.register(plan.resources.resolve(alias, "chat"), raw_cap, alias)
         if workflow.run.health_check:
             admission.register(plan.resources.resolve(alias, "healthcheck"), raw_cap, alias)

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from engine.models.network import connection_shares
+from engine.run.capacity_values import socket_limits
+from engine.workflow.endpoints import resource_resolver
 from engine.workflow.schema import Workflow
 
 
 def start_warnings(workflow: Workflow) -> tuple[tuple[str, str], ...]:
     """Code and sentence of each."""
-    return tuple(_differing_caps(workflow))
+    return (*_differing_caps(workflow), *_few_descriptors(workflow))
+
+
+def _few_descriptors(workflow: Workflow) -> list[tuple[str, str]]:
+    wanted = socket_limits(workflow, resource_resolver(workflow.models).static_caps)
+    shares = connection_shares(wanted)
+    return [
+        (
+            "few_descriptors",
+            f'provider "{name}" gets at most {shares[name]} calls at once, not {count}: this '
+            "process may not open more files (ulimit -Hn)",
+        )
+        for name, count in wanted.items()
+        if shares[name] < count
+    ]
 
 
 def _differing_caps(workflow: Workflow) -> list[tuple[str, str]]:

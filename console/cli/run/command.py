@@ -67,6 +67,7 @@ def start(
     from console.cli.run.presenter import show_console, show_headless, tell
     from console.cli.stop_requests import StopRequests
     from engine.models.reach import check_reachable
+    from engine.run.warnings import start_warnings
 
     interactive = is_interactive() and not headless
     if interactive:
@@ -74,6 +75,8 @@ def start(
     loaded = load(workflow, records, seed)
     for name, provider in loaded.workflow.providers.items():
         check_reachable(name, provider)
+    for _, warning in start_warnings(loaded.workflow):
+        tell(f"Warning: {warning}.")
     spec = RunSpec(loaded.workflow.name, workflow, records, seed)
     with StopRequests() as requests:
         try:
