@@ -37,6 +37,11 @@ class LoadedWorkflow:
             raise UserError(str(error)) from None
         return replace(self, workflow=workflow)
 
+    def waiting_for_quotas(self) -> LoadedWorkflow:
+        """The same, but a quota that is used up is waited for, however long that takes."""
+        run = self.workflow.run.model_copy(update={"wait_for_quota": True})
+        return replace(self, workflow=self.workflow.model_copy(update={"run": run}))
+
 
 def load_workflow(path: Path) -> LoadedWorkflow:
     """Read `.yaml`, `.yml` or `.py`. Raises `UserError` for whatever is wrong with it."""
