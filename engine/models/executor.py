@@ -33,6 +33,7 @@ from engine.request_admission.types import (
 )
 
 MAX_PROBE_TIMEOUT_SECONDS = 60.0
+CHARS_PER_TOKEN = 4
 SUSPECT_REFUSALS = 3
 """Refusals of one request, while others are answered, after which its refusals say nothing of the
 load: it waits on its own, and cuts no limit."""
@@ -117,7 +118,7 @@ class ModelRequestExecutor:
             remaining = max(0.0, deadline - self._clock.monotonic())
             wait = remaining if wait is None else min(wait, remaining)
         lease = await self._admission.acquire_async(
-            RequestAdmissionItem(request.resource, None, wait, context)
+            RequestAdmissionItem(request.resource, None, wait, context, estimated_tokens(request))
         )
         left = None if deadline is None else deadline - self._clock.monotonic()
         call = _Call(self._stream, self._clock, self._admission, lease)
@@ -166,6 +167,11 @@ class ModelRequestExecutor:
         )
 
 
+def estimated_tokens(request: ModelRequest) -> int:
+    """About as many tokens as the prompt has, for budgets; the provider's count corrects it."""
+    return (len(request.prompt) + len(request.system or "")) // CHARS_PER_TOKEN + 1
+
+
 def action_of(
     request: ModelRequest, response: ModelResponse, asked_again: bool
 ) -> AnswerAction | None:
@@ -200,11 +206,14 @@ class _Call:
             self._emit("model_request_started", now, None, {})
 
     def succeeded(self, response: ModelResponse, action: AnswerAction | None) -> None:
-        tokens = (response.prompt_tokens or 0) + (response.completion_tokens or 0)
         if response.budgets:
             self._admission.observe_budgets(self._lease.item.resource, response.budgets)
         self._returned(
-            RequestReleaseOutcome("success", tokens=tokens),
+            RequestReleaseOutcome(
+                "success",
+                prompt_tokens=response.prompt_tokens,
+                completion_tokens=response.completion_tokens,
+            ),
             prompt_tokens=response.prompt_tokens,
             completion_tokens=response.completion_tokens,
             finish_reason=response.finish_reason if response.verdict is not None else None,

@@ -16,10 +16,10 @@ from typing import Any
 from engine.clock import Clock
 from engine.events import EventStream
 from engine.events.failures import scope_of
-from engine.identity import RequestResourceKey
+from engine.identity import ProviderModelKey, RequestResourceKey
 from engine.request_admission.attempt import Attempt
 from engine.request_admission.availability import FailureMark
-from engine.request_admission.budgets import ObservedBudget
+from engine.request_admission.budgets import BudgetSizes, ObservedBudget, RateBudgets
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.handoff import acquire_on_loop
 from engine.request_admission.ledger import RequestLeaseLedger
@@ -99,6 +99,19 @@ class AdaptiveRequestAdmissionController:
         self._arm(registration.state, now)
         self._pump(registration.state.provider_model, now)
 
+    def limit_provider(self, name: str, cap: int | None, sizes: BudgetSizes) -> None:
+        """Bound what all models of a provider may have in flight, and use per minute."""
+        provider = self._resources.provider(name)
+        provider.cap = cap
+        if any(size is not None for size in sizes):
+            provider.budgets = RateBudgets(sizes, self._clock.monotonic())
+
+    def limit_model(self, key: ProviderModelKey, sizes: BudgetSizes) -> None:
+        """Bound what a registered model may use per minute, over all its domains."""
+        shared = self._resources.provider_model(key)
+        if shared is not None and any(size is not None for size in sizes):
+            shared.budgets = RateBudgets(sizes, self._clock.monotonic())
+
     def try_acquire(self, item: RequestAdmissionItem) -> RequestAdmissionDecision:
         """Issue a lease without waiting, or say why not; never ahead of an eligible waiter."""
         now = self._clock.monotonic()
@@ -168,6 +181,9 @@ class AdaptiveRequestAdmissionController:
         state = attempt.state
         binding = state.in_flight >= state.limits.limit
         self._ledger.close(attempt)
+        for budgets, expected in attempt.reserved:
+            used = outcome.prompt_tokens, outcome.completion_tokens
+            budgets.settle((attempt.item.prompt_tokens, expected), used, now)
         state.last_outcome = outcome.kind
         if self._loop.is_closed():
             return _RELEASED
@@ -178,7 +194,7 @@ class AdaptiveRequestAdmissionController:
             new_cooldown = self._apply(attempt, outcome, binding, now)
             self._report.lease_released(attempt, outcome.kind, now)
             self._judge(state, outcome, new_cooldown, now)
-        self._pump(state.provider_model, now)
+        self._pump_all(state.provider_model, now)
         if self._draining:
             self._deny_closed(now)
         return _RELEASED
@@ -369,10 +385,10 @@ class AdaptiveRequestAdmissionController:
             else:
                 self._deny(attempt, waiter, "shutdown", now)
         for state in self._resources:
-            for timer in (state.timer, state.probe_timer):
+            for timer in (state.timer, state.probe_timer, state.budget_timer):
                 if timer is not None:
                     timer.cancel()
-            state.timer = state.probe_timer = None
+            state.timer = state.probe_timer = state.budget_timer = None
 
     def keyframe(self, full: bool) -> dict[str, Any]:
         """`requests` and `aggregates` of a keyframe; if `full`, also the live `attempts` by id."""
@@ -415,6 +431,8 @@ class AdaptiveRequestAdmissionController:
             state.wait_reason = obstacle
         self._report.wait_started(attempt, state.wait_reason, ahead)
         state.provider_model.queue.enqueue(waiter)
+        if obstacle == "request_rate_budget":
+            self._arm_budget(state, now)
         self._waiting[waiter.waiter_id] = (attempt, waiter)
         if deadline is not None:
             attempt.deadline_timer = self._loop.call_at(deadline, self._on_deadline, attempt)
@@ -422,9 +440,17 @@ class AdaptiveRequestAdmissionController:
 
     def _next_waiter(self, shared: ProviderModelState, now: float) -> RequestQueueSelection | None:
         """The next waiter that is eligible at this instant; None for none."""
-        if not len(shared.queue) or shared.in_flight >= shared.static_cap:
+        if not len(shared.queue) or shared.in_flight >= shared.static_cap or shared.provider.full:
             return None
         return shared.queue.select_next(lambda key: self._resources[key].has_room(now))
+
+    def _pump_all(self, shared: ProviderModelState, now: float) -> None:
+        """Pump what the end of a call may have made room for."""
+        if shared.provider.shared:
+            for model in shared.provider.in_turn():
+                self._pump(model, now)
+        else:
+            self._pump(shared, now)
 
     def _pump(self, shared: ProviderModelState, now: float) -> None:
         """Issue leases until no waiter of this provider/model is eligible."""
@@ -445,6 +471,8 @@ class AdaptiveRequestAdmissionController:
         for key in shared.queue.resources():
             state = self._resources[key]
             obstacle = state.obstacle(now)
+            if obstacle == "request_rate_budget":
+                self._arm_budget(state, now)
             if obstacle is not None and obstacle != state.wait_reason:
                 previous, state.wait_reason = state.wait_reason, obstacle
                 self._report.wait_reason_changed(state, previous, obstacle, now)
@@ -493,7 +521,7 @@ class AdaptiveRequestAdmissionController:
         state = self._resources.get(item.resource)
         if state is None or self._shut_down:
             return RequestAdmissionDenied(item, reason)
-        available = state.obstacle_ends_at(state.obstacle(now))
+        available = state.obstacle_ends_at(state.obstacle(now), now)
         retry_after = None if available is None else available - now
         snapshot = state.snapshot(now, self._stream.request_sequence)
         return RequestAdmissionDenied(item, reason, retry_after, available, snapshot)
@@ -513,6 +541,16 @@ class AdaptiveRequestAdmissionController:
                 return
             state.timer.cancel()
         state.timer = self._loop.call_at(due, self._on_timer, state)
+
+    def _arm_budget(self, state: ResourceState, now: float) -> None:
+        """Look again when the budgets of a resource, for which somebody waits, let a call begin."""
+        due = state.provider_model.budget_opens_at(now)
+        if due is not None and not self._shut_down and state.budget_timer is None:
+            state.budget_timer = self._loop.call_at(due, self._on_budget, state)
+
+    def _on_budget(self, state: ResourceState) -> None:
+        state.budget_timer = None
+        self._pump(state.provider_model, self._clock.monotonic())
 
     def _on_timer(self, state: ResourceState) -> None:
         state.timer = None

@@ -134,7 +134,7 @@ class RequestReporter:
             "from": previous or "none",
             "to": current,
             "waiters": state.waiters(),
-            "until": state.obstacle_ends_at(current),
+            "until": state.obstacle_ends_at(current, now),
         }
         self._resource_event("request_wait_reason_changed", state, now, **diagnostics)
 

@@ -16,7 +16,7 @@ from engine.identity import (
     RequestResourceKey,
 )
 from engine.request_admission.availability import Availability
-from engine.request_admission.budgets import BudgetNews
+from engine.request_admission.budgets import BudgetNews, RateBudgets, latest
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.limits import AdaptiveRequestLimitState, LimitTransition
 from engine.request_admission.queue import RequestFairQueue
@@ -28,27 +28,65 @@ from engine.request_admission.types import (
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
+class ProviderState:
+    """What the models of one provider share: a cap and budgets, where the workflow sets them."""
+
+    __slots__ = ("budgets", "cap", "in_flight", "models", "next_model")
+
+    def __init__(self) -> None:
+        self.cap: int | None = None
+        self.budgets: RateBudgets | None = None
+        self.in_flight = 0
+        self.models: list[ProviderModelState] = []
+        self.next_model = 0
+        """Which model is looked at first when room is free."""
+
+    @property
+    def full(self) -> bool:
+        return self.cap is not None and self.in_flight >= self.cap
+
+    @property
+    def shared(self) -> bool:
+        """Whether the end of a call to one model may make room for another."""
+        return len(self.models) > 1 and (self.cap is not None or self.budgets is not None)
+
+    def in_turn(self) -> list[ProviderModelState]:
+        """The models, each first in its turn."""
+        first = self.next_model = (self.next_model + 1) % len(self.models)
+        return self.models[first:] + self.models[:first]
+
+
 class ProviderModelState:
     """What the domains of one provider/model share: the cap, the queue, calls in flight."""
 
     __slots__ = (
+        "budgets",
         "in_flight",
         "key",
         "peak_in_flight",
+        "provider",
         "queue",
         "raw_caps",
         "resources",
         "static_cap",
     )
 
-    def __init__(self, key: ProviderModelKey, static_cap: int) -> None:
+    def __init__(self, key: ProviderModelKey, static_cap: int, provider: ProviderState) -> None:
         self.key = key
+        self.provider = provider
+        provider.models.append(self)
+        self.budgets: RateBudgets | None = None
         self.static_cap = static_cap
         self.raw_caps: dict[str, int] = {}
         self.in_flight = 0
         self.peak_in_flight = 0
         self.queue = RequestFairQueue()
         self.resources: list[ResourceState] = []
+
+    def budget_opens_at(self, now: float) -> float | None:
+        """When the budgets let another call begin; None for now."""
+        budgets = (self.budgets, self.provider.budgets)
+        return latest(b.opens_at(now) for b in budgets if b is not None)
 
     def aliases(self) -> list[str]:
         return sorted(self.raw_caps)
@@ -80,6 +118,7 @@ class ResourceState:
     __slots__ = (
         "availability",
         "budget_news",
+        "budget_timer",
         "in_flight",
         "key",
         "label",
@@ -118,6 +157,7 @@ class ResourceState:
         self.refused_releases: dict[str, int] = {}
         self.timer: asyncio.TimerHandle | None = None
         self.probe_timer: asyncio.TimerHandle | None = None
+        self.budget_timer: asyncio.TimerHandle | None = None
 
     @property
     def suspended(self) -> bool:
@@ -129,6 +169,7 @@ class ResourceState:
             self.availability.state == "up"
             and self.in_flight < self.limits.limit
             and not self.limits.cooling(now)
+            and self.provider_model.budget_opens_at(now) is None
         )
 
     def obstacle(self, now: float) -> RequestWaitReason | None:
@@ -138,13 +179,18 @@ class ResourceState:
             return "outage" if self.availability.state == "out" else "suspended"
         if limits.cooling(now):
             return "cooldown"
+        if self.provider_model.budget_opens_at(now) is not None:
+            return "request_rate_budget"
         if self.in_flight >= limits.limit:
             return "ramp" if limits.ramping else "domain_limit"
-        if self.provider_model.in_flight >= self.provider_model.static_cap:
+        shared = self.provider_model
+        if shared.in_flight >= shared.static_cap or shared.provider.full:
             return "aggregate_cap"
         return None
 
-    def obstacle_ends_at(self, obstacle: RequestWaitReason | None) -> float | None:
+    def obstacle_ends_at(self, obstacle: RequestWaitReason | None, now: float) -> float | None:
+        if obstacle == "request_rate_budget":
+            return self.provider_model.budget_opens_at(now)
         if obstacle == "cooldown":
             return self.limits.blocked_until
         if obstacle == "ramp":
@@ -217,6 +263,7 @@ class RequestResources:
         self._random = source
         self._resources: dict[RequestResourceKey, ResourceState] = {}
         self._provider_models: dict[ProviderModelKey, ProviderModelState] = {}
+        self._providers: dict[str, ProviderState] = {}
 
     def __iter__(self) -> Iterator[ResourceState]:
         return iter(self._resources.values())
@@ -226,6 +273,9 @@ class RequestResources:
 
     def get(self, key: RequestResourceKey) -> ResourceState | None:
         return self._resources.get(key)
+
+    def provider(self, name: str) -> ProviderState:
+        return self._providers.setdefault(name, ProviderState())
 
     def provider_model(self, key: ProviderModelKey) -> ProviderModelState | None:
         return self._provider_models.get(key)
@@ -242,7 +292,9 @@ class RequestResources:
             raise ValueError(f"the cap of {alias} must be at least 1")
         shared = self._provider_models.get(key.provider_model)
         if shared is None:
-            shared = ProviderModelState(key.provider_model, static_cap)
+            shared = ProviderModelState(
+                key.provider_model, static_cap, self.provider(key.provider_name)
+            )
             self._provider_models[key.provider_model] = shared
         raw_cap = min(static_cap, shared.raw_caps.get(alias, static_cap))
         new = shared.raw_caps.get(alias) != raw_cap

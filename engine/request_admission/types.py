@@ -70,6 +70,8 @@ class RequestAdmissionItem:
     queue_wait_timeout: float | None = None
     """Seconds that it may wait; None for no limit."""
     event_context: RequestEventContext | None = None
+    prompt_tokens: int = 0
+    """Estimate of the tokens of the prompt, for budgets of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +142,8 @@ class RequestReleaseOutcome:
     cuts: bool = True
     """False if the refusal says nothing of the load: the same request is refused again and again
     while others are answered."""
-    tokens: int = 0
-    """Tokens that the call used, in and out."""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class ReleaseResult(NamedTuple):

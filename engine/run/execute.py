@@ -28,10 +28,12 @@ from engine.events.run_folder import (
 )
 from engine.events.run_index import register
 from engine.generators.base import BatchContext, CellContext, ColumnGenerator, cell_random
+from engine.identity import ProviderModelKey
 from engine.models.build import build_client
 from engine.models.executor import ModelCaller, ModelRequestExecutor
 from engine.models.health import check_health
 from engine.models.network import connection_shares, raise_descriptor_limit
+from engine.request_admission.budgets import BudgetSizes
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.rows.admission import RowGroupAdmission
 from engine.rows.parquet import RowGroupWriter
@@ -50,6 +52,7 @@ from engine.scheduling.stopping import StopReport
 from engine.scheduling.types import TaskPayload
 from engine.watch.loop_watch import LoopWatch
 from engine.workers.local import LocalWorkers
+from engine.workflow.schema import OpenAIProvider, Workflow
 
 _OWN_FOLDERS = tuple(
     str(Path(__file__).parents[2] / wing) + os.sep for wing in ("engine", "replay", "console")
@@ -224,12 +227,15 @@ async def execute_run(
         warnings=plan.warnings,
     )
     admission.on_held = scheduler.on_held
+    _apply_budgets(workflow, admission)
     # The smallest cap first, so that no limit starts above the cap that the aliases share.
     for alias, wanted_cap in sorted(plan.resources.raw_caps.items(), key=lambda item: item[::-1]):
         raw_cap = min(wanted_cap, max(1, connections[workflow.models[alias].provider]))
         admission.register(plan.resources.resolve(alias, "chat"), raw_cap, alias)
         if workflow.run.health_check:
             admission.register(plan.resources.resolve(alias, "healthcheck"), raw_cap, alias)
+    for key, sizes in _model_budgets(workflow).items():
+        admission.limit_model(key, sizes)
     try:
         if workflow.run.health_check:
             health = check_health(caller, plan.health_requests())
@@ -242,6 +248,33 @@ async def execute_run(
         admission.shutdown()
         for client in clients.values():
             await client.close()
+
+
+def _apply_budgets(workflow: Workflow, admission: AdaptiveRequestAdmissionController) -> None:
+    for name, provider in workflow.providers.items():
+        if isinstance(provider, OpenAIProvider):
+            sizes = BudgetSizes(provider.requests_per_minute, provider.tokens_per_minute)
+            admission.limit_provider(name, provider.max_parallel_requests, sizes)
+
+
+def _model_budgets(workflow: Workflow) -> dict[ProviderModelKey, BudgetSizes]:
+    """Budgets by model; of aliases that share one, the smallest counts."""
+    found: dict[ProviderModelKey, BudgetSizes] = {}
+    for model in workflow.models.values():
+        key = ProviderModelKey(model.provider, model.model)
+        sizes = BudgetSizes(
+            model.requests_per_minute,
+            model.tokens_per_minute,
+            model.input_tokens_per_minute,
+            model.output_tokens_per_minute,
+        )
+        known = found.get(key, BudgetSizes())
+        found[key] = BudgetSizes(*(_smaller(a, b) for a, b in zip(known, sizes, strict=True)))
+    return found
+
+
+def _smaller(first: float | None, second: float | None) -> float | None:
+    return min((size for size in (first, second) if size is not None), default=None)
 
 
 async def journal_run(

@@ -183,7 +183,7 @@ def plan_run(
             overridden=request_admission is not None,
         ),
         metadata_diagnostics=tuple(resolver.diagnostics),
-        warnings=start_warnings(workflow),
+        warnings=start_warnings(loaded),
     )
 
 

@@ -7,12 +7,14 @@ from collections import defaultdict
 from engine.models.network import connection_shares
 from engine.run.capacity_values import socket_limits
 from engine.workflow.endpoints import resource_resolver
+from engine.workflow.load import LoadedWorkflow
 from engine.workflow.schema import Workflow
 
 
-def start_warnings(workflow: Workflow) -> tuple[tuple[str, str], ...]:
+def start_warnings(loaded: LoadedWorkflow) -> tuple[tuple[str, str], ...]:
     """Code and sentence of each."""
-    return (*_differing_caps(workflow), *_few_descriptors(workflow))
+    workflow = loaded.workflow
+    return (*loaded.warnings, *_differing_caps(workflow), *_few_descriptors(workflow))
 
 
 def _few_descriptors(workflow: Workflow) -> list[tuple[str, str]]:

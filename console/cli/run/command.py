@@ -83,7 +83,7 @@ def start(
     loaded = load(workflow, records, seed)
     for name, provider in loaded.workflow.providers.items():
         check_reachable(name, provider)
-    for _, warning in start_warnings(loaded.workflow):
+    for _, warning in start_warnings(loaded):
         tell(f"Warning: {warning}.")
     spec = RunSpec(loaded.workflow.name, workflow, records, seed, wait_for_quotas)
     with StopRequests() as requests:
