@@ -33,7 +33,6 @@ PROBE_GROWTH = 0.2
 MIN_PROBE_SECONDS = 0.5
 MAX_PROBE_SECONDS = 30.0
 PROBE_JITTER = 0.2
-MAX_QUOTA_PROBE_SECONDS = 600.0
 
 
 class FailureMark(NamedTuple):
@@ -174,8 +173,8 @@ class Availability:
     def _spacing(self, now: float, retry_after: float | None, quota: bool) -> float:
         grown = PROBE_GROWTH * (now - self.since)
         if quota:
-            most = max(MAX_QUOTA_PROBE_SECONDS, self._config.max_retry_after_seconds)
-            return min(retry_after if retry_after is not None else max(grown, 30.0), most)
+            wanted = max(grown, MAX_PROBE_SECONDS) if retry_after is None else retry_after
+            return min(wanted, self._config.max_retry_after_seconds)
         spacing = min(max(grown, MIN_PROBE_SECONDS), MAX_PROBE_SECONDS)
         spacing *= 1.0 + PROBE_JITTER * (2.0 * self._random.random() - 1.0)
         if retry_after is not None:
