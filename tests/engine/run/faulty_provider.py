@@ -7,7 +7,7 @@ import json
 import socket
 import struct
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -186,7 +186,7 @@ def try_out(
     at: dict[float, Callable[[RunControl], object]] | None = None,
     latency_seconds: float = 0.01,
     limit_seconds: float = 60.0,
-    around: Callable[[FaultyProvider], Awaitable[None]] | None = None,
+    around: Callable[[FaultyProvider], Coroutine[Any, Any, None]] | None = None,
     **parts: Any,
 ) -> Trial:
     """Run a workflow against a provider of this behaviour, and hold the run against the rules.
@@ -208,7 +208,7 @@ def try_out(
             clock, sink, control = LoopClock(loop), Sink(), RunControl()
             stream = EventStream(clock, "trial", [sink], loop.call_soon)
             timers = [loop.call_later(when, act, control) for when, act in (at or {}).items()]
-            beside = None if around is None else loop.create_task(around(provider))  # type: ignore[arg-type]
+            beside = None if around is None else loop.create_task(around(provider))
             began = loop.time()
             async with asyncio.timeout(limit_seconds):
                 result = await execute_run(

@@ -184,7 +184,7 @@ def odd(answer: Callable[[Call], Any]) -> Behaviour:
     return lambda call: answer(call) if "ODD" in call.prompt else completion()
 
 
-HALF_ODD = {
+HALF_ODD: dict[str, Any] = {
     "before": [
         {"name": "kind", "type": "sampler", "categories": {"ODD": 1, "plain": 3}},
     ],

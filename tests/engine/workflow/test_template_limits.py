@@ -87,7 +87,7 @@ ENDLESS = [
 
 @pytest.mark.parametrize("source", ENDLESS)
 def test_it_ends(source: str) -> None:
-    template = ColumnTemplate("c", source)
+    template = compile_template(source)
     began, peak = time.thread_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # A limit, or an error of the template's own; never an endless computation.
     with pytest.raises(Exception):  # noqa: B017, PT011
