@@ -88,6 +88,17 @@ _STALL = (
     PayloadField("loop_cpu_seconds", "float", "of the loop's thread, where known", "s"),
     PayloadField("core_wait", "float", "time for which that thread wanted a core", "s"),
 )
+_CLASS = PayloadField("class", "str", "class of the failure, as in `events/failures.py`")
+_STATUS = PayloadField("status", "int", "HTTP status, or the one that the body means")
+_CODE = PayloadField("code", "str", "the provider's own code, else its type of error")
+_PARAM = PayloadField("param", "str", "the parameter that the provider names")
+_ANSWERED = (
+    _CLASS,
+    _STATUS,
+    _CODE,
+    _PARAM,
+    PayloadField("message", "str", "the provider's words, sanitised and bounded"),
+)
 _RELEASE_DIAGNOSTIC = "`duplicate`, `stale_lease`, `wrong_controller_generation`, `unknown_lease`"
 
 EVENT_KINDS: tuple[EventKind, ...] = (
@@ -162,8 +173,48 @@ EVENT_KINDS: tuple[EventKind, ...] = (
             PayloadField("rows", "int", "records in it"),
             PayloadField("surviving_rows", "int", "records written"),
             PayloadField("dropped_rows", "int", "records dropped"),
+            PayloadField("unfinished_rows", "int", "records that a stop left unfinished"),
         ),
         significance="progress",
+    ),
+    EventKind(
+        "row_group_write_retried",
+        "scheduler",
+        "row_group",
+        "the rows of a row group could not be written and will be tried again",
+        payload=(
+            _ROW_GROUP,
+            PayloadField("try", "int", "the try that failed, from 1"),
+            PayloadField("delay_seconds", "float", "time to the next", "s"),
+            _MESSAGE,
+        ),
+        significance="failure",
+        published=False,
+    ),
+    EventKind(
+        "run_warning",
+        "scheduler",
+        "run",
+        "something that a user should know at the start",
+        "code",
+        (PayloadField("message", "str", "one sentence"),),
+        "failure",
+        published=False,
+    ),
+    EventKind(
+        "run_stopping",
+        "scheduler",
+        "run",
+        "nothing new starts any more",
+        "`stopped`, `drain`, `abort`, `run_failed`",
+        (
+            PayloadField("message", "str", "why, as one sentence, where the run stops by itself"),
+            PayloadField("running", "int", "tasks that run"),
+            PayloadField("seconds_left", "float", "until they are cancelled", "s"),
+        ),
+        "failure",
+        shed=False,
+        published=False,
     ),
     EventKind(
         "dependency_ready",
@@ -239,6 +290,10 @@ EVENT_KINDS: tuple[EventKind, ...] = (
             PayloadField("delay_seconds", "float", "back-off", "s"),
             PayloadField("retry_at", "float", "end of the back-off", "monotonic s"),
             _MESSAGE,
+            _CLASS,
+            _STATUS,
+            _CODE,
+            _PARAM,
         ),
         "failure",
         shed=False,
@@ -251,6 +306,9 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         payload=(
             PayloadField("attempt", "int", "the attempt to come, from 1"),
             PayloadField("deferred_seconds", "float", "time deferred", "s"),
+            PayloadField(
+                "uses_attempt", "bool", "false if the failure was of a provider that is out"
+            ),
         ),
     ),
     EventKind(
@@ -259,7 +317,14 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         "task",
         "no attempt is left or none can help: the row is dropped",
         "error type",
-        (PayloadField("attempt", "int", "the attempt that failed, from 1"), _MESSAGE),
+        (
+            PayloadField("attempt", "int", "the attempt that failed, from 1"),
+            _MESSAGE,
+            _CLASS,
+            _STATUS,
+            _CODE,
+            _PARAM,
+        ),
         "failure",
         shed=False,
     ),
@@ -425,10 +490,11 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         "scheduler",
         "run",
         "the scheduler has ended",
-        "`success`, `failed`, `cancelled`",
+        "`success`, `failed`, `cancelled`, `stopped`",
         (
             PayloadField("rows_done", "int", "records written"),
             PayloadField("rows_dropped", "int", "records dropped"),
+            PayloadField("rows_unfinished", "int", "records begun and left unfinished"),
             PayloadField("message", "str", "why it failed, as one sentence"),
             PayloadField(
                 "capacity",
@@ -523,7 +589,17 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         "failure",
         shed=False,
     ),
-    EventKind("request_lease_acquired", "request", "attempt", "the call may go out"),
+    EventKind(
+        "request_lease_acquired",
+        "request",
+        "attempt",
+        "the call may go out",
+        payload=(
+            PayloadField(
+                "probe", "bool", "true if it asks a resource that is out whether it is back"
+            ),
+        ),
+    ),
     EventKind("model_request_started", "request", "attempt", "the call goes out"),
     EventKind(
         "model_request_completed",
@@ -536,7 +612,11 @@ EVENT_KINDS: tuple[EventKind, ...] = (
             PayloadField("prompt_tokens", "int", "tokens in"),
             PayloadField("completion_tokens", "int", "tokens out"),
             PayloadField("error_type", "str", "type of the error"),
-            PayloadField("status", "int", "HTTP status of a failed answer, where known"),
+            *_ANSWERED,
+            PayloadField("finish_reason", "str", "why the answer ended"),
+            PayloadField("verdict", "str", "class of an answer that is not as it should be"),
+            PayloadField("action", "str", "`accept`, `retry` or `drop`: what became of it"),
+            PayloadField("first_token_seconds", "float", "time to the first token", "s"),
         ),
         shed=False,
     ),
@@ -544,13 +624,63 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         "request_rate_limited",
         "request",
         "resource",
-        "the provider refused a call with 429",
+        "the provider refused a call because of load",
         payload=(
             _RETRY_AFTER,
+            PayloadField("retry_after_said", "float", "the same, where it is not obeyed", "s"),
+            _CLASS,
+            _STATUS,
+            _CODE,
             _BLOCKED_UNTIL,
             PayloadField("cut", "bool", "whether this refusal lowered the ceiling"),
         ),
         significance="failure",
+    ),
+    EventKind(
+        "request_outage",
+        "request",
+        "resource",
+        "the resource answers nobody, or does again",
+        "`opened`, `probe_failed`, `closed`",
+        (
+            *_ANSWERED,
+            PayloadField("since", "float", "when it was opened", "monotonic s"),
+            PayloadField("failures", "int", "failures in a row that opened it"),
+            PayloadField("probes", "int", "probes that have failed"),
+            PayloadField("next_probe_at", "float", "when it is probed again", "monotonic s"),
+            PayloadField("duration_seconds", "float", "how long it lasted", "s"),
+            PayloadField("confirmed", "bool", "true if a probe has failed"),
+        ),
+        "failure",
+        shed=False,
+        published=False,
+    ),
+    EventKind(
+        "request_suspended",
+        "request",
+        "resource",
+        "the resource answers nobody until a person acts",
+        "class of the failure",
+        (
+            *_ANSWERED[1:],
+            PayloadField("returns_in_seconds", "float", "until a quota is said to be back", "s"),
+        ),
+        "failure",
+        shed=False,
+        published=False,
+    ),
+    EventKind(
+        "request_rate_budget_observed",
+        "request",
+        "resource",
+        "the provider told of one of its budgets",
+        "`requests`, `tokens`, `input_tokens`, `output_tokens`",
+        (
+            PayloadField("limit", "int", "size of the budget"),
+            PayloadField("remaining", "int", "what is left of it"),
+            PayloadField("reset_seconds", "float", "until it is whole again", "s"),
+        ),
+        published=False,
     ),
     EventKind(
         "request_limit_decreased",
@@ -572,7 +702,7 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         "request",
         "resource",
         "the ceiling is higher",
-        "`successes`, `ramp`, `registration`",
+        "`successes`, `ramp`, `registration`, `outage_over`",
         (_PREVIOUS, _CURRENT, PayloadField("successes", "int", "successes that it took")),
         "progress",
     ),

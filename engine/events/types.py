@@ -147,7 +147,7 @@ class JournalHeader(
 class JournalEnd(msgspec.Struct, frozen=True, tag_field="stream", tag="end"):
     """Last line of the last segment of a run whose producer reached its end."""
 
-    outcome: Literal["success", "failed", "cancelled"]
+    outcome: Literal["success", "failed", "cancelled", "stopped"]
     captured_at_monotonic: float
     scheduler_sequence: int
     """Last sequence number of the scheduler stream; 0 for none."""

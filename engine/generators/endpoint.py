@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
+from engine.events.failures import AnswerAction, AnswerVerdict
 from engine.identity import RequestResourceKey
 from engine.metadata import SchedulingMetadata
 from engine.models.client import ModelRequest
 from engine.workflow.endpoints import resource_resolver
 from engine.workflow.schema import Workflow
+
+_DEFAULT_ACTIONS: Mapping[AnswerVerdict, AnswerAction] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +26,15 @@ class Endpoint:
     temperature: float | None
     max_tokens: int | None
     timeout_seconds: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = False
 
     def request(
-        self, prompt: str, system: str | None = None, within_seconds: float | None = None
+        self,
+        prompt: str,
+        system: str | None = None,
+        within_seconds: float | None = None,
+        answer_actions: Mapping[AnswerVerdict, AnswerAction] = _DEFAULT_ACTIONS,
     ) -> ModelRequest:
         return ModelRequest(
             self.resource,
@@ -34,6 +45,9 @@ class Endpoint:
             self.max_tokens,
             self.timeout_seconds,
             within_seconds,
+            self.options,
+            self.stream,
+            answer_actions,
         )
 
 
@@ -48,6 +62,8 @@ def endpoints_of(workflow: Workflow) -> dict[str, Endpoint]:
             model.temperature,
             model.max_tokens,
             workflow.request_timeout(alias),
+            model.request_options(),
+            model.stream,
         )
         for alias, model in workflow.models.items()
     }

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from engine.clock import Clock
 from engine.errors import UserError
 from engine.models.client import ModelClient
+from engine.models.network import proxy_for
 from engine.models.openai_client import OpenAIClient
 from engine.models.scripted import ScriptedClient
 from engine.workflow.schema import Provider, ScriptedProvider
@@ -28,7 +29,18 @@ def build_client(
     if isinstance(provider, ScriptedProvider):
         return ScriptedClient(provider, clock)
     key = provider_key(name, provider.api_key_env, environment)
-    return OpenAIClient(provider.base_url, key, clock, max_connections)
+    headers = dict(provider.headers)
+    if key is not None and provider.api_key_header is not None:
+        headers[provider.api_key_header] = key
+    return OpenAIClient(
+        provider.base_url,
+        None if provider.api_key_header is not None else key,
+        clock,
+        max_connections,
+        headers=headers,
+        query=provider.query,
+        proxy=proxy_for(name, provider.base_url),
+    )
 
 
 def provider_key(
@@ -42,5 +54,10 @@ def provider_key(
         raise UserError(
             f'provider "{name}" needs its key in the environment variable {variable}, '
             "which is not set"
+        )
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise UserError(
+            f'the key of provider "{name}" in {variable} holds characters that no HTTP header '
+            "takes (a line break, a space, or a letter outside ASCII): set it again"
         )
     return key

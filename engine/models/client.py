@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
-from engine.errors import RetryableTaskError, TaskError
+from engine.errors import FailureDetails, RetryableTaskError, TaskError
+from engine.events.failures import (
+    AnswerAction,
+    AnswerVerdict,
+    FailureClass,
+    FailureScope,
+    scope_of,
+)
 from engine.identity import RequestResourceKey
 
 ProviderErrorKind = Literal["rate_limited", "provider_failure", "provider_timeout"]
+ANSWER_ACTIONS: Mapping[AnswerVerdict, AnswerAction] = {
+    "refusal": "drop",
+    "filtered_answer": "drop",
+    "truncated": "accept",
+    "empty_answer": "retry",
+    "reasoning_only": "retry",
+    "thinking_in_text": "accept",
+}
+"""What becomes of an answer unless the column says otherwise. `retry` asks once more, then drops
+the row; an accepted answer with thinking loses the thinking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +45,24 @@ class ModelRequest:
     within_seconds: float | None = None
     """Most seconds for the whole request, with waits for admission and repetitions; None for no
     limit."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the request's body."""
+    stream: bool = False
+    answer_actions: Mapping[AnswerVerdict, AnswerAction] = field(default_factory=dict)
+    """Where they differ from `ANSWER_ACTIONS`."""
+
+    def action(self, verdict: AnswerVerdict) -> AnswerAction:
+        return self.answer_actions.get(verdict, ANSWER_ACTIONS[verdict])
+
+
+@dataclass(frozen=True, slots=True)
+class RateBudget:
+    """What a provider says of one of its budgets."""
+
+    dimension: Literal["requests", "tokens", "input_tokens", "output_tokens"]
+    limit: int | None
+    remaining: int | None
+    reset_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +70,12 @@ class ModelResponse:
     text: str
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    verdict: AnswerVerdict | None = None
+    """What is wrong with the answer, although the provider gave one; None for nothing."""
+    finish_reason: str | None = None
+    first_token_seconds: float | None = None
+    """Time to the first token of a streamed answer."""
+    budgets: tuple[RateBudget, ...] = ()
 
 
 class ProviderError(TaskError):
@@ -41,18 +83,64 @@ class ProviderError(TaskError):
 
     def __init__(
         self,
-        kind: ProviderErrorKind,
+        failure: FailureClass,
         error_type: str,
         message: str,
         *,
+        status: int | None = None,
+        code: str | None = None,
+        param: str | None = None,
         retry_after_seconds: float | None = None,
-        retryable: bool = True,
+        budgets: tuple[RateBudget, ...] = (),
     ) -> None:
         super().__init__(error_type, message)
-        self.kind = kind
+        self.failure = failure
+        self.blames_task: Callable[[], bool | None] | None = None
+        """As of `RetryableTaskError`; set by whoever knows what else the provider answers."""
+        self.details: FailureDetails = FailureDetails(failure, status, code, param)
         self.retry_after_seconds = retry_after_seconds
-        self.retryable = retryable
-        """False if the same request can't succeed later (bad request, no permission)."""
+        """What the provider asks for, however long; None where it says nothing of use."""
+        self.budgets = budgets
+
+    def obeying(self, longest_seconds: float) -> ProviderError:
+        """The same where it asks for a wait that can be obeyed; else a quota that is used up."""
+        wait = self.retry_after_seconds
+        if self.failure != "rate_limit" or wait is None or wait <= longest_seconds:
+            return self
+        return ProviderError(
+            "quota_used_up",
+            "QuotaUsedUp",
+            f"{self.message} (it asks to come back in {spoken_seconds(wait)})",
+            status=self.details.status,
+            code=self.details.code,
+            param=self.details.param,
+            retry_after_seconds=wait,
+            budgets=self.budgets,
+        )
+
+    @property
+    def scope(self) -> FailureScope:
+        return scope_of(self.failure)
+
+    @property
+    def kind(self) -> ProviderErrorKind:
+        """How the lease of the attempt ends."""
+        if self.failure in ("rate_limit", "overload"):
+            return "rate_limited"
+        return "provider_timeout" if self.failure == "timeout" else "provider_failure"
+
+    @property
+    def retryable(self) -> bool:
+        """False if the same request can't succeed later."""
+        return self.scope in ("resource", "person")
+
+
+def spoken_seconds(seconds: float) -> str:
+    """A duration in the unit that suits it."""
+    for unit, size in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.3g} s"
 
 
 class LocalTimeoutError(RetryableTaskError, TimeoutError):

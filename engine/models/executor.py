@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 from engine.clock import Clock
 from engine.errors import RetryableTaskError
 from engine.events import EventStream, RequestResource, RuntimeCorrelationProvider
+from engine.events.failures import AnswerAction
 from engine.identity import RequestResourceKey
 from engine.models.client import (
     LocalTimeoutError,
@@ -21,6 +23,7 @@ from engine.models.client import (
 )
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.request_admission.types import (
+    FailureReport,
     RequestAdmissionError,
     RequestAdmissionItem,
     RequestAdmissionLease,
@@ -28,6 +31,14 @@ from engine.request_admission.types import (
     RequestOutcomeKind,
     RequestReleaseOutcome,
 )
+
+MAX_PROBE_TIMEOUT_SECONDS = 60.0
+CHARS_PER_TOKEN = 4
+SUSPECT_REFUSALS = 3
+"""Refusals of one request, while others are answered, after which its refusals say nothing of the
+load: it waits on its own, and cuts no limit."""
+FIRST_SUSPECT_WAIT_SECONDS = 0.25
+MAX_SUSPECT_WAIT_SECONDS = 4.0
 
 _TASK_DENIALS = {
     "queue_timeout": ("RequestQueueTimeout", "no request lease within the allowed wait"),
@@ -71,17 +82,28 @@ class ModelRequestExecutor:
         within = request.within_seconds
         return None if within is None else self._clock.monotonic() + within
 
+    @property
+    def longest_wait(self) -> float:
+        return self._admission.longest_wait
+
     def is_past(self, deadline: float | None) -> bool:
         return deadline is not None and self._clock.monotonic() >= deadline
 
     async def execute_attempt(
-        self, request: ModelRequest, deadline: float | None = None
+        self,
+        request: ModelRequest,
+        deadline: float | None = None,
+        *,
+        suspect: bool = False,
+        asked_again: bool = False,
     ) -> ModelResponse:
         """Send the request once, under a lease of its own.
 
         Args:
             request: What is sent.
             deadline: When the time of the caller is up, in monotonic seconds; None for no limit.
+            suspect: A refusal of this request says nothing of the load.
+            asked_again: An answer to this request was rejected before.
 
         Raises:
             ProviderError: The client raised it, or the provider exceeded `request.timeout_seconds`.
@@ -90,33 +112,74 @@ class ModelRequestExecutor:
             Exception: Whatever else the client raised.
         """
         client = self._clients[request.resource.provider_name]
-        self._attempts += 1
-        correlation = self._correlation.current()
-        context = RequestEventContext(
-            correlation,
-            correlation.task_execution_id if correlation is not None else None,
-            f"a{self._attempts}",
-        )
+        context = self._context()
         wait = self._queue_wait_timeout
         if deadline is not None:
             remaining = max(0.0, deadline - self._clock.monotonic())
             wait = remaining if wait is None else min(wait, remaining)
         lease = await self._admission.acquire_async(
-            RequestAdmissionItem(request.resource, None, wait, context)
+            RequestAdmissionItem(request.resource, None, wait, context, estimated_tokens(request))
         )
+        left = None if deadline is None else deadline - self._clock.monotonic()
         call = _Call(self._stream, self._clock, self._admission, lease)
         try:
             call.started()
-            remaining_seconds = None if deadline is None else deadline - self._clock.monotonic()
-            response = await _send(client, request, remaining_seconds)
+            response = await _send(client, request, left, self._admission.longest_wait)
+        except BaseException as error:
+            call.failed(error, suspect)
+            raise
+        else:
+            call.succeeded(response, action_of(request, response, asked_again))
+            return response
+        finally:
+            self._admission.release(lease, call.outcome)
+
+    async def probe(self, request: ModelRequest) -> None:
+        """Ask a resource that is out whether it answers again. Never raises but when cancelled."""
+        self._attempts += 1
+        context = RequestEventContext(None, None, f"a{self._attempts}")
+        item = RequestAdmissionItem(request.resource, None, None, context)
+        lease = self._admission.acquire_probe(item)
+        if lease is None:
+            return
+        client = self._clients[request.resource.provider_name]
+        call = _Call(self._stream, self._clock, self._admission, lease)
+        try:
+            call.started()
+            response = await _send(client, request, None, self._admission.longest_wait)
+        except Exception as error:
+            call.failed(error)
         except BaseException as error:
             call.failed(error)
             raise
         else:
-            call.succeeded(response)
-            return response
+            call.succeeded(response, None)
         finally:
             self._admission.release(lease, call.outcome)
+
+    def _context(self) -> RequestEventContext:
+        self._attempts += 1
+        correlation = self._correlation.current()
+        return RequestEventContext(
+            correlation,
+            correlation.task_execution_id if correlation is not None else None,
+            f"a{self._attempts}",
+        )
+
+
+def estimated_tokens(request: ModelRequest) -> int:
+    """About as many tokens as the prompt has, for budgets; the provider's count corrects it."""
+    return (len(request.prompt) + len(request.system or "")) // CHARS_PER_TOKEN + 1
+
+
+def action_of(
+    request: ModelRequest, response: ModelResponse, asked_again: bool
+) -> AnswerAction | None:
+    """What becomes of an answer; None for one that is as it should be."""
+    if response.verdict is None:
+        return None
+    action = request.action(response.verdict)
+    return "drop" if action == "retry" and asked_again else action
 
 
 class _Call:
@@ -142,29 +205,51 @@ class _Call:
         if self._stream.requests_enabled:
             self._emit("model_request_started", now, None, {})
 
-    def succeeded(self, response: ModelResponse) -> None:
+    def succeeded(self, response: ModelResponse, action: AnswerAction | None) -> None:
+        if response.budgets:
+            self._admission.observe_budgets(self._lease.item.resource, response.budgets)
         self._returned(
-            RequestReleaseOutcome("success"),
+            RequestReleaseOutcome(
+                "success",
+                prompt_tokens=response.prompt_tokens,
+                completion_tokens=response.completion_tokens,
+            ),
             prompt_tokens=response.prompt_tokens,
             completion_tokens=response.completion_tokens,
+            finish_reason=response.finish_reason if response.verdict is not None else None,
+            verdict=response.verdict,
+            action=action,
+            first_token_seconds=response.first_token_seconds,
         )
 
-    def failed(self, error: BaseException) -> None:
-        retry_after: float | None = None
+    def failed(self, error: BaseException, suspect: bool = False) -> None:
         kind: RequestOutcomeKind = "unexpected_exception"
         error_type = type(error).__name__
         if isinstance(error, ProviderError):
-            kind = error.kind
-            retry_after = error.retry_after_seconds
-            error_type = error.error_type
-        elif isinstance(error, LocalTimeoutError):
+            resource = self._lease.item.resource
+            mark = self._admission.failure_mark(resource)
+            error.blames_task = partial(self._admission.blames, resource, mark)
+            if error.budgets:
+                self._admission.observe_budgets(resource, error.budgets)
+            report = report_of(error, self._admission.longest_wait)
+            facts = report.payload()
+            wait = error.retry_after_seconds
+            if report.retry_after_said is not None:
+                wait = self._admission.longest_wait
+            self._returned(
+                RequestReleaseOutcome(error.kind, wait, report, cuts=not suspect),
+                error_type=error.error_type,
+                **facts,
+            )
+            return
+        if isinstance(error, LocalTimeoutError):
             kind = "local_timeout"
             error_type = error.error_type
         elif isinstance(error, asyncio.CancelledError):
             kind = "local_cancelled"
-        self._returned(RequestReleaseOutcome(kind, retry_after), error_type=error_type)
+        self._returned(RequestReleaseOutcome(kind), error_type=error_type)
 
-    def _returned(self, outcome: RequestReleaseOutcome, **facts: int | str | None) -> None:
+    def _returned(self, outcome: RequestReleaseOutcome, **facts: float | str | None) -> None:
         self.outcome = outcome
         now = self._clock.monotonic()
         self._admission.mark_returned(self._lease, now)
@@ -193,8 +278,21 @@ class _Call:
         )
 
 
+def report_of(error: ProviderError, longest_wait: float) -> FailureReport:
+    """What request admission and the events learn of a failure."""
+    wait = error.retry_after_seconds
+    obeyed = wait is None or wait <= longest_wait or error.kind != "rate_limited"
+    _, status, code, param = error.details
+    return FailureReport(
+        error.failure, error.message, status, code, param, None if obeyed else wait
+    )
+
+
 async def _send(
-    client: ModelClient, request: ModelRequest, remaining_seconds: float | None
+    client: ModelClient,
+    request: ModelRequest,
+    remaining_seconds: float | None,
+    longest_wait: float,
 ) -> ModelResponse:
     """Send within the time of the request and what remains of the caller's. A `TimeoutError` that
     the client raised itself is neither, and passes through."""
@@ -206,13 +304,15 @@ async def _send(
     try:
         async with deadline:
             return await client.send(request)
+    except ProviderError as error:
+        raise error.obeying(longest_wait) from None
     except TimeoutError:
         if not deadline.expired():
             raise
         if caller_ends_first:
             raise _local_timeout(request) from None
         raise ProviderError(
-            "provider_timeout",
+            "timeout",
             "ProviderTimeout",
             f"no answer from {request.resource.provider_name} in {allowed_seconds:g} s",
         ) from None
@@ -227,20 +327,21 @@ def _local_timeout(request: ModelRequest, *, uses_attempt: bool = True) -> Local
 
 
 class ModelCaller:
-    """Makes logical requests for generators, repeating rate-limited attempts in place.
+    """Makes logical requests for generators, repeating refused attempts in place.
 
     A repeated attempt waits out the cooldown at admission while the task keeps its task lease. To
     defer the task instead would give its slot and its place in the fair order to others at every
     429.
 
-    A call gives up after `max_rate_limited_attempts`. An attempt counts only if the resource
-    answered another call since the one before: a storm that refuses every call says nothing about
-    this one.
+    A refusal counts only if the resource answered another call since the one before: a storm that
+    refuses every call says nothing about this one. A request that is refused while others are
+    answered is suspected to be refused for its own sake, such as a prompt above the limit of
+    tokens: it waits by itself, cuts no limit, and is given up after `max_refusals`.
     """
 
-    def __init__(self, executor: ModelRequestExecutor, max_rate_limited_attempts: int = 50) -> None:
+    def __init__(self, executor: ModelRequestExecutor, max_refusals: int = 20) -> None:
         self._executor = executor
-        self._max_rate_limited_attempts = max_rate_limited_attempts
+        self._max_refusals = max_refusals
         self._answered: dict[RequestResourceKey, int] = {}
 
     async def call(self, request: ModelRequest) -> ModelResponse:
@@ -249,27 +350,29 @@ class ModelCaller:
         Raises:
             RetryableTaskError: Another execution of the task may succeed. It is a
                 `LocalTimeoutError` if the time of the caller is up.
-            ProviderError: The same request can't succeed.
+            ProviderError: The same request can't succeed, or its answer is not acceptable.
             RequestAdmissionError: The resource is not registered.
         """
         resource = request.resource
         deadline = self._executor.deadline(request)
-        rate_limited = 0
+        refusals = 0
         answered_before = -1
+        asked_again = False
         while True:
+            suspect = refusals >= SUSPECT_REFUSALS
+            if suspect:
+                await self._wait_alone(refusals, deadline)
             try:
-                response = await self._executor.execute_attempt(request, deadline)
+                response = await self._executor.execute_attempt(
+                    request, deadline, suspect=suspect, asked_again=asked_again
+                )
             except ProviderError as error:
-                if not error.retryable:
-                    raise
                 answered = self._answered.get(resource, 0)
                 if error.kind == "rate_limited" and answered != answered_before:
-                    rate_limited += 1
+                    refusals += 1
                     answered_before = answered
-                if error.kind != "rate_limited" or rate_limited >= self._max_rate_limited_attempts:
-                    raise RetryableTaskError(
-                        error.error_type, error.message, error.retry_after_seconds
-                    ) from error
+                if error.kind != "rate_limited" or refusals >= self._max_refusals:
+                    raise self._given_up(error, refusals) from error
             except RequestAdmissionError as error:
                 if error.denial.reason == "queue_timeout" and self._executor.is_past(deadline):
                     raise _local_timeout(request, uses_attempt=False) from error
@@ -279,4 +382,57 @@ class ModelCaller:
                 raise RetryableTaskError(*known, uses_attempt=False) from error
             else:
                 self._answered[resource] = self._answered.get(resource, 0) + 1
-                return response
+                action = action_of(request, response, asked_again)
+                if action == "drop":
+                    raise rejected(response)
+                if action != "retry":
+                    return response
+                asked_again = True
+
+    async def _wait_alone(self, refusals: int, deadline: float | None) -> None:
+        seconds = FIRST_SUSPECT_WAIT_SECONDS * 2.0 ** (refusals - SUSPECT_REFUSALS)
+        seconds = min(seconds, MAX_SUSPECT_WAIT_SECONDS)
+        if deadline is None or not self._executor.is_past(deadline):
+            await asyncio.sleep(seconds)
+
+    def _given_up(self, error: ProviderError, refusals: int) -> Exception:
+        """What a generator learns of a failure that is not repeated in place."""
+        if not error.retryable:
+            return error
+        if error.kind == "rate_limited":
+            return ProviderError(
+                error.failure,
+                "RefusedAlways",
+                f"refused {refusals} times while other requests were answered; {error.message}",
+                status=error.details.status,
+                code=error.details.code,
+                param=error.details.param,
+            )
+        wait = error.retry_after_seconds if error.scope == "resource" else None
+        if wait is not None:
+            wait = min(wait, self._executor.longest_wait)
+        return RetryableTaskError(
+            error.error_type,
+            error.message,
+            wait,
+            blames_task=error.blames_task,
+            details=error.details,
+        )
+
+
+def rejected(response: ModelResponse) -> ProviderError:
+    """The error for an answer that is not accepted."""
+    assert response.verdict is not None
+    titles = {
+        "refusal": ("Refusal", "the model refused to answer"),
+        "filtered_answer": ("FilteredAnswer", "the provider's content filter cut the answer"),
+        "truncated": ("TruncatedAnswer", "the answer was cut at the token limit"),
+        "empty_answer": ("EmptyAnswer", "the answer holds no text"),
+        "reasoning_only": (
+            "ReasoningOnly",
+            "the model used its tokens for reasoning and gave no text",
+        ),
+        "thinking_in_text": ("ThinkingInText", "the answer's text holds the model's thinking"),
+    }
+    error_type, message = titles[response.verdict]
+    return ProviderError(response.verdict, error_type, message, code=response.finish_reason)

@@ -1,163 +1,271 @@
-"""`OpenAIClient`: any endpoint that speaks the OpenAI API, through the `openai` package.
+"""`OpenAIClient`: any endpoint that speaks the OpenAI API, over aiohttp.
 
-The package is imported when a client is made, not with this module. Its own retries are off: each
-attempt must pass request admission.
+It sends each request once: each attempt must pass request admission. Two things it learns, since
+every later request would meet them again: where a redirect on the same host leads, and under which
+name a model wants the token limit.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
+import dataclasses
 import json
+import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin
+
+import msgspec
 
 from engine.clock import Clock
+from engine.models.chat import malformed, read_answer, request_body
 from engine.models.client import ModelRequest, ModelResponse, ProviderError
+from engine.models.hints import budgets_of
+from engine.models.network import client_ssl_context
+from engine.models.refusals import holds_error, refusal, sanitised
+from engine.models.streaming import StreamedAnswer
 
 if TYPE_CHECKING:
-    from openai.types.chat import ChatCompletionMessageParam
+    import aiohttp
 
 SPARE_CONNECTIONS = 8
 """Beyond the sum of the caps: connections that close while new ones open."""
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+KEEP_ALIVE_SECONDS = 30.0
+_MAX_REDIRECTS = 3
+_RENAMED = {"max_tokens": "max_completion_tokens"}
+"""Options that some models want under another name."""
 
 
 class OpenAIClient:
-    """A `ModelClient` for one provider."""
+    """A `ModelClient` for one provider.
+
+    Args:
+        base_url: Its address, without `/chat/completions`.
+        api_key: Its key; None for an endpoint without one.
+        clock: The clock of the run.
+        max_connections: Most requests that admission lets out at once.
+        headers: Sent with each request.
+        query: Parameters of the address, such as `api-version`.
+        proxy: The proxy to use.
+    """
 
     def __init__(
-        self, base_url: str, api_key: str | None, clock: Clock, max_connections: int
+        self,
+        base_url: str,
+        api_key: str | None,
+        clock: Clock,
+        max_connections: int,
+        *,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        proxy: str | None = None,
     ) -> None:
-        """`max_connections` is the most requests that admission lets out at once."""
-        import openai
+        import aiohttp
+        from yarl import URL
 
-        limit = max_connections + SPARE_CONNECTIONS
-        limits = type(openai.DEFAULT_CONNECTION_LIMITS)(
-            max_connections=limit, max_keepalive_connections=limit
-        )
-        self._openai = openai
+        self._aiohttp = aiohttp
+        self._url = URL(f"{base_url}/chat/completions").update_query(dict(query or {}))
         self._clock = clock
-        self._headers = {} if api_key else {"Authorization": openai.Omit()}
-        self._client = openai.AsyncOpenAI(
-            base_url=base_url,
-            # The package insists on a key, and would take OPENAI_API_KEY, meant for another host.
-            api_key=api_key or "none",
-            max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(
-                limits=limits, trust_env=not is_loopback(base_url)
-            ),
-        )
+        self._key = api_key or ""
+        self._proxy = proxy
+        self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._headers.update(headers or {})
+        self._limit = max_connections + SPARE_CONNECTIONS
+        self._tls = base_url.startswith("https:") or (proxy or "").startswith("https:")
+        self._renamed: dict[str, dict[str, str]] = {}
+        self._session: aiohttp.ClientSession | None = None
 
     async def send(self, request: ModelRequest) -> ModelResponse:
-        openai = self._openai
-        messages: list[ChatCompletionMessageParam] = []
-        if request.system is not None:
-            messages.append({"role": "system", "content": request.system})
-        messages.append({"role": "user", "content": request.prompt})
+        allowed = asyncio.timeout(request.timeout_seconds)
         try:
-            completion = await self._client.chat.completions.create(
-                model=request.resource.model_id,
-                messages=messages,
-                temperature=openai.omit if request.temperature is None else request.temperature,
-                max_tokens=openai.omit if request.max_tokens is None else request.max_tokens,
-                timeout=request.timeout_seconds,
-                extra_headers=self._headers,
-            )
-        except openai.APITimeoutError:
-            limit = f" within {request.timeout_seconds:g} s" if request.timeout_seconds else ""
+            async with allowed:
+                return await self._send_adapted(request)
+        except TimeoutError:
+            if not allowed.expired():
+                raise
             raise ProviderError(
-                "provider_timeout", "ProviderTimeout", f"no answer{limit}"
+                "timeout", "ProviderTimeout", f"no answer within {request.timeout_seconds:g} s"
             ) from None
-        except openai.APIStatusError as error:
-            raise self._refusal(error.status_code, error.response.headers, error.code) from None
-        except openai.APIConnectionError:
-            raise ProviderError(
-                "provider_failure", "ConnectionFailed", "the connection to the provider failed"
-            ) from None
-        except (openai.APIError, json.JSONDecodeError):
-            raise _malformed() from None
-        return _response(completion)
+
+    async def _send_adapted(self, request: ModelRequest) -> ModelResponse:
+        """Send the request with the names that its model wants for its options."""
+        renamed = self._renamed.get(request.resource.model_id, {})
+        try:
+            return await self._send(request, renamed)
+        except ProviderError as error:
+            option = self._wanted_name(request, error, renamed)
+            if option is None:
+                raise
+            renamed = {**renamed, option: _RENAMED[option]}
+            self._renamed[request.resource.model_id] = renamed
+            return await self._send(request, renamed)
 
     async def close(self) -> None:
-        await self._client.close()
+        if self._session is not None:
+            await self._session.close()
 
-    def _refusal(self, status: int, headers: Mapping[str, str], code: str | None) -> ProviderError:
-        wait = retry_after_seconds(headers, self._clock.wall())
-        if status == 429:
-            spent = code == "insufficient_quota"
-            return ProviderError(
-                "rate_limited",
-                "QuotaSpent" if spent else "RateLimited",
-                "the provider answered 429 "
-                + ("(the account has no quota left)" if spent else "(too many requests)"),
-                retry_after_seconds=wait,
-                retryable=not spent,
+    def _wanted_name(
+        self, request: ModelRequest, error: ProviderError, renamed: Mapping[str, str]
+    ) -> str | None:
+        """The option that the model refuses under the name it was sent with, if it has another."""
+        if error.failure != "bad_option":
+            return None
+        param = error.details.param
+        for option in _RENAMED:
+            sent = option in request.options or (
+                option == "max_tokens" and request.max_tokens is not None
             )
-        return ProviderError(
-            "provider_failure",
-            f"HTTP{status}",
-            f"the provider answered {status}{_MEANINGS.get(status, '')}",
-            retry_after_seconds=wait,
-            retryable=status >= 500 or status in (408, 409),
+            if sent and option not in renamed and (param == option or option in error.message):
+                return option
+        return None
+
+    async def _send(self, request: ModelRequest, renamed: Mapping[str, str]) -> ModelResponse:
+        session = self._session or self._open()
+        client = self._aiohttp
+        body = request_body(request, renamed)
+        began = time.monotonic()
+        try:
+            for _ in range(_MAX_REDIRECTS):
+                async with session.post(
+                    self._url, data=body, proxy=self._proxy, allow_redirects=False
+                ) as response:
+                    if 300 <= response.status < 400 and self._follow(response.headers):
+                        continue
+                    return await self._read(response, request, began)
+        except ProviderError:
+            raise
+        except (client.ClientPayloadError, client.ContentTypeError):
+            raise ProviderError(
+                "connection", "ConnectionFailed", "the connection broke within the answer"
+            ) from None
+        except client.ClientConnectorCertificateError:
+            raise ProviderError(
+                "connection", "CertificateRefused", "the provider's certificate is not valid"
+            ) from None
+        except (client.ClientError, OSError, asyncio.IncompleteReadError) as error:
+            if isinstance(error, TimeoutError) and not isinstance(error, client.ClientError):
+                raise
+            raise ProviderError(
+                "connection",
+                "ConnectionFailed",
+                f"the connection to the provider failed{_cause(error)}",
+            ) from None
+        raise ProviderError("wrong_address", "WrongAddress", "the address redirects in a circle")
+
+    async def _read(
+        self, response: aiohttp.ClientResponse, request: ModelRequest, began: float
+    ) -> ModelResponse:
+        private = (request.prompt, request.system or "", self._key)
+        status = response.status
+        if status < 300 and request.stream and "event-stream" in response.content_type:
+            streamed = StreamedAnswer(began)
+            async for line in response.content:
+                streamed.feed(line)
+            answer_body: Any = streamed.error
+            if answer_body is None:
+                return streamed.response(request)
+        else:
+            answer_body = _decoded(await _whole_body(response.content))
+        if not 200 <= status < 300 or holds_error(answer_body):
+            wall = self._clock.wall() or time.time()
+            raise refusal(status, _lower(response), answer_body, wall, private)
+        if answer_body is None or isinstance(answer_body, str):
+            said = sanitised(_title(answer_body or ""), private)
+            raise malformed(f': "{said}"' if said else "")
+        answer = read_answer(answer_body, request)
+        if any(b"ratelimit" in name.lower() for name, _ in response.raw_headers):
+            budgets = budgets_of(_lower(response), self._clock.wall() or time.time())
+            return dataclasses.replace(answer, budgets=budgets)
+        return answer
+
+    def _follow(self, headers: Mapping[str, str]) -> bool:
+        """Take the address of a redirect on the same host for this and all later requests."""
+        from yarl import URL
+
+        location = headers.get("Location")
+        if not location:
+            return False
+        target = URL(urljoin(str(self._url), location))
+        if target.origin() != self._url.origin():
+            raise ProviderError(
+                "wrong_address",
+                "WrongAddress",
+                f"the provider redirects to another host ({target.host}): set base_url to it",
+            )
+        self._url = target
+        return True
+
+    def _open(self) -> aiohttp.ClientSession:
+        client = self._aiohttp
+        connector = client.TCPConnector(
+            limit=self._limit,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            ssl=client_ssl_context() if self._tls else False,
         )
+        self._session = client.ClientSession(
+            connector=connector,
+            headers=self._headers,
+            # The executor has its own time limits.
+            timeout=client.ClientTimeout(total=None, sock_connect=None),
+            cookie_jar=client.DummyCookieJar(),
+            trust_env=False,
+            max_line_size=64 * 1024,
+            max_field_size=64 * 1024,
+        )
+        return self._session
 
 
-_MEANINGS = {
-    400: " (it does not accept this request)",
-    401: " (the key is missing or wrong)",
-    403: " (no permission)",
-    404: " (no such model or address)",
-}
+async def _whole_body(content: aiohttp.StreamReader) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while piece := await content.readany():
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_ANSWER_BYTES:
+            raise malformed(f": it is longer than {MAX_ANSWER_BYTES >> 20} MB")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def retry_after_seconds(headers: Mapping[str, str], wall: float) -> float | None:
-    """Seconds to wait from now (`wall`, Unix seconds), never negative; None if not said."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after")
-    seconds = _number(value)
-    if seconds is not None or value is None:
-        return seconds
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - wall)
-    except (ValueError, OverflowError):
+def _decoded(data: bytes) -> Any:
+    """The JSON of a body; its text where it is none; None where it is empty.
+
+    Raises `ProviderError` for bytes that are no UTF-8.
+    """
+    if not data.strip():
         return None
-
-
-def is_loopback(url: str) -> bool:
-    """Whether the host is this machine, which no proxy can reach."""
-    host = urlsplit(url).hostname or ""
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _number(text: str | None) -> float | None:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
     try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if 0 <= number < float("inf") else None
-
-
-def _response(completion: Any) -> ModelResponse:
-    # Some endpoints answer 200 with something else; the package hands it over unchecked.
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise malformed(": it is not UTF-8") from None
     try:
-        text = completion.choices[0].message.content
-    except (AttributeError, IndexError, TypeError):
-        raise _malformed() from None
-    if not isinstance(text, str):
-        raise ProviderError("provider_failure", "NoText", "the provider's answer holds no text")
-    usage = getattr(completion, "usage", None)
-    return ModelResponse(
-        text, getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
-    )
+        return json.loads(text)  # lone surrogates and numbers beyond 64 bits, which msgspec refuses
+    except (ValueError, RecursionError):
+        return text
 
 
-def _malformed() -> ProviderError:
-    return ProviderError(
-        "provider_failure", "MalformedAnswer", "the provider's answer is no chat completion"
-    )
+def _title(text: str) -> str:
+    """The title of a page, or the beginning of a text."""
+    start = text.lower().find("<title>")
+    if start >= 0:
+        end = text.lower().find("</title>", start)
+        return text[start + 7 : end] if end > 0 else ""
+    return "" if "<" in text[:200] else text[:100]
+
+
+def _cause(error: BaseException) -> str:
+    reason = getattr(error, "os_error", error)
+    if isinstance(reason, OSError) and reason.strerror and "Cannot connect" not in reason.strerror:
+        return f": {sanitised(reason.strerror)}"
+    return ""
+
+
+def _lower(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """The headers by their names in lower case."""
+    return {name.lower(): value for name, value in response.headers.items()}

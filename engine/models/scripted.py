@@ -6,8 +6,11 @@ import asyncio
 
 from engine.clock import Clock
 from engine.models.client import ModelRequest, ModelResponse, ProviderError
+from engine.models.refusals import ErrorBody, classify
 from engine.models.script import Reply, ScriptPlayer
 from engine.workflow.provider_script import ProviderScript
+
+_NOTHING_SAID = ErrorBody((), None, None, "", None)
 
 
 class ScriptedClient:
@@ -26,9 +29,7 @@ class ScriptedClient:
             if reply.outcome == "hang" or (limit is not None and reply.seconds >= limit):
                 seconds = reply.seconds if limit is None else limit
                 await asyncio.sleep(seconds)
-                raise ProviderError(
-                    "provider_timeout", "ProviderTimeout", f"no answer within {seconds:g} s"
-                )
+                raise ProviderError("timeout", "ProviderTimeout", f"no answer within {seconds:g} s")
             await asyncio.sleep(reply.seconds)
         finally:
             self._player.leave(reply)
@@ -41,16 +42,17 @@ class ScriptedClient:
 def _response(reply: Reply) -> ModelResponse:
     if reply.outcome == "rate_limited":
         raise ProviderError(
-            "rate_limited",
+            "rate_limit",
             "RateLimited",
-            "the provider answered 429 (too many requests)",
+            "the provider refuses more requests for a while (429)",
+            status=429,
             retry_after_seconds=reply.retry_after,
         )
     if reply.outcome == "error":
         raise ProviderError(
-            "provider_failure",
+            classify(reply.status, _NOTHING_SAID, False),
             f"HTTP{reply.status}",
             f"the provider answered {reply.status}",
-            retryable=reply.status >= 500,
+            status=reply.status,
         )
     return ModelResponse(reply.text, reply.prompt_tokens, reply.completion_tokens)

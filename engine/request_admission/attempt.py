@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Literal
 
+from engine.request_admission.budgets import RateBudgets
 from engine.request_admission.resources import ResourceState
 from engine.request_admission.types import RequestAdmissionItem, RequestAdmissionLease
 
@@ -21,6 +22,8 @@ class Attempt:
         "item",
         "lease",
         "phase",
+        "probe",
+        "reserved",
         "serial",
         "since",
         "started_at",
@@ -44,6 +47,10 @@ class Attempt:
         self.cascade = 0
         """`AdaptiveRequestLimitState.cascade` at admission."""
         self.started_at: float | None = None
+        self.reserved: list[tuple[RateBudgets, float]] = []
+        """Budgets that it draws on, with the tokens that each reserved for its answer."""
+        self.probe = False
+        """Whether it finds out if the resource, which is out, answers again."""
 
     def keyframe(self) -> dict[str, Any] | None:
         """Its entry of a keyframe; None without an attempt id, since no event names it either."""

@@ -18,6 +18,10 @@ class RequestAdmissionTuningConfig:
     cooldown_seconds: float | None = None
     startup_ramp_seconds: float | None = None
     recovery: RecoveryPolicy | None = None
+    max_retry_after_seconds: float | None = None
+    outage_stop_seconds: float | None = None
+    quota_wait_seconds: float | None = None
+    wait_for_quota: bool | None = None
 
     @property
     def given(self) -> dict[str, Any]:
@@ -54,6 +58,14 @@ class RequestAdmissionConfig:
     initial_limit: int | None = None
     """Clamped to the effective maximum; None starts there."""
     recovery: RecoveryPolicy = "adaptive"
+    max_retry_after_seconds: float = 120.0
+    """Longest cooldown that a provider may ask for; a longer one is a quota that is used up."""
+    outage_stop_seconds: float = 1800.0
+    """A resource that is out for longer is given up."""
+    quota_wait_seconds: float = 900.0
+    """A quota that comes back within this time is waited for."""
+    wait_for_quota: bool = False
+    """Wait for a quota however long it takes."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.decrease_factor < 1.0:
@@ -68,6 +80,8 @@ class RequestAdmissionConfig:
             raise ValueError("startup_ramp_seconds must be finite and not negative")
         if self.initial_limit is not None and self.initial_limit < 1:
             raise ValueError("initial_limit must be at least 1")
+        if self.max_retry_after_seconds <= 0:
+            raise ValueError("max_retry_after_seconds must be above 0")
         if self.recovery not in ("published", "adaptive"):
             raise ValueError("recovery must be 'published' or 'adaptive'")
 

@@ -9,12 +9,17 @@ waiter is eligible.
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.clock import Clock
 from engine.events import EventStream
-from engine.identity import RequestResourceKey
+from engine.events.failures import scope_of
+from engine.identity import ProviderModelKey, RequestResourceKey
 from engine.request_admission.attempt import Attempt
+from engine.request_admission.availability import FailureMark
+from engine.request_admission.budgets import BudgetSizes, ObservedBudget, RateBudgets
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.handoff import acquire_on_loop
 from engine.request_admission.ledger import RequestLeaseLedger
@@ -27,6 +32,7 @@ from engine.request_admission.resources import (
     ResourceState,
 )
 from engine.request_admission.types import (
+    FailureReport,
     ReleaseResult,
     RequestAdmissionDecision,
     RequestAdmissionDenied,
@@ -42,6 +48,8 @@ from engine.request_admission.types import (
 _DEFAULT_CONFIG = RequestAdmissionConfig()
 _RELEASED = ReleaseResult(True, "released", {})
 _CANCELLED = RequestReleaseOutcome("local_cancelled")
+_CLOSED = frozenset({"cooldown", "outage", "suspended"})
+"""Wait reasons that a run that stops does not wait for."""
 
 
 class AdaptiveRequestAdmissionController:
@@ -54,17 +62,25 @@ class AdaptiveRequestAdmissionController:
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
         config: RequestAdmissionConfig = _DEFAULT_CONFIG,
+        source: random.Random | None = None,
     ) -> None:
+        self.on_probe_due: Callable[[RequestResourceKey], object] | None = None
+        """Called when a resource that is out is to be asked whether it answers again; the callee
+        acquires a probe lease. Without it no resource is ever taken to be out."""
+        self.on_held: Callable[[], object] = lambda: None
+        """Called when an attempt begins to wait for a resource that is suspended."""
+        self._config = config
         self._clock = clock
         self._loop = loop
         self._stream = stream
         self._report = RequestReporter(stream)
-        self._resources = RequestResources(config)
+        self._resources = RequestResources(config, source or random.Random(0))
         self.pressure = RequestPressure(self._resources, clock, stream)
         self._ledger = RequestLeaseLedger()
         self._waiting: dict[int, tuple[Attempt, RequestWaiter]] = {}
         self._attempts_begun = 0
         self._shut_down = False
+        self._draining = False
 
     def register(self, resource: RequestResourceKey, static_cap: int, alias: str) -> None:
         """Register a resource. Aliases of one provider/model share the lowest of their caps.
@@ -83,6 +99,19 @@ class AdaptiveRequestAdmissionController:
         self._arm(registration.state, now)
         self._pump(registration.state.provider_model, now)
 
+    def limit_provider(self, name: str, cap: int | None, sizes: BudgetSizes) -> None:
+        """Bound what all models of a provider may have in flight, and use per minute."""
+        provider = self._resources.provider(name)
+        provider.cap = cap
+        if any(size is not None for size in sizes):
+            provider.budgets = RateBudgets(sizes, self._clock.monotonic())
+
+    def limit_model(self, key: ProviderModelKey, sizes: BudgetSizes) -> None:
+        """Bound what a registered model may use per minute, over all its domains."""
+        shared = self._resources.provider_model(key)
+        if shared is not None and any(size is not None for size in sizes):
+            shared.budgets = RateBudgets(sizes, self._clock.monotonic())
+
     def try_acquire(self, item: RequestAdmissionItem) -> RequestAdmissionDecision:
         """Issue a lease without waiting, or say why not; never ahead of an eligible waiter."""
         now = self._clock.monotonic()
@@ -93,7 +122,7 @@ class AdaptiveRequestAdmissionController:
         if self._next_waiter(state.provider_model, now) is not None:
             return self._refuse(item, now, "queued_waiters_ahead")
         if obstacle is not None:
-            return self._refuse(item, now, "cooldown" if obstacle == "cooldown" else "no_capacity")
+            return self._refuse(item, now, "cooldown" if obstacle in _CLOSED else "no_capacity")
         return self._admit(self._begin(item, state, now), now)
 
     async def acquire_async(self, item: RequestAdmissionItem) -> RequestAdmissionLease:
@@ -112,7 +141,11 @@ class AdaptiveRequestAdmissionController:
         obstacle = state.obstacle(now)
         if obstacle is None:
             return self._admit(attempt, now)
+        if self._draining and obstacle in _CLOSED:
+            raise RequestAdmissionError(self._refuse(item, now, "shutdown"))
         handle = self._enqueue(attempt, obstacle, now)
+        if obstacle == "suspended":
+            self.on_held()
         try:
             decision = await handle
         except BaseException:
@@ -148,20 +181,166 @@ class AdaptiveRequestAdmissionController:
         state = attempt.state
         binding = state.in_flight >= state.limits.limit
         self._ledger.close(attempt)
+        for budgets, expected in attempt.reserved:
+            used = outcome.prompt_tokens, outcome.completion_tokens
+            budgets.settle((attempt.item.prompt_tokens, expected), used, now)
         state.last_outcome = outcome.kind
         if self._loop.is_closed():
             return _RELEASED
-        if outcome.kind == "rate_limited":
-            effect = state.limits.on_rate_limited(now, attempt.cascade, outcome.retry_after_seconds)
-            self._report.rate_limited(attempt, effect, outcome.retry_after_seconds, now)
-            self._arm(state, now)
-        elif outcome.kind == "success":
-            changes = state.limits.on_success(now, attempt.cascade, binding)
+        if attempt.probe:
+            self._report.lease_released(attempt, outcome.kind, now)
+            self._probe_ended(attempt, outcome, now)
+        else:
+            new_cooldown = self._apply(attempt, outcome, binding, now)
+            self._report.lease_released(attempt, outcome.kind, now)
+            self._judge(state, outcome, new_cooldown, now)
+        self._pump_all(state.provider_model, now)
+        if self._draining:
+            self._deny_closed(now)
+        return _RELEASED
+
+    def _apply(
+        self, attempt: Attempt, outcome: RequestReleaseOutcome, binding: bool, now: float
+    ) -> bool:
+        """What the end of a call does to the limit; returns whether it began a cooldown after the
+        last one had ended."""
+        state = attempt.state
+        limits = state.limits
+        if outcome.kind == "success":
+            changes = limits.on_success(now, attempt.cascade, binding)
             if changes:
                 self._report.limit_changed(state, changes, attempt, now)
-        self._report.lease_released(attempt, outcome.kind, now)
-        self._pump(state.provider_model, now)
-        return _RELEASED
+        elif outcome.kind == "rate_limited":
+            ended = limits.blocked_until
+            said = outcome.failure
+            obeyed = said is None or said.retry_after_said is None or self.on_probe_due is None
+            if outcome.cuts and obeyed and state.availability.state == "up":
+                effect = limits.on_rate_limited(now, attempt.cascade, outcome.retry_after_seconds)
+                self._arm(state, now)
+            else:
+                effect = limits.note_refused()
+            self._report.rate_limited(attempt, effect, outcome, now)
+            return ended is None or attempt.acquired_at >= ended
+        return False
+
+    def _judge(
+        self, state: ResourceState, outcome: RequestReleaseOutcome, new_cooldown: bool, now: float
+    ) -> None:
+        """Whether the resource still answers."""
+        availability = state.availability
+        if outcome.kind == "success":
+            availability.on_answer()
+            return
+        report = outcome.failure
+        if report is None or not outcome.cuts or self.on_probe_due is None or self._shut_down:
+            return
+        if outcome.kind == "rate_limited" and self._config.recovery == "published":
+            return
+        if availability.on_failure(now, report, state.limits.limit, new_cooldown=new_cooldown):
+            if outcome.kind == "rate_limited":
+                availability.delay_probe(state.limits.blocked_until)
+            self._report.outage(state, "opened", now)
+            self._arm_probe(state)
+
+    # Outages
+
+    def acquire_probe(self, item: RequestAdmissionItem) -> RequestAdmissionLease | None:
+        """The lease of a probe, ahead of all waiters; None if the resource is not to be probed."""
+        state = self._resources.get(item.resource)
+        if state is None or self._shut_down or self._draining:
+            return None
+        availability = state.availability
+        if availability.state != "out" or availability.probing:
+            return None
+        now = self._clock.monotonic()
+        availability.begin_probe()
+        attempt = self._begin(item, state, now)
+        attempt.probe = True
+        return self._admit(attempt, now)
+
+    @property
+    def longest_wait(self) -> float:
+        """Most seconds that a provider's `Retry-After` is obeyed."""
+        return self._config.max_retry_after_seconds
+
+    def observe_budgets(
+        self, resource: RequestResourceKey, budgets: Sequence[ObservedBudget]
+    ) -> None:
+        """Report what a provider tells of its budgets, as far as it is news."""
+        now = self._clock.monotonic()
+        state = self._resources[resource]
+        for budget in budgets:
+            if state.budget_news.is_news(budget, now):
+                self._report.budget_observed(resource, budget, now)
+
+    def failure_mark(self, resource: RequestResourceKey) -> FailureMark:
+        """Taken before a failed call is released; see `blames`."""
+        return self._resources[resource].availability.mark()
+
+    def blames(self, resource: RequestResourceKey, mark: FailureMark) -> bool | None:
+        """`Availability.blames` of a resource."""
+        return self._resources[resource].availability.blames(mark)
+
+    def held_attempts(self) -> int:
+        """Attempts that wait for a resource that is suspended."""
+        return sum(state.waiters() for state in self._resources if state.suspended)
+
+    def suspensions(self) -> list[tuple[RequestResourceKey, FailureReport, float | None]]:
+        """The suspended resources, what they answer, and in how many seconds they are back."""
+        now = self._clock.monotonic()
+        found = []
+        for state in self._resources:
+            cause, returns = state.availability.cause, state.availability.returns_at
+            if state.suspended and cause is not None:
+                found.append((state.key, cause, None if returns is None else returns - now))
+        return found
+
+    def _probe_ended(self, attempt: Attempt, outcome: RequestReleaseOutcome, now: float) -> None:
+        state = attempt.state
+        availability = state.availability
+        report = outcome.failure
+        if availability.state != "out":
+            return
+        answered = report is not None and scope_of(report.failure) in ("request", "answer")
+        if outcome.kind == "success" or answered:
+            self._report.outage(state, "closed", now)
+            availability.on_probe_answered()
+            changes = state.limits.after_outage(now)
+            if changes:
+                self._report.limit_changed(state, changes, None, now)
+        elif report is None:
+            availability.on_probe_lost(now)
+            self._arm_probe(state)
+        elif availability.on_probe_failed(now, report, outcome.retry_after_seconds):
+            self._report.suspended(state, now)
+            self.on_held()
+        else:
+            self._report.outage(state, "probe_failed", now)
+            self._arm_probe(state)
+
+    def _arm_probe(self, state: ResourceState) -> None:
+        due = state.availability.next_probe_at
+        if due is None or self._shut_down:
+            return
+        if state.probe_timer is not None:
+            state.probe_timer.cancel()
+        state.probe_timer = self._loop.call_at(due, self._on_probe_due, state)
+
+    def _on_probe_due(self, state: ResourceState) -> None:
+        state.probe_timer = None
+        if self.on_probe_due is not None and state.availability.state == "out":
+            self.on_probe_due(state.key)
+
+    def drain(self) -> None:
+        """Deny the waiters of resources that take no call now, and those to come: a run that stops
+        waits for no cooldown and no outage."""
+        self._draining = True
+        self._deny_closed(self._clock.monotonic())
+
+    def _deny_closed(self, now: float) -> None:
+        for attempt, waiter in list(self._waiting.values()):
+            if attempt.state.obstacle(now) in _CLOSED and not waiter.handle.done():
+                self._deny(attempt, waiter, "shutdown", now)
 
     def _refuse_release(
         self, lease: RequestAdmissionLease, outcome: RequestReleaseOutcome, now: float
@@ -206,9 +385,10 @@ class AdaptiveRequestAdmissionController:
             else:
                 self._deny(attempt, waiter, "shutdown", now)
         for state in self._resources:
-            if state.timer is not None:
-                state.timer.cancel()
-                state.timer = None
+            for timer in (state.timer, state.probe_timer, state.budget_timer):
+                if timer is not None:
+                    timer.cancel()
+            state.timer = state.probe_timer = state.budget_timer = None
 
     def keyframe(self, full: bool) -> dict[str, Any]:
         """`requests` and `aggregates` of a keyframe; if `full`, also the live `attempts` by id."""
@@ -251,6 +431,8 @@ class AdaptiveRequestAdmissionController:
             state.wait_reason = obstacle
         self._report.wait_started(attempt, state.wait_reason, ahead)
         state.provider_model.queue.enqueue(waiter)
+        if obstacle == "request_rate_budget":
+            self._arm_budget(state, now)
         self._waiting[waiter.waiter_id] = (attempt, waiter)
         if deadline is not None:
             attempt.deadline_timer = self._loop.call_at(deadline, self._on_deadline, attempt)
@@ -258,9 +440,17 @@ class AdaptiveRequestAdmissionController:
 
     def _next_waiter(self, shared: ProviderModelState, now: float) -> RequestQueueSelection | None:
         """The next waiter that is eligible at this instant; None for none."""
-        if not len(shared.queue) or shared.in_flight >= shared.static_cap:
+        if not len(shared.queue) or shared.in_flight >= shared.static_cap or shared.provider.full:
             return None
         return shared.queue.select_next(lambda key: self._resources[key].has_room(now))
+
+    def _pump_all(self, shared: ProviderModelState, now: float) -> None:
+        """Pump what the end of a call may have made room for."""
+        if shared.provider.shared:
+            for model in shared.provider.in_turn():
+                self._pump(model, now)
+        else:
+            self._pump(shared, now)
 
     def _pump(self, shared: ProviderModelState, now: float) -> None:
         """Issue leases until no waiter of this provider/model is eligible."""
@@ -281,6 +471,8 @@ class AdaptiveRequestAdmissionController:
         for key in shared.queue.resources():
             state = self._resources[key]
             obstacle = state.obstacle(now)
+            if obstacle == "request_rate_budget":
+                self._arm_budget(state, now)
             if obstacle is not None and obstacle != state.wait_reason:
                 previous, state.wait_reason = state.wait_reason, obstacle
                 self._report.wait_reason_changed(state, previous, obstacle, now)
@@ -329,7 +521,7 @@ class AdaptiveRequestAdmissionController:
         state = self._resources.get(item.resource)
         if state is None or self._shut_down:
             return RequestAdmissionDenied(item, reason)
-        available = state.obstacle_ends_at(state.obstacle(now))
+        available = state.obstacle_ends_at(state.obstacle(now), now)
         retry_after = None if available is None else available - now
         snapshot = state.snapshot(now, self._stream.request_sequence)
         return RequestAdmissionDenied(item, reason, retry_after, available, snapshot)
@@ -349,6 +541,16 @@ class AdaptiveRequestAdmissionController:
                 return
             state.timer.cancel()
         state.timer = self._loop.call_at(due, self._on_timer, state)
+
+    def _arm_budget(self, state: ResourceState, now: float) -> None:
+        """Look again when the budgets of a resource, for which somebody waits, let a call begin."""
+        due = state.provider_model.budget_opens_at(now)
+        if due is not None and not self._shut_down and state.budget_timer is None:
+            state.budget_timer = self._loop.call_at(due, self._on_budget, state)
+
+    def _on_budget(self, state: ResourceState) -> None:
+        state.budget_timer = None
+        self._pump(state.provider_model, self._clock.monotonic())
 
     def _on_timer(self, state: ResourceState) -> None:
         state.timer = None

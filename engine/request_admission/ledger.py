@@ -45,6 +45,11 @@ class RequestLeaseLedger:
             state.peak_in_flight = state.in_flight
         shared = state.provider_model
         shared.in_flight += 1
+        shared.provider.in_flight += 1
+        for budgets in (shared.budgets, shared.provider.budgets):
+            if budgets is not None:
+                expected = budgets.reserve(attempt.item.prompt_tokens, now)
+                attempt.reserved.append((budgets, expected))
         if shared.in_flight > shared.peak_in_flight:
             shared.peak_in_flight = shared.in_flight
         self._live[lease.lease_id] = attempt
@@ -62,6 +67,7 @@ class RequestLeaseLedger:
             attempt.state.in_flight -= 1
             attempt.state.limits.note_ended(attempt.cascade)
             attempt.state.provider_model.in_flight -= 1
+            attempt.state.provider_model.provider.in_flight -= 1
 
     def refuse(self, lease: RequestAdmissionLease) -> RequestReleaseReason:
         """Why a lease that `find` does not know cannot be released; counted."""

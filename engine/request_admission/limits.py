@@ -12,8 +12,9 @@ from typing import Literal, NamedTuple
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.policy import recovery_policy
 
-LimitCause = Literal["rate_limited", "carried", "successes", "ramp", "registration"]
-"""As events name it. `carried`: the limit became what the provider sustained in a cascade."""
+LimitCause = Literal["rate_limited", "carried", "successes", "ramp", "registration", "outage_over"]
+"""As events name it. `carried`: the limit became what the provider sustained in a cascade.
+`outage_over`: everything was refused for a while, which says nothing of how much is served."""
 
 
 class LimitTransition(NamedTuple):
@@ -34,7 +35,7 @@ class LimitTransition(NamedTuple):
 class RateLimitEffect(NamedTuple):
     """Effect of a rate-limited call. Its cooldown always counts, its cut once per cascade."""
 
-    blocked_until: float
+    blocked_until: float | None
     cut: LimitTransition | None
 
 
@@ -83,6 +84,8 @@ class AdaptiveRequestLimitState:
         """Calls in flight that were admitted since the last cut."""
         self._last = _Cascade(0.0, 0, 0)
         self._resumed = True
+        self._before_cuts: int | None = None
+        """Limit before the first cut since a call last succeeded outside a cooldown."""
         initial = min(config.initial_limit or effective_max, effective_max)
         self._ramp_target: int | None = None
         self._ramp_started = now
@@ -144,9 +147,7 @@ class AdaptiveRequestLimitState:
             lease_cascade: What `note_admitted` returned for its lease.
             retry_after: Seconds that the provider asked to wait; None if it did not.
         """
-        if retry_after is None or not 0.0 < retry_after < math.inf:
-            retry_after = self._config.cooldown_seconds
-        until = now + retry_after
+        until = now + self.cooldown(retry_after)
         if self.blocked_until is not None:
             until = max(until, self.blocked_until)
         self.blocked_until = until
@@ -164,6 +165,8 @@ class AdaptiveRequestLimitState:
         if lowered == previous:
             return RateLimitEffect(until, None)
         self.cascade += 1
+        if self._before_cuts is None:
+            self._before_cuts = previous
         self._last = _Cascade(now, self._in_flight + 1, self._post_cut + 1)
         self._resumed = False
         self._post_cut = 0
@@ -173,6 +176,32 @@ class AdaptiveRequestLimitState:
             until,
             LimitTransition("request_limit_decreased", "rate_limited", previous, lowered),
         )
+
+    def cooldown(self, retry_after: float | None) -> float:
+        """Seconds that a refusal with this `Retry-After` cools the resource down."""
+        if retry_after is None or not 0.0 < retry_after < math.inf:
+            return self._config.cooldown_seconds
+        return min(retry_after, self._config.max_retry_after_seconds)
+
+    def note_refused(self) -> RateLimitEffect:
+        """A call was refused that says nothing of the load."""
+        self.consecutive_rate_limits += 1
+        return RateLimitEffect(self.blocked_until, None)
+
+    def after_outage(self, now: float) -> tuple[LimitTransition, ...]:
+        """The resource answers again after it has refused every call: half of what was served
+        before is let out at once."""
+        before, self._before_cuts = self._before_cuts, None
+        self._resumed = True
+        self.consecutive_rate_limits = 0
+        if before is None:
+            return ()
+        before = min(before, self.effective_max)
+        self._policy.after_outage(now, before)
+        target = max(self.limit, -(-before // 2))
+        if target <= self.limit:
+            return ()
+        return (self._grow(target, "outage_over"), *self._recovered(now))
 
     def on_success(
         self, now: float, lease_cascade: int, binding: bool
@@ -187,6 +216,7 @@ class AdaptiveRequestLimitState:
         self.consecutive_rate_limits = 0
         if self._ramp_target is not None or self.cooling(now):
             return ()
+        self._before_cuts = None
         resumed = self._resume_after_cooldown(now)
         self._successes += 1
         binding = binding and lease_cascade == self.cascade

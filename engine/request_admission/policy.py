@@ -57,6 +57,10 @@ class RequestAdmissionPolicy(Protocol):
             cooldown: Length of the cooldown in seconds.
         """
 
+    def after_outage(self, now: float, limit: int) -> None:
+        """The resource has refused every call for a while and answers again; `limit` is what it was
+        before."""
+
 
 class PublishedRecovery:
     """One step after every `successes_until_increase` successes, whether or not the limit binds."""
@@ -79,6 +83,9 @@ class PublishedRecovery:
 
     def after_cooldown(self, now: float, limit: int, sustained: int, cooldown: float) -> int:
         return limit
+
+    def after_outage(self, now: float, limit: int) -> None:
+        self._successes = 0
 
 
 class AdaptiveRecovery:
@@ -148,6 +155,15 @@ class AdaptiveRecovery:
             self._estimated_capacity = estimate
             return min(limit, estimate)
         return limit
+
+    def after_outage(self, now: float, limit: int) -> None:
+        self._estimated_capacity = max(limit, self._estimated_capacity or limit)
+        self._proven = self._fallback = 0
+        self._successes = 0
+        self._probing = False
+        self._probes_held = 0
+        self._doublings = 0
+        self._probe_not_before = now
 
     def _spacing(self, limit: int) -> int:
         """Number of successes before the next probe."""

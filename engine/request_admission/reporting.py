@@ -5,19 +5,24 @@ No event is built while the stream is disabled.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from engine.events import EventStream, RequestResource
+from engine.identity import RequestResourceKey
 from engine.request_admission.attempt import Attempt
+from engine.request_admission.budgets import ObservedBudget
 from engine.request_admission.limits import LimitTransition, RateLimitEffect
 from engine.request_admission.resources import Registration, ResourceState
 from engine.request_admission.types import (
     RequestAdmissionItem,
     RequestAdmissionLease,
     RequestDenialReason,
+    RequestReleaseOutcome,
     RequestReleaseReason,
     RequestWaitReason,
 )
+
+OutageOutcome = Literal["opened", "probe_failed", "closed"]
 
 
 class RequestReporter:
@@ -129,26 +134,36 @@ class RequestReporter:
             "from": previous or "none",
             "to": current,
             "waiters": state.waiters(),
-            "until": state.obstacle_ends_at(current),
+            "until": state.obstacle_ends_at(current, now),
         }
         self._resource_event("request_wait_reason_changed", state, now, **diagnostics)
 
     def lease_acquired(self, attempt: Attempt) -> None:
         if self._stream.requests_enabled:
-            self._attempt_event("request_lease_acquired", attempt, attempt.since)
+            probe = True if attempt.probe else None
+            self._attempt_event("request_lease_acquired", attempt, attempt.since, probe=probe)
 
     def rate_limited(
-        self, attempt: Attempt, effect: RateLimitEffect, retry_after: float | None, now: float
+        self,
+        attempt: Attempt,
+        effect: RateLimitEffect,
+        outcome: RequestReleaseOutcome,
+        now: float,
     ) -> None:
         if not self._stream.requests_enabled:
             return
+        retry_after, said = outcome.retry_after_seconds, outcome.failure
         self._attempt_event(
             "request_rate_limited",
             attempt,
             now,
             retry_after=retry_after,
+            retry_after_said=said.retry_after_said if said is not None else None,
+            status=said.status if said is not None else None,
+            code=said.code if said is not None else None,
             blocked_until=effect.blocked_until,
             cut=effect.cut is not None,
+            **({"class": said.failure} if said is not None else {}),
         )
         if effect.cut is not None:
             self.limit_changed(attempt.state, (effect.cut,), attempt, now, retry_after)
@@ -178,6 +193,60 @@ class RequestReporter:
                 self._attempt_event(change.kind, attempt, now, outcome=change.cause, **diagnostics)
             else:
                 self._resource_event(change.kind, state, now, outcome=change.cause, **diagnostics)
+
+    def outage(self, state: ResourceState, outcome: OutageOutcome, now: float) -> None:
+        """A resource is out, a probe of it has failed, or it is back."""
+        if not self._stream.requests_enabled:
+            return
+        availability = state.availability
+        cause = availability.cause
+        opened, closed = outcome == "opened", outcome == "closed"
+        self._resource_event(
+            "request_outage",
+            state,
+            now,
+            outcome=outcome,
+            **(cause.payload() if cause is not None else {}),
+            since=availability.since,
+            failures=availability.failures if opened else None,
+            probes=None if opened else availability.probes,
+            next_probe_at=None if closed else availability.next_probe_at,
+            duration_seconds=_seconds(now - availability.since) if closed else None,
+            confirmed=True if availability.confirmed else None,
+        )
+
+    def suspended(self, state: ResourceState, now: float) -> None:
+        """Nothing will be answered there until a person has acted."""
+        cause = state.availability.cause
+        if not self._stream.requests_enabled or cause is None:
+            return
+        returns = state.availability.returns_at
+        facts = cause.payload()
+        self._resource_event(
+            "request_suspended",
+            state,
+            now,
+            outcome=str(facts.pop("class")),
+            **facts,
+            returns_in_seconds=None if returns is None else _seconds(returns - now),
+        )
+
+    def budget_observed(self, key: RequestResourceKey, budget: ObservedBudget, now: float) -> None:
+        """A provider told of one of its budgets."""
+        if not self._stream.requests_enabled:
+            return
+        facts = {
+            "limit": budget.limit,
+            "remaining": budget.remaining,
+            "reset_seconds": budget.reset_seconds,
+        }
+        self._stream.request(
+            "request_rate_budget_observed",
+            at=now,
+            resource=RequestResource(*key),
+            outcome=budget.dimension,
+            diagnostics=_known(facts),
+        )
 
     def lease_released(self, attempt: Attempt, outcome: str, now: float) -> None:
         if self._stream.requests_enabled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from engine.identity import (
     ProviderModelKey,
     RequestResourceKey,
 )
+from engine.request_admission.availability import Availability
+from engine.request_admission.budgets import BudgetNews, RateBudgets, latest
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.limits import AdaptiveRequestLimitState, LimitTransition
 from engine.request_admission.queue import RequestFairQueue
@@ -25,27 +28,65 @@ from engine.request_admission.types import (
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
+class ProviderState:
+    """What the models of one provider share: a cap and budgets, where the workflow sets them."""
+
+    __slots__ = ("budgets", "cap", "in_flight", "models", "next_model")
+
+    def __init__(self) -> None:
+        self.cap: int | None = None
+        self.budgets: RateBudgets | None = None
+        self.in_flight = 0
+        self.models: list[ProviderModelState] = []
+        self.next_model = 0
+        """Which model is looked at first when room is free."""
+
+    @property
+    def full(self) -> bool:
+        return self.cap is not None and self.in_flight >= self.cap
+
+    @property
+    def shared(self) -> bool:
+        """Whether the end of a call to one model may make room for another."""
+        return len(self.models) > 1 and (self.cap is not None or self.budgets is not None)
+
+    def in_turn(self) -> list[ProviderModelState]:
+        """The models, each first in its turn."""
+        first = self.next_model = (self.next_model + 1) % len(self.models)
+        return self.models[first:] + self.models[:first]
+
+
 class ProviderModelState:
     """What the domains of one provider/model share: the cap, the queue, calls in flight."""
 
     __slots__ = (
+        "budgets",
         "in_flight",
         "key",
         "peak_in_flight",
+        "provider",
         "queue",
         "raw_caps",
         "resources",
         "static_cap",
     )
 
-    def __init__(self, key: ProviderModelKey, static_cap: int) -> None:
+    def __init__(self, key: ProviderModelKey, static_cap: int, provider: ProviderState) -> None:
         self.key = key
+        self.provider = provider
+        provider.models.append(self)
+        self.budgets: RateBudgets | None = None
         self.static_cap = static_cap
         self.raw_caps: dict[str, int] = {}
         self.in_flight = 0
         self.peak_in_flight = 0
         self.queue = RequestFairQueue()
         self.resources: list[ResourceState] = []
+
+    def budget_opens_at(self, now: float) -> float | None:
+        """When the budgets let another call begin; None for now."""
+        budgets = (self.budgets, self.provider.budgets)
+        return latest(b.opens_at(now) for b in budgets if b is not None)
 
     def aliases(self) -> list[str]:
         return sorted(self.raw_caps)
@@ -75,6 +116,9 @@ class ResourceState:
     """The ledger of one resource: its limit, calls in flight, and why its waiters wait."""
 
     __slots__ = (
+        "availability",
+        "budget_news",
+        "budget_timer",
         "in_flight",
         "key",
         "label",
@@ -82,6 +126,7 @@ class ResourceState:
         "limits",
         "peak_in_flight",
         "peak_waiters",
+        "probe_timer",
         "provider_model",
         "refused_releases",
         "timer",
@@ -94,7 +139,10 @@ class ResourceState:
         key: RequestResourceKey,
         provider_model: ProviderModelState,
         limits: AdaptiveRequestLimitState,
+        availability: Availability,
     ) -> None:
+        self.availability = availability
+        self.budget_news = BudgetNews()
         self.key = key
         self.label = key.label
         self.wire = RequestResource(key.provider_name, key.model_id, key.domain)
@@ -108,27 +156,47 @@ class ResourceState:
         self.last_outcome: RequestOutcomeKind | None = None
         self.refused_releases: dict[str, int] = {}
         self.timer: asyncio.TimerHandle | None = None
+        self.probe_timer: asyncio.TimerHandle | None = None
+        self.budget_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def suspended(self) -> bool:
+        return self.availability.state == "suspended"
 
     def has_room(self, now: float) -> bool:
         """Whether its own limit admits another call; the aggregate cap is not considered."""
-        return self.in_flight < self.limits.limit and not self.limits.cooling(now)
+        return (
+            self.availability.state == "up"
+            and self.in_flight < self.limits.limit
+            and not self.limits.cooling(now)
+            and self.provider_model.budget_opens_at(now) is None
+        )
 
     def obstacle(self, now: float) -> RequestWaitReason | None:
         """What prevents another call at this instant; None for nothing."""
         limits = self.limits
+        if self.availability.state != "up":
+            return "outage" if self.availability.state == "out" else "suspended"
         if limits.cooling(now):
             return "cooldown"
+        if self.provider_model.budget_opens_at(now) is not None:
+            return "request_rate_budget"
         if self.in_flight >= limits.limit:
             return "ramp" if limits.ramping else "domain_limit"
-        if self.provider_model.in_flight >= self.provider_model.static_cap:
+        shared = self.provider_model
+        if shared.in_flight >= shared.static_cap or shared.provider.full:
             return "aggregate_cap"
         return None
 
-    def obstacle_ends_at(self, obstacle: RequestWaitReason | None) -> float | None:
+    def obstacle_ends_at(self, obstacle: RequestWaitReason | None, now: float) -> float | None:
+        if obstacle == "request_rate_budget":
+            return self.provider_model.budget_opens_at(now)
         if obstacle == "cooldown":
             return self.limits.blocked_until
         if obstacle == "ramp":
             return self.limits.next_step_at()
+        if obstacle == "outage":
+            return self.availability.next_probe_at
         return None
 
     def waiters(self) -> int:
@@ -167,6 +235,7 @@ class ResourceState:
             "soft_ceiling": limits.soft_ceiling,
             "consecutive_rate_limits": limits.consecutive_rate_limits,
             "last_outcome": self.last_outcome,
+            "availability": None if self.availability.state == "up" else self.availability.state,
         }
         return {name: value for name, value in facts.items() if value is not None}
 
@@ -189,10 +258,12 @@ class Registration(NamedTuple):
 class RequestResources:
     """Resources by key and by provider/model. Caps are merged here and nowhere else."""
 
-    def __init__(self, config: RequestAdmissionConfig) -> None:
+    def __init__(self, config: RequestAdmissionConfig, source: random.Random) -> None:
         self._config = config
+        self._random = source
         self._resources: dict[RequestResourceKey, ResourceState] = {}
         self._provider_models: dict[ProviderModelKey, ProviderModelState] = {}
+        self._providers: dict[str, ProviderState] = {}
 
     def __iter__(self) -> Iterator[ResourceState]:
         return iter(self._resources.values())
@@ -202,6 +273,9 @@ class RequestResources:
 
     def get(self, key: RequestResourceKey) -> ResourceState | None:
         return self._resources.get(key)
+
+    def provider(self, name: str) -> ProviderState:
+        return self._providers.setdefault(name, ProviderState())
 
     def provider_model(self, key: ProviderModelKey) -> ProviderModelState | None:
         return self._provider_models.get(key)
@@ -218,7 +292,9 @@ class RequestResources:
             raise ValueError(f"the cap of {alias} must be at least 1")
         shared = self._provider_models.get(key.provider_model)
         if shared is None:
-            shared = ProviderModelState(key.provider_model, static_cap)
+            shared = ProviderModelState(
+                key.provider_model, static_cap, self.provider(key.provider_name)
+            )
             self._provider_models[key.provider_model] = shared
         raw_cap = min(static_cap, shared.raw_caps.get(alias, static_cap))
         new = shared.raw_caps.get(alias) != raw_cap
@@ -228,7 +304,9 @@ class RequestResources:
         if state is None:
             new = True
             limits = AdaptiveRequestLimitState(self._config, shared.static_cap, now)
-            state = self._resources[key] = ResourceState(key, shared, limits)
+            state = self._resources[key] = ResourceState(
+                key, shared, limits, Availability(self._config, self._random)
+            )
             shared.resources.append(state)
         return Registration(state, new, cap_changes)
 

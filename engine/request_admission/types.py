@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from engine.events import RuntimeCorrelation
+from engine.events.failures import FailureClass
 from engine.identity import PressureSnapshot, RequestResourceKey
 
 RequestOutcomeKind = Literal[
@@ -28,7 +29,16 @@ RequestDenialReason = Literal[
     "shutdown",
     "hard_policy_denial",
 ]
-RequestWaitReason = Literal["cooldown", "domain_limit", "aggregate_cap", "ramp"]
+RequestWaitReason = Literal[
+    "suspended",
+    "outage",
+    "cooldown",
+    "request_rate_budget",
+    "domain_limit",
+    "request_plateau",
+    "aggregate_cap",
+    "ramp",
+]
 """What keeps the head of a queue waiting."""
 RequestReleaseReason = Literal[
     "released", "duplicate", "stale_lease", "wrong_controller_generation", "unknown_lease"
@@ -60,6 +70,8 @@ class RequestAdmissionItem:
     queue_wait_timeout: float | None = None
     """Seconds that it may wait; None for no limit."""
     event_context: RequestEventContext | None = None
+    prompt_tokens: int = 0
+    """Estimate of the tokens of the prompt, for budgets of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +108,42 @@ class RequestAdmissionError(Exception):
         self.denial = denial
 
 
+class FailureReport(NamedTuple):
+    """What a provider answered instead of an answer; sanitised."""
+
+    failure: FailureClass
+    message: str = ""
+    status: int | None = None
+    code: str | None = None
+    param: str | None = None
+    retry_after_said: float | None = None
+    """The delay that the provider asked for, where it is beyond what is obeyed."""
+
+    def payload(self) -> dict[str, Any]:
+        """As events carry it."""
+        facts = {
+            "class": self.failure,
+            "status": self.status,
+            "code": self.code,
+            "param": self.param,
+            "message": self.message or None,
+        }
+        return {name: value for name, value in facts.items() if value is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class RequestReleaseOutcome:
     """How the call under a lease ended; only `rate_limited` lowers a limit."""
 
     kind: RequestOutcomeKind
     retry_after_seconds: float | None = None
+    failure: FailureReport | None = None
+    """None also where the failure says nothing of the provider."""
+    cuts: bool = True
+    """False if the refusal says nothing of the load: the same request is refused again and again
+    while others are answered."""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class ReleaseResult(NamedTuple):

@@ -10,6 +10,8 @@ from engine.errors import UserError
 from engine.events import EventStream
 from engine.rows.admission import RowGroupSpec
 
+WRITE_RETRY_SECONDS = (0.5, 1.0, 2.0)
+"""Time to the next try after each write that failed; then the row group is given up."""
 Checkpoint = Callable[[int, frozenset[int]], Awaitable[None]]
 
 
@@ -28,6 +30,7 @@ class Checkpoints:
         """Why a row group could not be written, by its index."""
         self.rows_done = 0
         self.rows_dropped = 0
+        self.rows_unfinished = 0
         self._checkpoint = checkpoint
         self._stream = stream
         self._on_written = on_written
@@ -40,13 +43,16 @@ class Checkpoints:
     def __contains__(self, row_group: int) -> bool:
         return row_group in self._writing
 
-    def start(self, spec: RowGroupSpec, dropped: frozenset[int]) -> None:
+    def start(
+        self, spec: RowGroupSpec, dropped: frozenset[int], unfinished: frozenset[int] = frozenset()
+    ) -> None:
+        """Write the rows of a row group but those that are dropped, or unfinished at a stop."""
         self._stream.scheduler(
             "row_group_checkpoint_started", diagnostics={"row_group": spec.index}
         )
-        task = asyncio.get_running_loop().create_task(self._write(spec.index, dropped))
+        task = asyncio.get_running_loop().create_task(self._write(spec.index, dropped | unfinished))
         self._writing[spec.index] = task
-        task.add_done_callback(partial(self._written, spec, len(dropped)))
+        task.add_done_callback(partial(self._written, spec, len(dropped), len(unfinished)))
 
     def loss(self, in_flight: Sequence[int]) -> str:
         """One sentence: which row groups could not be written, and what became of the others."""
@@ -57,28 +63,43 @@ class Checkpoints:
             sentence += f"; {_row_groups(unfinished)} ended unfinished"
         return f"{sentence}; the {self.rows_done} rows of all others are kept"
 
-    async def _write(self, row_group: int, dropped: frozenset[int]) -> None:
-        await self._checkpoint(row_group, dropped)
+    async def _write(self, row_group: int, left_out: frozenset[int]) -> None:
+        for tries, delay in enumerate(WRITE_RETRY_SECONDS, 1):
+            try:
+                return await self._checkpoint(row_group, left_out)
+            except (OSError, UserError) as error:
+                facts = {
+                    "row_group": row_group,
+                    "try": tries,
+                    "delay_seconds": delay,
+                    "message": _sentence(error),
+                }
+                self._stream.scheduler("row_group_write_retried", diagnostics=facts)
+                await asyncio.sleep(delay)
+        return await self._checkpoint(row_group, left_out)
 
-    def _written(self, spec: RowGroupSpec, dropped: int, task: asyncio.Task[None]) -> None:
+    def _written(
+        self, spec: RowGroupSpec, dropped: int, unfinished: int, task: asyncio.Task[None]
+    ) -> None:
         del self._writing[spec.index]
         if task.cancelled() or task.exception() is not None:
             cause = "cancelled" if task.cancelled() else _sentence(task.exception())
             self.failed[spec.index] = cause
             self._on_failed()
             return
-        surviving = spec.rows - dropped
+        surviving = spec.rows - dropped - unfinished
         self.rows_done += surviving
         self.rows_dropped += dropped
-        self._stream.scheduler(
-            "row_group_checkpointed",
-            diagnostics={
-                "row_group": spec.index,
-                "rows": spec.rows,
-                "surviving_rows": surviving,
-                "dropped_rows": dropped,
-            },
-        )
+        self.rows_unfinished += unfinished
+        facts = {
+            "row_group": spec.index,
+            "rows": spec.rows,
+            "surviving_rows": surviving,
+            "dropped_rows": dropped,
+        }
+        if unfinished:
+            facts["unfinished_rows"] = unfinished
+        self._stream.scheduler("row_group_checkpointed", diagnostics=facts)
         self._on_written(spec)
 
 

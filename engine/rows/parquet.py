@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ class RowGroupWriter:
         if not os.access(".", os.W_OK | os.X_OK, dir_fd=self._fd):
             raise UserError(f"can't write into {folder}: no permission")
 
-    def write(self, row_group: int, rows: list[dict[str, Any]]) -> Path:
+    def write(self, row_group: int, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Write a row group. Blocks.
 
         Args:

@@ -19,6 +19,7 @@ class RowStore:
     def put(self, row: int, column: str, value: Any) -> None:
         self._rows.setdefault(row, {})[column] = value
 
-    def pop(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Remove and return these rows, in order."""
-        return [self._rows.pop(row, {}) for row in rows]
+    def forget(self, rows: Sequence[int]) -> None:
+        """These rows are written."""
+        for row in rows:
+            self._rows.pop(row, None)

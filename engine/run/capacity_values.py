@@ -27,7 +27,7 @@ from engine.run.capacity_plan import (
     observed,
 )
 from engine.scheduling.peaks import SchedulerPeaks
-from engine.workflow.schema import Workflow
+from engine.workflow.schema import OpenAIProvider, Workflow
 
 
 def configured_capacity(
@@ -149,6 +149,15 @@ def pool_limits(workflow: Workflow, caps: Mapping[ProviderModelKey, StaticCap]) 
     for endpoint, cap in caps.items():
         limits[endpoint.provider_name] += cap.cap
     return limits
+
+
+def socket_limits(workflow: Workflow, caps: Mapping[ProviderModelKey, StaticCap]) -> dict[str, int]:
+    """`pool_limits` of the providers that are reached over a network."""
+    return {
+        name: limit
+        for name, limit in pool_limits(workflow, caps).items()
+        if isinstance(workflow.providers[name], OpenAIProvider)
+    }
 
 
 def _labelled(amounts: Mapping[Any, int]) -> dict[str, int]:

@@ -28,15 +28,19 @@ from engine.events.run_folder import (
 )
 from engine.events.run_index import register
 from engine.generators.base import BatchContext, CellContext, ColumnGenerator, cell_random
+from engine.identity import ProviderModelKey
 from engine.models.build import build_client
 from engine.models.executor import ModelCaller, ModelRequestExecutor
 from engine.models.health import check_health
+from engine.models.network import connection_shares, raise_descriptor_limit
+from engine.request_admission.budgets import BudgetSizes
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.rows.admission import RowGroupAdmission
 from engine.rows.parquet import RowGroupWriter
 from engine.rows.store import RowStore
-from engine.run.capacity_values import capacity_at_end, pool_limits
+from engine.run.capacity_values import capacity_at_end, pool_limits, socket_limits
 from engine.run.plan import RunPlan
+from engine.run.provider_watch import ProviderWatch
 from engine.run.reserve import Reserve
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.config import build_policy
@@ -44,9 +48,11 @@ from engine.scheduling.peaks import SchedulerPeaks
 from engine.scheduling.plan import RetryPolicy, RunResult
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.scheduler import AsyncTaskScheduler
+from engine.scheduling.stopping import StopReport
 from engine.scheduling.types import TaskPayload
 from engine.watch.loop_watch import LoopWatch
 from engine.workers.local import LocalWorkers
+from engine.workflow.schema import OpenAIProvider, Workflow
 
 _OWN_FOLDERS = tuple(
     str(Path(__file__).parents[2] / wing) + os.sep for wing in ("engine", "replay", "console")
@@ -58,10 +64,12 @@ _LAST_RECORD_BYTES = 64 * 1024
 
 
 class RunControl:
-    """Stops a run from outside: the first `stop` drains it, the second aborts it."""
+    """Stops a run from outside: the first `stop` drains it, the second aborts it. Before the
+    scheduler runs, the first one ends whatever is done then."""
 
     def __init__(self) -> None:
         self._scheduler: AsyncTaskScheduler | None = None
+        self._preparing: asyncio.Task[None] | None = None
         self._stops = 0
 
     def attach(self, scheduler: AsyncTaskScheduler) -> None:
@@ -71,12 +79,35 @@ class RunControl:
         if self._stops > 1:
             scheduler.abort()
 
+    async def interruptible(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Await `work`; False if it was stopped."""
+        task = self._preparing = asyncio.get_running_loop().create_task(work)
+        if self._stops:
+            task.cancel()
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        finally:
+            self._preparing = None
+        if task.cancelled():
+            return False
+        task.result()
+        return True
+
     def emit_keyframe(self, reason: str) -> None:
         if self._scheduler is not None:
             self._scheduler.emit_keyframe(reason)
 
+    def outstanding(self) -> StopReport | None:
+        """What a run that stops still waits for."""
+        return None if self._scheduler is None else self._scheduler.outstanding()
+
     def stop(self) -> None:
         self._stops += 1
+        if self._preparing is not None:
+            self._preparing.cancel()
         if self._scheduler is None:
             return
         if self._stops == 1:
@@ -117,21 +148,24 @@ async def execute_run(
         clock=clock,
         loop=asyncio.get_running_loop(),
         config=plan.request_admission,
+        source=random.Random(workflow.seed),
     )
-    connections = pool_limits(workflow, plan.resources.static_caps)
+    sockets = socket_limits(workflow, plan.resources.static_caps)
+    raise_descriptor_limit(sum(sockets.values()))
+    connections = pool_limits(workflow, plan.resources.static_caps) | connection_shares(sockets)
     clients = {
         name: build_client(name, provider, clock, max_connections=max(1, connections[name]))
         for name, provider in workflow.providers.items()
     }
-    caller = ModelCaller(
-        ModelRequestExecutor(
-            admission=admission,
-            clients=clients,
-            stream=stream,
-            clock=clock,
-            correlation=correlation,
-        )
+    executor = ModelRequestExecutor(
+        admission=admission,
+        clients=clients,
+        stream=stream,
+        clock=clock,
+        correlation=correlation,
     )
+    caller = ModelCaller(executor)
+    watch = ProviderWatch(admission, executor, plan.probe_requests(), workflow.key_variables())
     rows = RowStore()
     writer = RowGroupWriter(dataset, [c.name for c in plan.workflow.columns]) if dataset else None
 
@@ -151,14 +185,13 @@ async def execute_run(
 
     async def checkpoint(row_group: int, dropped: frozenset[int]) -> None:
         numbers = plan.row_groups[row_group].row_range()
-        made = zip(numbers, rows.pop(numbers), strict=True)
-        survivors = [values for row, values in made if row not in dropped]
-        if writer is None:
-            return
-        if inline:
-            writer.write(row_group, survivors)
-        else:
-            await asyncio.to_thread(writer.write, row_group, survivors)
+        if writer is not None:
+            survivors = [rows.values(row) for row in numbers if row not in dropped]
+            if inline:
+                writer.write(row_group, survivors)
+            else:
+                await asyncio.to_thread(writer.write, row_group, survivors)
+        rows.forget(numbers)
 
     def capacity(peaks: SchedulerPeaks) -> dict[str, Any]:
         return capacity_at_end(plan.capacity, admission.pressure, peaks).observed_part()
@@ -188,21 +221,60 @@ async def execute_run(
         loop_watch=None if inline else _loop_watch(stream),
         metadata_diagnostics=plan.metadata_diagnostics,
         capacity_at_end=capacity,
+        stop_seconds=workflow.run.stop_seconds,
+        most_dropped_share=workflow.run.stop_at_drop_share,
+        requests=watch,
+        warnings=plan.warnings,
     )
+    admission.on_held = scheduler.on_held
+    _apply_budgets(workflow, admission)
     # The smallest cap first, so that no limit starts above the cap that the aliases share.
-    for alias, raw_cap in sorted(plan.resources.raw_caps.items(), key=lambda item: item[::-1]):
+    for alias, wanted_cap in sorted(plan.resources.raw_caps.items(), key=lambda item: item[::-1]):
+        raw_cap = min(wanted_cap, max(1, connections[workflow.models[alias].provider]))
         admission.register(plan.resources.resolve(alias, "chat"), raw_cap, alias)
         if workflow.run.health_check:
             admission.register(plan.resources.resolve(alias, "healthcheck"), raw_cap, alias)
-    control.attach(scheduler)
+    for key, sizes in _model_budgets(workflow).items():
+        admission.limit_model(key, sizes)
     try:
         if workflow.run.health_check:
-            await check_health(caller, plan.health_requests())
+            health = check_health(caller, plan.health_requests())
+            if not await control.interruptible(health):
+                return RunResult("cancelled", 0, 0, "stopped during the health check")
+        control.attach(scheduler)
         return await scheduler.run()
     finally:
+        await watch.close()
         admission.shutdown()
         for client in clients.values():
             await client.close()
+
+
+def _apply_budgets(workflow: Workflow, admission: AdaptiveRequestAdmissionController) -> None:
+    for name, provider in workflow.providers.items():
+        if isinstance(provider, OpenAIProvider):
+            sizes = BudgetSizes(provider.requests_per_minute, provider.tokens_per_minute)
+            admission.limit_provider(name, provider.max_parallel_requests, sizes)
+
+
+def _model_budgets(workflow: Workflow) -> dict[ProviderModelKey, BudgetSizes]:
+    """Budgets by model; of aliases that share one, the smallest counts."""
+    found: dict[ProviderModelKey, BudgetSizes] = {}
+    for model in workflow.models.values():
+        key = ProviderModelKey(model.provider, model.model)
+        sizes = BudgetSizes(
+            model.requests_per_minute,
+            model.tokens_per_minute,
+            model.input_tokens_per_minute,
+            model.output_tokens_per_minute,
+        )
+        known = found.get(key, BudgetSizes())
+        found[key] = BudgetSizes(*(_smaller(a, b) for a, b in zip(known, sizes, strict=True)))
+    return found
+
+
+def _smaller(first: float | None, second: float | None) -> float | None:
+    return min((size for size in (first, second) if size is not None), default=None)
 
 
 async def journal_run(

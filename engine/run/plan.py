@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.events import ColumnInfo, RunInfo
 from engine.generators import build_generators
 from engine.generators.base import ColumnGenerator
+from engine.generators.endpoint import endpoints_of
 from engine.identity import (
     ProviderModelKey,
+    RequestDomain,
+    RequestResourceKey,
     RequestResourceResolver,
     SchedulerResourceKey,
     StaticCap,
 )
 from engine.models.client import ModelRequest
-from engine.models.health import HEALTH_MAX_TOKENS, HEALTH_PROMPT
+from engine.models.executor import MAX_PROBE_TIMEOUT_SECONDS
+from engine.models.health import HEALTH_PROMPT, HEALTH_SECONDS
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.rows.admission import RowGroups
 from engine.run.capacity_plan import AsyncCapacityPlan
 from engine.run.capacity_values import configured_capacity
+from engine.run.warnings import start_warnings
 from engine.scheduling.config import TaskAdmissionConfig
 from engine.scheduling.plan import ColumnPlan
 from engine.scheduling.resolver import SUBMISSION, MetadataDiagnostic, TaskSchedulingResolver
@@ -46,6 +51,8 @@ class RunPlan:
     capacity: AsyncCapacityPlan
     metadata_diagnostics: tuple[MetadataDiagnostic, ...] = ()
     """Fallbacks for metadata of generators; a run reports them as its first events."""
+    warnings: tuple[tuple[str, str], ...] = ()
+    """Code and sentence of what a user should know at the start."""
 
     def describe(self, run_id: str, wall_start: float | None, monotonic_start: float) -> RunInfo:
         """The description of the run for its journal: names and numbers, no prompts, no keys.
@@ -85,17 +92,34 @@ class RunPlan:
 
     def health_requests(self) -> list[ModelRequest]:
         """A request for each endpoint of the workflow, however many aliases share it."""
-        aliases = {self.resources.resolve(alias, "healthcheck"): alias for alias in self.resources}
         return [
-            ModelRequest(
-                resource,
-                alias,
-                HEALTH_PROMPT,
-                max_tokens=HEALTH_MAX_TOKENS,
-                timeout_seconds=self.workflow.request_timeout(alias),
-            )
-            for resource, alias in sorted(aliases.items())
+            replace(request, within_seconds=HEALTH_SECONDS)
+            for resource, request in sorted(self._neutral_requests("healthcheck").items())
         ]
+
+    def probe_requests(self) -> dict[RequestResourceKey, ModelRequest]:
+        """What each resource is asked when it is out, to find out whether it answers again."""
+        domains: tuple[RequestDomain, ...] = ("chat", "healthcheck")
+        return {
+            resource: replace(request, timeout_seconds=_bounded(request.timeout_seconds))
+            for domain in domains
+            for resource, request in self._neutral_requests(domain).items()
+        }
+
+    def _neutral_requests(self, domain: RequestDomain) -> dict[RequestResourceKey, ModelRequest]:
+        """A request of neutral content for each endpoint, with the options of an alias of it."""
+        found = {}
+        for alias, endpoint in endpoints_of(self.workflow).items():
+            resource = self.resources.resolve(alias, domain)
+            found[resource] = replace(endpoint.request(HEALTH_PROMPT), resource=resource)
+        return found
+
+
+def _bounded(timeout_seconds: float | None) -> float:
+    """A probe that hangs must not keep the next one waiting for long."""
+    if timeout_seconds is None:
+        return MAX_PROBE_TIMEOUT_SECONDS
+    return min(timeout_seconds, MAX_PROBE_TIMEOUT_SECONDS)
 
 
 def plan_run(
@@ -159,6 +183,7 @@ def plan_run(
             overridden=request_admission is not None,
         ),
         metadata_diagnostics=tuple(resolver.diagnostics),
+        warnings=start_warnings(loaded),
     )
 
 

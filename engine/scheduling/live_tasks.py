@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Literal
 
+from engine.errors import RetryableTaskError
 from engine.events import RuntimeCorrelation
 from engine.scheduling.decisions import TaskAdmissionLease
 from engine.scheduling.plan import ColumnPlan
@@ -27,6 +29,7 @@ class LiveTask:
         "execution_id",
         "failed",
         "item",
+        "last_error",
         "lease",
         "phase",
         "ready_at",
@@ -35,6 +38,7 @@ class LiveTask:
         "skip_reported",
         "spawned_at",
         "timer",
+        "unsettled",
         "worker",
     )
 
@@ -47,6 +51,9 @@ class LiveTask:
         self.attempt = 1
         self.failed = 0
         """Executions that used up one of the allowed attempts."""
+        self.unsettled: list[Callable[[], bool | None]] = []
+        """Failures of which it is not yet known whether they use up an attempt."""
+        self.last_error: RetryableTaskError | None = None
         self.ready_at = 0.0
         self.enqueued_at: float | None = None
         self.lease: TaskAdmissionLease | None = None
@@ -64,6 +71,20 @@ class LiveTask:
     def enter(self, phase: LivePhase, since: float) -> None:
         self.phase = phase
         self.since = since
+
+    def settle(self) -> bool:
+        """Count the failures that have turned out to be the task's own; returns whether one turned
+        out not to be."""
+        excused = False
+        left = []
+        for blames_task in self.unsettled:
+            own = blames_task()
+            if own is None:
+                left.append(blames_task)
+            self.failed += own is True
+            excused |= own is False
+        self.unsettled = left
+        return excused
 
     def close_lease(self) -> None:
         self.lease = None

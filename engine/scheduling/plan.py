@@ -10,7 +10,8 @@ from typing import Any, Literal
 from engine.identity import RequestResourceKey, SchedulerResourceKey
 from engine.scheduling.types import ResolvedTaskScheduling, TaskType
 
-Outcome = Literal["success", "failed", "cancelled"]
+Outcome = Literal["success", "failed", "cancelled", "stopped"]
+"""`stopped`: the engine ended the run by itself, because nothing more could succeed."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class RunResult:
     rows_done: int
     rows_dropped: int
     message: str = ""
+    rows_unfinished: int = 0
+    """Rows that were begun and left unfinished."""
     capacity: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The capacity that was used, as the last event reports it."""
 

@@ -17,6 +17,7 @@ def emit_started(
     row_groups: RowGroups,
     limits: Mapping[SchedulerResourceKey, int],
     metadata: Sequence[MetadataDiagnostic],
+    warnings: Sequence[tuple[str, str]] = (),
 ) -> None:
     stream.scheduler(
         "scheduler_job_started",
@@ -33,6 +34,8 @@ def emit_started(
             reason=fallback.code,
             diagnostics={"column": fallback.column, "message": fallback.message},
         )
+    for code, sentence in warnings:
+        stream.scheduler("run_warning", reason=code, diagnostics={"message": sentence})
 
 
 def emit_completed(stream: EventStream, result: RunResult) -> None:
@@ -40,6 +43,8 @@ def emit_completed(stream: EventStream, result: RunResult) -> None:
         "rows_done": result.rows_done,
         "rows_dropped": result.rows_dropped,
     }
+    if result.rows_unfinished:
+        diagnostics["rows_unfinished"] = result.rows_unfinished
     if result.message:
         diagnostics["message"] = result.message
     if result.capacity:

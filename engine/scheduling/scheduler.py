@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from engine.clock import Clock
 from engine.events import EventStream, RuntimeCorrelation, RuntimeCorrelationProvider
@@ -20,6 +20,7 @@ from engine.rows.checkpoints import Checkpoint, Checkpoints
 from engine.rows.flow import RowGroupFlow
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.dispatch import Dispatch
+from engine.scheduling.drop_rate import DropRate
 from engine.scheduling.keyframe import ledger_keyframe
 from engine.scheduling.keyframe_timer import KeyframeTimer
 from engine.scheduling.live_tasks import LiveTask, LiveTasks
@@ -28,6 +29,7 @@ from engine.scheduling.plan import ColumnPlan, Outcome, RetryPolicy, RunResult, 
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.resolver import MetadataDiagnostic
 from engine.scheduling.run_events import emit_completed, emit_started
+from engine.scheduling.stopping import RunStop, StopReport
 from engine.scheduling.task_events import TaskEvents
 from engine.scheduling.task_outcomes import StopCause, TaskOutcomes
 from engine.scheduling.tracker import CompletionTracker
@@ -35,10 +37,26 @@ from engine.scheduling.types import TaskPayload
 from engine.watch.loop_watch import LoopWatch
 from engine.workers.local import LocalWorkers, WorkerHandle
 
-_SEVERITY: tuple[StopCause | None, ...] = (None, "drain", "abort", "run_failed")
 _FULL_KEYFRAMES = frozenset({"start", "segment", "end"})
 MAX_LISTED_TASKS = 50_000
 """With more live tasks a keyframe does not list them, since its line would take long to read."""
+
+
+class RequestHolds(Protocol):
+    """What a scheduler has to know of requests that nobody answers."""
+
+    def held_attempts(self) -> int:
+        """Requests that wait for a resource that answers nobody until a person acts."""
+
+    def why_held(self) -> str:
+        """Which resource that is and what it answers, as one sentence."""
+
+    def drain(self) -> None:
+        """The run stops: wait for no resource that takes no call now."""
+
+    def finish(self, on_finished: Callable[[], object]) -> bool:
+        """The run has ended: end what goes on besides its tasks. False if that takes a while;
+        `on_finished` is then called at its end."""
 
 
 class AsyncTaskScheduler:
@@ -58,6 +76,11 @@ class AsyncTaskScheduler:
         loop_watch: Watches the loop during the run.
         metadata_diagnostics: Fallbacks to report at the start.
         capacity_at_end: Returns what the last event says of the capacity that was used.
+        stop_seconds: Most seconds that running tasks may go on once the run stops; None for no
+            limit.
+        most_dropped_share: Share of the tasks of a column that may be dropped; None for no bound.
+        requests: Which tasks wait for a resource that answers nobody.
+        warnings: Code and sentence of what a user should know at the start.
 
     Raises:
         ValueError: A column needs a resource without a limit, or more than the limit.
@@ -85,6 +108,10 @@ class AsyncTaskScheduler:
         loop_watch: LoopWatch | None = None,
         metadata_diagnostics: Sequence[MetadataDiagnostic] = (),
         capacity_at_end: Callable[[SchedulerPeaks], dict[str, Any]] | None = None,
+        stop_seconds: float | None = None,
+        most_dropped_share: float | None = None,
+        requests: RequestHolds | None = None,
+        warnings: Sequence[tuple[str, str]] = (),
     ) -> None:
         check_limits(columns, admission.limits)
         self._columns = {column.name: column for column in columns}
@@ -99,6 +126,10 @@ class AsyncTaskScheduler:
         self._request_keyframe = request_keyframe
         self._metadata_diagnostics = metadata_diagnostics
         self._capacity_at_end = capacity_at_end
+        self._requests = requests
+        self._warnings = warnings
+        self._stop_state = RunStop(stream, clock, stop_seconds, self.abort)
+        self._salvaged = False
         self._peaks = SchedulerPeaks(admission.limits)
         self._checkpoints = Checkpoints(checkpoint, stream, self._on_written, self._stop_unwritten)
         self._keyframe_timer = KeyframeTimer(
@@ -137,13 +168,13 @@ class AsyncTaskScheduler:
             random=random,
             retry=retry,
             on_ready_again=self._become_ready,
+            on_dropped_late=self._on_dropped_late,
+            drop_rate=DropRate(most_dropped_share, self.stop),
         )
         self._correlations = RuntimeCorrelationProvider()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Future[None] | None = None
         self._pass_due = False
-        self._stop_cause: StopCause | None = None
-        self._message = ""
         self._crash: Exception | None = None
 
     async def run(self) -> RunResult:
@@ -155,7 +186,14 @@ class AsyncTaskScheduler:
         """
         loop = self._loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
-        emit_started(self._stream, self._specs, self._admission.limits, self._metadata_diagnostics)
+        emit_started(
+            self._stream,
+            self._specs,
+            self._admission.limits,
+            self._metadata_diagnostics,
+            self._warnings,
+        )
+        self._stop_state.run_begins()
         self.emit_keyframe("start")
         self._keyframe_timer.start(loop)
         self._wake()
@@ -171,13 +209,28 @@ class AsyncTaskScheduler:
             raise self._crash
         return result
 
+    def stop(self, message: str) -> None:
+        """Nothing more can succeed: as `drain`, and end as `stopped` for this reason."""
+        self._stop("stopped", message)
+
     def drain(self) -> None:
-        """Admit and dispatch nothing more, let running tasks finish, and end as `cancelled`."""
+        """Admit and dispatch nothing more, let running tasks finish for `stop_seconds`, and end as
+        `cancelled`."""
         self._stop("drain")
 
     def abort(self) -> None:
         """As `drain`, and cancel the running tasks."""
         self._stop("abort")
+
+    def on_held(self) -> None:
+        """A task has begun to wait for a resource that answers nobody until a person acts."""
+        self._wake()
+
+    def outstanding(self) -> StopReport | None:
+        """What the run still waits for; None while it is not stopping."""
+        if self._stop_cause is None:
+            return None
+        return self._stop_state.report(self._live.running.values())
 
     def dropped_rows(self, row_group: int) -> frozenset[int]:
         """Global indices of the rows given up so far, of a row group in flight."""
@@ -220,15 +273,20 @@ class AsyncTaskScheduler:
 
     # Stopping
 
-    def _stop(self, cause: StopCause) -> None:
-        if _SEVERITY.index(cause) <= _SEVERITY.index(self._stop_cause):
+    @property
+    def _stop_cause(self) -> StopCause | None:
+        return self._stop_state.cause
+
+    def _stop(self, cause: StopCause, message: str = "") -> None:
+        if not self._stop_state.begin(cause, message, len(self._live.running)):
             return
-        self._stop_cause = cause
         self._admission.shutdown()
         for live in self._live.without_worker():
             self._outcomes.cancel(live, cause)
         self._dispatch.idle.note_drained()
-        if cause != "drain":
+        if self._requests is not None:
+            self._requests.drain()
+        if not self._stop_state.lets_tasks_end:
             for live in self._live.running.values():
                 assert live.worker is not None
                 live.worker.cancel()
@@ -236,29 +294,63 @@ class AsyncTaskScheduler:
 
     def _fail(self, message: str, crash: Exception | None = None) -> None:
         if self._stop_cause != "run_failed":
-            self._message = message
             self._crash = crash
-            self._stop("run_failed")
+            self._stop("run_failed", message)
 
     def _stop_unwritten(self) -> None:
         self._stop("run_failed")
         self._wake()  # another row group may have stopped the run already; this may be its end
 
+    def _stop_if_held(self) -> None:
+        """Stop once every task that could go on waits for what only a person can mend."""
+        live = self._live
+        if self._requests is None or self._stop_cause is not None or self._pass_due:
+            return
+        if not live.running or live.deferred or len(self._checkpoints):
+            return
+        if self._requests.held_attempts() >= len(live.running):
+            self.stop(self._requests.why_held())
+
+    def _salvage(self) -> None:
+        """Write the finished rows of the row groups that the stop left open."""
+        self._salvaged = True
+        for index in self._row_groups.in_flight:
+            spec, dropped = self._specs[index], self._tracker.dropped_rows(index)
+            unfinished = self._tracker.unfinished_rows(index)
+            if index not in self._checkpoints.failed and (
+                len(dropped) + len(unfinished) < spec.rows
+            ):
+                self._checkpoints.start(spec, dropped, unfinished)
+
     def _conclude(self) -> RunResult:
         self._keyframe_timer.stop()
         self._dispatch.stop()
-        complete = self._row_groups.next is None and not self._row_groups.in_flight
+        self._stop_state.end()
+        checkpoints, row_groups = self._checkpoints, self._row_groups
+        unfinished = checkpoints.rows_unfinished + sum(
+            self._specs[index].rows - len(self._tracker.dropped_rows(index))
+            for index in row_groups.in_flight
+        )
+        complete = row_groups.next is None and not row_groups.in_flight and not unfinished
         outcome: Outcome = "success" if complete else "cancelled"
+        message = self._stop_state.message
         if self._stop_cause == "run_failed":
             outcome = "failed"
-        if self._checkpoints.failed and not self._message:
-            self._message = self._checkpoints.loss(self._row_groups.in_flight)
+        elif self._stop_cause == "stopped" or (message and outcome == "cancelled"):
+            outcome = "stopped"
+        if checkpoints.failed and not message:
+            message = checkpoints.loss(row_groups.in_flight)
+        elif outcome == "stopped":
+            message += f"; {_kept(checkpoints.rows_done, unfinished)}"
+        elif outcome == "cancelled" and not message:
+            message = _kept(checkpoints.rows_done, unfinished)
         capacity = {} if self._capacity_at_end is None else self._capacity_at_end(self._peaks)
         result = RunResult(
             outcome,
-            self._checkpoints.rows_done,
-            self._checkpoints.rows_dropped,
-            self._message,
+            checkpoints.rows_done,
+            checkpoints.rows_dropped,
+            message,
+            unfinished,
             capacity,
         )
         self.emit_keyframe("end")
@@ -291,12 +383,19 @@ class AsyncTaskScheduler:
 
     def _check_end(self) -> None:
         """End the run once nothing runs, nothing is being written and nothing more may start."""
+        self._stop_if_held()
         if self._live.running or len(self._checkpoints) or self._pass_due:
             return
         waiting = self._row_groups.in_flight or self._row_groups.next is not None
         if self._stop_cause is None and waiting:
             if not len(self._live):
                 self._fail("the scheduler failed", RuntimeError("no task can become ready"))
+            return
+        if self._stop_cause is not None and not self._salvaged:
+            self._salvage()
+            if len(self._checkpoints):
+                return
+        if self._requests is not None and not self._requests.finish(self._wake):
             return
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
@@ -323,6 +422,10 @@ class AsyncTaskScheduler:
         for payload in ready:
             live = self._live.add(payload, self._columns[payload.column])
             self._become_ready(live)
+
+    def _on_dropped_late(self, ready: Iterable[TaskPayload]) -> None:
+        self._announce(ready)
+        self._wake()
 
     def _become_ready(self, live: LiveTask) -> None:
         live.ready_at = now = self._clock.monotonic()
@@ -361,3 +464,9 @@ class AsyncTaskScheduler:
         except Exception as failure:
             self._fail(f"the scheduler failed: {type(failure).__name__}", failure)
         self._wake()
+
+
+def _kept(done: int, unfinished: int) -> str:
+    """What a stop left of the data."""
+    kept = f"{done:,} finished rows are written" if done != 1 else "1 finished row is written"
+    return f"{kept}, {unfinished:,} begun rows are not finished" if unfinished else kept

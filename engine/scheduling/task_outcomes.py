@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from engine.clock import Clock
-from engine.errors import RetryableTaskError, TaskError
+from engine.errors import FailureDetails, RetryableTaskError, TaskError
 from engine.rows.admission import RowGroups
 from engine.scheduling.dispatch import Dispatch
+from engine.scheduling.drop_rate import DropRate
 from engine.scheduling.live_tasks import LiveTask, LiveTasks
 from engine.scheduling.plan import RetryPolicy
 from engine.scheduling.queue import FairTaskQueue
@@ -19,7 +20,8 @@ from engine.scheduling.tracker import CompletionTracker
 from engine.scheduling.types import TaskPayload
 from engine.workers.local import WorkerHandle
 
-StopCause = Literal["drain", "abort", "run_failed"]
+StopCause = Literal["stopped", "drain", "abort", "run_failed"]
+"""`stopped`: by the engine itself, because nothing more could succeed."""
 
 
 class TaskOutcomes:
@@ -33,6 +35,9 @@ class TaskOutcomes:
         row_groups: The row groups of the run, by index.
         random: Source of the random part of back-off delays.
         on_ready_again: Called when the back-off of a deferred task has passed.
+        on_dropped_late: Called when a task is dropped at the end of its back-off, with the tasks
+            that became ready by it.
+        drop_rate: Learns how the tasks of each column end.
     """
 
     def __init__(
@@ -48,6 +53,8 @@ class TaskOutcomes:
         random: random.Random,
         retry: RetryPolicy,
         on_ready_again: Callable[[LiveTask], None],
+        on_dropped_late: Callable[[Iterable[TaskPayload]], None],
+        drop_rate: DropRate,
     ) -> None:
         self.completed_by_column: dict[str, int] = {}
         self._tracker = tracker
@@ -60,6 +67,8 @@ class TaskOutcomes:
         self._random = random
         self._retry = retry
         self._on_ready_again = on_ready_again
+        self._on_dropped_late = on_dropped_late
+        self._drop_rate = drop_rate
 
     def worker_ended(
         self, live: LiveTask, worker: WorkerHandle, stop_cause: StopCause | None
@@ -82,7 +91,7 @@ class TaskOutcomes:
         if isinstance(error, RetryableTaskError):
             return self._retry_later(live, now, error, stop_cause)
         if isinstance(error, TaskError):
-            return self._drop(live, now, error.error_type, error.message)
+            return self._drop(live, now, error.error_type, error.message, error.details)
         return self._drop(live, now, type(error).__name__, "")
 
     def cancel(self, live: LiveTask, cause: str) -> None:
@@ -98,6 +107,7 @@ class TaskOutcomes:
     def _complete(self, live: LiveTask, now: float) -> Iterable[TaskPayload]:
         column = live.item.payload.column
         self.completed_by_column[column] = self.completed_by_column.get(column, 0) + 1
+        self._drop_rate.note(column, None)
         self._end(live, now, "task_completed")
         return self._tracker.mark_complete(live.item.task_id)
 
@@ -111,9 +121,14 @@ class TaskOutcomes:
         if stop_cause is not None or live.abandoned:
             self._end(live, now, "cancelled", stop_cause or "row_dropped")
             return ()
-        live.failed += error.uses_attempt
+        live.settle()
+        if error.blames_task is not None:
+            live.unsettled.append(error.blames_task)
+        else:
+            live.failed += error.uses_attempt
         if live.failed >= self._retry.max_attempts:
-            return self._drop(live, now, error.error_type, error.message)
+            return self._drop(live, now, error.error_type, error.message, error.details)
+        live.last_error = error
         delay = error.delay_seconds
         if delay is None:
             delay = self._retry.delay(live.attempt, self._random)
@@ -123,6 +138,7 @@ class TaskOutcomes:
             "delay_seconds": delay,
             "retry_at": live.retry_at,
             "message": error.message,
+            **({} if error.details is None else error.details.payload()),
         }
         live.enter("deferred", now)
         self._events.emit("retry_deferred", live, now, error.error_type, diagnostics)
@@ -134,25 +150,36 @@ class TaskOutcomes:
     def _retry_now(self, live: LiveTask) -> None:
         del self._live.deferred[live.item.task_id]
         now = self._clock.monotonic()
-        self._events.emit(
-            "salvage_redispatched",
-            live,
-            now,
-            diagnostics={"attempt": live.attempt + 1, "deferred_seconds": now - live.since},
-        )
         live.timer = live.retry_at = live.enqueued_at = None
+        excused = live.settle()
+        error = live.last_error
+        if live.failed >= self._retry.max_attempts and error is not None:
+            ready = self._drop(live, now, error.error_type, error.message, error.details)
+            self._on_dropped_late(ready)
+            return
+        diagnostics = {"attempt": live.attempt + 1, "deferred_seconds": now - live.since}
+        if excused:
+            diagnostics["uses_attempt"] = False
+        self._events.emit("salvage_redispatched", live, now, diagnostics=diagnostics)
         live.attempt += 1
         self._tracker.mark_ready_again(live.item.task_id)
         self._on_ready_again(live)
 
     def _drop(
-        self, live: LiveTask, now: float, error_type: str, message: str
+        self,
+        live: LiveTask,
+        now: float,
+        error_type: str,
+        message: str,
+        details: FailureDetails | None = None,
     ) -> Iterable[TaskPayload]:
         """The task failed for good, and with it its row; a batch drops every row of its group."""
         payload = live.item.payload
         diagnostics: dict[str, Any] = {"attempt": live.attempt}
         if message:
             diagnostics["message"] = message
+        if details is not None:
+            diagnostics.update(details.payload())
         self._end(live, now, "non_retryable_dropped", error_type, diagnostics)
         rows: Iterable[int] = () if payload.row is None else (payload.row,)
         if payload.row is None:
@@ -165,6 +192,7 @@ class TaskOutcomes:
             elif other is not None:
                 other.abandoned = True
         self._dispatch.idle.note_drained()
+        self._drop_rate.note(payload.column, message or error_type)
         return dropped.ready
 
     def _end(
@@ -175,8 +203,9 @@ class TaskOutcomes:
         reason: str | None = None,
         diagnostics: dict[str, Any] | None = None,
     ) -> None:
-        """Emit the last event of a task with a lease, release the lease and forget the task."""
+        """Emit the last event of a task, release the lease that it holds and forget the task."""
         live.enter("finished", now)
         self._events.emit(kind, live, now, reason, diagnostics)
-        self._dispatch.release(live)
+        if live.lease is not None:
+            self._dispatch.release(live)
         self._live.forget(live)

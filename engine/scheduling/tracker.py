@@ -174,6 +174,24 @@ class CompletionTracker:
     def dropped_rows(self, row_group: int) -> frozenset[int]:
         return frozenset(self._groups[row_group].dropped)
 
+    def unfinished_rows(self, row_group: int) -> frozenset[int]:
+        """The rows that are neither dropped nor complete: one of their values is missing."""
+        group = self._groups[row_group]
+        rows = [row for row in group.spec.row_range() if row not in group.dropped]
+        for column in self._columns.values():
+            state = group.cells[column.name].state
+            if column.task_type == "batch" and state[0] != _CLOSED:
+                return frozenset(rows)
+        cells = [
+            group.cells[column.name].state
+            for column in self._columns.values()
+            if column.task_type == "cell"
+        ]
+        first = group.spec.first_row
+        return frozenset(
+            row for row in rows if any(state[row - first] != _CLOSED for state in cells)
+        )
+
     def is_complete(self, row_group: int) -> bool:
         """Whether every task of the row group is complete or cancelled."""
         return not self._groups[row_group].open

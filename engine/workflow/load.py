@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from engine.errors import UserError
 from engine.workflow.mistakes import first_mistake
 from engine.workflow.modules import UserModules
+from engine.workflow.plain_yaml import read_yaml
 from engine.workflow.schema import CustomColumn, Workflow
 
 
@@ -24,6 +25,8 @@ class LoadedWorkflow:
     path: Path | None
     """The file it was read from; None for a workflow that is built in."""
     functions: Mapping[str, Callable[..., Any]]
+    warnings: tuple[tuple[str, str], ...] = ()
+    """Code and sentence of what its author should know."""
 
     def override(self, records: int | None = None, seed: int | None = None) -> LoadedWorkflow:
         """The same workflow with these values where they are given. Raises `UserError` for a size
@@ -37,6 +40,11 @@ class LoadedWorkflow:
             raise UserError(str(error)) from None
         return replace(self, workflow=workflow)
 
+    def waiting_for_quotas(self) -> LoadedWorkflow:
+        """The same, but a quota that is used up is waited for, however long that takes."""
+        run = self.workflow.run.model_copy(update={"wait_for_quota": True})
+        return replace(self, workflow=self.workflow.model_copy(update={"run": run}))
+
 
 def load_workflow(path: Path) -> LoadedWorkflow:
     """Read `.yaml`, `.yml` or `.py`. Raises `UserError` for whatever is wrong with it."""
@@ -45,16 +53,32 @@ def load_workflow(path: Path) -> LoadedWorkflow:
     if not path.exists():
         raise UserError(f"there is no workflow file {path}")
     modules = UserModules(path.resolve().parent)
+    changed: list[str] = []
     if path.suffix in (".yaml", ".yml"):
-        workflow = _validated(_read_yaml(path), path)
+        raw, changed = _read_yaml(path)
+        workflow = _validated(raw, path)
     elif path.suffix == ".py":
         workflow = _exported(modules, path)
     else:
         raise UserError(f"{path} is no workflow file: its name must end in .yaml, .yml or .py")
-    return LoadedWorkflow(workflow, path, _functions(workflow, modules, path))
+    functions = _functions(workflow, modules, path)
+    return LoadedWorkflow(workflow, path, functions, _warnings(changed))
 
 
-def _read_yaml(path: Path) -> Any:
+def _warnings(changed: list[str]) -> tuple[tuple[str, str], ...]:
+    if not changed:
+        return ()
+    listed = ", ".join(dict.fromkeys(changed))
+    return (
+        (
+            "values_not_as_written",
+            f"values of samplers that are not used as they are written: {listed}; in quotes they "
+            "are text",
+        ),
+    )
+
+
+def _read_yaml(path: Path) -> tuple[Any, list[str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -62,7 +86,7 @@ def _read_yaml(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror}") from None
     try:
-        return yaml.safe_load(text)
+        return read_yaml(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}" if mark else ""

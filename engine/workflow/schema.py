@@ -9,12 +9,15 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from engine.events.failures import AnswerAction, AnswerVerdict
 from engine.request_admission.config import RecoveryPolicy, RequestAdmissionTuningConfig
 from engine.workflow.graph import ColumnGraph, find_cycle
 from engine.workflow.provider_script import ProviderScript
 from engine.workflow.templates import is_template_name, template_variables
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)]
+_HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+_OPERATIONS = ("/chat/completions", "/completions", "/responses", "/models")
 ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
 
 
@@ -40,7 +43,26 @@ class OpenAIProvider(_Strict):
     base_url: str = "https://api.openai.com/v1"
     api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """Name of the environment variable that holds the key; None for an endpoint without one."""
+    api_key_header: str | None = Field(None, pattern=_HEADER_NAME)
+    """Header that carries the key as it is, such as `api-key`; None for `Authorization: Bearer`."""
+    headers: dict[Annotated[str, Field(pattern=_HEADER_NAME)], str] = {}
+    """Sent with each request. Secrets belong in the environment, not here."""
+    query: dict[str, str] = {}
+    """Parameters of the address, such as `api-version`."""
     timeout_seconds: float = Field(120.0, gt=0)
+    max_parallel_requests: int | None = Field(None, ge=1)
+    """Most requests in flight over all models of the provider."""
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: float | None = Field(None, gt=0)
+    """Tokens in and out, over all models of the provider."""
+
+    @field_validator("headers")
+    @classmethod
+    def _sendable(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not (text.isascii() and (text.isprintable() or not text)):
+                raise ValueError(f'the header "{name}" holds characters that no header takes')
+        return value
 
     @field_validator("base_url")
     @classmethod
@@ -52,12 +74,24 @@ class OpenAIProvider(_Strict):
             raise ValueError("base_url is no valid URL") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("base_url must begin with http:// or https:// and name a host")
-        if "@" in parts.netloc or parts.query or parts.fragment:
+        if "@" in parts.netloc or parts.fragment:
             raise ValueError(
-                "base_url must not carry a user, a password or a query: keys belong in the "
-                "environment (api_key_env)"
+                "base_url must not carry a user or a password: keys belong in the environment "
+                "(api_key_env)"
             )
-        return value.rstrip("/")
+        if parts.query:
+            raise ValueError(
+                "base_url must not carry a query: parameters such as api-version belong in "
+                "`query` of the provider, keys in the environment (api_key_env)"
+            )
+        value = value.rstrip("/")
+        for ending in _OPERATIONS:
+            if value.endswith(ending):
+                raise ValueError(
+                    f"base_url must not name an operation: leave {ending} out, "
+                    f"{value.removesuffix(ending)}"
+                )
+        return value
 
 
 class ScriptedProvider(ProviderScript):
@@ -78,8 +112,52 @@ class Model(_Strict):
     max_parallel_requests: int = Field(8, ge=1)
     temperature: float | None = None
     max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    """What some models want in place of `max_tokens`; it counts reasoning as well."""
+    top_p: float | None = Field(None, ge=0, le=1)
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    reasoning_effort: str | None = None
+    response_format: dict[str, Any] | None = None
+    extra_body: dict[str, Any] = {}
+    """Further fields of the request's body, as they are."""
+    stream: bool = False
+    """Take the answer in pieces, for gateways that cut silent connections; records the time to
+    the first token."""
     timeout_seconds: float | None = Field(None, gt=0)
     """None takes the provider's."""
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: float | None = Field(None, gt=0)
+    """Tokens in and out."""
+    input_tokens_per_minute: float | None = Field(None, gt=0)
+    output_tokens_per_minute: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_token_limit(self) -> Model:
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise ValueError("set max_tokens or max_completion_tokens, not both")
+        taken = {"model", "messages", "stream", "stream_options"} & self.extra_body.keys()
+        if taken:
+            raise ValueError(f"extra_body must not hold {', '.join(sorted(taken))}")
+        return self
+
+    def request_options(self) -> dict[str, Any]:
+        """The fields of a request's body besides model, messages, temperature and max_tokens."""
+        names = (
+            "max_completion_tokens",
+            "top_p",
+            "stop",
+            "seed",
+            "presence_penalty",
+            "frequency_penalty",
+            "reasoning_effort",
+            "response_format",
+        )
+        options = {name: getattr(self, name) for name in names}
+        given = {name: value for name, value in options.items() if value is not None}
+        return given | self.extra_body
 
 
 class Integers(_Strict):
@@ -161,6 +239,26 @@ class LlmTextColumn(_Strict):
     prompt: str
     system: str | None = None
     depends_on: list[str] = []
+    on_refusal: AnswerAction | None = None
+    """What becomes of a refusal, and so on; None takes the engine's default. `retry` asks once
+    more, then drops the row."""
+    on_filtered: AnswerAction | None = None
+    on_truncated: AnswerAction | None = None
+    on_empty: AnswerAction | None = None
+    on_reasoning_only: AnswerAction | None = None
+    on_thinking: AnswerAction | None = None
+
+    def answer_actions(self) -> dict[AnswerVerdict, AnswerAction]:
+        """What becomes of answers that are not as they should be, where the column says so."""
+        given: dict[AnswerVerdict, AnswerAction | None] = {
+            "refusal": self.on_refusal,
+            "filtered_answer": self.on_filtered,
+            "truncated": self.on_truncated,
+            "empty_answer": self.on_empty,
+            "reasoning_only": self.on_reasoning_only,
+            "thinking_in_text": self.on_thinking,
+        }
+        return {verdict: action for verdict, action in given.items() if action is not None}
 
     @field_validator("prompt", "system")
     @classmethod
@@ -224,6 +322,19 @@ class RunSettings(_Strict):
     """Ask each model one short question first; one that does not answer ends the run."""
     recovery: RecoveryPolicy | None = None
     """How request limits recover after rate limits: `adaptive` or `published`."""
+    stop_seconds: float = Field(10.0, ge=0)
+    """Most seconds that running tasks may go on once the run stops."""
+    stop_at_drop_share: float | None = Field(0.5, ge=0, le=1)
+    """A run stops when more than this share of the last 100 tasks of a column were dropped; null
+    for no bound."""
+    max_retry_after_seconds: float | None = Field(None, gt=0)
+    """Longest wait that a provider may ask for; a longer one is a quota that is used up."""
+    outage_stop_seconds: float | None = Field(None, gt=0)
+    """A run stops when a provider that it needs has been out for longer."""
+    quota_wait_seconds: float | None = Field(None, ge=0)
+    """A quota that comes back within this time is waited for; else the run stops."""
+    wait_for_quota: bool = False
+    """Wait for a quota however long it takes."""
 
     @property
     def request_tuning(self) -> RequestAdmissionTuningConfig:
@@ -234,6 +345,10 @@ class RunSettings(_Strict):
             self.cooldown_seconds,
             self.startup_ramp_seconds,
             self.recovery,
+            self.max_retry_after_seconds,
+            self.outage_stop_seconds,
+            self.quota_wait_seconds,
+            self.wait_for_quota or None,
         )
 
 
@@ -306,6 +421,14 @@ class Workflow(_Strict):
             if column.name == name:
                 return column
         raise KeyError(name)
+
+    def key_variables(self) -> dict[str, str]:
+        """Variables of the environment that hold keys, by provider."""
+        return {
+            name: provider.api_key_env
+            for name, provider in self.providers.items()
+            if isinstance(provider, OpenAIProvider) and provider.api_key_env is not None
+        }
 
     def request_timeout(self, alias: str) -> float:
         """Seconds that one request to this alias may take."""

@@ -25,7 +25,7 @@ ATTEMPT_FIELDS = (
 ).split()
 CEILING_FIELDS = (
     "static_cap effective_max limit in_flight waiters wait_reason blocked_until soft_ceiling "
-    "consecutive_rate_limits last_outcome"
+    "consecutive_rate_limits last_outcome availability"
 ).split()
 TASK_PHASES = frozenset(
     {"ready", "queued", "selected", "leased", "running", "finished", "deferred"}
@@ -206,6 +206,7 @@ def _set_ceiling(state: State, resource: str, facts: dict[str, Any]) -> None:
     ceiling.soft_ceiling = count(facts.get("soft_ceiling"))
     ceiling.consecutive_rate_limits = count(facts.get("consecutive_rate_limits")) or 0
     ceiling.last_outcome = text(facts.get("last_outcome"))
+    ceiling.availability = text(facts.get("availability"))
 
 
 def _replace_live(state: State, tasks: list[Any], attempts: list[Any]) -> None:

@@ -79,6 +79,8 @@ class Ceiling(msgspec.Struct, omit_defaults=True):
     soft_ceiling: int | None = None
     consecutive_rate_limits: int = 0
     last_outcome: str | None = None
+    availability: str | None = None
+    """`out` or `suspended` while the resource answers nobody."""
     last_change: LimitChange | None = None
     last_rate_limit_ordinal: int | None = None
     completed: int = 0

@@ -346,6 +346,15 @@ def lease_released(state: State, event: RequestEvent, ordinal: int, run: RunInfo
         del state.attempts[attempt.attempt_id]
 
 
+def outage(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    ceiling = _ceiling(state, event)
+    ceiling.availability = None if event.reason_or_outcome == "closed" else "out"
+
+
+def suspended(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    _ceiling(state, event).availability = "suspended"
+
+
 HANDLERS: dict[str, Handler] = {
     "request_resource_registered": registered,
     "request_effective_cap_changed": effective_cap_changed,
@@ -367,4 +376,7 @@ HANDLERS: dict[str, Handler] = {
     "request_fully_recovered": recovered,
     "request_lease_released": lease_released,
     "request_release_diagnostic": nothing,
+    "request_outage": outage,
+    "request_suspended": suspended,
+    "request_rate_budget_observed": nothing,
 }

@@ -32,7 +32,7 @@ ORDER: dict[str, frozenset[str]] = {
     "worker_spawn_failed": frozenset({"queued", "leased"}),
     "task_completed": frozenset({"running"}),
     "retry_deferred": frozenset({"running"}),
-    "non_retryable_dropped": frozenset({"running"}),
+    "non_retryable_dropped": frozenset({"running", "deferred"}),
     "cancelled": frozenset({"ready", "queued", "selected", "running", "deferred"}),
     "task_lease_released": frozenset({"leased", "finished", "deferred"}),
 }
@@ -267,12 +267,13 @@ class TaskChecks:
                 f"row group {index} is checkpointed, in flight are {state.row_groups.in_flight}",
             )
         rows = count(facts.get("rows"))
-        parts = (count(facts.get("surviving_rows")) or 0) + (count(facts.get("dropped_rows")) or 0)
+        kinds = ("surviving_rows", "dropped_rows", "unfinished_rows")
+        parts = sum(count(facts.get(kind)) or 0 for kind in kinds)
         if rows is not None and rows != parts:
             self._book.report(
                 "rows",
                 "rows of a row group unaccounted for",
-                f"row group {index} has {rows} rows, {parts} are done or dropped",
+                f"row group {index} has {rows} rows, {parts} are done, dropped or unfinished",
             )
 
     def _completed(self, state: State, event: SchedulerEvent) -> None:

@@ -82,7 +82,7 @@ class _Heads:
             retry_at = number(facts.get("retry_at"))
             assert retry_at is not None
             self.retry_at[task_id] = retry_at
-        elif kind == "cancelled":
+        elif kind in ("cancelled", "non_retryable_dropped"):
             self.ready.pop(task_id, None)
             self.retry_at.pop(task_id, None)
 
@@ -132,6 +132,8 @@ class _Heads:
 def _requests(state: State, now: float, promises: Promises) -> Iterator[str]:
     for ceiling in state.ceilings.values():
         if not ceiling.waiters or ceiling.in_flight >= ceiling.limit:
+            continue
+        if ceiling.wait_reason in ("outage", "suspended"):
             continue
         if ceiling.blocked_until is not None and ceiling.blocked_until >= now:
             continue

@@ -12,6 +12,7 @@ from collections import Counter
 from engine.rows.admission import RowGroups
 from tests.engine.scheduling.harness import Broken, Run, run
 from tests.simulation.conservation import Promises, check_conservation
+from tests.simulation.outages import check_outages
 from tests.simulation.world import World, random_world
 
 EXPECTED_ENDS = {
@@ -38,6 +39,7 @@ def simulate(seed: int, shuffled: bool = True) -> Run:
         policy.shares == "bounded_borrow"
         and policy.bounded_borrow.default_borrow_ceiling is not None
     )
+    check_outages(one.events, setting.retry.max_attempts)
     check_conservation(one.events, Promises(row_groups, world.queue_wait_timeout, holds_back))
     _check_end(one, world)
     return one
@@ -45,7 +47,7 @@ def simulate(seed: int, shuffled: bool = True) -> Run:
 
 def _check_end(one: Run, world: World) -> None:
     end = "error" if one.result is None else one.result.outcome
-    if end not in EXPECTED_ENDS[world.stop]:
+    if end not in EXPECTED_ENDS[world.stop] | ({"stopped"} if world.fatal else set()):
         raise Broken("outcome", f"{end} after {world.stop}: {one.error!r}")
     if isinstance(one.error, Exception) and not isinstance(one.error, OSError):
         raise Broken("outcome", f"the run raised {one.error!r}")

@@ -25,9 +25,11 @@ from engine.models.executor import ModelCaller, ModelRequestExecutor
 from engine.models.scripted import ScriptedClient
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
+from engine.run.provider_watch import ProviderWatch
 from engine.scheduling.bounded_borrow import BoundedBorrowTaskAdmissionPolicyConfig
 from engine.scheduling.config import TaskAdmissionConfig, build_policy
 from engine.scheduling.plan import ColumnPlan, RetryPolicy
+from engine.scheduling.scheduler import AsyncTaskScheduler
 from engine.scheduling.types import TaskPayload
 from engine.workflow.provider_script import (
     ErrorWindow,
@@ -66,6 +68,8 @@ class World:
     later: Sequence[tuple[float, Endpoint]] = ()
     """Registrations while the run goes on; they may lower a cap."""
     failing_sink: bool = False
+    fatal: bool = False
+    """A provider refuses everything from some time on, until a person acts."""
     policy: TaskAdmissionConfig = field(default_factory=TaskAdmissionConfig)
     setting: Setting = field(default_factory=lambda: Setting([]))
 
@@ -82,17 +86,22 @@ class Requests:
         self._clients = {
             name: ScriptedClient(script, one.clock) for name, script in world.scripts.items()
         }
-        self._caller = ModelCaller(
-            ModelRequestExecutor(
-                admission=self.admission,
-                clients=self._clients,
-                stream=one.stream,
-                clock=one.clock,
-                correlation=RuntimeCorrelationProvider(),
-                queue_wait_timeout=world.queue_wait_timeout,
-            ),
-            max_rate_limited_attempts=8,
+        executor = ModelRequestExecutor(
+            admission=self.admission,
+            clients=self._clients,
+            stream=one.stream,
+            clock=one.clock,
+            correlation=RuntimeCorrelationProvider(),
+            queue_wait_timeout=world.queue_wait_timeout,
         )
+        self._caller = ModelCaller(executor, max_refusals=8)
+        probes = {
+            endpoint.resource: ModelRequest(
+                endpoint.resource, endpoint.alias, "ok?", timeout_seconds=60.0
+            )
+            for endpoint in world.endpoints
+        }
+        self.holds = ProviderWatch(self.admission, executor, probes, {})
         self._tries: dict[str, int] = {}
         for endpoint in world.endpoints:
             self.admission.register(endpoint.resource, endpoint.cap, endpoint.alias)
@@ -100,6 +109,12 @@ class Requests:
             loop.call_at(
                 when, self.admission.register, endpoint.resource, endpoint.cap, endpoint.alias
             )
+
+    def began(self, scheduler: AsyncTaskScheduler) -> None:
+        self.admission.on_held = scheduler.on_held
+
+    async def stop(self) -> None:
+        await self.holds.close()
 
     def keyframe(self, full: bool) -> dict[str, Any]:
         return self.admission.keyframe(full)
@@ -221,7 +236,28 @@ def random_world(seed: int) -> World:
         horizon=HORIZON,
     )
     _stop(world, source)
+    _outages(world, random.Random(f"outages {seed}"))
     return world
+
+
+def _outages(world: World, source: random.Random) -> None:
+    """Long spans in which a provider answers nobody; some last until a person acts."""
+    for name, script in world.scripts.items():
+        if source.random() >= 0.25:
+            continue
+        start = source.choice([0.0, 0.5, 1.0])
+        status = source.choice([500, 502, 503, 529, 529, 401, 402, 404])
+        world.fatal |= status < 500
+        flaps = source.choice([1, 1, 2, 3])
+        windows = [
+            ErrorWindow(
+                start=start + 6 * n, end=start + 6 * n + source.choice([2, 4]), status=status
+            )
+            for n in range(flaps)
+        ]
+        if status < 500:
+            windows = [ErrorWindow(start=start, status=status)]
+        world.scripts[name] = script.model_copy(update={"errors": (*script.errors, *windows)})
 
 
 def _providers(

@@ -41,6 +41,11 @@ def demo(
 @click.command()
 @click.argument("workflow", type=click.Path(path_type=Path))
 @run_options
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Wait for a provider's quota that is used up, however long; else the run stops.",
+)
 def run(
     workflow: Path,
     records: int | None,
@@ -48,9 +53,10 @@ def run(
     out: Path | None,
     headless: bool,
     ascii_only: bool,
+    wait: bool,
 ) -> int:
     """Run WORKFLOW (a Python file that exports `workflow`, or YAML) and watch it."""
-    return start(workflow, records, seed, out, headless, ascii_only)
+    return start(workflow, records, seed, out, headless, ascii_only, wait_for_quotas=wait)
 
 
 def start(
@@ -60,6 +66,8 @@ def start(
     out: Path | None,
     headless: bool,
     ascii_only: bool,
+    *,
+    wait_for_quotas: bool = False,
 ) -> int:
     """Check everything that a user can get wrong, then start the run and show it."""
     from console.cli.run.engine_process import load
@@ -67,6 +75,7 @@ def start(
     from console.cli.run.presenter import show_console, show_headless, tell
     from console.cli.stop_requests import StopRequests
     from engine.models.reach import check_reachable
+    from engine.run.warnings import start_warnings
 
     interactive = is_interactive() and not headless
     if interactive:
@@ -74,7 +83,9 @@ def start(
     loaded = load(workflow, records, seed)
     for name, provider in loaded.workflow.providers.items():
         check_reachable(name, provider)
-    spec = RunSpec(loaded.workflow.name, workflow, records, seed)
+    for _, warning in start_warnings(loaded):
+        tell(f"Warning: {warning}.")
+    spec = RunSpec(loaded.workflow.name, workflow, records, seed, wait_for_quotas)
     with StopRequests() as requests:
         try:
             launched = launch(spec, out, requests)

@@ -40,8 +40,14 @@ class Broken(msgspec.Struct, frozen=True, tag=True):
     traceback: str
 
 
-class Reacts(msgspec.Struct, frozen=True, tag=True):
-    """The answer of the engine's loop."""
+class Reacts(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """The answer of the engine's loop, and what a run that stops still waits for."""
+
+    tasks_out: int = 0
+    oldest: tuple[str, ...] = ()
+    """The tasks that are out longest, each with what it waits for and how long."""
+    seconds_left: float | None = None
+    """Until they are cancelled."""
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True):
@@ -144,9 +150,11 @@ class EngineLink:
         self.say(Ready())
         return os.read(self._read, 1) == _BEGIN
 
-    def answer_questions(self, loop: asyncio.AbstractEventLoop) -> None:
+    def answer_questions(
+        self, loop: asyncio.AbstractEventLoop, answer: Callable[[], Reacts] = Reacts
+    ) -> None:
         os.set_blocking(self._read, False)
-        loop.add_reader(self._read, self._answer, loop)
+        loop.add_reader(self._read, self._answer, loop, answer)
 
     def say(self, message: Message) -> None:
         """To whoever still listens."""
@@ -160,8 +168,8 @@ class EngineLink:
             abandoned()
             os._exit(1)
 
-    def _answer(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _answer(self, loop: asyncio.AbstractEventLoop, answer: Callable[[], Reacts]) -> None:
         if os.read(self._read, _READ_BYTES):
-            self.say(Reacts())
+            self.say(answer())
         else:
             loop.remove_reader(self._read)

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from console.cli import exit_codes
 from console.cli.run.claimed_folder import empty, remove_empty
-from console.cli.run.engine_link import Broken, Ended, EngineLink, Refused
+from console.cli.run.engine_link import Broken, Ended, EngineLink, Reacts, Refused
 from engine.errors import UserError
 from engine.events.run_folder import RunFolder
 from engine.run.execute import RunControl, record_run
 from engine.run.plan import RunPlan, plan_run
+from engine.scheduling.stopping import StopReport
 from engine.workflow.demo import demo_workflow
 from engine.workflow.load import LoadedWorkflow, load_workflow
 
@@ -36,6 +37,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--workflow", type=Path)
     parser.add_argument("--records", type=int)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--wait", action="store_true")
     options = parser.parse_args(arguments)
     read, _, write = options.link.partition(",")
     link = EngineLink(int(read), int(write))
@@ -48,7 +50,8 @@ def main(arguments: list[str]) -> int:
 
     try:
         with link.preparing(abandoned):
-            plan = plan_run(load(options.workflow, options.records, options.seed))
+            loaded = load(options.workflow, options.records, options.seed)
+            plan = plan_run(loaded.waiting_for_quotas() if options.wait else loaded)
         # Nobody closes this loop: that would wait for threads of tasks that were aborted.
         return asyncio.new_event_loop().run_until_complete(
             run(plan, folder, options.run_id, link, abandoned)
@@ -83,7 +86,7 @@ async def run(
     def may_begin() -> bool:
         begins = link.await_begin()
         if begins:
-            link.answer_questions(loop)
+            link.answer_questions(loop, lambda: reaction(control.outstanding()))
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, control.stop)
         return begins
@@ -95,7 +98,20 @@ async def run(
     link.say(Ended(result.outcome, result.message, result.rows_done, result.rows_dropped))
     if result.outcome == "success":
         return exit_codes.FOUND if result.rows_dropped else exit_codes.OK
+    if result.outcome == "stopped":
+        return exit_codes.FOUND
     return exit_codes.INTERRUPTED if result.outcome == "cancelled" else exit_codes.RUN_FAILED
+
+
+def reaction(report: StopReport | None) -> Reacts:
+    """What the front is told of a run that stops."""
+    if report is None:
+        return Reacts()
+    oldest = tuple(
+        f"{task.task_id} ({f'{task.resource}, ' if task.resource else ''}{task.seconds:.0f} s)"
+        for task in report.tasks
+    )
+    return Reacts(report.total, oldest, report.seconds_left)
 
 
 class LogWriter(io.FileIO):

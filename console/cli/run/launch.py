@@ -35,6 +35,7 @@ class RunSpec:
     """None runs the embedded demo."""
     records: int | None = None
     seed: int | None = None
+    wait_for_quotas: bool = False
 
 
 class StartInterrupted(Exception):
@@ -59,6 +60,8 @@ class Launched:
         """How the run ended, as the engine says; None until it has said so."""
         self.last_reaction = time.monotonic()
         """When the engine's loop answered last, or was first asked."""
+        self.reaction = Reacts()
+        """The last answer of the engine's loop."""
         self.killed = False
         self._link = link
 
@@ -72,6 +75,7 @@ class Launched:
         for message in messages:
             if isinstance(message, Reacts):
                 self.last_reaction = time.monotonic()
+                self.reaction = message
             elif isinstance(message, Ended):
                 self.ended = message
         return bool(messages)
@@ -115,6 +119,8 @@ class Launched:
         outcome = None if ended is None else ended.outcome
         if outcome == "cancelled" or (outcome is None and self.killed):
             return requests.exit_code
+        if outcome == "stopped":
+            return exit_codes.FOUND
         if ended is not None and outcome == "success":
             return exit_codes.FOUND if ended.rows_dropped else exit_codes.OK
         return exit_codes.RUN_FAILED
@@ -193,6 +199,8 @@ def _start_engine(
         arguments += ["--records", str(spec.records)]
     if spec.seed is not None:
         arguments += ["--seed", str(spec.seed)]
+    if spec.wait_for_quotas:
+        arguments.append("--wait")
     try:
         with open(folder.open_log(), "ab") as log:
             inherited = [*ends, folder.fd]

@@ -178,7 +178,7 @@ def test_aliases_of_one_endpoint_share_identity_and_the_smallest_cap() -> None:
 
 
 def test_a_provider_s_error_passes_through_unchanged() -> None:
-    error = ProviderError("rate_limited", "RateLimited", "429", retry_after_seconds=2)
+    error = ProviderError("rate_limit", "RateLimited", "429", retry_after_seconds=2)
     made_by = generator({"type": "llm_text", "model": "writer", "prompt": "Hi"})
     with pytest.raises(ProviderError) as caught:
         make(made_by, {}, Echo(error))
@@ -284,7 +284,7 @@ def test_an_error_of_the_function_keeps_row_values_to_itself(
 @pytest.mark.parametrize(
     "error",
     [
-        ProviderError("provider_failure", "HTTP500", "500"),
+        ProviderError("invalid_request", "HTTP500", "500"),
         LocalTimeoutError("LocalTimeout", "waited too long"),
         RuntimeError("of the admission"),
     ],
@@ -307,7 +307,7 @@ def test_a_function_may_recover_from_a_model_and_fail_on_its_own() -> None:
 
     made_by = generator({"models": ["writer"]}, asks)
     with pytest.raises(PermanentTaskError) as caught:
-        make(made_by, {"topic": ""}, Echo(ProviderError("provider_failure", "HTTP500", "500")))
+        make(made_by, {"topic": ""}, Echo(ProviderError("invalid_request", "HTTP500", "500")))
     assert caught.value.error_type == "ArithmeticError"
 
 

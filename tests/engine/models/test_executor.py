@@ -31,7 +31,7 @@ from engine.request_admission.types import RequestAdmissionError
 from engine.virtual_time import run_virtual
 
 RESOURCE = RequestResourceKey("alpha", "m", "chat")
-RATE_LIMIT = ProviderError("rate_limited", "RateLimitError", "slow down", retry_after_seconds=2.0)
+RATE_LIMIT = ProviderError("rate_limit", "RateLimitError", "slow down", retry_after_seconds=2.0)
 
 Answer = Callable[[int], Awaitable[ModelResponse]]
 
@@ -73,7 +73,7 @@ class Lab:
             correlation=self.correlation,
             queue_wait_timeout=wait,
         )
-        self.caller = ModelCaller(self.executor, max_rate_limited_attempts=3)
+        self.caller = ModelCaller(self.executor, max_refusals=3)
 
     def write_events(self, events: Sequence[Event]) -> None:
         self.collected.extend(events)
@@ -149,19 +149,27 @@ def test_one_attempt_in_events() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "outcome", "error_type"),
+    ("error", "outcome", "facts"),
     [
-        (RATE_LIMIT, "rate_limited", "RateLimitError"),
-        (ProviderError("provider_failure", "E500", "broken"), "provider_failure", "E500"),
-        (ProviderError("provider_timeout", "T", "late"), "provider_timeout", "T"),
-        (ValueError("not told"), "unexpected_exception", "ValueError"),
-        (TimeoutError("its own"), "unexpected_exception", "TimeoutError"),
-        (LocalTimeoutError("NoRoom", "no room"), "local_timeout", "NoRoom"),
-        (KeyError("x"), "unexpected_exception", "KeyError"),
+        (RATE_LIMIT, "rate_limited", {"error_type": "RateLimitError", "class": "rate_limit"}),
+        (
+            ProviderError("server_error", "E500", "broken", status=500, code="oops"),
+            "provider_failure",
+            {"error_type": "E500", "class": "server_error", "status": 500, "code": "oops"},
+        ),
+        (
+            ProviderError("timeout", "T", "late"),
+            "provider_timeout",
+            {"error_type": "T", "class": "timeout"},
+        ),
+        (ValueError("not told"), "unexpected_exception", {"error_type": "ValueError"}),
+        (TimeoutError("its own"), "unexpected_exception", {"error_type": "TimeoutError"}),
+        (LocalTimeoutError("NoRoom", "no room"), "local_timeout", {"error_type": "NoRoom"}),
+        (KeyError("x"), "unexpected_exception", {"error_type": "KeyError"}),
     ],
 )
 def test_what_the_client_raises_comes_out_and_is_classified(
-    error: Exception, outcome: str, error_type: str
+    error: Exception, outcome: str, facts: dict[str, Any]
 ) -> None:
     async def main() -> None:
         lab = Lab(answering(error))
@@ -170,7 +178,8 @@ def test_what_the_client_raises_comes_out_and_is_classified(
         assert caught.value is error
         completed, released = lab.events("model_request_completed"), lab.events()[-1]
         assert completed[0].reason_or_outcome == released.reason_or_outcome == outcome
-        assert completed[0].diagnostics == {"duration_seconds": 1.0, "error_type": error_type}
+        said = {"message": str(error)} if isinstance(error, ProviderError) else {}
+        assert completed[0].diagnostics == {"duration_seconds": 1.0, **facts, **said}
         assert lab.counts() == (0, 0)
         assert "not told" not in repr(lab.events())
 
@@ -328,7 +337,7 @@ def test_a_rate_limited_attempt_is_made_again_in_place_after_the_cooldown() -> N
     run_virtual(main())
 
 
-def test_too_many_rate_limits_while_others_are_answered_defer_the_task() -> None:
+def test_a_request_that_is_refused_while_others_are_answered_is_given_up() -> None:
     async def main() -> None:
         lab = Lab(answering(RATE_LIMIT, 1.0, RATE_LIMIT, 1.0, RATE_LIMIT, 1.0), cap=1)
 
@@ -339,10 +348,9 @@ def test_too_many_rate_limits_while_others_are_answered_defer_the_task() -> None
         refused = asyncio.ensure_future(lab.caller.call(request()))
         await asyncio.sleep(0.0)
         answered = asyncio.ensure_future(others())
-        with pytest.raises(RetryableTaskError, match="slow down") as caught:
+        with pytest.raises(ProviderError, match=r"refused 3 times while .* slow down") as caught:
             await refused
-        assert (caught.value.error_type, caught.value.delay_seconds) == ("RateLimitError", 2.0)
-        assert caught.value.uses_attempt
+        assert (caught.value.error_type, caught.value.failure) == ("RefusedAlways", "rate_limit")
         await answered
 
     run_virtual(main())
@@ -359,7 +367,7 @@ def test_a_storm_that_spares_nobody_is_waited_out() -> None:
     run_virtual(main())
 
 
-@pytest.mark.parametrize("kind", ["provider_failure", "provider_timeout"])
+@pytest.mark.parametrize("kind", ["server_error", "timeout", "auth", "quota_spent"])
 def test_a_failure_that_may_pass_defers_the_task_at_once(kind: Any) -> None:
     async def main() -> None:
         lab = Lab(answering(ProviderError(kind, "E503", "unavailable")))
@@ -371,9 +379,9 @@ def test_a_failure_that_may_pass_defers_the_task_at_once(kind: Any) -> None:
     run_virtual(main())
 
 
-@pytest.mark.parametrize("kind", ["provider_failure", "rate_limited"])
+@pytest.mark.parametrize("kind", ["invalid_request", "request_too_large", "content_filter"])
 def test_a_failure_that_cannot_pass_comes_out_as_it_is(kind: Any) -> None:
-    error = ProviderError(kind, "E400", "bad request", retryable=False)
+    error = ProviderError(kind, "E400", "bad request")
 
     async def main() -> None:
         lab = Lab(answering(error))

@@ -10,10 +10,15 @@ import pytest
 
 from engine.clock import LoopClock
 from engine.events import RequestEvent, RuntimeCorrelationProvider
+from engine.events.failures import FailureClass
 from engine.events.kinds import ALL_REQUEST_KINDS
-from engine.models.client import ModelRequest, ModelResponse
+from engine.models.client import ModelRequest, ModelResponse, RateBudget
 from engine.models.executor import ModelRequestExecutor
-from engine.request_admission.types import RequestAdmissionError, RequestReleaseOutcome
+from engine.request_admission.types import (
+    FailureReport,
+    RequestAdmissionError,
+    RequestReleaseOutcome,
+)
 from engine.virtual_time import run_virtual
 from tests.engine.events.catalogue import check_declared
 from tests.engine.request_admission.lab import CHAT, EMBEDDING, SUCCESS, Lab
@@ -101,6 +106,38 @@ async def a_second_release(lab: Lab) -> None:
     lab.controller.release(lease, SUCCESS)
 
 
+def failed(failure: FailureClass, wait: float | None = None) -> RequestReleaseOutcome:
+    return RequestReleaseOutcome("provider_failure", wait, FailureReport(failure, "no", 500))
+
+
+async def an_outage(lab: Lab) -> None:
+    lab.register(cap=2)
+    lab.controller.on_probe_due = lambda resource: None
+    for _ in range(3):
+        lab.controller.release(await lab.acquire(), failed("server_error"))
+    wait = lab.waiting()
+    for outcome in (failed("server_error"), SUCCESS):
+        await asyncio.sleep(1.0)
+        probe = lab.controller.acquire_probe(lab.item())
+        assert probe is not None
+        lab.controller.release(probe, outcome)
+    lab.controller.release(await wait, SUCCESS)
+
+
+async def a_suspension(lab: Lab) -> None:
+    lab.register(cap=2)
+    lab.controller.on_probe_due = lambda resource: None
+    lab.controller.release(await lab.acquire(), failed("auth"))
+    probe = lab.controller.acquire_probe(lab.item())
+    assert probe is not None
+    lab.controller.release(probe, failed("auth"))
+
+
+async def a_budget(lab: Lab) -> None:
+    lab.register()
+    lab.controller.observe_budgets(CHAT, [RateBudget("tokens", 100, 7, 1.5)])
+
+
 SCENARIOS: dict[Scenario, frozenset[str]] = {
     one_call: frozenset(
         """
@@ -122,6 +159,9 @@ SCENARIOS: dict[Scenario, frozenset[str]] = {
     a_wait_for_another_reason: frozenset({"request_wait_reason_changed"}),
     a_lower_cap: frozenset({"request_effective_cap_changed", "request_limit_decreased"}),
     a_second_release: frozenset({"request_release_diagnostic"}),
+    an_outage: frozenset({"request_outage"}),
+    a_suspension: frozenset({"request_outage", "request_suspended"}),
+    a_budget: frozenset({"request_rate_budget_observed"}),
 }
 
 

@@ -27,7 +27,7 @@ from engine.scheduling.plan import ColumnPlan, RetryPolicy, RunResult
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicy
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.resolver import MetadataDiagnostic
-from engine.scheduling.scheduler import AsyncTaskScheduler
+from engine.scheduling.scheduler import AsyncTaskScheduler, RequestHolds
 from engine.scheduling.types import (
     ResolvedTaskScheduling,
     SchedulerResourceRequest,
@@ -125,6 +125,15 @@ def takes(seconds: float) -> Execute:
 class RequestSide(Protocol):
     """What a run has beside its scheduler: the tasks' work, and its own part of a keyframe."""
 
+    @property
+    def holds(self) -> RequestHolds: ...
+
+    def began(self, scheduler: AsyncTaskScheduler) -> None:
+        """The scheduler is made, and will run."""
+
+    async def stop(self) -> None:
+        """The run is over: end what goes on."""
+
     async def execute(self, payload: TaskPayload) -> None: ...
 
     def keyframe(self, full: bool) -> dict[str, Any]: ...
@@ -157,6 +166,10 @@ class Setting:
     loop_watch: LoopWatch | None = None
     adaptive_row_groups: bool = False
     metadata_diagnostics: Sequence[MetadataDiagnostic] = ()
+    warnings: Sequence[tuple[str, str]] = ()
+    stop_seconds: float | None = None
+    most_dropped_share: float | None = None
+    holds: RequestHolds | None = None
     at: Mapping[float, Callable[[Run], object]] = field(default_factory=dict)
     policy_of: Callable[[Run], TaskAdmissionPolicy] | None = None
     """Makes the policy where it needs the request side; `policy` does not count then."""
@@ -229,7 +242,13 @@ class Run:
             heartbeat_seconds=setting.heartbeat_seconds,
             loop_watch=setting.loop_watch,
             metadata_diagnostics=setting.metadata_diagnostics,
+            warnings=setting.warnings,
+            stop_seconds=setting.stop_seconds,
+            most_dropped_share=setting.most_dropped_share,
+            requests=setting.holds if self.requests is None else self.requests.holds,
         )
+        if self.requests is not None:
+            self.requests.began(self.scheduler)
         for when, callback in setting.at.items():
             loop.call_at(when, callback, self)
         self.task = asyncio.ensure_future(self.scheduler.run())
@@ -242,6 +261,7 @@ class Run:
             # Without its timers a run that is stuck can't keep the loop going for ever.
             self.scheduler._keyframe_timer.stop()
         if self.task.done() and self.requests is not None:
+            await self.requests.stop()
             self.requests.close()
         self.tasks_left = len(asyncio.all_tasks()) - 1
         self.stream.flush()

@@ -59,6 +59,10 @@ async def breaks(payload: TaskPayload) -> None:
     raise ValueError
 
 
+async def full_disk(row_group: int, dropped: frozenset[int]) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def change_the_queue(one: Run) -> None:
     """While the first lease is being acquired, as a sink or a user's callback might."""
     original = one.admission.try_acquire
@@ -104,7 +108,9 @@ SETTINGS: dict[str, Setting] = {
         execute=fails_once(),  # type: ignore[arg-type]
     ),
     "non_retryable_dropped": Setting((column("a"),), records=1, execute=breaks),
-    "cancelled": Setting(
+    "row_group_write_retried": Setting((column("a"),), records=1, checkpoint=full_disk),
+    "run_warning": Setting((column("a"),), records=1, warnings=[("odd", "something is odd")]),
+    "cancelled run_stopping": Setting(
         (column("a"),), slots=1, execute=takes(1.0), at={0.5: lambda one: one.scheduler.abort()}
     ),
     "worker_spawn_failed": Setting((column("a"),), records=1, spawn_fails_at=0),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.errors import PermanentTaskError
-from engine.generators.rendering import render
+from engine.generators.rendering import ColumnTemplate
 from engine.workflow.template_limits import TemplateLimitError
 from engine.workflow.templates import compile_template, render_template, template_variables
 
@@ -103,10 +103,10 @@ def test_what_needs_no_row_is_refused_when_it_is_loaded(source: str) -> None:
 
 
 def test_what_depends_on_the_row_fails_its_task_for_good() -> None:
-    template = compile_template("{{ 'x' * n }}")
-    assert render(template, "c", {"n": 3}) == "xxx"
+    template = ColumnTemplate("c", "{{ 'x' * n }}")
+    assert template.render({"n": 3}) == "xxx"
     with pytest.raises(PermanentTaskError) as caught:
-        render(template, "c", {"n": 10**10})
+        template.render({"n": 10**10})
     assert caught.value.error_type == "TemplateLimit"
     assert caught.value.message == (
         'the template of column "c" makes a text of more than 4,000,000 characters'

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from console.cli.run.engine_link import Reacts
 from console.cli.run.stopping import ABORT_SECONDS, REACTION_SECONDS, Stopping
 
 
@@ -13,6 +14,7 @@ class Engine:
         self.last_reaction = 100.0
         self.running = True
         self.done: list[str] = []
+        self.reaction = Reacts()
         self._reacts = reacts
 
     def ask(self) -> None:
@@ -90,3 +92,17 @@ def test_an_engine_that_ended_is_left_alone(said: list[str]) -> None:
     engine.running = False
     look(engine, Stopping(engine, said.append, lambda: engine.now), 1.0, requests=3)
     assert (engine.done, said) == ([], [])
+
+
+def test_a_stop_says_what_it_waits_for_and_counts_down(said: list[str]) -> None:
+    engine = Engine(reacts=True)
+    stopping = Stopping(engine, said.append, lambda: engine.now)
+    engine.reaction = Reacts(7, ("text/3 (p/m/chat, 40 s)", "text/5 (p/m/chat, 12 s)"), 8.6)
+    look(engine, stopping, 2.0, requests=1)
+    engine.reaction = Reacts(1, ("text/3 (p/m/chat, 43 s)",), 5.9)
+    look(engine, stopping, 2.0, requests=1)
+    assert said[1:] == [
+        "Waiting for 7 tasks, aborted in 9 s; out longest: text/3 (p/m/chat, 40 s), "
+        "text/5 (p/m/chat, 12 s), ...",
+        "Waiting for 1 task, aborted in 6 s; out longest: text/3 (p/m/chat, 43 s)",
+    ]

@@ -1,0 +1,151 @@
+"""Chat completions: the body of a request, and what an answer holds.
+
+Answers are read as they come, not as they should be: text as a list of parts, usage as text or
+missing, thinking beside or within the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from engine.events.failures import AnswerVerdict
+from engine.models.client import ModelRequest, ModelResponse, ProviderError
+
+_THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>\s*", re.DOTALL | re.IGNORECASE)
+_OPEN_THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>", re.IGNORECASE)
+_END_OF_THINKING = re.compile(
+    r"\A[^<]*?</(?:think|thinking|reasoning)>\s*", re.DOTALL | re.IGNORECASE
+)
+_MOST_TOKENS = 2**53
+
+
+def request_body(request: ModelRequest, renamed: Mapping[str, str]) -> bytes:
+    """The JSON of a request. `renamed`: options that the model wants under another name."""
+    messages = []
+    if request.system is not None:
+        messages.append({"role": "system", "content": sendable(request.system)})
+    messages.append({"role": "user", "content": sendable(request.prompt)})
+    body: dict[str, Any] = {"model": request.resource.model_id, "messages": messages}
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    if request.max_tokens is not None:
+        body["max_tokens"] = request.max_tokens
+    body.update(request.options)
+    if request.stream:
+        body["stream"] = True
+        body.setdefault("stream_options", {"include_usage": True})
+    for name, other in renamed.items():
+        if name in body:
+            body[other] = body.pop(name)
+    return msgspec.json.encode(body)
+
+
+def sendable(text: str) -> str:
+    """The text without lone surrogates, which no encoding can carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def read_answer(body: Any, request: ModelRequest) -> ModelResponse:
+    """The answer in a body. Raises `ProviderError` where it is no chat completion."""
+    choices = body.get("choices") if isinstance(body, dict) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(message, dict):
+        raise malformed()
+    text = _text(message.get("content"))
+    thinking = message.get("reasoning_content") or message.get("reasoning")
+    finish = choice.get("finish_reason")
+    usage = body.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return judged(
+        text,
+        finish if isinstance(finish, str) else None,
+        refused=bool(message.get("refusal")),
+        thought=bool(thinking),
+        request=request,
+        prompt_tokens=_tokens(usage.get("prompt_tokens")),
+        completion_tokens=_tokens(usage.get("completion_tokens")),
+    )
+
+
+def judged(
+    text: str,
+    finish_reason: str | None,
+    *,
+    refused: bool,
+    thought: bool,
+    request: ModelRequest,
+    prompt_tokens: int | None = None,
+    completion_tokens: int | None = None,
+    first_token_seconds: float | None = None,
+) -> ModelResponse:
+    """An answer with its verdict."""
+    verdict: AnswerVerdict | None = None
+    text = sendable(text)
+    spoken = without_thinking(text)
+    if spoken != text:
+        verdict = "thinking_in_text"
+        thought = True
+        if request.action("thinking_in_text") == "accept":
+            text = spoken
+    if refused:
+        verdict = "refusal"
+    elif finish_reason == "content_filter":
+        verdict = "filtered_answer"
+    elif not spoken.strip():
+        used_up = finish_reason in ("length", "max_tokens")
+        verdict = "reasoning_only" if thought or used_up else "empty_answer"
+    elif finish_reason in ("length", "max_tokens"):
+        verdict = "truncated"
+    return ModelResponse(
+        text,
+        prompt_tokens,
+        completion_tokens,
+        verdict,
+        finish_reason,
+        first_token_seconds,
+    )
+
+
+def without_thinking(text: str) -> str:
+    """The text without the thinking that stands before it; "" where nothing follows."""
+    stripped = _THINKING.sub("", text, count=1)
+    if stripped != text:
+        return stripped
+    if _OPEN_THINKING.match(text):
+        return ""
+    # Some templates put the opening tag into the prompt, so that only the closing one is answered.
+    return _END_OF_THINKING.sub("", text, count=1)
+
+
+def malformed(said: str = "") -> ProviderError:
+    message = "the provider's answer is no chat completion"
+    return ProviderError("malformed_answer", "MalformedAnswer", message + said)
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        return "".join(part for part in parts if isinstance(part, str))
+    return ""
+
+
+def _tokens(value: Any) -> int | None:
+    """A count of tokens; None where it is none."""
+    if isinstance(value, str) and value.isdecimal() and len(value) < 17:
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value) if abs(value) < _MOST_TOKENS else None
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value < _MOST_TOKENS else None
