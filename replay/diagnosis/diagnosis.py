@@ -224,7 +224,7 @@ class Diagnosis:
 
     def dump(self) -> bytes:
         """All that `load` needs to go on as if nothing had happened."""
-        return msgspec.msgpack.encode(self._parts)
+        return msgspec.msgpack.encode(self._parts, enc_hook=dict)
 
     @classmethod
     def load(cls, run: RunInfo, data: bytes) -> Diagnosis:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from functools import lru_cache
 
 import msgspec
 
 from replay.diagnosis.cell_ledger import Cell, Key
 from replay.diagnosis.leaks import Leaks
+from replay.state import id_table
+from replay.state.id_table import IdTable
 from replay.state.model import Attempt
 from replay.state.task import Task
 
@@ -100,7 +103,8 @@ BUCKETS: dict[str, str] = {
 class LiveIndex(msgspec.Struct):
     """Written by `IndexSync` alone, but for the row groups that are being checkpointed."""
 
-    tasks: dict[str, TaskEntry] = {}
+    tasks: MutableMapping[str, TaskEntry] = msgspec.field(default_factory=dict)
+    """An `IdTable` where there are very many."""
     calls: dict[str, Call] = {}
     executions: dict[str, str] = {}
     """Task by execution."""
@@ -159,6 +163,8 @@ class LiveIndex(msgspec.Struct):
         """Add a task that is not in the index."""
         self.started = True
         self.tasks[task_id] = entry
+        if len(self.tasks) > id_table.WIDE and not isinstance(self.tasks, IdTable):
+            self.tasks = IdTable(self.tasks)
         self._count(entry, 1)
         if entry.execution_id is not None:
             self.executions[entry.execution_id] = task_id

@@ -3,7 +3,8 @@
 A wide run has more than a million tasks that only wait: ready, or in the queue. A `Task` with its
 index entries takes about a kilobyte, so those are kept packed, in 64 bytes beside their id. What
 many of them have in common (column, group, phase, resources, ...) is stored once, as their `_Kind`.
-A few thousand tasks stay unpacked, so that a small run pays nothing.
+A few thousand tasks stay unpacked, so that a small run pays nothing. From `id_table.WIDE` tasks on
+their ids are packed as well, and the order becomes that of `RecordTable`.
 """
 
 from __future__ import annotations
@@ -12,20 +13,18 @@ import math
 from array import array
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, MutableMapping, ValuesView
-from struct import Struct
 from typing import NamedTuple
 
 import msgspec
 
+from replay.state import id_table
+from replay.state.id_table import RECORD, RecordTable
 from replay.state.task import Task
 
 MOST_UNPACKED = 4_096
 """Tasks that may stay unpacked after the last time that all were packed that can be."""
 
-_RECORD = Struct("<iqdd")
-"""Number of the kind, row (-1 for none), ready and enqueued at (NaN for none)."""
-
-
+# A record is: number of the kind from 1, row (-1 for none), ready and enqueued at (NaN for none).
 _NOTHING_MORE = (None,) * 9
 
 
@@ -47,7 +46,7 @@ class LiveTasks(MutableMapping[str, Task]):
     __slots__ = ("_free", "_kind_numbers", "_kinds", "_pack_at", "_tasks", "_unpacked")
 
     def __init__(self, tasks: Mapping[str, Task] | None = None) -> None:
-        self._tasks: dict[str, Task | bytes] = {}
+        self._tasks: dict[str, Task | bytes] | RecordTable[Task] = {}
         self._unpacked: dict[str, Task] = {}
         self._pack_at = MOST_UNPACKED
         self._kinds: list[_Kind] = []
@@ -102,7 +101,7 @@ class LiveTasks(MutableMapping[str, Task]):
     def copy(self) -> LiveTasks:
         """Tasks that are changed later, here or there, are others there."""
         copy = LiveTasks()
-        copy._tasks = dict(self._tasks)
+        copy._tasks = self._tasks.copy()
         for task_id, task in self._unpacked.items():
             copy._tasks[task_id] = copy._unpacked[task_id] = msgspec.structs.replace(task)
         copy._pack_at = self._pack_at
@@ -158,6 +157,8 @@ class LiveTasks(MutableMapping[str, Task]):
                 tasks[task_id] = self._pack(task)
                 del unpacked[task_id]
         self._pack_at = MOST_UNPACKED + 2 * len(unpacked)
+        if len(tasks) > id_table.WIDE and not isinstance(tasks, RecordTable):
+            self._tasks = RecordTable(tasks)
 
     def _pack(self, task: Task) -> bytes:
         key = _key(task)
@@ -165,13 +166,13 @@ class LiveTasks(MutableMapping[str, Task]):
         if number is None:
             if self._free:
                 number = self._free.pop()
-                self._kinds[number] = _Kind(key, task)
+                self._kinds[number - 1] = _Kind(key, task)
             else:
-                number = len(self._kinds)
                 self._kinds.append(_Kind(key, task))
+                number = len(self._kinds)
             self._kind_numbers[key] = number
-        self._kinds[number].add(task.enqueued_at)
-        return _RECORD.pack(
+        self._kinds[number - 1].add(task.enqueued_at)
+        return RECORD.pack(
             number,
             -1 if task.row is None else task.row,
             math.nan if task.ready_at is None else task.ready_at,
@@ -179,8 +180,8 @@ class LiveTasks(MutableMapping[str, Task]):
         )
 
     def _unpack(self, task_id: str, record: bytes) -> Task:
-        number, row, ready_at, enqueued_at = _RECORD.unpack(record)
-        common = self._kinds[number].task
+        number, row, ready_at, enqueued_at = RECORD.unpack(record)
+        common = self._kinds[number - 1].task
         return Task(
             task_id,
             common.column,
@@ -199,8 +200,8 @@ class LiveTasks(MutableMapping[str, Task]):
 
     def _forget(self, record: bytes) -> None:
         """This record is in here no more."""
-        number, _, _, enqueued_at = _RECORD.unpack(record)
-        kind = self._kinds[number]
+        number, _, _, enqueued_at = RECORD.unpack(record)
+        kind = self._kinds[number - 1]
         kind.remove(enqueued_at)
         if not kind.number:
             del self._kind_numbers[kind.key]

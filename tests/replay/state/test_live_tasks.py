@@ -19,6 +19,8 @@ from tests.effort import effort
 from tests.replay.random_engine import Play
 
 LIMIT = "replay.state.live_tasks.MOST_UNPACKED"
+WIDE = "replay.state.id_table.WIDE"
+NEVER = 10**9
 SEEDS = range(effort(6, 100))
 
 
@@ -54,19 +56,24 @@ def oldest_by_walk(state: State) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("wide", [NEVER, 3])
 def test_every_state_is_the_one_with_all_tasks_unpacked(
-    play: Play, monkeypatch: pytest.MonkeyPatch, seed: int
+    play: Play, monkeypatch: pytest.MonkeyPatch, seed: int, wide: int
 ) -> None:
     run, events = play(seed)
+    monkeypatch.setattr(WIDE, wide)
     monkeypatch.setattr(LIMIT, 2)
     packed = begin(run)
-    monkeypatch.setattr(LIMIT, 10**9)
+    monkeypatch.setattr(LIMIT, NEVER)
     unpacked = begin(run)
     were_packed = 0
     for ordinal, event in enumerate(events, 1):
         reduce(packed, event, ordinal, run)
         reduce(unpacked, event, ordinal, run)
-        assert list(packed.tasks.items()) == list(unpacked.tasks.items()), ordinal
+        assert dict(packed.tasks) == dict(unpacked.tasks), ordinal
+        if wide == NEVER:
+            assert list(packed.tasks) == list(unpacked.tasks), ordinal
+        assert list(decode_state(encode_state(packed)).tasks) == list(packed.tasks), ordinal
         were_packed += sum(waiting.number for waiting in packed.tasks.packed_tasks())
         for phase in ("ready", "deferred", "queued"):
             walked = Counter(task.group for task in packed.tasks.values() if task.phase == phase)
@@ -82,20 +89,23 @@ def test_all_that_is_derived_is_the_same(
 ) -> None:
     run, events = play(seed)
     outputs = []
-    for limit in (2, 10**9):
+    for limit, wide in ((2, NEVER), (2, 3), (NEVER, NEVER)):
         monkeypatch.setattr(LIMIT, limit)
+        monkeypatch.setattr(WIDE, wide)
         fold = Fold(run)
         fold.apply(events[: len(events) // 2], 1)
         fold = Fold.load(fold.dump())
         fold.apply(events[len(events) // 2 :], len(events) // 2 + 1)
         outputs.append(msgspec.json.encode(fold.finish(None, False)))
-    assert outputs[0] == outputs[1]
+    assert outputs[0] == outputs[1] == outputs[2]
 
 
+@pytest.mark.parametrize("wide", [NEVER, 3])
 def test_a_copy_is_left_alone_and_leaves_the_other_alone(
-    play: Play, monkeypatch: pytest.MonkeyPatch
+    play: Play, monkeypatch: pytest.MonkeyPatch, wide: int
 ) -> None:
     monkeypatch.setattr(LIMIT, 2)
+    monkeypatch.setattr(WIDE, wide)
     run, events = play(3)
     half = len(events) // 2
     state = begin(run)
@@ -123,6 +133,20 @@ def test_a_waiting_task_takes_few_bytes() -> None:
         tracemalloc.stop()
     assert len(fold.state.tasks) == 40_000
     assert size / 40_000 < 300
+
+
+def test_in_a_wide_run_it_takes_hardly_more_than_its_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WIDE, 10_000)
+    events = waiting_events(40_000)
+    fold = Fold(RunInfo("r", "wide"))
+    tracemalloc.start()
+    try:
+        fold.apply(events, 1)
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(fold.state.tasks) == 40_000
+    assert size / 40_000 < 160
 
 
 def test_a_frame_does_not_walk_over_all_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
