@@ -22,6 +22,7 @@ from replay.state.model import State
 MAX_GROUPS_COMPARED = 64
 """With more groups, whether all deny each other is not checked."""
 
+_NO_NEEDS: dict[str, int] = {}
 _FIXED_BLAME: dict[str, str] = {
     "ready": "queue_order",
     "deferred": "retry_backoff",
@@ -140,13 +141,18 @@ class Attribution:
         """Adds to `resources` those whose queue has another blame."""
         cells, wakeups, index = self._cells, self._wakeups, self._index
         pressing = proofs.Pressing(state, index.needing)
+        known = cells.meters
         for key in meters:
-            if key not in cells.meters:
+            meter = known.get(key)
+            if meter is None:
                 wakeups.set_pending(key, False)
                 continue
-            blame = self._meter_blame(state, key, pressing, now, ordinal)
+            if key[0] == "queued":
+                blame = self._head_blame(state, key[1], pressing, now, ordinal)
+            else:
+                blame = self._meter_blame(state, key, pressing, now, ordinal)
             wakeups.set_pending(key, blame[0] in PENDING or blame[0] == "lost_wakeup")
-            if cells.blame(key, blame, now) and key[0] == "queued":
+            if meter.blame != blame and cells.blame(key, blame, now) and key[0] == "queued":
                 resources[index.request_of.get(key[1], "")] = None
                 resources[WHOLE] = None
 
@@ -241,8 +247,6 @@ class Attribution:
             return (fixed, subject)
         if kind == "own":
             return (WORKING, "")
-        if kind == "queued":
-            return self._queued_blame(state, subject, pressing, now, ordinal)
         ceiling = state.ceilings.get(subject)
         if ceiling is None:
             return (UNKNOWN, subject) if kind == "waiting" else (WORKING, subject)
@@ -257,6 +261,20 @@ class Attribution:
         if ceiling.waiters >= max(1, ceiling.in_flight):
             return (verdict or UNKNOWN, subject)
         return (WORKING, subject)
+
+    def _head_blame(
+        self, state: State, group: str, pressing: proofs.Pressing, now: float, ordinal: int
+    ) -> Blame:
+        """As `_queued_blame`, which is asked once for all heads that are alike."""
+        index = self._index
+        needs = index.needs.get(group, _NO_NEEDS)
+        head = proofs.head_of(state, group, needs, index.request_of.get(group))
+        blame = None if head is None else pressing.blames.get(head)
+        if blame is None:
+            blame = self._queued_blame(state, group, pressing, now, ordinal)
+            if head is not None:
+                pressing.blames[head] = blame
+        return blame
 
     def _queued_blame(
         self, state: State, group: str, pressing: proofs.Pressing, now: float, ordinal: int
@@ -273,7 +291,7 @@ class Attribution:
                 return ("policy_mutual_denial", blame[1])
         elif blame[0] == "task_capacity":
             return holders_blame(index, self._cells, blame[1])
-        elif blame[0] == "queue_order" and proofs.is_eligible(state, group, needs):
+        elif blame[0] == "queue_order" and proofs.is_eligible(state, group, needs, pressing):
             return self._eligible_blame("", now, ordinal)
         return blame
 

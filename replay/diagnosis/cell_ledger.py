@@ -126,9 +126,11 @@ class CellLedger(msgspec.Struct):
         for meter in self.meters.values():
             if meter.blame == old or old in meter.clocks:
                 meter.run_to(now)
-                for cell, count in meter.counts.items():
-                    self._settle(meter, cell, count)
-                    count.settled = dict(meter.clocks)
+                if old in meter.clocks:
+                    _rename(meter.clocks, old, new)
+                for count in meter.counts.values():
+                    if old in count.settled:
+                        _rename(count.settled, old, new)
                 if meter.blame == old:
                     meter.blame = new
         self.log = [
@@ -183,3 +185,7 @@ class CellLedger(msgspec.Struct):
             if elapsed > 0.0:
                 place = (cell[0], cell[1], blame[0], blame[1])
                 self.seconds[place] = self.seconds.get(place, 0.0) + count.number * elapsed
+
+
+def _rename(clocks: dict[Blame, float], old: Blame, new: Blame) -> None:
+    clocks[new] = clocks.get(new, 0.0) + clocks.pop(old)

@@ -51,6 +51,7 @@ from replay.diagnosis.wakeups import PENDING
 from replay.state.bins import bin_end, bin_of
 from replay.state.model import State
 from replay.state.rows import BlameRow
+from replay.state.task_events import shared
 
 __all__ = ["DIAGNOSIS_VERSION", "Diagnosis"]
 
@@ -235,6 +236,7 @@ class Diagnosis:
             raise ValueError("not a diagnosis") from error
         if parts.version != DIAGNOSIS_VERSION:
             raise ValueError(f"diagnosis version {parts.version}, not {DIAGNOSIS_VERSION}")
+        parts.index.needs = {group: shared(needs) for group, needs in parts.index.needs.items()}
         diagnosis = cls(run)
         diagnosis._bind(run, parts)
         return diagnosis

@@ -48,6 +48,30 @@ def short_resource(state: State, needs: dict[str, int]) -> str | None:
     return min(short, key=lambda resource: (":" not in resource, resource))
 
 
+Head = tuple[object, ...]
+"""What the blame of a queue's head depends on, beside what is the same for all of them. A run with
+very many columns has as many queues, of which most are alike."""
+
+
+def head_of(
+    state: State, group: str, needs: dict[str, int], request_resource: str | None
+) -> Head | None:
+    """None for a head that is like no other: its group owes something, or is not known."""
+    own = state.groups.get(group)
+    if own is None or own.debt:
+        return None
+    held = own.leased_amounts
+    return (
+        # By identity: groups whose tasks take the same share one mapping, as their tasks do.
+        id(needs),
+        request_resource,
+        None if state.block is None else state.block.groups.get(group),
+        own.weight,
+        own.queued > 0,
+        tuple(held.items()) if held else None,
+    )
+
+
 class Pressing:
     """Weights of the groups with queued work, by the resource they need: summed up once for all
     groups that are looked at in one instant."""
@@ -57,6 +81,9 @@ class Pressing:
         self._state = state
         self._needing = needing
         self._sums: dict[str, tuple[float, int]] = {}
+        self._demand: dict[str, float] = {}
+        self.blames: dict[Head, Blame] = {}
+        """Blame of the heads that were looked at."""
         self._lacking: dict[int, Blame | None] = {}
 
     def lacking(self, needs: dict[str, int], leaked: dict[str, int]) -> Blame | None:
@@ -65,6 +92,17 @@ class Pressing:
         if id(needs) not in self._lacking:
             self._lacking[id(needs)] = lacking(self._state, needs, leaked)
         return self._lacking[id(needs)]
+
+    def demand_weights(self, resource: str, own: Group) -> float:
+        """Of `own` and all others with queued demand for the resource."""
+        weights = self._demand.get(resource)
+        if weights is None:
+            weights = self._demand[resource] = sum(
+                peer.weight
+                for peer in self._state.groups.values()
+                if peer.queued > 0 and resource in peer.demand
+            )
+        return weights if own.queued > 0 and resource in own.demand else weights + own.weight
 
     def weights(self, resource: str, own: Group) -> float | None:
         """Of `own` and all others that press; None if none does."""
@@ -186,7 +224,7 @@ def deny_each_other(state: State, needs_of: dict[str, dict[str, int]], pressing:
     return fitting > 1
 
 
-def is_eligible(state: State, group: str, needs: dict[str, int]) -> bool:
+def is_eligible(state: State, group: str, needs: dict[str, int], pressing: Pressing) -> bool:
     """Every policy would let this head in: all fits, it owes nothing and stays within its share.
 
     The share is the strict one, over all groups with work queued for the resource.
@@ -201,11 +239,7 @@ def is_eligible(state: State, group: str, needs: dict[str, int]) -> bool:
         held = own.leased_amounts.get(resource, 0)
         if held == 0:
             continue
-        weights = own.weight + sum(
-            peer.weight
-            for name, peer in state.groups.items()
-            if name != group and peer.queued > 0 and resource in peer.demand
-        )
+        weights = pressing.demand_weights(resource, own)
         if held + amount > _strict_share(limit, amount, own.weight / weights):
             return False
     return True
