@@ -15,10 +15,16 @@ from replay.state.model import Failure
 from replay.state.payload import count as count_of
 from replay.state.payload import mapping
 
+LAG_SHOWN_SECONDS = 2.0
+"""A line that is older than this says so."""
+
 
 def status_line(frame: Frame) -> str:
     """One line: state, run time, progress, what waits, the bottleneck."""
-    parts = [f"{clock(frame.at - frame.t0)} {_state(frame)}", _progress(frame)]
+    state = f"{clock(frame.at - frame.t0)} {_state(frame)}"
+    if frame.lag_seconds >= LAG_SHOWN_SECONDS:
+        state = f"{state}, {duration(frame.lag_seconds)} behind"
+    parts = [state, _progress(frame)]
     queued = sum(group.queued for group in frame.groups)
     running = sum(group.running for group in frame.groups)
     parts.append(f"queued {queued}, running {running}")

@@ -96,26 +96,38 @@ def show_once(target: str | Path, *, growing: bool, once: bool) -> None:
         ConsoleEnded: The terminal that the lines go to was closed; SIGHUP does not reach every
             process whose terminal it was.
     """
-    session = Session.open(target, growing=growing)
+    session = Session.open(target, growing=growing, history=False)
     try:
+        if growing and not once:
+            _print_lines(session)
         frame = _read_all(session)
         until = time.monotonic() + SETTLE_SECONDS
         while once and session.holds_back and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
-            frame = _read_all(session)
-        while growing and not once and frame.liveness in ("live", "waiting"):
-            if output_is_hung_up():
-                raise ConsoleEnded("the terminal was closed", 128 + signal.SIGHUP)
-            click.echo(status_line(frame), err=True)
-            time.sleep(LINE_SECONDS)
             frame = _read_all(session)
         click.echo(summary(frame))
     finally:
         session.close()
 
 
+def _print_lines(session: Session) -> None:
+    """Until the run has ended. A line comes in time also where reading lags behind."""
+    while True:
+        next_line = time.monotonic() + LINE_SECONDS
+        session.refresh()
+        while session.behind and time.monotonic() < next_line:
+            session.refresh()
+        frame = session.frame(Want())
+        if frame.liveness not in ("live", "waiting"):
+            return
+        if output_is_hung_up():
+            raise ConsoleEnded("the terminal was closed", 128 + signal.SIGHUP)
+        click.echo(status_line(frame), err=True)
+        time.sleep(max(0.0, next_line - time.monotonic()))
+
+
 def last_frame(target: Path) -> Frame:
-    session = Session.open(target)
+    session = Session.open(target, history=False)
     try:
         return _read_all(session)
     finally:

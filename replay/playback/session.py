@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -39,8 +40,27 @@ class Session:
     is asked where it lies. Either way the state at an instant is the fold of the stream up to it.
     """
 
-    def __init__(self, feed: Feed | None, recording: Path | None, title: str) -> None:
+    def __init__(
+        self,
+        feed: Feed | None,
+        recording: Path | None,
+        title: str,
+        *,
+        history: bool = True,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        Args:
+            feed: Events to be read.
+            recording: A finished recording.
+            title: Name of a run that has none yet.
+            history: Keep what is read, so that the cursor can move; otherwise there are only
+                frames of the newest event, without bars and events.
+            wall: Unix time in seconds.
+        """
         self._title = title
+        self._history = history
+        self._wall = wall
         self._feed = feed
         self._ingest: Ingest | None = None
         self._liveness: Liveness = "waiting"
@@ -59,7 +79,7 @@ class Session:
         self._sampler = Sampler(0.0)
         self._span = SpanReport()
         if feed is not None:
-            self._ingest = Ingest(feed, ":memory:")
+            self._ingest = Ingest(feed, ":memory:", history=history)
             self.rows = RunRows(self._ingest.reader, self._ingest)
         elif recording is not None:
             self.rows = RunRows(open_recording(recording), None)
@@ -68,18 +88,21 @@ class Session:
             raise SourceError(f"{title} is neither a recording nor a stream of events.")
 
     @classmethod
-    def open(cls, target: str | Path, *, growing: bool | None = None) -> Session:
+    def open(
+        cls, target: str | Path, *, growing: bool | None = None, history: bool = True
+    ) -> Session:
         """Open what the user named.
 
         Args:
             target: A run folder (live or finished), a recording, `.jsonl[.gz|.zst]`, or a run id.
             growing: Whether lines may be added to a file of JSON Lines; None finds out.
+            history: As for `Session`.
 
         Raises:
             SourceError: It can't be opened, or is none of these.
         """
         opened = open_source(target, growing=growing)
-        return cls(opened.feed, opened.recording, opened.title)
+        return cls(opened.feed, opened.recording, opened.title, history=history)
 
     @property
     def reader(self) -> RecordingReader:
@@ -95,6 +118,15 @@ class Session:
     def behind(self) -> bool:
         """Whether there is more to read: the last refresh only ran out of its budget."""
         return self._behind
+
+    @property
+    def lag_seconds(self) -> float:
+        """How long ago the newest event that was read happened, while more wait to be read; else
+        0, and where the producer does not say what time it was."""
+        run = self._run
+        if not self._behind or self._last == 0 or run is None or run.wall_start is None:
+            return 0.0
+        return max(0.0, self._wall() - (run.wall_start + self._t1 - run.monotonic_start))
 
     @property
     def holds_back(self) -> bool:
@@ -180,9 +212,12 @@ class Session:
         if self._last == 0:
             self._t0 = self._t1
         if self._first == 0 and self._last > 0:
-            bounds = self.reader.bounds()
-            self._first, self._t0 = bounds.first_ordinal, bounds.t0
-            self._cursor = StateCursor(self.reader, self._first)
+            if self._history:
+                bounds = self.reader.bounds()
+                self._first, self._t0 = bounds.first_ordinal, bounds.t0
+                self._cursor = StateCursor(self.reader, self._first)
+            elif ingest.began is not None:
+                self._first, self._t0 = ingest.began
         if self._following:
             self._go_to_newest()
 
@@ -331,6 +366,7 @@ class Session:
             t0=self._t0,
             t1=self._t1,
             last_ordinal=self._last,
+            lag_seconds=self.lag_seconds,
             outcome=state.outcome or (self._outcome if at_end else None),
             lost_events=state.lost_events,
             gaps=tuple(msgspec.structs.replace(gap) for gap in state.gaps),

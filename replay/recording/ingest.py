@@ -53,8 +53,12 @@ class Ingest:
         target: duckdb.DuckDBPyConnection | Path | str,
         keyframe_every: int | None = None,
         two_processes: bool = False,
+        history: bool = True,
     ) -> None:
         """`keyframe_every`: events from one keyframe to the next; None goes by their size.
+
+        Without `history` only series, blame and verdicts are kept: enough for the newest frame of
+        a run, at a fraction of time and memory. There is no going on behind a last commit then.
 
         With `two_processes` another one writes what comes once it has started, some time after the
         first `ALONE_EVENTS`. From then on there is no `reader`, and a batch may be committed long
@@ -62,7 +66,8 @@ class Ingest:
         """
         self._feed = feed
         self._keyframes = KeyframeMaker(keyframe_every)
-        self._keeps_fold = target != IN_MEMORY
+        self._history = history
+        self._keeps_fold = target != IN_MEMORY and history
         self._fold_every = FOLD_EVERY
         self._path = None
         if isinstance(target, duckdb.DuckDBPyConnection):
@@ -81,6 +86,8 @@ class Ingest:
         self.fold: Fold | None = None
         self._run: RunInfo | None = None
         self._ordinal = 0
+        self.began: tuple[int, float] | None = None
+        """Ordinal and time of the first event that was read here."""
         self._position: dict[str, int] = {}
         self._fold_ordinal = 0
         self._early_broken: list[BrokenLine] = []
@@ -125,6 +132,8 @@ class Ingest:
         lost = self._feed.liveness == "lost"
         going = self._feed.liveness not in ("ended", "lost")
         last.output = self.fold.finish(self._feed.outcome, lost, going)
+        if not self._history:
+            last.output.leases, last.output.attempts = [], []
         last.broken = self._early_broken
         last.ending = None if going else Ending(self._feed.outcome, lost)
         self._append(last)
@@ -172,6 +181,8 @@ class Ingest:
                 return 0
             self._begin(run, batch.first_ordinal - 1)
             batch.broken = self._early_broken + batch.broken
+        if batch.events and self.began is None:
+            self.began = batch.first_ordinal, batch.events[0].captured_at_monotonic
         if batch.events or batch.broken:
             self._append(self._folded(batch, None if run == self._run else run))
             self._position = batch.position
@@ -192,6 +203,8 @@ class Ingest:
 
     def _folded(self, batch: Batch, run: RunInfo | None) -> FoldedBatch:
         assert self.fold is not None
+        if not self._history:
+            return self._derived(self.fold, batch, run)
         folded = FoldedBatch(
             batch.events, batch.first_ordinal, batch.position, broken=batch.broken, run=run
         )
@@ -210,8 +223,18 @@ class Ingest:
             self._add_fold(folded)
         return folded
 
+    def _derived(self, fold: Fold, batch: Batch, run: RunInfo | None) -> FoldedBatch:
+        fold.apply(batch.events, batch.first_ordinal)
+        self._ordinal = batch.first_ordinal + len(batch.events) - 1
+        derived = self._nothing_new()
+        derived.output, derived.broken, derived.run = fold.drain(), batch.broken, run
+        derived.output.leases, derived.output.attempts = [], []
+        return derived
+
     def _add_keyframe(self, batch: FoldedBatch) -> None:
         assert self.fold is not None
+        if not self._history:
+            return
         keyframe, full = self._keyframes.make(self.fold.state, self._ordinal)
         (batch.keyframes if full else batch.changes).append(keyframe)
 

@@ -26,6 +26,13 @@ def test_a_line_says_what_limits_the_run() -> None:
     assert "cools down for 1.2 s more after a 429" in line
 
 
+def test_a_line_says_that_it_is_late() -> None:
+    frame = storm()
+    assert "behind" not in status_line(frame)
+    late = replace(frame, liveness="live", lag_seconds=34.2)
+    assert " live, 34 s behind | " in status_line(late)
+
+
 def test_the_summary_of_a_finished_run() -> None:
     text = summary(ended())
     assert text.startswith("support-dialogues: success after 2:43.0")

@@ -71,7 +71,13 @@ def show_headless(launched: Launched, requests: StopRequests) -> int:
     Returns:
         The exit code.
     """
-    session = Session.open(launched.folder.path)
+    _print_lines(launched, requests)
+    return _conclude(launched, requests)
+
+
+def _print_lines(launched: Launched, requests: StopRequests) -> None:
+    """Until the engine has ended."""
+    session = Session.open(launched.folder.path, history=False)
     try:
         stopping = Stopping(launched, tell)
         next_line = time.monotonic() + LINE_SECONDS
@@ -87,7 +93,6 @@ def show_headless(launched: Launched, requests: StopRequests) -> int:
         raise
     finally:
         session.close()
-    return _conclude(launched, requests)
 
 
 def tell(sentence: str) -> None:

@@ -35,7 +35,14 @@ def demo_run() -> tuple[RunInfo, list[Event]]:
 def settled(frame: Frame) -> Frame:
     """Without what is about the present of the source, not about the instant that is shown."""
     return replace(
-        frame, liveness="ended", recorded=True, following=False, t1=0.0, last_ordinal=0, notes=()
+        frame,
+        liveness="ended",
+        recorded=True,
+        following=False,
+        t1=0.0,
+        last_ordinal=0,
+        lag_seconds=0.0,
+        notes=(),
     )
 
 
