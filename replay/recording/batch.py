@@ -9,6 +9,7 @@ import msgspec
 from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from replay.projections.fold import FoldOutput
 from replay.recording.keyframes import Keyframe
+from replay.recording.line_rows import LineRows
 from replay.recording.schema import Ending
 from replay.sources.base import BrokenLine
 
@@ -36,17 +37,31 @@ class FoldedBatch(msgspec.Struct):
     """Nothing comes after this batch."""
     changes: list[Keyframe] = []
     """Keyframes of what has changed."""
+    lines: list[bytes] = []
+    """The lines of `events`, where they stand as headgate writes them."""
+    event_rows: list[tuple[object, ...]] = []
+    """In place of `events`, rows that were made of their lines."""
+
+    @property
+    def size(self) -> int:
+        """Number of events."""
+        return len(self.events) or len(self.event_rows)
 
     @property
     def last_ordinal(self) -> int:
-        return self.first_ordinal + len(self.events) - 1
+        return self.first_ordinal + self.size - 1
 
 
 class _Wire(msgspec.Struct, array_like=True):
     """Where a producer may have put any number it is JSON: an integer of msgpack has 64 bits. The
     rest is msgpack: JSON has no infinity."""
 
+    lines: bytes
+    """Of the events, as they were read."""
+    header: bytes
+    """The run whose header completes the lines; empty where that is known."""
     events: bytes
+    """In place of lines."""
     run: bytes
     rest: FoldedBatch
 
@@ -58,15 +73,42 @@ _events_decoder = msgspec.json.Decoder(list[SchedulerEvent | RequestEvent])
 _run_decoder = msgspec.json.Decoder(RunInfo | None)
 
 
-def encode_batch(batch: FoldedBatch) -> bytes:
-    rest = msgspec.structs.replace(batch, events=[], run=None)
-    return _wire_encoder.encode(_Wire(_json.encode(batch.events), _json.encode(batch.run), rest))
+class BatchEncoder:
+    """Batches for one `BatchDecoder`, which gets all of them in order."""
+
+    def __init__(self) -> None:
+        self._header: RunInfo | None = None
+
+    def encode(self, batch: FoldedBatch, header: RunInfo | None = None) -> bytes:
+        """`header`: the run that the lines of the batch were read under."""
+        rest = msgspec.structs.replace(batch, events=[], lines=[], run=None)
+        lines = events = stated = b""
+        if batch.lines and header is not None:
+            lines = b"\n".join(batch.lines)
+            if header is not self._header:
+                self._header = header
+                stated = _json.encode(header)
+        elif batch.events:
+            events = _json.encode(batch.events)
+        run = b"" if batch.run is None else _json.encode(batch.run)
+        return _wire_encoder.encode(_Wire(lines, stated, events, run, rest))
 
 
-def decode_batch(data: bytes | memoryview) -> FoldedBatch:
-    """Inverse of `encode_batch`."""
-    wire = _wire_decoder.decode(data)
-    batch = wire.rest
-    batch.events = _events_decoder.decode(wire.events)
-    batch.run = _run_decoder.decode(wire.run)
-    return batch
+class BatchDecoder:
+    """Inverse of `BatchEncoder`; of events that came as lines there are rows alone."""
+
+    def __init__(self) -> None:
+        self._rows: LineRows | None = None
+
+    def decode(self, data: bytes | memoryview) -> FoldedBatch:
+        wire = _wire_decoder.decode(data)
+        batch = wire.rest
+        if wire.header:
+            self._rows = LineRows(msgspec.json.decode(wire.header, type=RunInfo))
+        if wire.lines and self._rows is not None:
+            batch.event_rows = self._rows.of(wire.lines, batch.first_ordinal)
+        if wire.events:
+            batch.events = _events_decoder.decode(wire.events)
+        if wire.run:
+            batch.run = _run_decoder.decode(wire.run)
+        return batch

@@ -10,7 +10,7 @@ import msgspec
 
 from engine.events import RunInfo
 from replay.projections.fold import Fold
-from replay.recording.batch import FoldCheckpoint, FoldedBatch, decode_batch, encode_batch
+from replay.recording.batch import BatchDecoder, BatchEncoder, FoldCheckpoint, FoldedBatch
 from replay.recording.gc_control import gc_disabled
 from replay.recording.keyframes import KeyframeMaker, inflate
 from replay.recording.opening import IN_MEMORY, connect_for_writing, tune_for_writing
@@ -80,6 +80,7 @@ class Ingest:
         self._two_processes = two_processes
         self._apart: WritingProcess | None = None
         self._starting: WritingProcess | None = None
+        self._encoder = BatchEncoder()
         self._held: list[bytes] = []
         self._held_bytes = 0
         self.reader = RecordingReader(self._connection)
@@ -184,10 +185,10 @@ class Ingest:
         if batch.events and self.began is None:
             self.began = batch.first_ordinal, batch.events[0].captured_at_monotonic
         if batch.events or batch.broken:
-            self._append(self._folded(batch, None if run == self._run else run))
+            changed, self._run = (None if run == self._run else run), run
+            self._append(self._folded(batch, changed))
             self._position = batch.position
             self._early_broken = []
-            self._run = run
         return len(batch.events)
 
     def _begin(self, run: RunInfo, ordinal: int) -> None:
@@ -206,7 +207,12 @@ class Ingest:
         if not self._history:
             return self._derived(self.fold, batch, run)
         folded = FoldedBatch(
-            batch.events, batch.first_ordinal, batch.position, broken=batch.broken, run=run
+            batch.events,
+            batch.first_ordinal,
+            batch.position,
+            broken=batch.broken,
+            run=run,
+            lines=batch.lines,
         )
         events, first = batch.events, batch.first_ordinal
         while events:
@@ -255,9 +261,9 @@ class Ingest:
 
     def _append(self, batch: FoldedBatch) -> None:
         if self._apart is not None:
-            self._apart.append(encode_batch(batch))
+            self._apart.append(self._encoder.encode(batch, self._run))
         elif self._starting is not None:
-            self._hold(encode_batch(batch))
+            self._hold(self._encoder.encode(batch, self._run))
         else:
             self._write(batch)
 
@@ -268,8 +274,10 @@ class Ingest:
             self._write_held()
 
     def _write_held(self) -> None:
+        decoder = BatchDecoder()
         for batch in self._take_held():
-            self._write(decode_batch(batch))
+            self._write(decoder.decode(batch))
+        self._encoder = BatchEncoder()  # whoever decodes what follows has seen none of these
 
     def _take_held(self) -> list[bytes]:
         held, self._held, self._held_bytes = self._held, [], 0

@@ -117,7 +117,7 @@ class RecordingWriter:
         if batch.fold is not None:
             pending.fold = batch.fold
             pending.bytes += len(batch.fold.data)
-        pending.events += len(batch.events)
+        pending.events += batch.size
 
     def commit(self) -> None:
         """Write all that was appended since the last commit in one transaction."""
@@ -194,7 +194,8 @@ def _rows(batch: FoldedBatch) -> dict[str, Sequence[Sequence[object]]]:
     """Rows by table."""
     astuple, output = msgspec.structs.astuple, batch.output
     return {
-        "events": [
+        "events": batch.event_rows
+        or [
             event_row(ordinal, event)
             for ordinal, event in enumerate(batch.events, batch.first_ordinal)
         ],
@@ -209,9 +210,10 @@ def _rows(batch: FoldedBatch) -> dict[str, Sequence[Sequence[object]]]:
         "keyframes": [_keyframe_row(keyframe) for keyframe in batch.keyframes],
         "keyframe_changes": [_keyframe_row(keyframe) for keyframe in batch.changes],
         "keyframe_parts": [
-            (keyframe.ordinal, part, keyframe.state[part * PART_BYTES : (part + 1) * PART_BYTES])
+            (keyframe.ordinal, part, state[part * PART_BYTES : (part + 1) * PART_BYTES])
             for keyframe in (*batch.keyframes, *batch.changes)
             if len(keyframe.state) > LARGE_KEYFRAME_BYTES
-            for part in range(-(-len(keyframe.state) // PART_BYTES))
+            for state in (memoryview(keyframe.state),)
+            for part in range(-(-len(state) // PART_BYTES))
         ],
     }

@@ -1,9 +1,9 @@
 """`WritingProcess`: a recording that is written on another core than the one that folds its events.
 
 Both ends are here. The other one says that it is ready, then gets messages: first the paths of the
-recording and of its spill folder, with a zero byte between, then batches as `encode_batch` makes
-them; an empty one says that all were sent. It commits many of them at once and says nothing more
-unless it fails. A thread would not do: building rows holds the lock that folding needs.
+recording and of its spill folder, with a zero byte between, then batches of one `BatchEncoder`; an
+empty one says that all were sent. It commits many of them at once and says nothing more unless it
+fails. A thread would not do: building rows holds the lock that folding needs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import IO
 
 import duckdb
 
-from replay.recording.batch import decode_batch
+from replay.recording.batch import BatchDecoder
 from replay.recording.gc_control import gc_disabled
 from replay.recording.opening import connect_for_writing, spill_folder
 from replay.recording.pipe_messages import read_message, write_message
@@ -71,8 +71,8 @@ class WritingProcess:
         self._send(os.fsencode(f"{path}\0{self._spill}"))
 
     def append(self, batch: bytes) -> None:
-        """Have what `encode_batch` made committed, with others and in order, at the other side's
-        own time."""
+        """Have what one `BatchEncoder` made committed, with others and in order, at the other
+        side's own time."""
         self._send(batch)
 
     def finish(self) -> None:
@@ -125,9 +125,10 @@ def _write_all(path: str, spill: str, received: _Inbox) -> bool:
     """False if the sender is gone without an end: then the rest would be of no use."""
     connection = connect_for_writing(path, spill)
     writer = RecordingWriter(connection, CHECKPOINT_EVERY)
+    decoder = BatchDecoder()
     with gc_disabled():
         while data := received.get():
-            writer.append(decode_batch(data))
+            writer.append(decoder.decode(data))
             enough = LEAST_PER_COMMIT if received.empty else MOST_PER_COMMIT
             if writer.uncommitted >= enough:
                 writer.commit()

@@ -51,6 +51,9 @@ class Batch(msgspec.Struct):
     position: dict[str, int]
     """Where to resume after these events, opaque to everyone but the feed itself."""
     broken: list[BrokenLine] = []
+    lines: list[bytes] = []
+    """The line of each event, all as headgate writes them under the header of the run; empty where
+    one is not."""
 
 
 class EventSource(Protocol):

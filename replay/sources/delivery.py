@@ -17,7 +17,7 @@ class Delivered:
     def was_read(self, number: int) -> bool:
         return number <= self._position.get("read", 0)
 
-    def others(self, lines: list[tuple[int, Event]]) -> list[tuple[int, Event]]:
+    def others(self, lines: list[tuple[int, Event, bytes]]) -> list[tuple[int, Event, bytes]]:
         """Those of numbered lines that were not handed out."""
         return [one for one in lines if one[0] not in self] if self._position else lines
 

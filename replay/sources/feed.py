@@ -7,14 +7,17 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.events import Event, JournalHeader, RunInfo, decode_line
+from engine.events import JournalHeader, RunInfo, decode_line
 from engine.events.run_folder import RunFolder, read_record
 from replay.sources.base import Batch, BrokenLine, Liveness
+from replay.sources.broken_lines import BROKEN, problem_of
 from replay.sources.delivery import Delivered
-from replay.sources.dialects import BROKEN, DataDesignerLines, Dialect, OwnJournalLines, problem_of
+from replay.sources.dialect import Dialect, Released
 from replay.sources.file_source import FileSource
+from replay.sources.foreign_lines import DataDesignerLines
 from replay.sources.journal_source import JournalSource, run_of_record
 from replay.sources.line_source import Lines, LineSource, Restart
+from replay.sources.own_lines import OwnJournalLines
 from replay.sources.sanitize import clean_line
 from replay.sources.segment_reader import SegmentReader
 
@@ -50,7 +53,7 @@ class Feed:
         else:
             self._dialect = dialect
         self._patient = patient
-        self._ready: deque[tuple[int, Event]] = deque()
+        self._ready: deque[Released] = deque()
         self._broken: list[BrokenLine] = []
         self._delivered = Delivered()
         self._next_ordinal = 1
@@ -129,14 +132,18 @@ class Feed:
                 break
         first = self._next_ordinal
         if len(self._ready) <= limit:
-            events = [event for _, event in self._ready]
+            released = list(self._ready)
             self._ready.clear()
         else:
-            events = [self._ready.popleft()[1] for _ in range(limit)]
+            released = [self._ready.popleft() for _ in range(limit)]
+        events = [event for _, event, _ in released]
+        lines = [line for _, _, line in released]
+        if self._dialect is None or not self._dialect.one_header or not all(lines):
+            lines = []
         self._next_ordinal += len(events)
         broken, self._broken = self._broken, []
         broken += source.finish_poll(self._dialect, not self._ready)
-        return Batch(events, first, self._position(), broken)
+        return Batch(events, first, self._position(), broken, lines)
 
     def resume(self, position: dict[str, int], next_ordinal: int) -> None:
         """Go on behind `position`, as an earlier `Batch` gave it.
@@ -214,7 +221,7 @@ class Feed:
         self._delivered = Delivered()
 
     def _position(self) -> dict[str, int]:
-        held = [number for number, _ in self._ready]
+        held = [released[0] for released in self._ready]
         if self._dialect is not None:
             held.extend(self._dialect.held)
         return self._source.position(held)

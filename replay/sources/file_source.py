@@ -10,7 +10,9 @@ from pathlib import Path
 
 from replay.sources.base import BrokenLine, Liveness
 from replay.sources.delivery import Delivered, position_of
-from replay.sources.dialects import WATERMARK_SECONDS, Dialect, dialect_of
+from replay.sources.dialect import Dialect
+from replay.sources.dialects import dialect_of
+from replay.sources.foreign_lines import WATERMARK_SECONDS
 from replay.sources.line_reader import LineReader, is_written
 from replay.sources.line_source import NO_LINES, Lines, Restart
 from replay.sources.sanitize import clean_text

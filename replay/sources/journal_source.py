@@ -10,8 +10,9 @@ from engine.events import JournalHeader, RunInfo, decode_line
 from engine.events.process_lock import Doubt, Presence
 from engine.events.run_folder import RunFolder, RunRecord, read_record
 from replay.sources.base import BrokenLine, Liveness
+from replay.sources.broken_lines import BROKEN
 from replay.sources.delivery import position_of
-from replay.sources.dialects import BROKEN, Dialect
+from replay.sources.dialect import Dialect
 from replay.sources.line_source import NO_LINES, Lines
 from replay.sources.sanitize import clean_line
 from replay.sources.segment_reader import MAX_LINE, Place, SegmentReader

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from engine.events.run_folder import RunFolder
 from replay.sources.base import BrokenLine, Liveness
-from replay.sources.dialects import Dialect
+from replay.sources.dialect import Dialect
 
 Restart = Literal["", "rewritten", "another"]
 """`rewritten`: the content begins anew while it is followed. `another`: it is not the content that

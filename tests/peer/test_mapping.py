@@ -16,8 +16,8 @@ from engine.events.run_folder import RunFolder
 from replay.projections.fold import Fold
 from replay.recording.reader import open_recording
 from replay.sources.data_designer.wire import group_label
-from replay.sources.dialects import WATERMARK_SECONDS
 from replay.sources.feed import open_lines
+from replay.sources.foreign_lines import WATERMARK_SECONDS
 from replay.state.model import State
 from tests.peer.desk import LLM_COLUMNS, RECORDS, Desk, open_desk
 

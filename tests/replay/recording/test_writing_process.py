@@ -15,7 +15,7 @@ import pytest
 from engine.events import Event, RunInfo, SchedulerEvent
 from engine.events.run_folder import RunFolder
 from replay.projections.fold import FoldOutput
-from replay.recording.batch import FoldCheckpoint, FoldedBatch, decode_batch, encode_batch
+from replay.recording.batch import BatchDecoder, BatchEncoder, FoldCheckpoint, FoldedBatch
 from replay.recording.ingest import Ingest
 from replay.recording.keyframes import Keyframe
 from replay.recording.opening import spill_folder
@@ -109,9 +109,11 @@ def test_any_batch_arrives_as_it_was_sent() -> None:
         RunInfo("r1", "run", configuration={"huge": -(10**40)}),
         Ending("success", False),
     )
-    again = decode_batch(encode_batch(batch))
+    again = BatchDecoder().decode(BatchEncoder().encode(batch))
     assert again == batch
-    assert decode_batch(encode_batch(FoldedBatch([], 1, {}))) == FoldedBatch([], 1, {})
+    assert BatchDecoder().decode(BatchEncoder().encode(FoldedBatch([], 1, {}))) == FoldedBatch(
+        [], 1, {}
+    )
 
 
 def test_an_import_goes_on_where_the_other_side_was_killed(
@@ -177,7 +179,7 @@ def test_the_other_side_ends_with_its_sender(tmp_path: Path) -> None:
     path = tmp_path / "recording.duckdb"
     process = WritingProcess()
     process.open(path)
-    process.append(encode_batch(FoldedBatch([SchedulerEvent("selected", 0.5, 1)], 1, {})))
+    process.append(BatchEncoder().encode(FoldedBatch([SchedulerEvent("selected", 0.5, 1)], 1, {})))
     while not path.exists():
         assert process._process.poll() is None
     assert process._process.stdin is not None
@@ -320,7 +322,7 @@ def test_what_was_nested_as_deep_as_can_be_read_arrives(tmp_path: Path) -> None:
     event = SchedulerEvent("selected", 0.5, 1, diagnostics={"nested": nested})
     sys.setrecursionlimit(limit + 200)
     try:
-        data = encode_batch(FoldedBatch([event], 1, {}))
+        data = BatchEncoder().encode(FoldedBatch([event], 1, {}))
     finally:
         sys.setrecursionlimit(limit)
     process = WritingProcess()

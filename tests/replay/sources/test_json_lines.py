@@ -17,7 +17,7 @@ from engine.events import (
     SchedulerEvent,
     encode_lines,
 )
-from replay.sources import dialects
+from replay.sources import foreign_lines
 from replay.sources.base import SourceError
 from tests.fixtures.data_designer_format import generate
 from tests.fixtures.data_designer_format import lines as simulated
@@ -83,7 +83,7 @@ def test_large_file_is_ordered_in_a_window(
     tmp_path: Path, open_feed: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = generate(tmp_path / "run.jsonl", storm=True)
-    monkeypatch.setattr(dialects, "WINDOW", 300)
+    monkeypatch.setattr(foreign_lines, "WINDOW", 300)
     feed = open_feed(tmp_path / "run.jsonl", growing=False)
     events: list[Event] = []
     while feed.liveness in ("waiting", "live"):
