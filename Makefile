@@ -7,6 +7,7 @@
 # make bench-peer   Data Designer beside us, the same work in turn: OPTIONS="--quick --only run"
 # make bench-exec   what `headgate exec` costs a Data Designer run
 # make bench-soak   memory over a million tasks and 100,000 groups: OPTIONS="--tasks 100000"
+# make bench-wide   memory of engine, recorder and front in a run of 500 columns x 2,500 rows
 # make bench-refs REFS="main HEAD"   a scenario on two states of the code: SCENARIO=, OUT=, OPTIONS="--smoke"
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-peer
 
-.PHONY: demo test test-all test-peer truth plans lint types layers bench bench-peer bench-exec bench-soak bench-refs clean
+.PHONY: demo test test-all test-peer truth plans lint types layers bench bench-peer bench-exec bench-soak bench-wide bench-refs clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo || { code=$$?; test $$code -eq 130 || exit $$code; }  # 130: stopped by its user
@@ -66,6 +67,9 @@ bench-exec: $(READY)
 
 bench-soak: $(READY)
 	$(BIN)/python -m tests.bench.soak $(OPTIONS)
+
+bench-wide: $(READY)
+	$(BIN)/python tests/bench/wide_run.py $(OPTIONS)
 
 SCENARIO ?= heavy-root
 OUT ?= bench-refs
