@@ -16,6 +16,9 @@ FORWARD = 2_000
 BACK = 32
 """How many earlier states a step back brings at once."""
 STATES_KEPT = 256
+MOST_TASKS_KEPT = 2_000
+"""Of a state with more live tasks no earlier ones are kept: of a run with a million of them, a few
+would take gigabytes."""
 READ_AHEAD = 256
 
 
@@ -38,7 +41,7 @@ class StateCursor:
             return state
         if n in self._states:
             return decode_state(self._states[n])
-        if current - BACK < n < current:
+        if current - BACK < n < current and len(state.tasks) <= MOST_TASKS_KEPT:
             return self._state_back(n, run)
         return self._reader.state_at(n)
 

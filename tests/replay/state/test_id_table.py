@@ -31,7 +31,7 @@ def test_a_table_is_a_dictionary(seed: int) -> None:
     for step in range(400):
         task_id = an_id(dice)
         if dice.random() < 0.4:
-            assert table.pop(task_id, None) is known.pop(task_id, None)  # type: ignore[arg-type]
+            assert table.pop(task_id, None) is known.pop(task_id, None)
             assert record_table.pop(task_id, b"") == records.pop(task_id, b"")
         else:
             known[task_id] = table[task_id] = dice.choice(shared)
