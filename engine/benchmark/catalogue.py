@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from engine.benchmark.providers import PROVIDER_SCENARIOS
 from engine.benchmark.scenario import Scenario, Stop, model, sampled, scripted, text, workflow
 from engine.generators.custom import RowModels
 from engine.workflow.load import LoadedWorkflow
@@ -325,4 +326,4 @@ _SCENARIOS = (
     ),
 )
 
-SCENARIOS = {scenario.id: scenario for scenario in _SCENARIOS}
+SCENARIOS = {scenario.id: scenario for scenario in (*_SCENARIOS, *PROVIDER_SCENARIOS)}

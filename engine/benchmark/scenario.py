@@ -42,6 +42,8 @@ class Scenario:
     warmups: int = 0
     iterations: int = 1
     stop: Stop | None = None
+    ends: str | None = None
+    """The outcome that the run is to have; None for success, or what a stop makes of it."""
     bounds: dict[str, Any] = field(default_factory=dict)
 
 

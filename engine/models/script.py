@@ -39,6 +39,8 @@ class ScriptPlayer:
     def __init__(self, script: ProviderScript) -> None:
         self._script = script
         self._began_at: float | None = None
+        self._bucket = float(script.burst)
+        self._bucket_at = 0.0
         self._failures: dict[bytes, int] = {}
         self.in_service = 0
 
@@ -98,10 +100,23 @@ class ScriptPlayer:
             return Reply(
                 "rate_limited",
                 script.rejection_seconds,
-                status=429,
+                status=script.capacity_status,
                 retry_after=script.capacity_retry_after,
             )
+        if script.requests_per_minute is not None and not self._take(elapsed):
+            return Reply("rate_limited", script.rejection_seconds, status=429)
         return None
+
+    def _take(self, elapsed: float) -> bool:
+        """One request out of the bucket that fills at the rate of the script."""
+        script = self._script
+        assert script.requests_per_minute is not None
+        filled = self._bucket + (elapsed - self._bucket_at) * script.requests_per_minute / 60.0
+        self._bucket, self._bucket_at = min(float(script.burst), filled), elapsed
+        if self._bucket < 1.0:
+            return False
+        self._bucket -= 1.0
+        return True
 
     def _fraction(self, purpose: str, request: bytes, attempt: str) -> float:
         """A number strictly between 0 and 1 that depends on seed, purpose, request and attempt."""

@@ -41,11 +41,12 @@ class ScriptedClient:
 
 def _response(reply: Reply) -> ModelResponse:
     if reply.outcome == "rate_limited":
+        overloaded = reply.status != 429
         raise ProviderError(
-            "rate_limit",
-            "RateLimited",
-            "the provider refuses more requests for a while (429)",
-            status=429,
+            "overload" if overloaded else "rate_limit",
+            "Overloaded" if overloaded else "RateLimited",
+            f"the provider refuses more requests for a while ({reply.status})",
+            status=reply.status,
             retry_after_seconds=reply.retry_after,
         )
     if reply.outcome == "error":

@@ -50,6 +50,8 @@ class _Cascade:
         self.cohort = cohort
         self.post_cut = post_cut
         self.refused = self.refused_post_cut = 1
+        self.probe_step = 0
+        """By how much a probe exceeded what is sustained; 0 if the cascade was no failed probe."""
 
     def sustained(self) -> int:
         """Number of calls that the provider served at once; 0 if that is not known.
@@ -147,6 +149,8 @@ class AdaptiveRequestLimitState:
             lease_cascade: What `note_admitted` returned for its lease.
             retry_after: Seconds that the provider asked to wait; None if it did not.
         """
+        if retry_after is None and self._is_probe(lease_cascade):
+            return self._end_probe(now, lease_cascade)
         until = now + self.cooldown(retry_after)
         if self.blocked_until is not None:
             until = max(until, self.blocked_until)
@@ -175,6 +179,33 @@ class AdaptiveRequestLimitState:
         return RateLimitEffect(
             until,
             LimitTransition("request_limit_decreased", "rate_limited", previous, lowered),
+        )
+
+    def _is_probe(self, lease_cascade: int) -> bool:
+        """Whether a refusal is what a probe above a sustained limit had to expect."""
+        if lease_cascade == self.cascade:
+            return self._policy.refused_probe(self.limit) > 0
+        return lease_cascade == self.cascade - 1 and self._last.refused < self._last.probe_step
+
+    def _end_probe(self, now: float, lease_cascade: int) -> RateLimitEffect:
+        """Go back to the sustained limit, without a cooldown: its neighbours are answered."""
+        self.consecutive_rate_limits += 1
+        self._successes = 0
+        self._recovering = True
+        if lease_cascade != self.cascade:
+            self._last.refused += 1
+            return RateLimitEffect(self.blocked_until, None)
+        previous = self.limit
+        self.limit = self._policy.refused_probe(previous)
+        self._policy.after_cut(previous)
+        self.cascade += 1
+        self._last = _Cascade(now, self._in_flight + 1, self._post_cut + 1)
+        self._last.probe_step = previous - self.limit
+        self._post_cut = 0
+        self.soft_ceiling = previous
+        return RateLimitEffect(
+            self.blocked_until,
+            LimitTransition("request_limit_decreased", "rate_limited", previous, self.limit),
         )
 
     def cooldown(self, retry_after: float | None) -> float:

@@ -22,6 +22,11 @@ MAX_SUCCESS_DOUBLINGS = 2
 """The same for the successes that the workflow configures, which are many already."""
 FIRST_PROBE_ROUNDS = 4
 """Rounds of calls before the first probe; a round is as many successes as the limit."""
+SETTLED_ROUNDS = 8
+"""Rounds of calls after which a limit is known to be sustained."""
+MAX_RETURNS = 6
+"""Cascades, of which a part was answered, after which a limit that was sustained is still gone back
+to at once."""
 MAX_GUARD_COOLDOWNS = 10
 MAX_GUARD_SECONDS = 60.0
 """No probe for at most so many cooldowns, and so long, after a cooldown has ended."""
@@ -42,6 +47,10 @@ class RequestAdmissionPolicy(Protocol):
             binding: The call was admitted under the present limit, and the limit was what held
                 traffic back when it ended.
         """
+
+    def refused_probe(self, limit: int) -> int:
+        """A refusal that names no delay came while the limit was `limit`: the limit that is known
+        to be sustained, if this was a probe above it; else 0."""
 
     def after_cut(self, limit: int) -> None:
         """A cascade of rate limits began while the limit was `limit`."""
@@ -78,6 +87,9 @@ class PublishedRecovery:
         self._successes = 0
         return limit + self._config.increase_step
 
+    def refused_probe(self, limit: int) -> int:
+        return 0
+
     def after_cut(self, limit: int) -> None:
         self._successes = 0
 
@@ -107,11 +119,36 @@ class AdaptiveRecovery:
         """Probes in a row that were not rate-limited."""
         self._doublings = 0
         self._probe_not_before = float("-inf")
+        self._settled = 0
+        """Limit that was sustained for several rounds before the last cut; 0 for none."""
+        self._at_limit = 0
+        """Successes since the limit last changed."""
+        self._returns = 0
+        """How often the limit may still go back to `_settled` without a guard."""
 
     def after_success(self, now: float, limit: int, bound: int, binding: bool) -> int:
         if not binding:
             return limit
+        self._at_limit += 1
+        if self._at_limit >= SETTLED_ROUNDS * limit:
+            self._settled = limit
+            self._returns = MAX_RETURNS
+        target = self._target(now, limit, bound)
+        if target != limit:
+            self._at_limit = 0
+        return target
+
+    def _target(self, now: float, limit: int, bound: int) -> int:
         self._successes += 1
+        if self._returns and limit < self._settled:
+            # What a resource sustained for long and then refused was more likely a window that has
+            # passed than a limit that has changed: it goes back in a few rounds.
+            if self._successes < limit:
+                return limit
+            self._successes = 0
+            self._proven = limit
+            self._estimated_capacity = min(self._settled, bound)
+            return min(2 * limit, self._estimated_capacity)
         capacity = (
             bound if self._estimated_capacity is None else min(self._estimated_capacity, bound)
         )
@@ -135,7 +172,14 @@ class AdaptiveRecovery:
         self._probes_held = 0
         return self._probe(limit, bound)
 
+    def refused_probe(self, limit: int) -> int:
+        capacity = self._estimated_capacity
+        if not self._probing or self._probes_held or capacity is None or capacity >= limit:
+            return 0
+        return capacity
+
     def after_cut(self, limit: int) -> None:
+        self._at_limit = 0
         if self._probing and self._probes_held == 0:
             self._doublings = min(self._doublings + 1, MAX_SPACING_DOUBLINGS)
         else:
@@ -148,6 +192,8 @@ class AdaptiveRecovery:
 
     def after_cooldown(self, now: float, limit: int, sustained: int, cooldown: float) -> int:
         self._successes = 0
+        if sustained:
+            self._returns = max(0, self._returns - 1)
         guard = cooldown * min(2 << self._doublings, MAX_GUARD_COOLDOWNS)
         self._probe_not_before = now + min(guard, MAX_GUARD_SECONDS)
         estimate = sustained or self._fallback

@@ -82,6 +82,12 @@ class ProviderScript(_Strict):
     capacity: int | None = Field(None, ge=1)
     """Requests served at once before others are answered with 429; None for no bound."""
     capacity_retry_after: float | None = Field(None, ge=0)
+    capacity_status: Literal[429, 503, 529] = 429
+    """With which status they are answered."""
+    requests_per_minute: float | None = Field(None, gt=0)
+    """Requests beyond this rate are answered with 429; None for no bound."""
+    burst: int = Field(1, ge=1)
+    """How many of them may come at once."""
     rejection_seconds: float = Field(0.02, ge=0)
     """How long a 429 takes."""
     rate_limits: tuple[RateLimitWindow, ...] = ()

@@ -189,6 +189,30 @@ def _few_refusals(evidence: Evidence) -> Judged:
     return judge(shares, at_most=0.02), f"{max(shares):.1%} answered 429, at most 2 % is allowed"
 
 
+def _clairvoyant(evidence: Evidence) -> Judged:
+    """The time of a client that knows the provider's script, of the time that the run took."""
+    shares = []
+    for measures in evidence.measures:
+        done = [row.completed_at for row in measures.attempts if row.completed_at]
+        starts = [row.started_at for row in measures.attempts if row.started_at]
+        answered = sum(row.outcome == "success" for row in measures.attempts)
+        if not done or not starts:
+            return "unknown", "no request was answered"
+        optimum = evidence.bounds["lost_seconds"] + answered * evidence.bounds["seconds_per_record"]
+        shares.append(optimum / (max(done) - min(starts)))
+    return judge(shares, at_least=0.88), f"{min(shares):.0%} of the optimum, at least 88 % is due"
+
+
+def _few_refused(evidence: Evidence) -> Judged:
+    """Of all requests of the run."""
+    shares = [
+        sum(row.outcome == "rate_limited" for row in measures.attempts)
+        / max(1, len(measures.attempts))
+        for measures in evidence.measures
+    ]
+    return _passed_if(max(shares) <= 0.02, f"{max(shares):.1%} refused, at most 2 % is allowed")
+
+
 def _fair_requests(evidence: Evidence) -> Judged:
     indices = [
         min(measures.samples["request_fairness"], default=0.0) for measures in evidence.measures
@@ -215,4 +239,6 @@ _GATES: dict[str, Callable[[Evidence], Judged]] = {
     "goodput": _goodput,
     "few_refusals": _few_refusals,
     "fair_requests": _fair_requests,
+    "clairvoyant": _clairvoyant,
+    "few_refused": _few_refused,
 }

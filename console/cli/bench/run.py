@@ -154,7 +154,7 @@ def _run_variants(request: Request) -> list[Artifact]:
             measures=[ran.measures for ran in variant.ran],
             bounds=scenario.bounds,
             virtual=request.virtual,
-            expected_outcome="cancelled" if scenario.stop else "success",
+            expected_outcome=scenario.ends or ("cancelled" if scenario.stop else "success"),
             hashes=[(ran.iteration.output_hashes or {})["rows"] for ran in variant.ran],
             serial=serial,
             walls=walls[name],

@@ -15,6 +15,18 @@ from engine.benchmark.variants import VARIANTS
 from engine.errors import UserError
 from replay.runs.artifact import DERIVED, Artifact, read_artifact, recording_of
 
+PROVIDERS = (
+    "steady",
+    "hidden-cap",
+    "hidden-cap-retry-after",
+    "bounded-queue",
+    "request-bucket",
+    "storm",
+    "half-storm",
+    "outage",
+    "flaky",
+    "quota-gone",
+)
 SMALL = {
     "heavy-root": 30,
     "hidden-waiters-failure": 25,
@@ -114,6 +126,7 @@ def test_scenario_ids_are_stable() -> None:
         "aimd-storm",
         "aimd-storm-retry-after",
         "observability-cost",
+        *(f"providers-{name}" for name in PROVIDERS),
     ]
 
 

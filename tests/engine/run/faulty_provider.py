@@ -9,6 +9,7 @@ import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class Call:
         return self.prompt == "Reply with the word ok."
 
 
+ACT_SECONDS = 0.3
 Behaviour = Callable[[Call], Awaitable[web.StreamResponse] | web.StreamResponse]
 
 
@@ -86,6 +88,8 @@ class FaultyProvider:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.address = ""
+        self.on_call: dict[int, Callable[[], object]] = {}
+        """Called so long after the call of that number came in, which is `ACT_SECONDS`."""
 
     async def __aenter__(self) -> FaultyProvider:
         app = web.Application(client_max_size=1 << 26)
@@ -108,6 +112,9 @@ class FaultyProvider:
         body = json.loads(await request.read())
         prompt = body["messages"][-1]["content"]
         call = Call(self.calls, now - self._began, prompt, self.prompts[prompt], body, request)
+        act = self.on_call.get(self.calls)
+        if act is not None:
+            asyncio.get_running_loop().call_later(ACT_SECONDS, act)
         self.calls += 1
         self.prompts[prompt] += 1
         self.bodies.append(body)
@@ -183,7 +190,7 @@ def try_out(
     behaviour: Behaviour,
     folder: Path,
     *,
-    at: dict[float, Callable[[RunControl], object]] | None = None,
+    on_call: dict[int, Callable[[RunControl], object]] | None = None,
     latency_seconds: float = 0.01,
     limit_seconds: float = 60.0,
     around: Callable[[FaultyProvider], Coroutine[Any, Any, None]] | None = None,
@@ -194,7 +201,7 @@ def try_out(
     Args:
         behaviour: What the provider does with a call.
         folder: Where the dataset goes.
-        at: What is done with the control of the run, by seconds since its start.
+        on_call: What is done with the control of the run shortly after the call of that number.
         latency_seconds: Of every answer.
         limit_seconds: A run that takes longer fails the test.
         around: Runs beside the run.
@@ -207,7 +214,7 @@ def try_out(
             plan = plan_run(workflow(provider.address, **parts))
             clock, sink, control = LoopClock(loop), Sink(), RunControl()
             stream = EventStream(clock, "trial", [sink], loop.call_soon)
-            timers = [loop.call_later(when, act, control) for when, act in (at or {}).items()]
+            provider.on_call = {n: partial(act, control) for n, act in (on_call or {}).items()}
             beside = None if around is None else loop.create_task(around(provider))
             began = loop.time()
             async with asyncio.timeout(limit_seconds):
@@ -217,8 +224,6 @@ def try_out(
             seconds = loop.time() - began
             if beside is not None:
                 await beside
-            for timer in timers:
-                timer.cancel()
             stream.flush()
             return Trial(result, sink.events, _rows(folder / "dataset"), provider, seconds)
 
