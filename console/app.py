@@ -17,7 +17,8 @@ from textual.events import Key, Resize
 from textual.filter import LineFilter
 from textual.screen import Screen
 
-from console.controls import GENERAL, OUTPUT, SCREENS, TIME, Control, bindings
+from console.controls import GENERAL, LISTS, OUTPUT, SCREENS, TIME, Control, bindings
+from console.outcome import OpenRun
 from console.paint import AsciiFilter
 from console.playback_mode import SPEEDS, View, is_too_small, mode_of
 from console.screens.base import FrameScreen
@@ -27,6 +28,8 @@ from console.screens.help import HelpScreen
 from console.screens.leases import LeasesScreen
 from console.screens.output import OutputWindow
 from console.screens.overview import OverviewScreen
+from console.screens.questions import FilterDialog
+from console.screens.runs import RunActions, RunsScreen
 from console.screens.stalls import StallsScreen
 from console.session_thread import Command, SessionLike, SessionThread
 from console.terminal_app import TerminalApp
@@ -38,7 +41,8 @@ TICK_SECONDS = 0.25
 
 
 class ConsoleApp(TerminalApp):
-    """Shows one session; returns `quit`, or `stop` where the user wants the run to be stopped.
+    """Shows one session; returns `quit`, `stop` where the user wants the run to be stopped, or the
+    run that is to be opened in its place.
 
     The session belongs to a thread of the app while it runs, and to the caller before and after;
     the caller closes it.
@@ -46,6 +50,7 @@ class ConsoleApp(TerminalApp):
 
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings(LISTS),
         *bindings(SCREENS),
         *bindings(TIME),
         *bindings(OUTPUT),
@@ -64,6 +69,7 @@ class ConsoleApp(TerminalApp):
         follow: bool = True,
         tick_seconds: float | None = TICK_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        run_actions: RunActions | None = None,
     ) -> None:
         """Create the app.
 
@@ -76,6 +82,7 @@ class ConsoleApp(TerminalApp):
             follow: Follow the newest event; False plays from the first one.
             tick_seconds: Longest time between two turns; None waits until one is requested.
             clock: Monotonic time in seconds.
+            run_actions: What the list of runs reads and does.
         """
         colour = not os.environ.get("NO_COLOR")
         super().__init__(ansi_color=None if colour else True)
@@ -91,6 +98,7 @@ class ConsoleApp(TerminalApp):
         self._output = output
         self._tick_seconds = tick_seconds
         self._clock = clock
+        self._run_actions = run_actions
         self._session_thread = SessionThread(session)
         self._frame: Frame | None = None
         self._frame_at = 0.0
@@ -304,8 +312,12 @@ class ConsoleApp(TerminalApp):
         self.push_screen(GoToDialog(self.appearance), self._go_to)
 
     def on_key(self, event: Key) -> None:
-        """Pass on a key that was typed while the go-to dialog was opening."""
-        if isinstance(self.screen, GoToDialog) and event.is_printable and event.character:
+        """Pass on a key that was typed while a dialog with a text was opening."""
+        if (
+            isinstance(self.screen, GoToDialog | FilterDialog)
+            and event.is_printable
+            and event.character
+        ):
             self.screen.type_ahead(event.character)
 
     def _go_to(self, target: Target | None) -> None:
@@ -324,6 +336,14 @@ class ConsoleApp(TerminalApp):
     def action_go(self, page: str) -> None:
         if self.page is not self._pages[page] and self.screen is self.page:
             self.switch_screen(self._pages[page])
+
+    def action_runs(self) -> None:
+        if self.screen is self.page:
+            self.push_screen(RunsScreen(self.appearance, self._run_actions), self._open_run)
+
+    def _open_run(self, run: OpenRun | None) -> None:
+        if run is not None:
+            self.exit(run)
 
     def action_help(self) -> None:
         page = self.page
@@ -378,7 +398,7 @@ class ConsoleApp(TerminalApp):
         """The palette offers the same controls as the keys."""
         page = self.page
         own = page.controls if page is not None else ()
-        for control in (*SCREENS, *TIME, *self.extra_controls, *GENERAL, *own):
+        for control in (*LISTS, *SCREENS, *TIME, *self.extra_controls, *GENERAL, *own):
             if control.command:
                 yield SystemCommand(
                     control.help, f"Key: {control.shown}", self._runner(control.action)

@@ -32,6 +32,8 @@ def bindings(controls: Iterable[Control], *, priority: bool = False) -> list[Bin
     ]
 
 
+LISTS = (Control("0", "0", "app.runs", "Runs: what is running, what was recorded", "Runs", True),)
+
 SCREENS = (
     Control("1", "1", "app.go('overview')", "Overview: what limits the run now", "Overview", True),
     Control("4", "4", "app.go('leases')", "Leases: who holds what, on a timeline", "Leases", True),

@@ -52,6 +52,17 @@ def short(number: float) -> str:
     return f"{number:.0e}"
 
 
+def byte_count(number: int) -> str:
+    """`812 B`, `3.4 kB`, `12 MB`."""
+    if number < 1000:
+        return f"{number} B"
+    scaled, units = number / 1000, ["TB", "GB", "MB", "kB"]
+    while scaled >= 999.5 and len(units) > 1:
+        scaled /= 1000
+        units.pop()
+    return f"{scaled:.1f} {units[-1]}" if scaled < 9.95 else f"{scaled:.0f} {units[-1]}"
+
+
 def percent(fraction: float) -> str:
     if 0 < fraction < 0.01:
         return "<1 %"

@@ -8,15 +8,14 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Literal
 
 from textual.app import App
 from textual.driver import Driver
 from textual.worker import WorkerFailed
 
 from console.driver import TerminalDriver
+from console.outcome import Outcome
 
-Outcome = Literal["quit", "stop"]
 LEAVE_SECONDS = 5.0
 """Longest that an app takes to restore the terminal after a signal has ended it."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from console.cli import exit_codes
+from console.cli.run_names import RUN
 from console.cli.stdout import print_json, print_text
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", type=RUN)
+@click.argument("b", type=RUN)
 @click.option("--json", "as_json", is_flag=True, help="The whole comparison as JSON.")
 @click.option(
     "--fail-on-worse",

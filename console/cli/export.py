@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from console.cli import exit_codes
+from console.cli.run_names import RUN
 
 if TYPE_CHECKING:
     from replay.recording.query import RecordingQuery
@@ -26,7 +27,7 @@ STDOUT = Path("-")
 
 
 @click.command()
-@click.argument("recording")
+@click.argument("recording", type=RUN)
 @click.option(
     "--format", "kind", type=click.Choice(list(SUFFIXES)), required=True, help="What to write."
 )
@@ -44,6 +45,11 @@ STDOUT = Path("-")
     is_flag=True,
     help="CSV: put an apostrophe before text that a spreadsheet would run as a formula.",
 )
+@click.option(
+    "--where",
+    metavar="FILTER",
+    help="Parquet and CSV, of one view: only rows that match, as column:judge or wait>2s.",
+)
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 def export(
     recording: str,
@@ -51,6 +57,7 @@ def export(
     out: Path | None,
     tables: tuple[str, ...],
     for_spreadsheet: bool,
+    where: str | None,
     force: bool,
 ) -> int:
     """Write RECORDING in another form, for other programs or people.
@@ -70,6 +77,7 @@ def export(
     for table in tables:
         if table not in TABLES:
             raise click.UsageError(f"There is no view {table!r}; there are {', '.join(TABLES)}.")
+    condition = _condition(tables, where)
     target = out if out is not None else Path(default_name(recording) + SUFFIXES[kind])
     wanted = tables or TABLES
     if target == STDOUT and (
@@ -79,13 +87,27 @@ def export(
     with materialize(recording, lambda sentence: click.echo(sentence, err=True)) as path:
         query = RecordingQuery(path)
         try:
-            written = write(query, path, kind, target, wanted, force, for_spreadsheet)
+            written = write(query, path, kind, target, wanted, force, for_spreadsheet, condition)
         finally:
             query.close()
     for path in written:
         if path != STDOUT:
             click.echo(f"Wrote {path} ({path.stat().st_size:,} bytes)", err=True)
     return exit_codes.OK
+
+
+def _condition(tables: tuple[str, ...], where: str | None) -> str:
+    """The filter in SQL, for the one view that it is for; empty without a filter."""
+    from console.cli.where import condition
+    from replay.filters import SUBJECTS, subject_of
+
+    if where is None:
+        return ""
+    subject = subject_of(tables[0]) if len(tables) == 1 else None
+    if subject is None:
+        names = ", ".join(subject.view for subject in SUBJECTS if subject.view != "runs")
+        raise click.UsageError(f"--where is for one view: name it with --table, of {names}.")
+    return condition(subject, where)
 
 
 def write(
@@ -96,8 +118,11 @@ def write(
     tables: tuple[str, ...],
     force: bool,
     for_spreadsheet: bool,
+    condition: str = "",
 ) -> list[Path]:
     """Write the export, after everything that can be refused has been checked.
+
+    `condition` is an SQL condition on the one view that is written.
 
     Returns:
         The files that were written.
@@ -131,9 +156,11 @@ def write(
             elif kind == "svg":
                 file.write(document([draw(query) for draw in PICTURES.values()]).encode())
             elif kind == "csv":
-                write_csv(query, content, file, for_spreadsheet=for_spreadsheet)
+                write_csv(
+                    query, content, file, for_spreadsheet=for_spreadsheet, condition=condition
+                )
             elif kind == "parquet":
-                write_parquet(query, content, file)
+                write_parquet(query, content, file, condition=condition)
             elif kind == "jsonl":
                 with closing(open_recording(path)) as reader:
                     write_lines(reader, file)

@@ -50,6 +50,7 @@ COMMANDS = {
     ),
     "verify": ("console.cli.verify", "Check a recording: leases, order, limits, gaps, secrets."),
     "runs": ("console.cli.runs", "List the runs of this user."),
+    "stop": ("console.cli.stop", "Ask a live run to stop."),
 }
 
 
@@ -83,6 +84,7 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
+    invoke_without_command=True,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "max_content_width": MOST_HELP_COLUMNS,
@@ -92,11 +94,23 @@ class LazyGroup(click.Group):
     "143 terminated.",
 )
 @click.version_option(VERSION, prog_name="headgate")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> int:
     """Watch LLM dataset generation live, replay it, and prove why it stalls.
 
-    Start with `headgate demo`.
+    Start with `headgate demo`. Without a command, in a terminal, the list of your runs opens.
     """
+    if ctx.invoked_subcommand is not None:
+        return exit_codes.OK
+    from console.cli.terminal import is_interactive, require_size
+
+    if not is_interactive():
+        raise click.exceptions.NoArgsIsHelpError(ctx)
+    require_size()
+    from console.cli.presenter import show_runs
+
+    show_runs(ascii_only=False)
+    return exit_codes.OK
 
 
 def main() -> None:
@@ -122,7 +136,7 @@ def main() -> None:
     sys.exit(code)
 
 
-READERS = frozenset({"watch", "replay", "why", "sql", "compare", "verify", "runs"})
+READERS = frozenset({"watch", "replay", "why", "sql", "compare", "verify", "runs", "stop"})
 """Commands that write no file for the user: their temporary files, above all those of DuckDB, are
 readable by their user alone."""
 

@@ -15,8 +15,10 @@ from console.cli import exit_codes
 from console.cli.exit_codes import ConsoleEnded
 from console.cli.terminal import output_is_hung_up, own_name
 from console.headless import status_line, summary
+from console.outcome import OpenRun, Outcome
 from replay.playback.frame import Frame, Want
 from replay.playback.session import Session
+from replay.sources.base import SourceError
 
 LINE_SECONDS = 2.0
 POLL_SECONDS = 0.1
@@ -53,6 +55,83 @@ def show_terminal(
         ConsoleEnded: The console failed, or its terminal was closed. SIGINT and SIGTERM are
             raised again for the handler that was installed before.
     """
+    outcome = _show(
+        target,
+        ask=ask,
+        output=output,
+        ascii_only=ascii_only,
+        growing=growing,
+        on_forced_exit=on_forced_exit,
+    )
+    while isinstance(outcome, OpenRun):
+        try:
+            other = _show(outcome.path, ascii_only=ascii_only, growing=outcome.live)
+        except SourceError:
+            if not ask:
+                raise
+            other = "quit"
+        if ask and other == "quit":  # back to the run that this command has started
+            other = _show(
+                target,
+                ask=ask,
+                output=output,
+                ascii_only=ascii_only,
+                growing=growing,
+                on_forced_exit=on_forced_exit,
+            )
+        outcome = other
+    return outcome
+
+
+def show_runs(within: Path | None = None, *, ascii_only: bool) -> None:
+    """Open the list of runs, and from it one run after another, until the user quits.
+
+    Args:
+        within: A folder of runs in place of the index.
+        ascii_only: Draw with ASCII characters only.
+    """
+    from functools import partial
+
+    from console.runs_app import RunsApp
+    from console.screens.runs import RunActions
+    from replay.runs.catalogue import list_entries
+
+    problem = ""
+    while True:
+        app = RunsApp(
+            ascii_only=ascii_only,
+            actions=RunActions(entries=partial(list_entries, within)),
+            problem=problem,
+        )
+        run = app.run_in_terminal()
+        if app.ended_by == signal.SIGHUP:
+            raise ConsoleEnded("the terminal was closed", 128 + app.ended_by)
+        if app.ended_by is not None:
+            signal.raise_signal(app.ended_by)
+        if app.failure is not None:
+            raise ConsoleEnded(
+                "the console failed, which is a bug in headgate: please report the lines above",
+                exit_codes.BUG,
+            ) from app.failure
+        if not isinstance(run, OpenRun):
+            return
+        problem = ""
+        try:
+            while isinstance(run, OpenRun):
+                run = _show(run.path, ascii_only=ascii_only, growing=run.live)
+        except SourceError as error:  # the list says why it can't be opened
+            problem = str(error)
+
+
+def _show(
+    target: str | Path,
+    *,
+    ask: bool = False,
+    output: Path | None = None,
+    ascii_only: bool,
+    growing: bool | None = None,
+    on_forced_exit: Callable[[int], None] | None = None,
+) -> Outcome:
     session = Session.open(target, growing=growing)
     from console.app import ConsoleApp
 

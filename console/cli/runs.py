@@ -36,7 +36,10 @@ Row = dict[str, str | int | None]
     is_flag=True,
     help="Take all runs off the list whose folders are not there now.",
 )
-def runs(as_json: bool, forgotten: tuple[str, ...], forget_missing: bool) -> int:
+@click.option(
+    "--where", metavar="FILTER", help="Only runs that match: dropped>0, name:demo, state:lost."
+)
+def runs(as_json: bool, forgotten: tuple[str, ...], forget_missing: bool, where: str | None) -> int:
     """List the runs of this user, newest first.
 
     A run whose folder is not there now, moved or on a disk that is away, is listed as away. It is
@@ -46,11 +49,22 @@ def runs(as_json: bool, forgotten: tuple[str, ...], forget_missing: bool) -> int
 
     if forgotten or forget_missing:
         return _forget(forgotten, forget_missing)
-    rows = [_row(run) for run in list_runs()]
+    known = list_runs()
+    if where is not None:
+        from console.cli.where import predicate
+        from replay.filters import RUNS
+        from replay.runs.catalogue import list_entries
+
+        matches, now = predicate(RUNS, where), time.time()
+        pointers = {entry.pointer for entry in list_entries(now=now) if matches(entry.row(now))}
+        known = [run for run in known if run.pointer in pointers]
+    rows = [_row(run) for run in known]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return exit_codes.OK
-    if not rows:
+    if not rows and where is not None:
+        click.echo(f"No run matches {where}.", err=True)
+    elif not rows:
         click.echo(f"No runs yet. Start one with: {own_name()} demo", err=True)
     for row in rows:
         print_text(_line(row))

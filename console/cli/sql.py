@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from console.cli import exit_codes
+from console.cli.run_names import RUN
 from console.cli.terminal import text_width
 from engine.errors import UserError
 
@@ -19,7 +20,7 @@ TABLE_ROWS = 1_000
 
 
 @click.command()
-@click.argument("recording")
+@click.argument("recording", type=RUN)
 @click.argument("query", required=False)
 @click.option("--views", is_flag=True, help="Describe the views and their columns, and leave.")
 @click.option("--csv", "as_csv", is_flag=True, help="CSV on stdout, all rows.")

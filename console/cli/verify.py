@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from console.cli import exit_codes
+from console.cli.run_names import RUN
 from console.cli.stdout import print_json, print_text
 
 
 @click.command()
-@click.argument("recording")
+@click.argument("recording", type=RUN)
 @click.option("--json", "as_json", is_flag=True, help="The whole report as JSON.")
 @click.option(
     "--canary",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from console.cli import exit_codes
+from console.cli.run_names import RUN
 from console.cli.stdout import print_json, print_text
 
 
 @click.command()
-@click.argument("recording", required=False)
+@click.argument("recording", type=RUN, required=False)
 @click.option("--json", "as_json", is_flag=True, help="The whole report as JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="The report as Markdown.")
 @click.option("--schema", is_flag=True, help="The JSON Schema of the report, without a recording.")

@@ -11,7 +11,7 @@ from textual.events import Resize
 from textual.screen import Screen
 from textual.widget import Widget
 
-from console.controls import GENERAL, SCREENS, TIME, Control
+from console.controls import GENERAL, LISTS, SCREENS, TIME, Control
 from console.paint import Row, StyledLine
 from console.playback_mode import MIN_SIZE, View, is_too_small
 from console.theme import Appearance
@@ -74,7 +74,7 @@ class FrameScreen(Screen[None]):
         self.appearance = appearance
         self._header = Header(appearance, run_title)
         self._notes = Notes(appearance)
-        self._footer = Footer(appearance, SCREENS, self.page_name)
+        self._footer = Footer(appearance, (*LISTS, *SCREENS), self.page_name)
         self._too_small = TooSmall(appearance)
         self.frame: Frame | None = None
 

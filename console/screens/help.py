@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from console.controls import GENERAL, SCREENS, TIME, Control
+from console.controls import GENERAL, LISTS, SCREENS, TIME, Control
 from console.paint import Row, StyledLine
 from console.screens.event_detail import READING, ReadingScreen, section
 from console.theme import Appearance
@@ -21,7 +21,7 @@ def help_lines(appearance: Appearance, page: str, controls: Sequence[Control]) -
     lines: list[StyledLine] = []
     for name, table in (
         (page, controls),
-        ("Screens", SCREENS),
+        ("Screens", (*LISTS, *SCREENS)),
         ("Time", TIME),
         ("Console", GENERAL),
         ("In a window like this one", READING),

@@ -37,7 +37,7 @@ class LeasesScreen(FrameScreen):
         Control("minus", "-", "zoom(2.0)", "Zoom out"),
         Control("left", "←", "pan(-0.25)", "Earlier"),
         Control("right", "→", "pan(0.25)", "Later, up to now"),
-        Control("0", "0", "fit", "Fit the run up to now", "fit"),
+        Control("a", "a", "fit", "Fit the run up to now", "fit"),
         Control("l", "l", "lanes", "Lanes by column, packed, or one for each lease", "lanes"),
         Control("pagedown", "PgDn", "scroll_lanes(10)", "Further lanes"),
         Control("pageup", "PgUp", "scroll_lanes(-10)", "Back up the lanes"),

@@ -296,7 +296,7 @@ class Footer(LineWidget):
     async def on_click(self, event: Click) -> None:
         for start, end, action in self._click_areas:
             if start <= event.x < end:
-                await self.run_action(action)
+                await self.screen.run_action(action)
                 return
 
 

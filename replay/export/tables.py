@@ -21,23 +21,32 @@ _ORDER = {
 """The others are in order as they are."""
 
 
-def write_parquet(query: RecordingQuery, table: str, file: IO[bytes]) -> None:
-    schema, batches = query.batches(_query(table))
+def write_parquet(
+    query: RecordingQuery, table: str, file: IO[bytes], *, condition: str = ""
+) -> None:
+    """`condition` in SQL chooses rows of the view."""
+    schema, batches = query.batches(_query(table, condition))
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in batches:
             writer.write_batch(batch)
 
 
 def write_csv(
-    query: RecordingQuery, table: str, file: IO[bytes], *, for_spreadsheet: bool = False
+    query: RecordingQuery,
+    table: str,
+    file: IO[bytes],
+    *,
+    for_spreadsheet: bool = False,
+    condition: str = "",
 ) -> None:
     """Text without control characters; a list is JSON. `for_spreadsheet` as for `csv_chunks`."""
-    columns, rows = query.run(_query(table))
+    columns, rows = query.run(_query(table, condition))
     names = [column.name for column in columns]
     for chunk in csv_chunks(names, rows, for_spreadsheet=for_spreadsheet):
         file.write(chunk.encode())
 
 
-def _query(table: str) -> str:
+def _query(table: str, condition: str) -> str:
     order = _ORDER.get(table)
-    return f'SELECT * FROM "{table}"' + (f" ORDER BY {order}" if order else "")
+    rows = f'SELECT * FROM "{table}"' + (f" WHERE {condition}" if condition else "")
+    return rows + (f" ORDER BY {order}" if order else "")

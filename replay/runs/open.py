@@ -28,6 +28,8 @@ _DEPTH = 4
 _FOLDERS = 2_000
 _LINES = 20
 _SHORTEST_ID = 4
+LATEST = "latest"
+"""Names the newest run."""
 _HEAD_BYTES = 64
 _FOREIGN_NAMES = (FOREIGN_NAME, *(FOREIGN_NAME + suffix for suffix in COMPRESSED_SUFFIXES))
 _NAMED = 3
@@ -241,11 +243,16 @@ def _check_lines(path: Path, head: bytes) -> None:
 
 def _open_run_id(target: str) -> Opened:
     found = runs_named(target)
-    exact = [run for run in found if run.run_id == target]
-    if len(found) > 1 and not exact:
-        raise SourceError(f"{len(found)} runs begin with {_shown(target)}; give more of the id.")
+    if len(found) > 1:
+        ids = ", ".join(_shown(run.run_id) for run in found[:_NAMED])
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise SourceError(
+            f"{len(found)} runs are called {_shown(target)}; give more of the id: {ids}{more}."
+        )
     if not found:
-        raise SourceError(f"There is no file, folder or run {_shown(target)}.")
+        raise SourceError(
+            f"There is no file, folder or run {_shown(target)}; headgate runs lists the runs."
+        )
     run = found[0]
     if run.where != "here":
         problem = "is not there now" if run.where == "away" else "has a run.json that can't be read"
@@ -257,12 +264,24 @@ def _open_run_id(target: str) -> Opened:
 
 
 def runs_named(target: str) -> list[KnownRun]:
-    """Those of the index with this id, else those whose id begins so."""
+    """Those of the index that `target` names, newest first.
+
+    By the first of these that any run has: `latest`, the id, the name, the begin of the id, its end
+    (the last two from four characters on).
+    """
     known = list_runs()
-    exact = [run for run in known if run.run_id == target]
-    if exact or len(target) < _SHORTEST_ID:
-        return exact
-    return [run for run in known if run.run_id.startswith(target)]
+    if target == LATEST:
+        return [run for run in known if run.where == "here"][:1]
+    short = len(target) < _SHORTEST_ID
+    for matches in (
+        [run for run in known if run.run_id == target],
+        [run for run in known if run.name == target],
+        [run for run in known if run.run_id.startswith(target) and not short],
+        [run for run in known if run.run_id.endswith(target) and not short],
+    ):
+        if matches:
+            return matches
+    return []
 
 
 def _runs_in(path: Path) -> Iterator[Path]:

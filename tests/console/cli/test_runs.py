@@ -149,3 +149,39 @@ def test_what_a_reading_command_makes_on_its_way_is_for_its_owner_alone(
         check=True,
     )
     assert done.stdout.splitlines()[-1] == ("0o77" if private else "0o22")
+
+
+def test_a_filter_chooses_runs_and_its_mistake_has_a_caret(tmp_path: Path, capsys: Capture) -> None:
+    make(tmp_path / "a", RunRecord("a", "demo", "complete", outcome="success", rows_dropped=3))
+    make(tmp_path / "b", RunRecord("b", "demo", "complete", outcome="success"))
+    assert run_cli(["runs", "--json", "--where", "demo dropped>0"]) == 0
+    assert [row["id"] for row in json.loads(capsys.readouterr().out)] == ["a"]
+    assert run_cli(["runs", "--where", "demo colour:red"]) == 2
+    text, caret, complaint = capsys.readouterr().err.splitlines()
+    assert text == "demo colour:red"
+    assert caret.startswith("     ^ runs have no colour; they have name")
+    assert complaint.startswith("headgate: --where: runs have no colour")
+
+
+def test_stop_says_where_there_is_nothing_to_stop(tmp_path: Path, capsys: Capture) -> None:
+    make(tmp_path / "a", RunRecord("20260101T000000Z-demo-aaaa", "demo", "complete"))
+    make(tmp_path / "b", RunRecord("20260101T000000Z-demo-bbbb", "demo", "complete"))
+    for name, sentence in (
+        ("latest", "no run goes on"),
+        ("absent", "there is no run absent"),
+        ("demo", "2 runs are called demo; give more of the id: 20260101T000000Z-demo-"),
+        ("bbbb", "demo does not run: there is nothing to stop"),
+        (str(tmp_path / "a"), "demo does not run: there is nothing to stop"),
+    ):
+        assert run_cli(["stop", name]) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_watch_without_a_live_run_says_so(capsys: Capture) -> None:
+    assert run_cli(["watch"]) == 2
+    assert "no run goes on" in capsys.readouterr().err
+
+
+def test_without_a_command_and_a_terminal_the_help_is_shown(capsys: Capture) -> None:
+    assert run_cli([]) == 2
+    assert "Commands" in capsys.readouterr().err

@@ -187,10 +187,14 @@ def test_run_is_found_by_its_id_or_the_beginning_of_it(tmp_path: Path) -> None:
     for name in ("r-12345678", "r-123"):
         assert open_source(name).recording is not None
         assert open_source(name).title == "made up"
-    with pytest.raises(SourceError, match="2 runs begin with r-12;"):
+    with pytest.raises(SourceError, match=r"2 runs are called r-12; .*: r-1\d+, r-1\d+\."):
         open_source("r-12")
     with pytest.raises(SourceError, match="no file, folder or run r-1"):
         open_source("r-1")
+    assert open_source("2345678").place == folder.path
+    assert open_source("latest").recording is not None
+    with pytest.raises(SourceError, match="2 runs are called made up"):
+        open_source("made up")
 
 
 def test_opening_a_moved_run_finds_it_again(tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""`RunsApp`: the list of runs, where no run is open yet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.events import Key
+from textual.filter import LineFilter
+
+from console.outcome import OpenRun
+from console.paint import AsciiFilter
+from console.screens.questions import FilterDialog
+from console.screens.runs import RunActions, RunsScreen
+from console.terminal_app import TerminalApp
+from console.theme import Appearance, prefers_dark, textual_theme
+
+
+class RunsApp(TerminalApp):
+    """Returns the run that is to be opened, or `quit`."""
+
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "quit", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        *,
+        ascii_only: bool = False,
+        actions: RunActions | None = None,
+        problem: str = "",
+    ) -> None:
+        colour = not os.environ.get("NO_COLOR")
+        super().__init__(ansi_color=None if colour else True)
+        dark = prefers_dark(os.environ)
+        self.appearance = Appearance(dark=dark, colour=colour, ascii_only=ascii_only)
+        self.register_theme(textual_theme(dark=dark))
+        if colour:
+            self.theme = textual_theme(dark=dark).name
+        self.title = "runs"
+        self.page = RunsScreen(self.appearance, actions, problem)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        filters = super().get_line_filters()
+        return [*filters, AsciiFilter()] if self.appearance.ascii_only else filters
+
+    def on_mount(self) -> None:
+        self.push_screen(self.page, self._chosen)
+
+    def _chosen(self, run: OpenRun | None) -> None:
+        self.exit("quit" if run is None else run)
+
+    def on_key(self, event: Key) -> None:
+        """Pass on a key that was typed while the filter was opening."""
+        if isinstance(self.screen, FilterDialog) and event.is_printable and event.character:
+            self.screen.type_ahead(event.character)
+
+    async def action_quit(self) -> None:
+        self.exit("quit")
