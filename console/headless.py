@@ -19,11 +19,16 @@ LAG_SHOWN_SECONDS = 2.0
 """A line that is older than this says so."""
 
 
-def status_line(frame: Frame) -> str:
-    """One line: state, run time, progress, what waits, the bottleneck."""
+def status_line(frame: Frame, lag_seconds: float = 0.0) -> str:
+    """One line: state, run time, progress, what waits, the bottleneck.
+
+    Args:
+        frame: What is true as far as the run was read.
+        lag_seconds: How long ago that was, while more waits to be read.
+    """
     state = f"{clock(frame.at - frame.t0)} {_state(frame)}"
-    if frame.lag_seconds >= LAG_SHOWN_SECONDS:
-        state = f"{state}, {duration(frame.lag_seconds)} behind"
+    if lag_seconds >= LAG_SHOWN_SECONDS:
+        state = f"{state}, {duration(lag_seconds)} behind"
     parts = [state, _progress(frame)]
     queued = sum(group.queued for group in frame.groups)
     running = sum(group.running for group in frame.groups)

@@ -201,7 +201,7 @@ def _print_lines(session: Session) -> None:
             return
         if output_is_hung_up():
             raise ConsoleEnded("the terminal was closed", 128 + signal.SIGHUP)
-        click.echo(status_line(frame), err=True)
+        click.echo(status_line(frame, session.lag_seconds), err=True)
         time.sleep(max(0.0, next_line - time.monotonic()))
 
 

@@ -69,6 +69,8 @@ class CellLedger(msgspec.Struct):
     """Of the open bin, by column, row group, verdict, resource."""
     log: list[CellChange] = []
     """Changes since the event loop was last known to have run."""
+    renamed_to: dict[Blame, int] = {}
+    """Length of the log when a blame was last renamed: further up it does not stand any more."""
 
     def add(self, cell: Cell, key: Key, by: int, now: float) -> bool:
         """Change a count by `by`. True if the meter is new and needs its blame."""
@@ -103,6 +105,11 @@ class CellLedger(msgspec.Struct):
         meter.blame = blame
         return True
 
+    def forget_log(self) -> None:
+        """The event loop is known to have run until now."""
+        self.log = []
+        self.renamed_to = {}
+
     def total(self, key: Key) -> int:
         """Cells under this meter."""
         meter = self.meters.get(key)
@@ -133,10 +140,12 @@ class CellLedger(msgspec.Struct):
                         _rename(count.settled, old, new)
                 if meter.blame == old:
                     meter.blame = new
-        self.log = [
-            msgspec.structs.replace(change, blame=new) if change.blame == old else change
-            for change in self.log
-        ]
+        log = self.log
+        for position in range(self.renamed_to.get(old, 0), len(log)):
+            if log[position].blame == old:
+                log[position] = msgspec.structs.replace(log[position], blame=new)
+        self.renamed_to[old] = len(log)
+        self.renamed_to.pop(new, None)
         for place in [place for place in self.seconds if place[2:] == old]:
             renamed = (place[0], place[1], *new)
             seconds = self.seconds.pop(place)

@@ -310,8 +310,8 @@ class Diagnosis:
         for bins in loop.held:
             parts.blame.add(bins.bin, bins.rows, bins.bins)
         parts.stalls.settle(now)
-        parts.cells.log = []
-        parts.capacity.log = []
+        parts.cells.forget_log()
+        parts.capacity.forget_log()
         loop.settle(now)
         row = loop.end_stale_group(now)
         loop.verdicts += [] if row is None else [row]

@@ -24,6 +24,9 @@ class CapacityLedger(msgspec.Struct):
     log: list[tuple[float, str, dict[str, float]]] = []
     """When the division of a resource changed since the event loop was last known to have run, and
     what it was until then."""
+    renamed_to: dict[tuple[str, str], int] = {}
+    """Length of the log when a verdict of a resource was last renamed: further up it does not stand
+    any more."""
 
     def divide(self, resource: str, parts: dict[str, float], now: float) -> None:
         """From `now` on the slots of `resource` are divided so; no parts take it out."""
@@ -60,13 +63,21 @@ class CapacityLedger(msgspec.Struct):
             if old in account.parts and resource in ("", name):
                 self._run_to(name, account, now)
                 account.parts = _renamed(account.parts, old, new)
-        self.log = [
-            (at, name, _renamed(parts, old, new) if resource in ("", name) else parts)
-            for at, name, parts in self.log
-        ]
+        log = self.log
+        for position in range(self.renamed_to.get((old, resource), 0), len(log)):
+            at, name, parts = log[position]
+            if old in parts and resource in ("", name):
+                log[position] = (at, name, _renamed(parts, old, new))
+        self.renamed_to[old, resource] = len(log)
+        self.renamed_to.pop((new, resource), None)
         for place in [p for p in self.seconds if p[1] == old and resource in ("", p[0])]:
             seconds = self.seconds.pop(place)
             self.seconds[place[0], new] = self.seconds.get((place[0], new), 0.0) + seconds
+
+    def forget_log(self) -> None:
+        """The event loop is known to have run until now."""
+        self.log = []
+        self.renamed_to = {}
 
     def take_back(self, taken: dict[tuple[str, str], float], verdict: str) -> None:
         """Move seconds of the open bin, as far as there are any, to `verdict`."""

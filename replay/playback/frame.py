@@ -161,8 +161,6 @@ class Frame:
     """The capacity plan, as far as the producer told it; empty where it tells none."""
     verdicts: tuple[VerdictRow, ...] = ()
     """The newest of those known, newest first; of what still goes on, as far as it has come."""
-    lag_seconds: float = 0.0
-    """How far reading is behind a live run; 0 while it keeps up."""
     standing: tuple[VerdictRow, ...] = ()
     """Those whose time the cursor is in, by start; only with `Want.standing`."""
 

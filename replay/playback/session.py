@@ -366,7 +366,6 @@ class Session:
             t0=self._t0,
             t1=self._t1,
             last_ordinal=self._last,
-            lag_seconds=self.lag_seconds,
             outcome=state.outcome or (self._outcome if at_end else None),
             lost_events=state.lost_events,
             gaps=tuple(msgspec.structs.replace(gap) for gap in state.gaps),

@@ -85,7 +85,7 @@ def _print_lines(launched: Launched, requests: StopRequests) -> None:
             session.refresh()
             if time.monotonic() >= next_line:
                 next_line += LINE_SECONDS
-                tell(status_line(session.frame(Want())))
+                tell(status_line(session.frame(Want()), session.lag_seconds))
             stopping.advance(len(requests))
             launched.wait(0 if session.behind else POLL_SECONDS)
     except Exception:

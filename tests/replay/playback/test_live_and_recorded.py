@@ -41,7 +41,6 @@ def settled(frame: Frame) -> Frame:
         following=False,
         t1=0.0,
         last_ordinal=0,
-        lag_seconds=0.0,
         notes=(),
     )
 
