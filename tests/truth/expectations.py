@@ -89,7 +89,9 @@ def _block(column: str) -> Cause:
     )
 
 
-_PAUSE = Cause(r"stopped|paused|stood|process", "", ACT_MACHINE, ("process stopped",), LOOP)
+_PAUSE = Cause(
+    r"stopped|paused|stood|process|event loop", "", ACT_MACHINE, ("process stopped",), LOOP
+)
 _AUTH = r"[Aa]uthenti|unauthori[sz]ed"
 _SERVER_ERROR = r"5xx|server error|internal.server"
 _UNAUTHORIZED = _errors("401", ACT_KEY, words=_AUTH)
