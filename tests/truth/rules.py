@@ -54,6 +54,8 @@ def score(run: Run, expected: Expectation, answer: Answer) -> Score:
     lacking: list[str] = []
     grades: list[Grade] = []
     for cause in expected.causes:
+        if cause.windows and not run.windows_of(*cause.windows):
+            continue  # it did not come to that
         grade, reasons = _judge(run, cause, answer)
         if grade == "missing" and (expected.silence or _is_excused(run, cause, answer)):
             grade, reasons = "right", []
@@ -288,7 +290,10 @@ def _change_nothing(run: Run, expected: Expectation, answer: Answer) -> Iterator
     """Of a healthy run nothing is broken, and nothing is advised to be changed."""
     if expected.causes:
         return
+    beside = bool(run.windows_of(_NEIGHBOUR))
     for said in answer.report.verdicts:
+        if beside and _LOOP.search(said.verdict):
+            continue
         if said.tier in "AB" or _RAISE.search(said.advice):
             yield f"{said.verdict} from {said.start:.1f} to {said.end:.1f} s of a healthy run"
 

@@ -142,7 +142,14 @@ SITUATIONS: tuple[Situation, ...] = (
         ),
         providers={ALPHA: ProviderSpec(0.05, 0.01), BETA: ProviderSpec(0.6, 0.1)},
     ),
-    Situation("rowgroups", "one row group of 10 rows at a time", 60, 10, row_groups=1),
+    Situation(
+        "rowgroups",
+        "one row group of 10 rows at a time",
+        60,
+        10,
+        row_groups=1,
+        programs=("own",),
+    ),
     Situation(
         "late",
         "each check that a model answers takes 3 s, then everything is well",

@@ -213,6 +213,17 @@ def test_the_share_of_a_cooldown_agrees_with_the_slots_that_it_took() -> None:
         assert of("r429_ra5", run, made).grade == grade
 
 
+def test_a_cause_that_did_not_come_about_need_not_be_named() -> None:
+    assert of("bucket", truth(), answer()).grade == "right"
+
+
+def test_beside_a_busy_neighbour_the_process_of_a_healthy_run_may_be_blamed() -> None:
+    starved = answer("Well.", said("process_paused", None, tier="A"))
+    busy = truth(Window("busy neighbour", 0.0, 10.0))
+    assert of("healthy", busy, starved).grade == "right"
+    assert of("healthy", truth(), starved).grade == "false"
+
+
 def test_a_situation_is_expected_by_its_name() -> None:
     assert {situation.name for situation in SITUATIONS} <= EXPECTATIONS.keys()
     assert len({situation.name for situation in SITUATIONS}) == len(SITUATIONS) >= 30
