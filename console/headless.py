@@ -58,6 +58,9 @@ def summary(frame: Frame) -> str:
         )
     for failure in frame.errors:
         lines.append(f"  error     {failure_line(failure, frame.t0)}")
+    if not frame.errors:
+        for kind, times in sorted(progress.errors.items()):
+            lines.append(f"  error     {kind}: {count(times)}")
     for index, row in enumerate(frame.ceilings):
         head = "ceilings" if index == 0 else ""
         ceiling = row.ceiling

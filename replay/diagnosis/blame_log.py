@@ -28,9 +28,18 @@ class BlameLog(msgspec.Struct):
     def end_stretches(self) -> None:
         self._release(self.stretches.end())
 
-    def open_rows(self) -> list[BlameRow]:
-        """Stretches that may go on, except pending ones."""
-        return [row for row in self.stretches.open.values() if row.verdict not in PENDING]
+    def open_rows(self, provisional: Iterable[tuple[int, int, list[BlameRow]]]) -> list[BlameRow]:
+        """Stretches that may go on, except pending ones; changes nothing.
+
+        `provisional` are bins that may yet be taken back: the first, how many, and their rows.
+        """
+        stretches = BlameStretches(dict(self.stretches.open), self.stretches.begun)
+        rows: list[BlameRow] = []
+        for number, bins, of_bin in provisional:
+            single = [msgspec.structs.replace(row, bins=1) for row in of_bin]
+            rows += stretches.add(number, single, bins)
+        rows += stretches.open.values()
+        return [row for row in rows if row.verdict not in PENDING]
 
     def resolve_pending(self, resource: str, verdict: str) -> None:
         """Blame that was pending for `resource` ("" for the task queue) belongs to `verdict`."""

@@ -47,7 +47,6 @@ from replay.diagnosis.stalls import Stalls
 from replay.diagnosis.timers import StallDue
 from replay.diagnosis.verdicts import UNKNOWN, Facts, VerdictRow
 from replay.diagnosis.verdicts.broken import ProducerGone, Unknown
-from replay.diagnosis.wakeups import PENDING
 from replay.state.bins import bin_end, bin_of
 from replay.state.model import State
 from replay.state.rows import BlameRow
@@ -173,8 +172,7 @@ class Diagnosis:
         """Stretches of blame that may go on, and bins that are provisional."""
         parts = self._parts
         held = self._adjusted(self._intervals(parts.time or 0.0))
-        provisional = [row for bins in held for row in bins.rows if row.verdict not in PENDING]
-        return parts.blame.open_rows() + provisional
+        return parts.blame.open_rows((bins.bin, bins.bins, bins.rows) for bins in held)
 
     def forget_stretches(self) -> None:
         """Drop open stretches; the rows of closed bins are written already."""

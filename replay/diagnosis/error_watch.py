@@ -88,7 +88,7 @@ class ErrorWatch(msgspec.Struct):
         if spell is None:
             spell = self.spells[key] = Spell(
                 failure.resource,
-                failure.error,
+                failure.error if failure.status is None else f"HTTP{failure.status}",
                 now,
                 now,
                 0,

@@ -12,7 +12,7 @@ from engine.events import RequestEvent, SchedulerEvent
 from replay.diagnosis.attribution import Attribution
 from replay.diagnosis.diagnosis_state import DiagnosisState
 from replay.diagnosis.index_sync import IndexSync
-from replay.diagnosis.rolling_stats import CALLS_NEEDED
+from replay.diagnosis.rolling_stats import CALLS_NEEDED, FEW_CALLS_NEEDED
 from replay.diagnosis.slot_ledger import WHOLE
 from replay.state.failures import NEVER_A_FAILURE
 from replay.state.model import Attempt, State
@@ -171,7 +171,7 @@ class EventHandlers:
             self._stalls.slow_call_ended(resource, seconds)
         acquired_at = attempt.acquired_at if attempt.acquired_at is not None else attempt.started_at
         self._stalls.succeeded(resource, acquired_at, now)
-        if len(times.durations.arrived) == CALLS_NEEDED:
+        if len(times.durations.arrived) in (FEW_CALLS_NEEDED, CALLS_NEEDED):
             self._sync.schedule_overdue(resource)
 
     def _call_failed(

@@ -44,7 +44,11 @@ SILENCE_SECONDS = 0.15
 DOUBT_SECONDS = 0.02
 """Time without an event that is unknown while code of the run is at work outside any provider."""
 UNHEARD_SECONDS = 2.5
-"""Time without a heartbeat after which no more are waited for."""
+"""Time with events and without a heartbeat after which no more are waited for."""
+UNWATCHED_SECONDS = 60.0
+"""The same where there were heartbeats of a watchdog before."""
+CALM_SECONDS = 0.2
+"""Lateness of all beats since the last heartbeat up to which a loop counts as prompt."""
 STANDSTILL_MIN_SECONDS = 0.5
 """Standstills that follow each other closely have a verdict from this sum on."""
 SAME_STANDSTILL_SECONDS = 1.0
@@ -59,6 +63,8 @@ class Standstill(msgspec.Struct):
     end: float
     detail: AnyVerdict
     ordinal: int
+    ongoing: bool = False
+    """It still goes on: another word of it will come."""
 
     @property
     def verdict(self) -> str:
@@ -101,6 +107,8 @@ class LoopWatch(msgspec.Struct):
     """The producer has a watchdog, which tells of standstills."""
     late_before: bool = False
     """The last heartbeat was late."""
+    doubtful: bool = False
+    """The heartbeat that closes the time since `since`, or the one before it, was late."""
     beat_at: float | None = None
     """A heartbeat of the current instant: it closes the time since the one before."""
     told: list[Standstill] = []
@@ -125,15 +133,17 @@ class LoopWatch(msgspec.Struct):
         self.beat_at = now
         self.watched = "watch" in event.diagnostics
         if self.watched:
+            late = number(event.diagnostics.get("late_seconds")) or 0.0
+            waited = number(event.diagnostics.get("core_wait")) or 0.0
+            self.late_before = max(late, waited) > CALM_SECONDS or bool(self.told)
             return
         late = (number(event.diagnostics.get("drift")) or 0.0) >= LATE_SECONDS
         drift = number(event.diagnostics.get("drift")) or 0.0
         if late:
             detail = EventLoopLag(custom_columns=custom_columns(run))
             self.told.append(Standstill(now - drift, now, detail, ordinal))
-        if not late and not self.late_before:
-            self.silences = []
-        elif late:
+        self.doubtful = late or self.late_before
+        if late:
             for silence in self.silences:
                 silence.in_doubt = silence.in_doubt or silence.end >= now - drift
         self.late_before = late
@@ -157,7 +167,8 @@ class LoopWatch(msgspec.Struct):
                 custom_columns=custom_columns(run), reason=reason, frames=frames_of(facts)
             )
         known = [one for one in self.told if abs(one.start - begin) > 1e-9]
-        self.told = [*known, Standstill(begin, end, detail, ordinal)]
+        ongoing = facts.get("ongoing") is True
+        self.told = [*known, Standstill(begin, end, detail, ordinal, ongoing)]
 
     def standstills(self, until: float) -> list[Standstill]:
         """Disjoint and in order, from `since` to `until`.
@@ -169,7 +180,7 @@ class LoopWatch(msgspec.Struct):
             *(one for one in self.told if isinstance(one.detail, ProcessStopped)),
             *(one for one in self.told if not isinstance(one.detail, ProcessStopped)),
         ]
-        if not self.watched and (self.foreign or self.beats):
+        if not self.watched and (self.doubtful or (self.foreign and not self.beats)):
             ranked += [
                 Standstill(silence.start, silence.end, _unheard(silence), silence.ordinal)
                 for silence in self.silences
@@ -201,11 +212,15 @@ class LoopWatch(msgspec.Struct):
 
     def is_due(self, now: float) -> bool:
         """What has come by `now` is all that will ever be told of the time since `since`."""
-        if self.beat_at is not None:
-            return True
         if self.since is None:
             return False
-        return now - self.since > UNHEARD_SECONDS and not any(one.end >= now for one in self.told)
+        if self.beat_at is not None:
+            return not any(standstill.ongoing for standstill in self.told)
+        elapsed = now - self.since
+        if self.watched:
+            return elapsed > UNWATCHED_SECONDS and not self.told
+        silent = sum(silence.end - silence.start for silence in self.silences)
+        return elapsed - silent > UNHEARD_SECONDS and not self.told
 
     @property
     def proves_running(self) -> bool:
@@ -216,6 +231,7 @@ class LoopWatch(msgspec.Struct):
         """The time up to `until` is settled, and its bins were given out."""
         self.since = until
         self.beat_at = None
+        self.doubtful = False
         self.told = [one for one in self.told if one.end > until]
         self.silences = []
         self.held = []

@@ -10,6 +10,9 @@ GAPS_KEPT = 101
 CALLS_KEPT = 256
 CALLS_NEEDED = 20
 """Successful calls after which their usual duration is known."""
+FEW_CALLS_NEEDED = 8
+"""From so many on, a call is slow that takes `FEW_CALLS_FACTOR` times the longest of them."""
+FEW_CALLS_FACTOR = 4.0
 SLOW_FACTOR = 3.0
 """A call is slow once it takes longer than so many times the 95th percentile."""
 STALL_FACTOR = 5.0
@@ -83,6 +86,9 @@ class CallTimes(msgspec.Struct):
     @property
     def allowance(self) -> float | None:
         """Age in seconds from which a call is slow; None while there are too few samples."""
-        if len(self.durations.arrived) < CALLS_NEEDED:
+        known = len(self.durations.arrived)
+        if known < FEW_CALLS_NEEDED:
             return None
+        if known < CALLS_NEEDED:
+            return FEW_CALLS_FACTOR * self.durations.ordered[-1]
         return SLOW_FACTOR * self.p95

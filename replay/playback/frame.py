@@ -17,7 +17,7 @@ from replay.diagnosis.report.bottleneck import Bottleneck
 from replay.diagnosis.report.shares import Share
 from replay.diagnosis.verdicts import VerdictRow
 from replay.sources.base import Liveness
-from replay.state.ending import Ending
+from replay.state.ending import Ending, ending
 from replay.state.model import Block, Ceiling, Failure, Gap, Progress, RowGroups
 
 
@@ -164,14 +164,20 @@ class Frame:
     standing: tuple[VerdictRow, ...] = ()
     """Those whose time the cursor is in, by start; only with `Want.standing`."""
 
-    ending: Ending | None = None
-    """How the run ended and what it cost; None while no end is known."""
+    stop_reason: str | None = None
+    """Why the producer ended the run before its work was done, in its own word."""
     errors: tuple[Failure, ...] = ()
     """What has failed so far, that which cost most rows first."""
     quiet_seconds: float | None = None
     """Time since a task last completed, where that is too long for a rate to mean anything."""
     answer: Answer | None = None
     """The first paragraph of a report on the span; only with `Want.standing`."""
+
+    @property
+    def ending(self) -> Ending | None:
+        """How the run ended and what it cost; None while no end is known."""
+        done, dropped = self.progress.rows_done, self.progress.rows_dropped
+        return ending(self.outcome, done, dropped, self.rows_total, self.errors, self.stop_reason)
 
     @property
     def unknown(self) -> bool:

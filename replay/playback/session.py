@@ -364,7 +364,7 @@ class Session:
             capacity=run.capacity_plan | state.capacity,
             verdicts=self._newest_verdicts(want.verdicts),
             standing=tuple(self.rows.verdicts_at(at)) if want.standing and self._last else (),
-            ending=ended,
+            stop_reason=state.stop_reason,
             errors=frame_builder.errors(state),
             quiet_seconds=quiet,
             answer=self._span.answer(run, state, ended, self._t0)

@@ -71,7 +71,8 @@ class SpanReport:
 
     def bottleneck(self, run: RunInfo, state: State, window: float) -> Bottleneck | None:
         bound = find_bound(run, state, self._run_rows, self._cell_rows)
-        return bottleneck(self.shares(), bound, self._verdicts, window)
+        failures = list(state.failures.values())
+        return bottleneck(self.shares(), bound, failures, window)
 
     def answer(self, run: RunInfo, state: State, ending: Ending | None, t0: float) -> Answer:
         bound = find_bound(run, state, self._run_rows, self._cell_rows)

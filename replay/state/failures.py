@@ -142,9 +142,16 @@ def error_words(error: str) -> str:
     return f"{words} ({_STATUSES[error]})" if error in _STATUSES else words
 
 
+def name_of(failure: Failure) -> str:
+    """What failed, in a few words, by its status where that is told."""
+    if failure.status is not None and failure.status >= 400:
+        return f"HTTP {failure.status}"
+    return error_words(failure.error)
+
+
 def failure_words(failure: Failure) -> str:
     """The same with where: `HTTP 401 from beta`, `ValueError in column score`."""
-    words = error_words(failure.error)
+    words = name_of(failure)
     if failure.resource:
         return f"{words} from {failure.resource.split('/', 1)[0]}"
     return f"{words} in column {failure.column}" if failure.column else words
@@ -152,16 +159,25 @@ def failure_words(failure: Failure) -> str:
 
 def class_of_failure(failure: Failure) -> ErrorClass:
     """The class of a failure: a call never fails in the code of a column."""
+    if failure.status is not None and failure.status >= 400:
+        return class_of(f"HTTP{failure.status}")
     known = class_of(failure.error)
     return "other" if known == "code" and failure.resource else known
 
 
 def record_call(
-    state: State, resource: str, column: str, error: str, at: float, ordinal: int
+    state: State,
+    resource: str,
+    column: str,
+    error: str,
+    at: float,
+    ordinal: int,
+    status: int | None = None,
 ) -> None:
     """A call of `column` to `resource` has failed with `error`."""
     failure = _failure(state, resource, column, error, at, ordinal)
     failure.of_calls = True
+    failure.status = failure.status if status is None else status
     failure.times += 1
 
 

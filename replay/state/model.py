@@ -161,6 +161,8 @@ class Failure(msgspec.Struct, omit_defaults=True):
     rows_dropped: int = 0
     of_calls: bool = False
     """Calls failed, by the request stream; otherwise tasks told of it."""
+    status: int | None = None
+    """HTTP status, where the producer tells it beside the error."""
 
 
 class Progress(msgspec.Struct, omit_defaults=True):

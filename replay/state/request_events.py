@@ -253,7 +253,9 @@ def request_completed(state: State, event: RequestEvent, ordinal: int, run: RunI
     if outcome is not None and outcome not in failures.NEVER_A_FAILURE:
         error = text(diagnostics.get("error_type")) or outcome
         at = event.captured_at_monotonic
-        failures.record_call(state, ceiling.resource, _column_of(event), error, at, ordinal)
+        status = count(diagnostics.get("status"))
+        column = _column_of(event)
+        failures.record_call(state, ceiling.resource, column, error, at, ordinal, status)
     elif outcome == "rate_limited" and diagnostics.get("error_type") in failures.SPENT:
         at = event.captured_at_monotonic
         error = str(diagnostics["error_type"])

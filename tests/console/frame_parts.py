@@ -241,13 +241,17 @@ def make_verdicts(now: float) -> tuple[VerdictRow, ...]:
         "free": 0,
         "limit": 16,
         "waiting": 23,
+        "holders_do": {"waiting": 9, "calling": 7},
+        "holders_wait_for": {BETA: 9},
         "longest_waiter": {"task_id": "t-8", "column": "score\x1b[2J", "row": None, "age": 1.6},
     }
+    upstream = {"in_flight": {"topic": 4}, "critical_path": [], "columns_waiting": [], "also": {}}
+    missed = {"waiting": 2, "free": 1, "needed": 1}
     told = (
         ("request_cooldown", BETA, 39.2, 84.2, (15_120, 15_702, 15_704), cooldown),
         ("task_capacity", "model_stage:beta/judge-large", 31.0, 36.4, (9_801, 9_950), slots),
-        ("dependency", "", 0.4, 1.1, (12, 40), {"in_flight": {"topic": 4}, "also": {}}),
-        ("lost_wakeup", "evil/\x1b[31mname/chat", 0.1, 0.4, (3, 9), {"waiting": 2, "free": 1}),
+        ("dependency", "", 0.4, 1.1, (12, 40), upstream),
+        ("lost_wakeup", "evil/\x1b[31mname/chat", 0.1, 0.4, (3, 9), missed),
     )
     return tuple(
         decode_row(

@@ -28,7 +28,7 @@ def test_a_line_says_what_limits_the_run() -> None:
 
 def test_the_summary_of_a_finished_run() -> None:
     text = summary(ended())
-    assert text.startswith("support-dialogues: success after 2:43.0")
+    assert text.startswith("support-dialogues: 3 of 1,000 rows dropped after 2:43.0")
     assert "997/1,000 rows, 3 dropped" in text
     assert "8,112 completed, 41 rate-limited, 40 task retries" in text
     assert "ValueError: 3" in text

@@ -8,11 +8,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from replay.diagnosis.report.losses import LEAST_TOLD, LOSSES_TOLD, Loss, losses
+from replay.diagnosis.report.losses import (
+    LEAST_TOLD,
+    LOSSES_EXPLAINED,
+    LOSSES_TOLD,
+    Loss,
+    losses,
+)
 from replay.diagnosis.report.pace import NOTABLE, Bound
 from replay.diagnosis.report.shares import Share
-from replay.diagnosis.verdicts import WORKING, VerdictRow
+from replay.diagnosis.verdicts import WORKING, VerdictRow, clock
 from replay.diagnosis.verdicts.errors import FailureVerdict
+from replay.diagnosis.verdicts.requests import ProviderLatency
+
+LONG_SECONDS = 2.0
+LONG_FACTOR = 6.0
+"""Calls that took so many times the usual, for so long, are told whatever else was lost."""
 
 
 class Answer(NamedTuple):
@@ -21,7 +32,7 @@ class Answer(NamedTuple):
     ending: str
     """How the run ended, unless all is well; "" otherwise."""
     failures: str
-    """What failed, and what to do about it."""
+    """What failed or hung, and what to do about it."""
     pace: str
     """What bounds the run."""
     lost: str
@@ -48,7 +59,7 @@ def compose(
         verdicts: Of the same time.
         t0: When the run began, in the time of the verdicts.
     """
-    failed = _failures(verdicts)
+    failed = " ".join(part for part in (_failures(verdicts), _slow(verdicts, t0)) if part)
     if not shares:
         return Answer(
             ending, failed, "", "" if failed or ending else "Nothing ran that could wait."
@@ -69,6 +80,22 @@ def _failures(verdicts: Sequence[VerdictRow]) -> str:
     return " ".join(f"{row.sentence} {row.advice}".strip() for row in worst)
 
 
+def _slow(verdicts: Sequence[VerdictRow], t0: float) -> str:
+    """The longest time for which an endpoint was slow or a call hung, if it was long."""
+    slow = [
+        row
+        for row in verdicts
+        if isinstance(row.detail, ProviderLatency)
+        and row.detail.oldest_age >= LONG_FACTOR * row.detail.p95
+        and row.end - row.start >= LONG_SECONDS
+    ]
+    longest = max(slow, key=lambda row: row.end - row.start, default=None)
+    if longest is None:
+        return ""
+    span = f"{clock(longest.start - t0)} to {clock(longest.end - t0)}"
+    return f"{longest.sentence[:-1]} ({span}). {longest.advice}"
+
+
 def _weight(row: VerdictRow) -> tuple[bool, int, int, float]:
     detail = row.detail
     assert isinstance(detail, FailureVerdict)
@@ -79,7 +106,8 @@ def _lost(working: float, told: Sequence[Loss], t0: float) -> str:
     first = f"{100 * working:.0f} % of the capacity that was wanted did work"
     if not told:
         return f"{first}."
-    parts = [loss.sentence(t0) for loss in told]
+    parts = [loss.sentence(t0) for loss in told[:LOSSES_EXPLAINED]]
+    parts += [loss.brief(t0) for loss in told[LOSSES_EXPLAINED:]]
     return f"{first}. The rest: " + " ".join(
         part if index == 0 else f"Then {part}" for index, part in enumerate(parts)
     )

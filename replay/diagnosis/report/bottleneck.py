@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from replay.diagnosis.report.losses import losses
 from replay.diagnosis.report.pace import Bound
 from replay.diagnosis.report.shares import Share
-from replay.diagnosis.verdicts import WORKING, VerdictRow, model_of, phrase
-from replay.diagnosis.verdicts.errors import FailureVerdict
+from replay.diagnosis.verdicts import WORKING, model_of, phrase
+from replay.state.failures import failure_words
+from replay.state.model import Failure
 
 NOTABLE_LOSS = 0.1
 """A smaller loss beside work that fills most of the capacity is not what limits a run."""
@@ -27,21 +28,19 @@ class Bottleneck:
 
 
 def bottleneck(
-    shares: Sequence[Share], bound: Bound | None, verdicts: Sequence[VerdictRow], window: float
+    shares: Sequence[Share], bound: Bound | None, failures: Sequence[Failure], window: float
 ) -> Bottleneck | None:
-    """By the same shares, bound and verdicts as the first paragraph; None without any shares."""
+    """By the same shares and bound as the first paragraph; None without any shares.
+
+    `failures` are those of the run so far.
+    """
     if not shares:
         return None
     over = f"of the last {window:.0f} s"
     working = sum(share.fraction for share in shares if share.verdict == WORKING)
-    lost = losses(shares, verdicts)
+    lost = losses(shares, ())
     largest = lost[0] if lost else None
-    failed = [row for row in verdicts if isinstance(row.detail, FailureVerdict)]
-    errors = f"; {len(failed)} kinds of errors" if len(failed) > 1 else ""
-    if len(failed) == 1 and isinstance(failed[0].detail, FailureVerdict):
-        detail = failed[0].detail
-        where = model_of(failed[0].resource or "") or ", ".join(detail.columns)
-        errors = f"; {detail.times:,} × {detail.what} at {where}"
+    errors = _errors(failures)
     if largest is not None and (working < 0.5 or largest.fraction >= NOTABLE_LOSS):
         places = [model_of(name) for name in largest.resources]
         where = f"{places[0]}: " if len(set(places)) == 1 else ""
@@ -57,6 +56,16 @@ def bottleneck(
         sentence = f"no limit reached, {_percent(working)} of the capacity wanted at work, last"
         sentence += f" {window:.0f} s"
     return Bottleneck(sentence + errors, WORKING, None, working, window)
+
+
+def _errors(failures: Sequence[Failure]) -> str:
+    """The failure that cost most, and that there are others."""
+    worst = max(failures, key=lambda one: (one.rows_dropped, one.times), default=None)
+    if worst is None:
+        return ""
+    others = sum(failure.times for failure in failures) - worst.times
+    more = f" and {others:,} other errors" if others else ""
+    return f"; {worst.times:,} × {failure_words(worst)}{more}"
 
 
 def _percent(fraction: float) -> str:

@@ -17,7 +17,9 @@ from replay.diagnosis.verdicts import (
 )
 from replay.diagnosis.verdicts.words import enumeration
 
-LOSSES_TOLD = 3
+LOSSES_TOLD = 5
+LOSSES_EXPLAINED = 3
+"""Of these the words of the longest stall are told as well."""
 LEAST_TOLD = 0.02
 INTERVALS_TOLD = 4
 CAUSES: dict[str, str] = {
@@ -48,19 +50,24 @@ class Loss:
                 joined.append((start, end))
         return tuple(joined)
 
-    def sentence(self, t0: float) -> str:
-        """Share, what, where, when, and the words of the longest stall."""
+    def brief(self, t0: float) -> str:
+        """Share, what, where and when."""
         where = enumeration(list(dict.fromkeys(model_of(one) for one in self.resources[:3])))
         head = f"{100 * self.fraction:.0f} % {phrase(self.verdict)}"
         head += f" ({where})" if where else ""
-        if not self.rows:
-            return f"{head}."
         spans = [f"{clock(start)} to {clock(end)}" for start, end in self.intervals(t0)]
-        shown = ", ".join(spans[:INTERVALS_TOLD])
+        if not spans:
+            return f"{head}."
         more = len(spans) - INTERVALS_TOLD
-        when = f"{shown} and {count_text(more, 'more time')}" if more > 0 else shown
+        shown = ", ".join(spans[:INTERVALS_TOLD])
+        return f"{head}, {shown}" + (f" and {count_text(more, 'more time')}." if more > 0 else ".")
+
+    def sentence(self, t0: float) -> str:
+        """The same with the words of the longest stall."""
+        if not self.rows:
+            return self.brief(t0)
         longest = max(self.rows, key=lambda row: row.end - row.start)
-        return f"{head}, {when}: {longest.sentence}"
+        return f"{self.brief(t0)[:-1]}: {longest.sentence}"
 
 
 def losses(shares: Iterable[Share], verdicts: Sequence[VerdictRow]) -> tuple[Loss, ...]:

@@ -141,8 +141,8 @@ class ProviderLatency(Verdict, tag="provider_latency", kw_only=True):
     phrase = "provider slower than usual"
     proof = (
         "a call older than 3 × the p95 of the last 256 of its column that were not slow, from 20"
-        " on, while the event loop ran; over when no call is that old and one that began later came"
-        " back in the usual time. From the begin of the first slow call"
+        " on (4 × the longest of 8 to 19), while the event loop ran; over when no call is that old"
+        " and one that began later came back in the usual time. From the begin of the first one"
     )
     display = Display("P", "slow", "backslash")
     is_stall = False

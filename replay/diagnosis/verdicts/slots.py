@@ -143,7 +143,10 @@ class TaskCapacity(SlotVerdict, tag="task_capacity", kw_only=True):
         match self.mostly:
             case "calling":
                 if model:
-                    return f"Raise {setting}, if its provider can take more."
+                    return (
+                        f"Their holders all wait for answers: {setting} is what {model} may have"
+                        " at a time, and the first paragraph says whether that bounds the run."
+                    )
                 return f"Raise {setting}, if providers and memory can take more."
             case "slow":
                 return "More slots would wait for the same slow calls: look at the endpoint."
