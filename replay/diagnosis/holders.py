@@ -36,6 +36,8 @@ def holders_blame(index: LiveIndex, cells: CellLedger, slots: str) -> Blame:
     The slots themselves where their holders work; where most of them pause after a failed call,
     wait for their turn to call or for a slow call, that is what keeps the next task as well.
     """
+    if not index.failed and not any(index.overdue.values()):
+        return ("task_capacity", slots)
     requests = {index.request_of.get(group, "") for group in index.needing.get(slots, ())}
     keys = [(kind, request) for request in sorted(requests) for kind in _ACTIVITY_OF]
     totals = {key: number for key in keys if (number := cells.total(key))}
@@ -56,7 +58,7 @@ def upstream_blame(index: LiveIndex, cells: CellLedger, running: int) -> Blame |
 
     `running`: tasks under way in the whole run.
     """
-    if running <= 0:
+    if running <= 0 or not (index.unsure or any(index.overdue.values())):
         return None
     late = [
         (number, kind, request)

@@ -1,0 +1,166 @@
+"""Failures as causes: by resource, column and class, with what they cost, and how the run ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.events import RunInfo
+from replay.diagnosis.report.build import build_report
+from replay.diagnosis.report.pace import find_bound
+from replay.diagnosis.verdicts.errors import FailureVerdict
+from replay.state.ending import ending
+from replay.state.failures import class_of, error_words
+from replay.state.model import Aggregate, Ceiling, Failure, State
+from replay.state.rows import BlameRow
+from tests.replay.diagnosis.stream import ALPHA, BETA, QUESTION, VERDICT, Stream, Work
+from tests.replay.diagnosis.test_report import Reader
+
+
+def failing(error: str, rows: int) -> Stream:
+    """So many calls to beta fail, each 1 s after the one before, and cost their rows."""
+    stream = Stream()
+    stream.register(BETA, 2)
+    for row in range(rows):
+        work = stream.call(stream.begin(VERDICT, row))
+        stream.at(row + 1.0)
+        fail(stream, work, error)
+    return stream
+
+
+def fail(stream: Stream, work: Work, error: str) -> None:
+    """The call of `work` fails, and its row is dropped."""
+    outcome = "provider_failure"
+    stream.request("model_request_completed", BETA, work, outcome, error_type=error)
+    stream.request("request_lease_released", BETA, work, outcome)
+    stream.finish(work, "non_retryable_dropped", error)
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "says"),
+    [
+        ("HTTP401", "authentication", "until its key is right"),
+        ("HTTP402", "quota_spent", "until the account has quota again"),
+        ("HTTP503", "provider_errors", "Retries bridge a short outage"),
+        ("ConnectionFailed", "provider_errors", "cannot be reached"),
+        ("HTTP404", "provider_errors", "will refuse them again"),
+    ],
+)
+def test_calls_that_fail_have_a_verdict_and_advice_by_their_class(
+    error: str, verdict: str, says: str
+) -> None:
+    result = failing(error, 3).end()
+    row = result.only(verdict)
+    assert row.resource == BETA.label
+    assert (row.start, row.end) == pytest.approx((101.0, 103.0))
+    assert isinstance(row.detail, FailureVerdict)
+    assert (row.detail.times, row.detail.rows_dropped) == (3, 3)
+    assert row.detail.columns == ["verdict"]
+    assert "3 calls to beta/judge failed and none succeeded" in row.sentence
+    assert says in row.advice
+
+
+def test_failures_that_successes_part_are_two_spells() -> None:
+    stream = failing("HTTP503", 1)
+    for second in range(30):
+        work = stream.call(stream.begin(VERDICT, 100 + second))
+        stream.at(second + 2.0)
+        stream.complete(work)
+    work = stream.call(stream.begin(VERDICT, 200))
+    stream.at(40.0)
+    fail(stream, work, "HTTP503")
+    first, second_spell = stream.end().named("provider_errors")
+    assert (first.end, second_spell.start) == pytest.approx((101.0, 140.0))
+
+
+def test_an_error_of_a_column_is_no_providers() -> None:
+    stream = Stream()
+    work = stream.begin(QUESTION, 0)
+    stream.at(1.0)
+    stream.finish(work, "non_retryable_dropped", "ValueError")
+    row = stream.end().only("column_errors")
+    assert row.sentence == "1 task failed with ValueError in column question. 1 row lost."
+
+
+def test_the_first_paragraph_begins_with_what_failed() -> None:
+    stream = failing("HTTP401", 3)
+    report = build_report(Reader(stream, stream.end()))
+    assert report.answer.startswith("3 calls to beta/judge failed and none succeeded")
+    (line,) = report.errors
+    assert (line.provider, line.column, line.error) == ("beta", "verdict", "HTTP401")
+    assert (line.times, line.rows_dropped, line.error_class) == (3, 3, "authentication")
+
+
+def failure(**facts: Any) -> Failure:
+    base = {"resource": "alpha/m/chat", "column": "q", "error": "HTTP401", "times": 30}
+    return Failure(**{**base, "first_at": 0.0, "last_at": 1.0, "first_ordinal": 1, **facts})
+
+
+def test_a_run_that_lost_its_rows_is_no_success() -> None:
+    ended = ending("success", 0, 30, 30, [failure(rows_dropped=30)])
+    assert ended is not None
+    assert ended.words == "30 of 30 rows dropped: HTTP 401 from alpha"
+    assert not ended.good
+    assert ended.nothing_made
+
+
+def test_a_whole_run_is_one_and_a_live_run_has_no_ending() -> None:
+    assert ending(None, 3, 0, 10) is None
+    whole = ending("success", 10, 0, 10, [failure()])
+    assert whole is not None
+    assert (whole.words, whole.good) == ("success", True)
+
+
+def test_an_early_stop_says_why() -> None:
+    ended = ending("failed", 50, 100, 150, [failure()], "early_shutdown")
+    assert ended is not None
+    assert ended.words == "stopped early: 100 of 150 rows dropped: HTTP 401 from alpha"
+
+
+def test_words_of_both_producers_have_one_class() -> None:
+    for names in (
+        ("HTTP401", "HTTP403", "authentication", "ModelAuthenticationError"),
+        ("HTTP500", "HTTP503", "internal_server", "ModelInternalServerError"),
+        ("HTTP504", "provider_timeout", "ModelTimeoutError"),
+    ):
+        assert len({class_of(name) for name in names}) == 1
+    assert class_of("ValueError") == "code"
+    assert error_words("HTTP503") == "HTTP 503"
+
+
+def saturated(caps: dict[str, int]) -> tuple[State, list[BlameRow]]:
+    """10 s of which beta is full for 9, and alpha hardly at work."""
+    state = State()
+    for label in (ALPHA.label, BETA.label):
+        model = label.rpartition("/")[0]
+        state.ceilings[label] = Ceiling(label, model, effective_max=3, limit=3)
+    state.aggregates["beta/judge"] = Aggregate("beta/judge", 3, raw_caps=caps)
+    rows = [
+        BlameRow(0, "run", "", None, BETA.label, "working", 3.0, 9),
+        BlameRow(0, "run", "", None, ALPHA.label, "working", 0.5, 10),
+        BlameRow(0, "run", "", None, ALPHA.label, "dependency", 2.5, 10),
+    ]
+    return state, rows
+
+
+def test_what_bounds_a_run_is_told_with_where_its_cap_comes_from() -> None:
+    state, rows = saturated({"judge": 3, "grader": 8})
+    cells = [BlameRow(0, "cell", "v", 0, "model_stage:beta/judge", "task_capacity", 4.0, 10)]
+    bound = find_bound(RunInfo("r", "n"), state, rows, cells)
+    assert bound is not None
+    assert (bound.model, bound.cap) == ("beta/judge", 3)
+    assert bound.saturated == pytest.approx(0.9)
+    assert bound.waiting == pytest.approx(1.0)
+    assert bound.sets_the_pace
+    assert "grader 8 and judge 3" in bound.sentence()
+    assert "the lowest holds for all" in bound.sentence()
+    assert bound.advice.startswith("Raise max_parallel_requests of judge")
+
+
+def test_a_healthy_bound_is_told_without_advice() -> None:
+    state, rows = saturated({"judge": 3})
+    bound = find_bound(RunInfo("r", "n"), state, rows, [])
+    assert bound is not None
+    assert "beta/judge sets the pace: its 3 calls at a time" in bound.sentence()
+    assert bound.advice == ""
