@@ -188,6 +188,8 @@ class AdaptiveRequestAdmissionController:
         if self._loop.is_closed():
             return _RELEASED
         if attempt.probe:
+            if outcome.kind == "rate_limited":
+                self._report.rate_limited(attempt, state.limits.note_refused(), outcome, now)
             self._report.lease_released(attempt, outcome.kind, now)
             self._probe_ended(attempt, outcome, now)
         else:

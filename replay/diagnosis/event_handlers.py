@@ -224,6 +224,8 @@ _REQUEST_HANDLERS: dict[str, _RequestHandler] = {
     "request_lease_acquired": EventHandlers._request_leased,
     "model_request_completed": EventHandlers._call_ended,
     "request_rate_limited": EventHandlers._rate_limited,
+    "request_outage": EventHandlers._resource_event,
+    "request_suspended": EventHandlers._resource_event,
     "request_limit_decreased": EventHandlers._limit_cut,
     "request_limit_increased": EventHandlers._resource_event,
     "request_soft_ceiling_recovered": EventHandlers._resource_event,

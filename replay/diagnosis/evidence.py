@@ -30,6 +30,7 @@ from replay.diagnosis.verdicts.requests import (
     ClientBackoff,
     RequestAggregateCap,
     RequestCooldown,
+    RequestOutage,
 )
 from replay.diagnosis.verdicts.slots import BorrowDebt, ShareVerdict, SlotVerdict
 from replay.state.model import Ceiling, State
@@ -64,6 +65,8 @@ def collect(
     elif kind is RequestCooldown:
         _cooldown(state, index, about, facts)
         _longest_call(state, index, about, now, facts)
+    elif kind is RequestOutage:
+        _outage(state, index, about, facts)
     elif kind is RetryBackoff:
         _deferred(state, resource, facts)
     elif kind is ClientBackoff:
@@ -246,6 +249,16 @@ def _cooldown(state: State, index: LiveIndex, resource: str, facts: Facts) -> No
         held_seconds=0.0,
         limit=ceiling.limit,
         effective_max=ceiling.effective_max,
+    )
+
+
+def _outage(state: State, index: LiveIndex, resource: str, facts: Facts) -> None:
+    ceiling = state.ceilings[resource]
+    if ceiling.out_ordinal is not None:
+        facts.evidence.append(ceiling.out_ordinal)
+    facts.context.waiting = ceiling.waiters + (_waiting(index, resource) or 0)
+    facts.detail = RequestOutage(
+        because=ceiling.out_because, limit=ceiling.limit, effective_max=ceiling.effective_max
     )
 
 

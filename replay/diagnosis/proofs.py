@@ -10,6 +10,8 @@ from replay.state.model import Aggregate, Ceiling, Group, State
 
 def ceiling_verdict(ceiling: Ceiling, aggregate: Aggregate | None, now: float) -> str | None:
     """What keeps one more call of this resource from going out; None if it could go."""
+    if ceiling.availability is not None:
+        return outage_verdict(ceiling)
     if ceiling.blocked_until is not None and now < ceiling.blocked_until:
         return "request_cooldown"
     full = ceiling.in_flight >= ceiling.limit
@@ -22,6 +24,12 @@ def ceiling_verdict(ceiling: Ceiling, aggregate: Aggregate | None, now: float) -
     ):
         return "request_aggregate_cap"
     return None
+
+
+def outage_verdict(ceiling: Ceiling) -> str:
+    """What a resource that answers nobody holds up: one that refuses every call with 429 asks to
+    slow down, however long."""
+    return "request_cooldown" if ceiling.out_class == "rate_limit" else "request_outage"
 
 
 def _ramping(ceiling: Ceiling) -> bool:
@@ -175,6 +183,8 @@ def queued_blame(
     if denied is not None:
         return denied
     ceiling = state.ceilings.get(request_resource)
+    if ceiling is not None and ceiling.availability is not None:
+        return (outage_verdict(ceiling), request_resource)
     if ceiling is not None and ceiling.blocked_until is not None and now < ceiling.blocked_until:
         return ("request_cooldown", request_resource)
     return ("queue_order", "")

@@ -98,7 +98,9 @@ def _busy(index: LiveIndex, ceiling: Ceiling, counts: DemandCounts, now: float) 
 
     In a cooldown tasks are at work and none of their calls is out.
     """
-    cooling = ceiling.blocked_until is not None and now < ceiling.blocked_until
+    cooling = ceiling.availability is not None or (
+        ceiling.blocked_until is not None and now < ceiling.blocked_until
+    )
     if index.attempts_seen or cooling:
         return max(ceiling.in_flight, 0)
     return min(max(0, counts.running - ceiling.waiters), ceiling.limit)
@@ -147,7 +149,7 @@ def _rest(
     if not ready and counts.deferred == 0:
         return ("client_backoff", resource) if cells.total(("backing_off", resource)) else None
     verdict = ceiling_verdict(ceiling, state.aggregates.get(ceiling.provider_model), now)
-    if verdict is not None and (ready or verdict == "request_cooldown"):
+    if verdict is not None and (ready or verdict in ("request_cooldown", "request_outage")):
         return (verdict, resource)
     if ceiling.waiters > 0 and not index.attempts_seen:
         return (UNKNOWN, resource)  # it may have gone out since the snapshot that shows it

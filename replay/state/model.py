@@ -81,6 +81,12 @@ class Ceiling(msgspec.Struct, omit_defaults=True):
     last_outcome: str | None = None
     availability: str | None = None
     """`out` or `suspended` while the resource answers nobody."""
+    out_class: str = ""
+    """Class of the failure that it answers with then."""
+    out_because: str = ""
+    """What it answers then, in the provider's words."""
+    out_ordinal: int | None = None
+    """The event that said so first."""
     last_change: LimitChange | None = None
     last_rate_limit_ordinal: int | None = None
     completed: int = 0

@@ -350,11 +350,24 @@ def lease_released(state: State, event: RequestEvent, ordinal: int, run: RunInfo
 
 def outage(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
     ceiling = _ceiling(state, event)
-    ceiling.availability = None if event.reason_or_outcome == "closed" else "out"
+    if event.reason_or_outcome == "closed":
+        ceiling.availability = ceiling.out_ordinal = None
+        ceiling.out_class = ceiling.out_because = ""
+    else:
+        _put_out(ceiling, "out", event, ordinal)
 
 
 def suspended(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
-    _ceiling(state, event).availability = "suspended"
+    _put_out(_ceiling(state, event), "suspended", event, ordinal)
+
+
+def _put_out(ceiling: Ceiling, availability: str, event: RequestEvent, ordinal: int) -> None:
+    ceiling.availability = availability
+    said = event.diagnostics.get("class") or event.reason_or_outcome
+    ceiling.out_class = text(said) or ""
+    ceiling.out_because = text(event.diagnostics.get("message")) or ""
+    if ceiling.out_ordinal is None:
+        ceiling.out_ordinal = ordinal
 
 
 HANDLERS: dict[str, Handler] = {

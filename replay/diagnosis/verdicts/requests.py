@@ -69,6 +69,32 @@ class RequestCooldown(RequestVerdict, tag="request_cooldown", kw_only=True):
         return [f"429s: from {first} to {last}" if last != first else f"429s: at {first}"]
 
 
+class RequestOutage(RequestVerdict, tag="request_outage", kw_only=True):
+    tier = "D"
+    phrase = "provider out"
+    proof = "waiting after the engine found that the resource answers nobody, until it is back"
+    display = Display("O", "failure", "shade")
+    rank = 1
+    explains = frozenset({"call", "queue_last"})
+    needs_live_loop = False
+    what_to_do = (
+        "Look at the provider's status. Nothing is lost: the run asks from time to time whether it"
+        " is back, and goes on by itself; after run.outage_stop_seconds it stops."
+    )
+
+    because: Annotated[str, fact("What the provider answered, in its own words")] = ""
+    limit: Annotated[int | None, fact("Calls that may go out at once after it")] = None
+    effective_max: Annotated[int | None, fact("Most that the ceiling can become")] = None
+
+    def sentence(self, resource: str, seconds: float, context: Context) -> str:
+        said = self.because.removeprefix("the provider ")
+        why = f": it {said}" if said and said != self.because else f": {said}" if said else ""
+        return (
+            f"Provider {provider_of(resource)} was out for {duration_text(seconds)}{why};"
+            f" calls to {model_of(resource)} waited until it was back."
+        )
+
+
 class RequestDomainLimit(CeilingVerdict, tag="request_domain_limit", kw_only=True):
     tier = "D"
     phrase = "ceiling below its maximum"
@@ -219,6 +245,7 @@ class ClientBackoff(Verdict, tag="client_backoff", kw_only=True):
 
 REQUESTS = (
     RequestCooldown,
+    RequestOutage,
     RequestDomainLimit,
     RequestAggregateCap,
     RequestWaitersAhead,
