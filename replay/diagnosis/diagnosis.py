@@ -41,8 +41,9 @@ from replay.diagnosis.event_handlers import EventHandlers
 from replay.diagnosis.index_sync import LOCAL_CODE, IndexSync
 from replay.diagnosis.loop_watch import DOUBT_SECONDS, SILENCE_SECONDS, trimmed
 from replay.diagnosis.loop_watch import KINDS as LOOP_KINDS
-from replay.diagnosis.reattribution import HeldBins, adjusted, take_back_open
+from replay.diagnosis.reattribution import HeldBins
 from replay.diagnosis.rolling_stats import STALL_MIN_SECONDS
+from replay.diagnosis.settlement import Settlement
 from replay.diagnosis.stalls import Stalls
 from replay.diagnosis.timers import StallDue
 from replay.diagnosis.verdicts import UNKNOWN, Facts, VerdictRow
@@ -76,6 +77,7 @@ class Diagnosis:
         self._sync = IndexSync(run, parts)
         self._attribution = Attribution(run, parts)
         self._handlers = EventHandlers(parts, self._sync, self._attribution)
+        self._settlement = Settlement(run, parts, self._sync, self._attribution)
         self.instant_end = -math.inf if parts.time is None else parts.time + INSTANT_SECONDS
         """Events before this time belong to the current instant."""
 
@@ -172,7 +174,7 @@ class Diagnosis:
     def open_blame(self) -> list[BlameRow]:
         """Stretches of blame that may go on, and bins that are provisional."""
         parts = self._parts
-        held = self._adjusted(self._intervals(parts.time or 0.0))
+        held = self._settlement.provisional_bins(parts.time or 0.0)
         return parts.blame.open_rows((bins.bin, bins.bins, bins.rows) for bins in held)
 
     def forget_stretches(self) -> None:
@@ -215,7 +217,7 @@ class Diagnosis:
         self._sync.emit_open_leaks(self._now)
         self._close_bin()
         self._settle(state)
-        self._end_standstills()
+        self._settlement.end_group()
         start, records = self._run.monotonic_start, self._run.records
         parts.stalls.closed += parts.errors.end(state, records, start, self._now, parts.ordinal)
         parts.blame.end_stretches()
@@ -272,56 +274,11 @@ class Diagnosis:
         if now - begin >= SILENCE_SECONDS or columns:
             parts.loop.add_silence(begin, now, ordinal, columns, bool(columns) or slowed)
 
-    def _intervals(self, until: float) -> list[tuple[tuple[float, float], str]]:
-        standstills = self._parts.loop.standstills(until)
-        return [((one.start, one.end), one.verdict) for one in standstills]
-
-    def _adjusted(self, intervals: list[tuple[tuple[float, float], str]]) -> list[HeldBins]:
-        parts = self._parts
-        start = self._run.monotonic_start
-        return adjusted(parts.loop.held, parts.cells, parts.capacity, intervals, start)
-
     def _settle(self, state: State) -> None:
         """Nothing more will be told of the time up to now: take back what did not hold in it."""
-        parts, now = self._parts, self._now
-        loop = parts.loop
-        loop.verdicts += parts.stalls.drain()
-        standstills = loop.standstills(now)
-        since = now if loop.since is None else loop.since
-        if standstills:
-            intervals = [((one.start, one.end), one.verdict) for one in standstills]
-            loop.held = self._adjusted(intervals)
-            open_since = self._bin_end() - 1
-            for (begin, end), verdict in intervals:
-                if end > open_since:
-                    span = (max(begin, open_since), end)
-                    take_back_open(parts.cells, parts.capacity, span, verdict, now)
-            for one in standstills:
-                parts.stalls.exclude(one.start, one.end, one.ordinal)
-                self._sync.exclude(state, one.start, one.end, now, one.ordinal)
-                parts.wakeups.exclude(one.end)
-                row = loop.add_to_group(one)
-                loop.verdicts += [] if row is None else [row]
-            kept = (trimmed(row, standstills) for row in loop.verdicts)
-            loop.verdicts = [row for row in kept if row is not None]
-            since = standstills[-1].end
-        if loop.proves_running:
-            self._attribution.prove_wakeups(state, since, now, parts.ordinal)
-        for bins in loop.held:
-            parts.blame.add(bins.bin, bins.rows, bins.bins)
-        parts.stalls.settle(now)
-        parts.cells.forget_log()
-        parts.capacity.forget_log()
-        loop.settle(now)
-        row = loop.end_stale_group(now)
-        loop.verdicts += [] if row is None else [row]
-        if standstills:
+        if self._settlement.settle(state, self._now, self._bin_end() - 1):
             self._recompute(state)
             self._schedule_timers()
-
-    def _end_standstills(self) -> None:
-        row = self._parts.loop.end_group()
-        self._parts.loop.verdicts += [] if row is None else [row]
 
     def _advance(self, state: State, until: float) -> None:
         """Integrate up to `until`, with a stop at each timer and each end of a bin."""

@@ -1,0 +1,84 @@
+"""`Settlement`: closes the time up to a heartbeat, once it is known in which of it the loop ran."""
+
+from __future__ import annotations
+
+from engine.events import RunInfo
+from replay.diagnosis.attribution import Attribution
+from replay.diagnosis.diagnosis_state import DiagnosisState
+from replay.diagnosis.index_sync import IndexSync
+from replay.diagnosis.loop_watch import Standstill, trimmed
+from replay.diagnosis.reattribution import HeldBins, adjusted, take_back_open
+from replay.state.model import State
+
+
+class Settlement:
+    """Takes back what was counted and said of standstills, and gives out what is certain."""
+
+    def __init__(
+        self, run: RunInfo, parts: DiagnosisState, sync: IndexSync, attribution: Attribution
+    ) -> None:
+        self._run = run
+        self._parts = parts
+        self._sync = sync
+        self._attribution = attribution
+
+    def settle(self, state: State, now: float, open_since: float) -> bool:
+        """Nothing more will be told of the time up to `now`; the open bin began at `open_since`.
+
+        Returns:
+            Whether anything was taken back, so that results have to be computed anew.
+        """
+        parts = self._parts
+        loop = parts.loop
+        loop.verdicts += parts.stalls.drain()
+        standstills = loop.standstills(now)
+        since = now if loop.since is None else loop.since
+        if standstills:
+            self._take_back(state, standstills, now, open_since)
+            since = standstills[-1].end
+        if loop.proves_running:
+            self._attribution.prove_wakeups(state, since, now, parts.ordinal)
+        for bins in loop.held:
+            parts.blame.add(bins.bin, bins.rows, bins.bins)
+        parts.stalls.settle(now)
+        parts.cells.forget_log()
+        parts.capacity.forget_log()
+        loop.settle(now)
+        row = loop.end_stale_group(now)
+        loop.verdicts += [] if row is None else [row]
+        return bool(standstills)
+
+    def end_group(self) -> None:
+        """No standstill will follow: the last of them have their verdict."""
+        row = self._parts.loop.end_group()
+        self._parts.loop.verdicts += [] if row is None else [row]
+
+    def provisional_bins(self, now: float) -> list[HeldBins]:
+        """Bins that may yet be taken back, without what is taken back by what is told so far."""
+        return self._adjusted(self._parts.loop.standstills(now))
+
+    def _take_back(
+        self, state: State, standstills: list[Standstill], now: float, open_since: float
+    ) -> None:
+        parts = self._parts
+        loop = parts.loop
+        loop.held = self._adjusted(standstills)
+        for standstill in standstills:
+            if standstill.end > open_since:
+                span = (max(standstill.start, open_since), standstill.end)
+                take_back_open(parts.cells, parts.capacity, span, standstill.verdict, now)
+        for standstill in standstills:
+            begin, end, ordinal = standstill.start, standstill.end, standstill.ordinal
+            parts.stalls.exclude(begin, end, ordinal)
+            self._sync.exclude(state, begin, end, now, ordinal)
+            parts.wakeups.exclude(end)
+            row = loop.add_to_group(standstill)
+            loop.verdicts += [] if row is None else [row]
+        kept = (trimmed(row, standstills) for row in loop.verdicts)
+        loop.verdicts = [row for row in kept if row is not None]
+
+    def _adjusted(self, standstills: list[Standstill]) -> list[HeldBins]:
+        parts = self._parts
+        intervals = [((one.start, one.end), one.verdict) for one in standstills]
+        start = self._run.monotonic_start
+        return adjusted(parts.loop.held, parts.cells, parts.capacity, intervals, start)
