@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -17,23 +18,30 @@ from textual.events import Key, Resize
 from textual.filter import LineFilter
 from textual.screen import Screen
 
-from console.controls import GENERAL, LISTS, OUTPUT, SCREENS, TIME, Control, bindings
-from console.outcome import OpenRun
-from console.paint import AsciiFilter
+from console.controls import GENERAL, LISTS, OUTPUT, SCREENS, SHARE, TIME, Control, bindings
+from console.goto import Target, resolve
+from console.outcome import OpenRun, StartView
+from console.paint import AsciiFilter, clean
 from console.playback_mode import SPEEDS, View, is_too_small, mode_of
 from console.screens.base import FrameScreen
-from console.screens.dialogs import GoToDialog, QuitAnswer, QuitDialog, Target
+from console.screens.capacity import CapacityScreen
+from console.screens.ceilings import CeilingsScreen
+from console.screens.dialogs import GoToDialog, QuitAnswer, QuitDialog
+from console.screens.errors import ErrorsScreen
 from console.screens.events import EventsScreen
+from console.screens.filters import Filtered
 from console.screens.help import HelpScreen
 from console.screens.leases import LeasesScreen
 from console.screens.output import OutputWindow
 from console.screens.overview import OverviewScreen
 from console.screens.questions import FilterDialog
+from console.screens.queue import QueueScreen
 from console.screens.runs import RunActions, RunsScreen
 from console.screens.stalls import StallsScreen
 from console.session_thread import Command, SessionLike, SessionThread
 from console.terminal_app import TerminalApp
 from console.theme import Appearance, prefers_dark, textual_theme
+from engine.events.run_index import index_home
 from replay.playback.frame import Frame
 from replay.sources.base import SourceError
 
@@ -54,6 +62,7 @@ class ConsoleApp(TerminalApp):
         *bindings(SCREENS),
         *bindings(TIME),
         *bindings(OUTPUT),
+        *bindings(SHARE),
         *bindings(GENERAL),
         Binding("ctrl+c", "interrupt", show=False, priority=True),
     ]
@@ -70,6 +79,8 @@ class ConsoleApp(TerminalApp):
         tick_seconds: float | None = TICK_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         run_actions: RunActions | None = None,
+        start: StartView | None = None,
+        copies: Path | None = None,
     ) -> None:
         """Create the app.
 
@@ -83,6 +94,8 @@ class ConsoleApp(TerminalApp):
             tick_seconds: Longest time between two turns; None waits until one is requested.
             clock: Monotonic time in seconds.
             run_actions: What the list of runs reads and does.
+            start: The view to open with.
+            copies: Folder of the file that keeps what was copied last.
         """
         colour = not os.environ.get("NO_COLOR")
         super().__init__(ansi_color=None if colour else True)
@@ -99,6 +112,8 @@ class ConsoleApp(TerminalApp):
         self._tick_seconds = tick_seconds
         self._clock = clock
         self._run_actions = run_actions
+        self._start = start
+        self._copies = copies if copies is not None else index_home().parent
         self._session_thread = SessionThread(session)
         self._frame: Frame | None = None
         self._frame_at = 0.0
@@ -112,9 +127,13 @@ class ConsoleApp(TerminalApp):
         self._header_state: tuple[Any, ...] = ()
         self._pages: dict[str, FrameScreen] = {
             "overview": OverviewScreen(self.appearance, title),
+            "queue": QueueScreen(self.appearance, title),
+            "ceilings": CeilingsScreen(self.appearance, title),
             "leases": LeasesScreen(self.appearance, title),
             "stalls": StallsScreen(self.appearance, title),
             "events": EventsScreen(self.appearance, title),
+            "capacity": CapacityScreen(self.appearance, title),
+            "errors": ErrorsScreen(self.appearance, title),
         }
         if follow:
             self._session_thread.push(lambda session: session.follow())
@@ -189,6 +208,9 @@ class ConsoleApp(TerminalApp):
         if self._frame is None or frame.last_ordinal != self._frame.last_ordinal:
             self._event_at = now
         self._frame, self._frame_at = frame, now
+        if self._start is not None and frame.last_ordinal and not self._session_thread.behind:
+            start, self._start = self._start, None
+            self._open_view(start)
         at_end = frame.ordinal >= frame.last_ordinal
         if self._playing and at_end and not self._session_thread.behind:
             self._playing = False
@@ -256,6 +278,9 @@ class ConsoleApp(TerminalApp):
     def seek_ordinal(self, ordinal: int) -> None:
         self._move(lambda session: session.seek_ordinal(ordinal))
 
+    def seek_match(self, condition: str, direction: int) -> None:
+        self._move(lambda session: session.seek_match(condition, direction))
+
     def action_step(self, delta: int) -> None:
         self._move(lambda session: session.step(delta))
 
@@ -309,7 +334,7 @@ class ConsoleApp(TerminalApp):
         self._show_header()
 
     def action_ask_time(self) -> None:
-        self.push_screen(GoToDialog(self.appearance), self._go_to)
+        self.push_screen(GoToDialog(self.appearance, self._refusal), self._go_to)
 
     def on_key(self, event: Key) -> None:
         """Pass on a key that was typed while a dialog with a text was opening."""
@@ -320,16 +345,68 @@ class ConsoleApp(TerminalApp):
         ):
             self.screen.type_ahead(event.character)
 
+    def _refusal(self, target: Target) -> str:
+        place = resolve(target, self._frame) if self._frame is not None else "Nothing is read yet."
+        return place if isinstance(place, str) else ""
+
     def _go_to(self, target: Target | None) -> None:
         frame = self._frame
         if target is None or frame is None:
             return
-        if target.ordinal is not None:
-            self.seek_ordinal(max(1, min(target.ordinal, frame.last_ordinal)))
-        elif target.offset is not None:
-            self.seek_time(frame.at + target.offset)
-        elif target.run_time is not None:
-            self.seek_time(frame.t0 + target.run_time)
+        place = resolve(target, frame)
+        if isinstance(place, str):
+            self._problem = place
+        elif place.ordinal is not None:
+            self.seek_ordinal(place.ordinal)
+        elif place.time is not None:
+            self.seek_time(place.time)
+
+    def _open_view(self, start: StartView) -> None:
+        page = self._pages.get(start.screen)
+        if isinstance(page, Filtered) and start.where:
+            page.apply_filter(start.where)
+        if start.screen:
+            self.action_go(start.screen)
+        self._go_to(start.target)
+
+    # -- what is carried away -------------------------------------------------------------------
+
+    @property
+    def view_command(self) -> str:
+        """The command that opens this view again."""
+        frame, page = self._frame, self.page
+        words = ["headgate", "replay", str(self.title)]
+        if frame is not None:
+            words += ["--at", f"#{frame.ordinal}"]
+        if page is not None:
+            words += ["--screen", page.page_name.lower()]
+        if isinstance(page, Filtered) and page.filter_text:
+            words += ["--where", page.filter_text]
+        return shlex.join(words)
+
+    def action_copy_view(self) -> None:
+        self._copy(self.view_command)
+
+    def action_copy_verdict(self) -> None:
+        page, frame = self.page, self._frame
+        if page is None or frame is None:
+            return
+        said = page.markdown(frame)
+        self._copy(f"{said}\n\n`{self.view_command}`\n")
+
+    def _copy(self, text: str) -> None:
+        """Ask the terminal to put it on the clipboard (OSC 52), which not every terminal does, so
+        it is written to a file too."""
+        self.copy_to_clipboard(text)
+        path = self._copies / "copied.txt"
+        try:
+            self._copies.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        except OSError as error:
+            where = f"the terminal was asked to copy it; {path}: {error.strerror}"
+        else:
+            where = f"copied by the terminal, if it can (OSC 52); also in {path}"
+        self.notify(f"{clean(text.splitlines()[0])}\n{clean(where)}", title="Copied", markup=False)
 
     # -- the console ---------------------------------------------------------------------------
 
@@ -340,6 +417,13 @@ class ConsoleApp(TerminalApp):
     def action_runs(self) -> None:
         if self.screen is self.page:
             self.push_screen(RunsScreen(self.appearance, self._run_actions), self._open_run)
+
+    def action_compare(self) -> None:
+        """Choose the other run in the list, where this one is marked."""
+        if self.screen is self.page:
+            run_id = self._frame.run.run_id if self._frame is not None else ""
+            listed = RunsScreen(self.appearance, self._run_actions, mark=run_id)
+            self.push_screen(listed, self._open_run)
 
     def _open_run(self, run: OpenRun | None) -> None:
         if run is not None:
@@ -398,7 +482,7 @@ class ConsoleApp(TerminalApp):
         """The palette offers the same controls as the keys."""
         page = self.page
         own = page.controls if page is not None else ()
-        for control in (*LISTS, *SCREENS, *TIME, *self.extra_controls, *GENERAL, *own):
+        for control in (*LISTS, *SCREENS, *TIME, *self.extra_controls, *SHARE, *GENERAL, *own):
             if control.command:
                 yield SystemCommand(
                     control.help, f"Key: {control.shown}", self._runner(control.action)

@@ -36,9 +36,18 @@ LISTS = (Control("0", "0", "app.runs", "Runs: what is running, what was recorded
 
 SCREENS = (
     Control("1", "1", "app.go('overview')", "Overview: what limits the run now", "Overview", True),
+    Control("2", "2", "app.go('queue')", "Queue: where each group's tasks are", "Queue", True),
+    Control(
+        "3", "3", "app.go('ceilings')", "Ceilings: limits of calls over time", "Ceilings", True
+    ),
     Control("4", "4", "app.go('leases')", "Leases: who holds what, on a timeline", "Leases", True),
     Control("5", "5", "app.go('stalls')", "Stalls: what stood still, and why", "Stalls", True),
     Control("6", "6", "app.go('events')", "Events: the stream, one by one", "Events", True),
+    Control(
+        "7", "7", "app.go('capacity')", "Capacity: each value and its source", "Capacity", True
+    ),
+    Control("8", "8", "app.compare", "Compare: this run beside another one", "Compare", True),
+    Control("9", "9", "app.go('errors')", "Errors: what failed, and its cost", "Errors", True),
 )
 
 TIME = (
@@ -49,7 +58,7 @@ TIME = (
     Control("right_curly_bracket", "}", "app.stall(1)", "On to where the next stall begins"),
     Control("less_than_sign", "<", "app.slower", "Play slower, down to ¼×"),
     Control("greater_than_sign", ">", "app.faster", "Play faster, up to 64× and max"),
-    Control("g", "g", "app.ask_time", "Go to a time: 1:23.5, +5, -5, or #1234", "go to", True),
+    Control("g", "g", "app.ask_time", "Go to 1:23.5, 17:39:50, 50%, +5, or #1234", "go to", True),
     Control("home", "Home", "app.start", "Go to the first event", command=True),
     Control("end", "End", "app.end", "Go to the newest event; a live run is followed again"),
     Control("f", "f", "app.follow", "Follow the newest event", "follow", True),
@@ -57,6 +66,11 @@ TIME = (
 
 OUTPUT = (Control("o", "o", "app.output", "What the script prints", "output", True),)
 """Only where a script's output is kept."""
+
+SHARE = (
+    Control("y", "y", "app.copy_view", "Copy the command that opens this view again", "copy", True),
+    Control("Y", "Y", "app.copy_verdict", "Copy what is said here as Markdown", command=True),
+)
 
 GENERAL = (
     Control("question_mark", "?", "app.help", "This help", "help", True),

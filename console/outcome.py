@@ -1,10 +1,21 @@
-"""How a console was left."""
+"""How a console is opened, and how it was left."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from console.goto import Target
+
+
+@dataclass(frozen=True, slots=True)
+class StartView:
+    """The view that a console opens with."""
+
+    screen: str = ""
+    target: Target | None = None
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)

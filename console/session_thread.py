@@ -40,6 +40,10 @@ class SessionLike(Protocol):
     def seek_stall(self, direction: int) -> None:
         """To where the next stall begins (1), or the one before (-1); stays if there is none."""
 
+    def seek_match(self, condition: str, direction: int) -> None:
+        """To the next event (1), or the one before (-1), that meets this condition on the view
+        `events`; stays if there is none."""
+
     def advance(self, seconds: float) -> None: ...
 
     def frame(self, want: Want) -> Frame: ...

@@ -15,7 +15,7 @@ from console.cli import exit_codes
 from console.cli.exit_codes import ConsoleEnded
 from console.cli.terminal import output_is_hung_up, own_name
 from console.headless import status_line, summary
-from console.outcome import OpenRun, Outcome
+from console.outcome import OpenRun, Outcome, StartView
 from replay.playback.frame import Frame, Want
 from replay.playback.session import Session
 from replay.sources.base import SourceError
@@ -34,6 +34,7 @@ def show_terminal(
     ascii_only: bool,
     growing: bool | None = None,
     on_forced_exit: Callable[[int], None] | None = None,
+    start: StartView | None = None,
 ) -> Literal["quit", "stop"]:
     """Open the console on `target` until the user leaves it.
 
@@ -46,6 +47,7 @@ def show_terminal(
             a run that this command has started.
         on_forced_exit: Called with a signal's number before the process exits because of it
             without having restored a terminal that takes no output.
+        start: The view to open with.
 
     Returns:
         "stop" where the user wants the run to be stopped.
@@ -62,6 +64,7 @@ def show_terminal(
         ascii_only=ascii_only,
         growing=growing,
         on_forced_exit=on_forced_exit,
+        start=start,
     )
     while isinstance(outcome, OpenRun):
         try:
@@ -131,6 +134,7 @@ def _show(
     ascii_only: bool,
     growing: bool | None = None,
     on_forced_exit: Callable[[int], None] | None = None,
+    start: StartView | None = None,
 ) -> Outcome:
     session = Session.open(target, growing=growing)
     from console.app import ConsoleApp
@@ -142,6 +146,7 @@ def _show(
         output=output,
         ascii_only=ascii_only,
         follow=growing is not False,
+        start=start,
     )
     app.on_forced_exit = on_forced_exit
     try:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from console.cli import exit_codes
 from console.cli.run_names import RUN
 from console.cli.terminal import is_interactive, own_name, require_size
+
+if TYPE_CHECKING:
+    from console.outcome import StartView
 
 headless_option = click.option(
     "--headless", is_flag=True, help="No console: a line now and then, a summary at the end."
@@ -47,13 +51,58 @@ def watch(target: str | None, headless: bool, once: bool, ascii_only: bool) -> i
 @headless_option
 @once_option
 @ascii_option
-def replay(recording: str, headless: bool, once: bool, ascii_only: bool) -> int:
+@click.option("--at", metavar="T", help="Open paused there: 1:23.5, 17:39:50, 50% or #1234.")
+@click.option("--screen", help="The screen to open with: overview, queue, stalls, events, ...")
+@click.option("--where", metavar="FILTER", help="A filter for stalls, events or leases.")
+def replay(
+    recording: str,
+    headless: bool,
+    once: bool,
+    ascii_only: bool,
+    at: str | None,
+    screen: str | None,
+    where: str | None,
+) -> int:
     """Replay RECORDING: a run folder, a .duckdb, or JSON Lines (.jsonl, also
     compressed as .gz or .zst)."""
-    return view(recording, headless, once, ascii_only, growing=False)
+    start = start_view(at, screen, where)
+    return view(recording, headless, once, ascii_only, growing=False, start=start)
 
 
-def view(target: str, headless: bool, once: bool, ascii_only: bool, *, growing: bool) -> int:
+def start_view(at: str | None, screen: str | None, where: str | None) -> StartView | None:
+    """Raises `click.UsageError` where an option can't be understood."""
+    from console.cli.where import predicate
+    from console.controls import SCREENS
+    from console.goto import EXAMPLES, parse_target
+    from console.outcome import StartView
+    from replay.filters import EVENTS, LEASES, STALLS
+
+    if at is None and screen is None and where is None:
+        return None
+    names = [control.brief.lower() for control in SCREENS if control.action.startswith("app.go(")]
+    screen = (screen or "overview").lower()
+    if screen not in names:
+        raise click.UsageError(f"There is no screen {screen}; there are {', '.join(names)}.")
+    if where is not None:
+        subject = next((s for s in (EVENTS, LEASES, STALLS) if s.name == screen), None)
+        if subject is None:
+            raise click.UsageError("--where is for --screen events, leases or stalls.")
+        predicate(subject, where)
+    target = None if at is None else parse_target(at)
+    if at is not None and target is None:
+        raise click.UsageError(f"--at: {at} is no time and no event; write {EXAMPLES}.")
+    return StartView(screen, target, where or "")
+
+
+def view(
+    target: str,
+    headless: bool,
+    once: bool,
+    ascii_only: bool,
+    *,
+    growing: bool,
+    start: StartView | None = None,
+) -> int:
     from console.cli.presenter import show_once, show_runs, show_terminal
     from replay.runs.catalogue import is_folder_of_runs
 
@@ -64,5 +113,5 @@ def view(target: str, headless: bool, once: bool, ascii_only: bool, *, growing: 
     if is_folder_of_runs(Path(target)):
         show_runs(Path(target), ascii_only=ascii_only)
         return exit_codes.OK
-    show_terminal(target, ascii_only=ascii_only, growing=growing)
+    show_terminal(target, ascii_only=ascii_only, growing=growing, start=start)
     return exit_codes.OK

@@ -17,6 +17,7 @@ from console.playback_mode import MIN_SIZE, View, is_too_small
 from console.theme import Appearance
 from console.widgets.header import Footer, Header, Notes
 from console.widgets.line_widget import LineWidget
+from replay.diagnosis.verdicts import clock
 from replay.playback.frame import Frame, Want
 
 _GROWTH_SECONDS = 5.0
@@ -37,6 +38,10 @@ class Console(Protocol):
 
     def seek_ordinal(self, ordinal: int) -> None:
         """Move the cursor to the event with this ordinal."""
+
+    def seek_match(self, condition: str, direction: int) -> None:
+        """Move the cursor to the next event (1), or the one before (-1), that meets this condition
+        on the view `events`."""
 
     def action_step(self, delta: int) -> None:
         """Move the cursor by so many events, back where it is negative."""
@@ -110,6 +115,13 @@ class FrameScreen(Screen[None]):
         """Draw only the header and notes, whose clock goes on between frames."""
         self._header.show(frame, view)
         self._notes.show(frame, view.problem)
+
+    def markdown(self, frame: Frame) -> str:
+        """What the page says, to be passed on: here what limits the run."""
+        limit = frame.bottleneck
+        name = frame.run.name or frame.run.run_id
+        said = limit.sentence if limit is not None else "Nothing limits the run here."
+        return f"**{name}** at {clock(frame.at - frame.t0)}: {said}"
 
     def show_page(self, frame: Frame) -> None:
         raise NotImplementedError

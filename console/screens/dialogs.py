@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
@@ -13,37 +13,13 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from console.controls import Control, bindings
-from console.formatting import run_time
+from console.goto import EXAMPLES, Target, parse_target
 from console.paint import Row, StyledLine, cut_line
 from console.theme import Appearance
 from console.widgets.line_widget import LineWidget
 
 QuitAnswer = Literal["leave", "stop", "cancel"]
 _RAISED = " on raised"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where to go: exactly one of the three."""
-
-    ordinal: int | None = None
-    run_time: float | None = None
-    offset: float | None = None
-
-
-def parse_target(text: str) -> Target | None:
-    """`#1234`, `+5`, `-5.5`, `83.5`, `1:23.5`, `1:02:03`; None if it is none of these."""
-    text = text.strip()
-    if text.startswith("#"):
-        number = text[1:].replace(",", "")
-        return Target(ordinal=int(number)) if number.isascii() and number.isdigit() else None
-    sign = text[:1] if text[:1] in ("+", "-") else ""
-    value = run_time(text[len(sign) :])
-    if value is None:
-        return None
-    if sign:
-        return Target(offset=-value if sign == "-" else value)
-    return Target(run_time=value)
 
 
 class Lines(LineWidget):
@@ -84,11 +60,15 @@ class GoToDialog(ModalScreen[Target | None]):
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
     DEFAULT_CSS = _DIALOG_CSS.format(name="GoToDialog")
 
-    def __init__(self, appearance: Appearance) -> None:
+    def __init__(
+        self, appearance: Appearance, refusal: Callable[[Target], str] = lambda target: ""
+    ) -> None:
+        """`refusal` says why a target is nowhere in the run; empty where it is somewhere."""
         super().__init__()
+        self._refusal = refusal
         self._head = Lines(appearance, [(Row().put("Go to", f"bold bright{_RAISED}").line(), "")])
         self._ahead = ""
-        hint = "1:23.5 run time   +5 -5 seconds from here   #1234 event"
+        hint = "1:23.5 run time  17:39:50 clock  50%  +5 from here  #1234"
         self._hint = Lines(appearance, [(Row().put(hint, f"dim{_RAISED}").line(), "")])
 
     def compose(self) -> ComposeResult:
@@ -111,8 +91,10 @@ class GoToDialog(ModalScreen[Target | None]):
             self.dismiss(None)
             return
         target = parse_target(message.value)
-        if target is None:
-            mistake = "That is no time and no event. Try 1:23.5, +5, -5 or #1234."
+        mistake = f"That is no time and no event. Try {EXAMPLES}."
+        if target is not None:
+            mistake = self._refusal(target)
+        if target is None or mistake:
             self._hint.set_line(0, Row().put(mistake, f"bold vermillion{_RAISED}").line())
         else:
             self.dismiss(target)

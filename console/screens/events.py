@@ -8,24 +8,29 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from console.controls import Control, bindings
-from console.screens.base import FrameScreen
 from console.screens.event_detail import EventDetail
+from console.screens.filters import FILTER, Filtered
 from console.theme import Appearance
 from console.widgets.event_table import EventTable
+from replay.filters import EVENTS
+from replay.filters.rows import event_view_row
 from replay.playback.frame import Frame, Want
 
 _SAMPLES = 20
 """For the rates in the header."""
 
 
-class EventsScreen(FrameScreen):
+class EventsScreen(Filtered):
     page_name = "Events"
+    subject = EVENTS
     controls: ClassVar[tuple[Control, ...]] = (
         Control("enter", "Enter", "detail", "The event under the cursor in full", "detail"),
         Control("up,k", "↑", "app.step(-1)", "One event back", "move"),
         Control("down,j", "↓", "app.step(1)", "One event forward"),
         Control("pageup", "PgUp", "page(-1)", "A screen back"),
         Control("pagedown", "PgDn", "page(1)", "A screen forward"),
+        *FILTER,
+        Control("escape", "Esc", "clear", "Clear the filter"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
     DEFAULT_CSS = """
@@ -44,7 +49,21 @@ class EventsScreen(FrameScreen):
         return Want(samples=_SAMPLES, events=lines, events_after=lines)
 
     def show_page(self, frame: Frame) -> None:
-        self._table.show(frame)
+        chosen = None
+        if self.filter_text:
+            rows = (event_view_row(row.event, row.ordinal, frame.t0) for row in frame.events)
+            chosen = frozenset(row["ordinal"] for row in rows if self.matches(row))
+        self._table.show(frame, chosen, self.filter_text)
+
+    def action_match(self, direction: int) -> None:
+        """Move the cursor to the next event that matches; without a filter, to the next."""
+        if self.filter_text:
+            self.console.seek_match(self.subject.where(self.filter_text), direction)
+        else:
+            self.console.action_step(direction)
+
+    def action_clear(self) -> None:
+        self.clear_filter()
 
     def action_page(self, screens: int) -> None:
         self.console.action_step(screens * self._table.lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from console.controls import GENERAL, LISTS, SCREENS, TIME, Control
+from console.controls import GENERAL, LISTS, SCREENS, SHARE, TIME, Control
 from console.paint import Row, StyledLine
 from console.screens.event_detail import READING, ReadingScreen, section
 from console.theme import Appearance
@@ -23,7 +23,7 @@ def help_lines(appearance: Appearance, page: str, controls: Sequence[Control]) -
         (page, controls),
         ("Screens", (*LISTS, *SCREENS)),
         ("Time", TIME),
-        ("Console", GENERAL),
+        ("Console", (*SHARE, *GENERAL)),
         ("In a window like this one", READING),
     ):
         if not table:

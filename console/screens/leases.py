@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from console.controls import Control, bindings
-from console.screens.base import FrameScreen, growing_span, set_height
+from console.screens.base import growing_span, set_height
+from console.screens.filters import FILTER, Filtered
 from console.theme import Appearance
 from console.widgets.lease_detail import LeaseDetail
 from console.widgets.timeline import MODES, Timeline
-from replay.playback.frame import Frame, Want
+from replay.filters import LEASES
+from replay.playback.frame import Frame, LeaseBar, Want
 
 _MOST_BARS = 1500
 _SAMPLES = 20
@@ -26,8 +29,9 @@ _ROOMY = 14
 _SHORTEST, _LONGEST = 0.05, 7 * 86400.0
 
 
-class LeasesScreen(FrameScreen):
+class LeasesScreen(Filtered):
     page_name = "Leases"
+    subject = LEASES
     controls: ClassVar[tuple[Control, ...]] = (
         Control("down", "↓", "pick(1)", "Select a lease one lane further down", "select"),
         Control("up", "↑", "pick(-1)", "Select a lease one lane further up"),
@@ -42,7 +46,8 @@ class LeasesScreen(FrameScreen):
         Control("pagedown", "PgDn", "scroll_lanes(10)", "Further lanes"),
         Control("pageup", "PgUp", "scroll_lanes(-10)", "Back up the lanes"),
         Control("enter", "Enter", "to_start", "Go to the moment the selected lease was acquired"),
-        Control("escape", "Esc", "unpick", "Nothing selected, follow the cursor"),
+        *FILTER,
+        Control("escape", "Esc", "unpick", "Clear the filter; then nothing selected"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
 
@@ -70,7 +75,12 @@ class LeasesScreen(FrameScreen):
         if not self._zoomed and self._timeline.span != growing_span(frame, _SPAN):
             self._timeline.span = growing_span(frame, _SPAN)
             self.console.request_frame()
-        self._timeline.show(frame)
+        if self.filter_text:
+            chosen = tuple(bar for bar in frame.bars if self.matches(_view_row(bar, frame.t0)))
+            note = self.filter_note(len(chosen), len(frame.bars))
+            self._timeline.show(replace(frame, bars=chosen), note)
+        else:
+            self._timeline.show(frame)
         self._show_detail()
 
     def _show_detail(self) -> None:
@@ -93,7 +103,18 @@ class LeasesScreen(FrameScreen):
         self._timeline.along(bars)
         self._show_detail()
 
+    def action_match(self, by: int) -> None:
+        """Select the next of the leases that match, by start."""
+        ids = [bar.lease_id for bar in self._timeline.bars]
+        if ids:
+            selected = self._timeline.selected
+            at = ids.index(selected) + by if selected in ids else (0 if by > 0 else -1)
+            self._timeline.selected = ids[max(-1, min(at, len(ids) - 1))]
+            self._refresh_page()
+
     def action_unpick(self) -> None:
+        if self.clear_filter():
+            return
         self._timeline.selected = None
         self._timeline.right = None
         self._refresh_page()
@@ -138,3 +159,22 @@ class LeasesScreen(FrameScreen):
         self._timeline.selected = message.lease_id
         self._timeline.redraw()
         self._show_detail()
+
+
+def _view_row(bar: LeaseBar, t0: float) -> dict[str, object]:
+    """The row of the view `leases`, as far as it is known at the cursor."""
+    enqueued = bar.enqueued_at
+    return {
+        "lease_id": bar.lease_id,
+        "task_id": bar.task_id,
+        "task_column": bar.column,
+        "task_group": bar.group,
+        "row_group": bar.row_group,
+        "row_index": bar.row,
+        "attempt": bar.attempt,
+        "acquired_at": bar.start - t0,
+        "result": bar.result,
+        "error": bar.error,
+        "ready_to_lease_gap": None if enqueued is None else max(0.0, bar.start - enqueued),
+        "held": None if bar.end is None else bar.end - bar.start,
+    }

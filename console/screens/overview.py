@@ -69,7 +69,7 @@ class OverviewScreen(FrameScreen):
     def want(self) -> Want:
         width = self.size.width // 2 if self.has_class("wide") else self.size.width
         self._requested_span = self._shown_span(self.frame)
-        return Want(samples=max(20, width), span=self._requested_span, standing=True)
+        return Want(samples=max(20, width), span=self._requested_span, standing=True, queue=True)
 
     def _shown_span(self, frame: Frame | None) -> float:
         return self._span if frame is None else growing_span(frame, self._span)

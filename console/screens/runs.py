@@ -93,8 +93,13 @@ class RunsScreen(ModalScreen[OpenRun | None]):
     """
 
     def __init__(
-        self, appearance: Appearance, actions: RunActions | None = None, problem: str = ""
+        self,
+        appearance: Appearance,
+        actions: RunActions | None = None,
+        problem: str = "",
+        mark: str = "",
     ) -> None:
+        """`mark`: id of a run that is to be compared with another."""
         super().__init__()
         self.appearance = appearance
         self._actions = RunActions() if actions is None else actions
@@ -106,6 +111,7 @@ class RunsScreen(ModalScreen[OpenRun | None]):
         self._filter = ""
         self._causes: dict[Path, str] = {}
         self._problem = problem
+        self._mark = mark
         self.loaded = asyncio.Event()
         """Set once the list has been read."""
 
@@ -129,6 +135,14 @@ class RunsScreen(ModalScreen[OpenRun | None]):
     async def reload(self) -> None:
         """Read the list again."""
         self._entries = await asyncio.to_thread(self._actions.entries)
+        marked = next((run.path for run in self._entries if run.run_id == self._mark), None)
+        if self._mark:
+            self._mark = ""
+            self._problem = "Mark the other run with the space bar, then c compares them."
+            if marked is None:
+                self._problem = "This run is not in the list: mark two others to compare them."
+            else:
+                self._list.marked = (marked,)
         self.loaded.set()
         self._show()
 

@@ -74,6 +74,8 @@ class EventTable(LineWidget):
         super().__init__(appearance, id="event-table")
         self._frame: Frame | None = None
         self._top = 0
+        self._chosen: frozenset[object] | None = None
+        self._filter_text = ""
 
     class Moved(Message):
         """A row was asked for, by its ordinal."""
@@ -93,8 +95,11 @@ class EventTable(LineWidget):
     def lines(self) -> int:
         return max(1, self.size.height - _HEAD)
 
-    def show(self, frame: Frame) -> None:
-        self._frame = frame
+    def show(
+        self, frame: Frame, chosen: frozenset[object] | None = None, filter_text: str = ""
+    ) -> None:
+        """`chosen`: ordinals of the events that match a filter; the others are dim."""
+        self._frame, self._chosen, self._filter_text = frame, chosen, filter_text
         self.redraw()
 
     def at_cursor(self) -> EventRow | None:
@@ -107,7 +112,7 @@ class EventTable(LineWidget):
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         frame = self._frame
         total = frame.last_ordinal if frame else 0
-        rows = [title(self.appearance, "Event stream", width, f"{count(total)} events")]
+        rows = [title(self.appearance, "Event stream", width, self._note(total))]
         if frame is None or not frame.events:
             return [*rows, Row().put(" no event yet", "dim").line()]
         wide = width >= 110
@@ -128,6 +133,10 @@ class EventTable(LineWidget):
                 self._row(entry, frame, ordinal, kind, subject_width, resource_width, width)
             )
         return rows
+
+    def _note(self, total: int) -> str:
+        note = f"{count(total)} events"
+        return f"{note}, filter: {self._filter_text}" if self._filter_text else note
 
     @staticmethod
     def _columns(width: int, ordinal: int, kind: int) -> tuple[int, int]:
@@ -166,6 +175,8 @@ class EventTable(LineWidget):
         ground = " on select" if at_cursor else ""
 
         def tone(style: str) -> str:
+            if self._chosen is not None and entry.ordinal not in self._chosen:
+                return f"faint{ground}"
             if at_cursor:
                 return f"{'bright' if style in ('dim', 'text', 'faint') else style}{ground}"
             return "dim" if ahead and style != "vermillion" else style

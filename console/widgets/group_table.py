@@ -11,6 +11,7 @@ from console.widgets.chart import sparkline
 from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
 from replay.playback.frame import Frame, GroupRow
+from replay.playback.queue_rows import QueueRow
 
 _NUMBERS = (("queued", 7), ("leased", 7), ("running", 8), ("deferred", 9))
 _SHORT = (("queued", 7), ("leased", 7), ("run", 5), ("defer", 6))
@@ -46,16 +47,19 @@ class GroupTable(LineWidget):
         head = Row().put(" group", "dim", name + 1).put("", "dim", trend)
         for label, size in numbers:
             head.put(label, "dim", size, ">")
-        rows.append(head.put("oldest", "dim", _OLDEST, ">").put("  blocked by", "dim").line())
+        rows.append(head.put("oldest", "dim", _OLDEST, ">").put("  waits for", "dim").line())
         depth = dict(zip((group.key for group in groups), frame.queue_depth, strict=False))
         top = max((max(values, default=0.0) for values in frame.queue_depth), default=0.0)
+        more = {row.key: row for row in frame.queue}
         lines = height - len(rows)
         shown = groups if len(groups) <= lines else groups[: max(0, lines - 1)]
         for group in shown:
             line = Row().put(" ").put(fit_tail(group.label, name - 1), "bright").put(" ")
             spark = sparkline(depth.get(group.key, ()), trend - 1, top, self.appearance.glyphs)
             line.put(spark, "sky").put(" ")
-            rows.append(self._facts(line, group, numbers, doubt_of(frame)).line())
+            rows.append(
+                self._facts(line, group, numbers, doubt_of(frame), more.get(group.key)).line()
+            )
         if len(shown) < len(groups):
             rest = groups[len(shown) :]
             more = f" {len(rest)} more groups, {sum(group.queued for group in rest)} queued"
@@ -63,7 +67,12 @@ class GroupTable(LineWidget):
         return rows
 
     def _facts(
-        self, row: Row, group: GroupRow, numbers: Sequence[tuple[str, int]], doubt: str
+        self,
+        row: Row,
+        group: GroupRow,
+        numbers: Sequence[tuple[str, int]],
+        doubt: str,
+        more: QueueRow | None,
     ) -> Row:
         values = (group.queued, group.leased, group.running, group.deferred)
         for (_, size), value, style in zip(
@@ -80,6 +89,10 @@ class GroupTable(LineWidget):
         row.put(duration(oldest), age_style, _OLDEST, ">").put("  ")
         if group.blocked_by:
             row.put(words(group.blocked_by), "orange")
+        elif more is not None and more.calls_waiting:
+            row.put(f"{count(more.calls_waiting)} calls wait", "orange")
+        elif more is not None and more.calls_in_provider:
+            row.put(f"{count(more.calls_in_provider)} calls out", "dim")
         elif group.ready and not group.queued:
             row.put(f"{group.ready} ready", "dim")
         return row

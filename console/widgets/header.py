@@ -18,7 +18,7 @@ from replay.playback.frame import Frame
 from replay.sources.cells import wrap
 
 _MOST_NOTE_LINES = 5
-_NAMES_FIT = 64
+_NAMES_FIT, _NAME_FITS = 150, 64
 """Cells from which on the footer names every screen."""
 
 
@@ -275,8 +275,10 @@ class Footer(LineWidget):
             current = control.brief == self._current
             start = row.used
             style = "bold ink on sky" if current else "bold bright on raised"
-            brief = f" {control.brief}" if current or width >= _NAMES_FIT else ""
-            row.put(f" {control.shown}{brief} ", style)
+            named = (current and width >= _NAME_FITS) or width >= _NAMES_FIT
+            brief = f" {control.brief} " if named else ""
+            before = "" if width < _NAME_FITS else " "
+            row.put(f"{before}{control.shown}{brief or before}", style)
             self._click_areas.append((start, row.used, control.action))
         row.put(f" {self.appearance.glyphs.now} ", "faint on raised")
         pinned = [control for control in self._pinned if control.brief]

@@ -34,6 +34,7 @@ class StallList(LineWidget):
     def __init__(self, appearance: Appearance) -> None:
         super().__init__(appearance, id="stall-list")
         self._frame: Frame | None = None
+        self._note = ""
         self._top = 0
         self.selected: Key | None = None
 
@@ -46,8 +47,9 @@ class StallList(LineWidget):
     def rows(self) -> tuple[VerdictRow, ...]:
         return self._frame.verdicts if self._frame else ()
 
-    def show(self, frame: Frame) -> None:
-        self._frame = frame
+    def show(self, frame: Frame, note: str = "") -> None:
+        """`note` stands in the title in place of the number of stalls."""
+        self._frame, self._note = frame, note
         self.redraw()
 
     def index(self) -> int:
@@ -71,9 +73,13 @@ class StallList(LineWidget):
 
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         frame, rows = self._frame, self.rows
-        lines = [title(self.appearance, "Stalls, newest first", width, f"{len(rows)}")]
+        lines = [
+            title(self.appearance, "Stalls, newest first", width, self._note or f"{len(rows)}")
+        ]
         if frame is None or not rows:
             empty = "Nothing has stood still for longer than it normally does."
+            if self._note.startswith("0 of"):
+                empty = "No stall matches the filter; Esc clears it."
             return [
                 *lines,
                 (),

@@ -42,6 +42,7 @@ class Timeline(LineWidget):
         """Right edge in producer time; None: the cursor, wherever it goes."""
         self.selected: str | None = None
         self._frame: Frame | None = None
+        self._note = ""
         self._book = LaneBook()
         self._lanes: list[Lane] = []
         self._top = 0
@@ -55,8 +56,9 @@ class Timeline(LineWidget):
             super().__init__()
             self.lease_id = lease_id
 
-    def show(self, frame: Frame) -> None:
-        self._frame = frame
+    def show(self, frame: Frame, note: str = "") -> None:
+        """`note` stands in the title in place of the legend."""
+        self._frame, self._note = frame, note
         self.redraw()
 
     def bar(self, lease_id: str | None) -> LeaseBar | None:
@@ -64,6 +66,10 @@ class Timeline(LineWidget):
         if self._frame is None or lease_id is None:
             return None
         return next((bar for bar in self._frame.bars if bar.lease_id == lease_id), None)
+
+    @property
+    def bars(self) -> tuple[LeaseBar, ...]:
+        return self._frame.bars if self._frame is not None else ()
 
     @property
     def columns(self) -> int:
@@ -133,7 +139,7 @@ class Timeline(LineWidget):
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         frame, glyphs = self._frame, self.appearance.glyphs
         self._drawn_width = width
-        rows = [title(self.appearance, "Task leases", width, self._legend(width))]
+        rows = [title(self.appearance, "Task leases", width, self._note or self._legend(width))]
         if frame is None:
             return rows
         left = self.left(frame.at)

@@ -16,9 +16,10 @@ from replay.diagnosis.report.answer import Answer
 from replay.diagnosis.report.bottleneck import Bottleneck
 from replay.diagnosis.report.shares import Share
 from replay.diagnosis.verdicts import VerdictRow
+from replay.playback.queue_rows import QueueRow
 from replay.sources.base import Liveness
 from replay.state.ending import Ending, ending
-from replay.state.model import Block, Ceiling, Failure, Gap, Progress, RowGroups
+from replay.state.model import Aggregate, Block, Ceiling, Failure, Gap, Progress, RowGroups
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,8 @@ class Want:
     """At most so many verdicts (0: none)."""
     standing: bool = False
     """The verdicts whose time the cursor is in, and what there is to say of the span."""
+    queue: bool = False
+    """Where the tasks of each group are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,10 @@ class Frame:
 
     stop_reason: str | None = None
     """Why the producer ended the run before its work was done, in its own word."""
+    queue: tuple[QueueRow, ...] = ()
+    """By group, only with `Want.queue`."""
+    aggregates: tuple[Aggregate, ...] = ()
+    """The caps over all domains of a model."""
     errors: tuple[Failure, ...] = ()
     """What has failed so far, that which cost most rows first."""
     quiet_seconds: float | None = None

@@ -16,11 +16,13 @@ from replay.diagnosis.verdicts import VerdictRow
 from replay.playback import frame_builder
 from replay.playback.cursor import StateCursor
 from replay.playback.frame import EventRow, Frame, LeaseBar, Want
+from replay.playback.queue_rows import queue_rows
 from replay.playback.run_rows import RunRows
 from replay.playback.series_sampler import Sampler
 from replay.playback.span_report import Span, SpanReport
 from replay.recording.ingest import Ingest
 from replay.recording.reader import RecordingReader, open_recording
+from replay.recording.views.events import EVENTS
 from replay.runs.open import open_run, open_source
 from replay.sources.base import Liveness, SourceError
 from replay.sources.feed import Feed
@@ -304,6 +306,15 @@ class Session:
         if target is not None:
             self.seek_time(target)
 
+    def seek_match(self, condition: str, direction: int) -> None:
+        """Move to the next event (1), or the one before (-1), that meets this condition on the view
+        `events`, if there is one."""
+        sql = ((column.name, column.sql.format(t0=repr(self._t0))) for column in EVENTS.computed)
+        columns = ", ".join(f'{text} AS "{name}"' for name, text in sql)
+        ordinal = self.reader.event_where(columns, condition, self._state.ordinal, direction)
+        if ordinal is not None:
+            self.seek_ordinal(ordinal)
+
     def advance(self, seconds: float) -> None:
         """Move on by `seconds` of run time."""
         if seconds != 0:
@@ -400,6 +411,8 @@ class Session:
             verdicts=self._newest_verdicts(want.verdicts),
             standing=tuple(self.rows.verdicts_at(at)) if want.standing and self._last else (),
             stop_reason=state.stop_reason,
+            queue=queue_rows(run, state) if want.queue else (),
+            aggregates=tuple(map(msgspec.structs.replace, state.aggregates.values())),
             errors=frame_builder.errors(state),
             quiet_seconds=quiet,
             answer=self._span.answer(run, state, ended, self._t0)

@@ -107,6 +107,24 @@ class RecordingReader:
         except UNREADABLE as error:
             raise self._damaged(error) from error
 
+    def event_where(self, columns: str, condition: str, ordinal: int, direction: int) -> int | None:
+        """Ordinal of the event next to `ordinal` that meets a condition; None where none does.
+
+        Args:
+            columns: What follows SELECT, for the columns that `condition` names.
+            condition: SQL, as `replay.filters` compiles it; it reads nothing but columns.
+            ordinal: Where to begin; not itself among the events looked at.
+            direction: 1 looks forward, -1 back.
+        """
+        rows = f"SELECT {columns} FROM events"
+        sign, function = (">", "min") if direction > 0 else ("<", "max")
+        found = self._rows(
+            f"SELECT {function}(ordinal) FROM ({rows} WHERE events.ordinal {sign} ?)"
+            f" WHERE {condition}",
+            ordinal,
+        )
+        return None if found[0][0] is None else int(found[0][0])
+
     def ordinal_at(self, t: float) -> int:
         """Ordinal of the last event whose time is at most `t`; 0 if there is none."""
         before = max(

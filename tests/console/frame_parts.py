@@ -17,7 +17,8 @@ from engine.events import (
 )
 from replay.diagnosis.verdicts import VerdictRow, decode_row, tier
 from replay.playback.frame import EventRow, GroupRow, LeaseBar, Segment
-from replay.state.model import Ceiling
+from replay.playback.queue_rows import QueueRow
+from replay.state.model import Aggregate, Ceiling, Failure
 
 T0 = 1000.0
 
@@ -266,3 +267,69 @@ def make_verdicts(now: float) -> tuple[VerdictRow, ...]:
         )
         for verdict, about, start, end, evidence, detail in told
     )
+
+
+def make_queue() -> tuple[QueueRow, ...]:
+    """Where the tasks of the storm's groups are."""
+    model = "model_stage:beta/judge-large"
+    rows = []
+    for nth, column in enumerate(COLUMNS):
+        held = (0, 6, 8, 16, 8)[nth]
+        stage = model if nth > 2 else "model_stage:alpha/gen-8b"
+        rows.append(
+            QueueRow(
+                column.group,
+                1.0,
+                0.0 if nth == 0 else 0.25,
+                {"submission": held, stage: held} if nth else {},
+                {"submission": held, stage: held} if nth else {},
+                {model: 4} if nth == 3 else {},
+                calls_waiting=(0, 0, 0, 16, 7)[nth],
+                calls_in_provider=(0, 6, 8, 0, 1)[nth],
+                waits_for="cooldown" if nth > 2 else None,
+            )
+        )
+    return tuple(rows)
+
+
+def make_failures(now: float) -> tuple[Failure, ...]:
+    return (
+        Failure(BETA, "critique", "HTTP503", now - 41, now - 3.5, 9_120, 15_402, 17, 2, True),
+        Failure("", "score", "ValueError", now - 20, now - 20, 12_007, 12_007, 1, 1, False),
+        Failure(ALPHA, "answer", "timeout", now - 12, now - 6, 13_010, 14_990, 3, 0, True),
+    )
+
+
+def _value(value: Any, source: str, **more: str) -> dict[str, Any]:
+    return {"value": value, "source": source, **more}
+
+
+CAPACITY: dict[str, Any] = {
+    "configured": {
+        "buffer_size": _value(50, "run_config"),
+        "row_group_admission": {
+            "row_group_concurrency": _value(8, "default"),
+            "mode": _value("adaptive", "engine_internal_config"),
+        },
+        "submission_capacity": _value(32, "run_config"),
+        "task_resource_limits": _value(
+            {"model_stage:alpha/gen-8b": 16, "model_stage:beta/judge-large": 16}, "model_metadata"
+        ),
+        "provider_model_static_caps": _value(
+            {"beta/judge-large": {"cap": 16}}, "adapter_config", fallback_from="default"
+        ),
+        "transport_pool_limits": _value(
+            None, "adapter_config", missing_reason="the client does not tell"
+        ),
+    },
+    "observed_maxima": {
+        "row_groups_in_flight": _value(6, "runtime_snapshot"),
+        "leases_by_resource": _value(
+            {"submission": 32, "model_stage:alpha/gen-8b": 14, "model_stage:beta/judge-large": 16},
+            "runtime_snapshot",
+        ),
+    },
+}
+
+
+AGGREGATES = (Aggregate("beta/judge-large", 16, 1, ("judge", "judge-strict")),)

@@ -13,8 +13,10 @@ from replay.diagnosis.report.shares import Share
 from replay.playback.frame import CeilingRow, Frame
 from replay.state.model import Block, Gap, LimitChange, Progress, RowGroups
 from tests.console.frame_parts import (
+    AGGREGATES,
     ALPHA,
     BETA,
+    CAPACITY,
     COLUMNS,
     RUN,
     SAMPLES,
@@ -22,7 +24,9 @@ from tests.console.frame_parts import (
     make_bars,
     make_ceiling,
     make_events,
+    make_failures,
     make_group,
+    make_queue,
     make_verdicts,
     wave,
 )
@@ -237,6 +241,10 @@ def storm() -> Frame:
         ),
         bars=make_bars(now, 8),
         events=make_events(15_710, now),
+        queue=make_queue(),
+        aggregates=AGGREGATES,
+        errors=make_failures(now),
+        capacity=CAPACITY,
     )
 
 

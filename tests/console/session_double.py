@@ -53,6 +53,9 @@ class RecordingSession:
     def seek_stall(self, direction: int) -> None:
         self.calls.append(f"seek_stall {direction}")
 
+    def seek_match(self, condition: str, direction: int) -> None:
+        self.calls.append(f"seek_match {direction} {condition}")
+
     def advance(self, seconds: float) -> None:
         self.calls.append(f"advance {seconds:g}")
 

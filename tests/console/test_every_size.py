@@ -30,12 +30,15 @@ from console.widgets.header import BottleneckLine, Footer, Header, Notes
 from console.widgets.lease_detail import LeaseDetail
 from console.widgets.line_widget import LineWidget
 from console.widgets.pages import Pages
+from console.widgets.run_list import RunDetail, RunList
+from console.widgets.select_table import Cell, Facts, SelectTable, TableColumn, TableRow
 from console.widgets.slots import Slots
 from console.widgets.stacked import BlockReasons, QueueDepth, Stacked
 from console.widgets.stall_list import StallDetail, StallList
 from console.widgets.timeline import MODES, Timeline
 from replay.playback.frame import Frame
 from tests.console.odd_frames import ODD
+from tests.console.run_entries import RUNS
 from tests.effort import effort
 
 FRAMES = {name: make() for name, make in ODD.items()}
@@ -158,6 +161,44 @@ def over_time(
     return make
 
 
+def run_list(appearance: Appearance, frame: Frame) -> tuple[RunList, list[Act]]:
+    widget = RunList(appearance)
+    return widget, [
+        lambda: widget.show(RUNS, 9, ""),
+        *(lambda by=by: widget.move(by) for by in (1, 9, -1)),
+        lambda: widget.show((), 9, "x"),
+    ]
+
+
+def run_detail(appearance: Appearance, frame: Frame) -> tuple[RunDetail, list[Act]]:
+    widget = RunDetail(appearance)
+    return widget, [
+        *(lambda entry=entry: widget.show(entry, "a cause", "") for entry in RUNS),  # type: ignore[misc]
+        lambda: widget.show(None, "", "a problem " * 9),
+    ]
+
+
+def select_table(appearance: Appearance, frame: Frame) -> tuple[SelectTable, list[Act]]:
+    columns = (TableColumn("group", 0), TableColumn("queued", 8), TableColumn("why", 9, "<", 40))
+    widget = SelectTable(appearance, "Queue", columns, "nothing")
+    rows = [
+        TableRow(row.key, (Cell(row.label), Cell(str(row.queued), "text", row.queued), Cell("x")))
+        for row in frame.groups
+    ]
+    return widget, [
+        lambda: widget.show(rows, "a note"),
+        *(lambda by=by: widget.move(by) for by in (1, 9, -1)),
+        widget.sort_next,
+        widget.sort_next,
+    ]
+
+
+def facts(appearance: Appearance, frame: Frame) -> tuple[Facts, list[Act]]:
+    widget = Facts(appearance)
+    lines = [("name", frame.run.name), ("long", "words " * 99)]
+    return widget, [lambda: widget.show("A title", frame.run.name, lines)]
+
+
 DRAWINGS: dict[type[LineWidget], Callable[[Appearance, Frame], tuple[LineWidget, list[Act]]]] = {
     Header: header,
     Notes: notes,
@@ -177,6 +218,10 @@ DRAWINGS: dict[type[LineWidget], Callable[[Appearance, Frame], tuple[LineWidget,
     CeilingPanel: over_time(CeilingPanel),
     BlockReasons: over_time(BlockReasons),
     QueueDepth: over_time(QueueDepth),
+    RunList: run_list,
+    RunDetail: run_detail,
+    SelectTable: select_table,
+    Facts: facts,
 }
 
 

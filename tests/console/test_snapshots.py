@@ -9,10 +9,12 @@ import pytest
 
 from console.app import ConsoleApp
 from console.controls import SCREENS
+from console.runs_app import RunsApp
 from tests.console.frames import FRAMES
+from tests.console.run_entries import Deeds
 from tests.console.session_double import RecordingSession
 
-KEYS = [control.keys for control in SCREENS]
+KEYS = [control.keys for control in SCREENS if control.action.startswith("app.go")]
 SIZES = ((80, 24), (120, 40), (200, 60))
 Compare = Callable[..., bool]
 
@@ -63,6 +65,26 @@ def test_events(snap_compare: Compare, name: str, size: tuple[int, int]) -> None
 @pytest.mark.parametrize("name", ["storm", "replaying", "empty"])
 def test_stalls(snap_compare: Compare, name: str, size: tuple[int, int]) -> None:
     assert snap_compare(app_for(name), terminal_size=size, run_before=press("5", "down"))
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", ["storm", "empty"])
+@pytest.mark.parametrize("key", ["2", "3", "7", "9"])
+def test_tables(snap_compare: Compare, name: str, key: str, size: tuple[int, int]) -> None:
+    assert snap_compare(app_for(name), terminal_size=size, run_before=press(key, "down"))
+
+
+async def shown(pilot: Any) -> None:
+    await pilot.app.page.loaded.wait()
+    await pilot.press("down")
+    await pilot.app.workers.wait_for_complete()
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_runs(snap_compare: Compare, size: tuple[int, int]) -> None:
+    app = RunsApp(actions=Deeds().actions())
+    assert snap_compare(app, terminal_size=size, run_before=shown)
 
 
 @pytest.mark.parametrize("keys", [("4", "question_mark"), ("6", "enter"), ("g",)], ids="-".join)

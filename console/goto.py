@@ -1,0 +1,89 @@
+"""Where to go: what was typed, and which instant or event of a run that is."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from console.formatting import run_time
+from replay.diagnosis.verdicts import clock
+from replay.playback.frame import Frame
+
+_OF_DAY = re.compile(r"([01]?\d|2[0-3]):([0-5]\d):([0-5]\d(?:\.\d+)?)")
+_DAY_SECONDS = 86_400.0
+EXAMPLES = "1:23.5, 17:39:50, 50%, +5, -5 or #1234"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to go: exactly one of the first four."""
+
+    ordinal: int | None = None
+    run_time: float | None = None
+    offset: float | None = None
+    percent: float | None = None
+    of_day: float | None = None
+    """Seconds since midnight, where the run time may as well be a time of the day."""
+
+
+def parse_target(text: str) -> Target | None:
+    """`#1234`, `50%`, `+5`, `-5.5`, `83.5`, `1:23.5`, `1:02:03`; None if it is none of these."""
+    text = text.strip()
+    if text.startswith("#"):
+        number = text[1:].replace(",", "")
+        return Target(ordinal=int(number)) if number.isascii() and number.isdigit() else None
+    if text.endswith("%"):
+        percent = run_time(text[:-1])
+        valid = percent is not None and ":" not in text and percent <= 100
+        return Target(percent=percent) if valid else None
+    sign = text[:1] if text[:1] in ("+", "-") else ""
+    value = run_time(text[len(sign) :])
+    if value is None:
+        return None
+    if sign:
+        return Target(offset=-value if sign == "-" else value)
+    day = _OF_DAY.fullmatch(text)
+    of_day = None
+    if day is not None:
+        of_day = int(day[1]) * 3600 + int(day[2]) * 60 + float(day[3])
+    return Target(run_time=value, of_day=of_day)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """An event or an instant of the producer's clock."""
+
+    ordinal: int | None = None
+    time: float | None = None
+
+
+def resolve(
+    target: Target, frame: Frame, local: Callable[[float], time.struct_time] = time.localtime
+) -> Destination | str:
+    """Where that is in the run of this frame, or the sentence that says why it is nowhere.
+
+    A time of the day is one of the wall clock where the run went on then, else run time.
+    """
+    last, length = frame.last_ordinal, frame.t1 - frame.t0
+    if target.ordinal is not None:
+        if not 1 <= target.ordinal <= last:
+            return f"There is no event #{target.ordinal}: the run has {last:,}."
+        return Destination(ordinal=target.ordinal)
+    if target.percent is not None:
+        return Destination(time=frame.t0 + length * target.percent / 100)
+    if target.offset is not None:
+        return Destination(time=max(frame.t0, min(frame.at + target.offset, frame.t1)))
+    seconds = target.run_time or 0.0
+    wall = frame.run.wall_start
+    if target.of_day is not None and wall is not None:
+        began = wall + frame.t0 - frame.run.monotonic_start
+        start = local(began)
+        into_day = start.tm_hour * 3600 + start.tm_min * 60 + start.tm_sec + began % 1
+        after = (target.of_day - into_day) % _DAY_SECONDS
+        if after <= length:
+            return Destination(time=frame.t0 + after)
+    if seconds > length and clock(seconds) != clock(length):
+        return f"The run ends at {clock(length)}: there is nothing at {clock(seconds)}."
+    return Destination(time=min(frame.t0 + seconds, frame.t1))
