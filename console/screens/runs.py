@@ -15,6 +15,7 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.events import Resize
 from textual.screen import ModalScreen
+from textual.worker import WorkType
 
 from console.controls import Control, bindings
 from console.formatting import byte_count
@@ -125,12 +126,16 @@ class RunsScreen(ModalScreen[OpenRun | None]):
     def on_mount(self) -> None:
         pinned = tuple(c for c in self.controls if c.brief in ("help", "quit"))
         self._footer.show(tuple(c for c in self.controls if c not in pinned), pinned)
-        self.run_worker(self.reload, name="runs", exclusive=True, group="runs")
+        self._work(self.reload, "runs")
         if self._actions.refresh_seconds is not None:
             self.set_interval(self._actions.refresh_seconds, self._refresh)
 
     def _refresh(self) -> None:
-        self.run_worker(self.reload, name="runs", exclusive=True, group="runs")
+        self._work(self.reload, "runs")
+
+    def _work(self, work: WorkType[None], group: str) -> None:
+        """Run it in the background, in place of what its group was at."""
+        self.run_worker(work, name=group, group=group, exclusive=True)
 
     async def reload(self) -> None:
         """Read the list again."""
@@ -161,7 +166,7 @@ class RunsScreen(ModalScreen[OpenRun | None]):
         cause = "" if entry is None else self._causes.get(entry.path, "")
         self._detail.show(entry, cause, self._problem)
         if entry is not None and entry.path not in self._causes and not entry.live:
-            self.run_worker(partial(self._read_cause, entry), group="cause", exclusive=True)
+            self._work(partial(self._read_cause, entry), "cause")
 
     async def _read_cause(self, entry: RunEntry) -> None:
         """Once the cursor rests on a run: not for each that it passes."""
@@ -226,7 +231,7 @@ class RunsScreen(ModalScreen[OpenRun | None]):
         if len(marked) < 2:
             self._tell("Mark two runs with the space bar, then compare them.")
             return
-        self.run_worker(partial(self._compare, *marked), exclusive=True, group="compare")
+        self._work(partial(self._compare, *marked), "compare")
 
     async def _compare(self, a: Path, b: Path) -> None:
         self._tell("Comparing …")

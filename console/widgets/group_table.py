@@ -50,7 +50,7 @@ class GroupTable(LineWidget):
         rows.append(head.put("oldest", "dim", _OLDEST, ">").put("  waits for", "dim").line())
         depth = dict(zip((group.key for group in groups), frame.queue_depth, strict=False))
         top = max((max(values, default=0.0) for values in frame.queue_depth), default=0.0)
-        more = {row.key: row for row in frame.queue}
+        places = {row.key: row for row in frame.queue}
         lines = height - len(rows)
         shown = groups if len(groups) <= lines else groups[: max(0, lines - 1)]
         for group in shown:
@@ -58,7 +58,7 @@ class GroupTable(LineWidget):
             spark = sparkline(depth.get(group.key, ()), trend - 1, top, self.appearance.glyphs)
             line.put(spark, "sky").put(" ")
             rows.append(
-                self._facts(line, group, numbers, doubt_of(frame), more.get(group.key)).line()
+                self._facts(line, group, numbers, doubt_of(frame), places.get(group.key)).line()
             )
         if len(shown) < len(groups):
             rest = groups[len(shown) :]

@@ -48,7 +48,7 @@ class SelectTable(LineWidget):
         self, appearance: Appearance, name: str, columns: Sequence[TableColumn], empty: str
     ) -> None:
         super().__init__(appearance, id=f"{name.lower().replace(' ', '-')}-table")
-        self._name = name
+        self._heading = name
         self._columns = tuple(columns)
         self._empty = empty
         self._rows: tuple[TableRow, ...] = ()
@@ -110,7 +110,7 @@ class SelectTable(LineWidget):
         return max(1, self.size.height - HEAD - 1)
 
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
-        lines = [title(self.appearance, self._name, width, self._note)]
+        lines = [title(self.appearance, self._heading, width, self._note)]
         if not self._rows:
             return [*lines, cut_line(Row().put(f" {self._empty}", "dim").line(), width)]
         shown = [nth for nth, column in enumerate(self._columns) if width >= column.least]

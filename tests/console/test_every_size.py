@@ -173,7 +173,7 @@ def run_list(appearance: Appearance, frame: Frame) -> tuple[RunList, list[Act]]:
 def run_detail(appearance: Appearance, frame: Frame) -> tuple[RunDetail, list[Act]]:
     widget = RunDetail(appearance)
     return widget, [
-        *(lambda entry=entry: widget.show(entry, "a cause", "") for entry in RUNS),  # type: ignore[misc]
+        *(lambda entry=entry: widget.show(entry, "a cause", "") for entry in RUNS),
         lambda: widget.show(None, "", "a problem " * 9),
     ]
 

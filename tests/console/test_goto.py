@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from console.cli.main import run_cli
@@ -16,6 +17,7 @@ from console.outcome import StartView
 from console.screens.dialogs import GoToDialog
 from console.screens.events import EventsScreen
 from console.screens.stalls import StallsScreen
+from engine.events import RunInfo
 from tests.console.driven import Driven, drive
 from tests.console.frame_parts import T0
 from tests.console.frames import replaying
@@ -32,10 +34,8 @@ def place(text: str, wall: float | None = WALL) -> Destination | str:
     return resolve(target, replace(frame, run=run), time.gmtime)
 
 
-def replace_run(run: object, wall: float | None, start: float) -> object:
-    import msgspec
-
-    return msgspec.structs.replace(run, wall_start=wall, monotonic_start=start)  # type: ignore[type-var]
+def replace_run(run: RunInfo, wall: float | None, start: float) -> RunInfo:
+    return msgspec.structs.replace(run, wall_start=wall, monotonic_start=start)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from replay.filters import EVENTS
 from replay.filters.rows import event_view_row
 from replay.playback.frame import Want
 from replay.playback.session import Session
-from tests.replay.conftest import Play
 from tests.replay.playback.test_session import lines_file, read_all
+from tests.replay.random_engine import Play
 
 
 @pytest.mark.parametrize(
