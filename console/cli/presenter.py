@@ -122,6 +122,7 @@ def show_runs(within: Path | None = None, *, ascii_only: bool) -> None:
         try:
             while isinstance(run, OpenRun):
                 run = _show(run.path, ascii_only=ascii_only, growing=run.live)
+            return
         except SourceError as error:  # the list says why it can't be opened
             problem = str(error)
 
