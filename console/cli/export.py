@@ -99,7 +99,7 @@ def export(
 def _condition(tables: tuple[str, ...], where: str | None) -> str:
     """The filter in SQL, for the one view that it is for; empty without a filter."""
     from console.cli.where import condition
-    from replay.filters import SUBJECTS, subject_of
+    from replay.recording.filters import SUBJECTS, subject_of
 
     if where is None:
         return ""

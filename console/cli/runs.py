@@ -52,7 +52,7 @@ def runs(as_json: bool, forgotten: tuple[str, ...], forget_missing: bool, where:
     known = list_runs()
     if where is not None:
         from console.cli.where import predicate
-        from replay.filters import RUNS
+        from replay.recording.filters import RUNS
         from replay.runs.catalogue import list_entries
 
         matches, now = predicate(RUNS, where), time.time()

@@ -75,7 +75,7 @@ def start_view(at: str | None, screen: str | None, where: str | None) -> StartVi
     from console.controls import SCREENS
     from console.goto import EXAMPLES, parse_target
     from console.outcome import StartView
-    from replay.filters import EVENTS, LEASES, STALLS
+    from replay.recording.filters import EVENTS, LEASES, STALLS
 
     if at is None and screen is None and where is None:
         return None

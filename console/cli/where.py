@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from replay.filters import Subject
-    from replay.filters.subjects import Predicate
+    from replay.recording.filters import Subject
+    from replay.recording.filters.subjects import Predicate
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ def condition(subject: Subject, text: str) -> str:
 
 
 def _compiled(compile_filter: Callable[[str], T], text: str) -> T:
-    from replay.filters import FilterError
+    from replay.recording.filters import FilterError
 
     try:
         return compile_filter(text)

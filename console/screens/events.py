@@ -12,9 +12,9 @@ from console.screens.event_detail import EventDetail
 from console.screens.filters import FILTER, Filtered
 from console.theme import Appearance
 from console.widgets.event_table import EventTable
-from replay.filters import EVENTS
-from replay.filters.rows import event_view_row
 from replay.playback.frame import Frame, Want
+from replay.recording.filters import EVENTS
+from replay.recording.filters.rows import event_view_row
 
 _SAMPLES = 20
 """For the rates in the header."""

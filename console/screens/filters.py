@@ -8,8 +8,8 @@ from typing import ClassVar
 from console.controls import Control
 from console.screens.base import FrameScreen
 from console.screens.questions import FilterDialog
-from replay.filters import STALLS, Subject
-from replay.filters.subjects import Predicate
+from replay.recording.filters import STALLS, Subject
+from replay.recording.filters.subjects import Predicate
 
 FILTER = (
     Control("slash", "/", "filter", "Filter, as you type", "filter"),

@@ -14,8 +14,8 @@ from console.screens.filters import FILTER, Filtered
 from console.theme import Appearance
 from console.widgets.lease_detail import LeaseDetail
 from console.widgets.timeline import MODES, Timeline
-from replay.filters import LEASES
 from replay.playback.frame import Frame, LeaseBar, Want
+from replay.recording.filters import LEASES
 
 _MOST_BARS = 1500
 _SAMPLES = 20

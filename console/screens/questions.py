@@ -15,7 +15,7 @@ from console.controls import Control, bindings
 from console.paint import Row, StyledLine
 from console.screens.dialogs import Lines
 from console.theme import Appearance
-from replay.filters import FilterError, Subject
+from replay.recording.filters import FilterError, Subject
 
 _RAISED = " on raised"
 

@@ -31,7 +31,7 @@ from console.widgets.header import Footer
 from console.widgets.line_widget import LineWidget
 from console.widgets.run_list import RunDetail, RunList
 from engine.events import UserError
-from replay.filters import RUNS
+from replay.recording.filters import RUNS
 from replay.runs.catalogue import RunEntry, delete_run, list_entries, top_cause
 from replay.runs.stop import stop_run
 from replay.sources.base import SourceError

@@ -16,8 +16,8 @@ from console.widgets.stall_list import HEAD, Key, StallDetail, StallList, key_of
 from replay.diagnosis.report.build import verdict_line
 from replay.diagnosis.report.text import facts_of
 from replay.diagnosis.verdicts import VerdictRow
-from replay.filters import STALLS
 from replay.playback.frame import Frame, Want
+from replay.recording.filters import STALLS
 
 _SAMPLES = 20
 """For the rates in the header."""

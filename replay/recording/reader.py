@@ -112,7 +112,7 @@ class RecordingReader:
 
         Args:
             columns: What follows SELECT, for the columns that `condition` names.
-            condition: SQL, as `replay.filters` compiles it; it reads nothing but columns.
+            condition: SQL, as `replay.recording.filters` compiles it; it reads nothing but columns.
             ordinal: Where to begin; not itself among the events looked at.
             direction: 1 looks forward, -1 back.
         """

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from replay.filters import EVENTS
-from replay.filters.rows import event_view_row
 from replay.playback.frame import Want
 from replay.playback.session import Session
+from replay.recording.filters import EVENTS
+from replay.recording.filters.rows import event_view_row
 from tests.replay.playback.test_session import lines_file, read_all
 from tests.replay.random_engine import Play
 

@@ -12,8 +12,8 @@ Capitals of ASCII make no difference. A field without a value matches no compari
 
 from __future__ import annotations
 
-from replay.filters.grammar import FilterError, Node, parse
-from replay.filters.subjects import (
+from replay.recording.filters.grammar import FilterError, Node, parse
+from replay.recording.filters.subjects import (
     EVENTS,
     LEASES,
     RUNS,

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay.filters import EVENTS, LEASES, RUNS, STALLS, SUBJECTS, FilterError, Subject, parse
+from replay.recording.filters import (
+    EVENTS,
+    LEASES,
+    RUNS,
+    STALLS,
+    SUBJECTS,
+    FilterError,
+    Subject,
+    parse,
+)
 from replay.recording.views import ALL_VIEWS
 from tests.effort import effort
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from replay.filters.grammar import (
+from replay.recording.filters.grammar import (
     AllOf,
     AnyOf,
     Compare,
