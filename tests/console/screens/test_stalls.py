@@ -63,7 +63,7 @@ def test_one_stall_in_words_has_room_in_the_smallest_terminal() -> None:
             await driven.tick(0.25)
             detail = driven.text(StallDetail)
             assert "429s: from 0:39.2 to 1:24.0" in detail
-            assert "needs 1 more, 0 free of 9; 23 in line, longest verdict of row 17" in detail
+            assert "23 in line, longest verdict of row 17" in detail
             assert detail.rstrip().endswith("where the provider names no wait.")
             assert "0:39.2" in driven.text(StallList)
 
