@@ -177,10 +177,11 @@ class Diagnosis:
         held = self._settlement.provisional_bins(parts.time or 0.0)
         return parts.blame.open_rows((bins.bin, bins.bins, bins.rows) for bins in held)
 
-    def forget_stretches(self) -> None:
-        """Drop open stretches; the rows of closed bins are written already."""
-        self._parts.blame.stretches.end()
-        self._parts.loop.held = []
+    def forget_written(self, end: int) -> None:
+        """Drop what is known of closed bins before `end`, whose rows are written already."""
+        parts = self._parts
+        parts.blame.stretches.forget(end)
+        parts.loop.held = [bins for bins in parts.loop.held if bins.bin >= end]
 
     def finish(
         self, state: State, time: float, going: bool = False

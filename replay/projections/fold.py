@@ -90,10 +90,14 @@ class Fold:
         """The same of blame."""
         return self._diagnosis.open_blame()
 
-    def forget_stretches(self) -> None:
-        """Rows of all seconds that are over are written already, by another version of this."""
+    def forget_stretches(self, blame_end: int) -> None:
+        """Rows of seconds that are over are written already, by another version of this.
+
+        Args:
+            blame_end: The first bin of which no blame is written.
+        """
         self._rollup.forget_stretches()
-        self._diagnosis.forget_stretches()
+        self._diagnosis.forget_written(blame_end)
 
     def finish(self, outcome: str | None, lost: bool, going: bool = False) -> FoldOutput:
         """No event will follow here: what is open gets its row, with an open end.

@@ -355,7 +355,7 @@ class Ingest:
             fold.drain()
             done = until
         if foreign:
-            fold.forget_stretches()
+            fold.forget_stretches(self.reader.blame_end())
         self.fold = fold
         self._ordinal = point.ordinal
         self._position = point.position

@@ -266,6 +266,13 @@ class RecordingReader:
         rows = self._in_bins("blame", columns, bin0, bin1, f"AND scope = '{scope}'")
         return [BlameRow(*row) for row in rows]
 
+    def blame_end(self) -> int:
+        """The bin behind the last one that has blame; 0 where none has."""
+        ends = [self._rows("SELECT max(bin) + 1 FROM blame")[0][0]]
+        if self._has("blame_stretches"):
+            ends += self._rows("SELECT max(bin + bins) FROM blame_stretches")[0]
+        return max((end for end in ends if end is not None), default=0)
+
     def _in_bins(
         self, table: str, columns: str, bin0: int, bin1: int, where: str = ""
     ) -> list[Any]:

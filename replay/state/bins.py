@@ -76,6 +76,15 @@ class BlameStretches(msgspec.Struct):
         """So many more bins like the last one."""
         self.open = {place: _longer(row, bins) for place, row in self.open.items()}
 
+    def forget(self, end: int) -> None:
+        """Keep only what lies in bin `end` and behind it."""
+        self.open = {
+            place: row
+            for place, whole in self.open.items()
+            for row in within([whole], end, FARTHEST_BIN)
+        }
+        self.begun = max(self.begun, end)
+
     def end(self) -> list[BlameRow]:
         """All of them: the next bin is another matter."""
         ended, self.open = list(self.open.values()), {}

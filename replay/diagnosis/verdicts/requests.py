@@ -73,7 +73,7 @@ class RequestOutage(RequestVerdict, tag="request_outage", kw_only=True):
     tier = "D"
     phrase = "provider out"
     proof = "waiting after the engine found that the resource answers nobody, until it is back"
-    display = Display("O", "failure", "shade")
+    display = Display("4", "turn", "plain")
     rank = 1
     explains = frozenset({"call", "queue_last"})
     needs_live_loop = False

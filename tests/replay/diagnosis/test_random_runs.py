@@ -107,10 +107,17 @@ def lives(events: list[Event]) -> float:
             deferred.discard(task)
         elif kind == "retry_deferred":
             deferred.add(task)
-        elif kind in ENDS and task in born and (kind == "cancelled" or task not in deferred):
+        elif _ends(kind, task in deferred) and task in born:
             total += event.captured_at_monotonic - born.pop(task)
     assert born == {}
     return total
+
+
+def _ends(kind: str, deferred: bool) -> bool:
+    """A deferred task outlives its lease, until it is given up or executed again."""
+    if deferred:
+        return kind in ("cancelled", "non_retryable_dropped")
+    return kind in ENDS
 
 
 def in_flight_seconds(events: list[Event]) -> dict[str, tuple[float, int]]:

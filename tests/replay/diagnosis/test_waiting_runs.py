@@ -164,10 +164,10 @@ def test_a_start_up_ramp() -> None:
 
 def test_a_call_that_hangs() -> None:
     """20 calls of 1 s, then one that is given up after 10 s: overdue from its third second on."""
-    provider = calls_of(1.0, timeouts=[{"from": 19.5}], timeout_seconds=10)
+    provider = calls_of(1.0, timeouts=[{"from": 19.5, "to": 29.5}], timeout_seconds=10)
     made = workflow(21, {"alpha": (provider, 1)}, asks("question", "gen"), max_attempts=1)
     output = fold(*simulate(made))
-    expect_shares(output.blame, {"working": 23 / 30, "provider_latency": 7 / 30})
+    expect_shares(output.blame, {"working": 24 / 31, "provider_latency": 7 / 31})
     expect_verdict(output.verdicts, "provider_latency", ALPHA, 20.0, 30.0)
 
 
