@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -126,7 +125,7 @@ class OpenAIClient:
         session = self._session or self._open()
         client = self._aiohttp
         body = request_body(request, renamed)
-        began = time.monotonic()
+        began = self._clock.monotonic()
         try:
             for _ in range(_MAX_REDIRECTS):
                 async with session.post(
@@ -161,7 +160,7 @@ class OpenAIClient:
         private = (request.prompt, request.system or "", self._key)
         status = response.status
         if status < 300 and request.stream and "event-stream" in response.content_type:
-            streamed = StreamedAnswer(began)
+            streamed = StreamedAnswer(began, self._clock.monotonic)
             async for line in response.content:
                 streamed.feed(line)
             answer_body: Any = streamed.error
@@ -170,14 +169,14 @@ class OpenAIClient:
         else:
             answer_body = _decoded(await _whole_body(response.content))
         if not 200 <= status < 300 or holds_error(answer_body):
-            wall = self._clock.wall() or time.time()
+            wall = self._clock.wall()
             raise refusal(status, _lower(response), answer_body, wall, private)
         if answer_body is None or isinstance(answer_body, str):
             said = sanitised(_title(answer_body or ""), private)
             raise malformed(f': "{said}"' if said else "")
         answer = read_answer(answer_body, request)
         if any(b"ratelimit" in name.lower() for name, _ in response.raw_headers):
-            budgets = budgets_of(_lower(response), self._clock.wall() or time.time())
+            budgets = budgets_of(_lower(response), self._clock.wall())
             return dataclasses.replace(answer, budgets=budgets)
         return answer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -12,10 +12,16 @@ from engine.models.client import ModelRequest, ModelResponse
 
 
 class StreamedAnswer:
-    """Feed it the lines; `began` is when the request went out, in monotonic seconds."""
+    """Feed it the lines.
 
-    def __init__(self, began: float) -> None:
+    Args:
+        began: When the request went out, in monotonic seconds.
+        monotonic: Returns them now.
+    """
+
+    def __init__(self, began: float, monotonic: Callable[[], float]) -> None:
         self._began = began
+        self._monotonic = monotonic
         self._pieces: list[str] = []
         self._finish: str | None = None
         self._refused = False
@@ -56,7 +62,7 @@ class StreamedAnswer:
         if self._first is None and any(
             delta.get(k) for k in ("content", "reasoning_content", "reasoning")
         ):
-            self._first = time.monotonic() - self._began
+            self._first = self._monotonic() - self._began
         if isinstance(delta.get("content"), str):
             self._pieces.append(delta["content"])
         self._refused |= bool(delta.get("refusal"))

@@ -117,7 +117,7 @@ def piece(content: str | None = None, finish: str | None = None, **more: Any) ->
 
 
 def test_a_streamed_answer() -> None:
-    streamed = StreamedAnswer(0.0)
+    streamed = StreamedAnswer(0.0, lambda: 0.25)
     usage = {"prompt_tokens": 4, "completion_tokens": 2}
     for line in (
         b": keep-alive\n",
@@ -131,18 +131,18 @@ def test_a_streamed_answer() -> None:
         streamed.feed(line)
     read = streamed.response(request())
     assert (read.text, read.prompt_tokens, read.completion_tokens) == ("Hello", 4, 2)
-    assert read.first_token_seconds is not None
+    assert read.first_token_seconds == 0.25
     assert read.verdict is None
 
 
 def test_a_stream_that_breaks_off_is_no_answer() -> None:
-    streamed = StreamedAnswer(0.0)
+    streamed = StreamedAnswer(0.0, lambda: 0.25)
     streamed.feed(piece("Hel"))
     with pytest.raises(ProviderError, match="broke off"):
         streamed.response(request())
 
 
 def test_an_error_within_a_stream() -> None:
-    streamed = StreamedAnswer(0.0)
+    streamed = StreamedAnswer(0.0, lambda: 0.25)
     streamed.feed(b'data: {"error": {"code": 429, "message": "slow down"}}\n')
     assert streamed.error == {"error": {"code": 429, "message": "slow down"}}
