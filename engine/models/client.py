@@ -12,6 +12,7 @@ from engine.events.failures import (
     AnswerVerdict,
     FailureClass,
     FailureScope,
+    error_type_of,
     scope_of,
 )
 from engine.identity import RequestResourceKey
@@ -109,7 +110,7 @@ class ProviderError(TaskError):
             return self
         return ProviderError(
             "quota_used_up",
-            "QuotaUsedUp",
+            error_type_of("quota_used_up"),
             f"{self.message} (it asks to come back in {spoken_seconds(wait)})",
             status=self.details.status,
             code=self.details.code,

@@ -12,7 +12,7 @@ from functools import partial
 from engine.clock import Clock
 from engine.errors import RetryableTaskError
 from engine.events import EventStream, RequestResource, RuntimeCorrelationProvider
-from engine.events.failures import AnswerAction
+from engine.events.failures import AnswerAction, error_type_of
 from engine.identity import RequestResourceKey
 from engine.models.client import (
     LocalTimeoutError,
@@ -423,16 +423,15 @@ class ModelCaller:
 def rejected(response: ModelResponse) -> ProviderError:
     """The error for an answer that is not accepted."""
     assert response.verdict is not None
-    titles = {
-        "refusal": ("Refusal", "the model refused to answer"),
-        "filtered_answer": ("FilteredAnswer", "the provider's content filter cut the answer"),
-        "truncated": ("TruncatedAnswer", "the answer was cut at the token limit"),
-        "empty_answer": ("EmptyAnswer", "the answer holds no text"),
-        "reasoning_only": (
-            "ReasoningOnly",
-            "the model used its tokens for reasoning and gave no text",
-        ),
-        "thinking_in_text": ("ThinkingInText", "the answer's text holds the model's thinking"),
+    messages = {
+        "refusal": "the model refused to answer",
+        "filtered_answer": "the provider's content filter cut the answer",
+        "truncated": "the answer was cut at the token limit",
+        "empty_answer": "the answer holds no text",
+        "reasoning_only": "the model used its tokens for reasoning and gave no text",
+        "thinking_in_text": "the answer's text holds the model's thinking",
     }
-    error_type, message = titles[response.verdict]
-    return ProviderError(response.verdict, error_type, message, code=response.finish_reason)
+    verdict = response.verdict
+    return ProviderError(
+        verdict, error_type_of(verdict), messages[verdict], code=response.finish_reason
+    )

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from engine.events.failures import FAILURES, FailureClass
+from engine.events.failures import FAILURES, FailureClass, error_type_of
 from engine.models.client import ProviderError
 from engine.models.hints import budgets_of, reset_hint_seconds, retry_after_seconds
 
@@ -128,24 +128,6 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 
-_TITLES: dict[FailureClass, str] = {
-    "rate_limit": "RateLimited",
-    "overload": "Overloaded",
-    "connection": "ConnectionFailed",
-    "timeout": "ProviderTimeout",
-    "malformed_answer": "MalformedAnswer",
-    "quota_spent": "QuotaSpent",
-    "quota_used_up": "QuotaUsedUp",
-    "auth": "KeyRefused",
-    "unknown_model": "UnknownModel",
-    "wrong_address": "WrongAddress",
-    "bad_option": "BadOption",
-    "request_too_large": "RequestTooLarge",
-    "context_length": "ContextLength",
-    "content_filter": "ContentFilter",
-}
-"""Error types by class; of the others the status is the type."""
-
 
 class ErrorBody(NamedTuple):
     """What an error body says, in whatever shape. Nothing of it is sanitised."""
@@ -187,7 +169,7 @@ def refusal(
         wait = reset_hint_seconds(headers, body, said.message, wall)
     return ProviderError(
         failure,
-        _TITLES.get(failure, f"HTTP{status}"),
+        error_type_of(failure, status),
         describe(failure, status, said, private),
         status=status,
         code=said.code,

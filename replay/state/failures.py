@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from engine.events.failures import FAILURE_KINDS, FailureClass, FailureKind
 from replay.state.model import Failure, State
 from replay.state.task import Task
 
@@ -30,16 +31,36 @@ MAX_FAILURES = 200
 """Kinds of failures that are told apart; what comes beyond them counts under `other`."""
 _OTHER = "other"
 
+_BY_FAILURE: dict[FailureClass, ErrorClass] = {
+    "rate_limit": "rate_limit",
+    "overload": "server",
+    "server_error": "server",
+    "connection": "connection",
+    "timeout": "timeout",
+    "quota_spent": "quota",
+    "quota_used_up": "quota",
+    "auth": "authentication",
+    "malformed_answer": "answer",
+}
+"""Of the engine's classes; the others follow from their scope."""
+
+
+def _class_of_kind(kind: FailureKind) -> ErrorClass:
+    return _BY_FAILURE.get(kind.name, "answer" if kind.scope == "answer" else "request")
+
+
+_BY_ERROR_TYPE = {
+    kind.error_type: _class_of_kind(kind) for kind in FAILURE_KINDS if kind.error_type is not None
+}
 _BY_WORD: dict[str, ErrorClass] = {
+    **_BY_ERROR_TYPE,
     "rate_limited": "rate_limit",
-    "RateLimited": "rate_limit",
     "ModelRateLimitError": "rate_limit",
     "authentication": "authentication",
     "permission_denied": "authentication",
     "ModelAuthenticationError": "authentication",
     "ModelPermissionDeniedError": "authentication",
     "quota_exceeded": "quota",
-    "QuotaSpent": "quota",
     "ModelQuotaExceededError": "quota",
     "internal_server": "server",
     "api_error": "server",
@@ -47,11 +68,9 @@ _BY_WORD: dict[str, ErrorClass] = {
     "ModelInternalServerError": "server",
     "ModelAPIError": "server",
     "api_connection": "connection",
-    "ConnectionFailed": "connection",
     "ModelAPIConnectionError": "connection",
     "timeout": "timeout",
     "provider_timeout": "timeout",
-    "ProviderTimeout": "timeout",
     "ModelTimeoutError": "timeout",
     "bad_request": "request",
     "client_error": "request",
@@ -67,7 +86,6 @@ _BY_WORD: dict[str, ErrorClass] = {
     "ModelUnsupportedParamsError": "request",
     "ModelUnsupportedCapabilityError": "request",
     "ModelContextWindowExceededError": "request",
-    "MalformedAnswer": "answer",
     "NoText": "answer",
     "ModelStructuredOutputError": "answer",
     "ModelGenerationValidationFailureError": "answer",
@@ -158,7 +176,12 @@ def failure_words(failure: Failure) -> str:
 
 
 def class_of_failure(failure: Failure) -> ErrorClass:
-    """The class of a failure: a call never fails in the code of a column."""
+    """The class of a failure: a call never fails in the code of a column.
+
+    The engine's own word tells more than the status: a quota that is used up is answered with 429.
+    """
+    if failure.error in _BY_ERROR_TYPE:
+        return _BY_ERROR_TYPE[failure.error]
     if failure.status is not None and failure.status >= 400:
         return class_of(f"HTTP{failure.status}")
     known = class_of(failure.error)

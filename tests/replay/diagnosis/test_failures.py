@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from engine.events import RunInfo
+from engine.events.failures import FailureClass, error_type_of
 from replay.diagnosis.report.build import build_report
 from replay.diagnosis.report.pace import find_bound
 from replay.diagnosis.verdicts.errors import FailureVerdict
 from replay.state.ending import ending
-from replay.state.failures import class_of, error_words
+from replay.state.failures import class_of, class_of_failure, error_words
 from replay.state.model import Aggregate, Ceiling, Failure, State
 from replay.state.rows import BlameRow
 from tests.replay.diagnosis.stream import ALPHA, BETA, QUESTION, VERDICT, Stream, Work
@@ -116,6 +117,30 @@ def test_an_early_stop_says_why() -> None:
     ended = ending("failed", 50, 100, 150, [failure()], "early_shutdown")
     assert ended is not None
     assert ended.words == "stopped early: 100 of 150 rows dropped: HTTP 401 from alpha"
+
+
+@pytest.mark.parametrize(
+    ("of_engine", "status", "expected"),
+    [
+        ("auth", 401, "authentication"),
+        ("quota_spent", 429, "quota"),
+        ("quota_used_up", 429, "quota"),
+        ("overload", 529, "server"),
+        ("connection", None, "connection"),
+        ("unknown_model", 404, "request"),
+        ("context_length", 400, "request"),
+        ("refusal", None, "answer"),
+        ("empty_answer", None, "answer"),
+        ("server_error", 502, "server"),
+        ("invalid_request", 422, "request"),
+    ],
+)
+def test_failures_of_the_engine_keep_their_class(
+    of_engine: FailureClass, status: int | None, expected: str
+) -> None:
+    name = error_type_of(of_engine, status)
+    call = Failure("alpha/m/chat", "gen", name, 1.0, 1.0, 1, of_calls=True, status=status)
+    assert class_of_failure(call) == class_of(name) == expected
 
 
 def test_words_of_both_producers_have_one_class() -> None:
