@@ -43,6 +43,6 @@ class ColumnTemplate:
 
     def _field(self, error: UndefinedError) -> str:
         """The field that is missing, if it is a word of the template and no value of the row."""
-        found = _MISSING.search(str(error))
-        name = (found[1] or found[2]) if found is not None else None
+        match = _MISSING.search(str(error))
+        name = (match[1] or match[2]) if match is not None else None
         return f', which has no "{name}"' if name in self._words else ""

@@ -81,11 +81,11 @@ def reset_hint_seconds(
 
 def seconds_in_words(message: str) -> float | None:
     """The delay in a sentence such as "Please try again in 1m2.5s"."""
-    found = _IN_WORDS.search(message)
-    if found is None:
+    match = _IN_WORDS.search(message)
+    if match is None:
         return None
     total = 0.0
-    for amount, unit in _WORD.findall(found[1]):
+    for amount, unit in _WORD.findall(match[1]):
         total += float(amount) * _seconds_of(unit.lower())
     return _sane(total)
 
@@ -93,7 +93,7 @@ def seconds_in_words(message: str) -> float | None:
 def budgets_of(headers: Mapping[str, str], wall: float) -> tuple[RateBudget, ...]:
     """The budgets that `x-ratelimit-*` and `anthropic-ratelimit-*` tell of. Negative numbers are
     nonsense, as is a limit of 0."""
-    found: list[RateBudget] = []
+    budgets: list[RateBudget] = []
     for prefix in _PREFIXES:
         for suffix, dimension in _DIMENSIONS.items():
             if prefix == "x-ratelimit":
@@ -106,8 +106,8 @@ def budgets_of(headers: Mapping[str, str], wall: float) -> tuple[RateBudget, ...
             most, left = _whole(limit), _whole(remaining)
             if most == 0:
                 continue
-            found.append(RateBudget(dimension, most, left, _span(reset, wall)))
-    return tuple(found)
+            budgets.append(RateBudget(dimension, most, left, _span(reset, wall)))
+    return tuple(budgets)
 
 
 def _fields(body: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:

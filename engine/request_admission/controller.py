@@ -290,12 +290,12 @@ class AdaptiveRequestAdmissionController:
     def suspensions(self) -> list[tuple[RequestResourceKey, FailureReport, float | None]]:
         """The suspended resources, what they answer, and in how many seconds they are back."""
         now = self._clock.monotonic()
-        found = []
+        suspended = []
         for state in self._resources:
             cause, returns = state.availability.cause, state.availability.returns_at
             if state.suspended and cause is not None:
-                found.append((state.key, cause, None if returns is None else returns - now))
-        return found
+                suspended.append((state.key, cause, None if returns is None else returns - now))
+        return suspended
 
     def _probe_ended(self, attempt: Attempt, outcome: RequestReleaseOutcome, now: float) -> None:
         state = attempt.state

@@ -259,7 +259,7 @@ def _apply_budgets(workflow: Workflow, admission: AdaptiveRequestAdmissionContro
 
 def _model_budgets(workflow: Workflow) -> dict[ProviderModelKey, BudgetSizes]:
     """Budgets by model; of aliases that share one, the smallest counts."""
-    found: dict[ProviderModelKey, BudgetSizes] = {}
+    sizes_by_model: dict[ProviderModelKey, BudgetSizes] = {}
     for model in workflow.models.values():
         key = ProviderModelKey(model.provider, model.model)
         sizes = BudgetSizes(
@@ -268,9 +268,11 @@ def _model_budgets(workflow: Workflow) -> dict[ProviderModelKey, BudgetSizes]:
             model.input_tokens_per_minute,
             model.output_tokens_per_minute,
         )
-        known = found.get(key, BudgetSizes())
-        found[key] = BudgetSizes(*(_smaller(a, b) for a, b in zip(known, sizes, strict=True)))
-    return found
+        known = sizes_by_model.get(key, BudgetSizes())
+        sizes_by_model[key] = BudgetSizes(
+            *(_smaller(a, b) for a, b in zip(known, sizes, strict=True))
+        )
+    return sizes_by_model
 
 
 def _smaller(first: float | None, second: float | None) -> float | None:

@@ -108,11 +108,11 @@ class RunPlan:
 
     def _neutral_requests(self, domain: RequestDomain) -> dict[RequestResourceKey, ModelRequest]:
         """A request of neutral content for each endpoint, with the options of an alias of it."""
-        found = {}
+        requests = {}
         for alias, endpoint in endpoints_of(self.workflow).items():
             resource = self.resources.resolve(alias, domain)
-            found[resource] = replace(endpoint.request(HEALTH_PROMPT), resource=resource)
-        return found
+            requests[resource] = replace(endpoint.request(HEALTH_PROMPT), resource=resource)
+        return requests
 
 
 def _bounded(timeout_seconds: float | None) -> float:

@@ -35,16 +35,16 @@ def _differing_caps(workflow: Workflow) -> list[tuple[str, str]]:
     shared: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for alias, model in workflow.models.items():
         shared[model.provider, model.model][alias] = model.max_parallel_requests
-    found = []
+    warnings = []
     for (provider, name), caps in shared.items():
         if len(set(caps.values())) > 1:
             listed = ", ".join(f"{alias} ({cap})" for alias, cap in caps.items())
             lowest = min(caps.values())
-            found.append(
+            warnings.append(
                 (
                     "aliases_differ",
                     f"the aliases {listed} share {provider}/{name}, so the lowest of their "
                     f"max_parallel_requests, {lowest}, holds for all of them",
                 )
             )
-    return found
+    return warnings

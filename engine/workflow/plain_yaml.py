@@ -81,6 +81,6 @@ def _entry(node: Any, name: str) -> yaml.Node | None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value == name:
-                found: yaml.Node = value
-                return found
+                entry: yaml.Node = value
+                return entry
     return None
