@@ -12,9 +12,10 @@ import msgspec
 
 from engine.events import Event, RunInfo
 from replay.diagnosis.verdicts import VerdictRow
+from replay.recording.event_rows import event_of
 from replay.recording.keyframes import unpack_state
 from replay.recording.opening import open_file
-from replay.recording.rows import event_of, verdict_of
+from replay.recording.rows import verdict_of
 from replay.recording.schema import Ending, column_list
 from replay.sources.base import BrokenLine, SourceError
 from replay.state import reducer
@@ -118,12 +119,12 @@ class RecordingReader:
         """
         rows = f"SELECT {columns} FROM events"
         sign, function = (">", "min") if direction > 0 else ("<", "max")
-        found = self._rows(
+        nearest = self._rows(
             f"SELECT {function}(ordinal) FROM ({rows} WHERE events.ordinal {sign} ?)"
             f" WHERE {condition}",
             ordinal,
         )
-        return None if found[0][0] is None else int(found[0][0])
+        return None if nearest[0][0] is None else int(nearest[0][0])
 
     def ordinal_at(self, t: float) -> int:
         """Ordinal of the last event whose time is at most `t`; 0 if there is none."""
@@ -188,15 +189,15 @@ class RecordingReader:
 
     def _has(self, table: str) -> bool:
         """Older recordings lack some tables."""
-        known = self._known_tables.get(table)
-        if known is None:
+        present = self._known_tables.get(table)
+        if present is None:
             rows = self._rows(
                 "SELECT count(*) FROM duckdb_tables() WHERE table_name = ?"
                 " AND database_name = current_catalog()",
                 table,
             )
-            known = self._known_tables[table] = bool(rows[0][0])
-        return known
+            present = self._known_tables[table] = bool(rows[0][0])
+        return present
 
     def bars(
         self, t0: float, t1: float, limit: int, ordinal: int | None = None
