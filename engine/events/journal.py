@@ -249,11 +249,11 @@ class JournalWriter:
 
     def _shed(self, lost: Callable[[JournalLine], bool], cause: str) -> None:
         """Replace lost lines by one gap line for each range of sequence numbers of a stream."""
-        kept: list[JournalLine] = []
+        remaining: list[JournalLine] = []
         open_gaps: dict[str, int] = {}
         for line in self._lines:
             if not isinstance(line, SchedulerEvent | RequestEvent):
-                kept.append(line)
+                remaining.append(line)
                 continue
             stream = "scheduler" if isinstance(line, SchedulerEvent) else "request"
             if not lost(line):
@@ -261,20 +261,20 @@ class JournalWriter:
                     stream = line.diagnostics["stream"]
                 open_gaps.pop(stream, None)
                 if line.event_kind == "recording_gap" and line.diagnostics["cause"] == cause:
-                    open_gaps[stream] = len(kept)
-                kept.append(line)
+                    open_gaps[stream] = len(remaining)
+                remaining.append(line)
                 continue
             self._shed_events += 1
             self._resync_due = True
-            if _opens_segment(line) and kept and isinstance(kept[-1], JournalHeader):
-                kept.pop()
+            if _opens_segment(line) and remaining and isinstance(remaining[-1], JournalHeader):
+                remaining.pop()
             if stream in open_gaps:
                 index = open_gaps[stream]
-                kept[index] = _gap(line, stream, cause, kept[index])
+                remaining[index] = _gap(line, stream, cause, remaining[index])
             else:
-                open_gaps[stream] = len(kept)
-                kept.append(_gap(line, stream, cause, None))
-        self._lines = kept
+                open_gaps[stream] = len(remaining)
+                remaining.append(_gap(line, stream, cause, None))
+        self._lines = remaining
 
 
 def _is_kept(line: JournalLine) -> bool:

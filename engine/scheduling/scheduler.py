@@ -341,9 +341,9 @@ class AsyncTaskScheduler:
         if checkpoints.failed and not message:
             message = checkpoints.loss(row_groups.in_flight)
         elif outcome == "stopped":
-            message += f"; {_kept(checkpoints.rows_done, unfinished)}"
+            message += f"; {_row_counts(checkpoints.rows_done, unfinished)}"
         elif outcome == "cancelled" and not message:
-            message = _kept(checkpoints.rows_done, unfinished)
+            message = _row_counts(checkpoints.rows_done, unfinished)
         capacity = {} if self._capacity_at_end is None else self._capacity_at_end(self._peaks)
         result = RunResult(
             outcome,
@@ -466,7 +466,7 @@ class AsyncTaskScheduler:
         self._wake()
 
 
-def _kept(done: int, unfinished: int) -> str:
+def _row_counts(done: int, unfinished: int) -> str:
     """What a stop left of the data."""
-    kept = f"{done:,} finished rows are written" if done != 1 else "1 finished row is written"
-    return f"{kept}, {unfinished:,} begun rows are not finished" if unfinished else kept
+    written = f"{done:,} finished rows are written" if done != 1 else "1 finished row is written"
+    return f"{written}, {unfinished:,} begun rows are not finished" if unfinished else written

@@ -81,8 +81,8 @@ class Rollup:
 
     def _after_orphan(self, state: State, event: SchedulerEvent) -> None:
         """A kind that changes counts only where a task's beginning was not seen."""
-        if state.orphans != self._bins.kept.orphans:
-            self._bins.kept.orphans = state.orphans
+        if state.orphans != self._bins.rollup.orphans:
+            self._bins.rollup.orphans = state.orphans
             self._see_task(state, state.tasks.get(event.task_id or ""))
 
     def _after_retry(self, state: State, event: SchedulerEvent) -> None:
@@ -102,13 +102,13 @@ class Rollup:
     def _after_block(self, state: State, event: SchedulerEvent) -> None:
         block = state.block
         reason = None if block is None else block.reason or block.kind
-        held = self._bins.kept.blocked_by
+        held = self._bins.rollup.blocked_by
         if reason != held:
             if held is not None:
                 self._bins.set_value("blocked", held, 0.0)
             if reason is not None:
                 self._bins.set_value("blocked", reason, 1.0)
-            self._bins.kept.blocked_by = reason
+            self._bins.rollup.blocked_by = reason
 
     def _after_checkpoint(self, state: State, event: SchedulerEvent) -> None:
         self._bins.count("rows_done", "", state.progress.rows_done)
@@ -116,7 +116,7 @@ class Rollup:
     def _after_keyframe(self, state: State, event: SchedulerEvent) -> None:
         """It may have corrected anything."""
         self._see_queues(state)
-        for resource in self._bins.kept.series.get("leased", {}).keys() | state.leased.keys():
+        for resource in self._bins.rollup.series.get("leased", {}).keys() | state.leased.keys():
             self._bins.set_value("leased", resource, state.leased.get(resource, 0))
         for ceiling in state.ceilings.values():
             self._see_ceiling(ceiling)
@@ -126,26 +126,26 @@ class Rollup:
 
     def finish(self, state: State) -> None:
         """Close the bin of the last event."""
-        kept = self._bins.kept
-        if kept.bin is not None:
+        rollup = self._bins.rollup
+        if rollup.bin is not None:
             self._bins.close_last_bin(state.time, state.ordinal)
-            kept.bin = None
+            rollup.bin = None
 
     def drain(self) -> list[RollupRow]:
         """Rows that have become certain since the last drain."""
         return self._bins.drain()
 
     def dump(self) -> bytes:
-        return msgspec.msgpack.encode(self._bins.kept)
+        return msgspec.msgpack.encode(self._bins.rollup)
 
     @classmethod
     def load(cls, run: RunInfo, data: bytes) -> Rollup:
         """Raises `ValueError` for data of another version."""
         rollup = cls(run)
-        kept = msgspec.msgpack.decode(data, type=RollupState)
-        if kept.version != MEMORY_VERSION:
-            raise ValueError(f"series of version {kept.version}, not {MEMORY_VERSION}")
-        rollup._bins = SeriesBins(run.monotonic_start, kept)
+        stored = msgspec.msgpack.decode(data, type=RollupState)
+        if stored.version != MEMORY_VERSION:
+            raise ValueError(f"series of version {stored.version}, not {MEMORY_VERSION}")
+        rollup._bins = SeriesBins(run.monotonic_start, stored)
         rollup.bin_end = rollup._bins.end
         return rollup
 
@@ -163,10 +163,10 @@ class Rollup:
         group = state.groups.get(task.group)
         if group is not None:
             self._bins.set_value("queue_depth", group.key, group.queued)
-        leased, series = state.leased, self._bins.kept.series.get("leased", {})
+        leased, series = state.leased, self._bins.rollup.series.get("leased", {})
         for resource in task.resources:
-            amount, one = leased.get(resource, 0), series.get(resource)
-            if one is None or one.value != amount:
+            amount, bin_series = leased.get(resource, 0), series.get(resource)
+            if bin_series is None or bin_series.value != amount:
                 self._bins.set_value("leased", resource, amount)
 
     def _see_queues(self, state: State) -> None:

@@ -49,9 +49,9 @@ def queue_drained(state: State, event: SchedulerEvent, ordinal: int, run: RunInf
 def job_started(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
     limits = mapping(event.diagnostics.get("limits"))
     for resource, limit in limits.items():
-        known = count(limit)
-        if known is not None:
-            state.limits[resource] = known
+        units = count(limit)
+        if units is not None:
+            state.limits[resource] = units
 
 
 def job_completed(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:

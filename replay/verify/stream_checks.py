@@ -104,11 +104,13 @@ class StreamChecks:
             )
             number = "number" if first == last else "numbers"
             which = f"{first}" if first == last else f"{first} to {last}"
-            said = "as a recording_gap says" if announced else "and no recording_gap says so"
+            announcement = (
+                "as a recording_gap says" if announced else "and no recording_gap says so"
+            )
             book.report(
                 "sequence",
                 f"{stream} events are missing" + ("" if announced else ", unannounced"),
-                f"{number} {which} missing, {said}",
+                f"{number} {which} missing, {announcement}",
                 position=position,
             )
         if self._more_gaps:

@@ -143,7 +143,7 @@ class Verifier:
         book, state = self.book, self.state
         book.settle(state.ordinal + 1)
         self._streams.finish(state, self._run, ended)
-        if book.foreign and book.found["time"]:
+        if book.foreign and book.deviations["time"]:
             book.downgrade_out_of_order()
         kinds = self._streams.kinds
         looked_at = book.looked_at
