@@ -57,6 +57,7 @@ class ModelRequestExecutor:
         clock: The clock of the run.
         correlation: Knows the task that the calling code belongs to.
         queue_wait_timeout: Most seconds that an attempt waits for a lease; None for no limit.
+        attempts: Attempts that the run has made before, whose ids are taken.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class ModelRequestExecutor:
         clock: Clock,
         correlation: RuntimeCorrelationProvider,
         queue_wait_timeout: float | None = None,
+        attempts: int = 0,
     ) -> None:
         self._admission = admission
         self._clients = clients
@@ -75,7 +77,7 @@ class ModelRequestExecutor:
         self._clock = clock
         self._correlation = correlation
         self._queue_wait_timeout = queue_wait_timeout
-        self._attempts = 0
+        self._attempts = attempts
 
     def deadline(self, request: ModelRequest) -> float | None:
         """When the time of the caller is up (monotonic seconds) if the call begins now."""

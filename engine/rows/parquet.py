@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UserError
-from engine.events.safe_files import UnsafeFile, open_folder, open_regular
+from engine.events.safe_files import UnsafeFile, check_regular, open_folder, open_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _PLAIN = (str, int, float, bool, bytes)
+_KIND = b"headgate.kind"
+_JSON_KIND = b"json"
+_NESTED = {_KIND: _JSON_KIND}
+"""Metadata of a column whose texts are nested values as JSON."""
 _JSON = (dict, list, tuple, bool, int, float)
 
 
@@ -55,10 +59,15 @@ class RowGroupWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = pa.table(
-            {name: arrow_column([row.get(name) for row in rows]) for name in self._columns}
-        )
-        name = f"row-group-{row_group:06d}.parquet"
+        fields, arrays = [], []
+        for column in self._columns:
+            values = [row.get(column) for row in rows]
+            array = arrow_column(values)
+            arrays.append(array)
+            metadata = _NESTED if _nested(values) else None
+            fields.append(pa.field(column, array.type, metadata=metadata))
+        table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+        name = file_name(row_group)
         unfinished = f"{name}.tmp"
         fd = self._fd
         try:
@@ -68,12 +77,50 @@ class RowGroupWriter:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             with open(open_regular(unfinished, flags, dir_fd=fd), "wb") as file:
                 pq.write_table(table, file)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(unfinished, name, src_dir_fd=fd, dst_dir_fd=fd)
+            os.fsync(fd)
         except OSError as error:
             with suppress(OSError):
                 os.unlink(unfinished, dir_fd=fd)
             raise self._unwritable(error) from None
         return self._folder / name
+
+    def has(self, row_group: int) -> bool:
+        """Whether the file of a row group is there."""
+        try:
+            check_regular(file_name(row_group), dir_fd=self._fd)
+        except OSError:
+            return False
+        return True
+
+    def read(self, row_group: int) -> list[dict[str, Any]]:
+        """The rows of a row group that was written. Nested values are read as such; values of
+        several types that share a column are read as the text that they were written as.
+
+        Raises:
+            UserError: The file can't be read.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with open(open_regular(file_name(row_group), dir_fd=self._fd), "rb") as file:
+                table = pq.read_table(file)
+        except (OSError, pa.ArrowException) as error:
+            reason = os.strerror(error.errno) if getattr(error, "errno", 0) else "it is damaged"
+            path = self._folder / file_name(row_group)
+            raise UserError(f"can't read {path}: {reason}") from None
+        columns = {}
+        for field in table.schema:
+            values = table.column(field.name).to_pylist()
+            if (field.metadata or {}).get(_KIND) == _JSON_KIND:
+                values = [None if value is None else json.loads(value) for value in values]
+            columns[field.name] = values
+        return [
+            {name: values[row] for name, values in columns.items()} for row in range(table.num_rows)
+        ]
 
     def _unwritable(self, error: OSError) -> UserError:
         # Arrow's message repeats the whole call; the system's reason is enough.
@@ -81,6 +128,16 @@ class RowGroupWriter:
         if isinstance(error, UnsafeFile) and error.strerror:
             reason = error.strerror
         return UserError(f"can't write into {self._folder}: {reason}")
+
+
+def file_name(row_group: int) -> str:
+    return f"row-group-{row_group:06d}.parquet"
+
+
+def _nested(values: Sequence[Any]) -> bool:
+    """Whether JSON gives these values back as they are."""
+    present = [value for value in values if value is not None]
+    return bool(present) and all(type(value) in (dict, list) for value in present)
 
 
 def arrow_column(values: Sequence[Any]) -> pa.Array:
