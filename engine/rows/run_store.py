@@ -4,6 +4,7 @@ In `cells/` of the run's folder, for its owner alone:
 
     workflow.json  what the cells depend on, to refuse another workflow
     groups.log     a frame for each row group that was written
+    spent          tokens and money that the run has used so far
     NNNNNN.log     the cells of row group NNNNNN until that is written; then of its dropped rows
 
 The files are only appended to. What one iteration of the event loop has made is handed to the
@@ -30,6 +31,8 @@ from engine.rows.values import UnkeepableValue, pack, unpack
 CELLS = "cells"
 GROUPS_LOG = "groups.log"
 WORKFLOW_JSON = "workflow.json"
+SPENT = "spent"
+_SLOT_BYTES = 256
 SYNC_SECONDS = 1.0
 RETRY_SECONDS = 0.5
 _MAX_WORKFLOW_BYTES = 64 << 20
@@ -114,6 +117,11 @@ class RunStore:
         self._groups_fd = open_regular(
             GROUPS_LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, dir_fd=self._folder, sole_name=True
         )
+        self._spent_fd = open_regular(
+            SPENT, os.O_RDWR | os.O_CREAT, dir_fd=self._folder, sole_name=True
+        )
+        self._spent_number, self.spent = self._read_spent()
+        self._spent_written = self.spent
         self._ends: dict[int, int] = {}
         """Offset of the last frame of each row group that was written."""
         self.unkept_cells = 0
@@ -195,7 +203,7 @@ class RunStore:
     def flush(self) -> None:
         """Hand what is pending to the system."""
         self._flush_due = False
-        refused = False
+        refused = self.spent is not self._spent_written and not self._write_spent()
         for index, log in self._logs.items():
             if log.pending:
                 refused |= not self._write_out(index, log)
@@ -204,6 +212,11 @@ class RunStore:
         if not self._sync_due and self._in_threads:
             self._sync_due = True
             self._loop.call_later(SYNC_SECONDS, self._sync)
+
+    def note_spent(self, spent: bytes) -> None:
+        """Keep what the run has used so far, in the words of whoever counts it."""
+        self.spent = spent
+        self._flush_later()
 
     def end_group(self, row_group: int) -> None:
         """Nothing more is made of this row group."""
@@ -244,7 +257,9 @@ class RunStore:
     def close(self) -> None:
         for index in list(self._logs):
             self.end_group(index)
-        for fd in (self._groups_fd, self._folder):
+        if self.spent is not self._spent_written:
+            self._write_spent()
+        for fd in (self._groups_fd, self._spent_fd, self._folder):
             os.close(fd)
 
     def _append(self, row_group: int, parts: list[Any]) -> None:
@@ -278,6 +293,27 @@ class RunStore:
         except OSError:
             return False
         return True
+
+    def _write_spent(self) -> bool:
+        """Into the older of two slots, so that a write that is cut off loses nothing but itself."""
+        number = self._spent_number + 1
+        slot = frame(msgspec.msgpack.encode((number, self.spent)))
+        try:
+            written = os.pwrite(self._spent_fd, slot, number % 2 * _SLOT_BYTES)
+        except OSError:
+            return False
+        self._spent_number, self._spent_written = number, self.spent
+        return written == len(slot)
+
+    def _read_spent(self) -> tuple[int, bytes]:
+        found: list[tuple[int, bytes]] = [(0, b"")]
+        for slot in range(2):
+            data = os.pread(self._spent_fd, _SLOT_BYTES, slot * _SLOT_BYTES)
+            for _, payload in read_frames(data):
+                number, spent = msgspec.msgpack.decode(payload)
+                found.append((number, spent))
+                break
+        return max(found)
 
     def _sync(self) -> None:
         self._sync_due = False

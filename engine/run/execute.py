@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import msgspec
+
 from engine.clock import Clock
 from engine.events import EventStream, RuntimeCorrelationProvider
 from engine.events.continuation import Continuation, LastIds
@@ -20,6 +22,7 @@ from engine.models.build import build_client
 from engine.models.executor import ModelCaller, ModelRequestExecutor
 from engine.models.health import check_health
 from engine.models.network import connection_shares, raise_descriptor_limit
+from engine.models.usage import Price
 from engine.request_admission.budgets import BudgetSizes
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.rows.admission import RowGroupAdmission
@@ -29,6 +32,7 @@ from engine.run.capacity_values import capacity_at_end, pool_limits, socket_limi
 from engine.run.plan import RunPlan
 from engine.run.provider_watch import ProviderWatch
 from engine.run.row_work import ResumedRows, RowWork
+from engine.run.spending import Spending, read_spent
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.config import build_policy
 from engine.scheduling.peaks import SchedulerPeaks
@@ -142,6 +146,7 @@ async def execute_run(
     """
     workflow = plan.workflow
     correlation = RuntimeCorrelationProvider()
+    spending = _spending(workflow, store)
     ids = LastIds() if going_on is None else going_on.continuation.ids
     admission = AdaptiveRequestAdmissionController(
         stream=stream,
@@ -165,6 +170,12 @@ async def execute_run(
         clock=clock,
         correlation=correlation,
         attempts=ids.attempts,
+        prices={
+            alias: Price(model.price.input, model.price.output, model.price.cached_input)
+            for alias, model in workflow.models.items()
+            if model.price is not None
+        },
+        on_usage=spending.add,
     )
     caller = ModelCaller(executor)
     watch = ProviderWatch(admission, executor, plan.probe_requests(), workflow.key_variables())
@@ -217,6 +228,7 @@ async def execute_run(
         on_dropped=work.drop,
     )
     admission.on_held = scheduler.on_held
+    spending.on_exceeded = scheduler.stop
     _apply_budgets(workflow, admission)
     # The smallest cap first, so that no limit starts above the cap that the aliases share.
     for alias, wanted_cap in sorted(plan.resources.raw_caps.items(), key=lambda item: item[::-1]):
@@ -232,12 +244,22 @@ async def execute_run(
             if not await control.interruptible(health):
                 return RunResult("cancelled", 0, 0, "stopped during the health check")
         control.attach(scheduler)
+        spending.check()
         return await scheduler.run()
     finally:
         await watch.close()
         admission.shutdown()
         for client in clients.values():
             await client.close()
+
+
+def _spending(workflow: Workflow, store: RunStore | None) -> Spending:
+    """Counts from where earlier parts of the run have left it."""
+    before = read_spent(b"" if store is None else store.spent)
+    spending = Spending(before, workflow.run.max_tokens, workflow.run.max_cost)
+    if store is not None:
+        spending.on_change = lambda spent: store.note_spent(msgspec.msgpack.encode(spent))
+    return spending
 
 
 def _resumed(going_on: GoingOn, made: ResumedRows) -> ResumedRun:

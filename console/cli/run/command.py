@@ -48,6 +48,17 @@ def demo(
     help="Wait for a provider's quota that is used up, however long; else the run stops.",
 )
 @click.option(
+    "--max-tokens",
+    type=click.IntRange(1),
+    help="Stop, resumably, once so many tokens were used, in and out, over all parts of the run.",
+)
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(0, min_open=True),
+    metavar="USD",
+    help="Stop, resumably, once the calls have cost so many US dollars.",
+)
+@click.option(
     "--resume",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
@@ -66,6 +77,8 @@ def run(
     headless: bool,
     ascii_only: bool,
     wait: bool,
+    max_tokens: int | None,
+    max_cost: float | None,
     resume: Path | None,
     retry_dropped: bool,
 ) -> int:
@@ -84,6 +97,8 @@ def run(
         wait_for_quotas=wait,
         resume=resume,
         retry_dropped=retry_dropped,
+        max_tokens=max_tokens,
+        max_cost=max_cost,
     )
 
 
@@ -98,6 +113,8 @@ def start(
     wait_for_quotas: bool = False,
     resume: Path | None = None,
     retry_dropped: bool = False,
+    max_tokens: int | None = None,
+    max_cost: float | None = None,
 ) -> int:
     """Check everything that a user can get wrong, then start the run and show it."""
     from console.cli.run.engine_process import load
@@ -134,6 +151,8 @@ def start(
         wait_for_quotas,
         reopened is not None,
         retry_dropped,
+        max_tokens,
+        max_cost,
     )
     with StopRequests() as requests:
         try:

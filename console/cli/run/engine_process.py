@@ -46,6 +46,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--wait", action="store_true")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     parser.add_argument("--retry-dropped", action="store_true")
+    parser.add_argument("--max-tokens", type=int)
+    parser.add_argument("--max-cost", type=float)
     options = parser.parse_args(arguments)
     read, _, write = options.link.partition(",")
     link = EngineLink(int(read), int(write))
@@ -64,6 +66,7 @@ def main(arguments: list[str]) -> int:
     try:
         with link.preparing(abandoned):
             loaded = load(options.workflow, options.records, options.seed)
+            loaded = loaded.limited(options.max_tokens, options.max_cost)
             plan = plan_run(loaded.waiting_for_quotas() if options.wait else loaded)
             going_on = _going_on(folder, options.retry_dropped) if options.resume else None
         # Nobody closes this loop: that would wait for threads of tasks that were aborted.

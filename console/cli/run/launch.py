@@ -40,6 +40,8 @@ class RunSpec:
     resumes: bool = False
     """The run goes on in its folder."""
     retry_dropped: bool = False
+    max_tokens: int | None = None
+    max_cost: float | None = None
 
 
 class StartInterrupted(Exception):
@@ -218,6 +220,10 @@ def _start_engine(
         arguments.append("--wait")
     if spec.resumes:
         arguments.append("--resume")
+    if spec.max_tokens is not None:
+        arguments += ["--max-tokens", str(spec.max_tokens)]
+    if spec.max_cost is not None:
+        arguments += ["--max-cost", repr(spec.max_cost)]
     if spec.retry_dropped:
         arguments.append("--retry-dropped")
     try:
