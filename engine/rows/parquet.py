@@ -109,7 +109,8 @@ class RowGroupWriter:
             with open(open_regular(file_name(row_group), dir_fd=self._fd), "rb") as file:
                 table = pq.read_table(file)
         except (OSError, pa.ArrowException) as error:
-            reason = os.strerror(error.errno) if getattr(error, "errno", 0) else "it is damaged"
+            number = error.errno if isinstance(error, OSError) else None
+            reason = os.strerror(number) if number else "it is damaged"
             path = self._folder / file_name(row_group)
             raise UserError(f"can't read {path}: {reason}") from None
         columns = {}

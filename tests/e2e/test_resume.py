@@ -69,7 +69,11 @@ class Interrupted:
         self.workflow.write_text(json.dumps(workflow_of(provider, records)))
 
     def go_on(self, interrupt: tuple[str, int, float] | None = None) -> tuple[int, str]:
-        """Begin or resume; `interrupt` by victim, signal and delay from the first event on."""
+        """Begin or resume.
+
+        Args:
+            interrupt: Victim, signal and seconds after the start; negative, after the begin.
+        """
         began = (self.out / "run.json").exists()
         with subprocess.Popen(
             [
@@ -101,13 +105,22 @@ class Interrupted:
     def _interrupt(
         self, front: subprocess.Popen[str], victim: str, number: int, delay: float
     ) -> None:
-        time.sleep(delay)
+        if delay < 0:
+            wait_for(self.has_begun, "the begin of the run")
+        time.sleep(abs(delay))
         pids = [front.pid] if victim == "front" else processes_of(self.out, ENGINE)
         self.instants.append(time.monotonic())
         for pid in pids:
             os.kill(pid, number)
         if victim == "front" and number == signal.SIGKILL:
             kill_engine(self.out)
+
+    def has_begun(self) -> bool:
+        try:
+            running = record_of(self.out)["state"] == "running"
+        except FileNotFoundError:
+            return False
+        return running and bool(processes_of(self.out, ENGINE))
 
     def check(self) -> None:
         """The dataset is whole and the same; calls were repeated only where they were in flight."""
@@ -189,7 +202,7 @@ def test_many_interruptions_in_a_row(tmp_path: Path, provider: tuple[str, Path])
     times = effort(3, 30)
     run = Interrupted(tmp_path, *provider, records=effort(120, 1500))
     for part in range(times):
-        code, said = run.go_on(("engine", SIGNALS[part % 3], 1.6))
+        code, said = run.go_on(("engine", SIGNALS[part % 3], -0.4))
         assert code != 0, (part, said)
     code, said = run.go_on()
     assert code == 0, said

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from replay.recording.spending_sql import ANSWERED_CALLS
+from replay.recording.spending_sql import SPENDING as TOTALS
 from replay.recording.views.view import (
     BIGINT,
     COUNT,
@@ -17,10 +19,6 @@ _TOKENS = "tokens"
 _DOLLARS = "USD"
 
 
-def _total(name: str) -> str:
-    return f"CAST(coalesce(sum({name}), 0) AS BIGINT)"
-
-
 SPENDING = View(
     "spending",
     "tokens and money of the calls that were answered, by column and model",
@@ -34,32 +32,36 @@ SPENDING = View(
             "task_column",
         ),
         Column("model", VARCHAR, NO_UNIT, "provider/model", "model"),
-        Column("calls", BIGINT, COUNT, "answered calls", "count(*)"),
-        Column("prompt_tokens", BIGINT, _TOKENS, "in", _total("prompt_tokens")),
-        Column("completion_tokens", BIGINT, _TOKENS, "out", _total("completion_tokens")),
+        Column("calls", BIGINT, COUNT, "answered calls", TOTALS["calls"]),
+        Column("prompt_tokens", BIGINT, _TOKENS, "in", TOTALS["prompt_tokens"]),
+        Column("completion_tokens", BIGINT, _TOKENS, "out", TOTALS["completion_tokens"]),
         Column(
             "cached_tokens",
             BIGINT,
             _TOKENS,
             "of those in, from the provider's cache",
-            _total("cached_tokens"),
+            TOTALS["cached_tokens"],
         ),
         Column(
             "reasoning_tokens",
             BIGINT,
             _TOKENS,
             "of those out, for reasoning",
-            _total("reasoning_tokens"),
+            TOTALS["reasoning_tokens"],
         ),
         Column(
             "cost",
             DOUBLE,
             _DOLLARS,
             "of the calls whose cost is known; null where that is none",
-            "sum(cost)",
+            TOTALS["cost"],
         ),
         Column(
-            "unpriced_calls", BIGINT, COUNT, "calls whose cost is not known", "count(*) - count(cost)"
+            "unpriced_calls",
+            BIGINT,
+            COUNT,
+            "calls whose cost is not known",
+            TOTALS["unpriced_calls"],
         ),
         Column(
             "wasted_tokens",
@@ -67,53 +69,16 @@ SPENDING = View(
             _TOKENS,
             "in and out, of calls whose answer was rejected, whose execution did not complete its "
             "task, or whose row was dropped",
-            "CAST(coalesce(sum(CASE WHEN wasted THEN prompt_tokens + completion_tokens END), 0) "
-            "AS BIGINT)",
+            TOTALS["wasted_tokens"],
         ),
         Column(
             "wasted_cost",
             DOUBLE,
             _DOLLARS,
             "cost of those calls, where known",
-            "sum(CASE WHEN wasted THEN cost END)",
+            TOTALS["wasted_cost"],
         ),
         Column("first_at", DOUBLE, SECONDS, "when the first of them was answered", "min(t) - {t0}"),
     ),
-    """
-    (
-        SELECT calls.*, action IN ('retry', 'drop') OR result NOT IN ('completed', 'open')
-            OR dropped.row_index IS NOT NULL AS wasted
-        FROM (
-            SELECT t, task_column, attempt_id, provider_name || '/' || model_id AS model,
-                coalesce(TRY_CAST(json_extract_string(diagnostics, '$.prompt_tokens') AS BIGINT), 0)
-                    AS prompt_tokens,
-                coalesce(
-                    TRY_CAST(json_extract_string(diagnostics, '$.completion_tokens') AS BIGINT), 0)
-                    AS completion_tokens,
-                TRY_CAST(json_extract_string(diagnostics, '$.cached_tokens') AS BIGINT)
-                    AS cached_tokens,
-                TRY_CAST(json_extract_string(diagnostics, '$.reasoning_tokens') AS BIGINT)
-                    AS reasoning_tokens,
-                TRY_CAST(json_extract_string(diagnostics, '$.cost') AS DOUBLE) AS cost,
-                coalesce(json_extract_string(diagnostics, '$.action'), '') AS action
-            FROM recording.events
-            WHERE kind = 'model_request_completed' AND reason = 'success'
-        ) AS calls
-        LEFT JOIN (
-            SELECT attempt_id, any_value(execution_id) AS execution_id FROM recording.attempts
-            GROUP BY attempt_id
-        ) AS attempts USING (attempt_id)
-        LEFT JOIN (
-            SELECT execution_id, any_value("row") AS row_index,
-                any_value(CASE WHEN released_at IS NULL THEN 'open'
-                    ELSE coalesce(result, 'open') END) AS result
-            FROM recording.leases WHERE execution_id IS NOT NULL GROUP BY execution_id
-        ) AS executions USING (execution_id)
-        LEFT JOIN (
-            SELECT DISTINCT "row" AS row_index FROM recording.leases
-            WHERE result = 'dropped' AND "row" IS NOT NULL
-        ) AS dropped ON dropped.row_index = executions.row_index
-    )
-    GROUP BY task_column, model
-    """,
+    ANSWERED_CALLS + "GROUP BY task_column, model",
 )
