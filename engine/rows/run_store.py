@@ -396,6 +396,18 @@ def _sync_and_close(descriptors: list[int]) -> None:
         os.close(fd)
 
 
+def dropped_rows(store: RunStore) -> Iterator[DroppedRow]:
+    """Every row that is dropped, also of row groups that are not finished."""
+    finished = set()
+    for index, group in store.written_groups():
+        if not group.unfinished:
+            finished.add(index)
+            yield from group.dropped
+    for index in store.open_groups():
+        if index not in finished:
+            yield from store.restore(index).dropped.values()
+
+
 def read_workflow(run_folder: int) -> bytes | None:
     """The description of the workflow of a run; None where there is none. Raises `OSError`."""
     try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -27,7 +28,16 @@ from engine.events.run_folder import (
     write_record,
 )
 from engine.events.run_index import register
-from engine.rows.run_store import RunStore
+from engine.rows.dataset import (
+    Dataset,
+    DatasetColumn,
+    Manifest,
+    RowFormat,
+    write_dropped,
+    write_manifest,
+    write_rows,
+)
+from engine.rows.run_store import RunStore, dropped_rows
 from engine.run.execute import GoingOn, RunControl, execute_run
 from engine.run.fingerprint import fingerprint_of
 from engine.run.plan import RunPlan
@@ -109,6 +119,7 @@ async def record_run(
     control: RunControl,
     may_begin: Callable[[], bool],
     going_on: GoingOn | None = None,
+    row_format: RowFormat = "parquet",
 ) -> RunResult | None:
     """Run a plan with a journal in `folder`, and write to `run.json` how it ended.
 
@@ -120,6 +131,7 @@ async def record_run(
         may_begin: Called once all that can fail at a start has been done; may block. If it returns
             False, nothing is run.
         going_on: Where the run was interrupted that goes on now; None for one that begins.
+        row_format: Write all rows into one file of this format as well.
 
     Returns:
         The result; None if the run did not begin.
@@ -170,6 +182,7 @@ async def record_run(
             store=store,
             going_on=going_on,
         )
+        _finish_dataset(plan, folder, run_id, store, result, row_format, going_on)
         store.close()
         ended = msgspec.structs.replace(
             record,
@@ -188,6 +201,46 @@ async def record_run(
                 last_record.become(RUN_JSON, msgspec.json.encode(ended))
         last_record.free()
     return result
+
+
+def _finish_dataset(
+    plan: RunPlan,
+    folder: RunFolder,
+    run_id: str,
+    store: RunStore,
+    result: RunResult,
+    row_format: RowFormat,
+    going_on: GoingOn | None,
+) -> None:
+    """What is said of the dataset as a whole. The rows themselves are written by now."""
+    path = folder.dataset
+    if not path.is_dir():
+        return
+    try:
+        write_dropped(path, dropped_rows(store))
+        dataset = Dataset(path)
+        files = tuple(dataset.files())
+        dataset.close()
+        manifest = Manifest(
+            run_id,
+            plan.workflow.name,
+            plan.workflow.seed,
+            plan.workflow.records,
+            tuple(
+                DatasetColumn(column.name, plan.workflow.column(column.name).type, column.task_type)
+                for column in plan.columns
+            ),
+            result.outcome,
+            result.outcome == "success",
+            result.rows_done,
+            result.rows_dropped,
+            0 if going_on is None else going_on.resumes,
+            files,
+        )
+        write_manifest(path, manifest)
+        write_rows(path, row_format)
+    except (OSError, UserError) as error:
+        print(f"the dataset has no whole manifest: {error}", file=sys.stderr)  # noqa: T201
 
 
 def _begin_again(

@@ -12,7 +12,7 @@ from typing import Any
 from engine.generators.base import BatchContext, CellContext, ModelCalls, cell_random
 from engine.rows.admission import RowGroupSpec
 from engine.rows.checkpoints import WrittenRows
-from engine.rows.parquet import RowGroupWriter
+from engine.rows.parquet import RowGroupWriter, RowNumbers
 from engine.rows.run_store import DroppedRow, Restored, RunStore, WrittenGroup
 from engine.rows.store import RowStore
 from engine.run.plan import RunPlan
@@ -175,18 +175,21 @@ class RowWork:
             self._completed(numbers),
             dropped,
         )
+        present = RowNumbers(numbers.start, len(numbers), tuple(sorted(left_out)))
         if self._store is not None:
             self._store.end_group(row_group)
         if self._inline:
-            self._write(row_group, survivors, group)
+            self._write(row_group, survivors, group, present)
         else:
-            await asyncio.to_thread(self._write, row_group, survivors, group)
+            await asyncio.to_thread(self._write, row_group, survivors, group, present)
         self._rows.forget(numbers)
         self._dropped.pop(row_group, None)
 
-    def _write(self, row_group: int, survivors: list[Any], group: WrittenGroup) -> None:
+    def _write(
+        self, row_group: int, survivors: list[Any], group: WrittenGroup, present: RowNumbers
+    ) -> None:
         if self._writer is not None:
-            self._writer.write(row_group, survivors)
+            self._writer.write(row_group, survivors, present)
         if self._store is not None:
             self._store.note_written(row_group, group)
 
@@ -213,8 +216,8 @@ class RowWork:
         kept = [row for row in spec.row_range() if row not in dropped]
         if self._writer is not None and kept:
             for row, values in zip(kept, self._writer.read(spec.index), strict=True):
-                for column in group.columns:
-                    restored.put(row, column, values[column])
+                for column, value in values.items():
+                    restored.put(row, column, value)
         if not self._retry_dropped:
             restored.dropped = dropped | restored.dropped
 

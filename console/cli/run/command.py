@@ -48,6 +48,13 @@ def demo(
     help="Wait for a provider's quota that is used up, however long; else the run stops.",
 )
 @click.option(
+    "--format",
+    "row_format",
+    type=click.Choice(["parquet", "jsonl", "csv"]),
+    default="parquet",
+    help="Write all rows into one file of this format as well, at the end.",
+)
+@click.option(
     "--max-tokens",
     type=click.IntRange(1),
     help="Stop, resumably, once so many tokens were used, in and out, over all parts of the run.",
@@ -77,6 +84,7 @@ def run(
     headless: bool,
     ascii_only: bool,
     wait: bool,
+    row_format: str,
     max_tokens: int | None,
     max_cost: float | None,
     resume: Path | None,
@@ -99,6 +107,7 @@ def run(
         retry_dropped=retry_dropped,
         max_tokens=max_tokens,
         max_cost=max_cost,
+        row_format=row_format,
     )
 
 
@@ -115,6 +124,7 @@ def start(
     retry_dropped: bool = False,
     max_tokens: int | None = None,
     max_cost: float | None = None,
+    row_format: str = "parquet",
 ) -> int:
     """Check everything that a user can get wrong, then start the run and show it."""
     from console.cli.run.engine_process import load
@@ -153,6 +163,7 @@ def start(
         retry_dropped,
         max_tokens,
         max_cost,
+        row_format,
     )
     with StopRequests() as requests:
         try:

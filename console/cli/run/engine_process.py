@@ -23,6 +23,7 @@ from engine.clock import ShiftedLoop
 from engine.errors import UserError
 from engine.events.continuation import read_continuation
 from engine.events.run_folder import RunFolder, read_record
+from engine.rows.dataset import RowFormat
 from engine.run.execute import GoingOn, RunControl
 from engine.run.plan import RunPlan, plan_run
 from engine.run.record import record_run
@@ -46,6 +47,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--wait", action="store_true")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     parser.add_argument("--retry-dropped", action="store_true")
+    parser.add_argument("--format", default="parquet")
     parser.add_argument("--max-tokens", type=int)
     parser.add_argument("--max-cost", type=float)
     options = parser.parse_args(arguments)
@@ -74,7 +76,8 @@ def main(arguments: list[str]) -> int:
             loop = asyncio.new_event_loop()
         else:
             loop = ShiftedLoop(going_on.continuation.restart_time)
-        return loop.run_until_complete(run(plan, folder, options.run_id, link, abandoned, going_on))
+        coroutine = run(plan, folder, options.run_id, link, abandoned, going_on, options.format)
+        return loop.run_until_complete(coroutine)
     except UserError as error:
         link.say(Refused(str(error)))
         return exit_codes.MISUSE
@@ -115,6 +118,7 @@ async def run(
     link: EngineLink,
     abandoned: Callable[[], object],
     going_on: GoingOn | None = None,
+    row_format: RowFormat = "parquet",
 ) -> int:
     control = RunControl()
     loop = asyncio.get_running_loop()
@@ -127,7 +131,7 @@ async def run(
                 loop.add_signal_handler(number, control.stop)
         return begins
 
-    result = await record_run(plan, folder, run_id, control, may_begin, going_on)
+    result = await record_run(plan, folder, run_id, control, may_begin, going_on, row_format)
     if result is None:
         abandoned()
         return exit_codes.RUN_FAILED

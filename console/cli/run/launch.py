@@ -42,6 +42,7 @@ class RunSpec:
     retry_dropped: bool = False
     max_tokens: int | None = None
     max_cost: float | None = None
+    row_format: str = "parquet"
 
 
 class StartInterrupted(Exception):
@@ -220,6 +221,7 @@ def _start_engine(
         arguments.append("--wait")
     if spec.resumes:
         arguments.append("--resume")
+    arguments += ["--format", spec.row_format]
     if spec.max_tokens is not None:
         arguments += ["--max-tokens", str(spec.max_tokens)]
     if spec.max_cost is not None:
