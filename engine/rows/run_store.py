@@ -157,7 +157,10 @@ class RunStore:
             data = file.read()
             whole = 0
             for end, payload in read_frames(data):
-                _replay(payload, restored)
+                try:
+                    _replay(payload, restored)
+                except (TypeError, ValueError):
+                    break
                 whole = end
             if whole < len(data):
                 file.truncate(whole)

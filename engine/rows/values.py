@@ -43,7 +43,7 @@ def unpack(data: bytes) -> Any:
     """What `pack` was given. Raises `ValueError` for what is no packed value."""
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, TypeError, ArithmeticError, RecursionError) as error:
+    except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise ValueError("not a packed value") from error
 
 
