@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import signal
 import sys
@@ -45,6 +46,8 @@ class Served:
     """The script's word, or `abandoned` where the caller hung up before it."""
     arrived_at: float
     answered_at: float
+    prompt_digest: str = ""
+    """Tells requests of different prompts apart, without the prompt."""
 
 
 class ScriptedServer:
@@ -142,7 +145,8 @@ class ScriptedServer:
             player.leave(reply)
             if self._on_served is not None:
                 now = self._clock.monotonic()
-                self._on_served(Served(name, model, outcome, arrived_at, now))
+                digest = hashlib.blake2b(prompt.encode("utf-8", "replace"), digest_size=8)
+                self._on_served(Served(name, model, outcome, arrived_at, now, digest.hexdigest()))
         if reply.outcome == "hang":
             return _hang_up(request)
         return self._completion(model, reply)

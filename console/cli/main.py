@@ -37,6 +37,7 @@ COMMANDS = {
         "console.cli.watch",
         "Replay a recording: run folder, .duckdb, .jsonl, .gz or .zst.",
     ),
+    "rows": ("console.cli.rows", "Look at the rows that a run has made, all or one at a time."),
     "why": ("console.cli.why", "Say why a recorded run stood still, with proof."),
     "sql": ("console.cli.sql", "Ask a recording in SQL, read-only; --views says what there is."),
     "export": (
@@ -136,7 +137,7 @@ def main() -> None:
     sys.exit(code)
 
 
-READERS = frozenset({"watch", "replay", "why", "sql", "compare", "verify", "runs", "stop"})
+READERS = frozenset({"watch", "replay", "rows", "why", "sql", "compare", "verify", "runs", "stop"})
 """Commands that write no file for the user: their temporary files, above all those of DuckDB, are
 readable by their user alone."""
 

@@ -50,6 +50,8 @@ class JournalWriter:
         segment_bytes: Size at which a new segment begins.
         interval_seconds: Least time between writes.
         write: Writes bytes to a descriptor.
+        segments: Segments that earlier parts of the run have written.
+        events: Events in them.
 
     Raises:
         OSError: The first segment can't be written. No method raises it.
@@ -65,6 +67,8 @@ class JournalWriter:
         segment_bytes: int = 64 << 20,
         interval_seconds: float = 0.02,
         write: Callable[[int, bytes], int] = os.write,
+        segments: int = 0,
+        events: int = 0,
     ) -> None:
         self._folder = folder
         self._run = run
@@ -82,15 +86,16 @@ class JournalWriter:
         self._shed_events = 0
         self._resync_due = False
         self._keyframe_requested = False
-        self._written_events = 0
-        self._segment = 0
+        self._written_events = events
+        self._segment = segments
+        self._first_segment = segments + 1
         self._size = 0
         self._torn = False
         self._writing = threading.RLock()
         folder.create_journal()
         self._fd = -1
         self._open_segment()
-        self._lines.append(JournalHeader(run, 1, 1))
+        self._lines.append(JournalHeader(run, self._segment, events + 1))
         self._write_out()
 
     @property
@@ -166,7 +171,7 @@ class JournalWriter:
                 continue
             try:
                 head = chunk[0]
-                opening = isinstance(head, JournalHeader) and head.segment > 1
+                opening = isinstance(head, JournalHeader) and head.segment > self._first_segment
                 if isinstance(head, JournalHeader) and head.segment != self._segment:
                     self._open_segment()
                 done = self._append(data, opening)

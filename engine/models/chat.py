@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from engine.events.failures import AnswerVerdict
 from engine.models.client import ModelRequest, ModelResponse, ProviderError
+from engine.models.usage import read_usage, tokens
 
 _THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>\s*", re.DOTALL | re.IGNORECASE)
 _OPEN_THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>", re.IGNORECASE)
 _END_OF_THINKING = re.compile(
     r"\A[^<]*?</(?:think|thinking|reasoning)>\s*", re.DOTALL | re.IGNORECASE
 )
-_MOST_TOKENS = 2**53
 
 
 def request_body(request: ModelRequest, renamed: Mapping[str, str]) -> bytes:
@@ -65,15 +66,16 @@ def read_answer(body: Any, request: ModelRequest) -> ModelResponse:
     finish = choice.get("finish_reason")
     usage = body.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    return judged(
+    response = judged(
         text,
         finish if isinstance(finish, str) else None,
         refused=bool(message.get("refusal")),
         thought=bool(thinking),
         request=request,
-        prompt_tokens=_tokens(usage.get("prompt_tokens")),
-        completion_tokens=_tokens(usage.get("completion_tokens")),
+        prompt_tokens=tokens(usage.get("prompt_tokens")),
+        completion_tokens=tokens(usage.get("completion_tokens")),
     )
+    return replace(response, details=read_usage(usage))
 
 
 def judged(
@@ -138,14 +140,3 @@ def _text(content: Any) -> str:
         parts = [part.get("text") if isinstance(part, dict) else part for part in content]
         return "".join(part for part in parts if isinstance(part, str))
     return ""
-
-
-def _tokens(value: Any) -> int | None:
-    """A count of tokens; None where it is none."""
-    if isinstance(value, str) and value.isdecimal() and len(value) < 17:
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value) if abs(value) < _MOST_TOKENS else None
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if 0 <= value < _MOST_TOKENS else None

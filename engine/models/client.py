@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from engine.errors import FailureDetails, RetryableTaskError, TaskError
@@ -16,6 +16,7 @@ from engine.events.failures import (
     scope_of,
 )
 from engine.identity import RequestResourceKey
+from engine.models.usage import NO_USAGE, Usage
 
 ProviderErrorKind = Literal["rate_limited", "provider_failure", "provider_timeout"]
 ANSWER_ACTIONS: Mapping[AnswerVerdict, AnswerAction] = {
@@ -77,6 +78,16 @@ class ModelResponse:
     first_token_seconds: float | None = None
     """Time to the first token of a streamed answer."""
     budgets: tuple[RateBudget, ...] = ()
+    details: Usage = NO_USAGE
+    """Further counts of tokens, and the cost, where the provider tells them."""
+
+    @property
+    def usage(self) -> Usage:
+        return replace(
+            self.details,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+        )
 
 
 class ProviderError(TaskError):

@@ -40,6 +40,13 @@ class LoadedWorkflow:
             raise UserError(str(error)) from None
         return replace(self, workflow=workflow)
 
+    def limited(self, max_tokens: int | None, max_cost: float | None) -> LoadedWorkflow:
+        """The same with these limits where they are given."""
+        given = {"max_tokens": max_tokens, "max_cost": max_cost}
+        changes = {name: value for name, value in given.items() if value is not None}
+        run = self.workflow.run.model_copy(update=changes)
+        return replace(self, workflow=self.workflow.model_copy(update={"run": run}))
+
     def waiting_for_quotas(self) -> LoadedWorkflow:
         """The same, but a quota that is used up is waited for, however long that takes."""
         run = self.workflow.run.model_copy(update={"wait_for_quota": True})

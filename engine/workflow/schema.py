@@ -104,6 +104,15 @@ class ScriptedProvider(ProviderScript):
 Provider = Annotated[OpenAIProvider | ScriptedProvider, Field(discriminator="type")]
 
 
+class TokenPrice(_Strict):
+    """US dollars for a million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached_input: float | None = Field(None, ge=0)
+    """Of tokens of the prompt from the provider's cache; None for the price of others."""
+
+
 class Model(_Strict):
     """An alias: one model of one provider, and how to call it."""
 
@@ -133,6 +142,8 @@ class Model(_Strict):
     """Tokens in and out."""
     input_tokens_per_minute: float | None = Field(None, gt=0)
     output_tokens_per_minute: float | None = Field(None, gt=0)
+    price: TokenPrice | None = None
+    """Where the provider does not tell what a call costs; None where that is not known."""
 
     @model_validator(mode="after")
     def _one_token_limit(self) -> Model:
@@ -333,6 +344,10 @@ class RunSettings(_Strict):
     """A run stops when a provider that it needs has been out for longer."""
     quota_wait_seconds: float | None = Field(None, ge=0)
     """A quota that comes back within this time is waited for; else the run stops."""
+    max_tokens: int | None = Field(None, ge=1)
+    """The run stops, and can be resumed, once it has used so many tokens, in and out."""
+    max_cost: float | None = Field(None, gt=0)
+    """The same for US dollars. A call of unknown cost stops the run."""
     wait_for_quota: bool = False
     """Wait for a quota however long it takes."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -124,12 +125,18 @@ class Rollup:
             self._bins.count("tasks_done", column, done)
         self._bins.count("rows_done", "", state.progress.rows_done)
 
+    def _after_resumption(self, state: State, event: SchedulerEvent) -> None:
+        self._seen = {}
+        self._after_keyframe(state, event)
+        self._after_block(state, event)
+
     def finish(self, state: State) -> None:
         """Close the bin of the last event."""
         rollup = self._bins.rollup
         if rollup.bin is not None:
             self._bins.close_last_bin(state.time, state.ordinal)
             rollup.bin = None
+            self.bin_end = -math.inf
 
     def drain(self) -> list[RollupRow]:
         """Rows that have become certain since the last drain."""
@@ -214,4 +221,5 @@ _AFTER: dict[str, Callable[[Rollup, State, SchedulerEvent], None]] = {
     "scheduler_job_completed": Rollup._after_block,
     "row_group_checkpointed": Rollup._after_checkpoint,
     "scheduler_health_snapshot": Rollup._after_keyframe,
+    "run_resumed": Rollup._after_resumption,
 }

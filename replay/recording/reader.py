@@ -17,10 +17,12 @@ from replay.recording.keyframes import unpack_state
 from replay.recording.opening import open_file
 from replay.recording.rows import verdict_of
 from replay.recording.schema import Ending, column_list
+from replay.recording.spending_sql import spending_query
 from replay.sources.base import BrokenLine, SourceError
 from replay.state import reducer
 from replay.state.model import State
 from replay.state.rows import AttemptRow, BlameRow, LeaseRow, RollupRow
+from replay.state.spending import SpendingRow
 
 ATTEMPTS_PER_BAR = 16
 """Limit of the attempts that `bars` returns, for each lease of its own limit."""
@@ -94,6 +96,10 @@ class RecordingReader:
             start = self.run().monotonic_start
             return Bounds(0, 0, start, start)
         return Bounds(*row)
+
+    def spending(self) -> list[SpendingRow]:
+        """Tokens and money of the answered calls, by column and model."""
+        return [SpendingRow(*row) for row in self._rows(spending_query())]
 
     def events(self, first: int, last: int) -> list[tuple[int, Event]]:
         """Events with `first` <= ordinal <= `last`, in order, with their ordinals."""

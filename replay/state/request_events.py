@@ -248,6 +248,13 @@ def request_completed(state: State, event: RequestEvent, ordinal: int, run: RunI
         ceiling.completed += 1
         progress.prompt_tokens += count(diagnostics.get("prompt_tokens")) or 0
         progress.completion_tokens += count(diagnostics.get("completion_tokens")) or 0
+        progress.cached_tokens += count(diagnostics.get("cached_tokens")) or 0
+        progress.reasoning_tokens += count(diagnostics.get("reasoning_tokens")) or 0
+        progress.answered_calls += 1
+        cost = number(diagnostics.get("cost"))
+        if cost is not None and cost >= 0:
+            progress.cost += cost
+            progress.priced_calls += 1
     elif outcome is not None and outcome != "rate_limited" and outcome not in LOCAL_OUTCOMES:
         ceiling.failed += 1
     if outcome is not None and outcome not in failures.NEVER_A_FAILURE:

@@ -17,6 +17,7 @@ from pathlib import Path
 from console.cli import exit_codes
 from console.cli.run.claimed_folder import ClaimedFolder
 from console.cli.run.engine_link import Broken, Ended, FrontLink, Reacts, Ready, Refused
+from console.cli.run.reopened_folder import ReopenedFolder
 from console.cli.stop_requests import StopRequests
 from engine.errors import UserError
 from engine.events.run_folder import RunFolder, read_record
@@ -36,6 +37,12 @@ class RunSpec:
     records: int | None = None
     seed: int | None = None
     wait_for_quotas: bool = False
+    resumes: bool = False
+    """The run goes on in its folder."""
+    retry_dropped: bool = False
+    max_tokens: int | None = None
+    max_cost: float | None = None
+    row_format: str = "parquet"
 
 
 class StartInterrupted(Exception):
@@ -142,6 +149,17 @@ def launch(spec: RunSpec, out: Path | None, requests: StopRequests) -> Launched:
     """
     run_id = new_run_id(spec.name)
     claimed = ClaimedFolder(out if out is not None else Path("headgate-runs") / run_id)
+    return _launch_in(claimed, run_id, spec, requests)
+
+
+def relaunch(spec: RunSpec, reopened: ReopenedFolder, requests: StopRequests) -> Launched:
+    """As `launch`, for a run that goes on in its folder, which stays as it was if it does not."""
+    return _launch_in(reopened, reopened.record.run_id, spec, requests)
+
+
+def _launch_in(
+    claimed: ClaimedFolder | ReopenedFolder, run_id: str, spec: RunSpec, requests: StopRequests
+) -> Launched:
     processes: list[subprocess.Popen[bytes]] = []
     begun = False
     try:
@@ -185,7 +203,7 @@ def end_recorder(recorder: subprocess.Popen[bytes]) -> None:
 
 
 def _start_engine(
-    spec: RunSpec, run_id: str, claimed: ClaimedFolder, link: FrontLink
+    spec: RunSpec, run_id: str, claimed: ClaimedFolder | ReopenedFolder, link: FrontLink
 ) -> subprocess.Popen[bytes]:
     folder = claimed.folder
     ends = link.engine_ends
@@ -201,6 +219,15 @@ def _start_engine(
         arguments += ["--seed", str(spec.seed)]
     if spec.wait_for_quotas:
         arguments.append("--wait")
+    if spec.resumes:
+        arguments.append("--resume")
+    arguments += ["--format", spec.row_format]
+    if spec.max_tokens is not None:
+        arguments += ["--max-tokens", str(spec.max_tokens)]
+    if spec.max_cost is not None:
+        arguments += ["--max-cost", repr(spec.max_cost)]
+    if spec.retry_dropped:
+        arguments.append("--retry-dropped")
     try:
         with open(folder.open_log(), "ab") as log:
             inherited = [*ends, folder.fd]
