@@ -46,3 +46,22 @@ class ColumnTemplate:
         match = _MISSING.search(str(error))
         name = (match[1] or match[2]) if match is not None else None
         return f', which has no "{name}"' if name in self._words else ""
+
+
+class ColumnCondition:
+    """An expression of Jinja2 over a row, such as `score < 3`."""
+
+    def __init__(self, column: str, source: str) -> None:
+        self._template = ColumnTemplate(column, condition_template(source))
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Raises `PermanentTaskError`: the same row would fail again."""
+        return bool(self._template.render(values))
+
+
+def condition_template(source: str) -> str:
+    """A template that renders to "1" where the expression is true, else to nothing."""
+    expression = source.strip()
+    if expression.startswith("{{") and expression.endswith("}}") and expression.count("{{") == 1:
+        expression = expression[2:-2]
+    return "{% if (" + expression + ") %}1{% endif %}"

@@ -1,19 +1,56 @@
-"""`CustomGenerator`: a cell made by the user's own function."""
+"""`CustomColumn`: a value made by the user's own function."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import traceback
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
 
 from engine.errors import PermanentTaskError, RetryableTaskError, UserError
-from engine.generators.base import CellContext, ColumnGenerator, ModelCalls
-from engine.generators.endpoint import Endpoint, shared_metadata
-from engine.identity import RequestResourceKey
 from engine.metadata import SchedulingMetadata
-from engine.workflow.schema import CustomColumn
+from engine.workflow.columns.base import BaseColumn, BuildContext
+from engine.workflow.columns.endpoint import Endpoint
+from engine.workflow.columns.generator import (
+    BatchContext,
+    CellContext,
+    ColumnGenerator,
+    ModelCalls,
+    TaskType,
+)
+from engine.workflow.columns.user_functions import checked_reference, failure_sentence
+
+
+class CustomColumn(BaseColumn):
+    """A Python function of the row: `module:function` beside the workflow file, or a callable."""
+
+    type: Literal["custom"] = "custom"
+    """A value that the user's function makes."""
+    function: str | Callable[..., Any]
+    """Takes a row as a dictionary of the columns in `depends_on`, and may take `models` after it,
+    whose `await models.text(alias, prompt)` asks a model. It may be `async`."""
+    batch: bool = False
+    """Call the function once for a whole row group: with a list of rows, for a list of as many
+    values."""
+    models: list[str] = Field([])
+    """Aliases that the function may call."""
+
+    example: ClassVar[str] = (
+        "{ name: length, type: custom, function: 'functions:length', depends_on: [ticket] }"
+    )
+
+    _check = field_validator("function")(checked_reference)
+
+    def aliases(self) -> Sequence[str]:
+        return self.models
+
+    def reference(self) -> str | Callable[..., Any] | None:
+        return self.function
+
+    def generator(self, build: BuildContext) -> ColumnGenerator:
+        return CustomGenerator(self, build.functions[self.name], build.chat, build.inline)
 
 
 class RowModels:
@@ -78,6 +115,7 @@ class CustomGenerator(ColumnGenerator):
     ) -> None:
         """Raises `UserError` for a function that can't be called with a row."""
         super().__init__(column.name)
+        self.task_type: TaskType = "batch" if column.batch else "cell"
         self._function = function
         self._needs = column.dependencies()
         self._endpoints = {alias: endpoints[alias] for alias in column.models}
@@ -90,30 +128,44 @@ class CustomGenerator(ColumnGenerator):
                 "`async def` that awaits its calls"
             )
 
+    def endpoints(self) -> Sequence[Endpoint]:
+        return list(self._endpoints.values())
+
     def get_scheduling_metadata(self) -> SchedulingMetadata:
         """The metadata of the function object, else that of the models that it may call."""
         own = getattr(self._function, "get_scheduling_metadata", None)
         if own is not None:
             metadata: SchedulingMetadata = own()
             return metadata
-        shared = shared_metadata(list(self._endpoints.values()))
-        return shared or super().get_scheduling_metadata()
-
-    def request_resource(self) -> RequestResourceKey | None:
-        resources = {endpoint.resource for endpoint in self._endpoints.values()}
-        return resources.pop() if len(resources) == 1 else None
+        return super().get_scheduling_metadata()
 
     async def generate(self, context: CellContext) -> Any:
         row = {name: context.values[name] for name in self._needs}
-        models = RowModels(self.column, self._endpoints, context.models)
+        return await self._called(row, context.models)
+
+    async def generate_batch(self, context: BatchContext) -> list[Any]:
+        assert context.models is not None
+        rows = [{name: row[name] for name in self._needs} for row in context.values]
+        values = await self._called(rows, context.models)
+        if not isinstance(values, list | tuple) or len(values) != len(rows):
+            given = f"{len(values)} values" if isinstance(values, list | tuple) else "no list"
+            raise PermanentTaskError(
+                "WrongBatch",
+                f'the function of column "{self.column}" must return a list of as many values as '
+                f"there are rows ({len(rows)}), and returned {given}",
+            )
+        return list(values)
+
+    async def _called(self, argument: Any, calls: ModelCalls) -> Any:
+        models = RowModels(self.column, self._endpoints, calls)
         try:
             if self._wants_models:
-                return await self._function(row, models)
+                return await self._function(argument, models)
             if self._is_async:
-                return await self._function(row)
+                return await self._function(argument)
             if self._inline:
-                return self._function(row)
-            value, failure = await asyncio.to_thread(self._outcome, row)
+                return self._function(argument)
+            value, failure = await asyncio.to_thread(self._outcome, argument)
             if failure is not None:
                 raise failure
             return value
@@ -122,24 +174,16 @@ class CustomGenerator(ColumnGenerator):
         except (Exception, SystemExit) as error:
             if error is models.failure:
                 raise
-            raise PermanentTaskError(type(error).__name__, self._sentence(error)) from None
+            sentence = failure_sentence(self._function, self.column, error)
+            raise PermanentTaskError(type(error).__name__, sentence) from None
 
-    def _outcome(self, row: dict[str, Any]) -> tuple[Any, BaseException | None]:
+    def _outcome(self, argument: Any) -> tuple[Any, BaseException | None]:
         """Value and error of the function. An error is not raised: a future can't carry a
         StopIteration."""
         try:
-            return self._function(row), None
+            return self._function(argument), None
         except (Exception, SystemExit) as error:
             return None, error
-
-    def _sentence(self, error: BaseException) -> str:
-        """Where the function failed, without the exception's message, which may have row values."""
-        frames = traceback.extract_tb(error.__traceback__)
-        code = getattr(inspect.unwrap(self._function), "__code__", None)
-        lines = [f.lineno for f in frames if code is not None and f.filename == code.co_filename]
-        where = f" at line {lines[-1]}" if lines else ""
-        name = getattr(self._function, "__name__", type(self._function).__name__)
-        return f'the function {name} of column "{self.column}" failed{where}'
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

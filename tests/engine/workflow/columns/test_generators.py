@@ -10,11 +10,16 @@ from typing import Any
 import pytest
 
 from engine.errors import PermanentTaskError, RetryableTaskError, UserError
-from engine.generators import build_generators
-from engine.generators.base import BatchContext, CellContext, ColumnGenerator, cell_random
 from engine.metadata import SchedulingMetadata
 from engine.models.client import LocalTimeoutError, ModelRequest, ModelResponse, ProviderError
 from engine.virtual_time import run_virtual
+from engine.workflow.columns.generator import (
+    BatchContext,
+    CellContext,
+    ColumnGenerator,
+    cell_random,
+)
+from engine.workflow.generators import build_generators
 from engine.workflow.load import LoadedWorkflow
 from engine.workflow.schema import Workflow
 

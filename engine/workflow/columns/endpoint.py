@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 from engine.events.failures import AnswerAction, AnswerVerdict
-from engine.identity import RequestResourceKey
+from engine.identity import RequestDomain, RequestResourceKey
 from engine.metadata import SchedulingMetadata
-from engine.models.client import ModelRequest
+from engine.models.client import ModelRequest, Turn
+from engine.models.settings import Model, Provider, SamplingParameters
 from engine.workflow.endpoints import resource_resolver
-from engine.workflow.schema import Workflow
 
 _DEFAULT_ACTIONS: Mapping[AnswerVerdict, AnswerAction] = MappingProxyType({})
 
@@ -29,12 +29,33 @@ class Endpoint:
     options: Mapping[str, Any] = field(default_factory=dict)
     stream: bool = False
 
+    def plain(self) -> Endpoint:
+        """The same without the model's parameters, all of which are for chat."""
+        return replace(self, options={}, temperature=None, max_tokens=None, stream=False)
+
+    def overridden(self, own: SamplingParameters) -> Endpoint:
+        """The same with what a column says for itself."""
+        options = dict(self.options)
+        max_tokens = self.max_tokens
+        if own.max_tokens is not None or own.max_completion_tokens is not None:
+            options.pop("max_completion_tokens", None)
+            max_tokens = own.max_tokens
+        return replace(
+            self,
+            temperature=self.temperature if own.temperature is None else own.temperature,
+            max_tokens=max_tokens,
+            timeout_seconds=own.timeout_seconds or self.timeout_seconds,
+            options=options | own.request_options(),
+        )
+
     def request(
         self,
         prompt: str,
         system: str | None = None,
         within_seconds: float | None = None,
         answer_actions: Mapping[AnswerVerdict, AnswerAction] = _DEFAULT_ACTIONS,
+        turns: tuple[Turn, ...] = (),
+        images: tuple[str, ...] = (),
     ) -> ModelRequest:
         return ModelRequest(
             self.resource,
@@ -48,24 +69,29 @@ class Endpoint:
             self.options,
             self.stream,
             answer_actions,
+            "embedding" if self.resource.domain == "embedding" else "chat",
+            turns,
+            images,
         )
 
 
-def endpoints_of(workflow: Workflow) -> dict[str, Endpoint]:
-    """Every alias of the workflow."""
-    resources = resource_resolver(workflow.models)
+def endpoints_of(
+    models: Mapping[str, Model], providers: Mapping[str, Provider], domain: RequestDomain = "chat"
+) -> dict[str, Endpoint]:
+    """Every alias of a workflow."""
+    resources = resource_resolver(models)
     return {
         alias: Endpoint(
             alias,
-            resources.resolve(alias, "chat"),
+            resources.resolve(alias, domain),
             resources.cap(alias),
             model.temperature,
             model.max_tokens,
-            workflow.request_timeout(alias),
+            model.timeout_seconds or providers[model.provider].timeout_seconds,
             model.request_options(),
             model.stream,
         )
-        for alias, model in workflow.models.items()
+        for alias, model in models.items()
     }
 
 
