@@ -220,7 +220,7 @@ class RowWork:
         missing = [
             row
             for row in numbers
-            if column not in (made := self._rows.values(row)).keys() and made.keys() >= needed
+            if column not in (made := self._rows.values(row)) and made.keys() >= needed
         ]
         return numbers if len(missing) == len(numbers) else missing
 
