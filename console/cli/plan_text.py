@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from engine.run.dry_run import DryRun, PlannedColumn
+from engine.run.dry_run import DryRun, PlannedColumn, PlannedModel
 
 _MOST_CHARACTERS = 2_000
 """Of one message, and of one value."""
@@ -22,6 +22,7 @@ def plan_text(planned: DryRun) -> str:
         *_section("The first row", _first_row(planned)),
         *_section("Capacity", _capacity(planned)),
     ]
+    lines += _section("Failures, and what follows", _failures(planned))
     notes = [f"- {sentence}." for sentence in planned.warnings]
     notes += [f"- {finding.sentence} ({finding.code})." for finding in planned.findings]
     lines += _section("Probably not meant", notes or ["Nothing was found."])
@@ -53,7 +54,7 @@ def _columns(planned: DryRun) -> list[str]:
 def _requests(planned: DryRun) -> list[str]:
     if not planned.models:
         return ["None: no column uses a model."]
-    rows = [("model", "endpoint", "at once", "calls", "prompt tokens", "completion tokens")]
+    rows = [("model", "endpoint", "at once", "calls", "prompt tokens", "completion tokens", "cost")]
     for model in planned.models:
         users = [column for column in planned.columns if model.alias in column.models]
         most = sum(column.most_calls or 0 for column in users)
@@ -71,6 +72,7 @@ def _requests(planned: DryRun) -> list[str]:
                 calls,
                 f"about {model.prompt_tokens:,}",
                 _tokens(model.most_completion_tokens),
+                _cost(model),
             )
         )
     return [
@@ -83,6 +85,22 @@ def _tokens(most: int | None) -> str:
     if most is None:
         return "unknown (no max_tokens)"
     return "none" if most == 0 else f"at most {most:,}"
+
+
+def _cost(model: PlannedModel) -> str:
+    if model.prompt_cost is None:
+        return "unknown (no price)"
+    if model.most_cost is None:
+        return f"${model.prompt_cost:,.2f} and the completions"
+    return f"at most ${model.most_cost:,.2f}"
+
+
+def _failures(planned: DryRun) -> list[str]:
+    """By what follows: the classes."""
+    names: dict[str, list[str]] = {}
+    for failure in planned.failures:
+        names.setdefault(failure.follows, []).append(failure.name)
+    return [f"{', '.join(classes)}: {follows}." for follows, classes in names.items()]
 
 
 def _first_row(planned: DryRun) -> list[str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from engine.errors import TaskError
+from engine.events.failures import FAILURE_KINDS, FailureScope
 from engine.models.client import ModelRequest, ModelResponse
 from engine.models.executor import estimated_tokens
+from engine.models.settings import TokenPrice
+from engine.models.usage import Price, Usage
 from engine.run.lint import lint
 from engine.run.plan import RunPlan
 from engine.workflow.columns.findings import Finding
@@ -64,6 +67,19 @@ class PlannedModel(msgspec.Struct, frozen=True, kw_only=True):
     fewest_calls: int
     prompt_tokens: int
     most_completion_tokens: int | None
+    prompt_cost: float | None
+    """Of those prompts in US dollars; None without a price."""
+    most_cost: float | None
+    """With all completion tokens; None without a price or a limit of tokens."""
+
+
+class PlannedFailure(msgspec.Struct, frozen=True):
+    """What the run does about a class of failures."""
+
+    name: str
+    scope: str
+    meaning: str
+    follows: str
 
 
 class DryRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +95,7 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
     resource_limits: dict[str, int]
     capacity: dict[str, Any]
     """Configured capacity values, each with its source."""
+    failures: tuple[PlannedFailure, ...]
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
 
@@ -96,6 +113,7 @@ async def dry_run(plan: RunPlan) -> DryRun:
         models=tuple(_planned_models(plan, columns)),
         resource_limits={key.label: limit for key, limit in plan.limits.items()},
         capacity=plan.capacity.as_dict()["configured"],
+        failures=tuple(_failures(workflow.run.max_attempts)),
         warnings=tuple(sentence for _, sentence in plan.warnings),
         findings=tuple(lint(workflow, plan.generators)),
     )
@@ -184,6 +202,8 @@ def _planned_models(plan: RunPlan, columns: list[PlannedColumn]) -> list[Planned
         users = [column for column in columns if alias in column.models]
         limits = [column.most_completion_tokens for column in users]
         known = [limit for limit in limits if limit is not None]
+        prompt_tokens = sum(column.prompt_tokens or 0 for column in users)
+        completion = sum(known) if len(known) == len(limits) else None
         planned.append(
             PlannedModel(
                 alias=alias,
@@ -192,8 +212,28 @@ def _planned_models(plan: RunPlan, columns: list[PlannedColumn]) -> list[Planned
                 fewest_calls=sum(
                     column.fewest_calls // max(1, len(column.models)) for column in users
                 ),
-                prompt_tokens=sum(column.prompt_tokens or 0 for column in users),
-                most_completion_tokens=sum(known) if len(known) == len(limits) else None,
+                prompt_tokens=prompt_tokens,
+                most_completion_tokens=completion,
+                prompt_cost=_cost(model.price, prompt_tokens, 0),
+                most_cost=_cost(model.price, prompt_tokens, completion),
             )
         )
     return planned
+
+
+def _cost(price: TokenPrice | None, prompt: int, completion: int | None) -> float | None:
+    if price is None:
+        return None
+    return Usage(prompt, completion).cost_at(Price(price.input, price.output))
+
+
+def _failures(max_attempts: int) -> Iterator[PlannedFailure]:
+    follows: dict[FailureScope, str] = {
+        "resource": f"the call is repeated; {max_attempts} failures of the task itself drop the "
+        "row",
+        "person": "the run stops once nothing else has work, and can go on later",
+        "request": "the row is dropped",
+        "answer": "the answer is taken, asked for again or the row dropped, as the column says",
+    }
+    for kind in FAILURE_KINDS:
+        yield PlannedFailure(kind.name, kind.scope, kind.meaning, follows[kind.scope])

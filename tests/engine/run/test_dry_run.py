@@ -80,6 +80,25 @@ def test_a_plan_counts_tasks_calls_and_tokens() -> None:
     }
 
 
+def test_a_plan_has_costs_where_prices_are_given() -> None:
+    price = {"input": 2.0, "output": 10.0}
+    models = {"writer": {"provider": "p", "model": "m", "max_tokens": 50, "price": price}}
+    made = planned(TOPIC, TEXT, records=1_000_000, models=models)
+    [model] = made.models
+    assert model.prompt_cost == pytest.approx(2.0 * model.prompt_tokens / 1e6)
+    assert model.most_cost == pytest.approx(model.prompt_cost + 10.0 * 50)
+    [unpriced] = planned(TOPIC, TEXT, models={"writer": models["writer"] | {"price": None}}).models
+    assert (unpriced.prompt_cost, unpriced.most_cost) == (None, None)
+
+
+def test_a_plan_says_what_follows_from_failures() -> None:
+    made = planned(TOPIC, TEXT, run={"max_attempts": 7})
+    follows = {failure.name: failure.follows for failure in made.failures}
+    assert "7 failures" in follows["server_error"]
+    assert "dropped" in follows["context_length"]
+    assert len(follows) == len(made.failures) > 20
+
+
 def test_the_first_prompts_are_those_that_the_run_would_send() -> None:
     made = planned(TOPIC, TEXT, JUDGE)
     assert [(m.role, m.text) for m in column(made, "text").first_prompt] == [
