@@ -28,6 +28,16 @@ COMMANDS = {
         "A live run on scripted providers with a 429 storm: no key, no network.",
     ),
     "run": ("console.cli.run.command", "Run a workflow (Python file or YAML) and watch it."),
+    "plan": (
+        "console.cli.plan",
+        "Say what a run would do, without a call: prompts, requests, tokens, lint.",
+    ),
+    "preview": ("console.cli.preview", "Make a few rows of a workflow, and print them."),
+    "init": ("console.cli.init", "Write an example workflow into a new folder."),
+    "import-config": (
+        "console.cli.import_config",
+        "Make a workflow of a configuration of Data Designer.",
+    ),
     "exec": (
         "console.cli.exec.command",
         "Run a Data Designer script unchanged, and record and watch its runs.",
@@ -73,7 +83,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        command = getattr(
+            importlib.import_module(COMMANDS[cmd_name][0]), cmd_name.replace("-", "_")
+        )
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is not a command")
         return command

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from engine.events.failures import AnswerVerdict
-from engine.models.client import ModelRequest, ModelResponse, ProviderError
+from engine.models.client import ModelRequest, ModelResponse, ProviderError, Turn
 from engine.models.usage import read_usage, tokens
 
 _THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>\s*", re.DOTALL | re.IGNORECASE)
@@ -24,12 +24,13 @@ _END_OF_THINKING = re.compile(
 )
 
 
-def request_body(request: ModelRequest, renamed: Mapping[str, str]) -> bytes:
-    """The JSON of a request. `renamed`: options that the model wants under another name."""
-    messages = []
+def request_body(request: ModelRequest, renamed: Mapping[str, str | None]) -> bytes:
+    """The JSON of a request. `renamed`: options that the model wants under another name, or not at
+    all."""
+    turns = (*request.turns, Turn("user", request.prompt, request.images))
     if request.system is not None:
-        messages.append({"role": "system", "content": sendable(request.system)})
-    messages.append({"role": "user", "content": sendable(request.prompt)})
+        turns = (Turn("system", request.system), *turns)
+    messages = [{"role": turn.role, "content": _content(turn)} for turn in turns]
     body: dict[str, Any] = {"model": request.resource.model_id, "messages": messages}
     if request.temperature is not None:
         body["temperature"] = request.temperature
@@ -40,9 +41,18 @@ def request_body(request: ModelRequest, renamed: Mapping[str, str]) -> bytes:
         body["stream"] = True
         body.setdefault("stream_options", {"include_usage": True})
     for name, other in renamed.items():
-        if name in body:
-            body[other] = body.pop(name)
+        value = body.pop(name, None)
+        if value is not None and other is not None:
+            body[other] = value
     return msgspec.json.encode(body)
+
+
+def _content(turn: Turn) -> str | list[dict[str, Any]]:
+    text = sendable(turn.text)
+    if not turn.images:
+        return text
+    images = [{"type": "image_url", "image_url": {"url": sendable(url)}} for url in turn.images]
+    return [{"type": "text", "text": text}, *images]
 
 
 def sendable(text: str) -> str:

@@ -184,7 +184,7 @@ class ModelRequestExecutor:
 
 def estimated_tokens(request: ModelRequest) -> int:
     """About as many tokens as the prompt has, for budgets; the provider's count corrects it."""
-    return (len(request.prompt) + len(request.system or "")) // CHARS_PER_TOKEN + 1
+    return sum(map(len, request.texts)) // CHARS_PER_TOKEN + 1
 
 
 def action_of(

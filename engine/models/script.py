@@ -6,18 +6,14 @@ depends on its prompt alone and a latency on seed and request, in whatever order
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from engine.workflow.provider_script import ProviderScript
+from engine.models.provider_script import ProviderScript
+from engine.models.scripted_answers import digest, scripted_json, scripted_text, scripted_vector
 
 HANG_SECONDS = 600.0
 """How long a request that is never answered stays open if the caller set no time-out."""
-
-_ADJECTIVES = "quiet bright narrow early distant steady plain open curious patient".split()
-_NOUNS = "river gate signal harbour ledger garden engine lantern valley question".split()
-_VERBS = "carries follows answers measures crosses holds returns opens marks meets".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +27,7 @@ class Reply:
     completion_tokens: int = 0
     status: int = 200
     retry_after: float | None = None
+    vector: tuple[float, ...] = ()
 
 
 class ScriptPlayer:
@@ -44,7 +41,28 @@ class ScriptPlayer:
         self._failures: dict[bytes, int] = {}
         self.in_service = 0
 
-    def arrive(self, now: float, model: str, prompt: str, system: str | None = None) -> Reply:
+    def arrive(
+        self,
+        now: float,
+        model: str,
+        prompt: str,
+        system: str | None = None,
+        *,
+        schema: Any = None,
+        embeds: bool = False,
+        dimensions: int | None = None,
+    ) -> Reply:
+        """The reply to a request.
+
+        Args:
+            now: Monotonic seconds.
+            model: Name of the model.
+            prompt: All that is said but the system prompt.
+            system: The system prompt.
+            schema: JSON Schema of the answer; None for text.
+            embeds: A vector is wanted.
+            dimensions: Of the vector; None takes the script's.
+        """
         script = self._script
         if self._began_at is None:
             self._began_at = now
@@ -53,7 +71,7 @@ class ScriptPlayer:
         if refusal is not None:
             return refusal
         self.in_service += 1
-        request = _digest(model, system or "", prompt)
+        request = digest(model, system or "", prompt)
         # A request that failed before draws anew, so that a retry may succeed.
         attempt = str(self._failures.get(request, 0))
         seconds = script.latency.seconds(self._fraction("latency", request, attempt))
@@ -71,12 +89,16 @@ class ScriptPlayer:
             self._failures[request] = self._failures.get(request, 0) + 1
             return Reply("error", seconds, status=500 if window is None else window.status)
         self._failures.pop(request, None)
-        text = scripted_answer(prompt)
+        prompt_tokens = len(prompt.split()) + len((system or "").split())
+        if embeds:
+            vector = scripted_vector(prompt, dimensions or script.dimensions)
+            return Reply("answer", seconds, prompt_tokens=prompt_tokens, vector=vector)
+        text = scripted_text(prompt) if schema is None else scripted_json(schema, prompt)
         return Reply(
             "answer",
             seconds,
             text=text,
-            prompt_tokens=len(prompt.split()) + len((system or "").split()),
+            prompt_tokens=prompt_tokens,
             completion_tokens=(
                 len(text.split()) if script.completion_tokens is None else script.completion_tokens
             ),
@@ -120,20 +142,5 @@ class ScriptPlayer:
 
     def _fraction(self, purpose: str, request: bytes, attempt: str) -> float:
         """A number strictly between 0 and 1 that depends on seed, purpose, request and attempt."""
-        digest = _digest(str(self._script.seed), purpose, request.hex(), attempt)
-        return (int.from_bytes(digest[:6], "big") + 0.5) / 2**48
-
-
-def scripted_answer(prompt: str) -> str:
-    """A short answer that depends on the prompt alone."""
-    d = _digest(prompt)
-    return (
-        f"The {_ADJECTIVES[d[0] % 10]} {_NOUNS[d[1] % 10]} {_VERBS[d[2] % 10]} "
-        f"the {_ADJECTIVES[d[3] % 10]} {_NOUNS[d[4] % 10]} ({d[5:8].hex()})."
-    )
-
-
-def _digest(*parts: str) -> bytes:
-    """16 bytes; lone surrogates in a prompt are hashed like any other character."""
-    joined = "\x1f".join(parts).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(joined, digest_size=16).digest()
+        hashed = digest(str(self._script.seed), purpose, request.hex(), attempt)
+        return (int.from_bytes(hashed[:6], "big") + 0.5) / 2**48

@@ -16,7 +16,6 @@ import msgspec
 from engine.clock import Clock
 from engine.events import EventStream, RuntimeCorrelationProvider
 from engine.events.continuation import Continuation, LastIds
-from engine.generators.base import ColumnGenerator
 from engine.identity import ProviderModelKey
 from engine.models.build import build_client
 from engine.models.executor import ModelCaller, ModelRequestExecutor
@@ -43,6 +42,7 @@ from engine.scheduling.scheduler import AsyncTaskScheduler
 from engine.scheduling.stopping import StopReport
 from engine.watch.loop_watch import LoopWatch
 from engine.workers.local import LocalWorkers
+from engine.workflow.columns.generator import ColumnGenerator
 from engine.workflow.schema import OpenAIProvider, Workflow
 
 _OWN_FOLDERS = tuple(
@@ -179,7 +179,7 @@ async def execute_run(
     )
     caller = ModelCaller(executor)
     watch = ProviderWatch(admission, executor, plan.probe_requests(), workflow.key_variables())
-    writer = RowGroupWriter(dataset, [c.name for c in plan.workflow.columns]) if dataset else None
+    writer = RowGroupWriter(dataset, workflow.output_columns) if dataset else None
     retries = going_on is not None and going_on.retry_dropped
     work = RowWork(plan, caller, writer, store, retry_dropped=retries, inline=inline)
     made = None if going_on is None else work.resumed()
@@ -233,7 +233,8 @@ async def execute_run(
     # The smallest cap first, so that no limit starts above the cap that the aliases share.
     for alias, wanted_cap in sorted(plan.resources.raw_caps.items(), key=lambda item: item[::-1]):
         raw_cap = min(wanted_cap, max(1, connections[workflow.models[alias].provider]))
-        admission.register(plan.resources.resolve(alias, "chat"), raw_cap, alias)
+        for domain in workflow.domains(alias):
+            admission.register(plan.resources.resolve(alias, domain), raw_cap, alias)
         if workflow.run.health_check:
             admission.register(plan.resources.resolve(alias, "healthcheck"), raw_cap, alias)
     for key, sizes in _model_budgets(workflow).items():

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Iterable, Set
 from typing import Any
 
-from engine.generators.base import BatchContext, CellContext, ModelCalls, cell_random
 from engine.rows.admission import RowGroupSpec
 from engine.rows.checkpoints import WrittenRows
 from engine.rows.parquet import RowGroupWriter, RowNumbers
@@ -18,6 +17,12 @@ from engine.rows.store import RowStore
 from engine.run.plan import RunPlan
 from engine.scheduling.task_outcomes import DroppedTask
 from engine.scheduling.types import TaskPayload
+from engine.workflow.columns.generator import (
+    BatchContext,
+    CellContext,
+    ModelCalls,
+    cell_random,
+)
 
 
 class ResumedRows:
@@ -131,19 +136,33 @@ class RowWork:
         index, column = payload.row_group, payload.column
         if payload.row is None:
             numbers = self._missing(index, column)
-            batch = BatchContext(index, numbers, workflow.seed)
-            values = await generator.generate_batch(batch)
+            batch = BatchContext(
+                index, numbers, workflow.seed, [rows.values(n) for n in numbers], self._calls
+            )
+            values = await generator.batch(batch)
             for row, value in zip(numbers, values, strict=True):
                 rows.put(row, column, value)
             if store is not None:
                 store.put_batch(index, numbers, column, values)
             return
         source = cell_random(workflow.seed, column, payload.row)
-        context = CellContext(payload.row, rows.values(payload.row), source, self._calls)
-        value = await generator.generate(context)
-        rows.put(payload.row, column, value)
+        updated: dict[str, Any] = {}
+
+        def update(other: str, value: Any) -> None:
+            updated[other] = value
+            rows.put(number, other, value)
+
+        number = payload.row
+        context = CellContext(
+            number, rows.values(number), source, self._calls, workflow.seed, update=update
+        )
+        value = await generator.cell(context)
+        rows.put(number, column, value)
         if store is not None:
-            store.put(index, payload.row, column, value)
+            # Kept once the cell is made: until then a run that goes on makes all of it again.
+            for other, other_value in updated.items():
+                store.put(index, number, other, other_value)
+            store.put(index, number, column, value)
 
     def drop(self, task: DroppedTask) -> None:
         """Note why rows are dropped; the first reason of a row counts."""
@@ -194,9 +213,15 @@ class RowWork:
             self._store.note_written(row_group, group)
 
     def _missing(self, row_group: int, column: str) -> range | list[int]:
-        """The rows of a row group that a batch is to make; those of an earlier part are kept."""
+        """The rows of a row group that a batch is to make: those of an earlier part are kept, and
+        a row that was dropped lacks a value."""
         numbers = self._plan.row_groups[row_group].row_range()
-        missing = [row for row in numbers if column not in self._rows.values(row)]
+        needed = set(self._plan.workflow.graph.depends_on[column])
+        missing = [
+            row
+            for row in numbers
+            if column not in (made := self._rows.values(row)) and made.keys() >= needed
+        ]
         return numbers if len(missing) == len(numbers) else missing
 
     def _completed(self, numbers: Iterable[int]) -> dict[str, int]:

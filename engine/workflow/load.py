@@ -14,7 +14,7 @@ from engine.errors import UserError
 from engine.workflow.mistakes import first_mistake
 from engine.workflow.modules import UserModules
 from engine.workflow.plain_yaml import read_yaml
-from engine.workflow.schema import CustomColumn, Workflow
+from engine.workflow.schema.workflow import Workflow
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,9 @@ def _functions(
 ) -> dict[str, Callable[..., Any]]:
     functions: dict[str, Callable[..., Any]] = {}
     for column in workflow.columns:
-        if not isinstance(column, CustomColumn):
-            continue
-        if isinstance(column.function, str):
-            functions[column.name] = modules.function(column.function, column.name, path)
-        else:
-            functions[column.name] = column.function
+        reference = column.reference()
+        if isinstance(reference, str):
+            functions[column.name] = modules.function(reference, column.name, path)
+        elif reference is not None:
+            functions[column.name] = reference
     return functions

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.events import SchedulerEvent
+from engine.models.provider_script import Latency, RateLimitWindow
 from engine.scheduling.plan import RunResult
 from engine.workflow.demo import demo_workflow
-from engine.workflow.provider_script import Latency, RateLimitWindow
 from engine.workflow.schema import (
     LlmTextColumn,
     Model,
