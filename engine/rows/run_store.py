@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -124,8 +124,8 @@ class RunStore:
         self._spent_written = self.spent
         self._ends: dict[int, int] = {}
         """Offset of the last frame of each row group that was written."""
-        self.unkept_cells = 0
-        """Cells whose values are of types that can't be kept."""
+        self.on_unkept: Callable[[str], object] = lambda column: None
+        """Called with the column of each value whose type can't be kept."""
         self._read_groups()
 
     # What there is
@@ -269,7 +269,7 @@ class RunStore:
         try:
             payload = pack(parts)
         except UnkeepableValue:
-            self.unkept_cells += 1
+            self.on_unkept(str(parts[2]))
             return
         log = self._logs.get(row_group)
         if log is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -147,6 +147,8 @@ async def execute_run(
     workflow = plan.workflow
     correlation = RuntimeCorrelationProvider()
     spending = _spending(workflow, store)
+    if store is not None:
+        store.on_unkept = _tell_of_unkept(stream)
     ids = LastIds() if going_on is None else going_on.continuation.ids
     admission = AdaptiveRequestAdmissionController(
         stream=stream,
@@ -261,6 +263,24 @@ def _spending(workflow: Workflow, store: RunStore | None) -> Spending:
     if store is not None:
         spending.on_change = lambda spent: store.note_spent(msgspec.msgpack.encode(spent))
     return spending
+
+
+def _tell_of_unkept(stream: EventStream) -> Callable[[str], None]:
+    """A warning for the first value of each column that an interruption would lose."""
+    told: set[str] = set()
+
+    def tell(column: str) -> None:
+        if column not in told:
+            told.add(column)
+            message = (
+                f'values of column "{column}" are of a type that can\'t be kept, so that they are '
+                "made again after an interruption"
+            )
+            stream.scheduler(
+                "run_warning", reason="unkept_values", diagnostics={"message": message}
+            )
+
+    return tell
 
 
 def _resumed(going_on: GoingOn, made: ResumedRows) -> ResumedRun:

@@ -29,6 +29,8 @@ ROW_GROUP = 10
 JUST_BEFORE_SECONDS = 0.5
 """An answer that the server sent so shortly before an interruption may not have been taken in."""
 SCRIPT = {"seed": 4, "latency": {"mean": 0.06, "spread": 0.03}}
+CANARY_PROMPT = "canary-of-a-prompt {{ topic }} {{ n }}"
+CANARY_KEY = "canary-of-a-key-0123456789"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
@@ -42,7 +44,7 @@ def workflow_of(provider: dict[str, Any], records: int = RECORDS) -> dict[str, A
         "columns": [
             {"name": "n", "type": "sampler", "uuid": True},
             {"name": "topic", "type": "sampler", "values": ["tides", "lanterns"]},
-            {"name": "q", "type": "llm_text", "model": "m", "prompt": "Ask {{ topic }} {{ n }}"},
+            {"name": "q", "type": "llm_text", "model": "m", "prompt": CANARY_PROMPT},
             {"name": "title", "type": "expression", "template": "{{ q[:20] }}"},
             {
                 "name": "a",
@@ -65,7 +67,7 @@ class Interrupted:
         self.records = records
         self._log = log
         self.workflow = tmp_path / "workflow.json.yaml"
-        provider = {"type": "openai", "base_url": url}
+        provider = {"type": "openai", "base_url": url, "api_key_env": "CANARY_KEY"}
         self.workflow.write_text(json.dumps(workflow_of(provider, records)))
 
     def go_on(self, interrupt: tuple[str, int, float] | None = None) -> tuple[int, str]:
@@ -85,7 +87,7 @@ class Interrupted:
                 self.out,
             ],
             cwd=self.cwd,
-            env=environment(self.cwd),
+            env=environment(self.cwd, {"CANARY_KEY": CANARY_KEY}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -143,8 +145,14 @@ class Interrupted:
                 ), (answered_at, self.instants)
         repeated = sum(len(times) - 1 for times in answers.values())
         assert repeated <= PARALLEL * len(self.instants)
-        said = headgate("verify", self.out, cwd=self.cwd)
+        canaries = [CANARY_KEY, "canary-of-a-prompt", made[0]["a"], made[-1]["q"], made[7]["n"]]
+        options = [word for canary in canaries for word in ("--canary", canary)]
+        said = headgate("verify", self.out, *options, cwd=self.cwd)
         assert said.returncode == 0, said.stdout
+        for path in self.out.rglob("*"):
+            if path.is_file() and path.parent.name != "dataset":
+                content = path.read_bytes()
+                assert not [word for word in canaries if word.encode() in content], path
 
 
 def kill_engine(out: Path) -> None:

@@ -178,7 +178,11 @@ def start(
                 left = "it stays as it was"
             tell(f"Stopped before the run began: {left}.")
             return requests.exit_code
-        tell(f"The run is live in {launched.folder.path}")
+        if reopened is None:
+            tell(f"The run is live in {launched.folder.path}")
+        else:
+            rows = f"{reopened.record.rows_done:,} of {records:,} rows"
+            tell(f"The run goes on in {launched.folder.path}, with {rows}")
         if interactive:
             return show_console(launched, requests, ascii_only=ascii_only)
         return show_headless(launched, requests)

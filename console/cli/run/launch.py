@@ -59,8 +59,11 @@ class Launched:
         engine: subprocess.Popen[bytes],
         recorder: subprocess.Popen[bytes],
         link: FrontLink,
+        workflow: Path | None = None,
     ) -> None:
         self.folder = folder
+        self.workflow = workflow
+        """None for the embedded demo, which can't be resumed."""
         self.engine = engine
         self.recorder = recorder
         self.ended: Ended | None = None
@@ -86,6 +89,12 @@ class Launched:
             elif isinstance(message, Ended):
                 self.ended = message
         return bool(messages)
+
+    @property
+    def outcome(self) -> str | None:
+        """None where no end is known."""
+        ended = self.ended or read_record(self.folder)
+        return None if ended is None else ended.outcome
 
     @property
     def message(self) -> str:
@@ -123,7 +132,7 @@ class Launched:
     def exit_code(self, requests: StopRequests) -> int:
         """The documented one for how the run ended, or for the signal that ended it."""
         ended = self.ended or read_record(self.folder)
-        outcome = None if ended is None else ended.outcome
+        outcome = self.outcome
         if outcome == "cancelled" or (outcome is None and self.killed):
             return requests.exit_code
         if outcome == "stopped":
@@ -184,7 +193,7 @@ def _launch_in(
             for process in processes:
                 _kill_group(process)
             claimed.give_back()
-    return Launched(claimed.folder, engine, recorder, link)
+    return Launched(claimed.folder, engine, recorder, link, spec.workflow)
 
 
 def start_recorder(folder: RunFolder, inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:

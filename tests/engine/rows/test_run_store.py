@@ -172,12 +172,15 @@ def test_a_log_of_row_groups_that_was_cut_is_read_up_to_there(
         assert opened().written_group(9) == group(rows=9)
 
 
-def test_values_that_cant_be_kept_are_counted(opened: Callable[[], RunStore]) -> None:
+def test_values_that_cant_be_kept_are_told(opened: Callable[[], RunStore]) -> None:
     store = opened()
+    columns: list[str] = []
+    store.on_unkept = columns.append
     store.put(0, 1, "a", object())
     store.put(0, 2, "a", 2)
     store.flush()
-    assert store.unkept_cells == 1
+    store.put_batch(0, [3], "b", [object()])
+    assert columns == ["a", "b"]
     assert opened().restore(0).values == {2: {"a": 2}}
 
 
