@@ -16,6 +16,7 @@ from engine.models.settings import TokenPrice
 from engine.models.usage import Price, Usage
 from engine.run.lint import lint
 from engine.run.plan import RunPlan
+from engine.workflow.columns.base import BaseColumn
 from engine.workflow.columns.findings import Finding
 from engine.workflow.columns.generator import BatchContext, CellContext, cell_random
 
@@ -122,17 +123,26 @@ async def dry_run(plan: RunPlan) -> DryRun:
 async def _planned_columns(plan: RunPlan) -> list[PlannedColumn]:
     workflow = plan.workflow
     values: dict[str, Any] = {}
+    made: set[str] = set()
+    """Columns whose value is no placeholder, nor made from one."""
     planned = []
     for column_plan in plan.columns:
         name = column_plan.name
         column = workflow.column(name)
+        generator = plan.generators[name]
         request, problem = None, None
+        known = made.issuperset(column_plan.depends_on)
         try:
-            request = plan.generators[name].rendered(values)
-            values[name] = await _first_value(plan, name, values)
+            request = generator.rendered(values)
+            if _is_made_without_calls(column):
+                values[name] = await _first_value(plan, name, values)
+                made |= {name} if known else set()
+            else:
+                values[name] = generator.placeholder()
         except TaskError as error:
-            problem = error.message
-            values[name] = column.placeholder()
+            # What comes of a placeholder says nothing of the row.
+            problem = error.message if known else None
+            values[name] = generator.placeholder()
         fewest, most = column.calls_per_row()
         by_function = column.type == "custom" and fewest > 0
         tokens = None if request is None else estimated_tokens(request) * workflow.records
@@ -154,19 +164,20 @@ async def _planned_columns(plan: RunPlan) -> list[PlannedColumn]:
                 prompt_tokens=tokens,
                 most_completion_tokens=_most_completion_tokens(request, workflow.records),
                 first_prompt=() if request is None else tuple(_messages(request)),
-                first_value=values[name],
+                first_value=str(values[name]) if isinstance(values[name], str) else values[name],
                 first_problem=problem,
             )
         )
     return planned
 
 
+def _is_made_without_calls(column: BaseColumn) -> bool:
+    return not (column.aliases() or column.reference() is not None or column.renewed())
+
+
 async def _first_value(plan: RunPlan, name: str, values: Mapping[str, Any]) -> Any:
-    """What a column without calls gives for the first row; else its placeholder."""
-    column, generator = plan.workflow.column(name), plan.generators[name]
-    seed = plan.workflow.seed
-    if column.aliases() or column.reference() is not None or column.renewed():
-        return column.placeholder()
+    """What a column without calls gives for the first row."""
+    generator, seed = plan.generators[name], plan.workflow.seed
     if generator.task_type == "batch":
         return (await generator.batch(BatchContext(0, [0], seed, [values], _NoCalls())))[0]
     source: random.Random = cell_random(seed, name, 0)

@@ -88,5 +88,5 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         return list(Workflow.model_fields)
     for step in (location[2] if len(location) == 4 else None, location[0]):
         if isinstance(step, str) and step in _MODELS:
-            return list(_MODELS[step].model_fields)
+            return [field.alias or name for name, field in _MODELS[step].model_fields.items()]
     return []

@@ -111,10 +111,6 @@ class BaseColumn(StrictModel):
         """Fewest and most requests of a row whose calls succeed."""
         return (len(self.aliases()), len(self.aliases()))
 
-    def placeholder(self) -> Any:
-        """What stands for its value where none is made."""
-        return f"<{self.name}>"
-
     def may_be_empty(self, empty_values: frozenset[str]) -> bool:
         """Whether its value may be empty, where those of `empty_values` may be."""
         return self.skip_when is not None

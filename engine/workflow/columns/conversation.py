@@ -3,6 +3,7 @@ request for a row."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -157,7 +158,7 @@ class Conversation:
         if context.rejection is not None:
             _, value, reason = context.rejection
             request = request.followed_by(
-                value if isinstance(value, str) else str(value),
+                value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
                 f"That was not accepted: {reason}\nAnswer again, without this fault.{ending}",
             )
         return request

@@ -56,9 +56,6 @@ class EmbeddingColumn(BaseColumn):
     def must_not_be_empty(self) -> dict[str, str]:
         return {"text": self.text}
 
-    def placeholder(self) -> Any:
-        return [0.0] * (self.dimensions or 1)
-
     def generator(self, build: BuildContext) -> ColumnGenerator:
         return EmbeddingGenerator(self, build.embedding[self.model])
 
@@ -81,6 +78,9 @@ class EmbeddingGenerator(ModelGenerator):
                 "EmptyPrompt", f'the text of column "{self.column}" is empty for this row'
             )
         return self.endpoint.request(text)
+
+    def placeholder(self) -> Any:
+        return [0.0] * (self._dimensions or 1)
 
     async def generate(self, context: CellContext) -> list[float]:
         response = await context.models.call(self.rendered(context.values))

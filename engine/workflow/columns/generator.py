@@ -68,6 +68,15 @@ class BatchContext:
     models: ModelCalls | None = None
 
 
+class Placeholder(str):
+    """A text of which templates may take any field: `<column.field>`."""
+
+    def __getattr__(self, name: str) -> Placeholder:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Placeholder(f"{self[:-1]}.{name}>")
+
+
 class ColumnGenerator:
     """Makes the values of one column. `task_type` says which of the two methods is called."""
 
@@ -96,6 +105,10 @@ class ColumnGenerator:
         """Its first request for a row with these values; None if it makes none, or they are not
         known before."""
         return None
+
+    def placeholder(self) -> Any:
+        """What stands for a value where none is made."""
+        return Placeholder(f"<{self.column}>")
 
     def findings(self, view: LintView) -> Iterator[Finding]:
         """What is probably not meant, and shows only in what the column uses."""

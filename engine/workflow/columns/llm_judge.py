@@ -73,12 +73,6 @@ class LlmJudgeColumn(StructuredColumn):
             "properties": {score.name: score.schema_part() for score in self.scores},
         }
 
-    def placeholder(self) -> Any:
-        return {
-            score.name: {"score": next(iter(score.options)), "reasoning": "<reasoning>"}
-            for score in self.scores
-        }
-
     def generator(self, build: BuildContext) -> ColumnGenerator:
         shape = RubricShape(self.schema_of_answer(), self.scores)
         return StructuredGenerator(self, self.conversation(build), shape)

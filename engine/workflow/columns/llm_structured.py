@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
@@ -10,7 +9,6 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from engine.errors import UserError
-from engine.models.scripted_answers import scripted_json
 from engine.workflow.columns.base import BuildContext
 from engine.workflow.columns.generator import ColumnGenerator
 from engine.workflow.columns.structured import (
@@ -50,11 +48,6 @@ class LlmStructuredColumn(StructuredColumn):
 
     def reference(self) -> str | Callable[..., Any] | None:
         return None if isinstance(self.output_schema, dict) else self.output_schema
-
-    def placeholder(self) -> Any:
-        if isinstance(self.output_schema, dict):
-            return json.loads(scripted_json(self.output_schema, self.name))
-        return super().placeholder()
 
     def generator(self, build: BuildContext) -> ColumnGenerator:
         return StructuredGenerator(self, self.conversation(build), self.shape(build.functions))

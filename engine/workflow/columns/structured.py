@@ -16,6 +16,7 @@ from pydantic import Field
 
 from engine.events.failures import error_type_of
 from engine.models.client import ModelRequest, ProviderError
+from engine.models.scripted_answers import scripted_json
 from engine.workflow.columns.conversation import Conversation, ModelColumn, ModelGenerator
 from engine.workflow.columns.generator import CellContext
 
@@ -104,6 +105,9 @@ class StructuredGenerator(ModelGenerator):
 
     def rendered(self, values: Mapping[str, Any]) -> ModelRequest:
         return wanting(self._conversation.rendered(values, self._instruction), self._format)
+
+    def placeholder(self) -> Any:
+        return json.loads(scripted_json(self._shape.schema, self.column))
 
     async def generate(self, context: CellContext) -> Any:
         request = wanting(self._conversation.request(context, self._instruction), self._format)

@@ -98,9 +98,6 @@ class ValidationColumn(BaseColumn):
     def filters_rows(self) -> bool:
         return self.on_failure == "drop" or bool(self.regenerate)
 
-    def placeholder(self) -> Any:
-        return True
-
     def generator(self, build: BuildContext) -> ColumnGenerator:
         again = [build.built[name] for name in build.between(self.regenerate, self.name)]
         for generator in again:
@@ -139,6 +136,9 @@ class ValidationGenerator(ColumnGenerator):
 
     def endpoints(self) -> Sequence[Endpoint]:
         return [endpoint for generator in self._again for endpoint in generator.endpoints()]
+
+    def placeholder(self) -> Any:
+        return True
 
     async def generate(self, context: CellContext) -> bool:
         row = context.row

@@ -123,6 +123,25 @@ def test_a_row_that_would_fail_is_told_and_no_function_is_called() -> None:
     )
 
 
+def test_placeholders_have_the_fields_that_templates_take() -> None:
+    own = {"name": "own", "type": "custom", "function": lambda row: {}, "depends_on": ["topic"]}
+    later = {
+        "name": "later",
+        "type": "expression",
+        "template": "{{ own.size.wide }} {{ quality.clear.score }}",
+    }
+    number = {
+        "name": "number",
+        "type": "expression",
+        "template": "{{ own.n }}",
+        "value_type": "integer",
+    }
+    made = planned(TOPIC, TEXT, JUDGE, own, later, number)
+    assert column(made, "later").first_value in ("<own.size.wide> 1", "<own.size.wide> 2")
+    assert column(made, "number").first_problem is None
+    assert column(made, "number").first_value == "<number>"
+
+
 def test_calls_of_a_function_are_an_open_number() -> None:
     async def function(row: dict[str, Any], models: Any) -> str:
         return "x"
