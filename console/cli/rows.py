@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def _show_row(dataset: Dataset, run: str, row: int, names: list[str] | None) -> 
 
     for row_group in dataset.row_groups:
         numbers = dataset.numbers(row_group)
-        if not numbers.first <= row < numbers.first + numbers.count:
+        if not numbers.first <= row < numbers.first + numbers.size:
             continue
         if row in numbers.missing:
             raise UserError(
@@ -148,7 +149,7 @@ def _show_rows(
     )
     if as_csv or as_jsonl:
         objects = ({name: values.get(name) for name in names} for _, values in chosen)
-        file = click.get_binary_stream("stdout")
+        file = sys.stdout.buffer
         write_lines(file, itertools.islice(objects, limit or None), "csv" if as_csv else "jsonl")
         return
     shown = TABLE_ROWS if limit is None else limit or None

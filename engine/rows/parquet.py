@@ -30,20 +30,20 @@ class RowNumbers(NamedTuple):
     """Numbers of the rows in a file: those from `first` on, but the missing ones."""
 
     first: int
-    count: int
+    size: int
     """With the missing ones."""
     missing: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
-        return self.count - len(self.missing)
+        return self.size - len(self.missing)
 
-    def __iter__(self) -> Iterator[int]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[int]:
         missing = frozenset(self.missing)
-        return (n for n in range(self.first, self.first + self.count) if n not in missing)
+        return (n for n in range(self.first, self.first + self.size) if n not in missing)
 
     def encoded(self) -> bytes:
-        return json.dumps([self.first, self.count, list(self.missing)]).encode()
+        return json.dumps([self.first, self.size, list(self.missing)]).encode()
 
 
 class RowGroupWriter:

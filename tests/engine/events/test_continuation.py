@@ -44,7 +44,11 @@ def journal(path: Path, *segments: list[JournalLine], torn: bytes = b"") -> RunF
 
 
 def test_the_end_of_a_journal(tmp_path: Path) -> None:
-    lines = [JournalHeader(RUN, 1, 1), scheduler(1, 100.5), scheduler(2, 101.2, "t7")]
+    lines: list[JournalLine] = [
+        JournalHeader(RUN, 1, 1),
+        scheduler(1, 100.5),
+        scheduler(2, 101.2, "t7"),
+    ]
     folder = journal(tmp_path, [*lines, request(1, 101.25)], torn=b'{"stream":"sched')
     found = read_continuation(folder)
     assert (found.segments, found.events) == (1, 3)
@@ -70,7 +74,8 @@ def test_only_as_many_segments_are_read_as_are_needed(tmp_path: Path) -> None:
 def test_a_gap_counts(tmp_path: Path) -> None:
     facts = {"stream": "request", "first_lost": 2, "last_lost": 40, "cause": "disk_full"}
     gap = SchedulerEvent("recording_gap", 101.0, 0, diagnostics=facts)
-    lines = [JournalHeader(RUN, 1, 1), request(1, 100.5), scheduler(1, 100.6, "t1"), gap]
+    header = JournalHeader(RUN, 1, 1)
+    lines: list[JournalLine] = [header, request(1, 100.5), scheduler(1, 100.6, "t1"), gap]
     assert read_continuation(journal(tmp_path, lines)).request_sequence == 40
 
 

@@ -86,6 +86,7 @@ def test_a_plan_has_costs_where_prices_are_given() -> None:
     made = planned(TOPIC, TEXT, records=1_000_000, models=models)
     [model] = made.models
     assert model.prompt_cost == pytest.approx(2.0 * model.prompt_tokens / 1e6)
+    assert model.prompt_cost is not None
     assert model.most_cost == pytest.approx(model.prompt_cost + 10.0 * 50)
     [unpriced] = planned(TOPIC, TEXT, models={"writer": models["writer"] | {"price": None}}).models
     assert (unpriced.prompt_cost, unpriced.most_cost) == (None, None)

@@ -229,7 +229,7 @@ def undisturbed(folder: Path, make: Callable[[], Workflow]) -> Run:
 def check_events(run: Run) -> None:
     """Each promise of the stream holds over all parts, and the fold is that of its own dump."""
     verifier = verify_events(run.info, run.events)
-    assert not any(verifier.book.found.values()), verifier.book.found
+    assert not any(verifier.book.deviations.values()), verifier.book.deviations
     fold, state = Fold(run.info), begin(run.info)
     for ordinal, event in enumerate(run.events, 1):
         if ordinal % 97 == 0:
