@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from engine.events.run_folder import CELLS
 from engine.events.safe_files import open_folder, open_regular, read_small
 from engine.rows.frames import frame, read_frames
 from engine.rows.values import UnkeepableValue, pack, unpack
 
-CELLS = "cells"
 GROUPS_LOG = "groups.log"
 WORKFLOW_JSON = "workflow.json"
 SPENT = "spent"
