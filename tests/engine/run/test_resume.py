@@ -32,6 +32,7 @@ from engine.workflow.schema import CustomColumn, Workflow
 from replay.projections.fold import Fold
 from replay.state.reducer import begin, reduce, to_keyframe
 from tests.effort import effort
+from tests.engine.events.catalogue import check_declared
 from tests.verified import verify_events
 
 RECORDS = 30
@@ -230,6 +231,8 @@ def check_events(run: Run) -> None:
     """Each promise of the stream holds over all parts, and the fold is that of its own dump."""
     verifier = verify_events(run.info, run.events)
     assert not any(verifier.book.deviations.values()), verifier.book.deviations
+    for event in run.events:
+        check_declared(event)
     fold, state = Fold(run.info), begin(run.info)
     for ordinal, event in enumerate(run.events, 1):
         if ordinal % 97 == 0:
