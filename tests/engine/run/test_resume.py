@@ -333,6 +333,39 @@ def test_dropped_rows_are_tried_again_on_demand(tmp_path: Path) -> None:
     check_events(run)
 
 
+def hidden(columns: list[dict[str, Any]], work: Work, *names: str) -> list[dict[str, Any]]:
+    """The columns, of which these are not in the output."""
+    return [
+        column
+        | ({"function": work} if column["name"] == "made" else {})
+        | ({"drop": True} if column["name"] in names else {})
+        for column in columns
+    ]
+
+
+def test_columns_that_are_not_in_the_output_are_not_made_again(tmp_path: Path) -> None:
+    work = Work()
+    columns = workflow(work).model_dump()["columns"]
+    changes: dict[str, Any] = {"columns": hidden(columns, work, "n", "q", "made")}
+    run = Run(tmp_path / "run", lambda: workflow(work, **changes))
+    run.go_on()
+    assert set(run.rows()[0][1]) == {"t", "a"}
+    work.fails = False
+    result = run.go_on(retry_dropped=True)
+    assert result is not None
+    assert (result.rows_done, result.rows_dropped) == (RECORDS, 0)
+    assert len(run.rows()) == RECORDS
+    assert set(answers(run.events).values()) == {1}
+    check_events(run)
+    added = {"name": "z", "type": "expression", "template": "{{ made.n }} {{ a }}"}
+    changes["columns"] = [*hidden(columns, work, "n", "q", "made"), added]
+    again = run.go_on()
+    assert again is not None
+    assert again.outcome == "success"
+    expected = undisturbed(tmp_path / "expected", lambda: workflow(work, **changes))
+    assert run.rows() == expected.rows()
+
+
 def test_a_retry_that_is_interrupted_goes_on(tmp_path: Path) -> None:
     work = Work()
     run = Run(tmp_path / "run", lambda: workflow(work))
