@@ -3,6 +3,7 @@
 # Both set up .venv themselves: Python >= 3.11 and make are all they need.
 # make test-peer   the tests with the real Data Designer, which it installs into $(PEER)
 # make truth   the scoreboard of the diagnosis: OPTIONS="--runs 3 --neighbour hang1 s503"
+# make constraints   constraints.txt anew, from what a fresh environment gets
 # make bench   speed of scheduling, console, diagnosis and recording
 # make bench-peer   Data Designer beside us, the same work in turn: OPTIONS="--quick --only run"
 # make bench-exec   what `headgate exec` costs a Data Designer run
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-peer
 
-.PHONY: demo test test-all test-peer truth plans lint types layers bench bench-peer bench-exec bench-soak bench-wide bench-refs clean
+.PHONY: demo test test-all test-peer truth plans constraints lint types layers bench bench-peer bench-exec bench-soak bench-wide bench-refs clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo || { code=$$?; test $$code -eq 130 || exit $$code; }  # 130: stopped by its user
@@ -45,6 +46,9 @@ types: $(READY)
 
 layers: $(READY)
 	$(BIN)/lint-imports
+
+constraints:
+	PYTHON=$(PYTHON) .ci/update-constraints
 
 # Rewrites the tables of plans/ that derive from code.
 plans: $(READY)
