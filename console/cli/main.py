@@ -49,6 +49,10 @@ COMMANDS = {
     ),
     "rows": ("console.cli.rows", "Look at the rows that a run has made, all or one at a time."),
     "why": ("console.cli.why", "Say why a recorded run stood still, with proof."),
+    "capacity": (
+        "console.cli.capacity",
+        "Every capacity value of a run, its source, and what was used.",
+    ),
     "sql": ("console.cli.sql", "Ask a recording in SQL, read-only; --views says what there is."),
     "export": (
         "console.cli.export",
@@ -149,7 +153,9 @@ def main() -> None:
     sys.exit(code)
 
 
-READERS = frozenset({"watch", "replay", "rows", "why", "sql", "compare", "verify", "runs", "stop"})
+READERS = frozenset(
+    {"watch", "replay", "rows", "why", "sql", "compare", "verify", "runs", "stop", "capacity"}
+)
 """Commands that write no file for the user: their temporary files, above all those of DuckDB, are
 readable by their user alone."""
 
