@@ -7,6 +7,7 @@
 # make bench   speed of scheduling, console, diagnosis and recording
 # make bench-peer   Data Designer beside us, the same work in turn: OPTIONS="--quick --only run"
 # make bench-exec   what `headgate exec` costs a Data Designer run
+# make bench-gates   every scenario at its full size, 20 minutes: OPTIONS="--only hidden-waiters-salvage"
 # make bench-soak   memory over a million tasks and 100,000 groups: OPTIONS="--tasks 100000"
 # make bench-wide   memory of engine, recorder and front in a run of 500 columns x 2,500 rows
 # make bench-refs REFS="main HEAD"   a scenario on two states of the code: SCENARIO=, OUT=, OPTIONS="--smoke"
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-peer
 
-.PHONY: demo test test-all test-peer truth plans constraints lint types layers bench bench-peer bench-exec bench-soak bench-wide bench-refs clean
+.PHONY: demo test test-all test-peer truth plans constraints lint types layers bench bench-peer bench-exec bench-gates bench-soak bench-wide bench-refs clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo || { code=$$?; test $$code -eq 130 || exit $$code; }  # 130: stopped by its user
@@ -68,6 +69,9 @@ bench-peer: $(READY)
 bench-exec: $(READY)
 	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
 	HEADGATE_PEER_PYTHON=$(abspath $(PEER))/bin/python $(BIN)/python tests/bench/exec_overhead.py
+
+bench-gates: $(READY)
+	$(BIN)/python -m tests.bench.gates $(OPTIONS)
 
 bench-soak: $(READY)
 	$(BIN)/python -m tests.bench.soak $(OPTIONS)

@@ -63,15 +63,17 @@ class Receiver:
         """Sum of a counter or gauge over the points that have these labels (`_` for `.`)."""
         metric = self.metrics[name]
         points = metric.sum.data_points or metric.gauge.data_points
-        return sum(
+        values: list[float] = [
             point.as_double if point.HasField("as_double") else point.as_int
             for point in points
             if labels.items() <= labels_of(point).items()
-        )
+        ]
+        return sum(values)
 
     def count(self, name: str) -> int:
         """Number of values that a histogram has."""
-        return sum(point.count for point in self.metrics[name].histogram.data_points)
+        counts: list[int] = [p.count for p in self.metrics[name].histogram.data_points]
+        return sum(counts)
 
 
 def labels_of(point: Any) -> dict[str, Any]:
@@ -130,8 +132,8 @@ def grpc_receiver() -> Iterator[Receiver]:
             return ExportMetricsServiceResponse()
 
     server = grpc.server(futures.ThreadPoolExecutor(2))
-    add_TraceServiceServicer_to_server(Traces(), server)
-    add_MetricsServiceServicer_to_server(Metrics(), server)
+    add_TraceServiceServicer_to_server(Traces(), server)  # type: ignore[no-untyped-call]
+    add_MetricsServiceServicer_to_server(Metrics(), server)  # type: ignore[no-untyped-call]
     receiver.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:

@@ -28,7 +28,8 @@ CAUSE_ORDER = (
 """What keeps calls waiting, from what no slot would mend to what one would; the first one counts
 as the cause of a blocked scheduler."""
 _NOTHING_WAITS = "none"
-_EMPTY = Context()
+_NO_SPAN = Context({"headgate.recorder": True})
+"""Not empty: for an empty context the SDK would look up the current one at each record."""
 
 
 class MetricRecorder:
@@ -112,7 +113,7 @@ class MetricRecorder:
         labels = self._labels.of_task(_mapping(event.diagnostics.get("resources")))
         queued_at = self._enqueued_at.pop(event.task_id or "", None)
         if queued_at is not None:
-            self._queue_waits.record(max(0.0, now - queued_at), labels, _EMPTY)
+            self._queue_waits.record(max(0.0, now - queued_at), labels, _NO_SPAN)
         if event.task_lease_id is not None:
             self._leased[event.task_lease_id] = (now, labels)
 
@@ -120,7 +121,7 @@ class MetricRecorder:
         lease = self._leased.pop(event.task_lease_id or "", None)
         if lease is not None:
             held = event.captured_at_monotonic - lease[0]
-            self._leases.record(max(0.0, held), lease[1], _EMPTY)
+            self._leases.record(max(0.0, held), lease[1], _NO_SPAN)
 
     def _gone(self, event: SchedulerEvent) -> None:
         """A task that was cancelled before it had a lease."""
@@ -196,14 +197,14 @@ class MetricRecorder:
     def _waited(self, event: RequestEvent, label: str) -> None:
         waited = _seconds(event.diagnostics.get("waited_seconds"))
         if waited is not None:
-            self._request_waits.record(waited, self._labels.of_label(label).request, _EMPTY)
+            self._request_waits.record(waited, self._labels.of_label(label).request, _NO_SPAN)
 
     def _answered(self, event: RequestEvent, label: str) -> None:
         facts = event.diagnostics
         labels = self._labels.of_label(label)
         duration = _seconds(facts.get("duration_seconds"))
         if duration is not None:
-            self._calls.record(duration, labels.operation, _EMPTY)
+            self._calls.record(duration, labels.operation, _NO_SPAN)
         for totals, name in (
             (self._input_tokens, "prompt_tokens"),
             (self._output_tokens, "completion_tokens"),

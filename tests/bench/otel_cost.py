@@ -75,7 +75,7 @@ def sink(run: object) -> object:
     from engine.telemetry.sink import TelemetrySink
 
     class Encoding(SpanExporter):
-        def export(self, spans: object) -> SpanExportResult:  # type: ignore[override]
+        def export(self, spans: object) -> SpanExportResult:
             encode_spans(spans).SerializeToString()  # type: ignore[arg-type]
             return SpanExportResult.SUCCESS
 

@@ -97,7 +97,7 @@ class CountingSpanProcessor(SpanProcessor):
         self._batches.on_end(span)
 
     def shutdown(self) -> None:
-        self._batches.shutdown()
+        self._batches.shutdown()  # type: ignore[no-untyped-call]
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._batches.force_flush(timeout_millis)

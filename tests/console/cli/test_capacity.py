@@ -11,8 +11,8 @@ import pytest
 
 from console.cli import exit_codes
 from console.cli.main import run_cli
-from console.screens.capacity import capacity_rows as rows_of_the_screen
-from engine.events import JournalEnd, JournalHeader, encode_lines
+from console.screens import capacity as screen
+from engine.events import JournalEnd, JournalHeader, JournalLine, encode_lines
 from engine.run.capacity_plan import (
     AsyncCapacityPlan,
     ConfiguredCapacity,
@@ -37,7 +37,7 @@ def written(ran: Ran, folder: Path, *, until: int | None = None) -> Path:
     """The events as JSON Lines; with `until` a run that is cut off there."""
     path = folder / "run.jsonl"
     events = ran.events[:until]
-    lines = [JournalHeader(ran.run, 1, 1), *events]
+    lines: list[JournalLine] = [JournalHeader(ran.run, 1, 1), *events]
     if until is None:
         lines.append(JournalEnd("success", events[-1].captured_at_monotonic, 0, 0))
     path.write_bytes(encode_lines(lines))
@@ -132,7 +132,7 @@ def test_the_screen_has_the_same_rows(
     finally:
         session.close()
 
-    assert rows_of_the_screen is capacity_rows
+    assert vars(screen)["capacity_rows"] is capacity_rows
     assert json.loads(msgspec.json.encode(shown)) == list(found.values())
 
 

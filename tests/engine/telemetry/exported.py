@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
+from opentelemetry.trace import SpanKind, StatusCode
 
 from engine.events import Event, RunInfo
 from engine.telemetry.sink import TelemetrySink
@@ -24,14 +25,47 @@ class Point(NamedTuple):
     labels: dict[str, Any]
     value: float
     """Of a histogram the sum."""
-    count: int = 0
+    values: int = 0
+    """How many a histogram has."""
+
+
+class Seen(NamedTuple):
+    """An exported span."""
+
+    name: str
+    kind: SpanKind
+    start_time: int
+    end_time: int
+    attributes: dict[str, Any]
+    status: StatusCode
+    trace_id: int
+    span_id: int
+    parent_id: int | None
+    text: str
+
+
+def seen(span: ReadableSpan) -> Seen:
+    assert span.start_time is not None
+    assert span.end_time is not None
+    return Seen(
+        span.name,
+        span.kind,
+        span.start_time,
+        span.end_time,
+        dict(span.attributes or {}),
+        span.status.status_code,
+        span.context.trace_id,
+        span.context.span_id,
+        span.parent.span_id if span.parent is not None else None,
+        span.to_json(),
+    )
 
 
 class Exported(NamedTuple):
-    spans: list[ReadableSpan]
+    spans: list[Seen]
     metrics: dict[str, list[Point]]
 
-    def named(self, start: str) -> list[ReadableSpan]:
+    def named(self, start: str) -> list[Seen]:
         return [span for span in self.spans if span.name.startswith(start)]
 
     def total(self, name: str, **labels: str) -> float:
@@ -43,7 +77,7 @@ class Exported(NamedTuple):
         )
 
     def count(self, name: str) -> int:
-        return sum(point.count for point in self.metrics[name])
+        return sum(point.values for point in self.metrics[name])
 
 
 def export(run: RunInfo, events: Sequence[Event], sampler: Sampler = ALWAYS_ON) -> Exported:
@@ -57,7 +91,7 @@ def export(run: RunInfo, events: Sequence[Event], sampler: Sampler = ALWAYS_ON) 
         sink.write_events(events[start : start + MOST_EVENTS_AT_ONCE])
     metrics = points(reader)
     sink.close()
-    return Exported(list(memory.get_finished_spans()), metrics)
+    return Exported([seen(span) for span in memory.get_finished_spans()], metrics)
 
 
 def points(reader: InMemoryMetricReader) -> dict[str, list[Point]]:

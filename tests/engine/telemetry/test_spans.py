@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode
 
 from engine.events import RequestEvent, SchedulerEvent
-from tests.engine.telemetry.exported import PROMPT_CANARY, Exported, export, workflow
+from tests.engine.telemetry.exported import PROMPT_CANARY, Exported, Seen, export, workflow
 from tests.engine_run import Ran, run_engine
 
 STORM = {"rate_limits": [{"from": 0.2, "to": 4.0, "retry_after": 0.5, "allow": 1}]}
@@ -20,10 +19,8 @@ def exported(ran: Ran) -> Exported:
     return export(ran.run, ran.events)
 
 
-def parent_of(span: ReadableSpan, among: list[ReadableSpan]) -> ReadableSpan | None:
-    if span.parent is None:
-        return None
-    return next(s for s in among if s.context.span_id == span.parent.span_id)
+def parent_of(span: Seen, among: list[Seen]) -> Seen | None:
+    return next((other for other in among if other.span_id == span.parent_id), None)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +39,6 @@ def test_every_lease_every_call_and_every_attempt_has_its_span(storm: Ran) -> No
     assert len(calls) == 24  # 12 tickets and 12 verdicts, however often they were asked for
     assert len(seen.spans) == len(leases) + len(calls) + len(attempts)
     assert Counter(span.name for span in calls) == {"chat writer": 12, "chat judge": 12}
-    assert all(span.end_time is not None for span in seen.spans)
 
 
 def test_a_refused_call_is_one_span_over_all_its_attempts(storm: Ran) -> None:
@@ -61,9 +57,9 @@ def test_a_refused_call_is_one_span_over_all_its_attempts(storm: Ran) -> None:
         ]
         assert call.start_time == min(span.start_time for span in attempts)
         assert call.end_time == max(span.end_time for span in attempts)
-        assert call.status.status_code is StatusCode.UNSET
+        assert call.status is StatusCode.UNSET
         assert "error.type" not in call.attributes
-        assert attempts[0].status.status_code is StatusCode.ERROR
+        assert attempts[0].status is StatusCode.ERROR
         assert attempts[0].attributes["http.response.status_code"] == 429
 
 
@@ -79,7 +75,7 @@ def test_spans_lie_inside_their_parents_and_have_the_kinds_of_the_conventions(st
             continue
         assert parent is not None
         assert parent.start_time <= span.start_time <= span.end_time <= parent.end_time
-        assert parent.context.trace_id == span.context.trace_id
+        assert parent.trace_id == span.trace_id
         if span.name.startswith("chat "):
             assert span.kind is SpanKind.CLIENT
             assert span.attributes["gen_ai.operation.name"] == "chat"
@@ -140,14 +136,14 @@ def test_a_task_that_fails_says_how() -> None:
         for event in ran.events
         if isinstance(event, SchedulerEvent)
     )
-    assert all(span.status.status_code is StatusCode.ERROR for span in dropped)
-    failed = [s for s in seen.named("chat writer") if s.status.status_code is StatusCode.ERROR]
+    assert all(span.status is StatusCode.ERROR for span in dropped)
+    failed = [s for s in seen.named("chat writer") if s.status is StatusCode.ERROR]
     assert failed
     assert all(span.attributes["error.type"] for span in failed)
     assert all(
         span.attributes["http.response.status_code"] == 500
         for span in seen.named("attempt")
-        if span.status.status_code is StatusCode.ERROR
+        if span.status is StatusCode.ERROR
     )
 
 
@@ -155,8 +151,7 @@ def test_a_drained_run_leaves_no_span_open() -> None:
     ran = run_engine(workflow(alpha={"latency": {"mean": 3.0}}, records=30), stop_at=2.0)
     seen = exported(ran)
 
-    assert len(seen.named("task ")) == ran.kinds["task_lease_acquired"]
-    assert all(span.end_time is not None for span in seen.spans)
+    assert 0 < len(seen.named("task ")) == ran.kinds["task_lease_acquired"]
 
 
 def test_events_that_stop_in_the_middle_end_their_spans_where_they_stop(storm: Ran) -> None:
@@ -174,12 +169,12 @@ def test_an_unsampled_task_has_no_spans_at_all(storm: Ran) -> None:
     some = export(storm.run, storm.events, ParentBased(TraceIdRatioBased(0.3)))
     leases = some.named("task ")
     assert 0 < len(leases) < storm.kinds["task_lease_acquired"]
-    traces = {span.context.trace_id for span in leases}
-    assert {span.context.trace_id for span in some.spans} == traces
+    traces = {span.trace_id for span in leases}
+    assert {span.trace_id for span in some.spans} == traces
 
 
 def test_no_prompt_no_answer_and_no_row_value_is_in_a_span(storm: Ran) -> None:
-    text = "\n".join(span.to_json() for span in exported(storm).spans)
+    text = "\n".join(span.text for span in exported(storm).spans)
 
     assert "gen_ai" in text
     for secret in (PROMPT_CANARY, "billing", "login", "Judge:"):
