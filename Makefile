@@ -3,6 +3,7 @@
 # Both set up .venv themselves: Python >= 3.11 and make are all they need.
 # make test-peer   the tests with the real Data Designer, which it installs into $(PEER)
 # make truth   the scoreboard of the diagnosis: OPTIONS="--runs 3 --neighbour hang1 s503"
+# make dist   wheel and sdist in dist/, each tried in an environment of its own
 # make constraints   constraints.txt anew, from what a fresh environment gets
 # make bench   speed of scheduling, console, diagnosis and recording
 # make bench-peer   Data Designer beside us, the same work in turn: OPTIONS="--quick --only run"
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-peer
 
-.PHONY: demo test test-all test-peer truth plans constraints lint types layers bench bench-peer bench-exec bench-gates bench-soak bench-wide bench-refs clean
+.PHONY: demo test test-all test-peer truth plans dist constraints lint types layers bench bench-peer bench-exec bench-gates bench-soak bench-wide bench-refs clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo || { code=$$?; test $$code -eq 130 || exit $$code; }  # 130: stopped by its user
@@ -47,6 +48,10 @@ types: $(READY)
 
 layers: $(READY)
 	$(BIN)/lint-imports
+
+# A wheel and an sdist in dist/, tried in an environment of their own.
+dist: $(READY)
+	PYTHON=$(PYTHON) .ci/dist
 
 constraints:
 	PYTHON=$(PYTHON) .ci/update-constraints
