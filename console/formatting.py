@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from replay.diagnosis.verdicts import clock
 from replay.playback.frame import Frame
@@ -72,6 +73,19 @@ def percent(fraction: float) -> str:
 def words(identifier: str) -> str:
     """A snake_case name of the contracts as words."""
     return identifier.replace("_", " ")
+
+
+def shown(value: object) -> str:
+    """A value of a plan or of a configuration, of whatever shape."""
+    if value is None:
+        return "not known"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {shown(entry)}" for key, entry in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(shown, value)) or "none"
+    return str(value)
 
 
 def cooldown_left(ceiling: Ceiling, at: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,12 @@ ascii_option = click.option(
 @headless_option
 @once_option
 @ascii_option
-def watch(target: str | None, headless: bool, once: bool, ascii_only: bool) -> int:
+@click.option(
+    "--otel",
+    is_flag=True,
+    help="Export the run's metrics by OpenTelemetry meanwhile, where the OTEL_* variables say.",
+)
+def watch(target: str | None, headless: bool, once: bool, ascii_only: bool, otel: bool) -> int:
     """Watch TARGET: a run folder or run id, or a scheduler_events.jsonl that grows.
 
     Without TARGET the newest run that goes on.
@@ -43,7 +50,14 @@ def watch(target: str | None, headless: bool, once: bool, ascii_only: bool) -> i
                 f"no run goes on; {own_name()} runs lists the others, {own_name()} demo starts one"
             )
         target = str(newest.path)
-    return view(target, headless, once, ascii_only, growing=True)
+    if otel:
+        from console.cli.otel.follow import exported
+
+        context: AbstractContextManager[None] = exported(target, os.environ)
+    else:
+        context = nullcontext()
+    with context:
+        return view(target, headless, once, ascii_only, growing=True)
 
 
 @click.command()

@@ -161,7 +161,7 @@ class Frame:
     awaited: str = ""
     """A sentence on what is waited for, before there is anything to read."""
     capacity: Mapping[str, Any] = field(default_factory=dict)
-    """The capacity plan, as far as the producer told it; empty where it tells none."""
+    """Every value of the capacity plan, by part and name; `capacity_rows` makes a table of it."""
     verdicts: tuple[VerdictRow, ...] = ()
     """The newest of those known, newest first; of what still goes on, as far as it has come."""
     standing: tuple[VerdictRow, ...] = ()

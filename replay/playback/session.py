@@ -14,6 +14,7 @@ from engine.events import RunInfo
 from engine.events.run_folder import RunFolder
 from replay.diagnosis.verdicts import VerdictRow
 from replay.playback import frame_builder
+from replay.playback.capacity import capacity_plan
 from replay.playback.cursor import StateCursor
 from replay.playback.frame import EventRow, Frame, LeaseBar, Want
 from replay.playback.queue_rows import queue_rows
@@ -407,7 +408,7 @@ class Session:
                 *(feed.notes if feed is not None else ()),
             ),
             awaited=feed.awaited if feed is not None else "",
-            capacity=run.capacity_plan | state.capacity,
+            capacity=capacity_plan(run, state, self.rows.peaks()),
             verdicts=self._newest_verdicts(want.verdicts),
             standing=tuple(self.rows.verdicts_at(at)) if want.standing and self._last else (),
             stop_reason=state.stop_reason,

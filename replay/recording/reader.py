@@ -266,6 +266,17 @@ class RecordingReader:
         rows = self._in_bins("rollup", "series, key, mean, last, peak", bin0, bin1)
         return [RollupRow(*row) for row in rows]
 
+    def peaks(self) -> dict[str, dict[str, float]]:
+        """Series -> key -> most at once, over all that is recorded."""
+        tables = ["rollup", *(t for t in ("rollup_stretches",) if self._has(t))]
+        every = " UNION ALL ".join(f"SELECT series, key, peak FROM {table}" for table in tables)
+        peaks: dict[str, dict[str, float]] = {}
+        for series, key, peak in self._rows(
+            f"SELECT series, key, max(peak) FROM ({every}) GROUP BY ALL ORDER BY ALL"
+        ):
+            peaks.setdefault(series, {})[key] = peak
+        return peaks
+
     def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]:
         """Blame in the bins `bin0` to `bin1`, both included, by bin; stretches as far as they lie
         in there."""
