@@ -12,7 +12,7 @@ from console.widgets.select_table import Cell, SelectTable, TableColumn, TableRo
 from replay.playback.frame import Frame
 
 _COLUMNS = (
-    TableColumn("value of", 0),
+    TableColumn("value of", 0, keeps_end=False),
     TableColumn("set to", 22, "<"),
     TableColumn("observed max", 15, "<", 64),
     TableColumn("source", 22, "<", 80),
