@@ -47,7 +47,7 @@ class Course(msgspec.Struct, frozen=True):
         values, result = self.series[name], []
         for number in range(POINTS):
             at = (number + 0.5) / POINTS * seconds
-            point = int(at / self.seconds * POINTS) if self.seconds > 0 else POINTS
+            point = int(at / self.seconds * POINTS + 1e-9) if self.seconds > 0 else POINTS
             result.append(values[point] if point < POINTS else 0.0)
         return result
 
