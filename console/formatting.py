@@ -95,12 +95,24 @@ def cooldown_left(ceiling: Ceiling, at: float) -> float:
     return max(0.0, ceiling.blocked_until - at)
 
 
-_WAITS = {
-    "domain_limit": "all in use",
+WAITS = {
+    "domain_limit": "slots in use",
     "aggregate_cap": "model's cap full",
     "ramp": "starting up",
     "waiters_ahead": "behind others",
+    "cooldown": "cooldown after 429s",
+    "no_capacity": "slots in use",
+    "group_cap": "group at its share",
+    "borrow_debt": "owes other groups",
+    "policy_denial": "held by the policy",
+    "shutdown": "the run stops",
+    "queue_empty": "nothing queued",
 }
+
+
+def wait_words(reason: str) -> str:
+    """Why a call or a task waits, in the words of the screens."""
+    return WAITS.get(reason, words(reason))
 
 
 def ceiling_facts(ceiling: Ceiling, frame: Frame) -> list[tuple[str, str]]:
@@ -118,7 +130,7 @@ def ceiling_facts(ceiling: Ceiling, frame: Frame) -> list[tuple[str, str]]:
     if left > 0:
         facts.append(("cooldown", f"cooldown {duration(left)}"))
     elif ceiling.waiters and reason and reason != "none":
-        facts.append(("reason", _WAITS.get(reason, words(reason))))
+        facts.append(("reason", wait_words(reason)))
     return facts
 
 

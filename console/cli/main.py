@@ -65,6 +65,8 @@ COMMANDS = {
     "verify": ("console.cli.verify", "Check a recording: leases, order, limits, gaps, secrets."),
     "runs": ("console.cli.runs", "List the runs of this user."),
     "stop": ("console.cli.stop", "Ask a live run to stop."),
+    "serve": ("console.cli.serve", "Show the console in a browser on this machine."),
+    "settings": ("console.cli.settings", "Say what is set for the console, and its keys."),
     "doctor": ("console.cli.doctor", "Check whether headgate can run here."),
     "completion": (
         "console.cli.completion",

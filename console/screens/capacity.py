@@ -12,7 +12,7 @@ from replay.playback.capacity import CapacityRow, capacity_rows
 from replay.playback.frame import Frame
 
 _COLUMNS = (
-    TableColumn("value of", 0),
+    TableColumn("value of", 0, keeps_end=False),
     TableColumn("set to", 22, "<"),
     TableColumn("observed max", 15, "<", 64),
     TableColumn("source", 22, "<", 80),
