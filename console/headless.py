@@ -50,8 +50,12 @@ def status_line(frame: Frame, lag_seconds: float = 0.0) -> str:
 
 def summary(frame: Frame) -> str:
     """Several lines: the result of the run."""
+    past = frame.ordinal < frame.last_ordinal and not frame.following
+    when = f"{clock(frame.at - frame.t0)}"
     lines = [
-        f"{frame.run.name}: {_state(frame)} after {clock(frame.at - frame.t0)}",
+        f"{frame.run.name}: at {when} of {clock(frame.t1 - frame.t0)}"
+        if past
+        else f"{frame.run.name}: {_state(frame)} after {when}",
         f"  rows      {_progress(frame)}",
     ]
     progress = frame.progress

@@ -90,6 +90,8 @@ class Ceiling(msgspec.Struct, omit_defaults=True):
     last_change: LimitChange | None = None
     last_rate_limit_ordinal: int | None = None
     completed: int = 0
+    call_seconds: float = 0.0
+    """What the completed calls took, where their begin was told."""
     rate_limited: int = 0
     failed: int = 0
 
@@ -175,6 +177,8 @@ class Progress(msgspec.Struct, omit_defaults=True):
     rows_done: int = 0
     rows_dropped: int = 0
     completed_by_column: dict[str, int] = {}
+    seconds_by_column: dict[str, float] = {}
+    """What the tasks took that completed, from their lease on."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0

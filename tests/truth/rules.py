@@ -35,6 +35,7 @@ _FAILED = re.compile(r"fail|refus|dropped|error", re.IGNORECASE)
 _UNKNOWN = re.compile(r"\bunknown\b|cannot be told|can't be told|not known")
 _LARGE_SHARE = 0.02
 _TROUBLE = ("429", "cooldown", "answers", "hung", "slow", "reset", "refused", "blocked", "stopped")
+_TRIED_AGAIN = ("slow", "hung", "answers", "reset", "refused")
 _NEIGHBOUR = "neighbour"
 _PROCESS = ("event loop", "stopped", "CPU")
 
@@ -77,7 +78,11 @@ def _judge(run: Run, cause: Cause, answer: Answer) -> tuple[Grade, list[str]]:
     named = re.compile(cause.says, re.IGNORECASE)
     where = re.compile(cause.where)
     everywhere = " ".join(
-        [answer.plain, *(f"{said.resource} {said.sentence}" for said in answer.report.verdicts)]
+        [
+            answer.headline,
+            *(f"{said.resource} {said.sentence}" for said in answer.report.verdicts),
+            *(f"{row.resource} {row.phrase} {row.advice}" for row in answer.report.run_blame),
+        ]
     )
     if not (named.search(everywhere) and where.search(everywhere)):
         return "missing", [f"nothing names {cause.says!r} of {cause.where or 'the process'}"]
@@ -171,9 +176,12 @@ def _broken(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
 def _slow(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
     """A provider is called slow only while it was."""
     for said in answer.report.verdicts:
-        if said.verdict != "provider_latency" and "provider was slow" not in said.sentence:
+        if said.verdict not in ("provider_latency", "slow_tasks") and (
+            "provider was slow" not in said.sentence
+        ):
             continue
-        slow = run.windows_of("slow", "hung", resource=_provider_model(said.resource))
+        causes = _TRIED_AGAIN if said.verdict == "slow_tasks" else ("slow", "hung")
+        slow = run.windows_of(*causes, resource=_provider_model(said.resource))
         spans = [(window.start, window.end) for window in slow]
         outside = said.end - said.start - overlap([said.span], spans, TOLERANCE_SECONDS)
         if outside > TOLERANCE_SECONDS or not spans:
@@ -273,8 +281,11 @@ def _work(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
     busy_all = working_all = 0.0
     for resource, busy, working, unknown in _apart(run, answer):
         busy_all, working_all = busy_all + busy, working_all + working
-        if working + unknown < busy - WORK_TOLERANCE:
+        stood = answer.fraction("event_loop_lag", "process_stopped", resource=resource)
+        if working + unknown + stood < busy - WORK_TOLERANCE:
             yield f"{resource} is called idle: {working:.1%} worked, by its server {busy:.1%}"
+    if run.windows_of(_NEIGHBOUR):
+        return  # Short waits for a core lie between answers and their readers, in no server's log.
     if run.windows_of(*_PROCESS) and working_all > busy_all + WORK_TOLERANCE:
         yield f"{working_all:.1%} of the slots worked; by the servers {busy_all:.1%}"
 

@@ -98,7 +98,13 @@ class ProviderErrors(FailureVerdict, tag="provider_errors", kw_only=True):
     display = Display("O", "failure", "dots")
 
     def advice_here(self, resource: str) -> str:
-        return next((text for name, text in _ADVICE.items() if name == self.error_class), "")
+        advice = next((text for name, text in _ADVICE.items() if name == self.error_class), "")
+        if self.error_class == "request" and self.status is None:
+            advice += (
+                " This stream does not tell the HTTP status: an account without quota (402) may be"
+                " refused in this way too."
+            )
+        return advice
 
 
 class AuthenticationFailed(FailureVerdict, tag="authentication", kw_only=True):
