@@ -157,4 +157,17 @@ EXPECTATIONS: dict[str, Expectation] = {
     "stop5": Expectation((_PAUSE,)),
     "stop_short": Expectation((_PAUSE,), silence=True),
     "drained": Expectation(()),
+    "r403": Expectation((_errors("403", ACT_KEY, words=_AUTH + r"|permission|refused"),)),
+    "outage": Expectation((_errors("500", ACT_SERVER, words=_SERVER_ERROR),)),
+    "errorbody": Expectation(
+        (Cause(_BAD_ANSWERS, "beta|verdict", "", ("error_body",)),), silence=True
+    ),
+    "trickle": Expectation((_slow(cause="slow"),)),
+    "tiny": Expectation((_cooldown(),)),
+    "manydrops": Expectation(
+        (Cause(r"400|dropped|refus|BadRequest|bad request", "alpha|question", ""),)
+    ),
+    "hangs": Expectation((_slow("alpha/writer-8b"),)),
+    "burst": Expectation((_block("burst"),)),
+    "stop3": Expectation((_PAUSE,)),
 }

@@ -256,7 +256,12 @@ def _leads_away(run: Run, expected: Expectation, answer: Answer) -> Iterator[str
     """The first paragraph leads with what only follows from the cause, and does not name that."""
     if not expected.causes or expected.silence or not expected.idle:
         return
-    named = any(re.search(cause.says, answer.headline, re.IGNORECASE) for cause in expected.causes)
+    causes = [
+        cause for cause in expected.causes if not cause.windows or run.windows_of(*cause.windows)
+    ]
+    if not causes:
+        return  # it did not come to that
+    named = any(re.search(cause.says, answer.headline, re.IGNORECASE) for cause in causes)
     failed = _FAILED.search(answer.headline) and run.windows_of("answers", "reset", "refused")
     if _UPSTREAM.search(answer.headline) and not named and not failed:
         yield "the first paragraph blames upstream columns, and does not name the cause"

@@ -17,7 +17,7 @@ from replay.diagnosis.report.losses import (
 )
 from replay.diagnosis.report.pace import NOTABLE, Bound, Slowest
 from replay.diagnosis.report.shares import Share
-from replay.diagnosis.verdicts import WORKING, VerdictRow, clock
+from replay.diagnosis.verdicts import WORKING, VerdictRow, clock, display
 from replay.diagnosis.verdicts.errors import FailureVerdict
 from replay.diagnosis.verdicts.requests import ProviderLatency, SlowTasks
 
@@ -26,6 +26,10 @@ LONG_FACTOR = 6.0
 """Calls that took so many times the usual, for so long, are told whatever else was lost."""
 LEVEL_FACTOR = 3.0
 """The same of many calls, by their median."""
+LEAST_ADVISED = 0.05
+"""Share of a loss from which it is told what to do about it."""
+_ADVISED = frozenset({"failure", "slow", "ceiling"})
+"""Roles of verdicts that something is to be done about."""
 UPSTREAM_TOLD = 0.08
 """Waiting for upstream columns from which the slowest endpoint is told."""
 
@@ -76,7 +80,7 @@ def compose(
     working = sum(share.fraction for share in shares if share.verdict == WORKING)
     told = [loss for loss in lost if loss.fraction >= LEAST_TOLD][:LOSSES_TOLD]
     pace = []
-    if bound is not None and bound.saturated >= NOTABLE:
+    if bound is not None and (bound.sets_the_pace or (bound.saturated >= NOTABLE and not told)):
         pace.append(bound.sentence())
     waiting = sum(loss.fraction for loss in lost if loss.verdict == "dependency")
     if slowest is not None and waiting >= UPSTREAM_TOLD:
@@ -125,12 +129,15 @@ def _lost(working: float, told: Sequence[Loss], slow: VerdictRow | None, t0: flo
     first = f"{100 * working:.0f} % of the capacity that was wanted did work"
     if not told:
         return f"{first}."
-    parts = [
-        loss.brief(t0)
-        if place >= LOSSES_EXPLAINED or (slow is not None and slow in loss.rows)
-        else loss.sentence(t0)
-        for place, loss in enumerate(told)
-    ]
+    parts = []
+    for place, loss in enumerate(told):
+        if place >= LOSSES_EXPLAINED or (slow is not None and slow in loss.rows):
+            parts.append(loss.brief(t0))
+            continue
+        parts.append(loss.sentence(t0))
+        advice = loss.advice if display(loss.verdict).role in _ADVISED else ""
+        if advice and loss.fraction >= LEAST_ADVISED and advice not in parts[0]:
+            parts[-1] += f" {advice}"
     return f"{first}. The rest: " + " ".join(
         part if index == 0 else f"Then {part}" for index, part in enumerate(parts)
     )

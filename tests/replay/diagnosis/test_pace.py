@@ -9,7 +9,9 @@ import pytest
 from engine.events import RunInfo
 from replay.diagnosis.report.answer import compose
 from replay.diagnosis.report.pace import find_bound, find_slowest
-from replay.diagnosis.report.shares import run_shares
+from replay.diagnosis.report.shares import Share, run_shares
+from replay.diagnosis.verdicts import Context, row_of
+from replay.diagnosis.verdicts.requests import RequestCooldown
 from replay.diagnosis.verdicts.slots import Activity, TaskCapacity
 from replay.state.model import State
 from replay.state.rows import BlameRow
@@ -114,3 +116,16 @@ def test_task_slots_of_a_model_are_never_a_reason_to_raise_its_cap(activity: Act
     advice = slots.advice_here("model_stage:beta/judge-70b")
     assert advice
     assert "aise max_parallel_requests" not in advice
+
+
+def test_the_first_paragraph_says_what_to_do_about_its_largest_losses() -> None:
+    share = Share("request_cooldown", 0.4, BETA.label)
+    stall = row_of(
+        RequestCooldown(rate_limited=3, held_seconds=4.0), BETA.label, 1, 5, [1], Context()
+    )
+    said = compose("", None, None, [share, Share("working", 0.6)], [stall], 0.0).lost
+    assert "Lower max_parallel_requests of this model" in said
+    small = Share("request_cooldown", 0.03, BETA.label)
+    said = compose("", None, None, [small, Share("working", 0.97)], [stall], 0.0).lost
+    assert "asked to slow down" in said
+    assert "Lower max_parallel_requests" not in said
