@@ -134,6 +134,11 @@ def ceiling_facts(ceiling: Ceiling, frame: Frame) -> list[tuple[str, str]]:
     return facts
 
 
+def at_end(frame: Frame) -> bool:
+    """The cursor is at the newest event that is known."""
+    return frame.ordinal >= frame.last_ordinal
+
+
 def doubt_of(frame: Frame) -> str:
     """Suffix of a number of held leases: a question mark where the number is unknown."""
     return "?" if frame.unknown else ""

@@ -6,7 +6,7 @@ import textwrap
 from typing import Any
 
 from console.blame import SEEN, by_verdict
-from console.formatting import ceiling_facts, cooldown_left, count, duration, percent, short
+from console.formatting import at_end, ceiling_facts, cooldown_left, count, duration, percent, short
 from replay.diagnosis.verdicts import clock, phrase
 from replay.playback.frame import Frame
 from replay.sources.sanitize import printable
@@ -50,11 +50,10 @@ def status_line(frame: Frame, lag_seconds: float = 0.0) -> str:
 
 def summary(frame: Frame) -> str:
     """Several lines: the result of the run."""
-    past = frame.ordinal < frame.last_ordinal and not frame.following
     when = f"{clock(frame.at - frame.t0)}"
     lines = [
         f"{frame.run.name}: at {when} of {clock(frame.t1 - frame.t0)}"
-        if past
+        if not at_end(frame) and not frame.following
         else f"{frame.run.name}: {_state(frame)} after {when}",
         f"  rows      {_progress(frame)}",
     ]
@@ -156,7 +155,7 @@ def _progress(frame: Frame) -> str:
     parts = [f"{done}/{count(frame.rows_total)} rows" if frame.rows_total else f"{done} rows"]
     if frame.progress.rows_dropped:
         parts.append(f"{count(frame.progress.rows_dropped)} dropped")
-    if frame.quiet_seconds is not None and frame.liveness == "live":
+    if frame.quiet_seconds is not None and (frame.liveness == "live" or not at_end(frame)):
         parts.append(f"no cell done for {duration(frame.quiet_seconds)}")
     if frame.rows_per_second is not None:
         parts.append(f"{short(frame.rows_per_second)} rows/s")

@@ -75,6 +75,7 @@ class Storm(msgspec.Struct):
             rate_limited=self.rate_limited,
             held_seconds=self.held,
             limited_seconds=self.last_at - self.start,
+            unanswered=not self.success,
         )
         context, evidence = Context(), []
         if known is not None:

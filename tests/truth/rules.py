@@ -28,11 +28,12 @@ _RAISE = re.compile(
     r"\b[Rr]ais(e|ing)\b[^.;:]{0,40}max_parallel_requests|max_parallel_requests: raise that"
 )
 _NOTHING = re.compile(r"\b0 calls at a time|\(of 0\)|\bof 0 \b|\bNone\b|\bnan\b|\binf\b")
+# From 10 % on: a smaller loss leads nobody away.
 _UPSTREAM = re.compile(
-    r"(largest loss, [^.]*?|The rest: \d+ %[^.:]{0,5})waiting for upstream columns"
+    r"(largest loss, [^.]*?|The rest: \d\d+ %[^.:]{0,5})waiting for upstream columns"
 )
 _FAILED = re.compile(r"fail|refus|dropped|error", re.IGNORECASE)
-_UNKNOWN = re.compile(r"\bunknown\b|cannot be told|can't be told|not known")
+_UNKNOWN = re.compile(r"\bunknown\b|cannot be told|can't be told|not known|does not tell")
 _LARGE_SHARE = 0.02
 _TROUBLE = ("429", "cooldown", "answers", "hung", "slow", "reset", "refused", "blocked", "stopped")
 _TRIED_AGAIN = ("slow", "hung", "answers", "reset", "refused")
@@ -70,8 +71,10 @@ def score(run: Run, expected: Expectation, answer: Answer) -> Score:
 
 
 def _is_excused(run: Run, cause: Cause, answer: Answer) -> bool:
-    """The stream can't show it, and the answer says that it does not know."""
-    return run.source not in cause.sources and bool(_UNKNOWN.search(answer.headline))
+    """The stream can't show it, and the answer says that it does not know, and where."""
+    if run.source in cause.sources or not _UNKNOWN.search(answer.headline):
+        return False
+    return bool(re.search(cause.where, answer.headline))
 
 
 def _judge(run: Run, cause: Cause, answer: Answer) -> tuple[Grade, list[str]]:
@@ -176,16 +179,24 @@ def _broken(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
 def _slow(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
     """A provider is called slow only while it was."""
     for said in answer.report.verdicts:
-        if said.verdict not in ("provider_latency", "slow_tasks") and (
-            "provider was slow" not in said.sentence
-        ):
+        if said.verdict != "provider_latency" and "provider was slow" not in said.sentence:
             continue
-        causes = _TRIED_AGAIN if said.verdict == "slow_tasks" else ("slow", "hung")
-        slow = run.windows_of(*causes, resource=_provider_model(said.resource))
+        slow = run.windows_of("slow", "hung", resource=_provider_model(said.resource))
         spans = [(window.start, window.end) for window in slow]
         outside = said.end - said.start - overlap([said.span], spans, TOLERANCE_SECONDS)
         if outside > TOLERANCE_SECONDS or not spans:
             yield f"{said.resource} is called slow from {said.start:.1f} to {said.end:.1f} s"
+
+
+def _slow_tasks(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
+    """Tasks are slow while their calls are slow or fail, and until their client tries again."""
+    for said in answer.report.verdicts:
+        if said.verdict != "slow_tasks":
+            continue
+        resource = _provider_model(said.resource)
+        starts = [window.start for window in run.windows_of(*_TRIED_AGAIN, resource=resource)]
+        if not any(said.start - TOLERANCE_SECONDS <= start <= said.end for start in starts):
+            yield f"tasks of {said.resource} are called slow at {said.start:.1f} s"
 
 
 def _cooled(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
@@ -323,6 +334,7 @@ def _provider_model(resource: str | None) -> str:
 FALSE_RULES: tuple[Callable[[Run, Expectation, Answer], Iterator[str]], ...] = (
     _broken,
     _slow,
+    _slow_tasks,
     _cooled,
     _held_up,
     _advice,

@@ -11,6 +11,9 @@ from replay.diagnosis.verdicts.base import Context, Display, Shortage, Verdict, 
 from replay.diagnosis.verdicts.words import clock, count_text, duration_text, model_of, provider_of
 from replay.state.failures import error_words
 
+LONG_COOLDOWN_SECONDS = 20.0
+"""Calls held back for so long, and none has succeeded: it may be no matter of their rate."""
+
 
 class RequestVerdict(Verdict, kw_only=True):
     """About a request resource."""
@@ -52,6 +55,17 @@ class RequestCooldown(RequestVerdict, tag="request_cooldown", kw_only=True):
     limited_seconds: Annotated[float | None, fact("From the first 429 to the last", "s")] = None
     limit: Annotated[int | None, fact("Calls that may go out at once after it")] = None
     effective_max: Annotated[int | None, fact("Most that the ceiling can become")] = None
+    unanswered: Annotated[
+        bool, fact("No call that went out after its last 429 had succeeded when it was told")
+    ] = False
+
+    def advice_here(self, resource: str) -> str:
+        if self.unanswered and self.held_seconds >= LONG_COOLDOWN_SECONDS:
+            return (
+                f"Nothing succeeded since. An account whose quota is spent is answered 429 as well:"
+                f" look at quota and billing at {provider_of(resource)} first. {self.what_to_do}"
+            )
+        return self.what_to_do
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         limited, held = self.rate_limited, self.held_seconds
