@@ -6,12 +6,19 @@ import textwrap
 from typing import Any
 
 from console.blame import SEEN, by_verdict
-from console.formatting import at_end, ceiling_facts, cooldown_left, count, duration, percent, short
+from console.formatting import (
+    at_end,
+    ceiling_facts,
+    cooldown_left,
+    count,
+    duration,
+    failure_line,
+    percent,
+    short,
+)
 from replay.diagnosis.verdicts import clock, phrase
 from replay.playback.frame import Frame
 from replay.sources.sanitize import printable
-from replay.state.failures import failure_words
-from replay.state.model import Failure
 from replay.state.payload import count as count_of
 from replay.state.payload import mapping
 from replay.state.spending import spending_words
@@ -98,16 +105,6 @@ def summary(frame: Frame) -> str:
         lines.append(f"  waiting   {frame.awaited}")
     lines.extend(f"  note      {note}" for note in frame.notes)
     return "\n".join(part for line in lines for part in _folded(printable(line)))
-
-
-def failure_line(failure: Failure, t0: float) -> str:
-    """What failed, whose it was, how often, from when to when, and what it cost."""
-    where = failure_words(failure)
-    column = f", column {failure.column}" if failure.column and failure.resource else ""
-    first, last = (clock(at - t0) for at in (failure.first_at, failure.last_at))
-    span = f"at {first}" if first == last else f"{first} to {last}"
-    lost = f", {count(failure.rows_dropped)} rows lost" if failure.rows_dropped else ""
-    return f"{where}{column}: {count(failure.times)} ×, {span}{lost}"
 
 
 def _folded(line: str) -> list[str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from console.formatting import count
-from console.headless import failure_line
+from console.formatting import count, failure_line
 from console.paint import Row, StyledLine
 from console.theme import Appearance
 from console.widgets.line_widget import LineWidget
