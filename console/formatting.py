@@ -85,6 +85,8 @@ _WAITS = {
     "domain_limit": "all in use",
     "aggregate_cap": "model's cap full",
     "ramp": "starting up",
+    "request_plateau": "no gain from more",
+    "request_rate_budget": "budget used up",
     "waiters_ahead": "behind others",
 }
 

@@ -702,7 +702,7 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         "request",
         "resource",
         "the ceiling is higher",
-        "`successes`, `ramp`, `registration`, `outage_over`",
+        "`successes`, `ramp`, `registration`, `outage_over`, `plateau`",
         (_PREVIOUS, _CURRENT, PayloadField("successes", "int", "successes that it took")),
         "progress",
     ),

@@ -207,7 +207,7 @@ class _Call:
 
     def succeeded(self, response: ModelResponse, action: AnswerAction | None) -> None:
         if response.budgets:
-            self._admission.observe_budgets(self._lease.item.resource, response.budgets)
+            self._admission.observe_budgets(self._lease, response.budgets)
         self._returned(
             RequestReleaseOutcome(
                 "success",
@@ -230,7 +230,7 @@ class _Call:
             mark = self._admission.failure_mark(resource)
             error.blames_task = partial(self._admission.blames, resource, mark)
             if error.budgets:
-                self._admission.observe_budgets(resource, error.budgets)
+                self._admission.observe_budgets(self._lease, error.budgets)
             report = report_of(error, self._admission.longest_wait)
             facts = report.payload()
             wait = error.retry_after_seconds

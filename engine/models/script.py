@@ -7,10 +7,13 @@ depends on its prompt alone and a latency on seed and request, in whatever order
 from __future__ import annotations
 
 import hashlib
+import heapq
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.workflow.provider_script import ProviderScript
+from engine.models.client import RateBudget
+from engine.workflow.provider_script import GrowthLimit, Latency, ProviderScript
 
 HANG_SECONDS = 600.0
 """How long a request that is never answered stays open if the caller set no time-out."""
@@ -31,6 +34,45 @@ class Reply:
     completion_tokens: int = 0
     status: int = 200
     retry_after: float | None = None
+    budgets: tuple[RateBudget, ...] = ()
+
+
+class _Bucket:
+    """A budget that fills evenly, up to `most`. Times are seconds since the first request."""
+
+    def __init__(self, per_minute: float, most: float) -> None:
+        self.per_minute = per_minute
+        self.most = self.level = most
+        self._at = 0.0
+
+    def fill(self, elapsed: float) -> None:
+        self.level = min(self.most, self.level + (elapsed - self._at) * self.per_minute / 60.0)
+        self._at = elapsed
+
+    def budget(self, dimension: Literal["requests", "tokens"]) -> RateBudget:
+        missing = self.most - self.level
+        return RateBudget(
+            dimension, int(self.most), max(0, int(self.level)), missing * 60.0 / self.per_minute
+        )
+
+
+class _Growth:
+    """Refuses requests beyond a multiple of what was in service of late."""
+
+    def __init__(self, limit: GrowthLimit) -> None:
+        self._limit = limit
+        self._average = 0.0
+        self._at = 0.0
+
+    def allows(self, elapsed: float, in_service: int) -> bool:
+        self.note(elapsed, in_service)
+        return in_service < max(self._limit.start, self._limit.factor * self._average)
+
+    def note(self, elapsed: float, in_service: int) -> None:
+        """So many were in service since the time before."""
+        kept = math.exp(-(elapsed - self._at) / self._limit.seconds)
+        self._average = kept * self._average + (1.0 - kept) * in_service
+        self._at = elapsed
 
 
 class ScriptPlayer:
@@ -39,8 +81,15 @@ class ScriptPlayer:
     def __init__(self, script: ProviderScript) -> None:
         self._script = script
         self._began_at: float | None = None
-        self._bucket = float(script.burst)
-        self._bucket_at = 0.0
+        self._requests = self._tokens = None
+        if script.requests_per_minute is not None:
+            self._requests = _Bucket(script.requests_per_minute, float(script.burst))
+        if script.tokens_per_minute is not None:
+            self._tokens = _Bucket(script.tokens_per_minute, float(script.token_burst))
+        self._growth = None if script.growth is None else _Growth(script.growth)
+        self._free_at = [0.0] * (script.capacity or 0) if script.queue else []
+        """When each place of a provider with a queue is free."""
+        self._elapsed = 0.0
         self._failures: dict[bytes, int] = {}
         self.in_service = 0
 
@@ -48,15 +97,19 @@ class ScriptPlayer:
         script = self._script
         if self._began_at is None:
             self._began_at = now
-        elapsed = now - self._began_at
-        refusal = self._refusal(elapsed)
+        elapsed = self._elapsed = now - self._began_at
+        request = _digest(model, system or "", prompt)
+        text = scripted_answer(prompt)
+        prompt_tokens = len(prompt.split()) + len((system or "").split())
+        completion_tokens = self._answer_tokens(text, request)
+        refusal = self._refusal(elapsed, prompt_tokens + completion_tokens)
         if refusal is not None:
             return refusal
-        self.in_service += 1
-        request = _digest(model, system or "", prompt)
+        self._take_service(elapsed)
         # A request that failed before draws anew, so that a retry may succeed.
         attempt = str(self._failures.get(request, 0))
         seconds = script.latency.seconds(self._fraction("latency", request, attempt))
+        seconds += self._wait_in_line(elapsed, seconds)
         timeout_rate = max(
             (w.rate for w in script.timeouts if w.covers(elapsed)), default=script.timeout_rate
         )
@@ -71,22 +124,57 @@ class ScriptPlayer:
             self._failures[request] = self._failures.get(request, 0) + 1
             return Reply("error", seconds, status=500 if window is None else window.status)
         self._failures.pop(request, None)
-        text = scripted_answer(prompt)
         return Reply(
             "answer",
             seconds,
             text=text,
-            prompt_tokens=len(prompt.split()) + len((system or "").split()),
-            completion_tokens=(
-                len(text.split()) if script.completion_tokens is None else script.completion_tokens
-            ),
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            budgets=self._budgets(),
         )
 
-    def leave(self, reply: Reply) -> None:
-        if reply.outcome != "rate_limited":
-            self.in_service -= 1
+    def leave(self, reply: Reply, now: float | None = None) -> None:
+        """`now`: where growth is limited, which goes by how long requests were in service."""
+        if reply.outcome == "rate_limited":
+            return
+        if self._growth is not None and now is not None and self._began_at is not None:
+            self._growth.note(now - self._began_at, self.in_service)
+        self.in_service -= 1
 
-    def _refusal(self, elapsed: float) -> Reply | None:
+    def _take_service(self, elapsed: float) -> None:
+        if self._growth is not None:
+            self._growth.note(elapsed, self.in_service)
+        self.in_service += 1
+
+    def _wait_in_line(self, elapsed: float, seconds: float) -> float:
+        """How long a request waits for a place that it then has for so many seconds."""
+        if not self._free_at:
+            return 0.0
+        begins = max(elapsed, self._free_at[0])
+        heapq.heapreplace(self._free_at, begins + seconds)
+        return begins - elapsed
+
+    def _answer_tokens(self, text: str, request: bytes) -> int:
+        script = self._script
+        if script.completion_tokens is None:
+            return len(text.split())
+        if not script.completion_spread or not script.completion_tokens:
+            return script.completion_tokens
+        mean = float(script.completion_tokens)
+        sizes = Latency(distribution="lognormal", mean=mean, spread=mean * script.completion_spread)
+        return max(1, round(sizes.seconds(self._fraction("tokens", request, ""))))
+
+    def _budgets(self) -> tuple[RateBudget, ...]:
+        if not self._script.tells_budgets:
+            return ()
+        told = []
+        if self._requests is not None:
+            told.append(self._requests.budget("requests"))
+        if self._tokens is not None:
+            told.append(self._tokens.budget("tokens"))
+        return tuple(told)
+
+    def _refusal(self, elapsed: float, tokens: int) -> Reply | None:
         script = self._script
         for window in script.rate_limits:
             if window.covers(elapsed) and self.in_service >= window.allow:
@@ -96,27 +184,36 @@ class ScriptPlayer:
                     status=429,
                     retry_after=window.retry_after,
                 )
-        if script.capacity is not None and self.in_service >= script.capacity:
+        capacity = script.capacity
+        if script.capacity_cycle is not None:
+            capacity = script.capacity_cycle.at(elapsed)
+        if capacity is not None and not script.queue and self.in_service >= capacity:
             return Reply(
                 "rate_limited",
                 script.rejection_seconds,
                 status=script.capacity_status,
                 retry_after=script.capacity_retry_after,
             )
-        if script.requests_per_minute is not None and not self._take(elapsed):
+        if self._growth is not None and not self._growth.allows(elapsed, self.in_service):
             return Reply("rate_limited", script.rejection_seconds, status=429)
-        return None
+        return self._over_budget(elapsed, tokens)
 
-    def _take(self, elapsed: float) -> bool:
-        """One request out of the bucket that fills at the rate of the script."""
-        script = self._script
-        assert script.requests_per_minute is not None
-        filled = self._bucket + (elapsed - self._bucket_at) * script.requests_per_minute / 60.0
-        self._bucket, self._bucket_at = min(float(script.burst), filled), elapsed
-        if self._bucket < 1.0:
-            return False
-        self._bucket -= 1.0
-        return True
+    def _over_budget(self, elapsed: float, tokens: int) -> Reply | None:
+        """A refusal where a budget is used up; else the request is charged to all of them."""
+        costs = [
+            (bucket, cost)
+            for bucket, cost in ((self._requests, 1), (self._tokens, tokens))
+            if bucket is not None
+        ]
+        for bucket, _ in costs:
+            bucket.fill(elapsed)
+        if any(bucket.level < min(cost, bucket.most) for bucket, cost in costs):
+            return Reply(
+                "rate_limited", self._script.rejection_seconds, status=429, budgets=self._budgets()
+            )
+        for bucket, cost in costs:
+            bucket.level -= cost
+        return None
 
     def _fraction(self, purpose: str, request: bytes, attempt: str) -> float:
         """A number strictly between 0 and 1 that depends on seed, purpose, request and attempt."""

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, Literal
 
 from engine.request_admission.budgets import RateBudgets
+from engine.request_admission.observed_budgets import Reservation
 from engine.request_admission.resources import ResourceState
 from engine.request_admission.types import RequestAdmissionItem, RequestAdmissionLease
 
@@ -21,6 +22,7 @@ class Attempt:
         "deadline_timer",
         "item",
         "lease",
+        "observed",
         "phase",
         "probe",
         "reserved",
@@ -49,6 +51,8 @@ class Attempt:
         self.started_at: float | None = None
         self.reserved: list[tuple[RateBudgets, float]] = []
         """Budgets that it draws on, with the tokens that each reserved for its answer."""
+        self.observed: Reservation | None = None
+        """What it took of the budgets that the provider tells of."""
         self.probe = False
         """Whether it finds out if the resource, which is out, answers again."""
 

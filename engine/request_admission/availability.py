@@ -32,6 +32,9 @@ PROBE_GROWTH = 0.2
 """Time to the next probe, as a share of how long the resource has been out."""
 MIN_PROBE_SECONDS = 0.5
 MAX_PROBE_SECONDS = 30.0
+MAX_LOAD_PROBE_SECONDS = 5.0
+"""The same where calls are refused for the load: others may have taken all there is, and leave a
+place for a moment."""
 PROBE_JITTER = 0.2
 
 
@@ -175,7 +178,10 @@ class Availability:
         if quota:
             wanted = max(grown, MAX_PROBE_SECONDS) if retry_after is None else retry_after
             return min(wanted, self._config.max_retry_after_seconds)
-        spacing = min(max(grown, MIN_PROBE_SECONDS), MAX_PROBE_SECONDS)
+        cause = self.cause
+        load = cause is not None and cause.failure in ("rate_limit", "overload")
+        longest = MAX_LOAD_PROBE_SECONDS if load else MAX_PROBE_SECONDS
+        spacing = min(max(grown, MIN_PROBE_SECONDS), longest)
         spacing *= 1.0 + PROBE_JITTER * (2.0 * self._random.random() - 1.0)
         if retry_after is not None:
             spacing = max(spacing, min(retry_after, self._config.max_retry_after_seconds))

@@ -1,5 +1,8 @@
-"""Budgets of requests and tokens per minute: those that a workflow sets, and those that a provider
-tells of."""
+"""Budgets of requests and tokens per minute that a workflow sets.
+
+Those that a provider tells of are in `observed_budgets`; a rate that its refusals show is in
+`learned_rate`.
+"""
 
 from __future__ import annotations
 

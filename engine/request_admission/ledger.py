@@ -46,6 +46,8 @@ class RequestLeaseLedger:
         shared = state.provider_model
         shared.in_flight += 1
         shared.provider.in_flight += 1
+        state.learned_rate.note_admitted(now)
+        attempt.observed = shared.observed.reserve(attempt.item.prompt_tokens, now)
         for budgets in (shared.budgets, shared.provider.budgets):
             if budgets is not None:
                 expected = budgets.reserve(attempt.item.prompt_tokens, now)

@@ -18,7 +18,9 @@ from engine.identity import (
 from engine.request_admission.availability import Availability
 from engine.request_admission.budgets import BudgetNews, RateBudgets, latest
 from engine.request_admission.config import RequestAdmissionConfig
+from engine.request_admission.learned_rate import LearnedRate
 from engine.request_admission.limits import AdaptiveRequestLimitState, LimitTransition
+from engine.request_admission.observed_budgets import ObservedBudgets
 from engine.request_admission.queue import RequestFairQueue
 from engine.request_admission.types import (
     RequestOutcomeKind,
@@ -63,6 +65,7 @@ class ProviderModelState:
         "budgets",
         "in_flight",
         "key",
+        "observed",
         "peak_in_flight",
         "provider",
         "queue",
@@ -76,6 +79,7 @@ class ProviderModelState:
         self.provider = provider
         provider.models.append(self)
         self.budgets: RateBudgets | None = None
+        self.observed = ObservedBudgets()
         self.static_cap = static_cap
         self.raw_caps: dict[str, int] = {}
         self.in_flight = 0
@@ -85,7 +89,7 @@ class ProviderModelState:
 
     def budget_opens_at(self, now: float) -> float | None:
         """When the budgets let another call begin; None for now."""
-        budgets = (self.budgets, self.provider.budgets)
+        budgets = (self.budgets, self.provider.budgets, self.observed)
         return latest(b.opens_at(now) for b in budgets if b is not None)
 
     def aliases(self) -> list[str]:
@@ -123,6 +127,7 @@ class ResourceState:
         "key",
         "label",
         "last_outcome",
+        "learned_rate",
         "limits",
         "peak_in_flight",
         "peak_waiters",
@@ -143,6 +148,7 @@ class ResourceState:
     ) -> None:
         self.availability = availability
         self.budget_news = BudgetNews()
+        self.learned_rate = LearnedRate()
         self.key = key
         self.label = key.label
         self.wire = RequestResource(key.provider_name, key.model_id, key.domain)
@@ -169,8 +175,13 @@ class ResourceState:
             self.availability.state == "up"
             and self.in_flight < self.limits.limit
             and not self.limits.cooling(now)
-            and self.provider_model.budget_opens_at(now) is None
+            and self.budget_opens_at(now) is None
         )
+
+    def budget_opens_at(self, now: float) -> float | None:
+        """When the budgets and the learned rate let another call begin; None for now."""
+        shared = self.provider_model.budget_opens_at(now)
+        return latest((shared, self.learned_rate.opens_at(now)))
 
     def obstacle(self, now: float) -> RequestWaitReason | None:
         """What prevents another call at this instant; None for nothing."""
@@ -179,10 +190,12 @@ class ResourceState:
             return "outage" if self.availability.state == "out" else "suspended"
         if limits.cooling(now):
             return "cooldown"
-        if self.provider_model.budget_opens_at(now) is not None:
-            return "request_rate_budget"
         if self.in_flight >= limits.limit:
-            return "ramp" if limits.ramping else "domain_limit"
+            if limits.ramping:
+                return "ramp"
+            return "request_plateau" if limits.held_by_plateau else "domain_limit"
+        if self.budget_opens_at(now) is not None:
+            return "request_rate_budget"
         shared = self.provider_model
         if shared.in_flight >= shared.static_cap or shared.provider.full:
             return "aggregate_cap"
@@ -190,7 +203,7 @@ class ResourceState:
 
     def obstacle_ends_at(self, obstacle: RequestWaitReason | None, now: float) -> float | None:
         if obstacle == "request_rate_budget":
-            return self.provider_model.budget_opens_at(now)
+            return self.budget_opens_at(now)
         if obstacle == "cooldown":
             return self.limits.blocked_until
         if obstacle == "ramp":

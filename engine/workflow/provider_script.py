@@ -74,6 +74,25 @@ class ErrorWindow(FailureWindow):
     status: int = Field(500, ge=400, le=599)
 
 
+class CapacityCycle(_Strict):
+    """The capacity changes every so many seconds, to the next one of the list and round again."""
+
+    seconds: float = Field(gt=0)
+    capacities: tuple[int, ...] = Field(min_length=2)
+
+    def at(self, elapsed: float) -> int:
+        return self.capacities[int(elapsed // self.seconds) % len(self.capacities)]
+
+
+class GrowthLimit(_Strict):
+    """Refuses fast growth: no more than `start`, or `factor` times what was in service on average
+    of late, at once. `seconds` is the time constant of that average."""
+
+    start: int = Field(4, ge=1)
+    factor: float = Field(2.0, gt=1)
+    seconds: float = Field(10.0, gt=0)
+
+
 class ProviderScript(_Strict):
     """The behaviour of one scripted provider."""
 
@@ -84,10 +103,21 @@ class ProviderScript(_Strict):
     capacity_retry_after: float | None = Field(None, ge=0)
     capacity_status: Literal[429, 503, 529] = 429
     """With which status they are answered."""
+    capacity_cycle: CapacityCycle | None = None
+    """Takes the place of `capacity`."""
+    queue: bool = False
+    """Requests beyond the capacity are never refused: they wait in line for their turn."""
+    growth: GrowthLimit | None = None
     requests_per_minute: float | None = Field(None, gt=0)
     """Requests beyond this rate are answered with 429; None for no bound."""
     burst: int = Field(1, ge=1)
     """How many of them may come at once."""
+    tokens_per_minute: float | None = Field(None, gt=0)
+    """Tokens of prompts and answers beyond this rate are answered with 429; None for no bound."""
+    token_burst: int = Field(1000, ge=1)
+    """How many tokens may be used at once."""
+    tells_budgets: bool = False
+    """Each reply tells the budgets, as `x-ratelimit-*` headers do."""
     rejection_seconds: float = Field(0.02, ge=0)
     """How long a 429 takes."""
     rate_limits: tuple[RateLimitWindow, ...] = ()
@@ -97,3 +127,11 @@ class ProviderScript(_Strict):
     timeouts: tuple[FailureWindow, ...] = ()
     completion_tokens: int | None = Field(None, ge=0)
     """Tokens of every answer; None counts the words of the answer."""
+    completion_spread: float = Field(0.0, ge=0)
+    """Standard deviation of `completion_tokens`, lognormal, as a share of it."""
+
+    @model_validator(mode="after")
+    def _queue_has_servers(self) -> ProviderScript:
+        if self.queue and self.capacity is None:
+            raise ValueError("a queue needs a capacity")
+        return self

@@ -135,7 +135,9 @@ async def a_suspension(lab: Lab) -> None:
 
 async def a_budget(lab: Lab) -> None:
     lab.register()
-    lab.controller.observe_budgets(CHAT, [RateBudget("tokens", 100, 7, 1.5)])
+    lease = await lab.acquire()
+    lab.controller.observe_budgets(lease, [RateBudget("tokens", 100, 7, 1.5)])
+    lab.controller.release(lease, SUCCESS)
 
 
 SCENARIOS: dict[Scenario, frozenset[str]] = {
