@@ -548,6 +548,11 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         payload=(
             PayloadField("from", "str", "wait reason before"),
             PayloadField("to", "str", "wait reason from now on"),
+            PayloadField(
+                "dimension",
+                "str",
+                "of `request_rate_budget`: `requests`, `tokens`, `input_tokens`, `output_tokens`",
+            ),
             _WAITERS,
             PayloadField("until", "float", "when it ends, where known", "monotonic s"),
         ),
@@ -687,7 +692,7 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         "request",
         "resource",
         "the ceiling is lower",
-        "`rate_limited`, `carried`, `registration`",
+        "`rate_limited`, `carried`, `registration`, `plateau`",
         (
             _PREVIOUS,
             _CURRENT,

@@ -86,6 +86,10 @@ class ModelRequestExecutor:
     def longest_wait(self) -> float:
         return self._admission.longest_wait
 
+    def answered(self, resource: RequestResourceKey) -> int:
+        """`AdaptiveRequestAdmissionController.answered`."""
+        return self._admission.answered(resource)
+
     def is_past(self, deadline: float | None) -> bool:
         return deadline is not None and self._clock.monotonic() >= deadline
 
@@ -342,7 +346,6 @@ class ModelCaller:
     def __init__(self, executor: ModelRequestExecutor, max_refusals: int = 20) -> None:
         self._executor = executor
         self._max_refusals = max_refusals
-        self._answered: dict[RequestResourceKey, int] = {}
 
     async def call(self, request: ModelRequest) -> ModelResponse:
         """The answer of the provider.
@@ -367,7 +370,7 @@ class ModelCaller:
                     request, deadline, suspect=suspect, asked_again=asked_again
                 )
             except ProviderError as error:
-                answered = self._answered.get(resource, 0)
+                answered = self._executor.answered(resource)
                 if error.kind == "rate_limited" and answered != answered_before:
                     refusals += 1
                     answered_before = answered
@@ -381,7 +384,6 @@ class ModelCaller:
                     raise
                 raise RetryableTaskError(*known, uses_attempt=False) from error
             else:
-                self._answered[resource] = self._answered.get(resource, 0) + 1
                 action = action_of(request, response, asked_again)
                 if action == "drop":
                     raise rejected(response)

@@ -22,6 +22,7 @@ class Attempt:
         "deadline_timer",
         "item",
         "lease",
+        "number",
         "observed",
         "phase",
         "probe",
@@ -48,6 +49,8 @@ class Attempt:
         self.acquired_at = now
         self.cascade = 0
         """`AdaptiveRequestLimitState.cascade` at admission."""
+        self.number = 0
+        """In the order in which calls to its resource went out, from 0."""
         self.started_at: float | None = None
         self.reserved: list[tuple[RateBudgets, float]] = []
         """Budgets that it draws on, with the tokens that each reserved for its answer."""

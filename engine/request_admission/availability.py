@@ -28,7 +28,10 @@ MAX_FAILURES = 8
 these bounds, so that one bad moment of a large pool is not enough."""
 REFUSED_COOLDOWNS = 2
 """Cooldowns in a row after which every call was refused again."""
-PROBE_GROWTH = 0.2
+PUBLISHED_REFUSED_COOLDOWNS = 10
+"""The same for the policy `published`, which knows no outage but this: without one a request that
+is refused for its own sake, after all others have been answered, would keep a run from ending."""
+PROBE_GROWTH = 0.15
 """Time to the next probe, as a share of how long the resource has been out."""
 MIN_PROBE_SECONDS = 0.5
 MAX_PROBE_SECONDS = 30.0
@@ -114,7 +117,10 @@ class Availability:
             return self._open(now, report, now)
         if report.failure in ("rate_limit", "overload"):
             self._refused_cooldowns += new_cooldown
-            if self._refused_cooldowns < REFUSED_COOLDOWNS:
+            published = self._config.recovery == "published"
+            if self._refused_cooldowns < (
+                PUBLISHED_REFUSED_COOLDOWNS if published else REFUSED_COOLDOWNS
+            ):
                 return False
             return self._open(now, report, now)
         self._failures += 1

@@ -215,7 +215,7 @@ class AdaptiveRequestAdmissionController:
         limits = state.limits
         if outcome.kind == "success":
             began = attempt.acquired_at if attempt.started_at is None else attempt.started_at
-            changes = limits.note_answered(now, now - began, state.in_flight + 1)
+            changes = limits.note_answered(now, now - began, state.in_flight + 1, attempt.number)
             if limits.round_trip is not None:
                 state.learned_rate.note_answered(now, limits.round_trip)
             changes += limits.on_success(now, attempt.cascade, binding)
@@ -257,10 +257,10 @@ class AdaptiveRequestAdmissionController:
             availability.on_answer()
             return
         report = outcome.failure
-        if report is None or not outcome.cuts or self.on_probe_due is None or self._shut_down:
+        if report is None or self.on_probe_due is None or self._shut_down:
             return
-        if outcome.kind == "rate_limited" and self._config.recovery == "published":
-            return
+        # A request that is refused by itself begins no cooldown, and waits in its own time.
+        new_cooldown = new_cooldown or not outcome.cuts
         if availability.on_failure(now, report, state.limits.limit, new_cooldown=new_cooldown):
             if outcome.kind == "rate_limited":
                 availability.delay_probe(state.limits.blocked_until)
@@ -316,6 +316,10 @@ class AdaptiveRequestAdmissionController:
         """`Availability.blames` of a resource."""
         return self._resources[resource].availability.blames(mark)
 
+    def answered(self, resource: RequestResourceKey) -> int:
+        """Calls to a resource that were answered so far, probes among them."""
+        return self._resources[resource].availability.answered
+
     def held_attempts(self) -> int:
         """Attempts that wait for a resource that is suspended."""
         return sum(state.waiters() for state in self._resources if state.suspended)
@@ -339,8 +343,9 @@ class AdaptiveRequestAdmissionController:
         answered = report is not None and scope_of(report.failure) in ("request", "answer")
         if outcome.kind == "success" or answered:
             self._report.outage(state, "closed", now)
+            lasted = now - availability.since
             availability.on_probe_answered()
-            changes = state.limits.after_outage(now)
+            changes = state.limits.after_outage(now, lasted)
             if changes:
                 self._report.limit_changed(state, changes, None, now)
         elif report is None:
@@ -579,9 +584,9 @@ class AdaptiveRequestAdmissionController:
 
     def _arm_budget(self, state: ResourceState, now: float) -> None:
         """Look again when the budgets of a resource, for which somebody waits, let a call begin."""
-        due = state.budget_opens_at(now)
-        if due is not None and not self._shut_down and state.budget_timer is None:
-            state.budget_timer = self._loop.call_at(due, self._on_budget, state)
+        last = state.last_budget_to_open(now)
+        if last is not None and not self._shut_down and state.budget_timer is None:
+            state.budget_timer = self._loop.call_at(last.at, self._on_budget, state)
 
     def _on_budget(self, state: ResourceState) -> None:
         state.budget_timer = None

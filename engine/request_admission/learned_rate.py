@@ -40,6 +40,7 @@ class LearnedRate:
         """Requests a second; None while refusals show none."""
         self._spans: deque[_Span] = deque(maxlen=SPANS_THAT_AGREE)
         self._begun = 0
+        """Calls that were not refused since the span began, or since the rate changed."""
         self._since: float | None = None
         """The refusal that began the present span."""
         self._changed_at = 0.0
@@ -82,7 +83,8 @@ class LearnedRate:
         if self.rate is not None:
             self._lower(now, round_trip or 0.0)
             return
-        begun, since = self._begun - 1, self._since
+        self._begun -= 1
+        begun, since = self._begun, self._since
         if since is None or round_trip is None:
             self._since, self._begun = now, 0
             return

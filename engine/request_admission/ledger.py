@@ -39,6 +39,7 @@ class RequestLeaseLedger:
         attempt.lease = lease
         attempt.phase = "leased"
         attempt.since = attempt.acquired_at = now
+        attempt.number = limits.admitted
         attempt.cascade = limits.note_admitted()
         state.in_flight += 1
         if state.in_flight > state.peak_in_flight:

@@ -25,6 +25,8 @@ ROUND_TRIP_GAIN = 0.1
 FIRST_COOLDOWN_SECONDS = 0.5
 """Length of a cooldown while no call has been answered, and so no round trip is known."""
 MAX_COOLDOWN_DOUBLINGS = 10
+SHORT_OUTAGE_SECONDS = 60.0
+"""After an outage up to this long a provider is taken to serve as many calls as before it."""
 
 
 class LimitTransition(NamedTuple):
@@ -120,6 +122,9 @@ class AdaptiveRequestLimitState:
             self._ramp_interval = config.startup_ramp_seconds / (initial - 1)
         self.highest = self.limit
         """Highest limit so far."""
+        self._initial = self.limit
+        self.admitted = 0
+        """Calls so far."""
         self._slow_start = self.limit < effective_max and self._ramp_target is None
         self._watches_start = False
         """The slow start has reached the maximum; its last doubling is still to be judged."""
@@ -166,17 +171,20 @@ class AdaptiveRequestLimitState:
         """A lease was issued; returns its cascade, for `note_ended`."""
         self._in_flight += 1
         self._post_cut += 1
+        self.admitted += 1
         return self.cascade
 
     def note_answered(
-        self, now: float, seconds: float, in_flight: int
+        self, now: float, seconds: float, in_flight: int, number: int
     ) -> tuple[LimitTransition, ...]:
-        """A call was answered after so long; `in_flight` counts it."""
+        """A call was answered after so long; `in_flight` counts it, and it was the one of that
+        number, from 0, to go out."""
         known = self.round_trip
         self.round_trip = seconds if known is None else known + ROUND_TRIP_GAIN * (seconds - known)
         plateau = self._plateau
         if plateau is None or self._ramp_target is not None:
             return ()
+        plateau.note_first(number, self._initial, seconds)
         if self._slow_start or self._watches_start:
             plateau.note_start(seconds)
             if self._slow_start or not plateau.start_is_over(self.limit):
@@ -313,9 +321,9 @@ class AdaptiveRequestLimitState:
         self.consecutive_rate_limits += 1
         return RateLimitEffect(self.blocked_until, None)
 
-    def after_outage(self, now: float) -> tuple[LimitTransition, ...]:
-        """The resource answers again after it has refused every call: half of what was served
-        before is let out at once."""
+    def after_outage(self, now: float, seconds: float) -> tuple[LimitTransition, ...]:
+        """The resource answers again after it has refused every call for so many seconds: what was
+        served before is let out at once, or half of it where that is long ago."""
         before, self._before_cuts = self._before_cuts, None
         self._resumed = True
         self.consecutive_rate_limits = 0
@@ -323,7 +331,8 @@ class AdaptiveRequestLimitState:
             return ()
         before = min(before, self._bound())
         self._policy.after_outage(now, before)
-        target = max(self.limit, -(-before // 2))
+        part = 1 if seconds <= SHORT_OUTAGE_SECONDS else 2
+        target = max(self.limit, -(-before // part))
         if target <= self.limit:
             return ()
         return (self._grow(target, "outage_over"), *self._recovered(now))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from engine.request_admission.budgets import ObservedBudget
+from engine.request_admission.budgets import ObservedBudget, Opening, last_opening
 
 SECONDS_PER_LIMIT = 60.0
 """In which time a budget is taken to fill up where the provider does not say: limits are told per
@@ -86,14 +86,26 @@ class ObservedBudgets:
         self._budgets: dict[str, _Budget] = {}
         self._prompt, self._answer = _Size(), _Size()
 
+    @property
+    def known(self) -> bool:
+        return bool(self._budgets)
+
     def opens_at(self, now: float) -> float | None:
         """When a call may begin; None for now."""
+        last = self.last_to_open(now)
+        return None if last is None else last.at
+
+    def last_to_open(self, now: float) -> Opening | None:
+        """The budget that holds a call up for longest; None where none does."""
         if not self._budgets:
             return None
-        opens = max(
-            budget.opens_at(self._need(name), now) for name, budget in self._budgets.items()
+        return last_opening(
+            (
+                Opening(budget.opens_at(self._need(name), now), name)
+                for name, budget in self._budgets.items()
+            ),
+            now,
         )
-        return opens if opens > now else None
 
     def short(self, now: float) -> bool:
         """Whether one of them is too low for a call."""

@@ -37,7 +37,7 @@ HEADROOM = 1.35
 """The limit that is held, of the knee."""
 RAISED = 1.25
 GAINED_RATE = 1.1
-FIRST_ROUNDS = 40
+FIRST_ROUNDS = 250
 """Rounds of calls before an experiment that nothing raised a suspicion for."""
 SPACING_GROWTH = 8
 FIRST_SPACING, MAX_SPACING = 4, 32
@@ -116,6 +116,8 @@ class Plateau:
         self._spacing = FIRST_SPACING
         self._doubled: Measure | None = None
         self._start_count, self._start_sum, self._start_began = 0, 0.0, now
+        self._burst: dict[int, float] = {}
+        """Seconds of the first calls, by the order in which they went out."""
         self.refuses = False
         """The provider refuses what goes beyond its capacity, so that no line forms there."""
 
@@ -148,6 +150,26 @@ class Plateau:
         else:
             self._when_raised(measure)
         return self.bound != before
+
+    def note_first(self, number: int, limit: int, seconds: float) -> None:
+        """The call of that number, from 0, was answered. The first calls go out all at once: where
+        the last of them wait longer than the first, they stood in a line.
+
+        Args:
+            number: In the order in which calls went out.
+            limit: As many of them went out at once.
+            seconds: Of the call.
+        """
+        if number >= limit or limit <= MIN_LIMIT:
+            return
+        self._burst[number] = seconds
+        if len(self._burst) < limit:
+            return
+        part = limit // 4
+        times = [self._burst[number] for number in sorted(self._burst)]
+        first, last = sum(times[:part]) / part, sum(times[-part:]) / part
+        if last >= SLOWER * first:
+            self._base = first if self._base is None else min(first, self._base)
 
     def note_start(self, seconds: float) -> None:
         """A call of the slow start was answered after so many seconds."""

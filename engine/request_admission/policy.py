@@ -30,9 +30,9 @@ to at once."""
 FIRST_GUARD_COOLDOWNS = 4
 MAX_GUARD_COOLDOWNS = 32
 """No probe for so many cooldowns after one has ended, so that finding out costs a bounded share."""
-YIELD_PART = 5
-"""After a probe that is refused the limit leaves this part of the capacity free for a round, so that
-another client of the same provider finds a place (as the drain after each probe of BBR)."""
+YIELD_PART = 7
+"""After a probe that is refused the limit leaves this part of the capacity free for a round, so
+that another client of the same provider finds a place (as BBR drains after each probe)."""
 MAX_RETURN_ROUNDS = 4
 """Most rounds of calls before the limit goes back, or tries to, to one that was sustained."""
 RETURN_STEP = 4

@@ -16,7 +16,7 @@ from engine.identity import (
     RequestResourceKey,
 )
 from engine.request_admission.availability import Availability
-from engine.request_admission.budgets import BudgetNews, RateBudgets, latest
+from engine.request_admission.budgets import BudgetNews, Opening, RateBudgets, last_opening
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.learned_rate import LearnedRate
 from engine.request_admission.limits import AdaptiveRequestLimitState, LimitTransition
@@ -87,10 +87,12 @@ class ProviderModelState:
         self.queue = RequestFairQueue()
         self.resources: list[ResourceState] = []
 
-    def budget_opens_at(self, now: float) -> float | None:
-        """When the budgets let another call begin; None for now."""
+    def last_budget_to_open(self, now: float) -> Opening | None:
+        """The budget that holds another call up for longest; None where none does."""
+        if self.budgets is None and self.provider.budgets is None and not self.observed.known:
+            return None
         budgets = (self.budgets, self.provider.budgets, self.observed)
-        return latest(b.opens_at(now) for b in budgets if b is not None)
+        return last_opening((b.last_to_open(now) for b in budgets if b is not None), now)
 
     def aliases(self) -> list[str]:
         return sorted(self.raw_caps)
@@ -175,13 +177,17 @@ class ResourceState:
             self.availability.state == "up"
             and self.in_flight < self.limits.limit
             and not self.limits.cooling(now)
-            and self.budget_opens_at(now) is None
+            and self.last_budget_to_open(now) is None
         )
 
-    def budget_opens_at(self, now: float) -> float | None:
-        """When the budgets and the learned rate let another call begin; None for now."""
-        shared = self.provider_model.budget_opens_at(now)
-        return latest((shared, self.learned_rate.opens_at(now)))
+    def last_budget_to_open(self, now: float) -> Opening | None:
+        """The budget, or learned rate, that holds another call up for longest; None for none."""
+        shared = self.provider_model.last_budget_to_open(now)
+        if self.learned_rate.rate is None:
+            return shared
+        learned = self.learned_rate.opens_at(now)
+        rate = None if learned is None else Opening(learned, "requests")
+        return last_opening((shared, rate), now)
 
     def obstacle(self, now: float) -> RequestWaitReason | None:
         """What prevents another call at this instant; None for nothing."""
@@ -194,7 +200,7 @@ class ResourceState:
             if limits.ramping:
                 return "ramp"
             return "request_plateau" if limits.held_by_plateau else "domain_limit"
-        if self.budget_opens_at(now) is not None:
+        if self.last_budget_to_open(now) is not None:
             return "request_rate_budget"
         shared = self.provider_model
         if shared.in_flight >= shared.static_cap or shared.provider.full:
@@ -203,7 +209,8 @@ class ResourceState:
 
     def obstacle_ends_at(self, obstacle: RequestWaitReason | None, now: float) -> float | None:
         if obstacle == "request_rate_budget":
-            return self.budget_opens_at(now)
+            last = self.last_budget_to_open(now)
+            return None if last is None else last.at
         if obstacle == "cooldown":
             return self.limits.blocked_until
         if obstacle == "ramp":

@@ -212,7 +212,8 @@ def test_a_failed_probe_at_the_bound_counts_like_any_other() -> None:
         now = after_cooldown(limits) + 60.0
         successes_to_grow(limits, 31, now)
         waits.append(successes_to_grow(limits, 32, now))
-    assert waits == [31, 62, 124, 248, 496, 496, 496]
+    assert waits[:4] == [31, 62, 124, 248]
+    assert all(496 <= wait < 600 for wait in waits[4:])
 
 
 @pytest.mark.parametrize(
@@ -275,7 +276,7 @@ def test_a_useless_retry_after_gives_a_cooldown_of_our_own(retry_after: float | 
     cut(published, 1.0, retry_after)
     assert published.blocked_until == 3.5
     adaptive = limits_of(cooldown_seconds=2.5)
-    adaptive.note_answered(0.9, 0.25, 1)
+    adaptive.note_answered(0.9, 0.25, 1, 0)
     waits = []
     now = 1.0
     for _ in range(6):
