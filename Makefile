@@ -5,6 +5,7 @@
 # make truth   the scoreboard of the diagnosis: OPTIONS="--runs 3 --neighbour hang1 s503"
 # make bench   speed of scheduling, console, diagnosis and recording
 # make bench-peer   Data Designer beside us, the same work in turn: OPTIONS="--quick --only run"
+# make bench-peer-e2e   both behind a provider that refuses, fails or is out: rows lost, and time
 # make bench-exec   what `headgate exec` costs a Data Designer run
 # make bench-soak   memory over a million tasks and 100,000 groups: OPTIONS="--tasks 100000"
 # make bench-wide   memory of engine, recorder and front in a run of 500 columns x 2,500 rows
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-peer
 
-.PHONY: demo test test-all test-peer truth plans lint types layers bench bench-peer bench-exec bench-soak bench-wide bench-refs clean
+.PHONY: demo test test-all test-peer truth plans lint types layers bench bench-peer bench-peer-e2e bench-exec bench-soak bench-wide bench-refs clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo || { code=$$?; test $$code -eq 130 || exit $$code; }  # 130: stopped by its user
@@ -60,6 +61,10 @@ bench: $(READY)
 bench-peer: $(READY)
 	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
 	$(BIN)/python -m tests.bench.peer.compare --python $(PEER)/bin/python $(OPTIONS)
+
+bench-peer-e2e: $(READY)
+	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
+	$(BIN)/python -m tests.bench.peer.trials --python $(PEER)/bin/python $(OPTIONS)
 
 bench-exec: $(READY)
 	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)

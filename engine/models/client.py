@@ -16,6 +16,7 @@ from engine.events.failures import (
     scope_of,
 )
 from engine.identity import RequestResourceKey
+from engine.models.rate_budget import RateBudget
 
 ProviderErrorKind = Literal["rate_limited", "provider_failure", "provider_timeout"]
 ANSWER_ACTIONS: Mapping[AnswerVerdict, AnswerAction] = {
@@ -54,16 +55,6 @@ class ModelRequest:
 
     def action(self, verdict: AnswerVerdict) -> AnswerAction:
         return self.answer_actions.get(verdict, ANSWER_ACTIONS[verdict])
-
-
-@dataclass(frozen=True, slots=True)
-class RateBudget:
-    """What a provider says of one of its budgets."""
-
-    dimension: Literal["requests", "tokens", "input_tokens", "output_tokens"]
-    limit: int | None
-    remaining: int | None
-    reset_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)

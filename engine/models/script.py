@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.models.client import RateBudget
+from engine.models.rate_budget import RateBudget
 from engine.workflow.provider_script import GrowthLimit, Latency, ProviderScript
 
 HANG_SECONDS = 600.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.models.client import RateBudget
+from engine.models.rate_budget import RateBudget
 from engine.request_admission.learned_rate import GROWTH_ROUND_TRIPS, LearnedRate
 from engine.request_admission.observed_budgets import ObservedBudgets
 

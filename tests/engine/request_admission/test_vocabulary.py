@@ -12,8 +12,9 @@ from engine.clock import LoopClock
 from engine.events import RequestEvent, RuntimeCorrelationProvider
 from engine.events.failures import FailureClass
 from engine.events.kinds import ALL_REQUEST_KINDS
-from engine.models.client import ModelRequest, ModelResponse, RateBudget
+from engine.models.client import ModelRequest, ModelResponse
 from engine.models.executor import ModelRequestExecutor
+from engine.models.rate_budget import RateBudget
 from engine.request_admission.types import (
     FailureReport,
     RequestAdmissionError,
