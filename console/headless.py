@@ -14,6 +14,7 @@ from replay.state.failures import failure_words
 from replay.state.model import Failure
 from replay.state.payload import count as count_of
 from replay.state.payload import mapping
+from replay.state.spending import spending_words
 
 LAG_SHOWN_SECONDS = 2.0
 """A line that is older than this says so."""
@@ -62,11 +63,9 @@ def summary(frame: Frame) -> str:
         else "not in this stream"
     )
     lines.append(f"  requests  {requests}, {count(progress.retries)} task retries")
-    if progress.prompt_tokens or progress.completion_tokens:
-        lines.append(
-            f"  tokens    {count(progress.prompt_tokens)} in, "
-            f"{count(progress.completion_tokens)} out"
-        )
+    spent = spending_words(progress, frame.run, ended=frame.outcome is not None)
+    if spent:
+        lines.append(f"  tokens    {spent}")
     for failure in frame.errors:
         lines.append(f"  error     {failure_line(failure, frame.t0)}")
     if not frame.errors:

@@ -15,6 +15,17 @@ class Clock(Protocol):
     def wall(self) -> float: ...
 
 
+class ShiftedLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time begins at `start`, where an earlier part of a run has left it."""
+
+    def __init__(self, start: float) -> None:
+        self._shift = start - time.monotonic()
+        super().__init__()
+
+    def time(self) -> float:
+        return time.monotonic() + self._shift
+
+
 class LoopClock:
     """Time of the running event loop, so that a virtual-time loop drives the whole run.
 

@@ -17,7 +17,7 @@ from engine.scheduling.config import TaskAdmissionConfig
 from engine.scheduling.plan import RunResult
 from engine.virtual_time import VirtualTimeLoop, run_virtual
 from engine.workflow.load import LoadedWorkflow
-from engine.workflow.schema import CustomColumn, Workflow
+from engine.workflow.schema import Workflow
 
 _DEFAULT_TASK_ADMISSION = TaskAdmissionConfig()
 
@@ -68,9 +68,9 @@ def run_engine(
     loaded = workflow
     if isinstance(loaded, Workflow):
         functions = {
-            column.name: column.function
+            column.name: reference
             for column in loaded.columns
-            if isinstance(column, CustomColumn) and callable(column.function)
+            if callable(reference := column.reference())
         }
         loaded = LoadedWorkflow(loaded, None, functions)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import signal
 import sys
@@ -17,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 import yaml
 from aiohttp import web
@@ -25,8 +26,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from engine.clock import LoopClock
 from engine.errors import UserError
+from engine.models.provider_script import ProviderScript
 from engine.models.script import Reply, ScriptPlayer
-from engine.workflow.provider_script import ProviderScript
+from engine.models.scripted_answers import schema_of
 
 COMMAND = (sys.executable, "-P", __file__)
 """Starts the program."""
@@ -45,6 +47,8 @@ class Served:
     """The script's word, or `abandoned` where the caller hung up before it."""
     arrived_at: float
     answered_at: float
+    prompt_digest: str = ""
+    """Tells requests of different prompts apart, without the prompt."""
 
 
 class ScriptedServer:
@@ -66,6 +70,7 @@ class ScriptedServer:
         application.router.add_put("/{name}/script", self._replace_script)
         application.router.add_get("/{name}/v1/models", self._list_models)
         application.router.add_post("/{name}/v1/chat/completions", self._complete)
+        application.router.add_post("/{name}/v1/embeddings", self._embed)
         # A caller who hangs up cancels the handler: its request is over.
         self._runner = web.AppRunner(
             application,
@@ -120,20 +125,36 @@ class ScriptedServer:
         return web.json_response(script.model_dump(mode="json"))
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        name = self._named(request)
         try:
             body = json.loads(await request.read())
             model, messages = str(body["model"]), body["messages"]
-            prompt = str(messages[-1]["content"])
             system = next((str(m["content"]) for m in messages if m["role"] == "system"), None)
+            said = [str(message["content"]) for message in messages if message["role"] != "system"]
+            _ = messages[-1]
+            asked = {"system": system, "schema": schema_of(body.get("response_format"))}
         except (ValueError, KeyError, IndexError, TypeError):
             return _error(400, "the body is no chat completion request")
         if body.get("stream"):
             return _error(400, "streaming is not served")
+        return await self._play(request, model, "\n".join(said), asked)
+
+    async def _embed(self, request: web.Request) -> web.StreamResponse:
+        try:
+            body = json.loads(await request.read())
+            model, text = str(body["model"]), str(body["input"])
+        except (ValueError, KeyError, TypeError):
+            return _error(400, "the body is no embeddings request")
+        asked = {"embeds": True, "dimensions": body.get("dimensions")}
+        return await self._play(request, model, text, asked)
+
+    async def _play(
+        self, request: web.Request, model: str, prompt: str, asked: dict[str, Any]
+    ) -> web.StreamResponse:
+        name = self._named(request)
         player = self._players[name]
         self.requests[name] += 1
         arrived_at = self._clock.monotonic()
-        reply = player.arrive(arrived_at, model, prompt, system)
+        reply = player.arrive(arrived_at, model, prompt, **asked)
         outcome = "abandoned"
         try:
             await asyncio.sleep(reply.seconds)
@@ -142,7 +163,8 @@ class ScriptedServer:
             player.leave(reply)
             if self._on_served is not None:
                 now = self._clock.monotonic()
-                self._on_served(Served(name, model, outcome, arrived_at, now))
+                digest = hashlib.blake2b(prompt.encode("utf-8", "replace"), digest_size=8)
+                self._on_served(Served(name, model, outcome, arrived_at, now, digest.hexdigest()))
         if reply.outcome == "hang":
             return _hang_up(request)
         return self._completion(model, reply)
@@ -154,6 +176,15 @@ class ScriptedServer:
             return _error(reply.status, "too many requests", wait | told)
         if reply.outcome == "error":
             return _error(reply.status, "the script says so")
+        if reply.vector:
+            return web.json_response(
+                {
+                    "object": "list",
+                    "model": model,
+                    "data": [{"object": "embedding", "index": 0, "embedding": reply.vector}],
+                    "usage": {"prompt_tokens": reply.prompt_tokens},
+                }
+            )
         return web.json_response(
             {
                 "id": "chatcmpl-scripted",

@@ -28,6 +28,16 @@ COMMANDS = {
         "A live run on scripted providers with a 429 storm: no key, no network.",
     ),
     "run": ("console.cli.run.command", "Run a workflow (Python file or YAML) and watch it."),
+    "plan": (
+        "console.cli.plan",
+        "Say what a run would do, without a call: prompts, requests, tokens, lint.",
+    ),
+    "preview": ("console.cli.preview", "Make a few rows of a workflow, and print them."),
+    "init": ("console.cli.init", "Write an example workflow into a new folder."),
+    "import-config": (
+        "console.cli.import_config",
+        "Make a workflow of a configuration of Data Designer.",
+    ),
     "exec": (
         "console.cli.exec.command",
         "Run a Data Designer script unchanged, and record and watch its runs.",
@@ -37,6 +47,7 @@ COMMANDS = {
         "console.cli.watch",
         "Replay a recording: run folder, .duckdb, .jsonl, .gz or .zst.",
     ),
+    "rows": ("console.cli.rows", "Look at the rows that a run has made, all or one at a time."),
     "why": ("console.cli.why", "Say why a recorded run stood still, with proof."),
     "sql": ("console.cli.sql", "Ask a recording in SQL, read-only; --views says what there is."),
     "export": (
@@ -72,7 +83,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        command = getattr(
+            importlib.import_module(COMMANDS[cmd_name][0]), cmd_name.replace("-", "_")
+        )
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is not a command")
         return command
@@ -136,7 +149,7 @@ def main() -> None:
     sys.exit(code)
 
 
-READERS = frozenset({"watch", "replay", "why", "sql", "compare", "verify", "runs", "stop"})
+READERS = frozenset({"watch", "replay", "rows", "why", "sql", "compare", "verify", "runs", "stop"})
 """Commands that write no file for the user: their temporary files, above all those of DuckDB, are
 readable by their user alone."""
 

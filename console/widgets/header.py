@@ -16,10 +16,15 @@ from replay.diagnosis.report.shares import Share, subject
 from replay.diagnosis.verdicts import VerdictRow, clock
 from replay.playback.frame import Frame
 from replay.sources.cells import wrap
+from replay.state.spending import money_words
 
 _MOST_NOTE_LINES = 5
 _NAMES_FIT, _NAME_FITS = 150, 64
 """Cells from which on the footer names every screen."""
+
+
+_WIDE_ENOUGH_FOR_MONEY = 100
+"""Columns of the screen."""
 
 
 class Header(LineWidget):
@@ -102,6 +107,9 @@ class Header(LineWidget):
             facts.append((f"{short(frame.rows_per_second)} rows/s", "text"))
         if frame.tokens_per_second:
             facts.append((f"{short(frame.tokens_per_second)} tokens/s", "text"))
+        if progress.priced_calls and width >= _WIDE_ENOUGH_FOR_MONEY:
+            ended = frame.outcome is not None
+            facts.append((money_words(progress, frame.run, ended=ended), "text"))
         if frame.eta_seconds is not None and frame.outcome is None and frame.liveness == "live":
             facts.append((f"ETA {clock(frame.eta_seconds, tenths=False)}", "text"))
         if ending is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.benchmark.providers import PROVIDER_SCENARIOS
 from engine.benchmark.scenario import Scenario, Stop, model, sampled, scripted, text, workflow
-from engine.generators.custom import RowModels
+from engine.workflow.columns.custom import RowModels
 from engine.workflow.load import LoadedWorkflow
 
 ALWAYS = ("ended_as_planned", "verified", "timelines_whole")

@@ -32,6 +32,8 @@ FailureClass = Literal[
     "empty_answer",
     "reasoning_only",
     "thinking_in_text",
+    "invalid_structure",
+    "wrong_dimension",
 ]
 AnswerVerdict = Literal[
     "refusal",
@@ -207,6 +209,20 @@ FAILURE_KINDS: tuple[FailureKind, ...] = (
         "answer",
         "puts its thinking into the text of the answer",
         "have the server separate it, or set on_thinking of the column",
+    ),
+    FailureKind(
+        "invalid_structure",
+        "InvalidStructure",
+        "answer",
+        "gives no JSON that fits the column's schema, also when told what is wrong with it",
+        "simplify the schema, raise correction_rounds of the column, or take a stronger model",
+    ),
+    FailureKind(
+        "wrong_dimension",
+        "WrongDimension",
+        "answer",
+        "answers with an embedding of another dimension",
+        "set dimensions of the column to what the model gives",
     ),
 )
 FAILURES: dict[FailureClass, FailureKind] = {kind.name: kind for kind in FAILURE_KINDS}

@@ -17,6 +17,7 @@ from engine.events.process_lock import ProcessLock
 from engine.events.safe_files import open_folder, open_regular
 
 _JOURNAL = "journal"
+_CELLS = "cells"
 _FIRST_SEGMENT = "000001.jsonl"
 _LOG = "output.log"
 _LOCKS = ("run.lock", "recorder.lock")
@@ -47,7 +48,8 @@ def never_began(folder: int) -> bool:
         OSError: It can't be read.
     """
     names = set(os.listdir(folder))
-    ours = {name for name in names if name.startswith(_RESERVES)} | {_JOURNAL, _LOG, *_LOCKS}
+    ours = {name for name in names if name.startswith(_RESERVES)}
+    ours |= {_JOURNAL, _CELLS, _LOG, *_LOCKS}
     if not names or names - ours or (_LOG in names and _JOURNAL not in names):
         return False
     if any(ProcessLock.held(Path(lock), dir_fd=folder) for lock in _LOCKS):
@@ -60,6 +62,8 @@ def clear(folder: int) -> None:
     for name in os.listdir(folder):
         if name in (_LOG, *_LOCKS) or name.startswith(_RESERVES):
             os.unlink(name, dir_fd=folder)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(_CELLS, dir_fd=folder)
     with suppress(FileNotFoundError):  # last: without it, a log may be somebody else's
         shutil.rmtree(_JOURNAL, dir_fd=folder)
 

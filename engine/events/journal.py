@@ -50,6 +50,8 @@ class JournalWriter:
         segment_bytes: Size at which a new segment begins.
         interval_seconds: Least time between writes.
         write: Writes bytes to a descriptor.
+        segments: Segments that earlier parts of the run have written.
+        events: Events in them.
 
     Raises:
         OSError: The first segment can't be written. No method raises it.
@@ -65,6 +67,8 @@ class JournalWriter:
         segment_bytes: int = 64 << 20,
         interval_seconds: float = 0.02,
         write: Callable[[int, bytes], int] = os.write,
+        segments: int = 0,
+        events: int = 0,
     ) -> None:
         self._folder = folder
         self._run = run
@@ -82,15 +86,16 @@ class JournalWriter:
         self._shed_events = 0
         self._resync_due = False
         self._keyframe_requested = False
-        self._written_events = 0
-        self._segment = 0
+        self._written_events = events
+        self._segment = segments
+        self._first_segment = segments + 1
         self._size = 0
         self._torn = False
         self._writing = threading.RLock()
         folder.create_journal()
         self._fd = -1
         self._open_segment()
-        self._lines.append(JournalHeader(run, 1, 1))
+        self._lines.append(JournalHeader(run, self._segment, events + 1))
         self._write_out()
 
     @property
@@ -166,7 +171,7 @@ class JournalWriter:
                 continue
             try:
                 head = chunk[0]
-                opening = isinstance(head, JournalHeader) and head.segment > 1
+                opening = isinstance(head, JournalHeader) and head.segment > self._first_segment
                 if isinstance(head, JournalHeader) and head.segment != self._segment:
                     self._open_segment()
                 done = self._append(data, opening)
@@ -249,11 +254,11 @@ class JournalWriter:
 
     def _shed(self, lost: Callable[[JournalLine], bool], cause: str) -> None:
         """Replace lost lines by one gap line for each range of sequence numbers of a stream."""
-        kept: list[JournalLine] = []
+        remaining: list[JournalLine] = []
         open_gaps: dict[str, int] = {}
         for line in self._lines:
             if not isinstance(line, SchedulerEvent | RequestEvent):
-                kept.append(line)
+                remaining.append(line)
                 continue
             stream = "scheduler" if isinstance(line, SchedulerEvent) else "request"
             if not lost(line):
@@ -261,20 +266,20 @@ class JournalWriter:
                     stream = line.diagnostics["stream"]
                 open_gaps.pop(stream, None)
                 if line.event_kind == "recording_gap" and line.diagnostics["cause"] == cause:
-                    open_gaps[stream] = len(kept)
-                kept.append(line)
+                    open_gaps[stream] = len(remaining)
+                remaining.append(line)
                 continue
             self._shed_events += 1
             self._resync_due = True
-            if _opens_segment(line) and kept and isinstance(kept[-1], JournalHeader):
-                kept.pop()
+            if _opens_segment(line) and remaining and isinstance(remaining[-1], JournalHeader):
+                remaining.pop()
             if stream in open_gaps:
                 index = open_gaps[stream]
-                kept[index] = _gap(line, stream, cause, kept[index])
+                remaining[index] = _gap(line, stream, cause, remaining[index])
             else:
-                open_gaps[stream] = len(kept)
-                kept.append(_gap(line, stream, cause, None))
-        self._lines = kept
+                open_gaps[stream] = len(remaining)
+                remaining.append(_gap(line, stream, cause, None))
+        self._lines = remaining
 
 
 def _is_kept(line: JournalLine) -> bool:

@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -48,6 +49,12 @@ OUTPUT_LOG = "output.log"
 _FILES = frozenset({RECORDING, RUN_JSON, RUN_LOCK, RECORDER_LOCK, OUTPUT_LOG})
 _FOLDER_MODE = 0o700
 _KEYFRAME_BYTES = 64 * 1024
+_CLAIM_STEP_SECONDS = 0.05
+_UNSURE: dict[Doubt, str] = {
+    "no_lock": "its run.lock is missing, or can't be asked",
+    "unidentified": "its run.lock does not say which process held it",
+    "elsewhere": "it was started on another machine; resume it there, or copy the folder here",
+}
 
 RunStateName = Literal["running", "ended", "complete", "lost"]
 """The producer writes `running` and `ended`; the recorder writes `complete` (all is imported, after
@@ -76,6 +83,8 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Process id of the producer, for people; the lock shows whether it is alive."""
     capacity_plan: dict[str, Any] = {}
     """Configured values; at the end also those observed."""
+    resumes: int = 0
+    """How often the run has gone on after an interruption."""
 
 
 class RunFolder:
@@ -307,6 +316,11 @@ class RunFolder:
                 )
             if claimed and folder_claim.never_began(folder.fd):
                 folder_claim.clear(folder.fd)
+            if folder.has(RUN_JSON):
+                raise UserError(
+                    f"The folder {path} is not empty: it holds a run. To go on with that, add "
+                    f"--resume {path}; for another one name a new or empty folder."
+                )
             if os.listdir(folder.fd):
                 raise UserError(
                     f"The folder {path} is not empty; name a new or empty folder for this run."
@@ -326,6 +340,38 @@ class RunFolder:
                     f"{path} is a file, not a folder; name a new or empty folder for this run."
                 ) from error
             raise UserError(f"The folder {path} can't be made: {error.strerror}.") from error
+        return folder
+
+    @classmethod
+    def reopen(cls, path: Path, claim_seconds: float) -> RunFolder:
+        """Claim the folder of a run that was interrupted. It stays claimed as in `create`.
+
+        Args:
+            path: The folder.
+            claim_seconds: How long to wait for processes of the run that are about to end.
+
+        Raises:
+            UserError: It holds no run, or one that goes on, or of which that can't be told.
+        """
+        folder = cls(path)
+        try:
+            if read_record(folder) is None:
+                raise UserError(f"{path} holds no run that could go on.")
+            if folder.producer_lives:
+                raise UserError(
+                    f"The run in {path} is still going. Watch it with headgate watch {path}, or "
+                    f"stop it with headgate stop {path}."
+                )
+            if folder.producer == "unknown" and folder.doubt != "copy":
+                doubt = _UNSURE[folder.doubt]
+                raise UserError(f"Whether the run in {path} still goes on can't be told: {doubt}.")
+            deadline = time.monotonic() + claim_seconds
+            while folder_claim.claim(folder.fd) is False:
+                if time.monotonic() > deadline:
+                    raise UserError(f"{path} is in use by another process of headgate.")
+                time.sleep(_CLAIM_STEP_SECONDS)
+        except OSError as error:
+            raise UserError(f"The run in {path} can't be opened: {error.strerror}.") from error
         return folder
 
     def _presence(self) -> tuple[Presence, Doubt]:

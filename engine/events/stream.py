@@ -64,6 +64,8 @@ class EventStream:
             without it events are delivered by `flush` only.
         scheduler_sinks: Take the scheduler stream.
         request_sinks: Take the request stream.
+        scheduler_sequence: Number of the last event of the scheduler stream, in a run that goes on.
+        request_sequence: The same of the request stream.
     """
 
     def __init__(
@@ -75,12 +77,14 @@ class EventStream:
         *,
         scheduler_sinks: Sequence[SchedulerAdmissionEventSink] = (),
         request_sinks: Sequence[RequestAdmissionEventSink] = (),
+        scheduler_sequence: int = 0,
+        request_sequence: int = 0,
     ) -> None:
         self.run_id = run_id
         self.scheduler_enabled = bool(sinks or scheduler_sinks)
         self.requests_enabled = bool(sinks or request_sinks)
-        self.scheduler_sequence = 0
-        self.request_sequence = 0
+        self.scheduler_sequence = scheduler_sequence
+        self.request_sequence = request_sequence
         self.failures_by_sink: dict[str, int] = {}
         self.after_flush: Callable[[], None] | None = None
         """Called after each delivery, outside critical sections; it may emit events."""

@@ -11,7 +11,7 @@ from engine.models.client import ModelClient
 from engine.models.network import proxy_for
 from engine.models.openai_client import OpenAIClient
 from engine.models.scripted import ScriptedClient
-from engine.workflow.schema import Provider, ScriptedProvider
+from engine.models.settings import Provider, ScriptedProvider
 
 
 def build_client(

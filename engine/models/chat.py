@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from engine.events.failures import AnswerVerdict
-from engine.models.client import ModelRequest, ModelResponse, ProviderError
+from engine.models.client import ModelRequest, ModelResponse, ProviderError, Turn
+from engine.models.usage import read_usage, tokens
 
 _THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>\s*", re.DOTALL | re.IGNORECASE)
 _OPEN_THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>", re.IGNORECASE)
 _END_OF_THINKING = re.compile(
     r"\A[^<]*?</(?:think|thinking|reasoning)>\s*", re.DOTALL | re.IGNORECASE
 )
-_MOST_TOKENS = 2**53
 
 
-def request_body(request: ModelRequest, renamed: Mapping[str, str]) -> bytes:
-    """The JSON of a request. `renamed`: options that the model wants under another name."""
-    messages = []
+def request_body(request: ModelRequest, renamed: Mapping[str, str | None]) -> bytes:
+    """The JSON of a request. `renamed`: options that the model wants under another name, or not at
+    all."""
+    turns = (*request.turns, Turn("user", request.prompt, request.images))
     if request.system is not None:
-        messages.append({"role": "system", "content": sendable(request.system)})
-    messages.append({"role": "user", "content": sendable(request.prompt)})
+        turns = (Turn("system", request.system), *turns)
+    messages = [{"role": turn.role, "content": _content(turn)} for turn in turns]
     body: dict[str, Any] = {"model": request.resource.model_id, "messages": messages}
     if request.temperature is not None:
         body["temperature"] = request.temperature
@@ -39,9 +41,18 @@ def request_body(request: ModelRequest, renamed: Mapping[str, str]) -> bytes:
         body["stream"] = True
         body.setdefault("stream_options", {"include_usage": True})
     for name, other in renamed.items():
-        if name in body:
-            body[other] = body.pop(name)
+        value = body.pop(name, None)
+        if value is not None and other is not None:
+            body[other] = value
     return msgspec.json.encode(body)
+
+
+def _content(turn: Turn) -> str | list[dict[str, Any]]:
+    text = sendable(turn.text)
+    if not turn.images:
+        return text
+    images = [{"type": "image_url", "image_url": {"url": sendable(url)}} for url in turn.images]
+    return [{"type": "text", "text": text}, *images]
 
 
 def sendable(text: str) -> str:
@@ -65,15 +76,16 @@ def read_answer(body: Any, request: ModelRequest) -> ModelResponse:
     finish = choice.get("finish_reason")
     usage = body.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    return judged(
+    response = judged(
         text,
         finish if isinstance(finish, str) else None,
         refused=bool(message.get("refusal")),
         thought=bool(thinking),
         request=request,
-        prompt_tokens=_tokens(usage.get("prompt_tokens")),
-        completion_tokens=_tokens(usage.get("completion_tokens")),
+        prompt_tokens=tokens(usage.get("prompt_tokens")),
+        completion_tokens=tokens(usage.get("completion_tokens")),
     )
+    return replace(response, details=read_usage(usage))
 
 
 def judged(
@@ -138,14 +150,3 @@ def _text(content: Any) -> str:
         parts = [part.get("text") if isinstance(part, dict) else part for part in content]
         return "".join(part for part in parts if isinstance(part, str))
     return ""
-
-
-def _tokens(value: Any) -> int | None:
-    """A count of tokens; None where it is none."""
-    if isinstance(value, str) and value.isdecimal() and len(value) < 17:
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value) if abs(value) < _MOST_TOKENS else None
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if 0 <= value < _MOST_TOKENS else None

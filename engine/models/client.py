@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from engine.errors import FailureDetails, RetryableTaskError, TaskError
@@ -17,7 +17,9 @@ from engine.events.failures import (
 )
 from engine.identity import RequestResourceKey
 from engine.models.rate_budget import RateBudget
+from engine.models.usage import NO_USAGE, Usage
 
+Operation = Literal["chat", "embedding"]
 ProviderErrorKind = Literal["rate_limited", "provider_failure", "provider_timeout"]
 ANSWER_ACTIONS: Mapping[AnswerVerdict, AnswerAction] = {
     "refusal": "drop",
@@ -32,6 +34,16 @@ the row; an accepted answer with thinking loses the thinking."""
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """What was said before the prompt of a request."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+    images: tuple[str, ...] = ()
+    """Addresses, or `data:` URLs."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRequest:
     """One logical request; an attempt sends it once."""
 
@@ -39,6 +51,7 @@ class ModelRequest:
     alias: str
     """Name of the model in the workflow."""
     prompt: str
+    """The last message of the user; what is embedded, if that is what is wanted."""
     system: str | None = None
     temperature: float | None = None
     max_tokens: int | None = None
@@ -52,9 +65,26 @@ class ModelRequest:
     stream: bool = False
     answer_actions: Mapping[AnswerVerdict, AnswerAction] = field(default_factory=dict)
     """Where they differ from `ANSWER_ACTIONS`."""
+    operation: Operation = "chat"
+    turns: tuple[Turn, ...] = ()
+    """The conversation between the system prompt and the prompt."""
+    images: tuple[str, ...] = ()
+    """Images beside the prompt: addresses, or `data:` URLs."""
+    dispensable: frozenset[str] = frozenset()
+    """Options that are left out for a model that does not take them."""
 
     def action(self, verdict: AnswerVerdict) -> AnswerAction:
         return self.answer_actions.get(verdict, ANSWER_ACTIONS[verdict])
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is said in it."""
+        return (self.system or "", *(turn.text for turn in self.turns), self.prompt)
+
+    def followed_by(self, answer: str, prompt: str) -> ModelRequest:
+        """The request that goes on after an answer."""
+        said = Turn("user", self.prompt, self.images), Turn("assistant", answer)
+        return replace(self, turns=(*self.turns, *said), prompt=prompt, images=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +98,18 @@ class ModelResponse:
     first_token_seconds: float | None = None
     """Time to the first token of a streamed answer."""
     budgets: tuple[RateBudget, ...] = ()
+    details: Usage = NO_USAGE
+    """Further counts of tokens, and the cost, where the provider tells them."""
+    vector: tuple[float, ...] = ()
+    """Of an embedding."""
+
+    @property
+    def usage(self) -> Usage:
+        return replace(
+            self.details,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+        )
 
 
 class ProviderError(TaskError):

@@ -6,8 +6,9 @@ The only place that knows both clients and request admission.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 
 from engine.clock import Clock
 from engine.errors import RetryableTaskError
@@ -21,6 +22,7 @@ from engine.models.client import (
     ModelResponse,
     ProviderError,
 )
+from engine.models.usage import Price, Usage
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.request_admission.types import (
     FailureReport,
@@ -40,6 +42,7 @@ load: it waits on its own, and cuts no limit."""
 FIRST_SUSPECT_WAIT_SECONDS = 0.25
 MAX_SUSPECT_WAIT_SECONDS = 4.0
 
+_NO_PRICES: Mapping[str, Price] = MappingProxyType({})
 _TASK_DENIALS = {
     "queue_timeout": ("RequestQueueTimeout", "no request lease within the allowed wait"),
     "shutdown": ("RequestAdmissionShutdown", "request admission has shut down"),
@@ -57,6 +60,9 @@ class ModelRequestExecutor:
         clock: The clock of the run.
         correlation: Knows the task that the calling code belongs to.
         queue_wait_timeout: Most seconds that an attempt waits for a lease; None for no limit.
+        attempts: Attempts that the run has made before, whose ids are taken.
+        prices: Prices by alias, for calls whose cost the provider does not tell.
+        on_usage: Called with the tokens and the cost of each call that was answered.
     """
 
     def __init__(
@@ -68,6 +74,9 @@ class ModelRequestExecutor:
         clock: Clock,
         correlation: RuntimeCorrelationProvider,
         queue_wait_timeout: float | None = None,
+        attempts: int = 0,
+        prices: Mapping[str, Price] = _NO_PRICES,
+        on_usage: Callable[[Usage, float | None], object] = lambda usage, cost: None,
     ) -> None:
         self._admission = admission
         self._clients = clients
@@ -75,7 +84,9 @@ class ModelRequestExecutor:
         self._clock = clock
         self._correlation = correlation
         self._queue_wait_timeout = queue_wait_timeout
-        self._attempts = 0
+        self._attempts = attempts
+        self._prices = prices
+        self._on_usage = on_usage
 
     def deadline(self, request: ModelRequest) -> float | None:
         """When the time of the caller is up (monotonic seconds) if the call begins now."""
@@ -133,7 +144,9 @@ class ModelRequestExecutor:
             call.failed(error, suspect)
             raise
         else:
-            call.succeeded(response, action_of(request, response, asked_again))
+            cost = response.usage.cost_at(self._prices.get(request.alias))
+            call.succeeded(response, action_of(request, response, asked_again), cost)
+            self._on_usage(response.usage, cost)
             return response
         finally:
             self._admission.release(lease, call.outcome)
@@ -157,7 +170,9 @@ class ModelRequestExecutor:
             call.failed(error)
             raise
         else:
-            call.succeeded(response, None)
+            cost = response.usage.cost_at(self._prices.get(request.alias))
+            call.succeeded(response, None, cost)
+            self._on_usage(response.usage, cost)
         finally:
             self._admission.release(lease, call.outcome)
 
@@ -173,7 +188,7 @@ class ModelRequestExecutor:
 
 def estimated_tokens(request: ModelRequest) -> int:
     """About as many tokens as the prompt has, for budgets; the provider's count corrects it."""
-    return (len(request.prompt) + len(request.system or "")) // CHARS_PER_TOKEN + 1
+    return sum(map(len, request.texts)) // CHARS_PER_TOKEN + 1
 
 
 def action_of(
@@ -209,7 +224,9 @@ class _Call:
         if self._stream.requests_enabled:
             self._emit("model_request_started", now, None, {})
 
-    def succeeded(self, response: ModelResponse, action: AnswerAction | None) -> None:
+    def succeeded(
+        self, response: ModelResponse, action: AnswerAction | None, cost: float | None
+    ) -> None:
         if response.budgets:
             self._admission.observe_budgets(self._lease, response.budgets)
         self._returned(
@@ -220,6 +237,9 @@ class _Call:
             ),
             prompt_tokens=response.prompt_tokens,
             completion_tokens=response.completion_tokens,
+            cached_tokens=response.details.cached_tokens,
+            reasoning_tokens=response.details.reasoning_tokens,
+            cost=cost,
             finish_reason=response.finish_reason if response.verdict is not None else None,
             verdict=response.verdict,
             action=action,

@@ -1,8 +1,8 @@
 """`OpenAIClient`: any endpoint that speaks the OpenAI API, over aiohttp.
 
-It sends each request once: each attempt must pass request admission. Two things it learns, since
-every later request would meet them again: where a redirect on the same host leads, and under which
-name a model wants the token limit.
+It sends each request once: each attempt must pass request admission. What it learns, since every
+later request would meet it again: where a redirect on the same host leads, under which name a model
+wants the token limit, and which of the options that a request can do without it does not take.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import msgspec
 
 from engine.clock import Clock
 from engine.models.chat import malformed, read_answer, request_body
-from engine.models.client import ModelRequest, ModelResponse, ProviderError
+from engine.models.client import ModelRequest, ModelResponse, Operation, ProviderError
+from engine.models.embeddings import embedding_body, read_embedding
 from engine.models.hints import budgets_of
 from engine.models.network import client_ssl_context
 from engine.models.refusals import holds_error, refusal, sanitised
@@ -32,6 +33,7 @@ SPARE_CONNECTIONS = 8
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 KEEP_ALIVE_SECONDS = 30.0
 _MAX_REDIRECTS = 3
+_PATHS: dict[Operation, str] = {"chat": "chat/completions", "embedding": "embeddings"}
 _RENAMED = {"max_tokens": "max_completion_tokens"}
 """Options that some models want under another name."""
 
@@ -64,7 +66,10 @@ class OpenAIClient:
         from yarl import URL
 
         self._aiohttp = aiohttp
-        self._url = URL(f"{base_url}/chat/completions").update_query(dict(query or {}))
+        self._urls = {
+            operation: URL(f"{base_url}/{path}").update_query(dict(query or {}))
+            for operation, path in _PATHS.items()
+        }
         self._clock = clock
         self._key = api_key or ""
         self._proxy = proxy
@@ -74,7 +79,8 @@ class OpenAIClient:
         self._headers.update(headers or {})
         self._limit = max_connections + SPARE_CONNECTIONS
         self._tls = base_url.startswith("https:") or (proxy or "").startswith("https:")
-        self._renamed: dict[str, dict[str, str]] = {}
+        self._renamed: dict[str, dict[str, str | None]] = {}
+        """By model: options under another name, or None for those that are left out."""
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, request: ModelRequest) -> ModelResponse:
@@ -91,47 +97,58 @@ class OpenAIClient:
 
     async def _send_adapted(self, request: ModelRequest) -> ModelResponse:
         """Send the request with the names that its model wants for its options."""
-        renamed = self._renamed.get(request.resource.model_id, {})
+        model = request.resource.model_id
+        renamed = self._renamed.get(model, {})
         try:
             return await self._send(request, renamed)
         except ProviderError as error:
-            option = self._wanted_name(request, error, renamed)
+            option = self._refused_option(request, error, renamed)
             if option is None:
                 raise
-            renamed = {**renamed, option: _RENAMED[option]}
-            self._renamed[request.resource.model_id] = renamed
-            return await self._send(request, renamed)
+            known = {**self._renamed.get(model, {}), option: _RENAMED.get(option)}
+            self._renamed[model] = known
+            return await self._send(request, known)
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    def _wanted_name(
-        self, request: ModelRequest, error: ProviderError, renamed: Mapping[str, str]
+    def _refused_option(
+        self, request: ModelRequest, error: ProviderError, known: Mapping[str, str | None]
     ) -> str | None:
-        """The option that the model refuses under the name it was sent with, if it has another."""
-        if error.failure != "bad_option":
-            return None
-        param = error.details.param
-        for option in _RENAMED:
-            sent = option in request.options or (
-                option == "max_tokens" and request.max_tokens is not None
-            )
-            if sent and option not in renamed and (param == option or option in error.message):
-                return option
+        """The option that the model refuses, if it has another name or the request can do without
+        it. `known`: what the request was sent with."""
+        param = error.details.param or ""
+        if error.failure == "bad_option":
+            for option in _RENAMED:
+                sent = option in request.options or (
+                    option == "max_tokens" and request.max_tokens is not None
+                )
+                if sent and option not in known and (param == option or option in error.message):
+                    return option
+        if error.failure in ("bad_option", "invalid_request"):
+            for option in sorted(request.dispensable & request.options.keys() - known.keys()):
+                if param.startswith(option) or option in error.message:
+                    return option
         return None
 
-    async def _send(self, request: ModelRequest, renamed: Mapping[str, str]) -> ModelResponse:
+    async def _send(
+        self, request: ModelRequest, renamed: Mapping[str, str | None]
+    ) -> ModelResponse:
         session = self._session or self._open()
         client = self._aiohttp
-        body = request_body(request, renamed)
+        embeds = request.operation == "embedding"
+        body = embedding_body(request, renamed) if embeds else request_body(request, renamed)
         began = self._clock.monotonic()
         try:
             for _ in range(_MAX_REDIRECTS):
                 async with session.post(
-                    self._url, data=body, proxy=self._proxy, allow_redirects=False
+                    self._urls[request.operation],
+                    data=body,
+                    proxy=self._proxy,
+                    allow_redirects=False,
                 ) as response:
-                    if 300 <= response.status < 400 and self._follow(response.headers):
+                    if 300 <= response.status < 400 and self._follow(request.operation, response):
                         continue
                     return await self._read(response, request, began)
         except ProviderError:
@@ -157,7 +174,7 @@ class OpenAIClient:
     async def _read(
         self, response: aiohttp.ClientResponse, request: ModelRequest, began: float
     ) -> ModelResponse:
-        private = (request.prompt, request.system or "", self._key)
+        private = (*request.texts, self._key)
         status = response.status
         if status < 300 and request.stream and "event-stream" in response.content_type:
             streamed = StreamedAnswer(began, self._clock.monotonic)
@@ -174,27 +191,29 @@ class OpenAIClient:
         if answer_body is None or isinstance(answer_body, str):
             said = sanitised(_title(answer_body or ""), private)
             raise malformed(f': "{said}"' if said else "")
-        answer = read_answer(answer_body, request)
+        embeds = request.operation == "embedding"
+        answer = read_embedding(answer_body) if embeds else read_answer(answer_body, request)
         if any(b"ratelimit" in name.lower() for name, _ in response.raw_headers):
             budgets = budgets_of(_lower(response), self._clock.wall())
             return dataclasses.replace(answer, budgets=budgets)
         return answer
 
-    def _follow(self, headers: Mapping[str, str]) -> bool:
+    def _follow(self, operation: Operation, response: aiohttp.ClientResponse) -> bool:
         """Take the address of a redirect on the same host for this and all later requests."""
         from yarl import URL
 
-        location = headers.get("Location")
+        location = response.headers.get("Location")
         if not location:
             return False
-        target = URL(urljoin(str(self._url), location))
-        if target.origin() != self._url.origin():
+        url = self._urls[operation]
+        target = URL(urljoin(str(url), location))
+        if target.origin() != url.origin():
             raise ProviderError(
                 "wrong_address",
                 "WrongAddress",
                 f"the provider redirects to another host ({target.host}): set base_url to it",
             )
-        self._url = target
+        self._urls[operation] = target
         return True
 
     def _open(self) -> aiohttp.ClientSession:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from engine.errors import UserError
 from engine.models.build import provider_key
 from engine.models.network import client_ssl_context, proxy_for
-from engine.workflow.schema import OpenAIProvider, Provider
+from engine.models.settings import OpenAIProvider, Provider
 
 REACH_TIMEOUT_SECONDS = 5.0
 _KNOWN_THERE = (200, 401, 403)

@@ -6,21 +6,16 @@ depends on its prompt alone and a latency on seed and request, in whatever order
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from engine.models.provider_script import Latency, ProviderScript
 from engine.models.rate_budget import RateBudget
-from engine.workflow.provider_script import GrowthLimit, Latency, ProviderScript
+from engine.models.script_limits import Bucket, Growth, Line
+from engine.models.scripted_answers import digest, scripted_json, scripted_text, scripted_vector
 
 HANG_SECONDS = 600.0
 """How long a request that is never answered stays open if the caller set no time-out."""
-
-_ADJECTIVES = "quiet bright narrow early distant steady plain open curious patient".split()
-_NOUNS = "river gate signal harbour ledger garden engine lantern valley question".split()
-_VERBS = "carries follows answers measures crosses holds returns opens marks meets".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,45 +29,8 @@ class Reply:
     completion_tokens: int = 0
     status: int = 200
     retry_after: float | None = None
+    vector: tuple[float, ...] = ()
     budgets: tuple[RateBudget, ...] = ()
-
-
-class _Bucket:
-    """A budget that fills evenly, up to `most`. Times are seconds since the first request."""
-
-    def __init__(self, per_minute: float, most: float) -> None:
-        self.per_minute = per_minute
-        self.most = self.level = most
-        self._at = 0.0
-
-    def fill(self, elapsed: float) -> None:
-        self.level = min(self.most, self.level + (elapsed - self._at) * self.per_minute / 60.0)
-        self._at = elapsed
-
-    def budget(self, dimension: Literal["requests", "tokens"]) -> RateBudget:
-        missing = self.most - self.level
-        return RateBudget(
-            dimension, int(self.most), max(0, int(self.level)), missing * 60.0 / self.per_minute
-        )
-
-
-class _Growth:
-    """Refuses requests beyond a multiple of what was in service of late."""
-
-    def __init__(self, limit: GrowthLimit) -> None:
-        self._limit = limit
-        self._average = 0.0
-        self._at = 0.0
-
-    def allows(self, elapsed: float, in_service: int) -> bool:
-        self.note(elapsed, in_service)
-        return in_service < max(self._limit.start, self._limit.factor * self._average)
-
-    def note(self, elapsed: float, in_service: int) -> None:
-        """So many were in service since the time before."""
-        kept = math.exp(-(elapsed - self._at) / self._limit.seconds)
-        self._average = kept * self._average + (1.0 - kept) * in_service
-        self._at = elapsed
 
 
 class ScriptPlayer:
@@ -83,33 +41,55 @@ class ScriptPlayer:
         self._began_at: float | None = None
         self._requests = self._tokens = None
         if script.requests_per_minute is not None:
-            self._requests = _Bucket(script.requests_per_minute, float(script.burst))
+            self._requests = Bucket(script.requests_per_minute, float(script.burst))
         if script.tokens_per_minute is not None:
-            self._tokens = _Bucket(script.tokens_per_minute, float(script.token_burst))
-        self._growth = None if script.growth is None else _Growth(script.growth)
-        self._free_at = [0.0] * (script.capacity or 0) if script.queue else []
-        """When each place of a provider with a queue is free."""
-        self._elapsed = 0.0
+            self._tokens = Bucket(script.tokens_per_minute, float(script.token_burst))
+        self._growth = None if script.growth is None else Growth(script.growth)
+        self._line = Line(script.capacity) if script.queue and script.capacity else None
         self._failures: dict[bytes, int] = {}
         self.in_service = 0
 
-    def arrive(self, now: float, model: str, prompt: str, system: str | None = None) -> Reply:
+    def arrive(
+        self,
+        now: float,
+        model: str,
+        prompt: str,
+        system: str | None = None,
+        *,
+        schema: Any = None,
+        embeds: bool = False,
+        dimensions: int | None = None,
+    ) -> Reply:
+        """The reply to a request.
+
+        Args:
+            now: Monotonic seconds.
+            model: Name of the model.
+            prompt: All that is said but the system prompt.
+            system: The system prompt.
+            schema: JSON Schema of the answer; None for text.
+            embeds: A vector is wanted.
+            dimensions: Of the vector; None takes the script's.
+        """
         script = self._script
         if self._began_at is None:
             self._began_at = now
-        elapsed = self._elapsed = now - self._began_at
-        request = _digest(model, system or "", prompt)
-        text = scripted_answer(prompt)
+        elapsed = now - self._began_at
+        request = digest(model, system or "", prompt)
+        text = scripted_text(prompt) if schema is None else scripted_json(schema, prompt)
         prompt_tokens = len(prompt.split()) + len((system or "").split())
-        completion_tokens = self._answer_tokens(text, request)
+        completion_tokens = 0 if embeds else self._answer_tokens(text, request)
         refusal = self._refusal(elapsed, prompt_tokens + completion_tokens)
         if refusal is not None:
             return refusal
-        self._take_service(elapsed)
+        if self._growth is not None:
+            self._growth.note(elapsed, self.in_service)
+        self.in_service += 1
         # A request that failed before draws anew, so that a retry may succeed.
         attempt = str(self._failures.get(request, 0))
         seconds = script.latency.seconds(self._fraction("latency", request, attempt))
-        seconds += self._wait_in_line(elapsed, seconds)
+        if self._line is not None:
+            seconds += self._line.wait(elapsed, seconds)
         timeout_rate = max(
             (w.rate for w in script.timeouts if w.covers(elapsed)), default=script.timeout_rate
         )
@@ -124,6 +104,15 @@ class ScriptPlayer:
             self._failures[request] = self._failures.get(request, 0) + 1
             return Reply("error", seconds, status=500 if window is None else window.status)
         self._failures.pop(request, None)
+        if embeds:
+            vector = scripted_vector(prompt, dimensions or script.dimensions)
+            return Reply(
+                "answer",
+                seconds,
+                prompt_tokens=prompt_tokens,
+                vector=vector,
+                budgets=self._budgets(),
+            )
         return Reply(
             "answer",
             seconds,
@@ -140,19 +129,6 @@ class ScriptPlayer:
         if self._growth is not None and now is not None and self._began_at is not None:
             self._growth.note(now - self._began_at, self.in_service)
         self.in_service -= 1
-
-    def _take_service(self, elapsed: float) -> None:
-        if self._growth is not None:
-            self._growth.note(elapsed, self.in_service)
-        self.in_service += 1
-
-    def _wait_in_line(self, elapsed: float, seconds: float) -> float:
-        """How long a request waits for a place that it then has for so many seconds."""
-        if not self._free_at:
-            return 0.0
-        begins = max(elapsed, self._free_at[0])
-        heapq.heapreplace(self._free_at, begins + seconds)
-        return begins - elapsed
 
     def _answer_tokens(self, text: str, request: bytes) -> int:
         script = self._script
@@ -217,20 +193,5 @@ class ScriptPlayer:
 
     def _fraction(self, purpose: str, request: bytes, attempt: str) -> float:
         """A number strictly between 0 and 1 that depends on seed, purpose, request and attempt."""
-        digest = _digest(str(self._script.seed), purpose, request.hex(), attempt)
-        return (int.from_bytes(digest[:6], "big") + 0.5) / 2**48
-
-
-def scripted_answer(prompt: str) -> str:
-    """A short answer that depends on the prompt alone."""
-    d = _digest(prompt)
-    return (
-        f"The {_ADJECTIVES[d[0] % 10]} {_NOUNS[d[1] % 10]} {_VERBS[d[2] % 10]} "
-        f"the {_ADJECTIVES[d[3] % 10]} {_NOUNS[d[4] % 10]} ({d[5:8].hex()})."
-    )
-
-
-def _digest(*parts: str) -> bytes:
-    """16 bytes; lone surrogates in a prompt are hashed like any other character."""
-    joined = "\x1f".join(parts).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(joined, digest_size=16).digest()
+        hashed = digest(str(self._script.seed), purpose, request.hex(), attempt)
+        return (int.from_bytes(hashed[:6], "big") + 0.5) / 2**48

@@ -6,9 +6,10 @@ import asyncio
 
 from engine.clock import Clock
 from engine.models.client import ModelRequest, ModelResponse, ProviderError
+from engine.models.provider_script import ProviderScript
 from engine.models.refusals import ErrorBody, classify
 from engine.models.script import Reply, ScriptPlayer
-from engine.workflow.provider_script import ProviderScript
+from engine.models.scripted_answers import schema_of
 
 _NOTHING_SAID = ErrorBody((), None, None, "", None)
 
@@ -21,8 +22,15 @@ class ScriptedClient:
         self._clock = clock
 
     async def send(self, request: ModelRequest) -> ModelResponse:
+        said = (*(turn.text for turn in request.turns), request.prompt)
         reply = self._player.arrive(
-            self._clock.monotonic(), request.resource.model_id, request.prompt, request.system
+            self._clock.monotonic(),
+            request.resource.model_id,
+            "\n".join(said),
+            request.system,
+            schema=schema_of(request.options.get("response_format")),
+            embeds=request.operation == "embedding",
+            dimensions=request.options.get("dimensions"),
         )
         try:
             limit = request.timeout_seconds
@@ -57,6 +65,8 @@ def _response(reply: Reply) -> ModelResponse:
             f"the provider answered {reply.status}",
             status=reply.status,
         )
+    if reply.vector:
+        return ModelResponse("", reply.prompt_tokens, 0, vector=reply.vector, budgets=reply.budgets)
     return ModelResponse(
         reply.text, reply.prompt_tokens, reply.completion_tokens, budgets=reply.budgets
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from engine.models.chat import judged, malformed
 from engine.models.client import ModelRequest, ModelResponse
+from engine.models.usage import read_usage
 
 
 class StreamedAnswer:
@@ -72,17 +74,15 @@ class StreamedAnswer:
         """The whole answer. Raises `ProviderError` where the stream ended before it did."""
         if self._finish is None and not self._done:
             raise malformed(": the stream broke off")
-        tokens = {
-            name: value
-            for name in ("prompt_tokens", "completion_tokens")
-            if isinstance(value := self._usage.get(name), int) and value >= 0
-        }
-        return judged(
+        usage = read_usage(self._usage)
+        response = judged(
             "".join(self._pieces),
             self._finish,
             refused=self._refused,
             thought=self._thought,
             request=request,
             first_token_seconds=self._first,
-            **tokens,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
         )
+        return replace(response, details=usage)

@@ -55,7 +55,8 @@ _CLOSED = frozenset({"cooldown", "outage", "suspended"})
 
 
 class AdaptiveRequestAdmissionController:
-    """Issues and releases the request leases of a run. `clock` must show the time of `loop`."""
+    """Issues and releases the request leases of a run. `clock` must show the time of `loop`.
+    `leases_issued`: leases that the run has issued before, whose ids are taken."""
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class AdaptiveRequestAdmissionController:
         loop: asyncio.AbstractEventLoop,
         config: RequestAdmissionConfig = _DEFAULT_CONFIG,
         source: random.Random | None = None,
+        leases_issued: int = 0,
     ) -> None:
         self.on_probe_due: Callable[[RequestResourceKey], object] | None = None
         """Called when a resource that is out is to be asked whether it answers again; the callee
@@ -78,7 +80,7 @@ class AdaptiveRequestAdmissionController:
         self._report = RequestReporter(stream)
         self._resources = RequestResources(config, source or random.Random(0))
         self.pressure = RequestPressure(self._resources, clock, stream)
-        self._ledger = RequestLeaseLedger()
+        self._ledger = RequestLeaseLedger(leases_issued)
         self._waiting: dict[int, tuple[Attempt, RequestWaiter]] = {}
         self._attempts_begun = 0
         self._shut_down = False

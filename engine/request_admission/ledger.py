@@ -12,11 +12,12 @@ _generations = itertools.count(1)
 
 
 class RequestLeaseLedger:
-    """Counts a lease in flight from `issue` to `close`. Ids are `r1`, `r2` and so on."""
+    """Counts a lease in flight from `issue` to `close`. Ids are `r1`, `r2` and so on, behind the
+    `issued` ones that the run has issued before."""
 
-    def __init__(self) -> None:
+    def __init__(self, issued: int = 0) -> None:
         self.generation = next(_generations)
-        self._issued = 0
+        self._issued = issued
         self._live: dict[str, Attempt] = {}
         self.refusals: dict[str, int] = {}
         """Refused releases by reason."""

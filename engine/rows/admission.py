@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import overload
 
@@ -49,20 +49,27 @@ class RowGroups(Sequence[RowGroupSpec]):
 class RowGroupAdmission:
     """Admits row groups in order, at most `target` at a time. It knows nothing of task leases.
 
-    The target is `max_concurrent`; if `adaptive`, it starts at 1 and only grows, up to that.
+    The target is `max_concurrent`; if `adaptive`, it starts at 1 and only grows, up to that. The
+    row groups in `done` were finished by an earlier part of the run, and are not admitted.
     """
 
     def __init__(
-        self, max_concurrent: int, groups: Sequence[RowGroupSpec], adaptive: bool = False
+        self,
+        max_concurrent: int,
+        groups: Sequence[RowGroupSpec],
+        adaptive: bool = False,
+        done: Set[int] = frozenset(),
     ) -> None:
         if max_concurrent < 1:
             raise ValueError(f"at least 1 row group must be allowed, not {max_concurrent}")
         self.target = 1 if adaptive else max_concurrent
         self._most = max_concurrent
-        self.admitted = 0
-        self.finished = 0
+        self.admitted = self.finished = len(done)
         self._groups = groups
+        self._done = done
+        self._next_index = 0
         self._in_flight: dict[int, RowGroupSpec] = {}
+        self._skip_done()
 
     @property
     def in_flight(self) -> tuple[int, ...]:
@@ -70,9 +77,13 @@ class RowGroupAdmission:
         return tuple(self._in_flight)
 
     @property
+    def has_admitted(self) -> bool:
+        return self.admitted > len(self._done)
+
+    @property
     def next(self) -> RowGroupSpec | None:
         """The next row group; None if all are admitted."""
-        return self._groups[self.admitted] if self.admitted < len(self._groups) else None
+        return self._groups[self._next_index] if self._next_index < len(self._groups) else None
 
     def raise_target(self) -> bool:
         """Allow one more row group in flight; False if that would admit none."""
@@ -87,6 +98,8 @@ class RowGroupAdmission:
         if group is None or len(self._in_flight) >= self.target:
             return None
         self.admitted += 1
+        self._next_index += 1
+        self._skip_done()
         self._in_flight[group.index] = group
         return group
 
@@ -94,3 +107,7 @@ class RowGroupAdmission:
         """A row group was checkpointed. Raises `KeyError` if it is not in flight."""
         del self._in_flight[index]
         self.finished += 1
+
+    def _skip_done(self) -> None:
+        while self._next_index in self._done:
+            self._next_index += 1

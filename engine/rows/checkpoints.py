@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
+from typing import NamedTuple
 
 from engine.errors import UserError
 from engine.events import EventStream
@@ -13,6 +15,15 @@ from engine.rows.admission import RowGroupSpec
 WRITE_RETRY_SECONDS = (0.5, 1.0, 2.0)
 """Time to the next try after each write that failed; then the row group is given up."""
 Checkpoint = Callable[[int, frozenset[int]], Awaitable[None]]
+
+
+class WrittenRows(NamedTuple):
+    """Rows that earlier parts of a run have written."""
+
+    done: int = 0
+    dropped: int = 0
+    reopened: Mapping[int, tuple[int, int]] = MappingProxyType({})
+    """Rows that were written and dropped, by index of the row groups that are open again."""
 
 
 class Checkpoints:
@@ -25,12 +36,16 @@ class Checkpoints:
         stream: EventStream,
         on_written: Callable[[RowGroupSpec], None],
         on_failed: Callable[[], None],
+        written: WrittenRows | None = None,
     ) -> None:
+        """`written`: what earlier parts of the run have written."""
+        written = written or WrittenRows()
         self.failed: dict[int, str] = {}
         """Why a row group could not be written, by its index."""
-        self.rows_done = 0
-        self.rows_dropped = 0
+        self.rows_done = written.done
+        self.rows_dropped = written.dropped
         self.rows_unfinished = 0
+        self._reopened = dict(written.reopened)
         self._checkpoint = checkpoint
         self._stream = stream
         self._on_written = on_written
@@ -88,8 +103,9 @@ class Checkpoints:
             self._on_failed()
             return
         surviving = spec.rows - dropped - unfinished
-        self.rows_done += surviving
-        self.rows_dropped += dropped
+        done_before, dropped_before = self._reopened.pop(spec.index, (0, 0))
+        self.rows_done += surviving - done_before
+        self.rows_dropped += dropped - dropped_before
         self.rows_unfinished += unfinished
         facts = {
             "row_group": spec.index,
@@ -99,6 +115,10 @@ class Checkpoints:
         }
         if unfinished:
             facts["unfinished_rows"] = unfinished
+        if done_before:
+            facts["surviving_before"] = done_before
+        if dropped_before:
+            facts["dropped_before"] = dropped_before
         self._stream.scheduler("row_group_checkpointed", diagnostics=facts)
         self._on_written(spec)
 

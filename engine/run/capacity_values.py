@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from engine.identity import ProviderModelKey, SchedulerResourceKey, StaticCap
+from engine.identity import ProviderModelKey, RequestDomain, SchedulerResourceKey, StaticCap
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.pressure import RequestPressure
 from engine.run.capacity_plan import (
@@ -50,7 +50,7 @@ def configured_capacity(
     tuned = bool(run.request_tuning.given)
     concurrency = CapacityValue(run.max_concurrent_row_groups, setting("max_concurrent_row_groups"))
     initial = request_admission.initial_limit
-    domains = ("chat", "healthcheck") if run.health_check else ("chat",)
+    resources = request_resources(workflow)
     adaptive_rows = row_group_mode != "fixed"
     return AsyncCapacityPlan.of(
         ConfiguredCapacity(
@@ -74,7 +74,7 @@ def configured_capacity(
                 {key.label: limit for key, limit in limits.items()}, "model_metadata"
             ),
             request_resources=CapacityValue(
-                tuple(f"{key.label}/{domain}" for key in caps for domain in domains),
+                tuple(f"{key.label}/{domain}" for key, domain in resources),
                 "model_metadata",
             ),
             provider_model_static_caps=CapacityValue(
@@ -82,9 +82,8 @@ def configured_capacity(
             ),
             request_domain_initial_limits=CapacityValue(
                 {
-                    f"{key.label}/{domain}": min(initial or cap.cap, cap.cap)
-                    for key, cap in caps.items()
-                    for domain in domains
+                    f"{key.label}/{domain}": min(initial or caps[key].cap, caps[key].cap)
+                    for key, domain in resources
                 },
                 "model_metadata" if initial is None else untuned,
                 fallback_from=None if initial is None else "model_metadata",
@@ -141,6 +140,17 @@ def capacity_at_end(
             ),
         ),
     )
+
+
+def request_resources(workflow: Workflow) -> list[tuple[ProviderModelKey, RequestDomain]]:
+    """Endpoints with what is wanted of them, sorted."""
+    checked: tuple[RequestDomain, ...] = ("healthcheck",) if workflow.run.health_check else ()
+    wanted = {
+        (ProviderModelKey(model.provider, model.model), domain)
+        for alias, model in workflow.models.items()
+        for domain in (*workflow.domains(alias), *checked)
+    }
+    return sorted(wanted)
 
 
 def pool_limits(workflow: Workflow, caps: Mapping[ProviderModelKey, StaticCap]) -> dict[str, int]:

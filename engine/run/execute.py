@@ -1,66 +1,64 @@
-"""`execute_run`: runs a plan. `record_run`: does that in a run folder, with a journal."""
+"""`execute_run`: runs a plan."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
-import traceback
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import msgspec
 
-from engine.clock import Clock, LoopClock
-from engine.errors import UserError
-from engine.events import EventStream, JournalEnd, RunInfo, RuntimeCorrelationProvider
-from engine.events.journal import JournalWriter
-from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import (
-    RUN_JSON,
-    RunFolder,
-    RunRecord,
-    installed_versions,
-    write_record,
-)
-from engine.events.run_index import register
-from engine.generators.base import BatchContext, CellContext, ColumnGenerator, cell_random
+from engine.clock import Clock
+from engine.events import EventStream, RuntimeCorrelationProvider
+from engine.events.continuation import Continuation, LastIds
 from engine.identity import ProviderModelKey
 from engine.models.build import build_client
 from engine.models.executor import ModelCaller, ModelRequestExecutor
 from engine.models.health import check_health
 from engine.models.network import connection_shares, raise_descriptor_limit
+from engine.models.usage import Price
 from engine.request_admission.budgets import BudgetSizes
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.rows.admission import RowGroupAdmission
 from engine.rows.parquet import RowGroupWriter
-from engine.rows.store import RowStore
+from engine.rows.run_store import RunStore
 from engine.run.capacity_values import capacity_at_end, pool_limits, socket_limits
 from engine.run.plan import RunPlan
 from engine.run.provider_watch import ProviderWatch
-from engine.run.reserve import Reserve
+from engine.run.row_work import ResumedRows, RowWork
+from engine.run.spending import Spending, read_spent
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.config import build_policy
 from engine.scheduling.peaks import SchedulerPeaks
-from engine.scheduling.plan import RetryPolicy, RunResult
+from engine.scheduling.plan import ResumedRun, RetryPolicy, RunResult
 from engine.scheduling.queue import FairTaskQueue
+from engine.scheduling.run_events import emit_resumed
 from engine.scheduling.scheduler import AsyncTaskScheduler
 from engine.scheduling.stopping import StopReport
-from engine.scheduling.types import TaskPayload
 from engine.watch.loop_watch import LoopWatch
 from engine.workers.local import LocalWorkers
+from engine.workflow.columns.generator import ColumnGenerator
 from engine.workflow.schema import OpenAIProvider, Workflow
 
 _OWN_FOLDERS = tuple(
     str(Path(__file__).parents[2] / wing) + os.sep for wing in ("engine", "replay", "console")
 )
-_LAST_LINES_BYTES = 128 * 1024
-"""Room for the last lines of a journal: those that a full disk kept waiting, and the end line."""
-_LAST_RECORD_BYTES = 64 * 1024
-"""Room for the last `run.json`."""
+
+
+@dataclass(frozen=True)
+class GoingOn:
+    """How a run goes on after an interruption."""
+
+    continuation: Continuation
+    resumes: int
+    """How often it has been resumed, this time included."""
+    paused_seconds: float | None
+    retry_dropped: bool = False
 
 
 class RunControl:
@@ -125,6 +123,8 @@ async def execute_run(
     control: RunControl,
     inline: bool = False,
     keyframe_seconds: float = 1.0,
+    store: RunStore | None = None,
+    going_on: GoingOn | None = None,
 ) -> RunResult:
     """Run a plan to its end on the running loop.
 
@@ -136,6 +136,9 @@ async def execute_run(
         control: Stops the run.
         inline: Write files on the loop instead of in a thread, as virtual time demands.
         keyframe_seconds: Seconds between keyframes, and between heartbeats.
+        store: Keeps the cells that are made, so that the run can go on after an interruption.
+        going_on: Where earlier parts of the run ended, whose cells are in `store`; None for a run
+            that begins.
 
     Raises:
         UserError: Something is wrong that only shows now, such as a missing key or a folder that
@@ -143,12 +146,17 @@ async def execute_run(
     """
     workflow = plan.workflow
     correlation = RuntimeCorrelationProvider()
+    spending = _spending(workflow, store)
+    if store is not None:
+        store.on_unkept = _tell_of_unkept(stream)
+    ids = LastIds() if going_on is None else going_on.continuation.ids
     admission = AdaptiveRequestAdmissionController(
         stream=stream,
         clock=clock,
         loop=asyncio.get_running_loop(),
         config=plan.request_admission,
         source=random.Random(workflow.seed),
+        leases_issued=ids.request_leases,
     )
     sockets = socket_limits(workflow, plan.resources.static_caps)
     raise_descriptor_limit(sum(sockets.values()))
@@ -163,35 +171,23 @@ async def execute_run(
         stream=stream,
         clock=clock,
         correlation=correlation,
+        attempts=ids.attempts,
+        prices={
+            alias: Price(model.price.input, model.price.output, model.price.cached_input)
+            for alias, model in workflow.models.items()
+            if model.price is not None
+        },
+        on_usage=spending.add,
     )
     caller = ModelCaller(executor)
     watch = ProviderWatch(admission, executor, plan.probe_requests(), workflow.key_variables())
-    rows = RowStore()
-    writer = RowGroupWriter(dataset, [c.name for c in plan.workflow.columns]) if dataset else None
-
-    async def execute(payload: TaskPayload) -> None:
-        generator = plan.generators[payload.column]
-        if payload.row is None:
-            group = plan.row_groups[payload.row_group]
-            numbers = group.row_range()
-            batch = BatchContext(payload.row_group, numbers, workflow.seed)
-            values = await generator.generate_batch(batch)
-            for row, value in zip(numbers, values, strict=True):
-                rows.put(row, payload.column, value)
-            return
-        source = cell_random(workflow.seed, payload.column, payload.row)
-        context = CellContext(payload.row, rows.values(payload.row), source, caller)
-        rows.put(payload.row, payload.column, await generator.generate(context))
-
-    async def checkpoint(row_group: int, dropped: frozenset[int]) -> None:
-        numbers = plan.row_groups[row_group].row_range()
-        if writer is not None:
-            survivors = [rows.values(row) for row in numbers if row not in dropped]
-            if inline:
-                writer.write(row_group, survivors)
-            else:
-                await asyncio.to_thread(writer.write, row_group, survivors)
-        rows.forget(numbers)
+    writer = RowGroupWriter(dataset, workflow.output_columns) if dataset else None
+    retries = going_on is not None and going_on.retry_dropped
+    work = RowWork(plan, caller, writer, store, retry_dropped=retries, inline=inline)
+    made = None if going_on is None else work.resumed()
+    resumed = None if made is None or going_on is None else _resumed(going_on, made)
+    if resumed is not None:
+        emit_resumed(stream, plan.row_groups, plan.limits, resumed)
 
     def capacity(peaks: SchedulerPeaks) -> dict[str, Any]:
         return capacity_at_end(plan.capacity, admission.pressure, peaks).observed_part()
@@ -201,16 +197,20 @@ async def execute_run(
         row_groups=plan.row_groups,
         queue=FairTaskQueue(),
         admission=TaskAdmissionController(
-            plan.limits, build_policy(plan.task_admission, admission.pressure), clock
+            plan.limits,
+            build_policy(plan.task_admission, admission.pressure),
+            clock,
+            issued=ids.task_leases,
         ),
         row_group_admission=RowGroupAdmission(
             workflow.run.max_concurrent_row_groups,
             plan.row_groups,
             plan.task_admission.adaptive_row_groups,
+            frozenset() if made is None else made.finished,
         ),
         workers=LocalWorkers(),
-        execute=execute,
-        checkpoint=checkpoint,
+        execute=work.execute,
+        checkpoint=work.checkpoint,
         stream=stream,
         clock=clock,
         random=random.Random(workflow.seed),
@@ -225,13 +225,18 @@ async def execute_run(
         most_dropped_share=workflow.run.stop_at_drop_share,
         requests=watch,
         warnings=plan.warnings,
+        resumed=resumed,
+        restore=work.restore,
+        on_dropped=work.drop,
     )
     admission.on_held = scheduler.on_held
+    spending.on_exceeded = scheduler.stop
     _apply_budgets(workflow, admission)
     # The smallest cap first, so that no limit starts above the cap that the aliases share.
     for alias, wanted_cap in sorted(plan.resources.raw_caps.items(), key=lambda item: item[::-1]):
         raw_cap = min(wanted_cap, max(1, connections[workflow.models[alias].provider]))
-        admission.register(plan.resources.resolve(alias, "chat"), raw_cap, alias)
+        for domain in workflow.domains(alias):
+            admission.register(plan.resources.resolve(alias, domain), raw_cap, alias)
         if workflow.run.health_check:
             admission.register(plan.resources.resolve(alias, "healthcheck"), raw_cap, alias)
     for key, sizes in _model_budgets(workflow).items():
@@ -242,12 +247,52 @@ async def execute_run(
             if not await control.interruptible(health):
                 return RunResult("cancelled", 0, 0, "stopped during the health check")
         control.attach(scheduler)
+        spending.check()
         return await scheduler.run()
     finally:
         await watch.close()
         admission.shutdown()
         for client in clients.values():
             await client.close()
+
+
+def _spending(workflow: Workflow, store: RunStore | None) -> Spending:
+    """Counts from where earlier parts of the run have left it."""
+    before = read_spent(b"" if store is None else store.spent)
+    spending = Spending(before, workflow.run.max_tokens, workflow.run.max_cost)
+    if store is not None:
+        spending.on_change = lambda spent: store.note_spent(msgspec.msgpack.encode(spent))
+    return spending
+
+
+def _tell_of_unkept(stream: EventStream) -> Callable[[str], None]:
+    """A warning for the first value of each column that an interruption would lose."""
+    told: set[str] = set()
+
+    def tell(column: str) -> None:
+        if column not in told:
+            told.add(column)
+            message = (
+                f'values of column "{column}" are of a type that can\'t be kept, so that they are '
+                "made again after an interruption"
+            )
+            stream.scheduler(
+                "run_warning", reason="unkept_values", diagnostics={"message": message}
+            )
+
+    return tell
+
+
+def _resumed(going_on: GoingOn, made: ResumedRows) -> ResumedRun:
+    return ResumedRun(
+        going_on.resumes,
+        going_on.paused_seconds,
+        made.written,
+        made.completed,
+        len(made.finished),
+        made.open_cells,
+        going_on.continuation.ids.executions,
+    )
 
 
 def _apply_budgets(workflow: Workflow, admission: AdaptiveRequestAdmissionController) -> None:
@@ -279,130 +324,12 @@ def _smaller(first: float | None, second: float | None) -> float | None:
     return min((size for size in (first, second) if size is not None), default=None)
 
 
-async def journal_run(
-    plan: RunPlan,
-    journal: JournalWriter,
-    run_id: str,
-    clock: Clock,
-    *,
-    dataset: Path | None,
-    control: RunControl,
-    inline: bool = False,
-    before_end: Callable[[], object] = lambda: None,
-) -> RunResult:
-    """`execute_run` with a journal that says how the run ended; an exception is a failed run.
-
-    Args:
-        plan: What is run.
-        journal: Takes the events, and is closed at the end.
-        run_id: Id of the run.
-        clock: Shows the time of the running loop.
-        dataset: Folder for the Parquet files; None to discard the rows.
-        control: Stops the run.
-        inline: Write files on the loop instead of in a thread.
-        before_end: Called before the last lines are written.
-    """
-    stream = EventStream(clock, run_id, [journal], asyncio.get_running_loop().call_soon)
-    result = await _run_to_outcome(
-        execute_run(plan, stream, clock, dataset=dataset, control=control, inline=inline)
-    )
-    stream.flush()
-    before_end()
-    journal.close(
-        JournalEnd(
-            outcome=result.outcome,
-            captured_at_monotonic=clock.monotonic(),
-            scheduler_sequence=stream.scheduler_sequence,
-            request_sequence=stream.request_sequence,
-            message=result.message,
-        )
-    )
-    return result
-
-
-async def record_run(
-    plan: RunPlan,
-    folder: RunFolder,
-    run_id: str,
-    control: RunControl,
-    may_begin: Callable[[], bool],
-) -> RunResult | None:
-    """Run a plan with a journal in `folder`, and write to `run.json` how it ended.
-
-    Args:
-        plan: What is run.
-        folder: A folder that was created for this run.
-        run_id: Id of the run.
-        control: Stops the run.
-        may_begin: Called once all that can fail at a start has been done; may block. If it returns
-            False, nothing is run.
-
-    Returns:
-        The result; None if the run did not begin.
-
-    Raises:
-        UserError: The run can't start.
-    """
-    loop = asyncio.get_running_loop()
-    clock = LoopClock(loop)
-    with _producer_lock(folder):
-        info = plan.describe(run_id, clock.wall(), clock.monotonic())
-        try:
-            last_lines = Reserve(folder.fd, ".run.lines", _LAST_LINES_BYTES)
-            last_record = Reserve(folder.fd, ".run.json", _LAST_RECORD_BYTES)
-            journal = JournalWriter(folder, info, loop=loop, request_keyframe=control.emit_keyframe)
-            record = _record(info)
-            write_record(folder, record)
-        except OSError as error:
-            raise UserError(f"can't write into {folder.path}: {error.strerror}") from None
-        if not may_begin():
-            return None
-        register(folder, record)
-        result = await journal_run(
-            plan,
-            journal,
-            run_id,
-            clock,
-            dataset=folder.dataset,
-            control=control,
-            before_end=last_lines.free,
-        )
-        ended = msgspec.structs.replace(
-            record,
-            state="ended",
-            outcome=result.outcome,
-            message=result.message,
-            wall_end=clock.wall(),
-            rows_done=result.rows_done,
-            rows_dropped=result.rows_dropped,
-            capacity_plan=info.capacity_plan | result.capacity,
-        )
-        try:
-            write_record(folder, ended)
-        except OSError:  # the disk is full
-            with contextlib.suppress(OSError):
-                last_record.become(RUN_JSON, msgspec.json.encode(ended))
-        last_record.free()
-    return result
-
-
-async def _run_to_outcome(run: Coroutine[Any, Any, RunResult]) -> RunResult:
-    """The result of a run. An unexpected exception is a failed run, so that the journal ends."""
-    try:
-        return await run
-    except UserError as error:
-        return RunResult("failed", 0, 0, str(error))
-    except Exception as error:
-        with contextlib.suppress(OSError):
-            traceback.print_exc()
-        return RunResult("failed", 0, 0, f"a bug in headgate: {type(error).__name__}")
-
-
 def _loop_watch(stream: EventStream) -> LoopWatch:
     def emit(kind: str, at: float, reason: str, payload: dict[str, Any]) -> None:
         stream.outside_numbering(kind, at, reason, payload)
 
-    return LoopWatch(emit, column_of=_column_of, own_folders=_OWN_FOLDERS)
+    clock = asyncio.get_running_loop().time
+    return LoopWatch(emit, column_of=_column_of, own_folders=_OWN_FOLDERS, clock=clock)
 
 
 def _column_of(frame: FrameType) -> str | None:
@@ -411,24 +338,3 @@ def _column_of(frame: FrameType) -> str | None:
         return None
     generator = frame.f_locals.get("self")
     return generator.column if isinstance(generator, ColumnGenerator) else None
-
-
-def _producer_lock(folder: RunFolder) -> ProcessLock:
-    try:
-        return folder.producer_lock()
-    except OSError as error:
-        raise UserError(f"can't write into {folder.path}: {error.strerror}") from None
-
-
-def _record(info: RunInfo) -> RunRecord:
-    return RunRecord(
-        run_id=info.run_id,
-        name=info.name,
-        state="running",
-        wall_start=info.wall_start,
-        versions=installed_versions(),
-        producer=info.producer,
-        records=info.records,
-        pid=os.getpid(),
-        capacity_plan=info.capacity_plan,
-    )

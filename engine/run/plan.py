@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from engine.events import ColumnInfo, RunInfo
-from engine.generators import build_generators
-from engine.generators.base import ColumnGenerator
-from engine.generators.endpoint import endpoints_of
 from engine.identity import (
     ProviderModelKey,
     RequestDomain,
@@ -30,7 +27,10 @@ from engine.scheduling.config import TaskAdmissionConfig
 from engine.scheduling.plan import ColumnPlan
 from engine.scheduling.resolver import SUBMISSION, MetadataDiagnostic, TaskSchedulingResolver
 from engine.version import VERSION
+from engine.workflow.columns.endpoint import endpoints_of
+from engine.workflow.columns.generator import ColumnGenerator
 from engine.workflow.endpoints import resource_resolver
+from engine.workflow.generators import build_generators
 from engine.workflow.load import LoadedWorkflow
 from engine.workflow.schema import RunSettings, Workflow
 
@@ -99,7 +99,7 @@ class RunPlan:
 
     def probe_requests(self) -> dict[RequestResourceKey, ModelRequest]:
         """What each resource is asked when it is out, to find out whether it answers again."""
-        domains: tuple[RequestDomain, ...] = ("chat", "healthcheck")
+        domains: tuple[RequestDomain, ...] = ("chat", "embedding", "healthcheck")
         return {
             resource: replace(request, timeout_seconds=_bounded(request.timeout_seconds))
             for domain in domains
@@ -108,8 +108,16 @@ class RunPlan:
 
     def _neutral_requests(self, domain: RequestDomain) -> dict[RequestResourceKey, ModelRequest]:
         """A request of neutral content for each endpoint, with the options of an alias of it."""
+        models, providers = self.workflow.models, self.workflow.providers
         requests = {}
-        for alias, endpoint in endpoints_of(self.workflow).items():
+        for alias in models:
+            wanted = self.workflow.domains(alias)
+            if domain != "healthcheck" and domain not in wanted:
+                continue
+            asked = domain if domain != "healthcheck" else wanted[0]
+            endpoint = endpoints_of(models, providers, asked)[alias]
+            if asked == "embedding":
+                endpoint = endpoint.plain()
             resource = self.resources.resolve(alias, domain)
             requests[resource] = replace(endpoint.request(HEALTH_PROMPT), resource=resource)
         return requests
@@ -154,7 +162,7 @@ def plan_run(
             ColumnPlan(
                 name=name,
                 task_type=generator.task_type,
-                depends_on=tuple(workflow.column(name).dependencies()),
+                depends_on=workflow.graph.depends_on[name],
                 scheduling=resolver.resolve(name, generator, (name,)),
                 request_resource=generator.request_resource(),
             )

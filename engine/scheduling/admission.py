@@ -61,6 +61,7 @@ class TaskAdmissionController:
         limits: Units of each scheduler resource. A task may only need resources that have a limit.
         policy: Decides beyond the limits.
         generation: Distinguishes the leases of this controller from those of an earlier one.
+        issued: Leases that the run has issued before, whose ids are taken.
 
     Raises:
         ValueError: A limit is below 1.
@@ -72,6 +73,7 @@ class TaskAdmissionController:
         policy: TaskAdmissionPolicy,
         clock: Clock,
         generation: int = 1,
+        issued: int = 0,
     ) -> None:
         for key, limit in limits.items():
             if limit < 1:
@@ -85,7 +87,7 @@ class TaskAdmissionController:
         self._clock = clock
         self._generation = generation
         self._shut_down = False
-        self._issued = 0
+        self._issued = issued
         self._leases: dict[str, TaskAdmissionLease] = {}
         self._spawned: set[str] = set()
         self._paid_off: dict[TaskGroupKey, None] = {}

@@ -34,6 +34,7 @@ class Dispatch:
         work: The coroutine function that a worker runs.
         on_end: Called with every task whose worker has ended.
         wake: Requests another pass, at the time that a policy gave for a head.
+        executions: Executions that the run has had before, whose ids are taken.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Dispatch:
         work: Work,
         on_end: Callable[[LiveTask, WorkerHandle], None],
         wake: Callable[[], None],
+        executions: int = 0,
     ) -> None:
         self.idle = IdleReport(stream, queue, admission, clock)
         self._queue = queue
@@ -63,7 +65,7 @@ class Dispatch:
         self._on_end = on_end
         self._wake = wake
         self._skips = AdvisorySkips(events)
-        self._executions = 0
+        self._executions = executions
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_at: float | None = None
 

@@ -18,7 +18,7 @@ def ledger_keyframe(
     groups = {
         "in_flight": sorted(row_groups.in_flight),
         # No event reports the target before the first admission.
-        "target": row_groups.target if row_groups.admitted else None,
+        "target": row_groups.target if row_groups.has_admitted else None,
         "checkpointed": row_groups.finished,
         "admitted": row_groups.admitted,
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.identity import RequestResourceKey, SchedulerResourceKey
+from engine.rows.checkpoints import WrittenRows
 from engine.scheduling.types import ResolvedTaskScheduling, TaskType
 
 Outcome = Literal["success", "failed", "cancelled", "stopped"]
@@ -50,6 +51,23 @@ class RunResult:
     """Rows that were begun and left unfinished."""
     capacity: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The capacity that was used, as the last event reports it."""
+
+
+@dataclass(frozen=True)
+class ResumedRun:
+    """What earlier parts of a run have made, and which ids they have used."""
+
+    resumes: int
+    """How often the run has been resumed, this time included."""
+    paused_seconds: float | None
+    """Wall time since the last sign of life; None where that is not known."""
+    written: WrittenRows
+    completed_by_column: Mapping[str, int]
+    row_groups_done: int
+    restored_cells: int
+    """Cells of open row groups that need not be made again."""
+    executions: int
+    """Executions that the run has had."""
 
 
 def check_limits(columns: Sequence[ColumnPlan], limits: Mapping[SchedulerResourceKey, int]) -> None:

@@ -209,9 +209,9 @@ class FairTaskQueue:
             resources: Every group that gives way over one of these is concerned.
         """
         for key in groups:
-            known = self._groups.get(key)
-            if known is not None:
-                self._re_evaluate(known)
+            group_queue = self._groups.get(key)
+            if group_queue is not None:
+                self._re_evaluate(group_queue)
         for resource in resources:
             demand = self._demand.get(resource)
             if demand is None:
@@ -365,15 +365,15 @@ class _LiveView:
         return {group.key: self.queued_in(group.key) for group in self._queue._backlogged}
 
     def queued_in(self, group: TaskGroupKey) -> int:
-        known = self._queue._groups.get(group)
-        return 0 if known is None else known.queued
+        group_queue = self._queue._groups.get(group)
+        return 0 if group_queue is None else group_queue.queued
 
     def demand_by_resource(self) -> Mapping[SchedulerResourceKey, int]:
         return {key: demand.total for key, demand in self._queue._demand.items() if demand.total}
 
     def demand(self, group: TaskGroupKey, resource: SchedulerResourceKey) -> int:
-        known = self._queue._groups.get(group)
-        return 0 if known is None else known.demand.get(resource, 0)
+        group_queue = self._queue._groups.get(group)
+        return 0 if group_queue is None else group_queue.demand.get(resource, 0)
 
     def peer_demand(self, group: TaskGroupKey, resource: SchedulerResourceKey) -> int:
         demand = self._queue._demand.get(resource)
@@ -397,8 +397,8 @@ class _LiveView:
         return islice(changed, len(changed) - (demand.version - since), None)
 
     def first_candidate(self, group: TaskGroupKey) -> SchedulableTask | None:
-        known = self._queue._groups.get(group)
-        return known.head if known is not None and known.tasks else None
+        group_queue = self._queue._groups.get(group)
+        return group_queue.head if group_queue is not None and group_queue.tasks else None
 
     def first_candidates(self) -> Iterator[SchedulableTask]:
         return (group.head for group in self._queue._backlogged)

@@ -64,9 +64,9 @@ class TaskSchedulingResolver:
         Raises:
             SchedulingMetadataError: The metadata can't be scheduled and has no fallback.
         """
-        known = self._resolved.get((column, output_columns))
-        if known is not None:
-            return known
+        resolution = self._resolved.get((column, output_columns))
+        if resolution is not None:
+            return resolution
         metadata = self._within_cap(column, self._steady_answer(column, source))
         amounts = {SUBMISSION: 1}
         stage = self._stage(metadata)

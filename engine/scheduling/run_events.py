@@ -8,7 +8,7 @@ from typing import Any
 from engine.events import EventStream
 from engine.identity import SchedulerResourceKey
 from engine.rows.admission import RowGroups
-from engine.scheduling.plan import RunResult
+from engine.scheduling.plan import ResumedRun, RunResult
 from engine.scheduling.resolver import MetadataDiagnostic
 
 
@@ -18,16 +18,10 @@ def emit_started(
     limits: Mapping[SchedulerResourceKey, int],
     metadata: Sequence[MetadataDiagnostic],
     warnings: Sequence[tuple[str, str]] = (),
+    resumed: bool = False,
 ) -> None:
-    stream.scheduler(
-        "scheduler_job_started",
-        diagnostics={
-            "records": row_groups.records,
-            "row_groups": len(row_groups),
-            "buffer_size": row_groups.buffer_size,
-            "limits": {key.label: limit for key, limit in limits.items()},
-        },
-    )
+    if not resumed:
+        stream.scheduler("scheduler_job_started", diagnostics=_size(row_groups, limits))
     for fallback in metadata:
         stream.scheduler(
             "metadata_diagnostic",
@@ -36,6 +30,35 @@ def emit_started(
         )
     for code, sentence in warnings:
         stream.scheduler("run_warning", reason=code, diagnostics={"message": sentence})
+
+
+def emit_resumed(
+    stream: EventStream,
+    row_groups: RowGroups,
+    limits: Mapping[SchedulerResourceKey, int],
+    resumed: ResumedRun,
+) -> None:
+    """The first event of a run that goes on."""
+    diagnostics = _size(row_groups, limits) | {
+        "resumes": resumed.resumes,
+        "rows_done": resumed.written.done,
+        "rows_dropped": resumed.written.dropped,
+        "row_groups_done": resumed.row_groups_done,
+        "restored_cells": resumed.restored_cells,
+        "completed_by_column": dict(resumed.completed_by_column),
+    }
+    if resumed.paused_seconds is not None:
+        diagnostics["paused_seconds"] = round(resumed.paused_seconds, 3)
+    stream.scheduler("run_resumed", diagnostics=diagnostics)
+
+
+def _size(row_groups: RowGroups, limits: Mapping[SchedulerResourceKey, int]) -> dict[str, Any]:
+    return {
+        "records": row_groups.records,
+        "row_groups": len(row_groups),
+        "buffer_size": row_groups.buffer_size,
+        "limits": {key.label: limit for key, limit in limits.items()},
+    }
 
 
 def emit_completed(stream: EventStream, result: RunResult) -> None:

@@ -25,14 +25,21 @@ from engine.scheduling.keyframe import ledger_keyframe
 from engine.scheduling.keyframe_timer import KeyframeTimer
 from engine.scheduling.live_tasks import LiveTask, LiveTasks
 from engine.scheduling.peaks import SchedulerPeaks
-from engine.scheduling.plan import ColumnPlan, Outcome, RetryPolicy, RunResult, check_limits
+from engine.scheduling.plan import (
+    ColumnPlan,
+    Outcome,
+    ResumedRun,
+    RetryPolicy,
+    RunResult,
+    check_limits,
+)
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.resolver import MetadataDiagnostic
 from engine.scheduling.run_events import emit_completed, emit_started
 from engine.scheduling.stopping import RunStop, StopReport
 from engine.scheduling.task_events import TaskEvents
-from engine.scheduling.task_outcomes import StopCause, TaskOutcomes
-from engine.scheduling.tracker import CompletionTracker
+from engine.scheduling.task_outcomes import DroppedTask, StopCause, TaskOutcomes
+from engine.scheduling.tracker import CompletionTracker, RestoredRows
 from engine.scheduling.types import TaskPayload
 from engine.watch.loop_watch import LoopWatch
 from engine.workers.local import LocalWorkers, WorkerHandle
@@ -81,6 +88,9 @@ class AsyncTaskScheduler:
         most_dropped_share: Share of the tasks of a column that may be dropped; None for no bound.
         requests: Which tasks wait for a resource that answers nobody.
         warnings: Code and sentence of what a user should know at the start.
+        resumed: What earlier parts of the run have made; None for a run that begins.
+        restore: Returns what they have made of a row group that is not finished.
+        on_dropped: Called for each task that failed for good.
 
     Raises:
         ValueError: A column needs a resource without a limit, or more than the limit.
@@ -112,6 +122,9 @@ class AsyncTaskScheduler:
         most_dropped_share: float | None = None,
         requests: RequestHolds | None = None,
         warnings: Sequence[tuple[str, str]] = (),
+        resumed: ResumedRun | None = None,
+        restore: Callable[[RowGroupSpec], RestoredRows | None] = lambda spec: None,
+        on_dropped: Callable[[DroppedTask], None] = lambda task: None,
     ) -> None:
         check_limits(columns, admission.limits)
         self._columns = {column.name: column for column in columns}
@@ -128,10 +141,18 @@ class AsyncTaskScheduler:
         self._capacity_at_end = capacity_at_end
         self._requests = requests
         self._warnings = warnings
+        self._resumed = resumed is not None
+        self._restore = restore
         self._stop_state = RunStop(stream, clock, stop_seconds, self.abort)
         self._salvaged = False
         self._peaks = SchedulerPeaks(admission.limits)
-        self._checkpoints = Checkpoints(checkpoint, stream, self._on_written, self._stop_unwritten)
+        self._checkpoints = Checkpoints(
+            checkpoint,
+            stream,
+            self._on_written,
+            self._stop_unwritten,
+            None if resumed is None else resumed.written,
+        )
         self._keyframe_timer = KeyframeTimer(
             stream,
             clock,
@@ -156,6 +177,7 @@ class AsyncTaskScheduler:
             work=self._work,
             on_end=self._on_worker_done,
             wake=self._wake,
+            executions=0 if resumed is None else resumed.executions,
         )
         self._outcomes = TaskOutcomes(
             tracker=self._tracker,
@@ -170,6 +192,8 @@ class AsyncTaskScheduler:
             on_ready_again=self._become_ready,
             on_dropped_late=self._on_dropped_late,
             drop_rate=DropRate(most_dropped_share, self.stop),
+            on_dropped=on_dropped,
+            completed_by_column={} if resumed is None else resumed.completed_by_column,
         )
         self._correlations = RuntimeCorrelationProvider()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -192,6 +216,7 @@ class AsyncTaskScheduler:
             self._admission.limits,
             self._metadata_diagnostics,
             self._warnings,
+            self._resumed,
         )
         self._stop_state.run_begins()
         self.emit_keyframe("start")
@@ -341,9 +366,9 @@ class AsyncTaskScheduler:
         if checkpoints.failed and not message:
             message = checkpoints.loss(row_groups.in_flight)
         elif outcome == "stopped":
-            message += f"; {_kept(checkpoints.rows_done, unfinished)}"
+            message += f"; {_row_counts(checkpoints.rows_done, unfinished)}"
         elif outcome == "cancelled" and not message:
-            message = _kept(checkpoints.rows_done, unfinished)
+            message = _row_counts(checkpoints.rows_done, unfinished)
         capacity = {} if self._capacity_at_end is None else self._capacity_at_end(self._peaks)
         result = RunResult(
             outcome,
@@ -372,7 +397,10 @@ class AsyncTaskScheduler:
             if self._stop_cause is None:
                 for spec in self._flow.admit():
                     self._live.begin_row_group(spec.index)
-                    self._announce(self._tracker.add_row_group(spec))
+                    restored = self._restore(spec)
+                    self._announce(self._tracker.add_row_group(spec, restored))
+                    if restored is not None:
+                        self._wake()  # all of it may be made already
                 self._enqueue_ready()
                 self._dispatch.run()
                 if not len(self._queue) and self._flow.use_free_slots():
@@ -466,7 +494,7 @@ class AsyncTaskScheduler:
         self._wake()
 
 
-def _kept(done: int, unfinished: int) -> str:
+def _row_counts(done: int, unfinished: int) -> str:
     """What a stop left of the data."""
-    kept = f"{done:,} finished rows are written" if done != 1 else "1 finished row is written"
-    return f"{kept}, {unfinished:,} begun rows are not finished" if unfinished else kept
+    written = f"{done:,} finished rows are written" if done != 1 else "1 finished row is written"
+    return f"{written}, {unfinished:,} begun rows are not finished" if unfinished else written

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from engine.clock import Clock
 from engine.errors import FailureDetails, RetryableTaskError, TaskError
@@ -24,6 +25,21 @@ StopCause = Literal["stopped", "drain", "abort", "run_failed"]
 """`stopped`: by the engine itself, because nothing more could succeed."""
 
 
+_NOTHING_COMPLETED: Mapping[str, int] = MappingProxyType({})
+
+
+class DroppedTask(NamedTuple):
+    """A task that failed for good, and with it its rows."""
+
+    payload: TaskPayload
+    rows: Iterable[int]
+    error_type: str
+    failure: str
+    """Class of the failure, as in `engine.events.failures`; "" for a fault of the column's own
+    code."""
+    attempts: int
+
+
 class TaskOutcomes:
     """Completes, defers, drops or cancels a task: its last event, the release of its lease, and the
     tasks that became ready by it.
@@ -38,6 +54,8 @@ class TaskOutcomes:
         on_dropped_late: Called when a task is dropped at the end of its back-off, with the tasks
             that became ready by it.
         drop_rate: Learns how the tasks of each column end.
+        on_dropped: Called for each task that failed for good.
+        completed_by_column: Tasks that earlier parts of the run have completed.
     """
 
     def __init__(
@@ -55,8 +73,11 @@ class TaskOutcomes:
         on_ready_again: Callable[[LiveTask], None],
         on_dropped_late: Callable[[Iterable[TaskPayload]], None],
         drop_rate: DropRate,
+        on_dropped: Callable[[DroppedTask], None] = lambda task: None,
+        completed_by_column: Mapping[str, int] = _NOTHING_COMPLETED,
     ) -> None:
-        self.completed_by_column: dict[str, int] = {}
+        self.completed_by_column = dict(completed_by_column)
+        self._on_dropped = on_dropped
         self._tracker = tracker
         self._queue = queue
         self._dispatch = dispatch
@@ -184,6 +205,8 @@ class TaskOutcomes:
         rows: Iterable[int] = () if payload.row is None else (payload.row,)
         if payload.row is None:
             rows = self._row_groups[payload.row_group].row_range()
+        failure = None if details is None else details.failure
+        self._on_dropped(DroppedTask(payload, rows, error_type, failure or "", live.attempt))
         dropped = self._tracker.drop_rows(payload.row_group, rows)
         for task_id in dropped.cancelled:
             other = self._live.get(task_id)

@@ -21,6 +21,13 @@ class TrackedColumn(Protocol):
     def depends_on(self) -> tuple[str, ...]: ...
 
 
+class RestoredRows(Protocol):
+    """What an earlier part of the run has made of a row group."""
+
+    def has(self, row: int, column: str) -> bool: ...
+    def is_dropped(self, row: int) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Dropped:
     """Effect of a drop: ids of tasks that must not start any more, and tasks that became ready."""
@@ -76,10 +83,12 @@ class CompletionTracker:
         self._frontier: dict[str, TaskPayload] = {}
         self._handed_out: dict[str, TaskPayload] = {}
 
-    def add_row_group(self, spec: RowGroupSpec) -> tuple[TaskPayload, ...]:
-        """Start following a row group; returns its tasks that are ready at once."""
+    def add_row_group(
+        self, spec: RowGroupSpec, restored: RestoredRows | None = None
+    ) -> tuple[TaskPayload, ...]:
+        """Start following a row group, of which some may be made already; returns its tasks that
+        are ready at once."""
         group = self._groups[spec.index] = _RowGroup(spec)
-        ready: list[TaskPayload] = []
         for column in self._columns.values():
             tasks = spec.rows if column.task_type == "cell" else 1
             missing = 0
@@ -88,9 +97,43 @@ class CompletionTracker:
                 missing += spec.rows if fan_in else 1
             group.cells[column.name] = _Cells(tasks, missing)
             group.open += tasks
-            if not missing:
-                ready.extend(self._make_ready(group, column, slot) for slot in range(tasks))
+        if restored is not None:
+            self._restore(group, restored)
+        ready: list[TaskPayload] = []
+        for column in self._columns.values():
+            cells = group.cells[column.name]
+            for slot, missing in enumerate(cells.missing):
+                if not missing and cells.state[slot] == _PENDING:
+                    ready.append(self._make_ready(group, column, slot))
         return tuple(ready)
+
+    def _restore(self, group: _RowGroup, restored: RestoredRows) -> None:
+        """Close what is made or dropped, and count it for what depends on it."""
+        spec = group.spec
+        group.dropped = {row for row in spec.row_range() if restored.is_dropped(row)}
+        all_dropped = len(group.dropped) == spec.rows
+        for column in self._columns.values():
+            name = column.name
+            if column.task_type == "cell":
+                closed = [
+                    row - spec.first_row
+                    for row in spec.row_range()
+                    if row in group.dropped or restored.has(row, name)
+                ]
+            else:
+                kept = (row for row in spec.row_range() if row not in group.dropped)
+                closed = [0] if all_dropped or all(restored.has(r, name) for r in kept) else []
+            for slot in closed:
+                self._close(group, group.cells[name], slot)
+            for dependant in self._dependants[name]:
+                missing = group.cells[dependant.name].missing
+                if column.task_type == "cell" and dependant.task_type == "cell":
+                    for slot in closed:
+                        missing[slot] -= 1
+                elif closed:
+                    below = range(len(missing)) if column.task_type == "batch" else (0,)
+                    for slot in below:
+                        missing[slot] -= len(closed)
 
     def forget_row_group(self, index: int) -> None:
         """Stop following a finished row group."""

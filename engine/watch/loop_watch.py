@@ -113,7 +113,7 @@ class LoopWatch:
         self._seen: Counter[Frame] = Counter()
         self._looks = 0
         self._busy: Counter[Frame] = Counter()
-        self._told = 0
+        self._reports = 0
 
     def stop(self) -> None:
         """A stall that has just ended is told."""
@@ -144,7 +144,7 @@ class LoopWatch:
             if usage.core_wait is not None and before.core_wait is not None:
                 facts["core_wait"] = usage.core_wait - before.core_wait
             if self._busy:
-                facts["frames"] = _told(self._busy, BUSY_FRAMES_TOLD)
+                facts["frames"] = _frame_payloads(self._busy, BUSY_FRAMES_TOLD)
             self._busy.clear()
             self._late_seconds = 0.0
             return facts
@@ -174,7 +174,7 @@ class LoopWatch:
             self._held.clear()
             self._pauses.clear()
             self._seen.clear()
-            self._looks = self._told = 0
+            self._looks = self._reports = 0
 
     def _end_stall(self, usage: Usage) -> None:
         end = usage.at
@@ -218,7 +218,7 @@ class LoopWatch:
         loop_cpu = facts.get("loop_cpu_seconds", facts["cpu_seconds"])
         if reason == "interpreter_lock" and others and loop_cpu < facts["cpu_seconds"] / 2:
             seen = others  # where the loop's own thread waited says nothing
-        frames = _told(seen, FRAMES_TOLD)
+        frames = _frame_payloads(seen, FRAMES_TOLD)
         self._emit(BLOCKED, at, reason, {**facts, "samples": self._looks, "frames": frames})
 
     # The watchdog's beat
@@ -268,16 +268,16 @@ class LoopWatch:
     def _tell_meanwhile(self, usage: Usage) -> None:
         seconds = usage.at - self._turn
         due = (
-            TELL_SECONDS[self._told]
-            if self._told < len(TELL_SECONDS)
-            else TELL_SECONDS[-1] + TELL_EVERY_SECONDS * (self._told - len(TELL_SECONDS) + 1)
+            TELL_SECONDS[self._reports]
+            if self._reports < len(TELL_SECONDS)
+            else TELL_SECONDS[-1] + TELL_EVERY_SECONDS * (self._reports - len(TELL_SECONDS) + 1)
         )
         if seconds < due:
             return
-        while self._told < len(TELL_SECONDS) and TELL_SECONDS[self._told] <= seconds:
-            self._told += 1
+        while self._reports < len(TELL_SECONDS) and TELL_SECONDS[self._reports] <= seconds:
+            self._reports += 1
         if due > TELL_SECONDS[-1]:
-            self._told += 1
+            self._reports += 1
         facts = self._used(self._turn, self._at_turn, usage)
         self._tell_blocked(
             self._reason_of_block(facts, seconds), usage.at, {**facts, "ongoing": True}
@@ -342,5 +342,5 @@ def _computed(cpu_seconds: float, seconds: float) -> bool:
     return cpu_seconds >= max(LATE_SECONDS, COMPUTING_SHARE * seconds)
 
 
-def _told(counter: Counter[Frame], most: int) -> list[dict[str, Any]]:
-    return [frame.told(count) for frame, count in counter.most_common(most)]
+def _frame_payloads(counter: Counter[Frame], most: int) -> list[dict[str, Any]]:
+    return [frame.as_payload(count) for frame, count in counter.most_common(most)]

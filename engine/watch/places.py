@@ -19,9 +19,9 @@ class Frame(NamedTuple):
     thread: str | None = None
     """`other` where it is not the loop's thread."""
 
-    def told(self, count: int) -> dict[str, Any]:
-        known = {name: value for name, value in self._asdict().items() if value is not None}
-        return {**known, "count": count}
+    def as_payload(self, count: int) -> dict[str, Any]:
+        present = {name: value for name, value in self._asdict().items() if value is not None}
+        return {**present, "count": count}
 
 
 class Places:

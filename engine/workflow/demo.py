@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.workflow.provider_script import Latency, RateLimitWindow
+from engine.models.provider_script import Latency, RateLimitWindow
 from engine.workflow.schema import (
     ExpressionColumn,
     Integers,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.identity import ModelAlias, ProviderModelKey, RequestResourceResolver
-from engine.workflow.schema import Model
+from engine.models.settings import Model
 
 
 def resource_resolver(models: Mapping[str, Model]) -> RequestResourceResolver:

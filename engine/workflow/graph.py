@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 
@@ -34,6 +34,17 @@ class ColumnGraph:
     def roots(self) -> tuple[str, ...]:
         return tuple(name for name in self.order if not self.depends_on[name])
 
+    def ancestors(self, name: str) -> set[str]:
+        """Columns that this one needs, also by way of others."""
+        return _reached(name, self.depends_on)
+
+    def between(self, sources: Collection[str], target: str) -> tuple[str, ...]:
+        """The columns through which `sources` reach `target`, sources included and target not, in
+        topological order."""
+        before = self.ancestors(target)
+        after = set(sources).union(*(_reached(name, self.dependants) for name in sources))
+        return tuple(name for name in self.order if name in after & before)
+
     def _ordered(self) -> tuple[str, ...]:
         missing = {name: len(needed) for name, needed in self.depends_on.items()}
         ready = deque(name for name, count in missing.items() if count == 0)
@@ -46,6 +57,17 @@ class ColumnGraph:
                 if missing[other] == 0:
                     ready.append(other)
         return tuple(order)
+
+
+def _reached(name: str, steps: Mapping[str, Sequence[str]]) -> set[str]:
+    reached: set[str] = set()
+    rest = [*steps[name]]
+    while rest:
+        other = rest.pop()
+        if other not in reached:
+            reached.add(other)
+            rest.extend(steps[other])
+    return reached
 
 
 def find_cycle(dependencies: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

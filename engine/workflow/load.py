@@ -14,7 +14,7 @@ from engine.errors import UserError
 from engine.workflow.mistakes import first_mistake
 from engine.workflow.modules import UserModules
 from engine.workflow.plain_yaml import read_yaml
-from engine.workflow.schema import CustomColumn, Workflow
+from engine.workflow.schema.workflow import Workflow
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,13 @@ class LoadedWorkflow:
         except ValueError as error:
             raise UserError(str(error)) from None
         return replace(self, workflow=workflow)
+
+    def limited(self, max_tokens: int | None, max_cost: float | None) -> LoadedWorkflow:
+        """The same with these limits where they are given."""
+        given = {"max_tokens": max_tokens, "max_cost": max_cost}
+        changes = {name: value for name, value in given.items() if value is not None}
+        run = self.workflow.run.model_copy(update=changes)
+        return replace(self, workflow=self.workflow.model_copy(update={"run": run}))
 
     def waiting_for_quotas(self) -> LoadedWorkflow:
         """The same, but a quota that is used up is waited for, however long that takes."""
@@ -124,10 +131,9 @@ def _functions(
 ) -> dict[str, Callable[..., Any]]:
     functions: dict[str, Callable[..., Any]] = {}
     for column in workflow.columns:
-        if not isinstance(column, CustomColumn):
-            continue
-        if isinstance(column.function, str):
-            functions[column.name] = modules.function(column.function, column.name, path)
-        else:
-            functions[column.name] = column.function
+        reference = column.reference()
+        if isinstance(reference, str):
+            functions[column.name] = modules.function(reference, column.name, path)
+        elif reference is not None:
+            functions[column.name] = reference
     return functions

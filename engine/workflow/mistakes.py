@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from engine.workflow import schema
+from engine.models.settings import Model, OpenAIProvider, ScriptedProvider
+from engine.workflow.columns.registry import COLUMN_TYPES
+from engine.workflow.schema.run_settings import RunSettings
+from engine.workflow.schema.workflow import Workflow
 
 _NAMES_ITS_KEY = {"extra_forbidden", "missing"}
 _INNER_STEPS = {"str", "callable", "[key]"}
 """Steps of a location that are pydantic's own: branches of unions, keys of mappings."""
 
 
-def _by_type(union: Any) -> dict[str, type[BaseModel]]:
-    """The models of a union by their `type`."""
-    return {model.model_fields["type"].default: model for model in get_args(get_args(union)[0])}
-
-
 _MODELS: dict[str, type[BaseModel]] = {
-    **_by_type(schema.Column),
-    **_by_type(schema.Provider),
-    "models": schema.Model,
-    "run": schema.RunSettings,
+    **COLUMN_TYPES,
+    "openai": OpenAIProvider,
+    "scripted": ScriptedProvider,
+    "models": Model,
+    "run": RunSettings,
 }
 
 
@@ -86,8 +85,8 @@ def _column(index: int, columns: Any) -> str:
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     if len(location) == 1:
-        return list(schema.Workflow.model_fields)
+        return list(Workflow.model_fields)
     for step in (location[2] if len(location) == 4 else None, location[0]):
         if isinstance(step, str) and step in _MODELS:
-            return list(_MODELS[step].model_fields)
+            return [field.alias or name for name, field in _MODELS[step].model_fields.items()]
     return []

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, meta
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, meta, nodes
 
 from engine.workflow.template_limits import Allowance, LimitedEnvironment, TemplateLimitError
 
@@ -58,3 +58,35 @@ def is_template_name(name: str) -> bool:
         return template_variables("{{ " + name + " }}") == {name}
     except ValueError:
         return False
+
+
+def can_be_empty(source: str, empty_values: frozenset[str]) -> bool:
+    """Whether a template may render to nothing but spaces.
+
+    Args:
+        source: The template.
+        empty_values: Names of values that may be empty themselves; others are taken not to be.
+    """
+    return all(_can_be_empty(node, empty_values) for node in _environment.parse(source).body)
+
+
+def _can_be_empty(node: nodes.Node, empty_values: frozenset[str]) -> bool:
+    if isinstance(node, nodes.TemplateData):
+        return not node.data.strip()
+    if isinstance(node, nodes.Output):
+        return all(_can_be_empty(part, empty_values) for part in node.nodes)
+    if isinstance(node, nodes.If):
+        branches = [node.body, *(other.body for other in node.elif_), node.else_]
+        return any(all(_can_be_empty(n, empty_values) for n in branch) for branch in branches)
+    if isinstance(node, nodes.For):
+        return all(_can_be_empty(n, empty_values) for n in node.else_)
+    if isinstance(node, nodes.Const):
+        return not str(node.value).strip()
+    if isinstance(node, nodes.Expr):
+        if any(str(constant.value).strip() for constant in node.find_all(nodes.Const)):
+            return False
+        names = {name.name for name in node.find_all(nodes.Name)}
+        if isinstance(node, nodes.Name):
+            names.add(node.name)
+        return bool(names) and names <= empty_values
+    return not isinstance(node, nodes.FilterBlock | nodes.CallBlock)

@@ -85,6 +85,14 @@ class Diagnosis:
     def _now(self) -> float:
         return self._parts.time or 0.0
 
+    def after_interruption(self, state: State) -> Diagnosis:
+        """One for the part of the run that begins now. This one is finished."""
+        later = Diagnosis(self._run)
+        parts = later._parts
+        parts.lost_events, parts.gaps_seen = state.lost_events, len(state.gaps)
+        parts.errors.seen = self._parts.errors.seen
+        return later
+
     def before(self, state: State, event: Event, ordinal: int) -> None:
         """Integrate up to the event's time; `state` is as it was just before the event."""
         now = event.captured_at_monotonic
@@ -184,7 +192,7 @@ class Diagnosis:
         parts.loop.held = [bins for bins in parts.loop.held if bins.bin >= end]
 
     def finish(
-        self, state: State, time: float, going: bool = False
+        self, state: State, time: float, going: bool = False, interrupted: bool = False
     ) -> tuple[list[BlameRow], list[VerdictRow]]:
         """Close everything at `time`; without an end of the run, what follows is unknown.
 
@@ -192,6 +200,7 @@ class Diagnosis:
             state: The state after the last event.
             time: Monotonic time of the run.
             going: The run was not over when it was read, or that is not known.
+            interrupted: The run has gone on later: this is the end of a part of it.
 
         Returns:
             Rows and verdicts not yet drained.
@@ -219,8 +228,11 @@ class Diagnosis:
         self._close_bin()
         self._settle(state)
         self._settlement.end_group()
-        start, records = self._run.monotonic_start, self._run.records
-        parts.stalls.closed += parts.errors.end(state, records, start, self._now, parts.ordinal)
+        if interrupted:
+            parts.stalls.closed += parts.errors.end_spells(state, parts.ordinal)
+        else:
+            start, records = self._run.monotonic_start, self._run.records
+            parts.stalls.closed += parts.errors.end(state, records, start, self._now, parts.ordinal)
         parts.blame.end_stretches()
         return self.drain()
 

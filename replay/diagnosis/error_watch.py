@@ -59,10 +59,14 @@ class ErrorWatch(msgspec.Struct):
         self, state: State, records: int | None, start: float, now: float, ordinal: int
     ) -> list[VerdictRow]:
         """The run is over: everything has its verdict. `start` is when it began."""
+        return self.end_spells(state, ordinal) + _of_the_end(state, records, start, now, ordinal)
+
+    def end_spells(self, state: State, ordinal: int) -> list[VerdictRow]:
+        """Nothing follows on what has failed so far."""
         rows = self.update(state, ordinal)
         rows += [_row(spell) for spell in self.spells.values()]
         self.spells = {}
-        return rows + _of_the_end(state, records, start, now, ordinal)
+        return rows
 
     def open_verdicts(self) -> list[VerdictRow]:
         """Spells that may go on, as far as they have come."""

@@ -211,6 +211,7 @@ _SCHEDULER_HANDLERS: dict[str, _SchedulerHandler] = {
     "queue_drained": EventHandlers._blocked,
     "admission_blocked": EventHandlers._blocked,
     "scheduler_job_started": EventHandlers._job,
+    "run_resumed": EventHandlers._job,
     "scheduler_job_completed": EventHandlers._job,
 }
 _REQUEST_HANDLERS: dict[str, _RequestHandler] = {

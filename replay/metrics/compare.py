@@ -124,14 +124,14 @@ def _load(target: str, narrate: Narrate) -> _Loaded:
             status.outcome or measures.outcome,
             {"producer": f"{run.producer} {run.producer_version}".strip()},
         )
-        found = {
+        metrics = {
             name: metric(name, measures.samples[name], measures.missing.get(name))
             for name in METRICS
         }
         lacks = ", ".join(clean_text(what) for what in run.lacks)
         return _Loaded(
             side,
-            found,
+            metrics,
             {},
             [_blame(reader)],
             [_limits(reader)],

@@ -14,6 +14,7 @@ from replay.metrics.event_metrics import NO_REQUESTS, Measures, RunPass
 from replay.metrics.stats import describe
 from replay.recording.reader import RecordingReader
 from replay.runs.artifact import Direction, Metric
+from replay.state.model import Progress
 from replay.state.rows import AttemptRow, LeaseRow
 from replay.state.waits import waits
 
@@ -40,6 +41,8 @@ METRICS: dict[str, tuple[str, Direction | None]] = {
     "downstream_ready_to_lease_gap": ("s", "lower"),
     "utilisation": ("share", "higher"),
     "rows_dropped": ("rows", "lower"),
+    "tokens": ("tokens", "lower"),
+    "cost": ("USD", "lower"),
     "rate_limited_share": ("share", "lower"),
     "limit_cuts": ("cuts", "lower"),
     "timeline_faults": ("tasks", "lower"),
@@ -81,6 +84,7 @@ def measure_run(reader: RecordingReader) -> Measures:
     _add_waits(measures, run, leases, attempts, pass_.state.time)
     _add_progress(measures, run, leases)
     _add_fairness(measures, run, attempts)
+    _add_spending(measures, pass_.state.progress)
     measures.attempts = attempts
     for name in METRICS:
         measures.samples.setdefault(name, [])
@@ -92,6 +96,18 @@ def event_chunks(reader: RecordingReader) -> Iterator[tuple[int, list[Event]]]:
     bounds = reader.bounds()
     for first in range(bounds.first_ordinal, bounds.last_ordinal + 1, CHUNK):
         yield first, [event for _, event in reader.events(first, first + CHUNK - 1)]
+
+
+def _add_spending(measures: Measures, progress: Progress) -> None:
+    tokens = progress.prompt_tokens + progress.completion_tokens
+    if tokens:
+        measures.samples["tokens"] = [float(tokens)]
+    else:
+        measures.missing["tokens"] = "no call told of tokens"
+    if progress.priced_calls and progress.priced_calls == progress.answered_calls:
+        measures.samples["cost"] = [progress.cost]
+    else:
+        measures.missing["cost"] = "the cost of some calls is not known"
 
 
 def _add_waits(

@@ -16,9 +16,12 @@ from replay.diagnosis.diagnosis import Diagnosis
 from replay.diagnosis.verdicts import VerdictRow
 from replay.projections.intervals import ENDS, CorrelatedRuntimeView
 from replay.projections.series import MAY_REMOVE, Rollup
+from replay.state.model import State
 from replay.state.reducer import begin, reduce
 from replay.state.rows import AttemptRow, BlameRow, LeaseRow, RollupRow
 from replay.state.wire import decode_state, encode_state
+
+RESUMED = "run_resumed"
 
 
 class FoldOutput(msgspec.Struct):
@@ -60,6 +63,8 @@ class Fold:
         intervals, rollup, diagnosis = self._intervals, self._rollup, self._diagnosis
         for ordinal, event in enumerate(events, first_ordinal):
             kind = event.event_kind
+            if kind == RESUMED:
+                self._end_part()
             ends = kind in ENDS and intervals.before(state, event, ordinal)
             now = event.captured_at_monotonic
             if now >= rollup.bin_end or kind in MAY_REMOVE:
@@ -67,6 +72,8 @@ class Fold:
             if now >= diagnosis.instant_end:
                 diagnosis.before(state, event, ordinal)
             reduce(state, event, ordinal, run)
+            if kind == RESUMED:
+                diagnosis = self._begin_part(state, event, ordinal)
             if ends:
                 intervals.after(state, event, ordinal)
             rollup.after(state, event, ordinal)
@@ -114,6 +121,22 @@ class Fold:
         self._pending.blame += blame
         self._pending.verdicts += verdicts
         return self.drain()
+
+    def _end_part(self) -> None:
+        """An interruption: what is open gets its row, with an open end."""
+        state = self.state
+        self._intervals.finish(state)
+        self._rollup.finish(state)
+        self._collect()
+        blame, verdicts = self._diagnosis.finish(state, state.time, interrupted=True)
+        self._pending.blame += blame
+        self._pending.verdicts += verdicts
+
+    def _begin_part(self, state: State, event: Event, ordinal: int) -> Diagnosis:
+        """The run goes on, with nothing open. The time between is no time of the run."""
+        self._diagnosis = self._diagnosis.after_interruption(state)
+        self._diagnosis.before(state, event, ordinal)
+        return self._diagnosis
 
     def dump(self) -> bytes:
         """All that `load` needs to go on as if nothing had happened."""

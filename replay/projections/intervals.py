@@ -87,8 +87,8 @@ class CorrelatedRuntimeView:
             self._attempt = None
         if self._were_leased or self._were_tried:
             for task in self._were_leased:
-                known = state.tasks.get(task.task_id)
-                if known is None or known.lease_id != task.lease_id:
+                current = state.tasks.get(task.task_id)
+                if current is None or current.lease_id != task.lease_id:
                     row = lease_row(task, None, None)
                     if row is not None:
                         self.leases.append(row)

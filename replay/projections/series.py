@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -81,8 +82,8 @@ class Rollup:
 
     def _after_orphan(self, state: State, event: SchedulerEvent) -> None:
         """A kind that changes counts only where a task's beginning was not seen."""
-        if state.orphans != self._bins.kept.orphans:
-            self._bins.kept.orphans = state.orphans
+        if state.orphans != self._bins.rollup.orphans:
+            self._bins.rollup.orphans = state.orphans
             self._see_task(state, state.tasks.get(event.task_id or ""))
 
     def _after_retry(self, state: State, event: SchedulerEvent) -> None:
@@ -102,13 +103,13 @@ class Rollup:
     def _after_block(self, state: State, event: SchedulerEvent) -> None:
         block = state.block
         reason = None if block is None else block.reason or block.kind
-        held = self._bins.kept.blocked_by
+        held = self._bins.rollup.blocked_by
         if reason != held:
             if held is not None:
                 self._bins.set_value("blocked", held, 0.0)
             if reason is not None:
                 self._bins.set_value("blocked", reason, 1.0)
-            self._bins.kept.blocked_by = reason
+            self._bins.rollup.blocked_by = reason
 
     def _after_checkpoint(self, state: State, event: SchedulerEvent) -> None:
         self._bins.count("rows_done", "", state.progress.rows_done)
@@ -116,7 +117,7 @@ class Rollup:
     def _after_keyframe(self, state: State, event: SchedulerEvent) -> None:
         """It may have corrected anything."""
         self._see_queues(state)
-        for resource in self._bins.kept.series.get("leased", {}).keys() | state.leased.keys():
+        for resource in self._bins.rollup.series.get("leased", {}).keys() | state.leased.keys():
             self._bins.set_value("leased", resource, state.leased.get(resource, 0))
         for ceiling in state.ceilings.values():
             self._see_ceiling(ceiling)
@@ -124,28 +125,34 @@ class Rollup:
             self._bins.count("tasks_done", column, done)
         self._bins.count("rows_done", "", state.progress.rows_done)
 
+    def _after_resumption(self, state: State, event: SchedulerEvent) -> None:
+        self._seen = {}
+        self._after_keyframe(state, event)
+        self._after_block(state, event)
+
     def finish(self, state: State) -> None:
         """Close the bin of the last event."""
-        kept = self._bins.kept
-        if kept.bin is not None:
+        rollup = self._bins.rollup
+        if rollup.bin is not None:
             self._bins.close_last_bin(state.time, state.ordinal)
-            kept.bin = None
+            rollup.bin = None
+            self.bin_end = -math.inf
 
     def drain(self) -> list[RollupRow]:
         """Rows that have become certain since the last drain."""
         return self._bins.drain()
 
     def dump(self) -> bytes:
-        return msgspec.msgpack.encode(self._bins.kept)
+        return msgspec.msgpack.encode(self._bins.rollup)
 
     @classmethod
     def load(cls, run: RunInfo, data: bytes) -> Rollup:
         """Raises `ValueError` for data of another version."""
         rollup = cls(run)
-        kept = msgspec.msgpack.decode(data, type=RollupState)
-        if kept.version != MEMORY_VERSION:
-            raise ValueError(f"series of version {kept.version}, not {MEMORY_VERSION}")
-        rollup._bins = SeriesBins(run.monotonic_start, kept)
+        stored = msgspec.msgpack.decode(data, type=RollupState)
+        if stored.version != MEMORY_VERSION:
+            raise ValueError(f"series of version {stored.version}, not {MEMORY_VERSION}")
+        rollup._bins = SeriesBins(run.monotonic_start, stored)
         rollup.bin_end = rollup._bins.end
         return rollup
 
@@ -163,10 +170,10 @@ class Rollup:
         group = state.groups.get(task.group)
         if group is not None:
             self._bins.set_value("queue_depth", group.key, group.queued)
-        leased, series = state.leased, self._bins.kept.series.get("leased", {})
+        leased, series = state.leased, self._bins.rollup.series.get("leased", {})
         for resource in task.resources:
-            amount, one = leased.get(resource, 0), series.get(resource)
-            if one is None or one.value != amount:
+            amount, bin_series = leased.get(resource, 0), series.get(resource)
+            if bin_series is None or bin_series.value != amount:
                 self._bins.set_value("leased", resource, amount)
 
     def _see_queues(self, state: State) -> None:
@@ -214,4 +221,5 @@ _AFTER: dict[str, Callable[[Rollup, State, SchedulerEvent], None]] = {
     "scheduler_job_completed": Rollup._after_block,
     "row_group_checkpointed": Rollup._after_checkpoint,
     "scheduler_health_snapshot": Rollup._after_keyframe,
+    "run_resumed": Rollup._after_resumption,
 }

@@ -54,25 +54,25 @@ class RollupState(msgspec.Struct):
 
 
 class SeriesBins:
-    """Writes the rows of all series. Everything in `kept` is its own but `blocked_by` and
+    """Writes the rows of all series. Everything in `rollup` is its own but `blocked_by` and
     `orphans`.
 
     Each bin has three sources of rows: values that changed in it, values that did not (as part of a
     stretch), and counts, which begin at zero in every bin.
     """
 
-    def __init__(self, start: float, kept: RollupState) -> None:
+    def __init__(self, start: float, rollup: RollupState) -> None:
         self.rows: list[RollupRow] = []
         """Not yet drained."""
-        self.kept = kept
+        self.rollup = rollup
         self.now = 0.0
         """Monotonic time of the current event, at which `set_value` changes a value."""
         self._start = start
-        self.end = -math.inf if kept.bin is None else bin_end(start, kept.bin)
+        self.end = -math.inf if rollup.bin is None else bin_end(start, rollup.bin)
         """End of the current bin: `advance` must see the first event from here on."""
         self._changed = {
             (name, key): series
-            for name, by_key in kept.series.items()
+            for name, by_key in rollup.series.items()
             for key, series in by_key.items()
             if series.changed
         }
@@ -84,31 +84,31 @@ class SeriesBins:
 
     def open_rows(self) -> list[RollupRow]:
         """Stretches that may go on, up to the end of the last closed bin."""
-        now = self.kept.bin
+        now = self.rollup.bin
         return [] if now is None else self._stretches(now)
 
     def forget_stretches(self) -> None:
         """Begin all stretches at the current bin; those before it are written already."""
-        for by_key in self.kept.series.values():
+        for by_key in self.rollup.series.values():
             for series in by_key.values():
-                series.since = max(series.since, self.kept.bin or 0)
+                series.since = max(series.since, self.rollup.bin or 0)
 
     def set_cooldown(self, key: str, until: float | None) -> None:
-        cooldown = self.kept.cooldowns.get(key)
+        cooldown = self.rollup.cooldowns.get(key)
         if cooldown is None:
             if until is None:
                 return
-            cooldown = self.kept.cooldowns[key] = Cooldown(self.now)
+            cooldown = self.rollup.cooldowns[key] = Cooldown(self.now)
         if cooldown.until != until:
             self._run_cooldown(cooldown, self.now)
             cooldown.until = until
 
     def set_value(self, name: str, key: str, value: float) -> None:
         """From `now` on this series has this value."""
-        kept = self.kept
-        by_key = kept.series.get(name)
+        rollup = self.rollup
+        by_key = rollup.series.get(name)
         if by_key is None:
-            by_key = kept.series[name] = {}
+            by_key = rollup.series[name] = {}
         series = by_key.get(key)
         if series is None:
             if not value:
@@ -128,11 +128,11 @@ class SeriesBins:
 
     def count(self, name: str, key: str, total: int) -> None:
         """Count what a running total has gained."""
-        counted = self.kept.counted.setdefault(name, {})
+        counted = self.rollup.counted.setdefault(name, {})
         gained = total - counted.get(key, 0)
         if gained:
             counted[key] = total
-            counts = self.kept.counts.setdefault(name, {})
+            counts = self.rollup.counts.setdefault(name, {})
             counts[key] = counts.get(key, 0.0) + gained
 
     def advance(self, last: float, now: float, ordinal: int) -> None:
@@ -140,31 +140,31 @@ class SeriesBins:
 
         `last` is the time of the event before it.
         """
-        kept = self.kept
+        rollup = self.rollup
         target = bin_of(now - self._start)
-        if kept.bin is None:
-            kept.bin = target
-            kept.stretches_end = target + LONGEST_STRETCH
-            kept.before_bin = ordinal - 1
-        elif target - kept.bin > MAX_SILENT_BINS:
+        if rollup.bin is None:
+            rollup.bin = target
+            rollup.stretches_end = target + LONGEST_STRETCH
+            rollup.before_bin = ordinal - 1
+        elif target - rollup.bin > MAX_SILENT_BINS:
             self.close_last_bin(last, ordinal - 1)
-            kept.bin = target
+            rollup.bin = target
             self._restart(now)
-        elif target > kept.bin:
-            self._close_bin(bin_end(self._start, kept.bin), ordinal - 1)
-            kept.bin += 1
+        elif target > rollup.bin:
+            self._close_bin(bin_end(self._start, rollup.bin), ordinal - 1)
+            rollup.bin += 1
             self._pass_unchanged(target)
-            if target >= kept.stretches_end:
+            if target >= rollup.stretches_end:
                 self._end_stretches()
-                kept.stretches_end = target + LONGEST_STRETCH
-        self.end = bin_end(self._start, kept.bin)
+                rollup.stretches_end = target + LONGEST_STRETCH
+        self.end = bin_end(self._start, rollup.bin)
 
     def close_last_bin(self, end: float, last_ordinal: int) -> None:
         """Close the current bin at `end`, in its middle: no event follows."""
         self._end_stretches()
-        number = self.kept.bin
+        number = self.rollup.bin
         assert number is not None
-        for name, by_key in self.kept.series.items():
+        for name, by_key in self.rollup.series.items():
             for key, series in by_key.items():
                 if series.value and not series.changed:
                     self._give_row(name, key, series, self._start + number)
@@ -172,7 +172,7 @@ class SeriesBins:
 
     def _begin_change(self, name: str, key: str, series: Series) -> None:
         """The value is about to change, for the first time in this bin."""
-        number, before = self.kept.bin, series.value
+        number, before = self.rollup.bin, series.value
         assert number is not None
         if before and series.since < number:
             self.rows.append(
@@ -189,34 +189,34 @@ class SeriesBins:
 
     def _pass_unchanged(self, target: int) -> None:
         """Pass bins in which nothing changes, except that cooldowns end."""
-        kept = self.kept
-        assert kept.bin is not None
-        now = kept.bin
+        rollup = self.rollup
+        assert rollup.bin is not None
+        now = rollup.bin
         ends = {
             bin_of(cooldown.until - self._start)
-            for cooldown in kept.cooldowns.values()
+            for cooldown in rollup.cooldowns.values()
             if cooldown.until is not None
         }
         for stop in (*sorted(stop for stop in ends if now <= stop < target), target):
             self._cool_whole_bins(stop)
             if stop < target:
                 self._close_cooldowns(bin_end(self._start, stop))
-                kept.bin = stop + 1
+                rollup.bin = stop + 1
 
     def _cool_whole_bins(self, target: int) -> None:
         """Write whole bins, in which a resource cools down all the time or not at all."""
-        kept = self.kept
-        first = kept.bin
+        rollup = self.rollup
+        first = rollup.bin
         assert first is not None
         if target > first:
             until = bin_end(self._start, target - 1)
-            for key, cooldown in kept.cooldowns.items():
+            for key, cooldown in rollup.cooldowns.items():
                 if cooldown.until is not None and cooldown.until >= until:
                     self.rows.append(
                         RollupRow(first, "cooling", key, 1.0, 1.0, 1.0, target - first)
                     )
                 cooldown.at = until
-            kept.bin = target
+            rollup.bin = target
 
     def _run_cooldown(self, cooldown: Cooldown, now: float) -> None:
         if cooldown.until is not None:
@@ -225,24 +225,24 @@ class SeriesBins:
 
     def _restart(self, now: float) -> None:
         """Continue after an unobserved silence as if each value had begun at `now`."""
-        kept = self.kept
-        number = kept.bin
+        rollup = self.rollup
+        number = rollup.bin
         assert number is not None
-        kept.stretches_end = number + LONGEST_STRETCH
-        for name, by_key in kept.series.items():
+        rollup.stretches_end = number + LONGEST_STRETCH
+        for name, by_key in rollup.series.items():
             for key, series in by_key.items():
                 series.since = number
                 if series.value:
                     self._give_row(name, key, series, now)
-        for cooldown in kept.cooldowns.values():
+        for cooldown in rollup.cooldowns.values():
             cooldown.at = now
 
     def _end_stretches(self) -> None:
         """Write the stretches of all unchanged values up to the current bin."""
-        now = self.kept.bin
+        now = self.rollup.bin
         assert now is not None
         self.rows += self._stretches(now)
-        for by_key in self.kept.series.values():
+        for by_key in self.rollup.series.values():
             for series in by_key.values():
                 series.since = max(series.since, now)
 
@@ -257,15 +257,15 @@ class SeriesBins:
                 series.value,
                 now - series.since,
             )
-            for name, by_key in self.kept.series.items()
+            for name, by_key in self.rollup.series.items()
             for key, series in by_key.items()
             if series.value and not series.changed and series.since < now
         ]
 
     def _close_bin(self, end: float, last_ordinal: int) -> None:
         """Write the rows of the current bin, with every value held until `end`."""
-        kept, rows = self.kept, self.rows
-        number = kept.bin
+        rollup, rows = self.rollup, self.rows
+        number = rollup.bin
         assert number is not None
         for (name, key), series in sorted(self._changed.items()):
             value = series.value
@@ -275,19 +275,19 @@ class SeriesBins:
             series.since = number + 1
         self._changed = {}
         self._close_cooldowns(end)
-        if last_ordinal > kept.before_bin:
-            amount = float(last_ordinal - kept.before_bin)
+        if last_ordinal > rollup.before_bin:
+            amount = float(last_ordinal - rollup.before_bin)
             rows.append(RollupRow(number, "events", "", amount, amount, amount))
-            kept.before_bin = last_ordinal
-        for name, counts in kept.counts.items():
+            rollup.before_bin = last_ordinal
+        for name, counts in rollup.counts.items():
             for key, amount in counts.items():
                 rows.append(RollupRow(number, name, key, amount, amount, amount))
-        kept.counts = {}
+        rollup.counts = {}
 
     def _close_cooldowns(self, end: float) -> None:
-        number = self.kept.bin
+        number = self.rollup.bin
         assert number is not None
-        for key, cooldown in self.kept.cooldowns.items():
+        for key, cooldown in self.rollup.cooldowns.items():
             self._run_cooldown(cooldown, end)
             if cooldown.seconds > 0:
                 last = float(cooldown.until is not None and cooldown.until >= end)

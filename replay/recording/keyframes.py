@@ -29,7 +29,9 @@ LARGEST_STATE_BYTES = 512 << 20
 _FAST = 1
 """zlib's level: a third of the time of the usual one, and a tenth more bytes."""
 _CHANGES_MANY = frozenset(
-    {"scheduler_health_snapshot", "row_group_checkpointed", "scheduler_job_completed"}
+    """
+    run_resumed scheduler_health_snapshot row_group_checkpointed scheduler_job_completed
+    """.split()
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -160,4 +162,5 @@ def _changes_many(event: SchedulerEvent, run: RunInfo) -> bool:
     """It may change tasks or attempts that it does not name."""
     if event.event_kind == "scheduler_health_snapshot":
         return event.snapshot is not None and "tasks" in event.snapshot
-    return event.event_kind == "scheduler_job_completed" or run.producer != "headgate"
+    ends = event.event_kind in ("run_resumed", "scheduler_job_completed")
+    return ends or run.producer != "headgate"

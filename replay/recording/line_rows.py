@@ -4,49 +4,25 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.events import RequestResource, RunInfo, RuntimeCorrelation
+from engine.events import RunInfo, RuntimeCorrelation
+from replay.recording.event_rows import (
+    NO_CORRELATION,
+    Correlated,
+    RequestLine,
+    SchedulerLine,
+    correlated_columns,
+    request_row,
+    scheduler_row,
+)
 
-_ABSENT = msgspec.Raw()
 _NULL = b"null"
 _EMPTY = b"{}"
-_NO_CORRELATION = (None,) * 7
-_NO_RESOURCE = (None,) * 3
 _UNKNOWN_COLUMN = (None, None, None)
-
-
-class _SchedulerLine(msgspec.Struct, gc=False, tag_field="stream", tag="scheduler"):
-    event_kind: str
-    captured_at_monotonic: float
-    sequence: int
-    captured_correlation: RuntimeCorrelation | None = None
-    task_id: str | None = None
-    task_execution_id: str | None = None
-    task_lease_id: str | None = None
-    scheduler_resource_key: str | None = None
-    reason_or_result: str | None = None
-    snapshot: msgspec.Raw = _ABSENT
-    diagnostics: msgspec.Raw = _ABSENT
-
-
-class _RequestLine(msgspec.Struct, gc=False, tag_field="stream", tag="request"):
-    event_kind: str
-    captured_at_monotonic: float
-    sequence: int
-    captured_correlation: RuntimeCorrelation | None = None
-    request_attempt_id: str | None = None
-    request_lease_id: str | None = None
-    request_resource_key: RequestResource | None = None
-    request_group_key: str | None = None
-    reason_or_outcome: str | None = None
-    pressure_snapshot: msgspec.Raw = _ABSENT
-    diagnostics: msgspec.Raw = _ABSENT
-
-
-_decoder = msgspec.json.Decoder(_SchedulerLine | _RequestLine)
+_decoder = msgspec.json.Decoder(SchedulerLine | RequestLine)
 
 
 class LineRows:
-    """Rows as `replay.recording.rows.event_row` makes of the events that the lines say.
+    """Rows as `replay.recording.event_rows.event_row` makes of the events that the lines say.
 
     The lines were read before: each is an event of either stream, compact JSON in ASCII.
     """
@@ -68,76 +44,29 @@ class LineRows:
             for ordinal, line in enumerate(lines.split(b"\n"), first_ordinal)
         ]
 
-    def _row(self, ordinal: int, line: _SchedulerLine | _RequestLine) -> tuple[object, ...]:
+    def _row(self, ordinal: int, line: SchedulerLine | RequestLine) -> tuple[object, ...]:
         correlation = line.captured_correlation
-        correlated: tuple[object, ...]
-        if correlation is None:
-            correlated = _NO_CORRELATION
-        elif correlation.run_id:
-            correlated = (
-                correlation.run_id,
-                correlation.row_group,
-                correlation.task_column,
-                correlation.task_type,
-                correlation.scheduling_group_kind,
-                correlation.scheduling_group_identity_hash,
-                correlation.task_execution_id,
-            )
-        else:
-            column = correlation.task_column
-            correlated = (
-                self._run_id,
-                correlation.row_group,
-                column,
-                *self._columns.get(column, _UNKNOWN_COLUMN),
-                correlation.task_execution_id,
-            )
+        correlated = NO_CORRELATION if correlation is None else self._correlated(correlation)
         diagnostics = _payload(line.diagnostics)
-        if type(line) is _SchedulerLine:
-            return (
-                ordinal,
-                "scheduler",
-                line.event_kind,
-                line.captured_at_monotonic,
-                line.sequence,
-                *correlated,
-                line.task_id,
-                line.task_execution_id,
-                None,
-                line.task_lease_id,
-                line.scheduler_resource_key,
-                None,
-                None,
-                None,
-                None,
-                line.reason_or_result,
-                _payload(line.snapshot),
-                None if diagnostics == _EMPTY else diagnostics,
-            )
-        assert isinstance(line, _RequestLine)
-        resource = line.request_resource_key
-        named = (
-            _NO_RESOURCE
-            if resource is None
-            else (resource.provider_name, resource.model_id, resource.domain)
-        )
+        if diagnostics == _EMPTY:
+            diagnostics = None
+        if type(line) is SchedulerLine:
+            return scheduler_row(ordinal, line, correlated, _payload(line.snapshot), diagnostics)
+        assert isinstance(line, RequestLine)
+        pressure = _payload(line.pressure_snapshot)
+        return request_row(ordinal, line, correlated, pressure, diagnostics)
+
+    def _correlated(self, correlation: RuntimeCorrelation) -> Correlated:
+        """A line leaves out what the run and its columns say already."""
+        if correlation.run_id:
+            return correlated_columns(correlation)
+        column = correlation.task_column
         return (
-            ordinal,
-            "request",
-            line.event_kind,
-            line.captured_at_monotonic,
-            line.sequence,
-            *correlated,
-            None,
-            None,
-            line.request_attempt_id,
-            line.request_lease_id,
-            None,
-            *named,
-            line.request_group_key,
-            line.reason_or_outcome,
-            _payload(line.pressure_snapshot),
-            None if diagnostics == _EMPTY else diagnostics,
+            self._run_id,
+            correlation.row_group,
+            column,
+            *self._columns.get(column, _UNKNOWN_COLUMN),
+            correlation.task_execution_id,
         )
 
 

@@ -12,14 +12,17 @@ import msgspec
 
 from engine.events import Event, RunInfo
 from replay.diagnosis.verdicts import VerdictRow
+from replay.recording.event_rows import event_of
 from replay.recording.keyframes import unpack_state
 from replay.recording.opening import open_file
-from replay.recording.rows import event_of, verdict_of
+from replay.recording.rows import verdict_of
 from replay.recording.schema import Ending, column_list
+from replay.recording.spending_sql import spending_query
 from replay.sources.base import BrokenLine, SourceError
 from replay.state import reducer
 from replay.state.model import State
 from replay.state.rows import AttemptRow, BlameRow, LeaseRow, RollupRow
+from replay.state.spending import SpendingRow
 
 ATTEMPTS_PER_BAR = 16
 """Limit of the attempts that `bars` returns, for each lease of its own limit."""
@@ -94,6 +97,10 @@ class RecordingReader:
             return Bounds(0, 0, start, start)
         return Bounds(*row)
 
+    def spending(self) -> list[SpendingRow]:
+        """Tokens and money of the answered calls, by column and model."""
+        return [SpendingRow(*row) for row in self._rows(spending_query())]
+
     def events(self, first: int, last: int) -> list[tuple[int, Event]]:
         """Events with `first` <= ordinal <= `last`, in order, with their ordinals."""
         rows = self._rows(
@@ -118,12 +125,12 @@ class RecordingReader:
         """
         rows = f"SELECT {columns} FROM events"
         sign, function = (">", "min") if direction > 0 else ("<", "max")
-        found = self._rows(
+        nearest = self._rows(
             f"SELECT {function}(ordinal) FROM ({rows} WHERE events.ordinal {sign} ?)"
             f" WHERE {condition}",
             ordinal,
         )
-        return None if found[0][0] is None else int(found[0][0])
+        return None if nearest[0][0] is None else int(nearest[0][0])
 
     def ordinal_at(self, t: float) -> int:
         """Ordinal of the last event whose time is at most `t`; 0 if there is none."""
@@ -188,15 +195,15 @@ class RecordingReader:
 
     def _has(self, table: str) -> bool:
         """Older recordings lack some tables."""
-        known = self._known_tables.get(table)
-        if known is None:
+        present = self._known_tables.get(table)
+        if present is None:
             rows = self._rows(
                 "SELECT count(*) FROM duckdb_tables() WHERE table_name = ?"
                 " AND database_name = current_catalog()",
                 table,
             )
-            known = self._known_tables[table] = bool(rows[0][0])
-        return known
+            present = self._known_tables[table] = bool(rows[0][0])
+        return present
 
     def bars(
         self, t0: float, t1: float, limit: int, ordinal: int | None = None

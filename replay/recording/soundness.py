@@ -88,8 +88,8 @@ def _wrong(column: str, kind: str, required: bool) -> list[str]:
     """SQL conditions that hold for a value which no recorder writes."""
     conditions = [f'"{column}" IS NULL'] if required else []
     if kind == "DOUBLE":  # NaN is the largest of all numbers here
-        most = "'infinity'::DOUBLE" if column in _AMOUNTS else repr(LARGEST_TIME)
-        conditions += [f'"{column}" >= {most}', f'"{column}" <= -{most}']
+        limit = "'infinity'::DOUBLE" if column in _AMOUNTS else repr(LARGEST_TIME)
+        conditions += [f'"{column}" >= {limit}', f'"{column}" <= -{limit}']
     elif column in ("bin", "bins"):
         conditions += [f'"{column}" NOT BETWEEN {-2 * LARGEST_TIME} AND {2 * LARGEST_TIME}']
     elif column.endswith("ordinal"):
@@ -109,10 +109,10 @@ def _check_gaps(connection: duckdb.DuckDBPyConnection, name: str) -> None:
             exit_code=4,
         )
     for table in ("keyframes", "resume"):
-        least, most = _row(connection, f"SELECT min(ordinal), max(ordinal) FROM {table}")
-        if least is None:
+        lowest, highest = _row(connection, f"SELECT min(ordinal), max(ordinal) FROM {table}")
+        if lowest is None:
             continue
-        if (least < first - 1 or most > last) if count else least != most:
+        if (lowest < first - 1 or highest > last) if count else lowest != highest:
             raise SourceError(
                 f"{name} is damaged: {table}.ordinal names events that it does not have.",
                 exit_code=4,

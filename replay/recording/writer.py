@@ -14,9 +14,10 @@ from engine.events import SCHEMA_VERSION, RunInfo
 from engine.events.run_folder import installed_versions
 from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION
 from replay.recording.batch import FoldCheckpoint, FoldedBatch
+from replay.recording.event_rows import event_row
 from replay.recording.keyframes import Keyframe
 from replay.recording.opening import SMALLEST_LIMIT_BYTES
-from replay.recording.rows import arrow_table, event_row, verdict_row
+from replay.recording.rows import arrow_table, verdict_row
 from replay.recording.schema import create_tables
 from replay.sources.base import SourceError
 

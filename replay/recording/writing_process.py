@@ -61,9 +61,9 @@ class WritingProcess:
         """Has it started, which takes a moment? To be asked until it has."""
         stdout = _pipe(self._process.stdout)
         os.set_blocking(stdout.fileno(), False)
-        said = stdout.read(len(_READY))
+        ready = stdout.read(len(_READY))
         os.set_blocking(stdout.fileno(), True)
-        return said == _READY
+        return ready == _READY
 
     def open(self, path: Path | str) -> None:
         """The recording belongs to it from now on; nobody here has it open."""
@@ -99,9 +99,9 @@ class WritingProcess:
 
     def _failure(self) -> duckdb.Error:
         code = self._process.wait()
-        said = _pipe(self._process.stdout).read().decode(errors="replace").strip()
+        message = _pipe(self._process.stdout).read().decode(errors="replace").strip()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return duckdb.Error(said or f"The process that writes it ended with {how}.")
+        return duckdb.Error(message or f"The process that writes it ended with {how}.")
 
 
 def main() -> int:

@@ -105,14 +105,14 @@ def _open_folder(path: Path, growing: bool | None) -> Opened:
         names = ", ".join(_shown(path / name) for name in runs[:_NAMED])
         more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
         raise SourceError(f"{_shown(path)} is a folder of runs; name one of them: {names}{more}.")
-    found = sorted(_foreign_files(path)) or sorted(_artifacts(path))
-    if len(found) == 1:
-        return _open_file(found[0], growing)
-    if found:
-        names = ", ".join(_shown(one.relative_to(path)) for one in found[:3])
-        more = ", …" if len(found) > 3 else ""
+    files = sorted(_foreign_files(path)) or sorted(_artifacts(path))
+    if len(files) == 1:
+        return _open_file(files[0], growing)
+    if files:
+        names = ", ".join(_shown(file.relative_to(path)) for file in files[:3])
+        more = ", …" if len(files) > 3 else ""
         raise SourceError(
-            f"{_shown(path)} holds {len(found)} recordings; name one of them: {names}{more}."
+            f"{_shown(path)} holds {len(files)} recordings; name one of them: {names}{more}."
         )
     if growing:
         return _await_dataset(path)
@@ -126,7 +126,9 @@ def _await_dataset(path: Path) -> Opened:
     """The events of the first dataset that comes to be in or below a folder."""
 
     def search() -> Path | None:
-        return min((one for one in _foreign_files(path) if one.name == FOREIGN_NAME), default=None)
+        return min(
+            (file for file in _foreign_files(path) if file.name == FOREIGN_NAME), default=None
+        )
 
     feed = open_lines(path / FOREIGN_NAME, True, search=search)
     return Opened(feed, None, path.resolve().name)
@@ -205,8 +207,8 @@ def named_artifact(target: str) -> tuple[Path, Artifact] | None:
     path = Path(target)
     try:
         if path.is_dir() and not RunFolder(path).has(RUN_JSON):
-            found = sorted(_artifacts(path))
-            path = found[0] if len(found) == 1 else path
+            artifacts = sorted(_artifacts(path))
+            path = artifacts[0] if len(artifacts) == 1 else path
         if not path.is_file():
             return None
         if not begins_artifact(_head_of(path.resolve())):
@@ -242,18 +244,18 @@ def _check_lines(path: Path, head: bytes) -> None:
 
 
 def _open_run_id(target: str) -> Opened:
-    found = runs_named(target)
-    if len(found) > 1:
-        ids = ", ".join(_shown(run.run_id) for run in found[:_NAMED])
-        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    runs = runs_named(target)
+    if len(runs) > 1:
+        ids = ", ".join(_shown(run.run_id) for run in runs[:_NAMED])
+        more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
         raise SourceError(
-            f"{len(found)} runs are called {_shown(target)}; give more of the id: {ids}{more}."
+            f"{len(runs)} runs are called {_shown(target)}; give more of the id: {ids}{more}."
         )
-    if not found:
+    if not runs:
         raise SourceError(
             f"There is no file, folder or run {_shown(target)}; headgate runs lists the runs."
         )
-    run = found[0]
+    run = runs[0]
     if run.where != "here":
         problem = "is not there now" if run.where == "away" else "has a run.json that can't be read"
         raise SourceError(
@@ -269,15 +271,15 @@ def runs_named(target: str) -> list[KnownRun]:
     By the first of these that any run has: `latest`, the id, the name, the begin of the id, its end
     (the last two from four characters on).
     """
-    known = list_runs()
+    runs = list_runs()
     if target == LATEST:
-        return [run for run in known if run.where == "here"][:1]
+        return [run for run in runs if run.where == "here"][:1]
     short = len(target) < _SHORTEST_ID
     for matches in (
-        [run for run in known if run.run_id == target],
-        [run for run in known if run.name == target],
-        [run for run in known if run.run_id.startswith(target) and not short],
-        [run for run in known if run.run_id.endswith(target) and not short],
+        [run for run in runs if run.run_id == target],
+        [run for run in runs if run.name == target],
+        [run for run in runs if run.run_id.startswith(target) and not short],
+        [run for run in runs if run.run_id.endswith(target) and not short],
     ):
         if matches:
             return matches

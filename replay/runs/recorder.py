@@ -140,14 +140,14 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
     _remove_stillborn(folder)
     new, called_off = not folder.has(RECORDING), False
     feed = open_journal(folder, patient=True)
-    place = _recording_to_write(folder)
-    ingest = Ingest(feed, place, two_processes=two_processes)
+    recording = _recording_to_write(folder)
+    ingest = Ingest(feed, recording, two_processes=two_processes)
     try:
         _restrict(folder)
         began = idle_since = time.monotonic()
         checkpointed = True
         while not stopped():
-            if not folder.is_at(place.parent):
+            if not folder.is_at(recording.parent):
                 return None
             taken = ingest.step()
             now = time.monotonic()
@@ -172,7 +172,7 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
             ingest.checkpoint()
             return False
         ingest.finish()
-        if not folder.is_at(place.parent):
+        if not folder.is_at(recording.parent):
             return None  # what DuckDB put into the file last may have left its log behind
     finally:
         ingest.close()
@@ -182,7 +182,7 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
     try:
         return _conclude(folder, feed.has_end, stopped)
     except SourceError:
-        if folder.is_at(place.parent):
+        if folder.is_at(recording.parent):
             raise
         return None
 
@@ -192,17 +192,19 @@ def _recording_to_write(folder: RunFolder) -> Path:
 
     Raises `OSError` where something else stands there than a file of this folder.
     """
-    place = folder.path.absolute() / RECORDING
+    recording = folder.path.absolute() / RECORDING
     for _ in range(_RENAMES_IN_A_ROW):
-        if folder.is_at(place.parent):
+        if folder.is_at(recording.parent):
             break
-        place = folder.path.absolute() / RECORDING
+        recording = folder.path.absolute() / RECORDING
     else:
-        raise FileNotFoundError(errno.ENOENT, "the folder is not there any more", str(place.parent))
+        raise FileNotFoundError(
+            errno.ENOENT, "the folder is not there any more", str(recording.parent)
+        )
     for name in (RECORDING, f"{RECORDING}.wal"):
         with suppress(FileNotFoundError):
             check_regular(name, dir_fd=folder.fd, sole_name=True)
-    return place
+    return recording
 
 
 def _leave_nothing(folder: RunFolder) -> None:

@@ -19,7 +19,7 @@ class Delivered:
 
     def others(self, lines: list[tuple[int, Event, bytes]]) -> list[tuple[int, Event, bytes]]:
         """Those of numbered lines that were not handed out."""
-        return [one for one in lines if one[0] not in self] if self._position else lines
+        return [line for line in lines if line[0] not in self] if self._position else lines
 
     def __contains__(self, number: int) -> bool:
         """Was it handed out?"""

@@ -46,7 +46,7 @@ def last_run_id(path: Path) -> str | None:
     needle = f'"{STARTED}"'.encode()
     if count_in_file(path, needle, 2) < 2:
         return None
-    found = None
+    run_id = None
     reader = LineReader(path, growing=False, on_restart=lambda why: None)
     while not reader.at_end:
         for _, line in reader.read(1_000):
@@ -55,9 +55,9 @@ def last_run_id(path: Path) -> str | None:
                     correlation = decode(line).captured_correlation
                 except BROKEN:
                     continue
-                found = correlation.run_id if correlation is not None else found
+                run_id = correlation.run_id if correlation is not None else run_id
     reader.close()
-    return found
+    return run_id
 
 
 def dialect_of(line: bytes, path: Path, name: str) -> Dialect:

@@ -128,7 +128,7 @@ class DataDesignerLines:
             check_schema(read, str(journal))
             if not self._begun:
                 self._begun = True
-                self._facts = RunFacts(read.run.name, told=read.run)
+                self._facts = RunFacts(read.run.name, announced=read.run)
                 self._mapper = EventMapper(self._facts.rows)
                 if read.run.monotonic_start:  # 0 where it is not known
                     self._times.learn_start(read.run.monotonic_start)

@@ -286,16 +286,16 @@ def _undecided(file: IO[bytes]) -> bool:
 
 def count_in_file(path: Path, needle: bytes, enough: int) -> int:
     """How often `needle` occurs, counted up to `enough`; 0 for what can't be read."""
-    found, carried = 0, b""
+    lines_seen, carried = 0, b""
     try:
         with path.open("rb") as file:
             content = content_of(file)
-            while found < enough and (chunk := content.read(_CHUNK)):
-                found += (carried + chunk).count(needle)
+            while lines_seen < enough and (chunk := content.read(_CHUNK)):
+                lines_seen += (carried + chunk).count(needle)
                 carried = chunk[1 - len(needle) :]
     except OSError:
-        return found
-    return found
+        return lines_seen
+    return lines_seen
 
 
 def is_written(status: os.stat_result) -> bool:

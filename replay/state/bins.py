@@ -61,26 +61,26 @@ class BlameStretches(msgspec.Struct):
         if not before or number - self.begun >= LONGEST_STRETCH:
             ended, before, self.begun = list(before.values()), {}, number
         for row in rows:
-            place = (row.scope, row.column, row.row_group, row.resource, row.verdict)
-            known = before.pop(place, None)
-            if known is not None:
-                if math.isclose(row.each, known.each, rel_tol=_ALIKE, abs_tol=_ALIKE):
-                    self.open[place] = _longer(known, bins)
+            key = (row.scope, row.column, row.row_group, row.resource, row.verdict)
+            previous = before.pop(key, None)
+            if previous is not None:
+                if math.isclose(row.each, previous.each, rel_tol=_ALIKE, abs_tol=_ALIKE):
+                    self.open[key] = _longer(previous, bins)
                     continue
-                ended.append(known)
-            self.open[place] = row if bins == 1 else _longer(row, bins - 1)
+                ended.append(previous)
+            self.open[key] = row if bins == 1 else _longer(row, bins - 1)
         ended += before.values()
         return ended
 
     def extend(self, bins: int) -> None:
         """So many more bins like the last one."""
-        self.open = {place: _longer(row, bins) for place, row in self.open.items()}
+        self.open = {key: _longer(row, bins) for key, row in self.open.items()}
 
     def forget(self, end: int) -> None:
         """Keep only what lies in bin `end` and behind it."""
         self.open = {
-            place: row
-            for place, whole in self.open.items()
+            key: row
+            for key, whole in self.open.items()
             for row in within([whole], end, FARTHEST_BIN)
         }
         self.begun = max(self.begun, end)

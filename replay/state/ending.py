@@ -60,7 +60,7 @@ def _lost(rows_done: int, rows_dropped: int, records: int | None, outcome: str) 
 
 def _cause(failures: Iterable[Failure], wanted: bool) -> str:
     """The failure that cost most rows, else the most frequent one."""
-    worst = max(failures, key=lambda one: (one.rows_dropped, one.times), default=None)
+    worst = max(failures, key=lambda failure: (failure.rows_dropped, failure.times), default=None)
     return "" if worst is None or not wanted else failure_words(worst)
 
 

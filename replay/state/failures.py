@@ -119,9 +119,9 @@ def class_of(error: str) -> ErrorClass:
     """The class of an error by its name, as producers write it."""
     status = http_status(error)
     if status is not None:
-        known = _BY_STATUS.get(status)
-        if known is not None:
-            return known
+        failure_class = _BY_STATUS.get(status)
+        if failure_class is not None:
+            return failure_class
         return "server" if status >= 500 else "request"
     return _BY_WORD.get(error, "code")
 
@@ -155,8 +155,8 @@ def error_words(error: str) -> str:
     status = http_status(error)
     if status is not None:
         return f"HTTP {status}"
-    known = class_of(error)
-    words = _NAMES.get(known, error)
+    failure_class = class_of(error)
+    words = _NAMES.get(failure_class, error)
     return f"{words} ({_STATUSES[error]})" if error in _STATUSES else words
 
 
@@ -184,8 +184,8 @@ def class_of_failure(failure: Failure) -> ErrorClass:
         return _BY_ERROR_TYPE[failure.error]
     if failure.status is not None and failure.status >= 400:
         return class_of(f"HTTP{failure.status}")
-    known = class_of(failure.error)
-    return "other" if known == "code" and failure.resource else known
+    failure_class = class_of(failure.error)
+    return "other" if failure_class == "code" and failure.resource else failure_class
 
 
 def record_call(
@@ -237,9 +237,9 @@ def since(before: State, after: State) -> list[Failure]:
     """What failed between two states of one run; `first_at` is that of the whole run."""
     failures = []
     for key, failure in after.failures.items():
-        known = before.failures.get(key)
-        times = failure.times - (known.times if known is not None else 0)
-        dropped = failure.rows_dropped - (known.rows_dropped if known is not None else 0)
+        previous = before.failures.get(key)
+        times = failure.times - (previous.times if previous is not None else 0)
+        dropped = failure.rows_dropped - (previous.rows_dropped if previous is not None else 0)
         if times > 0 or dropped > 0:
             failures.append(msgspec.structs.replace(failure, times=times, rows_dropped=dropped))
     return failures

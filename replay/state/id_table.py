@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Generic, TypeVar
 
 WIDE = 200_000
-"""Number of live tasks from which on a table takes the place of a dictionary."""
+"""Number of live tasks from which on a table takes the index of a dictionary."""
 
 _BLOCK_BITS = 6
 _BLOCK_ROWS = 1 << _BLOCK_BITS
@@ -57,14 +57,14 @@ class _Blocks(MutableMapping[str, V], Generic[V, B]):
     def _new_block(self) -> B: ...
 
     @abstractmethod
-    def _read(self, block: B, place: int, task_id: str) -> V | None: ...
+    def _read(self, block: B, index: int, task_id: str) -> V | None: ...
 
     @abstractmethod
-    def _write(self, block: B, place: int, task_id: str, value: V) -> bool:
+    def _write(self, block: B, index: int, task_id: str, value: V) -> bool:
         """True if there was no value."""
 
     @abstractmethod
-    def _erase(self, block: B, place: int, task_id: str) -> bool:
+    def _erase(self, block: B, index: int, task_id: str) -> bool:
         """True if no value is left in the block."""
 
     def __len__(self) -> int:
@@ -76,9 +76,9 @@ class _Blocks(MutableMapping[str, V], Generic[V, B]):
     def __iter__(self) -> Iterator[str]:
         for column, blocks in self._blocks.items():
             for number, block in blocks.items():
-                for place in range(_BLOCK_ROWS):
-                    task_id = f"{column}/{(number << _BLOCK_BITS) + place}"
-                    if self._read(block, place, task_id) is not None:
+                for index in range(_BLOCK_ROWS):
+                    task_id = f"{column}/{(number << _BLOCK_BITS) + index}"
+                    if self._read(block, index, task_id) is not None:
                         yield task_id
         yield from self._others
 
@@ -145,16 +145,16 @@ class IdTable(_Blocks[V, list[V | None]]):
     def _new_block(self) -> list[V | None]:
         return [None] * _BLOCK_ROWS
 
-    def _read(self, block: list[V | None], place: int, task_id: str) -> V | None:
-        return block[place]
+    def _read(self, block: list[V | None], index: int, task_id: str) -> V | None:
+        return block[index]
 
-    def _write(self, block: list[V | None], place: int, task_id: str, value: V) -> bool:
-        new = block[place] is None
-        block[place] = value
+    def _write(self, block: list[V | None], index: int, task_id: str, value: V) -> bool:
+        new = block[index] is None
+        block[index] = value
         return new
 
-    def _erase(self, block: list[V | None], place: int, task_id: str) -> bool:
-        block[place] = None
+    def _erase(self, block: list[V | None], index: int, task_id: str) -> bool:
+        block[index] = None
         return not any(block)
 
 
@@ -167,7 +167,7 @@ _EMPTY_BLOCK = bytes(RECORD.size * _BLOCK_ROWS)
 
 
 class RecordTable(_Blocks["bytes | V", bytearray]):
-    """Records of `RECORD`, kept as the bytes they are, and objects in place of some of them."""
+    """Records of `RECORD`, kept as the bytes they are, and objects in index of some of them."""
 
     __slots__ = ("_objects",)
 
@@ -189,8 +189,8 @@ class RecordTable(_Blocks["bytes | V", bytearray]):
     def _new_block(self) -> bytearray:
         return bytearray(_EMPTY_BLOCK)
 
-    def _read(self, block: bytearray, place: int, task_id: str) -> bytes | V | None:
-        offset = RECORD.size * place
+    def _read(self, block: bytearray, index: int, task_id: str) -> bytes | V | None:
+        offset = RECORD.size * index
         (number,) = _FIRST.unpack_from(block, offset)
         if number == _NOTHING:
             return None
@@ -198,8 +198,8 @@ class RecordTable(_Blocks["bytes | V", bytearray]):
             return self._objects[task_id]
         return bytes(block[offset : offset + RECORD.size])
 
-    def _write(self, block: bytearray, place: int, task_id: str, value: bytes | V) -> bool:
-        offset = RECORD.size * place
+    def _write(self, block: bytearray, index: int, task_id: str, value: bytes | V) -> bool:
+        offset = RECORD.size * index
         (number,) = _FIRST.unpack_from(block, offset)
         if isinstance(value, bytes):
             if number == _OBJECT:
@@ -210,8 +210,8 @@ class RecordTable(_Blocks["bytes | V", bytearray]):
             self._objects[task_id] = value
         return bool(number == _NOTHING)
 
-    def _erase(self, block: bytearray, place: int, task_id: str) -> bool:
-        offset = RECORD.size * place
+    def _erase(self, block: bytearray, index: int, task_id: str) -> bool:
+        offset = RECORD.size * index
         (number,) = _FIRST.unpack_from(block, offset)
         if number == _OBJECT:
             del self._objects[task_id]

@@ -154,7 +154,9 @@ def _replace(state: State, snapshot: dict[str, Any], run: RunInfo) -> None:
     facts = mapping(snapshot.get("row_groups"))
     listed = facts.get("in_flight")
     rows = state.row_groups
-    rows.in_flight = [one for one in listed if type(one) is int] if type(listed) is list else []
+    rows.in_flight = (
+        [number for number in listed if type(number) is int] if type(listed) is list else []
+    )
     rows.target = count(facts.get("target"))
     rows.checkpointed = count(facts.get("checkpointed")) or 0
     rows.admitted = count(facts.get("admitted")) or 0
@@ -163,10 +165,10 @@ def _replace(state: State, snapshot: dict[str, Any], run: RunInfo) -> None:
     state.progress.rows_dropped = count(facts.get("rows_dropped")) or 0
     state.progress.completed_by_column = amounts(facts.get("completed_by_column"))
     state.release_diagnostics = amounts(snapshot.get("release_diagnostics"))
-    for resource, one in mapping(snapshot.get("requests")).items():
-        _set_ceiling(state, resource, mapping(one))
-    for key, one in mapping(snapshot.get("aggregates")).items():
-        facts = mapping(one)
+    for resource, ceiling in mapping(snapshot.get("requests")).items():
+        _set_ceiling(state, resource, mapping(ceiling))
+    for key, content in mapping(snapshot.get("aggregates")).items():
+        facts = mapping(content)
         aliases = facts.get("aliases")
         state.aggregates[key] = Aggregate(
             key,
@@ -233,7 +235,7 @@ def _replace_live(state: State, tasks: list[Any], attempts: list[Any]) -> None:
         phase = facts.get("phase")
         if attempt_id is None or resource is None or phase not in ATTEMPT_PHASES:
             continue
-        known = old_attempts.get(attempt_id)
+        previous = old_attempts.get(attempt_id)
         state.attempts[attempt_id] = Attempt(
             attempt_id,
             resource,
@@ -245,7 +247,7 @@ def _replace_live(state: State, tasks: list[Any], attempts: list[Any]) -> None:
             text(facts.get("lease_id")),
             number(facts.get("acquired_at")),
             number(facts.get("started_at")),
-            first_ordinal=known.first_ordinal if known is not None else 0,
+            first_ordinal=previous.first_ordinal if previous is not None else 0,
         )
 
 
@@ -254,7 +256,7 @@ def _task(facts: dict[str, Any], old: LiveTasks) -> Task | None:
     if task_id is None or phase not in TASK_PHASES:
         return None
     column = text(facts.get("column")) or task_id.partition("/")[0]
-    known = old.get(task_id)
+    previous = old.get(task_id)
     task = Task(
         task_id,
         column,
@@ -275,9 +277,9 @@ def _task(facts: dict[str, Any], old: LiveTasks) -> Task | None:
         number(facts.get("spawned_at")),
         number(facts.get("retry_at")),
     )
-    if known is not None and known.lease_id == task.lease_id:
-        task.selected_at, task.acquired_ordinal = known.selected_at, known.acquired_ordinal
-        task.result, task.error = known.result, known.error
+    if previous is not None and previous.lease_id == task.lease_id:
+        task.selected_at, task.acquired_ordinal = previous.selected_at, previous.acquired_ordinal
+        task.result, task.error = previous.result, previous.error
     if task.phase == "deferred":
         task.result = "deferred"
     return task

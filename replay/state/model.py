@@ -177,6 +177,13 @@ class Progress(msgspec.Struct, omit_defaults=True):
     completed_by_column: dict[str, int] = {}
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost: float = 0.0
+    """In US dollars, of the calls whose cost is known."""
+    priced_calls: int = 0
+    """Answered calls whose cost is known."""
+    answered_calls: int = 0
     requests_completed: int = 0
     rate_limited: int = 0
     retries: int = 0

@@ -105,21 +105,21 @@ def _counted(state: State, run: RunInfo) -> bool:
 
 def apply_pressure(state: State, ceiling: Ceiling, facts: dict[str, Any]) -> None:
     """Take a ceiling's numbers from a foreign producer's own snapshot of it."""
-    known = count(facts.get("effective_max"))
-    if known is not None:
-        ceiling.effective_max = known
-    known = count(facts.get("current_limit", facts.get("limit")))
-    if known is not None:
-        ceiling.limit = known
-    known = count(facts.get("in_flight_count", facts.get("in_flight")))
-    if known is not None and known != ceiling.in_flight:
+    effective_max = count(facts.get("effective_max"))
+    if effective_max is not None:
+        ceiling.effective_max = effective_max
+    limit = count(facts.get("current_limit", facts.get("limit")))
+    if limit is not None:
+        ceiling.limit = limit
+    in_flight = count(facts.get("in_flight_count", facts.get("in_flight")))
+    if in_flight is not None and in_flight != ceiling.in_flight:
         aggregate = aggregate_of(state, ceiling.provider_model)
-        aggregate.in_flight = max(0, aggregate.in_flight + known - ceiling.in_flight)
-        ceiling.in_flight = known
-    known = count(facts.get("waiters"))
-    if known is not None:
-        ceiling.waiters = known
-        if known == 0:
+        aggregate.in_flight = max(0, aggregate.in_flight + in_flight - ceiling.in_flight)
+        ceiling.in_flight = in_flight
+    waiters = count(facts.get("waiters"))
+    if waiters is not None:
+        ceiling.waiters = waiters
+        if waiters == 0:
             ceiling.wait_reason = None
     if "blocked_until_monotonic" in facts:
         ceiling.blocked_until = number(facts["blocked_until_monotonic"])
@@ -127,9 +127,9 @@ def apply_pressure(state: State, ceiling: Ceiling, facts: dict[str, Any]) -> Non
         ceiling.blocked_until = number(facts["blocked_until"])
     if "rate_limit_ceiling" in facts:
         ceiling.soft_ceiling = count(facts["rate_limit_ceiling"]) or None
-    known = count(facts.get("consecutive_rate_limits"))
-    if known is not None:
-        ceiling.consecutive_rate_limits = known
+    consecutive = count(facts.get("consecutive_rate_limits"))
+    if consecutive is not None:
+        ceiling.consecutive_rate_limits = consecutive
     if "last_outcome" in facts:
         ceiling.last_outcome = text(facts["last_outcome"])
 
@@ -146,12 +146,12 @@ def registered(state: State, event: RequestEvent, ordinal: int, run: RunInfo) ->
     if static_cap is None:
         static_cap = count(diagnostics.get("max_parallel_requests"))
     ceiling.static_cap = static_cap
-    known = count(diagnostics.get("effective_max"))
-    if known is not None:
-        ceiling.effective_max = known
-    known = count(diagnostics.get("limit"))
-    if known is not None:
-        ceiling.limit = known
+    effective_max = count(diagnostics.get("effective_max"))
+    if effective_max is not None:
+        ceiling.effective_max = effective_max
+    limit = count(diagnostics.get("limit"))
+    if limit is not None:
+        ceiling.limit = limit
     aggregate = aggregate_of(state, ceiling.provider_model)
     if static_cap is not None:
         aggregate.static_cap = static_cap
@@ -174,11 +174,11 @@ def wait_started(state: State, event: RequestEvent, ordinal: int, run: RunInfo) 
     ceiling = _ceiling(state, event)
     if event.diagnostics.get("attempt_over"):
         return
-    known = state.attempts.get(event.request_attempt_id or "")
-    if known is not None:
-        if run.producer == "headgate" or known.wait_started_at is not None:
+    attempt = state.attempts.get(event.request_attempt_id or "")
+    if attempt is not None:
+        if run.producer == "headgate" or attempt.wait_started_at is not None:
             raise ValueError("this attempt waits already")
-        known.wait_started_at = event.captured_at_monotonic
+        attempt.wait_started_at = event.captured_at_monotonic
         return
     attempt = _begin(state, event, ordinal, ceiling)
     attempt.wait_started_at = event.captured_at_monotonic
@@ -248,6 +248,13 @@ def request_completed(state: State, event: RequestEvent, ordinal: int, run: RunI
         ceiling.completed += 1
         progress.prompt_tokens += count(diagnostics.get("prompt_tokens")) or 0
         progress.completion_tokens += count(diagnostics.get("completion_tokens")) or 0
+        progress.cached_tokens += count(diagnostics.get("cached_tokens")) or 0
+        progress.reasoning_tokens += count(diagnostics.get("reasoning_tokens")) or 0
+        progress.answered_calls += 1
+        cost = number(diagnostics.get("cost"))
+        if cost is not None and cost >= 0:
+            progress.cost += cost
+            progress.priced_calls += 1
     elif outcome is not None and outcome != "rate_limited" and outcome not in LOCAL_OUTCOMES:
         ceiling.failed += 1
     if outcome is not None and outcome not in failures.NEVER_A_FAILURE:
@@ -364,8 +371,8 @@ def suspended(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> 
 
 def _put_out(ceiling: Ceiling, availability: str, event: RequestEvent, ordinal: int) -> None:
     ceiling.availability = availability
-    said = event.diagnostics.get("class") or event.reason_or_outcome
-    ceiling.out_class = text(said) or ""
+    failure_class = event.diagnostics.get("class") or event.reason_or_outcome
+    ceiling.out_class = text(failure_class) or ""
     ceiling.out_because = text(event.diagnostics.get("message")) or ""
     if ceiling.out_ordinal is None:
         ceiling.out_ordinal = ordinal

@@ -5,7 +5,8 @@ from __future__ import annotations
 from engine.events import DENIAL_ORDER, RunInfo, SchedulerEvent
 from replay.state import task_events
 from replay.state.keyframe import correct
-from replay.state.model import Block, LoopStall, State
+from replay.state.live_tasks import LiveTasks
+from replay.state.model import Block, Ceiling, LoopStall, RowGroups, State
 from replay.state.payload import amounts, count, mapping, number, text
 from replay.state.task_events import Handler, add, withdraw
 
@@ -49,9 +50,43 @@ def queue_drained(state: State, event: SchedulerEvent, ordinal: int, run: RunInf
 def job_started(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
     limits = mapping(event.diagnostics.get("limits"))
     for resource, limit in limits.items():
-        known = count(limit)
-        if known is not None:
-            state.limits[resource] = known
+        units = count(limit)
+        if units is not None:
+            state.limits[resource] = units
+
+
+def run_resumed(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    """Whatever was open when the run was interrupted has no end; what was counted goes on."""
+    facts = event.diagnostics
+    job_started(state, event, ordinal, run)
+    state.tasks, state.attempts, state.leased = LiveTasks(), {}, {}
+    for group in state.groups.values():
+        group.queued = group.leased = group.running = 0
+        group.demand, group.leased_amounts, group.debt = {}, {}, {}
+    state.ceilings = {
+        name: Ceiling(
+            name,
+            ceiling.provider_model,
+            completed=ceiling.completed,
+            rate_limited=ceiling.rate_limited,
+            failed=ceiling.failed,
+        )
+        for name, ceiling in state.ceilings.items()
+    }
+    for aggregate in state.aggregates.values():
+        aggregate.in_flight = 0
+    done = count(facts.get("row_groups_done")) or 0
+    state.row_groups = RowGroups(admitted=done, checkpointed=done)
+    state.block = state.loop_stall = state.outcome = state.stop_reason = state.heartbeat_at = None
+    state.capacity, state.release_diagnostics, state.out_of_step = {}, {}, False
+    progress = state.progress
+    rows_done, rows_dropped = count(facts.get("rows_done")), count(facts.get("rows_dropped"))
+    if rows_done is not None:
+        progress.rows_done = rows_done
+    if rows_dropped is not None:
+        progress.rows_dropped = rows_dropped
+    if "completed_by_column" in facts:
+        progress.completed_by_column = amounts(facts["completed_by_column"])
 
 
 def job_completed(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
@@ -99,8 +134,11 @@ def row_group_checkpointed(state: State, event: SchedulerEvent, ordinal: int, ru
     if row_group in row_groups.in_flight:
         row_groups.in_flight.remove(row_group)
     row_groups.checkpointed += 1
-    state.progress.rows_done += count(diagnostics.get("surviving_rows")) or 0
-    state.progress.rows_dropped += count(diagnostics.get("dropped_rows")) or 0
+    progress = state.progress
+    progress.rows_done += count(diagnostics.get("surviving_rows")) or 0
+    progress.rows_done -= count(diagnostics.get("surviving_before")) or 0
+    progress.rows_dropped += count(diagnostics.get("dropped_rows")) or 0
+    progress.rows_dropped -= count(diagnostics.get("dropped_before")) or 0
     if run.producer != "headgate" and row_group is not None:
         # A foreign producer takes what is left of the row group out of its queue without a word.
         left = [
@@ -145,6 +183,7 @@ def nothing(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> 
 HANDLERS: dict[str, Handler] = {
     **task_events.HANDLERS,
     "scheduler_job_started": job_started,
+    "run_resumed": run_resumed,
     "scheduler_job_completed": job_completed,
     "scheduler_health_snapshot": correct,
     "row_group_admitted": row_group_admitted,

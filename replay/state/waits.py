@@ -37,10 +37,10 @@ def waits(lease: LeaseRow, attempts: Sequence[AttemptRow], now: float) -> Waits:
             until = ended if attempt.completed_at is None else attempt.completed_at
             provider_time += max(0.0, until - attempt.started_at)
         begun = (attempt.wait_started_at, attempt.acquired_at, attempt.started_at)
-        known = [at for at in begun if at is not None]
-        if known:
+        begun_at = [at for at in begun if at is not None]
+        if begun_at:
             last = ended if attempt.completed_at is None else max(ended, attempt.completed_at)
-            under_way.append((known[0], last))
+            under_way.append((begun_at[0], last))
     own_time = None
     if lease.spawned_at is not None:
         released = now if lease.released_at is None else lease.released_at

@@ -66,14 +66,14 @@ def results(book: RuleBook) -> tuple[CheckResult, ...]:
             book.status(rule.name),
             book.looked_at[rule.name],
             tuple(book.unchecked[rule.name]) or _nothing_recorded(book, rule.name),
-            tuple(book.found[rule.name].values()),
+            tuple(book.deviations[rule.name].values()),
         )
         for rule in RULES
     )
 
 
 def _nothing_recorded(book: RuleBook, rule: str) -> tuple[str, ...]:
-    if book.looked_at[rule] or book.found[rule]:
+    if book.looked_at[rule] or book.deviations[rule]:
         return ()
     return ("the recording holds nothing of that kind",)
 

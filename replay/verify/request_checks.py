@@ -109,6 +109,12 @@ class RequestChecks:
         self._queue_formed.clear()
         self._unsure = True
 
+    def forget(self) -> None:
+        """The run goes on after an interruption, with nothing open."""
+        self.running.clear()
+        self._open_attempts.clear()
+        self._queue_formed.clear()
+
     # Before
 
     def _in_order(self, state: State, event: RequestEvent) -> None:

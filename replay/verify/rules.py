@@ -95,7 +95,7 @@ class RuleBook:
     def __init__(self) -> None:
         self.foreign = False
         """Another producer than headgate: what it never promised is noted, not found."""
-        self.found: dict[str, dict[str, Deviation]] = {rule.name: {} for rule in RULES}
+        self.deviations: dict[str, dict[str, Deviation]] = {rule.name: {} for rule in RULES}
         self.looked_at: dict[str, int] = {rule.name: 0 for rule in RULES}
         self.unchecked: dict[str, dict[str, None]] = {rule.name: {} for rule in RULES}
         """Why a rule, or a part of it, could not be checked."""
@@ -148,14 +148,14 @@ class RuleBook:
     def _keep(
         self, position: Position | None, rule: str, what: str, sentence: str, note: bool
     ) -> None:
-        known = self.found[rule]
-        deviation = known.get(what)
+        reported = self.deviations[rule]
+        deviation = reported.get(what)
         if deviation is None:
-            if len(known) >= KINDS_KEPT:
+            if len(reported) >= KINDS_KEPT:
                 what = "and more"
             mild = note or (self.foreign and rule in self._producer_specific)
             severity: Severity = "note" if mild else "finding"
-            deviation = known.setdefault(what, Deviation(what, severity, 0, []))
+            deviation = reported.setdefault(what, Deviation(what, severity, 0, []))
         deviation.count += 1
         if len(deviation.examples) < EXAMPLES_KEPT:
             ordinal, at = position or (None, None)
@@ -169,7 +169,7 @@ class RuleBook:
     def downgrade_out_of_order(self) -> None:
         """Turn findings that depend on the order of events into notes: the producer mixed it up."""
         for rule, kinds in BROKEN_BY_DISORDER.items():
-            for deviation in self.found[rule].values():
+            for deviation in self.deviations[rule].values():
                 if deviation.severity == "finding" and deviation.what.startswith(kinds):
                     deviation.severity = "note"
                     self.mark_unchecked(
@@ -177,7 +177,7 @@ class RuleBook:
                     )
 
     def status(self, rule: str) -> Status:
-        severities = {deviation.severity for deviation in self.found[rule].values()}
+        severities = {deviation.severity for deviation in self.deviations[rule].values()}
         if "finding" in severities:
             return "found"
         if severities:

@@ -85,7 +85,9 @@ class StreamChecks:
             return
         if self.first_kind is None and kind != "metadata_diagnostic":
             self.first_kind = kind
-        if self.completed_at is not None and kind not in AFTER_THE_END:
+        if kind == "run_resumed":
+            self.completed_at = None
+        elif self.completed_at is not None and kind not in AFTER_THE_END:
             self._book.report("run_bounds", "an event after the end", f"{kind} after the run's end")
         if kind == "scheduler_job_started":
             self.started += 1
@@ -104,11 +106,13 @@ class StreamChecks:
             )
             number = "number" if first == last else "numbers"
             which = f"{first}" if first == last else f"{first} to {last}"
-            said = "as a recording_gap says" if announced else "and no recording_gap says so"
+            announcement = (
+                "as a recording_gap says" if announced else "and no recording_gap says so"
+            )
             book.report(
                 "sequence",
                 f"{stream} events are missing" + ("" if announced else ", unannounced"),
-                f"{number} {which} missing, {said}",
+                f"{number} {which} missing, {announcement}",
                 position=position,
             )
         if self._more_gaps:
@@ -127,7 +131,7 @@ class StreamChecks:
             book.mark_unchecked("run_bounds", "there is no scheduler stream")
             return
         book.looked_at["run_bounds"] = self.started + (self.completed_at is not None)
-        if self.first_kind != "scheduler_job_started" and not self.gaps:
+        if self.first_kind not in ("scheduler_job_started", "run_resumed") and not self.gaps:
             book.report(
                 "run_bounds", "no start", f"the scheduler stream begins with {self.first_kind}"
             )

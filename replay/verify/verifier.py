@@ -72,6 +72,8 @@ class Verifier:
             streams.check(event, run)
             kind = event.event_kind
             if isinstance(event, SchedulerEvent):
+                if kind == "run_resumed":
+                    self._go_on()
                 check = before_task.get(kind)
                 if check is not None:
                     check(state, event)
@@ -98,6 +100,12 @@ class Verifier:
                     after(state, event)
         book.position = None
         self.events += len(events)
+
+    def _go_on(self) -> None:
+        """The run goes on after an interruption, with nothing open."""
+        self._tasks.forget()
+        self._fairness.forget()
+        self._requests.forget()
 
     def _is_behind_a_loss(self, event: Event, ordinal: int) -> bool:
         """Whether events are missing, so that the fold can't be trusted at this one.
@@ -143,7 +151,7 @@ class Verifier:
         book, state = self.book, self.state
         book.settle(state.ordinal + 1)
         self._streams.finish(state, self._run, ended)
-        if book.foreign and book.found["time"]:
+        if book.foreign and book.deviations["time"]:
             book.downgrade_out_of_order()
         kinds = self._streams.kinds
         looked_at = book.looked_at

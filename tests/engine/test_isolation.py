@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.events import RequestEvent
-from engine.workflow.provider_script import Latency, RateLimitWindow
+from engine.models.provider_script import Latency, RateLimitWindow
 from engine.workflow.schema import LlmTextColumn, Model, RunSettings, ScriptedProvider, Workflow
 from tests.engine_run import Ran, run_engine
 

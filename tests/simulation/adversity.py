@@ -11,7 +11,7 @@ from typing import Any, Literal
 from engine.clock import Clock
 from engine.events.failures import AnswerVerdict, error_type_of
 from engine.models.client import ModelClient, ModelRequest, ModelResponse, ProviderError
-from engine.workflow.provider_script import CapacityCycle, GrowthLimit, ProviderScript
+from engine.models.provider_script import CapacityCycle, GrowthLimit, ProviderScript
 
 Poison = Literal["rate_limit", "request_too_large", "context_length", "content_filter"]
 PROBE_PROMPT = "ok?"

@@ -23,6 +23,13 @@ from engine.identity import (
 )
 from engine.models.client import ModelClient, ModelRequest
 from engine.models.executor import ModelCaller, ModelRequestExecutor
+from engine.models.provider_script import (
+    ErrorWindow,
+    FailureWindow,
+    Latency,
+    ProviderScript,
+    RateLimitWindow,
+)
 from engine.models.scripted import ScriptedClient
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
@@ -32,13 +39,6 @@ from engine.scheduling.config import TaskAdmissionConfig, build_policy
 from engine.scheduling.plan import ColumnPlan, RetryPolicy
 from engine.scheduling.scheduler import AsyncTaskScheduler
 from engine.scheduling.types import TaskPayload
-from engine.workflow.provider_script import (
-    ErrorWindow,
-    FailureWindow,
-    Latency,
-    ProviderScript,
-    RateLimitWindow,
-)
 from tests.engine.scheduling.harness import Broken, Run, Setting, column
 from tests.simulation.adversity import (
     PROBE_PROMPT,

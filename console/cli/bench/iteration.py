@@ -19,8 +19,9 @@ from engine.clock import LoopClock
 from engine.errors import UserError
 from engine.events.journal import JournalWriter
 from engine.events.run_folder import RunFolder
-from engine.run.execute import RunControl, journal_run
+from engine.run.execute import RunControl
 from engine.run.plan import RunPlan
+from engine.run.record import journal_run
 from engine.scheduling.plan import RunResult
 from engine.virtual_time import run_virtual
 from replay.metrics.event_metrics import Measures

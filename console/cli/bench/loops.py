@@ -23,8 +23,9 @@ from engine.events import EventStream
 from engine.events.journal import JournalWriter
 from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import RunFolder
-from engine.run.execute import RunControl, execute_run, journal_run
+from engine.run.execute import RunControl, execute_run
 from engine.run.plan import RunPlan
+from engine.run.record import journal_run
 from replay.metrics.run_metrics import metric
 from replay.metrics.stats import judge, quantile
 from replay.runs.artifact import GateResult, Inputs, Metric

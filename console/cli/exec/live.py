@@ -96,7 +96,7 @@ def run_live(
     over = threading.Event()
     looking = threading.Lock()
     taken: list[SeenRun] = []
-    said: list[str] = []
+    messages: list[str] = []
 
     def look() -> None:
         with looking:
@@ -105,7 +105,7 @@ def run_live(
                 script.keep_output(run)
                 take(run)
                 taken.append(run)
-            said.extend(warnings)
+            messages.extend(warnings)
 
     def on_forced_exit(number: int) -> None:
         if number != signal.SIGHUP:
@@ -156,7 +156,7 @@ def run_live(
         over.set()
         watcher.join()
         look()
-        for sentence in said:
+        for sentence in messages:
             say(sentence)
     if not taken:
         _print_output(script.output)

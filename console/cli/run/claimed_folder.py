@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from engine.events.run_folder import RunFolder
+from engine.rows.run_store import CELLS
 
 
 class ClaimedFolder:
@@ -33,6 +34,7 @@ class ClaimedFolder:
 def empty(folder: RunFolder) -> None:
     """Remove what the start of a run puts into its folder, and nothing else."""
     shutil.rmtree(folder.journal, ignore_errors=True)
+    shutil.rmtree(folder.path / CELLS, ignore_errors=True)
     recordings = folder.path.glob(f"{folder.recording.name}*")
     with contextlib.suppress(OSError):
         for path in (

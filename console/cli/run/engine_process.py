@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import errno
 import io
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +18,15 @@ from pathlib import Path
 from console.cli import exit_codes
 from console.cli.run.claimed_folder import empty, remove_empty
 from console.cli.run.engine_link import Broken, Ended, EngineLink, Reacts, Refused
+from console.cli.run.reopened_folder import undo
+from engine.clock import ShiftedLoop
 from engine.errors import UserError
-from engine.events.run_folder import RunFolder
-from engine.run.execute import RunControl, record_run
+from engine.events.continuation import read_continuation
+from engine.events.run_folder import RunFolder, read_record
+from engine.rows.dataset import RowFormat
+from engine.run.execute import GoingOn, RunControl
 from engine.run.plan import RunPlan, plan_run
+from engine.run.record import record_run
 from engine.scheduling.stopping import StopReport
 from engine.workflow.demo import demo_workflow
 from engine.workflow.load import LoadedWorkflow, load_workflow
@@ -38,30 +45,61 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--records", type=int)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--wait", action="store_true")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    parser.add_argument("--retry-dropped", action="store_true")
+    parser.add_argument("--format", default="parquet")
+    parser.add_argument("--max-tokens", type=int)
+    parser.add_argument("--max-cost", type=float)
     options = parser.parse_args(arguments)
     read, _, write = options.link.partition(",")
     link = EngineLink(int(read), int(write))
     folder = RunFolder(options.folder)
     os.set_inheritable(options.claim, False)  # it stays claimed until this process ends
 
+    segments = len(folder.segment_numbers())
+
     def abandoned() -> None:
-        empty(folder)
-        remove_empty(options.made)
+        if options.resume:
+            undo(folder, segments)
+        else:
+            empty(folder)
+            remove_empty(options.made)
 
     try:
         with link.preparing(abandoned):
             loaded = load(options.workflow, options.records, options.seed)
+            loaded = loaded.limited(options.max_tokens, options.max_cost)
             plan = plan_run(loaded.waiting_for_quotas() if options.wait else loaded)
+            going_on = _going_on(folder, options.retry_dropped) if options.resume else None
         # Nobody closes this loop: that would wait for threads of tasks that were aborted.
-        return asyncio.new_event_loop().run_until_complete(
-            run(plan, folder, options.run_id, link, abandoned)
-        )
+        if going_on is None:
+            loop = asyncio.new_event_loop()
+        else:
+            loop = ShiftedLoop(going_on.continuation.restart_time)
+        coroutine = run(plan, folder, options.run_id, link, abandoned, going_on, options.format)
+        return loop.run_until_complete(coroutine)
     except UserError as error:
         link.say(Refused(str(error)))
         return exit_codes.MISUSE
     except Exception:
         link.say(Broken(traceback.format_exc()))
         return exit_codes.BUG
+
+
+def _going_on(folder: RunFolder, retry_dropped: bool) -> GoingOn:
+    """Where the run in the folder was interrupted. Raises `UserError`."""
+    record = read_record(folder)
+    continuation = read_continuation(folder)
+    stopped_at = None if record is None else record.wall_end
+    if stopped_at is None:
+        with contextlib.suppress(OSError):
+            stopped_at = folder.segment(continuation.segments).stat().st_mtime
+    return GoingOn(
+        continuation,
+        1 + (0 if record is None else record.resumes),
+        None if stopped_at is None else max(0.0, time.time() - stopped_at),
+        retry_dropped,
+    )
 
 
 def load(workflow: Path | None, records: int | None, seed: int | None) -> LoadedWorkflow:
@@ -79,6 +117,8 @@ async def run(
     run_id: str,
     link: EngineLink,
     abandoned: Callable[[], object],
+    going_on: GoingOn | None = None,
+    row_format: RowFormat = "parquet",
 ) -> int:
     control = RunControl()
     loop = asyncio.get_running_loop()
@@ -91,7 +131,7 @@ async def run(
                 loop.add_signal_handler(number, control.stop)
         return begins
 
-    result = await record_run(plan, folder, run_id, control, may_begin)
+    result = await record_run(plan, folder, run_id, control, may_begin, going_on, row_format)
     if result is None:
         abandoned()
         return exit_codes.RUN_FAILED

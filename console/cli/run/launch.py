@@ -17,6 +17,7 @@ from pathlib import Path
 from console.cli import exit_codes
 from console.cli.run.claimed_folder import ClaimedFolder
 from console.cli.run.engine_link import Broken, Ended, FrontLink, Reacts, Ready, Refused
+from console.cli.run.reopened_folder import ReopenedFolder
 from console.cli.stop_requests import StopRequests
 from engine.errors import UserError
 from engine.events.run_folder import RunFolder, read_record
@@ -36,6 +37,12 @@ class RunSpec:
     records: int | None = None
     seed: int | None = None
     wait_for_quotas: bool = False
+    resumes: bool = False
+    """The run goes on in its folder."""
+    retry_dropped: bool = False
+    max_tokens: int | None = None
+    max_cost: float | None = None
+    row_format: str = "parquet"
 
 
 class StartInterrupted(Exception):
@@ -52,8 +59,11 @@ class Launched:
         engine: subprocess.Popen[bytes],
         recorder: subprocess.Popen[bytes],
         link: FrontLink,
+        workflow: Path | None = None,
     ) -> None:
         self.folder = folder
+        self.workflow = workflow
+        """None for the embedded demo, which can't be resumed."""
         self.engine = engine
         self.recorder = recorder
         self.ended: Ended | None = None
@@ -79,6 +89,12 @@ class Launched:
             elif isinstance(message, Ended):
                 self.ended = message
         return bool(messages)
+
+    @property
+    def outcome(self) -> str | None:
+        """None where no end is known."""
+        ended = self.ended or read_record(self.folder)
+        return None if ended is None else ended.outcome
 
     @property
     def message(self) -> str:
@@ -116,7 +132,7 @@ class Launched:
     def exit_code(self, requests: StopRequests) -> int:
         """The documented one for how the run ended, or for the signal that ended it."""
         ended = self.ended or read_record(self.folder)
-        outcome = None if ended is None else ended.outcome
+        outcome = self.outcome
         if outcome == "cancelled" or (outcome is None and self.killed):
             return requests.exit_code
         if outcome == "stopped":
@@ -142,6 +158,17 @@ def launch(spec: RunSpec, out: Path | None, requests: StopRequests) -> Launched:
     """
     run_id = new_run_id(spec.name)
     claimed = ClaimedFolder(out if out is not None else Path("headgate-runs") / run_id)
+    return _launch_in(claimed, run_id, spec, requests)
+
+
+def relaunch(spec: RunSpec, reopened: ReopenedFolder, requests: StopRequests) -> Launched:
+    """As `launch`, for a run that goes on in its folder, which stays as it was if it does not."""
+    return _launch_in(reopened, reopened.record.run_id, spec, requests)
+
+
+def _launch_in(
+    claimed: ClaimedFolder | ReopenedFolder, run_id: str, spec: RunSpec, requests: StopRequests
+) -> Launched:
     processes: list[subprocess.Popen[bytes]] = []
     begun = False
     try:
@@ -166,7 +193,7 @@ def launch(spec: RunSpec, out: Path | None, requests: StopRequests) -> Launched:
             for process in processes:
                 _kill_group(process)
             claimed.give_back()
-    return Launched(claimed.folder, engine, recorder, link)
+    return Launched(claimed.folder, engine, recorder, link, spec.workflow)
 
 
 def start_recorder(folder: RunFolder, inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
@@ -185,7 +212,7 @@ def end_recorder(recorder: subprocess.Popen[bytes]) -> None:
 
 
 def _start_engine(
-    spec: RunSpec, run_id: str, claimed: ClaimedFolder, link: FrontLink
+    spec: RunSpec, run_id: str, claimed: ClaimedFolder | ReopenedFolder, link: FrontLink
 ) -> subprocess.Popen[bytes]:
     folder = claimed.folder
     ends = link.engine_ends
@@ -201,6 +228,15 @@ def _start_engine(
         arguments += ["--seed", str(spec.seed)]
     if spec.wait_for_quotas:
         arguments.append("--wait")
+    if spec.resumes:
+        arguments.append("--resume")
+    arguments += ["--format", spec.row_format]
+    if spec.max_tokens is not None:
+        arguments += ["--max-tokens", str(spec.max_tokens)]
+    if spec.max_cost is not None:
+        arguments += ["--max-cost", repr(spec.max_cost)]
+    if spec.retry_dropped:
+        arguments.append("--retry-dropped")
     try:
         with open(folder.open_log(), "ab") as log:
             inherited = [*ends, folder.fd]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import time
 
@@ -124,6 +125,12 @@ def _conclude(launched: Launched, requests: StopRequests) -> int:
         tell(later)
     if launched.message:
         click.echo(f"Reason     {clean_text(launched.message)}")
+    code = launched.exit_code(requests)
+    unfinished = code != exit_codes.OK and launched.outcome != "success"
+    if unfinished and launched.workflow is not None:
+        workflow = shlex.quote(str(launched.workflow))
+        resume = f"{own_name()} run {workflow} --resume {shlex.quote(str(path))}"
+        click.echo(f"Resume     {clean_text(resume)}")
     click.echo(f"Recording  {path}\nReplay     {own_name()} replay {path}")
     click.echo(f"Diagnosis  {own_name()} why {path}")
-    return launched.exit_code(requests)
+    return code

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Protocol
 
+import msgspec
+
 from engine.events import RunInfo
 from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION
 from replay.diagnosis.report.answer import compose
@@ -22,6 +24,7 @@ from replay.diagnosis.report.schema import (
     LossLine,
     PartBlame,
     RunFacts,
+    SpendingLine,
     VerdictLine,
     WhyReport,
 )
@@ -41,6 +44,7 @@ from replay.state.ending import Ending, ending_of
 from replay.state.failures import class_of_failure, since
 from replay.state.model import Failure, State
 from replay.state.rows import AttemptRow, BlameRow, LeaseRow
+from replay.state.spending import SpendingRow
 
 __all__ = [
     "REPORT_VERSION",
@@ -95,6 +99,8 @@ class Reader(Protocol):
     def verdicts(self, t0: float | None = None, t1: float | None = None) -> list[VerdictRow]: ...
 
     def broken_lines(self) -> Sequence[BrokenLine]: ...
+
+    def spending(self) -> list[SpendingRow]: ...
 
     def ordinal_at(self, t: float) -> int: ...
 
@@ -183,6 +189,11 @@ def build_report(
         lacks=run.lacks,
         bound=None if bound is None else _bound_facts(bound),
         losses=tuple(_loss_line(loss, bounds.t0) for loss in losses(in_demand, verdicts)),
+        spending=tuple(
+            SpendingLine(**msgspec.structs.asdict(row))
+            for row in reader.spending()
+            if row.prompt_tokens or row.completion_tokens or row.cost is not None
+        ),
         errors=tuple(_error_line(failure, bounds.t0) for failure in _worst_first(failures)),
         run_blame_by_provider=_by_part(
             run,

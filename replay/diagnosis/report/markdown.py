@@ -13,6 +13,7 @@ from replay.diagnosis.report.text import (
     headline,
     kept_by,
     mostly,
+    spending_words_of,
     steps_shown,
     story_head,
     window_of,
@@ -40,6 +41,10 @@ def render_markdown(
     if report.errors:
         lines += ["## Errors", ""]
         lines += [f"- {escape(error_words_of(line))}" for line in report.errors[:PARTS_SHOWN]]
+        lines.append("")
+    if report.spending:
+        lines += ["## Tokens and money", ""]
+        lines += [f"- {escape(spending_words_of(line))}" for line in report.spending[:PARTS_SHOWN]]
         lines.append("")
     lines += _blame("Run: where the request slots in demand went", report.run_blame, advice)
     lines += _blame("Cells: where their time went, from ready to done", report.cell_blame, advice)

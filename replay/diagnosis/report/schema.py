@@ -178,6 +178,22 @@ class ErrorLine(msgspec.Struct, frozen=True):
     evidence: Annotated[int, fact("Ordinal of the first event that tells of it")]
 
 
+class SpendingLine(msgspec.Struct, frozen=True):
+    column: Annotated[str | None, fact("Column of the workflow; null for checks of health")]
+    model: Annotated[str, fact("Provider and model")]
+    calls: Annotated[int, fact("Answered calls")]
+    prompt_tokens: Annotated[int, fact("Tokens in")]
+    completion_tokens: Annotated[int, fact("Tokens out")]
+    cached_tokens: Annotated[int, fact("Of those in, from the provider's cache")]
+    reasoning_tokens: Annotated[int, fact("Of those out, for reasoning")]
+    cost: Annotated[float | None, fact("Of calls whose cost is known; null for none", "USD")]
+    unpriced_calls: Annotated[int, fact("Calls whose cost is not known")]
+    wasted_tokens: Annotated[
+        int, fact("Tokens of rejected answers, of executions that failed and of dropped rows")
+    ]
+    wasted_cost: Annotated[float | None, fact("Cost of those, where known", "USD")]
+
+
 class WhyReport(msgspec.Struct, frozen=True):
     version: Annotated[int, fact("Version of this report's form")]
     diagnosis_version: Annotated[int, fact("Version of the diagnosis that found the verdicts")]
@@ -214,6 +230,10 @@ class WhyReport(msgspec.Struct, frozen=True):
     ] = ()
     errors: Annotated[
         tuple[ErrorLine, ...], fact("What failed, that which cost most rows first")
+    ] = ()
+    spending: Annotated[
+        tuple[SpendingLine, ...],
+        fact("Tokens and money of the whole run, by column and model; empty where none is told"),
     ] = ()
     not_provable: Annotated[
         tuple[str, ...],

@@ -9,6 +9,7 @@ from replay.diagnosis.report.schema import (
     BlameLine,
     ErrorLine,
     HistorySpan,
+    SpendingLine,
     TaskHistory,
     VerdictLine,
     WhyReport,
@@ -23,6 +24,7 @@ from replay.diagnosis.verdicts import (
 )
 from replay.sources.cells import cells, cut, left, wrap
 from replay.state.failures import error_words
+from replay.state.spending import dollars
 
 LINES_SHOWN = 12
 VERDICTS_SHOWN = 8
@@ -38,6 +40,7 @@ def render_text(report: WhyReport, width: int = 80) -> str:
     width = max(width, 40)
     lines = [*_head(report, width), "", *wrap(report.answer, width), ""]
     lines += _errors(report, width)
+    lines += _spending(report, width)
     lines += _table("Run: where the request slots in demand went", report.run_blame, width)
     lines += _table("Cells: where their time went, from ready to done", report.cell_blame, width)
     lines += _columns(report, width)
@@ -144,6 +147,35 @@ def error_words_of(line: ErrorLine) -> str:
     lost = count_text(line.rows_dropped, "row", grouped=True)
     cost = f", {lost} lost" if line.rows_dropped else ""
     return f"{error_words(line.error)} ({line.error_class}), {where}{column}: {times}, {span}{cost}"
+
+
+def _spending(report: WhyReport, width: int) -> list[str]:
+    if not report.spending:
+        return []
+    lines = wrap("Tokens and money (by column and model)", width)
+    for line in report.spending[:LINES_SHOWN]:
+        lines += wrap(spending_words_of(line), width, "  ", "    ")
+    more = len(report.spending) - LINES_SHOWN
+    return [*lines, *([f"  and {more} more"] if more > 0 else []), ""]
+
+
+def spending_words_of(line: SpendingLine) -> str:
+    """One line of what was spent: on what, how much, and how much of it for nothing."""
+    cached = f" ({line.cached_tokens:,} cached)" if line.cached_tokens else ""
+    reasoning = f" ({line.reasoning_tokens:,} reasoning)" if line.reasoning_tokens else ""
+    parts = [
+        count_text(line.calls, "call", grouped=True),
+        f"{line.prompt_tokens:,} tokens in{cached}",
+        f"{line.completion_tokens:,} out{reasoning}",
+    ]
+    if line.cost is not None:
+        parts.append(dollars(line.cost))
+        if line.unpriced_calls:
+            parts.append(f"{count_text(line.unpriced_calls, 'call', grouped=True)} of unknown cost")
+    if line.wasted_tokens:
+        price = "" if line.wasted_cost is None else f", {dollars(line.wasted_cost)}"
+        parts.append(f"{line.wasted_tokens:,} tokens{price} wasted on retries and dropped rows")
+    return f"{line.column or 'health checks'}, {line.model}: {', '.join(parts)}"
 
 
 def _columns(report: WhyReport, width: int) -> list[str]:

@@ -21,6 +21,7 @@ from replay.recording.views.leases import LEASES
 from replay.recording.views.requests import REQUESTS
 from replay.recording.views.run import RUN, RunColumn, RunFacts, RunView
 from replay.recording.views.series import SERIES
+from replay.recording.views.spending import SPENDING
 from replay.recording.views.stalls import STALLS
 from replay.recording.views.tasks import TASKS
 from replay.recording.views.view import RECORDING, Column, View, create_macros
@@ -43,6 +44,7 @@ __all__ = [
 VIEWS: tuple[View, ...] = (
     TASKS,
     REQUESTS,
+    SPENDING,
     LEASES,
     CEILINGS,
     STALLS,

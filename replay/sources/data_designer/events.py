@@ -83,7 +83,7 @@ class EventMapper:
 
     def map(self, line: Line, *, late: bool = False, live: bool = False) -> Event:
         """`late`: what belongs behind the line was mapped already. `live`: such lines may come."""
-        facts = dict(line.told.facts)
+        facts = dict(line.details.facts)
         if late:
             facts["late"] = True
         if live and line.event_kind == "scheduler_health_snapshot":
@@ -95,10 +95,10 @@ class EventMapper:
     def _of_scheduler(self, line: Line, facts: dict[str, Any]) -> SchedulerEvent:
         facts.pop("task_group_key", None)
         facts.pop("resource_request", None)
-        group = line.told.group
+        group = line.details.group
         if group is not None:
             facts["group"] = group
-            facts["resources"] = line.told.needs
+            facts["resources"] = line.details.needs
         correlation = line.captured_correlation
         if correlation is not None and correlation.task_type == "from_scratch":
             correlation = msgspec.structs.replace(correlation, task_type="batch")

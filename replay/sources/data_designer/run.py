@@ -85,10 +85,12 @@ class RowIndex:
 class RunFacts:
     """Learns the run from its lines in the order in which they were written."""
 
-    def __init__(self, name: str, run_id: str | None = None, told: RunInfo | None = None) -> None:
+    def __init__(
+        self, name: str, run_id: str | None = None, announced: RunInfo | None = None
+    ) -> None:
         """`run_id`: the run that is meant, in the producer's words; None means the first one.
 
-        `told`: what is known of the run apart from its lines.
+        `announced`: what is known of the run apart from its lines.
         """
         self.rows = RowIndex()
         self.other_runs: dict[str, None] = {}
@@ -101,7 +103,7 @@ class RunFacts:
         """Another run began behind this one."""
         self._name = name
         self._run_id = run_id
-        self._told = told
+        self._announced = announced
         self._run: RunInfo | None = None
         self._edges: dict[str, dict[str, None]] = {}
         self._labels: dict[str, str] = {}
@@ -143,7 +145,7 @@ class RunFacts:
         elif line.event_kind == "ready_enqueued" and correlation is not None:
             column = correlation.task_column
             if column is not None and column not in self._labels:
-                label = line.told.group
+                label = line.details.group
                 if label is not None:
                     self._labels[column] = label
                     self._stale = True
@@ -181,8 +183,8 @@ class RunFacts:
             self._stale = True
 
     def _begin(self, run_id: str, at: float) -> None:
-        if self._told is not None:
-            self._run = self._told
+        if self._announced is not None:
+            self._run = self._announced
         else:
             self._run = RunInfo(run_id, self._name, "data_designer", monotonic_start=at)
         self._run = msgspec.structs.replace(
@@ -201,7 +203,7 @@ class RunFacts:
         if self._run is None:
             return
         self.started = True
-        facts = dict(line.told.facts)
+        facts = dict(line.details.facts)
         scheduling = facts.pop("column_scheduling", None)
         rows = [row for row in scheduling if isinstance(row, dict)] if scheduling else []
         limits = _counts(facts.pop("resource_limits", None))
@@ -268,8 +270,8 @@ def _proved_group(kind: str, column: str, request_resource: Any, digest: str) ->
         provider, _, rest = request_resource.partition("/")
         model, _, domain = rest.rpartition("/")
         identity = (kind, provider, model, domain, column)
-    found = hashlib.sha1("\0".join(identity).encode(), usedforsecurity=False).hexdigest()[:16]
-    return "/".join(identity) if found == digest else ""
+    computed = hashlib.sha1("\0".join(identity).encode(), usedforsecurity=False).hexdigest()[:16]
+    return "/".join(identity) if computed == digest else ""
 
 
 def _counts(value: Any) -> dict[str, int]:

@@ -72,7 +72,7 @@ class Line(msgspec.Struct, gc=False):
     pressure_snapshot: Pressure | None = None
     snapshot: msgspec.Raw = _NOTHING
     diagnostics: msgspec.Raw = _NOTHING
-    told: Diagnostics = msgspec.field(name="~told", default=_NO_DIAGNOSTICS)
+    details: Diagnostics = msgspec.field(name="~details", default=_NO_DIAGNOSTICS)
     """The decoded diagnostics. No field of the line."""
     view: Snapshot | None = msgspec.field(name="~view", default=None)
     """The decoded snapshot, where it is more than a repetition. No field of the line."""
@@ -91,7 +91,7 @@ class _WholeLine(Line, gc=False):
 
 
 _WITH_SNAPSHOT = frozenset({"scheduler_health_snapshot", "admission_blocked", "group_capped"})
-_OFTEN_SAID = 512
+_FREQUENT_BYTES = 512
 """Bytes up to which diagnostics are looked for among those of earlier lines."""
 _line_decoder = msgspec.json.Decoder(Line)
 _whole_decoder = msgspec.json.Decoder(_WholeLine)
@@ -108,11 +108,11 @@ def decode(line: bytes) -> Line:
         decoded = _line_decoder.decode(line)
         written = bytes(decoded.diagnostics)
         if not written:
-            decoded.told = _NO_DIAGNOSTICS
-        elif len(written) <= _OFTEN_SAID:
-            decoded.told = _told_often(written)
+            decoded.details = _NO_DIAGNOSTICS
+        elif len(written) <= _FREQUENT_BYTES:
+            decoded.details = _frequent_details(written)
         else:
-            decoded.told = _told(written)
+            decoded.details = _details(written)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         _whole_decoder.decode(line)
         raise
@@ -126,14 +126,14 @@ def decode(line: bytes) -> Line:
     return decoded
 
 
-def _told(written: bytes) -> Diagnostics:
+def _details(written: bytes) -> Diagnostics:
     facts = _facts_decoder.decode(written)
     group = key_label(facts.get("task_group_key"))
     needs = {} if group is None else amounts(facts.get("resource_request"))
     return Diagnostics(facts, group, needs)
 
 
-_told_often = lru_cache(maxsize=1024)(_told)
+_frequent_details = lru_cache(maxsize=1024)(_details)
 
 
 @lru_cache(maxsize=64)

@@ -60,8 +60,8 @@ from data_designer.engine.models.request_admission.resources import (
 from data_designer.interface import DataDesigner
 
 from engine.benchmark.admission_loop import AdmissionParts
+from engine.models.provider_script import Latency, ProviderScript
 from engine.models.script import ScriptPlayer
-from engine.workflow.provider_script import Latency, ProviderScript
 from tests.bench.peer.common import (
     BUFFER_SIZE,
     CAP,

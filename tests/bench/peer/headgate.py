@@ -15,8 +15,9 @@ from engine.events.run_folder import RunFolder
 from engine.identity import RequestResourceKey
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.request_admission.types import RequestAdmissionItem, RequestReleaseOutcome
-from engine.run.execute import RunControl, execute_run, journal_run
+from engine.run.execute import RunControl, execute_run
 from engine.run.plan import plan_run
+from engine.run.record import journal_run
 from engine.scheduling.resolver import SUBMISSION
 from engine.workflow.load import LoadedWorkflow
 from engine.workflow.schema import Workflow

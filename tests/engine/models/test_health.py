@@ -8,7 +8,7 @@ import pytest
 
 from engine.errors import UserError
 from engine.events import RequestEvent
-from engine.workflow.provider_script import ErrorWindow, Latency, RateLimitWindow
+from engine.models.provider_script import ErrorWindow, Latency, RateLimitWindow
 from engine.workflow.schema import LlmTextColumn, Model, RunSettings, ScriptedProvider, Workflow
 from tests.engine_run import Ran, run_engine
 

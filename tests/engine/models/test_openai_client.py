@@ -18,10 +18,10 @@ from engine.models.client import ModelRequest, ModelResponse, ProviderError
 from engine.models.hints import retry_after_seconds
 from engine.models.network import is_loopback
 from engine.models.openai_client import OpenAIClient
+from engine.models.provider_script import ProviderScript
 from engine.models.reach import check_reachable
-from engine.models.script import scripted_answer
 from engine.models.scripted import ScriptedClient
-from engine.workflow.provider_script import ProviderScript
+from engine.models.scripted_answers import scripted_text
 from engine.workflow.schema import OpenAIProvider, ScriptedProvider
 from tests.scripted_server import ScriptedServer
 
@@ -110,7 +110,7 @@ def test_an_answer_with_its_tokens() -> None:
         )
 
     answer = scripted({}, body)
-    assert (answer.text, answer.prompt_tokens) == (scripted_answer("Name a river."), 5)
+    assert (answer.text, answer.prompt_tokens) == (scripted_text("Name a river."), 5)
     assert (answer.verdict, answer.finish_reason) == (None, "stop")
     assert answer.completion_tokens == len(answer.text.split())
 
@@ -120,7 +120,7 @@ def test_many_at_once_over_one_client() -> None:
         return await asyncio.gather(*(client.send(request(str(i))) for i in range(40)))
 
     answers = scripted({"latency": {"distribution": "constant", "mean": 0.05}}, body)
-    assert [a.text for a in answers] == [scripted_answer(str(i)) for i in range(40)]
+    assert [a.text for a in answers] == [scripted_text(str(i)) for i in range(40)]
 
 
 def test_a_429_brings_its_retry_after_and_is_not_repeated() -> None:

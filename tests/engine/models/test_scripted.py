@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from engine.clock import LoopClock
 from engine.identity import RequestResourceKey
 from engine.models.client import ModelRequest, ModelResponse, ProviderError
+from engine.models.provider_script import Latency, ProviderScript
 from engine.models.scripted import ScriptedClient
 from engine.virtual_time import run_virtual
-from engine.workflow.provider_script import Latency, ProviderScript
 
 RESOURCE = RequestResourceKey("p", "m", "chat")
 QUARTER = {"distribution": "constant", "mean": 0.25}

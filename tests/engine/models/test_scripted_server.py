@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from engine.errors import UserError
-from engine.models.script import scripted_answer
-from engine.workflow.provider_script import Latency, ProviderScript
+from engine.models.provider_script import Latency, ProviderScript
+from engine.models.scripted_answers import scripted_text
 from tests.scripted_server import COMMAND, ScriptedServer, read_scripts
 
 AT_ONCE = ProviderScript(latency=Latency(distribution="constant", mean=0))
@@ -69,7 +69,7 @@ def text(answer: tuple[int, Any]) -> str:
 
 def test_requests_on_one_connection_are_answered_in_turn() -> None:
     first, second = exchange(post(chat("a"), "keep-alive") + post(chat("b")))
-    assert (text(first), text(second)) == (scripted_answer("a"), scripted_answer("b"))
+    assert (text(first), text(second)) == (scripted_text("a"), scripted_text("b"))
 
 
 def test_a_script_can_be_replaced_while_it_serves() -> None:
@@ -82,7 +82,7 @@ def test_a_script_can_be_replaced_while_it_serves() -> None:
 def test_a_request_may_come_in_pieces() -> None:
     whole = post(chat("a"))
     [answer] = exchange(*(whole[i : i + 7] for i in range(0, len(whole), 7)))
-    assert text(answer) == scripted_answer("a")
+    assert text(answer) == scripted_text("a")
 
 
 @pytest.mark.parametrize(

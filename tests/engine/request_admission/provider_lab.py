@@ -13,12 +13,12 @@ from engine.events import Event, EventStream, RequestEvent, RuntimeCorrelationPr
 from engine.identity import RequestResourceKey
 from engine.models.client import ModelClient, ModelRequest, ModelResponse, ProviderError
 from engine.models.executor import ModelCaller, ModelRequestExecutor
+from engine.models.provider_script import ProviderScript
 from engine.models.scripted import ScriptedClient
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.run.provider_watch import ProviderWatch
 from engine.virtual_time import run_virtual
-from engine.workflow.provider_script import ProviderScript
 
 CHAT = RequestResourceKey("alpha", "m", "chat")
 PAUSE_SECONDS = 1.0

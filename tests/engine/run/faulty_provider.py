@@ -58,6 +58,11 @@ def completion(text: Any = "fine", finish: str = "stop", **message: Any) -> web.
     return web.json_response(body)
 
 
+def embedded(*numbers: float) -> web.Response:
+    body = {"data": [{"embedding": list(numbers)}], "usage": {"prompt_tokens": 2}}
+    return web.json_response(body)
+
+
 def failure(
     status: int, code: Any = None, message: str = "no", headers: dict[str, str] | None = None
 ) -> web.Response:
@@ -94,6 +99,7 @@ class FaultyProvider:
     async def __aenter__(self) -> FaultyProvider:
         app = web.Application(client_max_size=1 << 26)
         app.router.add_post("/v1/chat/completions", self._serve)
+        app.router.add_post("/v1/embeddings", self._serve)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024)
@@ -110,7 +116,7 @@ class FaultyProvider:
         if self._began is None:
             self._began = now
         body = json.loads(await request.read())
-        prompt = body["messages"][-1]["content"]
+        prompt = body["input"] if "input" in body else body["messages"][-1]["content"]
         call = Call(self.calls, now - self._began, prompt, self.prompts[prompt], body, request)
         act = self.on_call.get(self.calls)
         if act is not None:

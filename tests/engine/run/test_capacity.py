@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from engine.models.provider_script import Latency, RateLimitWindow
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.run.capacity_plan import (
     AsyncCapacityPlan,
@@ -20,7 +21,6 @@ from engine.run.capacity_plan import (
 )
 from engine.run.plan import RunPlan, plan_run
 from engine.workflow.load import LoadedWorkflow
-from engine.workflow.provider_script import Latency, RateLimitWindow
 from engine.workflow.schema import (
     LlmTextColumn,
     Model,

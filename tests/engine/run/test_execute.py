@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.events import SchedulerEvent
+from engine.models.provider_script import Latency, RateLimitWindow
 from engine.scheduling.plan import RunResult
 from engine.workflow.demo import demo_workflow
-from engine.workflow.provider_script import Latency, RateLimitWindow
 from engine.workflow.schema import (
     LlmTextColumn,
     Model,
@@ -115,7 +115,7 @@ def test_ten_thousand_calls_over_a_day_with_storms() -> None:
     assert completed - ran.kinds["request_rate_limited"] == 10_000
     assert ran.kinds["request_rate_limited"] > 0
     verifier = verify_events(ran.run, ran.events)
-    assert {name: found for name, found in verifier.book.found.items() if found} == {}
+    assert {name: found for name, found in verifier.book.deviations.items() if found} == {}
 
 
 def test_folding_gives_the_engines_own_state_at_every_keyframe() -> None:

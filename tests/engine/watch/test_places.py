@@ -53,8 +53,8 @@ def test_the_users_own_line_is_told_and_its_column(
     work, fetch = modules["user"]["work"], modules["library"]["fetch"]
     generator = modules["own"]["Generator"]()
     frame = innermost(lambda look: generator.generate(partial(work, partial(fetch, look))))
-    told = places.of(frame).told(3)
-    assert told == {
+    payload = places.of(frame).as_payload(3)
+    assert payload == {
         "module": "functions",
         "function": "work",
         "file": "functions.py",
@@ -62,7 +62,7 @@ def test_the_users_own_line_is_told_and_its_column(
         "column": "lag",
         "count": 3,
     }
-    assert "row value" not in json.dumps(told)
+    assert "row value" not in json.dumps(payload)
 
 
 def test_a_stack_of_the_standard_library_alone_is_told_by_its_innermost_frame() -> None:
@@ -101,7 +101,7 @@ def test_a_look_into_frames_that_fails_costs_the_column_alone(
     generator = modules["own"]["Generator"]()
     work = modules["user"]["work"]
     frame = innermost(lambda look: generator.generate(partial(work, look)))
-    assert "column" not in places.of(frame).told(1)
+    assert "column" not in places.of(frame).as_payload(1)
 
 
 def test_a_module_that_was_loaded_from_a_workflow_is_called_as_its_file(

@@ -320,7 +320,7 @@ def test_a_workflow_file_named_engine(tmp_path: Path) -> None:
 
 def test_loading_imports_no_heavy_package(tmp_path: Path) -> None:
     code = (
-        "import sys, engine.workflow.load, engine.generators, engine.models.build\n"
+        "import sys, engine.workflow.load, engine.workflow.generators, engine.models.build\n"
         "heavy = {'openai', 'pyarrow', 'duckdb', 'textual'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )

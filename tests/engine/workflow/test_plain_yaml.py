@@ -9,6 +9,7 @@ import pytest
 
 from engine.workflow.load import load_workflow
 from engine.workflow.plain_yaml import read_yaml
+from engine.workflow.schema import SamplerColumn
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,9 @@ def test_what_is_not_as_written_is_named(tmp_path: Path) -> None:
         "run: { cooldown_seconds: 1.50 }\n"
     )
     loaded = load_workflow(path)
-    assert loaded.workflow.columns[0].values == ["NO", 1.1, 2.5, None, "1.20", "010"]  # type: ignore[union-attr]
+    [column] = loaded.workflow.columns
+    assert isinstance(column, SamplerColumn)
+    assert column.values == ["NO", 1.1, 2.5, None, "1.20", "010"]
     ((code, sentence),) = loaded.warnings
     assert code == "values_not_as_written"
     assert "1.10, null;" in sentence

@@ -226,7 +226,8 @@ def test_the_demo_has_independent_work_for_its_healthy_provider() -> None:
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
 def test_a_misspelt_key_of_each_type_is_recognised(field: str, model: type[BaseModel]) -> None:
-    key = list(model.model_fields)[-1]
+    name, described = list(model.model_fields.items())[-1]
+    key = described.alias or name
     part = {"type": model.model_fields["type"].default, f"{key}s": 1}
     parts = [{**part, "name": "c"}] if field == "columns" else {"p": part}
     raw = {"name": "w", "records": 1, field: parts}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.errors import PermanentTaskError
-from engine.generators.rendering import ColumnTemplate
+from engine.workflow.columns.rendering import ColumnTemplate
 from engine.workflow.template_limits import TemplateLimitError
 from engine.workflow.templates import compile_template, render_template, template_variables
 
@@ -109,7 +109,7 @@ def test_what_depends_on_the_row_fails_its_task_for_good() -> None:
         template.render({"n": 10**10})
     assert caught.value.error_type == "TemplateLimit"
     assert caught.value.message == (
-        'the template of column "c" makes a text of more than 4,000,000 characters'
+        'the template of column "c" makes a text of more than 2,500,000 characters'
     )
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from engine.events import Event, RunInfo
+from engine.models.provider_script import Latency
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.workflow.load import LoadedWorkflow
-from engine.workflow.provider_script import Latency
 from engine.workflow.schema import (
     Column,
     LlmTextColumn,

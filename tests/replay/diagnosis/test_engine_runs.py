@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.benchmark.catalogue import SCENARIOS
+from engine.models.provider_script import ErrorWindow, FailureWindow, Latency, RateLimitWindow
 from engine.workflow.demo import demo_workflow
-from engine.workflow.provider_script import ErrorWindow, FailureWindow, Latency, RateLimitWindow
 from engine.workflow.schema import ScriptedProvider, Workflow
 from replay.diagnosis.report.bottleneck import bottleneck
 from replay.diagnosis.report.shares import run_shares

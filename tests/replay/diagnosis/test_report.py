@@ -17,6 +17,7 @@ from replay.sources.base import BrokenLine
 from replay.state.bins import within
 from replay.state.model import State
 from replay.state.rows import AttemptRow, BlameRow, LeaseRow
+from replay.state.spending import SpendingRow
 from tests.replay.diagnosis.stream import ALPHA, BETA, QUESTION, VERDICT, Result, Stream
 
 RUN = RunInfo("run-1", "a run")
@@ -72,6 +73,9 @@ class Reader:
         return [row for row in self._result.verdicts if row.end >= first and row.start <= last]
 
     def broken_lines(self) -> list[BrokenLine]:
+        return []
+
+    def spending(self) -> list[SpendingRow]:
         return []
 
 

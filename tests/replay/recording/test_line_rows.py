@@ -11,8 +11,8 @@ import pytest
 from engine.events import HeaderFacts, JournalHeader, RunInfo, SchedulerEvent, encode_lines
 from engine.workflow.demo import demo_workflow
 from replay.recording.batch import BatchDecoder, BatchEncoder, FoldedBatch
+from replay.recording.event_rows import event_row
 from replay.recording.line_rows import LineRows
-from replay.recording.rows import event_row
 from replay.sources.base import Batch
 from replay.sources.feed import open_lines
 from tests.effort import effort

@@ -140,7 +140,7 @@ def test_a_canary_on_the_edge_of_two_blocks_is_found(
         path.write_bytes(b"." * before + b"the canary" + b"." * 100)
         book = RuleBook()
         ContentSearch(book, ["the canary"]).in_file(os.open(path, os.O_RDONLY), "output.log")
-        assert list(book.found["content"]) == ["canary 1 in output.log"]
+        assert list(book.deviations["content"]) == ["canary 1 in output.log"]
 
 
 def test_a_blob_is_looked_into(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_canary_that_stands_in_a_keyframe_alone_is_found(
     ContentSearch(book, ["the canary"]).in_database(path)
     column = {"keyframes": "state", "keyframe_changes": "changes"}[table]
     where = "keyframe_parts.data" if large else f"{table}.{column}"
-    [found] = book.found["content"].values()
+    [found] = book.deviations["content"].values()
     assert (found.what, found.count) == (f"canary 1 in {where}", 1)
     assert found.examples[0].ordinal == 400
     assert not book.unchecked["content"]
@@ -225,7 +225,7 @@ def test_a_bomb_in_parts_is_read_in_part_and_said(
     book = RuleBook()
     search = ContentSearch(book, ["the canary"])
     search.in_database(path)
-    assert not book.found["content"]
+    assert not book.deviations["content"]
     [reason] = book.unchecked["content"]
     assert reason == "keyframe_parts.data was read in part: it inflates too far"
     assert search.inflated_bytes < 8 << 20

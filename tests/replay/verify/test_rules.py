@@ -38,7 +38,7 @@ def broken_rules(verifier: Verifier) -> set[str]:
 
 
 def what(verifier: Verifier, rule: str) -> set[str]:
-    return set(verifier.book.found[rule])
+    return set(verifier.book.deviations[rule])
 
 
 def test_a_healthy_run_breaks_no_rule_and_every_rule_had_something_to_look_at() -> None:
@@ -46,7 +46,7 @@ def test_a_healthy_run_breaks_no_rule_and_every_rule_had_something_to_look_at() 
     verifier = verify_events(run, events)
     for rule in RULES:
         if rule.name != "content":  # looks at files, not at events
-            assert verifier.book.found[rule.name] == {}
+            assert verifier.book.deviations[rule.name] == {}
             assert verifier.book.status(rule.name) == "ok", rule.name
     assert verifier.hidden_waiters == 0
     assert verifier.events == len(events)
@@ -379,7 +379,7 @@ def test_memory_stays_bounded_however_much_is_wrong() -> None:
         SchedulerEvent("release_diagnostic", 1.0, number, reason_or_result=f"reason {number % 999}")
         for number in range(1, 3_001)
     ]
-    kinds = verify_events(run, events).book.found["task_leases"]
+    kinds = verify_events(run, events).book.deviations["task_leases"]
     assert len(kinds) == KINDS_KEPT + 1
     assert sum(found.count for found in kinds.values()) == 3_000
     assert max(len(found.examples) for found in kinds.values()) == EXAMPLES_KEPT
@@ -419,7 +419,7 @@ def test_no_payload_breaks_the_checks(seed: int, foreign: bool, data: st.DataObj
     # Numbers and times are those of the healthy run; only the payloads are not.
     assert verifier.book.status("sequence") == verifier.book.status("time") == "ok"
     for rule in RULES:
-        for found in verifier.book.found[rule.name].values():
+        for found in verifier.book.deviations[rule.name].values():
             assert found.count >= len(found.examples) >= 1
             ordinals = [example.ordinal for example in found.examples]
             assert all(ordinal is None or 1 <= ordinal <= len(stream) for ordinal in ordinals)

@@ -21,19 +21,19 @@ class Control:
         self._path = path
         self._warned: set[str] = set()
         with open(os.path.join(path, "exec.json"), encoding="utf-8") as file:
-            asked: dict[str, Any] = json.load(file)
-        self.out: str | None = asked["out"]
+            settings: dict[str, Any] = json.load(file)
+        self.out: str | None = settings["out"]
         """The folder of the first run, if the user named one."""
-        self.runs: str = asked["runs"]
+        self.runs: str = settings["runs"]
         """Where run folders go otherwise."""
-        self.name: str | None = asked["name"]
-        self.script: str = asked["script"]
+        self.name: str | None = settings["name"]
+        self.script: str = settings["script"]
         """What to call a run whose dataset has no name of its own."""
-        self.index: str = asked["index"]
+        self.index: str = settings["index"]
         """Where pointers to run folders are kept."""
-        self.watch: str = asked.get("watch", "")
+        self.watch: str = settings.get("watch", "")
         """The folder of the modules that watch the loop."""
-        self.versions: dict[str, str] = asked["versions"]
+        self.versions: dict[str, str] = settings["versions"]
 
     def mark(self, name: str) -> None:
         """Something was seen, by whichever process first."""

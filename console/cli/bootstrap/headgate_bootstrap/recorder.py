@@ -7,27 +7,30 @@ encoding and writing happen at most every 20 ms in the one thread that owns all 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import dataclasses
 import os
-import platform
-import re
-import secrets
 import signal
 import sys
 import threading
 import time
 from collections import deque
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from headgate_bootstrap.control import Control
-from headgate_bootstrap.heartbeat import HEARTBEAT, Heartbeat
-from headgate_bootstrap.journal import Line, RunJournal, encode, gap_line
+from headgate_bootstrap.heartbeat import Heartbeat
+from headgate_bootstrap.journal import RunJournal
+from headgate_bootstrap.run import (
+    COMPLETED,
+    ENDS,
+    HEALTH,
+    NUMBERED,
+    STARTED,
+    Run,
+    open_run,
+    producer_id_of,
+)
 
 TICK_SECONDS = 0.02
-LATE_SECONDS = 0.25
-"""So long after a run's end its journal still takes events."""
 MOST_QUEUED = 20_000
 """Events that may wait for the writer; of what comes then only the ends are taken."""
 MOST_WAITING = 60_000
@@ -38,10 +41,6 @@ EXIT_SECONDS = 10.0
 SETTLE_SECONDS = 0.2
 """A run's end waits so long for its events to be written: the script may leave without a word."""
 
-PACKAGE = "data-designer"
-STARTED = "scheduler_job_started"
-COMPLETED = "scheduler_job_completed"
-HEALTH = "scheduler_health_snapshot"
 CALL_ENDED = "model_request_completed"
 WITH_SNAPSHOT = frozenset({HEALTH, "admission_blocked", "group_capped"})
 """Of the scheduler's snapshots, which each event repeats, readers use these."""
@@ -52,17 +51,6 @@ WITHOUT_PRESSURE = frozenset(
     """.split()
 )
 """Request events whose pressure snapshot says nothing that their neighbours' do not."""
-ENDS = frozenset(
-    """
-    task_lease_released task_completed retry_deferred non_retryable_dropped cancelled
-    request_lease_released model_request_completed request_wait_timeout request_wait_cancelled
-    request_acquire_denied scheduler_job_started scheduler_job_completed
-    """.split()
-)
-"""Never shed as long as there is any room."""
-WATCHED = frozenset({HEARTBEAT, "loop_blocked", "process_paused"})
-"""What headgate itself says of the loop: outside the producer's numbering."""
-OUTCOMES = {"success": "success", "cancelled": "cancelled"}
 
 
 class Preparation:
@@ -74,20 +62,6 @@ class Preparation:
         self.made_at = made_at
         self.run: Run | None = None
         self.heartbeat: Heartbeat | None = None
-
-
-class Run:
-    """A run that is being recorded, and its numbers."""
-
-    def __init__(self, producer_id: str | None, journal: RunJournal) -> None:
-        self.producer_id = producer_id
-        self.journal = journal
-        self.lines: list[Line] = []
-        self.scheduler_sequence = 0
-        self.requests = 0
-        self.outcome: str | None = None
-        self.message = ""
-        self.ends_at: float | None = None
 
 
 class Recorder:
@@ -142,7 +116,7 @@ class Recorder:
                 if preparation is not None:
                     self._watch(preparation, kind, fields["captured_at_monotonic"])
             if len(self._queue) >= MOST_QUEUED and kind not in ENDS:
-                fields = {name: fields[name] for name in _NUMBERED}
+                fields = {name: fields[name] for name in NUMBERED}
             self._queue.append((preparation, is_request, fields))
             if not self._wake.is_set():
                 self._wake.set()
@@ -234,9 +208,9 @@ class Recorder:
             if fields["event_kind"] == STARTED:
                 self._begin(preparation, fields)
             if preparation.run is not None:
-                self._add(preparation.run, False, fields)
+                preparation.run.add(False, fields)
             return
-        producer_id = _producer_id(fields)
+        producer_id = producer_id_of(fields)
         if producer_id is not None:
             owners = [run for run in self._runs if run.producer_id == producer_id]
             if not owners:
@@ -250,13 +224,13 @@ class Recorder:
                 owners = []
             self._early.append((preparation, fields))
         for run in owners:
-            self._add(run, True, fields)
+            run.add(True, fields)
 
     def _begin(self, preparation: Preparation, started: dict[str, Any]) -> None:
         if preparation.run is not None:
             self._end(preparation.run)
         preparation.run = None
-        producer_id = _producer_id(started)
+        producer_id = producer_id_of(started)
         mine = (None, producer_id, preparation)
         early = [
             fields
@@ -264,121 +238,24 @@ class Recorder:
             if owner in mine
             and (owner is not None or fields["captured_at_monotonic"] >= preparation.made_at)
         ]
-        others = [one for one in self._early if one[0] not in mine]
+        others = [entry for entry in self._early if entry[0] not in mine]
         self._early = deque(others, MOST_EARLY)
         first = min([started, *early], key=lambda fields: fields["captured_at_monotonic"])
         try:
-            journal = self._open(preparation.dataset, first["captured_at_monotonic"], started)
+            start = first["captured_at_monotonic"]
+            run = open_run(self._control, preparation.dataset, start, started)
         except OSError as error:
             self._control.warn(
                 "folder", f"a run could not be recorded: {error.filename}: {error.strerror}"
             )
             return
-        run = Run(producer_id, journal)
         preparation.run = run
         self._runs.append(run)
         for fields in early:
-            self._add(run, True, fields)
-
-    def _open(self, dataset: str | None, start: float, started: dict[str, Any]) -> RunJournal:
-        control = self._control
-        now = time.time()
-        wall_start = now - (time.monotonic() - start)
-        name = control.name or _name(dataset, control.script)
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"
-        run_id = f"{stamp}-{slug[:40]}-{secrets.token_hex(2)}"
-        versions = {**control.versions, "python": platform.python_version()}
-        with contextlib.suppress(PackageNotFoundError):
-            versions[PACKAGE] = version(PACKAGE)
-        facts = started.get("diagnostics") or {}
-        # Of a resumed dataset `num_records` counts the rows that stand there already as well.
-        records = facts.get("row_group_total_rows") or facts.get("num_records")
-        run = {
-            "run_id": run_id,
-            "name": name,
-            "producer": "data_designer",
-            "producer_version": versions.get(PACKAGE, ""),
-            "wall_start": wall_start,
-            "monotonic_start": start,
-            "edges_inferred": True,
-            "request_sequence_semantics": "per_producer",
-        }
-        record = {
-            "run_id": run_id,
-            "name": name,
-            "state": "running",
-            "wall_start": wall_start,
-            "versions": versions,
-            "producer": "data_designer",
-            "records": records if isinstance(records, int) else None,
-            "pid": os.getpid(),
-        }
-
-        def folders(nth: int) -> str:
-            path = control.out or os.path.join(control.runs, run_id)
-            return path if nth == 1 else f"{path}-{nth}"
-
-        journal = RunJournal(folders, {"run": run, "dialect": "data_designer"}, record)
-        self._register(run_id, name, journal.path)
-        control.tell_run(run_id, journal.path)
-        return journal
-
-    def _register(self, run_id: str, name: str, folder: str) -> None:
-        """Let `headgate runs` find it, also when the parent has gone.
-
-        A pointer is as `engine/events/run_index.py` writes it.
-        """
-        try:
-            os.makedirs(self._control.index, exist_ok=True)
-            pointer = os.path.join(self._control.index, run_id)
-            facts = {"run_id": run_id, "path": folder, "name": name}
-            with open(pointer, "wb") as file:
-                file.write(encode(facts))
-        except OSError:
-            return
-
-    def _add(self, run: Run, is_request: bool, fields: dict[str, Any]) -> None:
-        stream = "request" if is_request else "scheduler"
-        kind, at = fields["event_kind"], fields["captured_at_monotonic"]
-        if is_request:
-            run.requests += 1
-            number = run.requests
-        else:
-            number = fields["sequence"]
-            run.scheduler_sequence = number or run.scheduler_sequence
-        if fields.keys() == _NUMBERED:
-            self._lose(run, gap_line(stream, number, number, "overrun", at))
-            return
-        if kind == COMPLETED and not is_request:
-            result = str(fields.get("reason_or_result"))
-            run.outcome = OUTCOMES.get(result, "failed")
-            run.message = str((fields.get("diagnostics") or {}).get("error_type") or "")
-            run.ends_at = time.monotonic() + LATE_SECONDS
-        told = {name: value for name, value in fields.items() if value is not None}
-        try:
-            data = encode({"stream": stream, **told})
-        except (TypeError, ValueError, RecursionError):
-            self._lose(run, gap_line(stream, number, number, "unencodable", at))
-            return
-        kept = kind in ENDS or kind in WATCHED
-        run.lines.append(Line(data, stream, number, at, kept, kind == HEALTH))
-
-    def _lose(self, run: Run, gap: Line) -> None:
-        """One line for neighbours that are lost alike."""
-        run.journal.shed_events += 1
-        before = run.lines[-1] if run.lines else None
-        if before is not None and before.gap is not None and gap.gap is not None:
-            first, last, cause = before.gap
-            if before.stream == gap.stream and gap.gap[0] == last + 1 and gap.gap[2] == cause:
-                run.lines[-1] = gap_line(gap.stream, first, gap.gap[1], cause, before.at)
-                return
-        run.lines.append(gap)
+            run.add(True, fields)
 
     def _end(self, run: Run) -> None:
-        outcome = run.outcome or "cancelled"
-        message = run.message if run.outcome else "The script ended before this run did."
-        run.journal.end(outcome, message, run.scheduler_sequence, run.requests)
+        run.end()
         self._runs.remove(run)
 
     # The process
@@ -412,14 +289,11 @@ class Recorder:
                 continue
 
 
-_NUMBERED = frozenset({"event_kind", "captured_at_monotonic", "sequence", "captured_correlation"})
-
-
 def _fields(event: Any) -> dict[str, Any]:
     """A copy of what the event has; what its fields hold is never changed by anyone."""
     if hasattr(event, "__dict__"):
         return dict(vars(event))
-    return {one.name: getattr(event, one.name) for one in dataclasses.fields(event)}
+    return {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
 
 
 def _add_status(fields: dict[str, Any]) -> None:
@@ -428,16 +302,3 @@ def _add_status(fields: dict[str, Any]) -> None:
     status = getattr(sys.exc_info()[1], "status_code", None)
     if isinstance(status, int):
         fields["diagnostics"] = {**(fields.get("diagnostics") or {}), "status": status}
-
-
-def _producer_id(fields: dict[str, Any]) -> str | None:
-    """The run that the producer says an event is of: known before the run starts."""
-    correlation = fields.get("captured_correlation")
-    return correlation.get("run_id") if isinstance(correlation, dict) else None
-
-
-def _name(dataset: str | None, script: str) -> str:
-    """The dataset's name where the user gave it one; else the script's."""
-    if dataset == "preview-dataset":
-        return f"{script} preview"
-    return script if dataset in (None, "", "dataset") else str(dataset)

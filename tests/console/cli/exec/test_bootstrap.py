@@ -18,6 +18,7 @@ from headgate_bootstrap import recorder as recorder_module
 from headgate_bootstrap.control import Control
 from headgate_bootstrap.journal import Line, RunJournal, encode
 from headgate_bootstrap.recorder import Preparation, Recorder
+from headgate_bootstrap.run import ENDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -336,7 +337,7 @@ def test_too_many_events_at_once_are_counted_and_ends_are_kept(
     recorder.write()
     recorder.close()
     (events,) = recorded().values()
-    ends = [one["sequence"] for one in stream if one["event_kind"] in recorder_module.ENDS]
+    ends = [one["sequence"] for one in stream if one["event_kind"] in ENDS]
     assert set(ends) <= set(sequences(events))
     assert len(sequences(events)) < len(stream)
     assert len(sequences(events)) + lost(events) == len(stream)
