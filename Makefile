@@ -3,10 +3,13 @@
 # Both set up .venv themselves: Python >= 3.11 and make are all they need.
 # make test-peer   the tests with the real Data Designer, which it installs into $(PEER)
 # make truth   the scoreboard of the diagnosis: OPTIONS="--runs 3 --neighbour hang1 s503"
+# make dist   wheel and sdist in dist/, each tried in an environment of its own
+# make constraints   constraints.txt anew, from what a fresh environment gets
 # make bench   speed of scheduling, console, diagnosis and recording
 # make bench-peer   Data Designer beside us, the same work in turn: OPTIONS="--quick --only run"
 # make bench-peer-e2e   both behind a provider that refuses, fails or is out: rows lost, and time
 # make bench-exec   what `headgate exec` costs a Data Designer run
+# make bench-gates   every scenario at its full size, 20 minutes: OPTIONS="--only hidden-waiters-salvage"
 # make bench-soak   memory over a million tasks and 100,000 groups: OPTIONS="--tasks 100000"
 # make bench-wide   memory of engine, recorder and front in a run of 500 columns x 2,500 rows
 # make bench-refs REFS="main HEAD"   a scenario on two states of the code: SCENARIO=, OUT=, OPTIONS="--smoke"
@@ -17,7 +20,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-peer
 
-.PHONY: demo test test-all test-peer truth plans lint types layers bench bench-peer bench-peer-e2e bench-exec bench-soak bench-wide bench-refs clean
+.PHONY: demo test test-all test-peer truth plans dist constraints lint types layers bench bench-peer bench-peer-e2e bench-exec bench-gates bench-soak bench-wide bench-refs clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo || { code=$$?; test $$code -eq 130 || exit $$code; }  # 130: stopped by its user
@@ -47,6 +50,13 @@ types: $(READY)
 layers: $(READY)
 	$(BIN)/lint-imports
 
+# A wheel and an sdist in dist/, tried in an environment of their own.
+dist: $(READY)
+	PYTHON=$(PYTHON) .ci/dist
+
+constraints:
+	PYTHON=$(PYTHON) .ci/update-constraints
+
 # Rewrites the tables of plans/ that derive from code.
 plans: $(READY)
 	$(BIN)/python -m tests.plans.generate
@@ -69,6 +79,9 @@ bench-peer-e2e: $(READY)
 bench-exec: $(READY)
 	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
 	HEADGATE_PEER_PYTHON=$(abspath $(PEER))/bin/python $(BIN)/python tests/bench/exec_overhead.py
+
+bench-gates: $(READY)
+	$(BIN)/python -m tests.bench.gates $(OPTIONS)
 
 bench-soak: $(READY)
 	$(BIN)/python -m tests.bench.soak $(OPTIONS)

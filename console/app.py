@@ -1,32 +1,43 @@
-"""`ConsoleApp`: one session, its screens, and the keys that move its cursor."""
+"""`ConsoleApp`: one session, its screens, and how one goes from one to another."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
-from textual.command import CommandPalette
-from textual.events import Key, Resize
 from textual.filter import LineFilter
 from textual.screen import Screen
 
-from console.controls import GENERAL, LISTS, OUTPUT, SCREENS, SHARE, TIME, Control, bindings
-from console.goto import Target, resolve
+from console.controls import (
+    GENERAL,
+    LISTS,
+    OUTPUT,
+    RANGE,
+    SCREENS,
+    SHARE,
+    TIME,
+    Control,
+    bindings,
+)
+from console.driver import TerminalDriver
+from console.focus_names import name_of
+from console.frames_app import TICK_SECONDS
+from console.goto import Target
 from console.outcome import OpenRun, StartView
 from console.paint import AsciiFilter, clean
-from console.playback_mode import SPEEDS, View, is_too_small, mode_of
+from console.palettes import THEMES, Depth
+from console.playback_mode import mode_of
 from console.screens.base import FrameScreen
+from console.screens.call_page import drill_screen
 from console.screens.capacity import CapacityScreen
 from console.screens.ceilings import CeilingsScreen
-from console.screens.dialogs import GoToDialog, QuitAnswer, QuitDialog
+from console.screens.dialogs import QuitAnswer, QuitDialog
+from console.screens.drill import DrillScreen
 from console.screens.errors import ErrorsScreen
 from console.screens.events import EventsScreen
 from console.screens.filters import Filtered
@@ -34,36 +45,34 @@ from console.screens.help import HelpScreen
 from console.screens.leases import LeasesScreen
 from console.screens.output import OutputWindow
 from console.screens.overview import OverviewScreen
-from console.screens.questions import FilterDialog
 from console.screens.queue import QueueScreen
 from console.screens.runs import RunActions, RunsScreen
 from console.screens.stalls import StallsScreen
-from console.session_thread import Command, SessionLike, SessionThread
-from console.terminal_app import TerminalApp
-from console.theme import Appearance, prefers_dark, textual_theme
-from engine.events.run_index import index_home
+from console.screens.things import things
+from console.session_thread import SessionLike
+from console.settings import SLOW_TICK_SECONDS, Settings
+from console.sharing_app import SharingApp
+from console.theme import Appearance, preferred_theme, textual_theme
+from replay.playback.focus import Focus, TasksFocus
 from replay.playback.frame import Frame
-from replay.sources.base import SourceError
-
-TICK_SECONDS = 0.25
 
 
-class ConsoleApp(TerminalApp):
+class ConsoleApp(SharingApp):
     """Shows one session; returns `quit`, `stop` where the user wants the run to be stopped, or the
-    run that is to be opened in its place.
-
-    The session belongs to a thread of the app while it runs, and to the caller before and after;
-    the caller closes it.
-    """
+    run that is to be opened in its place."""
 
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(LISTS),
         *bindings(SCREENS),
         *bindings(TIME),
+        *bindings(RANGE[:1]),
+        *bindings(RANGE[1:], priority=True),
         *bindings(OUTPUT),
         *bindings(SHARE),
         *bindings(GENERAL),
+        Binding("left", "extend_range(-1)", show=False, priority=True),
+        Binding("right", "extend_range(1)", show=False, priority=True),
         Binding("ctrl+c", "interrupt", show=False, priority=True),
     ]
 
@@ -75,12 +84,18 @@ class ConsoleApp(TerminalApp):
         on_quit: Literal["leave", "ask"] = "leave",
         output: Path | None = None,
         ascii_only: bool = False,
+        settings: Settings | None = None,
+        slow: bool = False,
+        depth: Depth = "full",
         follow: bool = True,
         tick_seconds: float | None = TICK_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        local: Callable[[float], time.struct_time] = time.localtime,
         run_actions: RunActions | None = None,
         start: StartView | None = None,
         copies: Path | None = None,
+        exports: Path | None = None,
+        next_run: Callable[[], bool] | None = None,
     ) -> None:
         """Create the app.
 
@@ -90,41 +105,56 @@ class ConsoleApp(TerminalApp):
             on_quit: "ask" whether the run goes on; for a run that this command has started.
             output: The file that the run's script prints to, if it is kept.
             ascii_only: Draw with ASCII characters only.
+            settings: What the user has set.
+            slow: Draw rarely, as on a thin link.
+            depth: How many colours the terminal can tell apart.
             follow: Follow the newest event; False plays from the first one.
             tick_seconds: Longest time between two turns; None waits until one is requested.
             clock: Monotonic time in seconds.
+            local: Unix time as the time of the day here.
             run_actions: What the list of runs reads and does.
             start: The view to open with.
-            copies: Folder of the file that keeps what was copied last.
+            copies: Folder of the files that keep what was copied last, and the filters used.
+            exports: Folder that exports are written to; None: where the console was started.
+            next_run: Whether another run of the same script is there, to go on to once this one is
+                over and nobody has gone back in it.
         """
         colour = not os.environ.get("NO_COLOR")
-        super().__init__(ansi_color=None if colour else True)
-        dark = prefers_dark(os.environ)
-        self.appearance = Appearance(dark=dark, colour=colour, ascii_only=ascii_only)
-        for variant in (True, False):
-            self.register_theme(textual_theme(dark=variant))
+        settings = Settings() if settings is None else settings
+        if tick_seconds is not None and (slow or settings.slow):
+            tick_seconds = SLOW_TICK_SECONDS
+        super().__init__(
+            session,
+            follow=follow,
+            tick_seconds=tick_seconds,
+            clock=clock,
+            local=local,
+            ansi_color=None if colour else True,
+            copies=copies,
+            exports=exports,
+        )
+        self._settings = settings
+        self._depth = depth
+        self._mouse = settings.mouse
+        self._most_lag = settings.thresholds.lag
+        self._terminal_title = ""
+        self.appearance = Appearance(
+            theme=settings.theme or preferred_theme(os.environ),
+            colour=colour,
+            ascii_only=ascii_only or settings.ascii,
+            depth=depth,
+            keys=settings.keys,
+            old_wait=settings.thresholds.old_wait,
+        )
         if colour:
-            self.theme = textual_theme(dark=dark).name
+            self._use_theme()
+        self.set_keymap(dict(settings.keys))
         self.title = title
-        self._dark = dark
         self._on_quit = on_quit
         self._output = output
-        self._tick_seconds = tick_seconds
-        self._clock = clock
         self._run_actions = run_actions
+        self._next_run = next_run
         self._start = start
-        self._copies = copies if copies is not None else index_home().parent
-        self._session_thread = SessionThread(session)
-        self._frame: Frame | None = None
-        self._frame_at = 0.0
-        self._event_at = 0.0
-        self._playing = not follow
-        self._speed = 1.0
-        self._resume_follows = False
-        self._problem = ""
-        self._wake = asyncio.Event()
-        self._settled = asyncio.Event()
-        self._header_state: tuple[Any, ...] = ()
         self._pages: dict[str, FrameScreen] = {
             "overview": OverviewScreen(self.appearance, title),
             "queue": QueueScreen(self.appearance, title),
@@ -135,231 +165,22 @@ class ConsoleApp(TerminalApp):
             "capacity": CapacityScreen(self.appearance, title),
             "errors": ErrorsScreen(self.appearance, title),
         }
-        if follow:
-            self._session_thread.push(lambda session: session.follow())
-        else:
-            self._session_thread.push(lambda session: session.seek_ordinal(1))
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         filters = super().get_line_filters()
         return [*filters, AsciiFilter()] if self.appearance.ascii_only else filters
 
-    # -- frames --------------------------------------------------------------------------------
-
     def on_mount(self) -> None:
         for name, page in self._pages.items():
             self.install_screen(page, name)  # kept, not removed, while another is on view
-        self.push_screen(self._pages["overview"])
-        self.run_worker(self._feed(), name="frames", exit_on_error=False)
+        if not self._mouse and isinstance(self._driver, TerminalDriver):
+            self._driver.take_mouse(False)
+        self.push_screen(self._pages[self._settings.first_screen])
 
-    def on_unmount(self) -> None:
-        self._session_thread.stop()
-
-    def on_resize(self, event: Resize) -> None:
-        """Textual's palette fails where its list has no room."""
-        screen = self.screen_stack[-1] if self.screen_stack else None
-        if isinstance(screen, CommandPalette) and is_too_small(*event.size):
-            screen.dismiss()
-
-    def request_frame(self) -> None:
-        """Ask for a frame now instead of at the next tick."""
-        self._settled.clear()
-        self._wake.set()
-
-    async def settle(self) -> None:
-        """Wait until everything requested so far is on the screen."""
-        await self._settled.wait()
-
-    async def _feed(self) -> None:
-        """Run a turn per tick, or at once when one was requested or there is more to read."""
-        last = self._clock()
-        try:
-            while True:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._tick_seconds)
-                self._wake.clear()
-                now = self._clock()
-                await self._turn(now - last)
-                last = now
-                if self._session_thread.behind:
-                    self._wake.set()
-                if not self._wake.is_set() and not self._session_thread.pending:
-                    self._settled.set()
-        except SourceError as error:
-            self._problem = str(error)
-            self._show_header()
-        except Exception as error:
-            if not self._exit:  # the screens are removed while a last frame is still read
-                self.failure = self.failure or error
-                self.exit()
-        finally:
-            self._settled.set()
-
-    async def _turn(self, elapsed: float) -> None:
-        page = self.page
-        if page is None or not page.is_mounted:
-            return
-        speed = self._speed if self._playing else None
-        frame = await self._session_thread.turn(page.want(), speed, elapsed)
-        if frame is None:
-            self._show_header()
-            return
-        now = self._clock()
-        if self._frame is None or frame.last_ordinal != self._frame.last_ordinal:
-            self._event_at = now
-        self._frame, self._frame_at = frame, now
-        if self._start is not None and frame.last_ordinal and not self._session_thread.behind:
+    def on_first_frame(self, frame: Frame) -> None:
+        if self._start is not None:
             start, self._start = self._start, None
             self._open_view(start)
-        at_end = frame.ordinal >= frame.last_ordinal
-        if self._playing and at_end and not self._session_thread.behind:
-            self._playing = False
-            if frame.liveness == "live":
-                self._command(lambda session: session.follow())
-        current = self.page
-        if current is not None and current.is_mounted:
-            view = self._view(frame)
-            self._header_state = (view, current)
-            current.show(frame, view)
-        if isinstance(self.screen, QuitDialog) and not self.run_goes_on:
-            self.screen.dismiss("cancel")
-
-    @property
-    def run_goes_on(self) -> bool:
-        return self._frame is None or self._frame.liveness in ("live", "waiting")
-
-    def _show_header(self) -> None:
-        """Draw only the header: the clock of a live run goes on between events."""
-        frame, page = self._frame, self.page
-        if frame is None or page is None or not page.is_mounted:
-            return
-        view = self._view(frame)
-        if self._header_state != (view, page):
-            self._header_state = (view, page)
-            page.show_view(frame, view)
-
-    def _view(self, frame: Frame) -> View:
-        mode = mode_of(frame, self._playing)
-        now = self._clock()
-        clock, quiet = frame.at - frame.t0, 0.0
-        if mode == "LIVE":
-            clock = float(int(clock + max(0.0, now - self._frame_at)))
-            quiet = float(int(max(0.0, now - self._event_at)))
-        return View(mode, self._speed if self._playing else None, clock, quiet, self._problem)
-
-    @property
-    def page(self) -> FrameScreen | None:
-        """The page that is shown, also below a dialog."""
-        for screen in reversed(self.screen_stack if self._screen_stacks else []):
-            if isinstance(screen, FrameScreen):
-                return screen
-        return None
-
-    # -- the cursor ----------------------------------------------------------------------------
-
-    def _command(self, command: Command) -> None:
-        self._session_thread.push(command)
-        self.request_frame()
-
-    def _move(self, command: Command) -> None:
-        """Move the cursor, and hold it where it then is."""
-        self._playing = False
-        self._resume_follows = False
-
-        def held(session: SessionLike) -> None:
-            session.hold()
-            command(session)
-
-        self._command(held)
-
-    def seek_time(self, time: float) -> None:
-        self._move(lambda session: session.seek_time(time))
-
-    def seek_ordinal(self, ordinal: int) -> None:
-        self._move(lambda session: session.seek_ordinal(ordinal))
-
-    def seek_match(self, condition: str, direction: int) -> None:
-        self._move(lambda session: session.seek_match(condition, direction))
-
-    def action_step(self, delta: int) -> None:
-        self._move(lambda session: session.step(delta))
-
-    def action_stall(self, direction: int) -> None:
-        self._move(lambda session: session.seek_stall(direction))
-
-    def action_start(self) -> None:
-        self.seek_ordinal(1)
-
-    def action_end(self) -> None:
-        self.action_follow()
-
-    def action_follow(self) -> None:
-        self._playing = False
-        self._resume_follows = False
-        self._command(lambda session: session.follow())
-
-    def action_toggle_play(self) -> None:
-        """Pause, or play from here; a live run paused at its newest event is followed again."""
-        frame = self._frame
-        if frame is None:
-            return
-        if self._playing:
-            self._playing = False
-            self._command(lambda session: session.hold())
-        elif self._resume_follows:
-            self.action_follow()
-        elif frame.following and frame.liveness == "live":
-            self._resume_follows = True
-            self._command(lambda session: session.hold())
-        else:
-            at_end = frame.ordinal >= frame.last_ordinal
-            self._playing = True
-
-            def play(session: SessionLike) -> None:
-                session.hold()
-                if at_end:
-                    session.seek_ordinal(1)
-
-            self._command(play)
-
-    def action_slower(self) -> None:
-        self._change_speed(-1)
-
-    def action_faster(self) -> None:
-        self._change_speed(1)
-
-    def _change_speed(self, by: int) -> None:
-        index = SPEEDS.index(self._speed) + by
-        self._speed = SPEEDS[max(0, min(index, len(SPEEDS) - 1))]
-        self._show_header()
-
-    def action_ask_time(self) -> None:
-        self.push_screen(GoToDialog(self.appearance, self._refusal), self._go_to)
-
-    def on_key(self, event: Key) -> None:
-        """Pass on a key that was typed while a dialog with a text was opening."""
-        if (
-            isinstance(self.screen, GoToDialog | FilterDialog)
-            and event.is_printable
-            and event.character
-        ):
-            self.screen.type_ahead(event.character)
-
-    def _refusal(self, target: Target) -> str:
-        place = resolve(target, self._frame) if self._frame is not None else "Nothing is read yet."
-        return place if isinstance(place, str) else ""
-
-    def _go_to(self, target: Target | None) -> None:
-        frame = self._frame
-        if target is None or frame is None:
-            return
-        place = resolve(target, frame)
-        if isinstance(place, str):
-            self._problem = place
-        elif place.ordinal is not None:
-            self.seek_ordinal(place.ordinal)
-        elif place.time is not None:
-            self.seek_time(place.time)
 
     def _open_view(self, start: StartView) -> None:
         page = self._pages.get(start.screen)
@@ -368,51 +189,59 @@ class ConsoleApp(TerminalApp):
         if start.screen:
             self.action_go(start.screen)
         self._go_to(start.target)
-
-    # -- what is carried away -------------------------------------------------------------------
-
-    @property
-    def view_command(self) -> str:
-        """The command that opens this view again."""
-        frame, page = self._frame, self.page
-        words = ["headgate", "replay", str(self.title)]
-        if frame is not None:
-            words += ["--at", f"#{frame.ordinal}"]
-        if page is not None:
-            words += ["--screen", page.page_name.lower()]
-        if isinstance(page, Filtered) and page.filter_text:
-            words += ["--where", page.filter_text]
-        return shlex.join(words)
-
-    def action_copy_view(self) -> None:
-        self._copy(self.view_command)
-
-    def action_copy_verdict(self) -> None:
-        page, frame = self.page, self._frame
-        if page is None or frame is None:
-            return
-        said = page.markdown(frame)
-        self._copy(f"{said}\n\n`{self.view_command}`\n")
-
-    def _copy(self, text: str) -> None:
-        """Ask the terminal to put it on the clipboard (OSC 52), which not every terminal does, so
-        it is written to a file too."""
-        self.copy_to_clipboard(text)
-        path = self._copies / "copied.txt"
-        try:
-            self._copies.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
-        except OSError as error:
-            where = f"the terminal was asked to copy it; {path}: {error.strerror}"
-        else:
-            where = f"copied by the terminal, if it can (OSC 52); also in {path}"
-        self.notify(f"{clean(text.splitlines()[0])}\n{clean(where)}", title="Copied", markup=False)
-
-    # -- the console ---------------------------------------------------------------------------
+        if start.focus is not None:
+            self.open_page(start.focus, name_of(start.focus))
 
     def action_go(self, page: str) -> None:
-        if self.page is not self._pages[page] and self.screen is self.page:
+        """Show a page; what was entered from another one is left."""
+        if self.screen is not self.page:
+            return
+        while isinstance(self.screen, DrillScreen):
+            self.pop_screen()
+        if self.screen is not self._pages[page]:
             self.switch_screen(self._pages[page])
+
+    def go_filtered(self, page: str, where: str) -> None:
+        """Show a page with this filter."""
+        shown = self._pages[page]
+        if isinstance(shown, Filtered):
+            shown.apply_filter(where)
+        self.action_go(page)
+
+    def show_between(self, start: float, end: float) -> None:
+        """Show this time on the timeline, with the cursor at its begin."""
+        leases = self._pages["leases"]
+        assert isinstance(leases, LeasesScreen)
+        leases.frame_between(start, end)
+        self.seek_time(start)
+        self.action_go("leases")
+
+    @property
+    def trail(self) -> tuple[str, ...]:
+        """Names of the pages from the outermost to the one that is shown."""
+        page = self.page
+        if isinstance(page, DrillScreen):
+            return page.trail
+        return () if page is None else (page.page_name,)
+
+    def open_page(self, focus: Focus, name: str) -> None:
+        """Enter the page about one thing; `name` is its crumb."""
+        page = self.page
+        if self.screen is not page or (isinstance(page, DrillScreen) and page.focus_on == focus):
+            return
+        trail = (*self.trail, name)
+        self.push_screen(drill_screen(self.appearance, str(self.title), focus, trail))
+
+    def action_leave_page(self) -> None:
+        """Leave a page that was entered from another one."""
+        if isinstance(self.screen, DrillScreen):
+            self.pop_screen()
+
+    def _go_to(self, target: Target | None) -> None:
+        if target is not None and target.row is not None:
+            self.open_page(TasksFocus(row=target.row), f"row {target.row}")
+        else:
+            super()._go_to(target)
 
     def action_runs(self) -> None:
         if self.screen is self.page:
@@ -444,14 +273,51 @@ class ConsoleApp(TerminalApp):
         if self._output is not None and self.screen is self.page:
             self.push_screen(OutputWindow(self.appearance, self._output))
 
-    def action_toggle_dark(self) -> None:
-        self._dark = not self._dark
-        self.appearance.use(dark=self._dark)
+    def _use_theme(self) -> None:
+        theme = textual_theme(self.appearance.theme, self._depth)
+        self.register_theme(theme)
+        self.theme = theme.name
+
+    def action_next_theme(self) -> None:
+        following = (THEMES.index(self.appearance.theme) + 1) % len(THEMES)
+        self.appearance.use(THEMES[following])
         if self.appearance.palette.colour:
-            self.theme = textual_theme(dark=self._dark).name
-        for page in self._pages.values():
-            if page.is_mounted:
-                page.redraw_all()
+            self._use_theme()
+        for screen in (*self._pages.values(), *self.screen_stack):
+            if isinstance(screen, FrameScreen) and screen.is_mounted:
+                screen.redraw_all()
+
+    async def _turn(self, elapsed: float) -> None:
+        await super()._turn(elapsed)
+        frame = self._frame
+        if self._next_run is None or frame is None or self.run_goes_on:
+            return
+        at_end = frame.ordinal >= frame.last_ordinal and not self._playing
+        if at_end and self.screen is self.page and self._next_run():
+            self.exit("next")
+
+    def on_frame(self, frame: Frame) -> None:
+        super().on_frame(frame)
+        self._name_terminal(frame)
+
+    def _name_terminal(self, frame: Frame) -> None:
+        """The state in the title of the window, where it can be read while another is in front."""
+        mode = mode_of(frame, self._playing, self._most_lag)
+        progress, total = frame.progress, frame.rows_total
+        done = f" {100 * progress.rows_done // total} %" if total else ""
+        dropped = f", {progress.rows_dropped} dropped" if progress.rows_dropped else ""
+        title = clean(f"{mode}{done}{dropped} {frame.run.name or self.title}")
+        if title != self._terminal_title and isinstance(self._driver, TerminalDriver):
+            self._terminal_title = title
+            self._driver.set_title(title)
+
+    def action_toggle_mouse(self) -> None:
+        """Without it the terminal selects text as everywhere else."""
+        self._mouse = not self._mouse
+        if isinstance(self._driver, TerminalDriver):
+            self._driver.take_mouse(self._mouse)
+        whose = "the console's again" if self._mouse else "the terminal's: it selects text"
+        self.notify(f"The mouse is {whose}; m changes that.")
 
     def action_leave(self) -> None:
         if self._on_quit == "ask" and self.run_goes_on:
@@ -482,11 +348,23 @@ class ConsoleApp(TerminalApp):
         """The palette offers the same controls as the keys."""
         page = self.page
         own = page.controls if page is not None else ()
-        for control in (*LISTS, *SCREENS, *TIME, *self.extra_controls, *SHARE, *GENERAL, *own):
+        for control in (
+            *LISTS,
+            *SCREENS,
+            *TIME,
+            *RANGE,
+            *self.extra_controls,
+            *SHARE,
+            *GENERAL,
+            *own,
+        ):
             if control.command:
                 yield SystemCommand(
                     control.help, f"Key: {control.shown}", self._runner(control.action)
                 )
+
+        if self._frame is not None:
+            yield from things(self._frame, self)
 
     def _runner(self, action: str) -> Callable[[], Any]:
         async def run() -> None:

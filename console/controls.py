@@ -23,12 +23,18 @@ class Control:
     command: bool = False
     """Also offered by the command palette."""
 
+    @property
+    def id(self) -> str:
+        """Its name in the settings: of `app.step(-1)` it is `step(-1)`."""
+        return self.action.removeprefix("app.").replace("'", "").replace("()", "")
+
 
 def bindings(controls: Iterable[Control], *, priority: bool = False) -> list[Binding]:
     return [
-        Binding(key, control.action, control.help, show=False, priority=priority)
+        Binding(
+            control.keys, control.action, control.help, show=False, priority=priority, id=control.id
+        )
         for control in controls
-        for key in control.keys.split(",")
     ]
 
 
@@ -51,18 +57,55 @@ SCREENS = (
 )
 
 TIME = (
-    Control("space", "space", "app.toggle_play", "Pause, or play from here", "pause/play", True),
-    Control("left_square_bracket", "[", "app.step(-1)", "One event back"),
-    Control("right_square_bracket", "]", "app.step(1)", "One event forward"),
-    Control("left_curly_bracket", "{", "app.stall(-1)", "Back to where a stall began"),
-    Control("right_curly_bracket", "}", "app.stall(1)", "On to where the next stall begins"),
+    Control("space,p", "space", "app.toggle_play", "Pause, or play from here", "pause/play", True),
+    Control(
+        "left_square_bracket,left_parenthesis,shift+left",
+        "[",
+        "app.step(-1)",
+        "One event back; also ( and Shift+←",
+    ),
+    Control(
+        "right_square_bracket,right_parenthesis,shift+right",
+        "]",
+        "app.step(1)",
+        "One event forward; also ) and Shift+→",
+    ),
+    Control(
+        "left_curly_bracket,K,ctrl+left",
+        "{",
+        "app.stall(-1)",
+        "Back to where a stall began; also K and Ctrl+←",
+    ),
+    Control(
+        "right_curly_bracket,J,ctrl+right",
+        "}",
+        "app.stall(1)",
+        "On to where the next stall begins; also J and Ctrl+→",
+    ),
     Control("less_than_sign", "<", "app.slower", "Play slower, down to ¼×"),
     Control("greater_than_sign", ">", "app.faster", "Play faster, up to 64× and max"),
-    Control("g", "g", "app.ask_time", "Go to 1:23.5, 17:39:50, 50%, +5, or #1234", "go to", True),
+    Control(
+        "g",
+        "g",
+        "app.ask_time",
+        "Go to 1:23.5, 17:39:50, 50%, +5, #12, 20-40, row 17",
+        "go to",
+        True,
+    ),
+    Control("left", "←", "app.nudge(-1)", "A little earlier, by the time in view"),
+    Control("right", "→", "app.nudge(1)", "A little later"),
     Control("home", "Home", "app.start", "Go to the first event", command=True),
     Control("end", "End", "app.end", "Go to the newest event; a live run is followed again"),
     Control("f", "f", "app.follow", "Follow the newest event", "follow", True),
 )
+
+RANGE = (
+    Control("v", "v", "app.mark", "Mark a stretch: move, then v ends it; or draw it", "mark"),
+    Control("enter", "Enter", "app.zoom_range", "Zoom to the stretch that is marked"),
+    Control("L", "L", "app.loop_range", "Play the stretch that is marked over and over"),
+    Control("escape", "Esc", "app.drop_range", "Let go of the stretch that is marked"),
+)
+"""All but the first only while a stretch is marked."""
 
 OUTPUT = (Control("o", "o", "app.output", "What the script prints", "output", True),)
 """Only where a script's output is kept."""
@@ -70,11 +113,19 @@ OUTPUT = (Control("o", "o", "app.output", "What the script prints", "output", Tr
 SHARE = (
     Control("y", "y", "app.copy_view", "Copy the command that opens this view again", "copy", True),
     Control("Y", "Y", "app.copy_verdict", "Copy what is said here as Markdown", command=True),
+    Control("x", "x", "app.export", "Export what is shown: CSV, JSON or SVG", "export", True),
 )
 
 GENERAL = (
     Control("question_mark", "?", "app.help", "This help", "help", True),
     Control("ctrl+p", "Ctrl+P", "app.command_palette", "All commands by name"),
-    Control("t", "t", "app.toggle_dark", "Dark or light", command=True),
+    Control(
+        "t", "t", "app.next_theme", "Colours: dark, light, colour-blind, contrast", command=True
+    ),
+    Control(
+        "m", "m", "app.toggle_mouse", "Leave the mouse to the terminal, or take it", command=True
+    ),
+    Control("u", "u", "app.toggle_utc", "Wall clock of this place, or UTC", command=True),
+    Control("ctrl+z", "Ctrl+Z", "app.suspend_process", "Suspend; fg comes back"),
     Control("q", "q", "app.leave", "Quit the console", "quit", True),
 )

@@ -17,6 +17,7 @@ from textual.drivers.linux_driver import LinuxDriver
 from console.playback_mode import terminal_size
 
 POLL_SECONDS = 0.25
+_SAVE_TITLE, _RESTORE_TITLE = "\x1b[22;0t", "\x1b[23;0t"
 _GONE = (errno.EIO, errno.EBADF, errno.ENXIO)
 """Errors of reading from a terminal whose other end was closed."""
 
@@ -61,13 +62,27 @@ class TerminalDriver(LinuxDriver):
 
     def start_application_mode(self) -> None:
         super().start_application_mode()  # type: ignore[no-untyped-call]
+        self.write(_SAVE_TITLE)
         self._ended.clear()
         threading.Thread(target=self._watch, name="hang-up", daemon=True).start()
 
     def stop_application_mode(self) -> None:
         self._ended.set()
         self.write("\x1b[?1016l")  # pixels as mouse positions, which Textual leaves on
+        self.write(_RESTORE_TITLE)
         super().stop_application_mode()
+
+    def set_title(self, title: str) -> None:
+        """Name the terminal's window; `title` holds no control characters."""
+        self.write(f"\x1b]0;{title}\x07")
+
+    def take_mouse(self, wanted: bool) -> None:
+        """Get clicks and the wheel, or leave them to the terminal, which then selects text."""
+        if wanted:
+            self._enable_mouse_support()
+        else:
+            self._disable_mouse_support()
+            self.write("\x1b[?1016l")
 
     def run_input_thread(self) -> None:
         try:

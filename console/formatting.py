@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from replay.diagnosis.verdicts import clock
 from replay.playback.frame import Frame
@@ -74,6 +75,19 @@ def words(identifier: str) -> str:
     return identifier.replace("_", " ")
 
 
+def shown(value: object) -> str:
+    """A value of a plan or of a configuration, of whatever shape."""
+    if value is None:
+        return "not known"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {shown(entry)}" for key, entry in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(shown, value)) or "none"
+    return str(value)
+
+
 def cooldown_left(ceiling: Ceiling, at: float) -> float:
     """Seconds until the ceiling's cooldown ends; 0 where none runs."""
     if ceiling.blocked_until is None:
@@ -81,14 +95,26 @@ def cooldown_left(ceiling: Ceiling, at: float) -> float:
     return max(0.0, ceiling.blocked_until - at)
 
 
-_WAITS = {
-    "domain_limit": "all in use",
+WAITS = {
+    "domain_limit": "slots in use",
     "aggregate_cap": "model's cap full",
     "ramp": "starting up",
     "request_plateau": "no gain from more",
     "request_rate_budget": "budget used up",
     "waiters_ahead": "behind others",
+    "cooldown": "cooldown after 429s",
+    "no_capacity": "slots in use",
+    "group_cap": "group at its share",
+    "borrow_debt": "owes other groups",
+    "policy_denial": "held by the policy",
+    "shutdown": "the run stops",
+    "queue_empty": "nothing queued",
 }
+
+
+def wait_words(reason: str) -> str:
+    """Why a call or a task waits, in the words of the screens."""
+    return WAITS.get(reason, words(reason))
 
 
 def ceiling_facts(ceiling: Ceiling, frame: Frame) -> list[tuple[str, str]]:
@@ -106,7 +132,7 @@ def ceiling_facts(ceiling: Ceiling, frame: Frame) -> list[tuple[str, str]]:
     if left > 0:
         facts.append(("cooldown", f"cooldown {duration(left)}"))
     elif ceiling.waiters and reason and reason != "none":
-        facts.append(("reason", _WAITS.get(reason, words(reason))))
+        facts.append(("reason", wait_words(reason)))
     return facts
 
 

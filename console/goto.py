@@ -12,13 +12,14 @@ from replay.diagnosis.verdicts import clock
 from replay.playback.frame import Frame
 
 _OF_DAY = re.compile(r"([01]?\d|2[0-3]):([0-5]\d):([0-5]\d(?:\.\d+)?)")
+_ROW = re.compile(r"r(?:ow)? ?(\d{1,15})")
 _DAY_SECONDS = 86_400.0
-EXAMPLES = "1:23.5, 17:39:50, 50%, +5, -5 or #1234"
+EXAMPLES = "1:23.5, 17:39:50, 50%, +5, -5, #1234, 20-40 or row 17"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to go: exactly one of the first four."""
+    """Where to go: exactly one of them, but for `of_day`."""
 
     ordinal: int | None = None
     run_time: float | None = None
@@ -26,11 +27,25 @@ class Target:
     percent: float | None = None
     of_day: float | None = None
     """Seconds since midnight, where the run time may as well be a time of the day."""
+    span: tuple[Target, Target] | None = None
+    """A stretch to be marked."""
+    row: int | None = None
+    """All tasks of a row."""
 
 
 def parse_target(text: str) -> Target | None:
-    """`#1234`, `50%`, `+5`, `-5.5`, `83.5`, `1:23.5`, `1:02:03`; None if it is none of these."""
+    """`#1234`, `50%`, `+5`, `-5.5`, `83.5`, `1:23.5`, `1:02:03`, `20-40`, `row 17`; None if it is
+    none of these."""
     text = text.strip()
+    row = _ROW.fullmatch(text)
+    if row is not None:
+        return Target(row=int(row[1]))
+    first, dash, second = text.partition("-")
+    if dash and first and not first.startswith("#"):
+        ends = parse_target(first), parse_target(second)
+        if ends[0] is None or ends[1] is None or not all(map(_is_place, ends)):
+            return None
+        return Target(span=(ends[0], ends[1]))
     if text.startswith("#"):
         number = text[1:].replace(",", "")
         return Target(ordinal=int(number)) if number.isascii() and number.isdigit() else None
@@ -51,6 +66,10 @@ def parse_target(text: str) -> Target | None:
     return Target(run_time=value, of_day=of_day)
 
 
+def _is_place(target: Target | None) -> bool:
+    return target is not None and (target.run_time is not None or target.percent is not None)
+
+
 @dataclass(frozen=True, slots=True)
 class Destination:
     """An event or an instant of the producer's clock."""
@@ -66,6 +85,11 @@ def resolve(
 
     A time of the day is one of the wall clock where the run went on then, else run time.
     """
+    if target.span is not None:
+        place = resolve_range(target.span, frame, local)
+        return place if isinstance(place, str) else Destination(time=place[1])
+    if target.row is not None:
+        return Destination(ordinal=frame.ordinal)
     last, length = frame.last_ordinal, frame.t1 - frame.t0
     if target.ordinal is not None:
         if not 1 <= target.ordinal <= last:
@@ -87,3 +111,19 @@ def resolve(
     if seconds > length and clock(seconds) != clock(length):
         return f"The run ends at {clock(length)}: there is nothing at {clock(seconds)}."
     return Destination(time=min(frame.t0 + seconds, frame.t1))
+
+
+def resolve_range(
+    span: tuple[Target, Target],
+    frame: Frame,
+    local: Callable[[float], time.struct_time] = time.localtime,
+) -> tuple[float, float] | str:
+    """Both ends in time of the producer, or why there is no such stretch."""
+    ends = [resolve(target, frame, local) for target in span]
+    for end in ends:
+        if isinstance(end, str):
+            return end
+    start, stop = (end.time for end in ends if isinstance(end, Destination))
+    if start is None or stop is None or start >= stop:
+        return "A stretch begins before it ends: write 20-40 or 1:20-1:45."
+    return start, stop

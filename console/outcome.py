@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from console.goto import Target
+from replay.playback.focus import Focus
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,8 @@ class StartView:
     screen: str = ""
     target: Target | None = None
     where: str = ""
+    focus: Focus | None = None
+    """A page about one thing, over the screen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,4 +29,5 @@ class OpenRun:
     live: bool
 
 
-Outcome = Literal["quit", "stop"] | OpenRun
+Outcome = Literal["quit", "stop", "next"] | OpenRun
+"""`next`: the run is over, and another one of the same script goes on."""

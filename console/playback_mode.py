@@ -30,11 +30,13 @@ def is_too_small(columns: int, rows: int) -> bool:
     return columns < MIN_SIZE[0] or rows < MIN_SIZE[1]
 
 
-Mode = Literal["WAITING", "LIVE", "PAUSED", "REPLAY", "ENDED", "LOST", "UNKNOWN"]
+Mode = Literal["WAITING", "LIVE", "BEHIND", "PAUSED", "REPLAY", "ENDED", "LOST", "UNKNOWN"]
 
 SPEEDS: tuple[float, ...] = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, float("inf"))
 """Run seconds per second; the last one crosses the whole run in ten seconds."""
 _FASTEST_CROSSING = 10.0
+MOST_LAG = 2.0
+"""Seconds."""
 
 
 def speed_label(speed: float) -> str:
@@ -52,8 +54,11 @@ def run_seconds(speed: float, elapsed: float, total: float) -> float:
     return elapsed * speed
 
 
-def mode_of(frame: Frame, playing: bool) -> Mode:
-    """A cursor in the past is PAUSED or REPLAY; at the newest event the source's state counts."""
+def mode_of(frame: Frame, playing: bool, most_lag: float = MOST_LAG) -> Mode:
+    """A cursor in the past is PAUSED or REPLAY; at the newest event the source's state counts.
+
+    What is read more than `most_lag` seconds after it happened is not called live.
+    """
     if frame.liveness == "waiting":
         return "WAITING"
     newest = frame.ordinal >= frame.last_ordinal
@@ -64,13 +69,14 @@ def mode_of(frame: Frame, playing: bool) -> Mode:
     if newest and frame.following and frame.liveness == "unknown":
         return "UNKNOWN"
     if frame.following and frame.liveness == "live":
-        return "LIVE"
+        return "BEHIND" if frame.lag >= most_lag else "LIVE"
     return "REPLAY" if playing else "PAUSED"
 
 
 MODE_COLOUR: dict[Mode, str] = {
     "WAITING": "grey",
     "LIVE": "green",
+    "BEHIND": "orange",
     "PAUSED": "yellow",
     "REPLAY": "sky",
     "ENDED": "grey",
@@ -90,5 +96,7 @@ class View:
     """Run time; between two events of a live run it goes on by the console's own clock."""
     quiet: float = 0.0
     """Seconds since a live run's last event, as far as this console knows."""
+    wall: str = ""
+    """The wall clock at the cursor; empty where the producer does not tell it."""
     problem: str = ""
     """Why nothing more can be read, if so."""

@@ -12,10 +12,12 @@ from textual.filter import LineFilter
 
 from console.outcome import OpenRun
 from console.paint import AsciiFilter
+from console.palettes import Depth
 from console.screens.questions import FilterDialog
 from console.screens.runs import RunActions, RunsScreen
+from console.settings import Settings
 from console.terminal_app import TerminalApp
-from console.theme import Appearance, prefers_dark, textual_theme
+from console.theme import Appearance, preferred_theme, textual_theme
 
 
 class RunsApp(TerminalApp):
@@ -24,6 +26,7 @@ class RunsApp(TerminalApp):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", show=False),
     ]
 
     def __init__(
@@ -32,14 +35,23 @@ class RunsApp(TerminalApp):
         ascii_only: bool = False,
         actions: RunActions | None = None,
         problem: str = "",
+        settings: Settings | None = None,
+        depth: Depth = "full",
     ) -> None:
         colour = not os.environ.get("NO_COLOR")
         super().__init__(ansi_color=None if colour else True)
-        dark = prefers_dark(os.environ)
-        self.appearance = Appearance(dark=dark, colour=colour, ascii_only=ascii_only)
-        self.register_theme(textual_theme(dark=dark))
+        settings = Settings() if settings is None else settings
+        self.appearance = Appearance(
+            theme=settings.theme or preferred_theme(os.environ),
+            colour=colour,
+            ascii_only=ascii_only or settings.ascii,
+            depth=depth,
+            keys=settings.keys,
+        )
+        theme = textual_theme(self.appearance.theme, depth)
+        self.register_theme(theme)
         if colour:
-            self.theme = textual_theme(dark=dark).name
+            self.theme = theme.name
         self.title = "runs"
         self.page = RunsScreen(self.appearance, actions, problem)
 

@@ -33,7 +33,8 @@ class TerminalApp(App[Outcome]):
     _last_resort: threading.Timer | None = None
 
     def get_driver_class(self) -> type[Driver]:
-        return TerminalDriver
+        """In a browser the driver is that which serves it."""
+        return super().get_driver_class() if "TEXTUAL_DRIVER" in os.environ else TerminalDriver
 
     def on_mount(self) -> None:
         self._event_loop = asyncio.get_running_loop()

@@ -1,7 +1,6 @@
 """Colours and glyphs.
 
-The hues derive from the Okabe–Ito palette, which the common kinds of colour blindness tell apart;
-wherever a colour means something, a letter, a glyph or a word says it too. A style is named
+Wherever a colour means something, a letter, a glyph or a word says it too. A style is named
 `[bold] colour [on colour]`, for example `bold bright on live`.
 """
 
@@ -13,49 +12,10 @@ from dataclasses import dataclass
 from rich.style import Style
 from textual.theme import Theme
 
+from console.palettes import Depth, ThemeName, colours_of
 from replay.diagnosis.verdicts import display
 from replay.diagnosis.verdicts.base import Hatch, Role
 
-_DARK = {
-    "bg": "#0d1117",
-    "raised": "#171d26",
-    "select": "#263445",
-    "faint": "#343c47",
-    "dim": "#848d99",
-    "text": "#c8d0da",
-    "bright": "#f2f5f8",
-    "ink": "#0d1117",
-    "green": "#2bb78c",
-    "sky": "#56b4e9",
-    "blue": "#4a86d8",
-    "orange": "#e69f00",
-    "vermillion": "#e8713c",
-    "yellow": "#e5d84a",
-    "purple": "#cc79a7",
-    "grey": "#68727f",
-    "area": "#2c6b96",
-    "cool": "#3a2218",
-}
-_LIGHT = {
-    "bg": "#fbfbf9",
-    "raised": "#eff0ec",
-    "select": "#d3e4f2",
-    "faint": "#d2d5d2",
-    "dim": "#666d73",
-    "text": "#2a3036",
-    "bright": "#0b0e11",
-    "ink": "#fbfbf9",
-    "green": "#007a59",
-    "sky": "#1877b0",
-    "blue": "#2a55a5",
-    "orange": "#a86b00",
-    "vermillion": "#bd4a00",
-    "yellow": "#857a00",
-    "purple": "#a04a7d",
-    "grey": "#868e94",
-    "area": "#93c4e3",
-    "cool": "#f7dfd0",
-}
 _QUIET_BACKGROUNDS = frozenset({"bg", "raised", "area", "cool"})
 """Backgrounds that only tint: without colour they are left out, any other becomes reverse."""
 
@@ -99,21 +59,6 @@ def verdict_look(verdict: str) -> VerdictLook:
     """How a verdict is shown; one that is not known yet gets its first letter in grey."""
     letter, role, hatch = display(verdict)
     return VerdictLook(letter, _ROLES[role], _HATCHES[hatch])
-
-
-_REASONS = ("orange", "blue", "purple", "yellow", "sky", "grey")
-_REASON_COLOURS = {
-    "no_capacity": "blue",
-    "group_cap": "sky",
-    "borrow_debt": "purple",
-    "queue_empty": "grey",
-    "cooldown": "vermillion",
-}
-
-
-def reason_colour(reason: str, index: int) -> str:
-    """Colour of the `index`-th block reason."""
-    return _REASON_COLOURS.get(reason, _REASONS[index % len(_REASONS)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -207,26 +152,53 @@ class Palette:
 
 
 class Appearance:
-    """The palette and glyphs that all widgets of one app share."""
+    """The palette, glyphs and keys that all widgets of one app share."""
 
-    def __init__(self, *, dark: bool = True, colour: bool = True, ascii_only: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        theme: ThemeName = "dark",
+        colour: bool = True,
+        ascii_only: bool = False,
+        depth: Depth = "full",
+        keys: Mapping[str, str] | None = None,
+        old_wait: float = 10.0,
+    ) -> None:
+        """
+        Args:
+            theme: Name of the colours.
+            colour: False leaves bold and reverse.
+            ascii_only: Draw with ASCII characters only.
+            depth: How many colours the terminal can tell apart.
+            keys: Keys in place of those of the controls, by the id of the control.
+            old_wait: Seconds from which on a wait stands out.
+        """
+        self.old_wait = old_wait
         self.ascii_only = ascii_only
         self.glyphs = ASCII if ascii_only else UNICODE
-        self._palettes = {
-            True: Palette(_DARK, colour),
-            False: Palette(_LIGHT, colour),
-        }
-        self.palette = self._palettes[dark]
+        self._colour = colour
+        self._depth: Depth = depth
+        self._keys = dict(keys or {})
+        self._palettes: dict[ThemeName, Palette] = {}
+        self.use(theme)
 
-    def use(self, *, dark: bool) -> None:
-        self.palette = self._palettes[dark]
+    def use(self, theme: ThemeName) -> None:
+        self.theme: ThemeName = theme
+        if theme not in self._palettes:
+            self._palettes[theme] = Palette(colours_of(theme, self._depth), self._colour)
+        self.palette = self._palettes[theme]
+
+    def shown_key(self, control_id: str, shown: str) -> str:
+        """How the key of a control is written on screen, which by itself is `shown`."""
+        keys = self._keys.get(control_id)
+        return shown if keys is None else keys.partition(",")[0]
 
 
-def textual_theme(*, dark: bool) -> Theme:
+def textual_theme(theme: ThemeName, depth: Depth = "full") -> Theme:
     """The same colours for Textual's own widgets (palette, inputs, scroll bars)."""
-    colours = _DARK if dark else _LIGHT
+    colours = colours_of(theme, depth)
     return Theme(
-        name="headgate-dark" if dark else "headgate-light",
+        name=f"headgate-{theme}",
         primary=colours["sky"],
         secondary=colours["blue"],
         accent=colours["orange"],
@@ -237,11 +209,11 @@ def textual_theme(*, dark: bool) -> Theme:
         background=colours["bg"],
         surface=colours["raised"],
         panel=colours["select"],
-        dark=dark,
+        dark=theme != "light",
     )
 
 
-def prefers_dark(environment: Mapping[str, str]) -> bool:
+def preferred_theme(environment: Mapping[str, str]) -> ThemeName:
     """From `COLORFGBG` (`foreground;background`), which many terminals set; dark if unsaid."""
     background = environment.get("COLORFGBG", "").rpartition(";")[2]
-    return background not in ("7", "15")
+    return "light" if background in ("7", "15") else "dark"

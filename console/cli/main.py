@@ -17,7 +17,6 @@ from console.cli.exit_codes import ConsoleEnded
 from console.cli.streams import Streams
 from console.cli.terminal import text_width
 from engine.errors import UserError
-from engine.version import VERSION
 from replay.sources.base import SourceError
 from replay.sources.sanitize import clean_text
 
@@ -49,6 +48,10 @@ COMMANDS = {
     ),
     "rows": ("console.cli.rows", "Look at the rows that a run has made, all or one at a time."),
     "why": ("console.cli.why", "Say why a recorded run stood still, with proof."),
+    "capacity": (
+        "console.cli.capacity",
+        "Every capacity value of a run, its source, and what was used.",
+    ),
     "sql": ("console.cli.sql", "Ask a recording in SQL, read-only; --views says what there is."),
     "export": (
         "console.cli.export",
@@ -62,6 +65,13 @@ COMMANDS = {
     "verify": ("console.cli.verify", "Check a recording: leases, order, limits, gaps, secrets."),
     "runs": ("console.cli.runs", "List the runs of this user."),
     "stop": ("console.cli.stop", "Ask a live run to stop."),
+    "serve": ("console.cli.serve", "Show the console in a browser on this machine."),
+    "settings": ("console.cli.settings", "Say what is set for the console, and its keys."),
+    "doctor": ("console.cli.doctor", "Check whether headgate can run here."),
+    "completion": (
+        "console.cli.completion",
+        "Print the script that completes commands in a shell.",
+    ),
 }
 
 
@@ -95,6 +105,15 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
+def print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    from console.cli.build_info import build_info
+
+    click.echo(build_info().text)
+    ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     invoke_without_command=True,
@@ -106,7 +125,14 @@ class LazyGroup(click.Group):
     "4 the recording is damaged, 70 a bug, 74 output not written, 129 hung up, 130 interrupted, "
     "143 terminated.",
 )
-@click.version_option(VERSION, prog_name="headgate")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Show the version, what it was built from, and what it runs on.",
+)
 @click.pass_context
 def cli(ctx: click.Context) -> int:
     """Watch LLM dataset generation live, replay it, and prove why it stalls.
@@ -149,13 +175,18 @@ def main() -> None:
     sys.exit(code)
 
 
-READERS = frozenset({"watch", "replay", "rows", "why", "sql", "compare", "verify", "runs", "stop"})
+READERS = frozenset(
+    {"watch", "replay", "rows", "why", "sql", "compare", "verify", "runs", "stop", "capacity"}
+)
 """Commands that write no file for the user: their temporary files, above all those of DuckDB, are
 readable by their user alone."""
 
 STARTS_RUNS = ("demo", "run", "exec")
 """Commands that start a run, which goes on when the terminal is closed."""
 
+
+COMPLETE = "_HEADGATE_COMPLETE"
+"""Variable in which a shell's script says what it wants to know."""
 
 RETRY_SECONDS = 0.005
 _EXTENSION_LOADING = frozenset(
@@ -237,7 +268,9 @@ def run_cli(arguments: list[str], streams: Streams | None = None) -> int:
         )
     except (click.Abort, KeyboardInterrupt):
         return interrupts.exit_code
-    except SystemExit:  # click makes one of every broken pipe
+    except SystemExit as ending:  # click makes one of every broken pipe
+        if COMPLETE in os.environ:  # and one of every completion
+            return ending.code if isinstance(ending.code, int) else exit_codes.OK
         if streams is None or streams.abandoned:
             return exit_codes.OK
         return complain(

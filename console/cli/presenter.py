@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import time
@@ -13,6 +14,7 @@ import click
 
 from console.cli import exit_codes
 from console.cli.exit_codes import ConsoleEnded
+from console.cli.settings import user_settings
 from console.cli.terminal import output_is_hung_up, own_name
 from console.headless import status_line, summary
 from console.outcome import OpenRun, Outcome, StartView
@@ -35,7 +37,9 @@ def show_terminal(
     growing: bool | None = None,
     on_forced_exit: Callable[[int], None] | None = None,
     start: StartView | None = None,
-) -> Literal["quit", "stop"]:
+    slow: bool = False,
+    next_run: Callable[[], bool] | None = None,
+) -> Literal["quit", "stop", "next"]:
     """Open the console on `target` until the user leaves it.
 
     Args:
@@ -48,9 +52,12 @@ def show_terminal(
         on_forced_exit: Called with a signal's number before the process exits because of it
             without having restored a terminal that takes no output.
         start: The view to open with.
+        slow: Draw rarely, as on a thin link.
+        next_run: Whether there is another run to go on to once this one is over.
 
     Returns:
-        "stop" where the user wants the run to be stopped.
+        "stop" where the user wants the run to be stopped, "next" where it is over and another one
+        is there.
 
     Raises:
         SourceError: `target` can't be read.
@@ -65,6 +72,8 @@ def show_terminal(
         growing=growing,
         on_forced_exit=on_forced_exit,
         start=start,
+        slow=slow,
+        next_run=next_run,
     )
     while isinstance(outcome, OpenRun):
         try:
@@ -97,6 +106,7 @@ def show_runs(within: Path | None = None, *, ascii_only: bool) -> None:
 
     from console.runs_app import RunsApp
     from console.screens.runs import RunActions
+    from console.settings import colour_depth
     from replay.runs.catalogue import list_entries
 
     problem = ""
@@ -105,6 +115,8 @@ def show_runs(within: Path | None = None, *, ascii_only: bool) -> None:
             ascii_only=ascii_only,
             actions=RunActions(entries=partial(list_entries, within)),
             problem=problem,
+            settings=user_settings(),
+            depth=colour_depth(os.environ),
         )
         run = app.run_in_terminal()
         if app.ended_by == signal.SIGHUP:
@@ -136,9 +148,13 @@ def _show(
     growing: bool | None = None,
     on_forced_exit: Callable[[int], None] | None = None,
     start: StartView | None = None,
+    slow: bool = False,
+    next_run: Callable[[], bool] | None = None,
 ) -> Outcome:
+    settings = user_settings()
     session = Session.open(target, growing=growing)
     from console.app import ConsoleApp
+    from console.settings import colour_depth
 
     app = ConsoleApp(
         session,
@@ -148,6 +164,10 @@ def _show(
         ascii_only=ascii_only,
         follow=growing is not False,
         start=start,
+        settings=settings,
+        slow=slow,
+        next_run=next_run,
+        depth=colour_depth(os.environ),
     )
     app.on_forced_exit = on_forced_exit
     try:

@@ -23,6 +23,12 @@ TABLE_ROWS = 1_000
 @click.argument("recording", type=RUN)
 @click.argument("query", required=False)
 @click.option("--views", is_flag=True, help="Describe the views and their columns, and leave.")
+@click.option(
+    "--where",
+    metavar="FILTER",
+    help="With the name of a view in place of a query: only rows that match, like "
+    "'column:judge wait>2s'.",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="CSV on stdout, all rows.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array on stdout, all rows.")
 @click.option(
@@ -39,12 +45,14 @@ def sql(
     recording: str,
     query: str | None,
     views: bool,
+    where: str | None,
     as_csv: bool,
     as_json: bool,
     limit: int | None,
     for_spreadsheet: bool,
 ) -> int:
-    """Ask RECORDING something in SQL, read-only; QUERY "-" is read from stdin.
+    """Ask RECORDING something in SQL, read-only; QUERY "-" is read from stdin, and the name of a
+    view alone shows that view.
 
     Views: tasks, requests, leases, ceilings, stalls, blame, series, events, run. A query reaches
     the recording and nothing else: no file, no network.
@@ -62,6 +70,7 @@ def sql(
         )
     if query == "-":
         query = query_on_stdin()
+    query = whole_query(query, where)
     with (
         QueryProcess() as process,  # starts while the recording is looked for
         materialize(recording, lambda sentence: click.echo(sentence, err=True)) as path,
@@ -72,6 +81,25 @@ def sql(
         else:
             answer(recording_query, query, as_csv, as_json, limit, for_spreadsheet)
     return exit_codes.OK
+
+
+def whole_query(query: str | None, where: str | None) -> str | None:
+    """A view for its name, and of it what a filter chooses.
+
+    Raises `click.UsageError` where there is a filter and nothing that it can filter.
+    """
+    from console.cli.where import condition
+    from replay.recording.filters import subject_of
+    from replay.recording.views import ALL_VIEWS
+
+    name = (query or "").strip().lower()
+    view = next((view for view in ALL_VIEWS if view.name == name), None)
+    if where is None:
+        return query if view is None else f'SELECT * FROM "{view.name}"'
+    subject = None if view is None else subject_of(view.name)
+    if view is None or subject is None:
+        raise click.UsageError("--where goes with events, leases or stalls in place of a query.")
+    return f'SELECT * FROM "{view.name}" WHERE {condition(subject, where)}'
 
 
 def query_on_stdin() -> str:

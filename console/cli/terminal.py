@@ -14,8 +14,15 @@ from console.playback_mode import MIN_SIZE, is_too_small, terminal_size
 from engine.errors import UserError
 
 
+def is_served() -> bool:
+    """True where a browser is the terminal: `headgate serve` started this process."""
+    return "TEXTUAL_DRIVER" in os.environ
+
+
 def is_interactive() -> bool:
     """True where a full-screen console can be drawn and keys can be read."""
+    if is_served():
+        return True
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
@@ -47,6 +54,8 @@ def own_name() -> str:
 
 def require_size() -> None:
     """Raise `UserError` where the terminal is too small for the console."""
+    if is_served():
+        return
     columns, rows = terminal_size(sys.stdout.fileno())
     if is_too_small(columns, rows):
         raise UserError(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from console.cli import exit_codes
 from console.cli.run_names import RUN
 from console.cli.stdout import print_json, print_text
+
+if TYPE_CHECKING:
+    from replay.diagnosis.report.schema import VerdictLine
 
 
 @click.command()
@@ -16,6 +21,7 @@ from console.cli.stdout import print_json, print_text
 @click.option("--schema", is_flag=True, help="The JSON Schema of the report, without a recording.")
 @click.option("--at", metavar="T", help="Only what held at one time: 83.5, 1:23.5, 1:02:03.")
 @click.option("--between", nargs=2, metavar="A B", help="Only what lies between two times.")
+@click.option("--where", metavar="FILTER", help="Only stalls that match: provider:beta wait>2s.")
 @click.option("--task", metavar="ID", help="With the life of one task: each wait and what kept it.")
 @click.option(
     "--fail-on",
@@ -32,6 +38,7 @@ def why(
     schema: bool,
     at: str | None,
     between: tuple[str, str] | None,
+    where: str | None,
     task: str | None,
     fail_on: tuple[str, ...],
 ) -> int:
@@ -39,12 +46,16 @@ def why(
 
     Times are run time, as the report writes them: 0:00.0 is the first event.
     """
+    import msgspec
+
     from console.cli.presenter import read_all
+    from console.cli.where import predicate
     from engine.errors import UserError
     from replay.diagnosis.report.build import build_report, render_markdown, render_text
     from replay.diagnosis.report.schema import schema as report_schema
     from replay.diagnosis.verdicts import clock
     from replay.playback.session import Session
+    from replay.recording.filters import STALLS
     from replay.recording.rediagnose import up_to_date
 
     if schema:
@@ -57,6 +68,7 @@ def why(
     if as_json and as_markdown:
         raise click.UsageError("Give --json or --markdown, not both.")
     _check_names(fail_on)
+    matches = None if where is None else predicate(STALLS, where)
     times = [_seconds(text) for text in (between or ([at] * 2 if at is not None else []))]
     if times and times[1] < times[0]:
         raise click.UsageError(f"--between: {times[1]:g} s is before {times[0]:g} s.")
@@ -81,6 +93,9 @@ def why(
         ) from None
     finally:
         session.close()
+    if matches is not None:
+        chosen = tuple(line for line in report.verdicts if matches(_view_row(line)))
+        report = msgspec.structs.replace(report, verdicts=chosen)
     if as_json:
         print_json(report)
     elif as_markdown:
@@ -89,6 +104,19 @@ def why(
         print_text(render_text(report))
     names = {name for row in report.verdicts for name in (row.verdict, row.tier)}
     return exit_codes.FOUND if names.intersection(fail_on) else exit_codes.OK
+
+
+def _view_row(line: VerdictLine) -> dict[str, object]:
+    """The row of the view `stalls`."""
+    return {
+        "verdict": line.verdict,
+        "tier": line.tier,
+        "resource": line.resource,
+        "sentence": line.sentence,
+        "seconds": line.seconds,
+        "started_at": line.start,
+        "ended_at": line.end,
+    }
 
 
 def _check_names(names: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from math import ceil
 from typing import ClassVar, Protocol, cast
 
@@ -12,12 +13,17 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from console.controls import GENERAL, LISTS, SCREENS, TIME, Control
+from console.filter_history import FilterHistory
+from console.formatting import duration
 from console.paint import Row, StyledLine
 from console.playback_mode import MIN_SIZE, View, is_too_small
+from console.sheet import Sheet
 from console.theme import Appearance
+from console.widgets.crumbs import MarkedStretch
 from console.widgets.header import Footer, Header, Notes
 from console.widgets.line_widget import LineWidget
 from replay.diagnosis.verdicts import clock
+from replay.playback.focus import Focus
 from replay.playback.frame import Frame, Want
 
 _GROWTH_SECONDS = 5.0
@@ -29,6 +35,10 @@ class Console(Protocol):
     @property
     def extra_controls(self) -> tuple[Control, ...]:
         """Controls that this run has beyond those of every run."""
+
+    @property
+    def filter_history(self) -> FilterHistory:
+        """Filters that were used before."""
 
     def request_frame(self) -> None:
         """Ask for a frame now instead of at the next tick."""
@@ -48,6 +58,20 @@ class Console(Protocol):
 
     def action_go(self, page: str) -> None:
         """Show another page."""
+
+    def go_filtered(self, page: str, where: str) -> None:
+        """Show another page with this filter."""
+
+    def show_between(self, start: float, end: float) -> None:
+        """Show this time on the timeline, with the cursor at its begin."""
+
+    def open_page(self, focus: Focus, name: str) -> None:
+        """Enter the page about one thing; `name` is its crumb."""
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """The time that charts show while a stretch is marked, in time of the producer; None: the
+        past of the cursor."""
 
 
 class TooSmall(LineWidget):
@@ -79,6 +103,7 @@ class FrameScreen(Screen[None]):
         self.appearance = appearance
         self._header = Header(appearance, run_title)
         self._notes = Notes(appearance)
+        self._stretch = MarkedStretch(appearance)
         self._footer = Footer(appearance, (*LISTS, *SCREENS), self.page_name)
         self._too_small = TooSmall(appearance)
         self.frame: Frame | None = None
@@ -90,6 +115,7 @@ class FrameScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield self._header
         yield self._notes
+        yield self._stretch
         with Vertical(id="page"):
             yield from self.compose_page()
         yield self._too_small
@@ -109,6 +135,7 @@ class FrameScreen(Screen[None]):
         """Draw a frame; each widget repaints only the lines that changed."""
         self.frame = frame
         self.show_view(frame, view)
+        self._stretch.show(frame)
         self.show_page(frame)
 
     def show_view(self, frame: Frame, view: View) -> None:
@@ -125,6 +152,16 @@ class FrameScreen(Screen[None]):
 
     def show_page(self, frame: Frame) -> None:
         raise NotImplementedError
+
+    def sheet(self, frame: Frame) -> Sheet:
+        """What the page shows as rows: here the facts of each group."""
+        return Sheet.of([asdict(group) for group in frame.groups])
+
+    def span_in_view(self, frame: Frame) -> tuple[float, float]:
+        """The time that the charts of this page show, in time of the producer."""
+        want = self.want()
+        edge = frame.at if want.until is None else want.until
+        return edge - want.span, edge
 
     def redraw_all(self) -> None:
         """Draw everything again, after a change of colours."""
@@ -158,3 +195,17 @@ def growing_span(frame: Frame, span: float) -> float:
     """A run younger than `span` fills its charts, in steps that keep them from creeping."""
     past = ceil((frame.at - frame.t0) / _GROWTH_SECONDS) * _GROWTH_SECONDS
     return min(span, max(_GROWTH_SECONDS, past))
+
+
+def in_window(want: Want, window: tuple[float, float] | None) -> Want:
+    """The same of the window, where there is one."""
+    if window is None:
+        return want
+    return replace(want, span=max(0.001, window[1] - window[0]), until=window[1])
+
+
+def period_of(frame: Frame, span: float) -> str:
+    """The time that charts show: the last while, or from when to when."""
+    if frame.edge is None:
+        return f"last {duration(span)}"
+    return f"{clock(max(0.0, frame.edge - span - frame.t0))} to {clock(frame.edge - frame.t0)}"

@@ -9,8 +9,8 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from console.controls import Control, bindings
-from console.formatting import cooldown_left, count, doubt_of, duration, words
-from console.screens.base import growing_span, set_height
+from console.formatting import cooldown_left, count, doubt_of, duration, wait_words, words
+from console.screens.base import growing_span, in_window, period_of, set_height
 from console.screens.table_screen import MOVES, TableScreen
 from console.theme import Appearance
 from console.widgets.ceilings import CeilingPanel
@@ -29,6 +29,7 @@ _COLUMNS = (
     TableColumn("state", 16, "<", 56),
 )
 _SPANS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 43200.0, 86400.0)
+_CHANGES = ("request_limit_decreased", "request_limit_increased")
 _HEAD = 2
 _LEAST_CHART = 7
 
@@ -37,8 +38,10 @@ class CeilingsScreen(TableScreen):
     page_name = "Ceilings"
     detail_lines: ClassVar[int] = 4
     controls: ClassVar[tuple[Control, ...]] = (
-        Control("enter", "Enter", "to_change", "The event that last moved it", "last change"),
+        Control("enter", "Enter", "open", "The event that last moved it", "last change"),
         *MOVES,
+        Control("n", "n", "match(1)", "On to the next change of this ceiling", "next change"),
+        Control("N", "N", "match(-1)", "Back to the change before"),
         Control("plus,equals_sign", "+", "span(-1)", "Look at a shorter past"),
         Control("minus", "-", "span(1)", "Look at a longer past"),
     )
@@ -63,7 +66,7 @@ class CeilingsScreen(TableScreen):
 
     def want(self) -> Want:
         span = self._span if self.frame is None else growing_span(self.frame, self._span)
-        return Want(samples=max(20, self.size.width - 7), span=span)
+        return in_window(Want(samples=max(20, self.size.width - 7), span=span), self.console.window)
 
     def show_page(self, frame: Frame) -> None:
         room = self.query_one("#page").size.height - 2
@@ -85,7 +88,7 @@ class CeilingsScreen(TableScreen):
     def show_facts(self, frame: Frame, key: str | None) -> None:
         row = next((row for row in frame.ceilings if row.ceiling.resource == key), None)
         chosen = (row,) if row is not None else ()
-        self._chart.show(replace(frame, ceilings=chosen), f"last {duration(self.want().span)}")
+        self._chart.show(replace(frame, ceilings=chosen), period_of(frame, self.want().span))
         if row is None:
             self.facts.show("", "", ())
             return
@@ -101,12 +104,19 @@ class CeilingsScreen(TableScreen):
             facts.append(("429s in a row", count(hits)))
         self.facts.show(row.ceiling.resource, "", facts)
 
+    def action_match(self, by: int) -> None:
+        """Move the cursor to the next change of the ceiling under the table's cursor."""
+        key = self.table.key_at_cursor()
+        if key is not None:
+            literal = "'" + key.replace("'", "''") + "'"
+            self.console.seek_match(f"kind IN {_CHANGES} AND resource = {literal}", by)
+
     def action_span(self, by: int) -> None:
         index = _SPANS.index(self._span) + by
         self._span = _SPANS[max(0, min(index, len(_SPANS) - 1))]
         self.console.request_frame()
 
-    def action_to_change(self) -> None:
+    def action_open(self) -> None:
         key, frame = self.table.key_at_cursor(), self.frame
         rows = frame.ceilings if frame is not None else ()
         row = next((row for row in rows if row.ceiling.resource == key), None)
@@ -135,7 +145,7 @@ def _row(row: CeilingRow, frame: Frame) -> TableRow:
     elif left > 0:
         state, style = f"cooldown {duration(left)}", "bold vermillion"
     elif ceiling.waiters and ceiling.wait_reason not in (None, "none"):
-        state, style = words(str(ceiling.wait_reason)), "orange"
+        state, style = wait_words(str(ceiling.wait_reason)), "orange"
     cut = "bold orange" if ceiling.limit < ceiling.effective_max else "text"
     return TableRow(
         ceiling.resource,

@@ -8,12 +8,15 @@ from textual.binding import BindingType
 
 from console.controls import Control, bindings
 from console.formatting import count
+from console.screens.filters import FILTER
 from console.screens.table_screen import MOVES, TableScreen
 from console.theme import Appearance
 from console.widgets.select_table import Cell, SelectTable, TableColumn, TableRow
 from replay.diagnosis.verdicts import clock
+from replay.playback.focus import TasksFocus
 from replay.playback.frame import Frame
-from replay.state.failures import class_of_failure, error_words
+from replay.recording.filters import ERRORS
+from replay.state.failures import NEVER_A_FAILURE, class_of_failure, error_words
 from replay.state.model import Failure
 
 _COLUMNS = (
@@ -25,6 +28,12 @@ _COLUMNS = (
     TableColumn("first", 9, least=80),
     TableColumn("last", 9),
 )
+_FAILED = (
+    "(kind = 'model_request_completed' AND coalesce(reason, '') NOT IN ("
+    + ", ".join(f"'{outcome}'" for outcome in sorted(NEVER_A_FAILURE))
+    + ")) OR kind = 'non_retryable_dropped'"
+)
+"""Events that are failures: of calls, and of rows that are given up."""
 
 
 def key_of(failure: Failure) -> str:
@@ -34,10 +43,16 @@ def key_of(failure: Failure) -> str:
 class ErrorsScreen(TableScreen):
     page_name = "Errors"
     controls: ClassVar[tuple[Control, ...]] = (
-        Control("enter", "Enter", "to_event('last')", "The last event of it", "last event"),
-        Control("e", "e", "to_event('first')", "The first event of it", "first"),
+        Control("enter", "Enter", "open", "The tasks that met it", "tasks"),
+        Control("e", "e", "to_event('last')", "The last event of it", "last event"),
+        Control("E", "E", "to_event('first')", "The first event of it"),
         *MOVES,
+        FILTER[0],
+        Control("n", "n", "match(1)", "The next failure in time", "next"),
+        Control("N", "N", "match(-1)", "The failure before it"),
+        Control("escape", "Esc", "clear", "Clear the filter"),
     )
+    subject = ERRORS
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
 
     def __init__(self, appearance: Appearance, run_title: str) -> None:
@@ -45,10 +60,13 @@ class ErrorsScreen(TableScreen):
         super().__init__(appearance, run_title, SelectTable(appearance, "Errors", _COLUMNS, empty))
 
     def show_rows(self, frame: Frame) -> None:
-        lost = sum(failure.rows_dropped for failure in frame.errors)
-        times = sum(failure.times for failure in frame.errors)
-        note = f"{count(times)} errors, {count(lost)} rows lost" if frame.errors else ""
-        self.table.show([_row(failure, frame.t0) for failure in frame.errors], note)
+        chosen = [failure for failure in frame.errors if self.matches(view_row(failure, frame.t0))]
+        lost = sum(failure.rows_dropped for failure in chosen)
+        times = sum(failure.times for failure in chosen)
+        note = f"{count(times)} errors, {count(lost)} rows lost" if chosen else ""
+        if self.filter_text:
+            note = self.filter_note(len(chosen), len(frame.errors))
+        self.table.show([_row(failure, frame.t0) for failure in chosen], note)
 
     def show_facts(self, frame: Frame, key: str | None) -> None:
         failure = self._failure(frame, key)
@@ -76,12 +94,37 @@ class ErrorsScreen(TableScreen):
         failures = frame.errors if frame is not None else ()
         return next((failure for failure in failures if key_of(failure) == key), None)
 
+    def action_open(self) -> None:
+        failure = self._failure(self.frame, self.table.key_at_cursor())
+        if failure is not None:
+            place = (failure.resource, failure.column, failure.error)
+            self.console.open_page(TasksFocus(failure=place), error_words(failure.error))
+
+    def action_match(self, by: int) -> None:
+        """Move the cursor to the next failure in time, and show it in the stream."""
+        self.console.seek_match(_FAILED, by)
+        self.console.action_go("events")
+
     def action_to_event(self, which: str) -> None:
         failure = self._failure(self.frame, self.table.key_at_cursor())
         if failure is not None:
             last = which == "last" and failure.last_ordinal
             self.console.seek_ordinal(failure.last_ordinal if last else failure.first_ordinal)
             self.console.action_go("events")
+
+
+def view_row(failure: Failure, t0: float) -> dict[str, object]:
+    """A failure by the columns that filters know; times are run time."""
+    return {
+        "error": failure.error,
+        "class": class_of_failure(failure),
+        "resource": failure.resource or None,
+        "column": failure.column or None,
+        "times": failure.times,
+        "rows_dropped": failure.rows_dropped,
+        "first_at": failure.first_at - t0,
+        "last_at": failure.last_at - t0,
+    }
 
 
 def _row(failure: Failure, t0: float) -> TableRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import ClassVar
 
 import msgspec
@@ -17,7 +18,9 @@ from console.paint import Row, StyledLine
 from console.theme import Appearance
 from console.widgets.pages import Pages
 from console.widgets.panel import title
+from engine.events import Event, RequestEvent
 from replay.diagnosis.verdicts import clock
+from replay.playback.focus import CallFocus, Focus, TaskFocus
 from replay.playback.frame import EventRow
 
 READING = (
@@ -57,10 +60,43 @@ class ReadingScreen(ModalScreen[None]):
         self._pages.scroll_lines(by * self._pages.page)
 
 
-class EventDetail(ReadingScreen):
-    def __init__(self, appearance: Appearance, row: EventRow, t0: float) -> None:
+class EventDetail(ReadingScreen, inherit_bindings=False):
+    """Enter goes on to the task or call that the event is about."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings(
+            (
+                Control("enter", "Enter", "open", "The task or call that it is about"),
+                Control("escape,q", "Esc", "dismiss", "Back"),
+                *READING[1:],
+            )
+        )
+    ]
+
+    def __init__(
+        self,
+        appearance: Appearance,
+        row: EventRow,
+        t0: float,
+        open_page: Callable[[Focus, str], None] = lambda focus, name: None,
+    ) -> None:
         self.event_row = row
+        self._open_page = open_page
         super().__init__(appearance, event_lines(appearance, row, t0))
+
+    def action_open(self) -> None:
+        focus = focus_of(self.event_row.event)
+        self.dismiss()
+        if focus is not None:
+            self.app.call_later(self._open_page, *focus)
+
+
+def focus_of(event: Event) -> tuple[Focus, str] | None:
+    """The task or call that an event is about, and its name; None where it is about neither."""
+    if isinstance(event, RequestEvent):
+        attempt = event.request_attempt_id
+        return None if attempt is None else (CallFocus(attempt), f"call {attempt}")
+    return None if event.task_id is None else (TaskFocus(event.task_id), event.task_id)
 
 
 def event_lines(appearance: Appearance, row: EventRow, t0: float) -> list[StyledLine]:
@@ -68,7 +104,8 @@ def event_lines(appearance: Appearance, row: EventRow, t0: float) -> list[Styled
     event = row.event
     at = clock(event.captured_at_monotonic - t0)
     head = Row().put(f" {event.event_kind}", f"bold bright{_RAISED}")
-    head.put(f"   event {count(row.ordinal)} at {at}   Esc back", f"dim{_RAISED}")
+    about = "" if focus_of(event) is None else "   Enter: what it is about"
+    head.put(f"   event {count(row.ordinal)} at {at}   Esc back{about}", f"dim{_RAISED}")
     lines: list[StyledLine] = [head.line(), ()]
     text = msgspec.json.format(msgspec.json.encode(event), indent=2).decode()
     for line in text.splitlines():

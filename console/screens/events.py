@@ -10,6 +10,7 @@ from textual.binding import BindingType
 from console.controls import Control, bindings
 from console.screens.event_detail import EventDetail
 from console.screens.filters import FILTER, Filtered
+from console.sheet import Sheet
 from console.theme import Appearance
 from console.widgets.event_table import EventTable
 from replay.playback.frame import Frame, Want
@@ -55,6 +56,14 @@ class EventsScreen(Filtered):
             chosen = frozenset(row["ordinal"] for row in rows if self.matches(row))
         self._table.show(frame, chosen, self.filter_text)
 
+    def sheet(self, frame: Frame) -> Sheet:
+        """The events around the cursor, by the columns of their view."""
+        rows = [event_view_row(row.event, row.ordinal, frame.t0) for row in frame.events]
+        names = tuple(dict.fromkeys(name for row in rows for name in row))
+        return Sheet.of(
+            [{name: row.get(name) for name in names} for row in filter(self.matches, rows)]
+        )
+
     def action_match(self, direction: int) -> None:
         """Move the cursor to the next event that matches; without a filter, to the next."""
         if self.filter_text:
@@ -71,7 +80,8 @@ class EventsScreen(Filtered):
     def action_detail(self) -> None:
         row = self._table.at_cursor()
         if row is not None and self.frame is not None:
-            self.app.push_screen(EventDetail(self.appearance, row, self.frame.t0))
+            detail = EventDetail(self.appearance, row, self.frame.t0, self.console.open_page)
+            self.app.push_screen(detail)
 
     def on_event_table_moved(self, message: EventTable.Moved) -> None:
         self.console.seek_ordinal(message.ordinal)

@@ -33,7 +33,13 @@ class Filtered(FrameScreen):
         return f"{shown} of {total}: {self.filter_text}" if self.filter_text else f"{total}"
 
     def action_filter(self) -> None:
-        dialog = FilterDialog(self.appearance, self.subject, self.filter_text, self.apply_filter)
+        dialog = FilterDialog(
+            self.appearance,
+            self.subject,
+            self.filter_text,
+            self.apply_filter,
+            self.console.filter_history,
+        )
         self.app.push_screen(dialog, lambda text: None if text is None else self.apply_filter(text))
 
     def apply_filter(self, text: str) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from console.controls import GENERAL, LISTS, SCREENS, SHARE, TIME, Control
+from console.controls import GENERAL, LISTS, RANGE, SCREENS, SHARE, TIME, Control
+from console.formatting import WAITS
 from console.paint import Row, StyledLine
 from console.screens.event_detail import READING, ReadingScreen, section
-from console.theme import Appearance
+from console.theme import Appearance, verdict_look
+from replay.diagnosis.verdicts import VERDICTS
+from replay.diagnosis.verdicts.base import name_of
+from replay.sources.cells import wrap
 
 _RAISED = " on raised"
 
@@ -19,10 +23,12 @@ class HelpScreen(ReadingScreen):
 
 def help_lines(appearance: Appearance, page: str, controls: Sequence[Control]) -> list[StyledLine]:
     lines: list[StyledLine] = []
+    own = {control.keys for control in controls}
     for name, table in (
         (page, controls),
         ("Screens", (*LISTS, *SCREENS)),
-        ("Time", TIME),
+        ("Time", [control for control in TIME if control.keys not in own]),
+        ("A marked stretch", RANGE),
         ("Console", (*SHARE, *GENERAL)),
         ("In a window like this one", READING),
     ):
@@ -30,7 +36,8 @@ def help_lines(appearance: Appearance, page: str, controls: Sequence[Control]) -
             continue
         lines.append(section(appearance, name, 76))
         for control in table:
-            row = Row().put(f"  {control.shown}", f"bold sky{_RAISED}", 10)
+            key = appearance.shown_key(control.id, control.shown)
+            row = Row().put(f"  {key}", f"bold sky{_RAISED}", 10)
             lines.append(row.put(control.help, f"text{_RAISED}").line())
         lines.append(())
     glyphs = appearance.glyphs
@@ -48,4 +55,22 @@ def help_lines(appearance: Appearance, page: str, controls: Sequence[Control]) -
     ):
         row = Row().put(f"  {mark}", f"{colour}{_RAISED}", 10)
         lines.append(row.put(meaning, f"text{_RAISED}").line())
+    lines += ((), *_glossary(appearance))
     return lines
+
+
+def _glossary(appearance: Appearance) -> Iterator[StyledLine]:
+    """What takes capacity or keeps a cell, with its letter, and the name of it in JSON and SQL."""
+    yield section(appearance, "Words", 76)
+    for verdict in VERDICTS:
+        name = name_of(verdict)
+        look = verdict_look(name)
+        front = "bright" if look.colour == "faint" else "ink"
+        row = Row().put("  ", f"text{_RAISED}").put(f" {look.letter} ", f"{front} on {look.colour}")
+        row.put(f" {verdict.phrase}", f"bright{_RAISED}").put(f"  {name}", f"dim{_RAISED}")
+        yield row.line()
+        for text in wrap(verdict.proof, 64, max_lines=3):
+            yield Row().put(" " * 10, f"text{_RAISED}").put(text, f"text{_RAISED}").line()
+    for reason, meaning in WAITS.items():
+        row = Row().put(f"  {meaning}", f"bright{_RAISED}").put(f"  {reason}", f"dim{_RAISED}")
+        yield row.line()

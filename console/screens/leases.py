@@ -11,9 +11,11 @@ from textual.binding import BindingType
 from console.controls import Control, bindings
 from console.screens.base import growing_span, set_height
 from console.screens.filters import FILTER, Filtered
+from console.sheet import Sheet
 from console.theme import Appearance
 from console.widgets.lease_detail import LeaseDetail
 from console.widgets.timeline import MODES, Timeline
+from replay.playback.focus import TaskFocus, TasksFocus
 from replay.playback.frame import Frame, LeaseBar, Want
 from replay.recording.filters import LEASES
 
@@ -26,6 +28,8 @@ _DETAIL, _BRIEF_DETAIL = 6, 3
 """Lines that the selected lease has in words; the few where the lanes need the room, and only then
 while one is selected."""
 _ROOMY = 14
+_LEAST_MARGIN = 1.0
+"""Seconds on both sides of a stall."""
 _SHORTEST, _LONGEST = 0.05, 7 * 86400.0
 
 
@@ -40,12 +44,14 @@ class LeasesScreen(Filtered):
         Control("plus,equals_sign", "+", "zoom(0.5)", "Zoom in", "zoom"),
         Control("minus", "-", "zoom(2.0)", "Zoom out"),
         Control("left", "←", "pan(-0.25)", "Earlier"),
-        Control("right", "→", "pan(0.25)", "Later, up to now"),
-        Control("a", "a", "fit", "Fit the run up to now", "fit"),
+        Control("right", "→", "pan(0.25)", "Later"),
+        Control("a", "a", "fit", "Fit the whole run", "fit"),
         Control("l", "l", "lanes", "Lanes by column, packed, or one for each lease", "lanes"),
         Control("pagedown", "PgDn", "scroll_lanes(10)", "Further lanes"),
         Control("pageup", "PgUp", "scroll_lanes(-10)", "Back up the lanes"),
-        Control("enter", "Enter", "to_start", "Go to the moment the selected lease was acquired"),
+        Control("enter", "Enter", "open", "The whole life of the selected lease's task", "task"),
+        Control("b", "b", "to_start", "Go to the moment the selected lease was acquired"),
+        Control("r", "r", "row", "All tasks of the selected lease's row", "row"),
         *FILTER,
         Control("escape", "Esc", "unpick", "Clear the filter; then nothing selected"),
     )
@@ -55,7 +61,7 @@ class LeasesScreen(Filtered):
         super().__init__(appearance, run_title)
         self._timeline = Timeline(appearance)
         self._detail = LeaseDetail(appearance)
-        self._zoomed = False
+        self._zoomed = self._in_window = False
 
     DEFAULT_CSS = """
     LeasesScreen Timeline { height: 1fr; margin: 1 0 0 0; }
@@ -66,22 +72,41 @@ class LeasesScreen(Filtered):
         yield self._detail
 
     def want(self) -> Want:
-        timeline = self._timeline
-        at = self.frame.at if self.frame else 0.0
-        span = max(timeline.span, at - timeline.left(at)) if self.frame else timeline.span
-        return Want(samples=_SAMPLES, span=span, bars=_MOST_BARS)
+        timeline, frame = self._timeline, self.frame
+        if frame is None:
+            return Want(samples=_SAMPLES, span=timeline.span, bars=_MOST_BARS)
+        edge = timeline.edge(frame)
+        span = max(timeline.span, edge - timeline.left(frame.at))
+        until = None if edge == frame.at else edge
+        return Want(samples=_SAMPLES, span=span, bars=_MOST_BARS, until=until)
 
     def show_page(self, frame: Frame) -> None:
-        if not self._zoomed and self._timeline.span != growing_span(frame, _SPAN):
-            self._timeline.span = growing_span(frame, _SPAN)
+        timeline = self._timeline
+        edges = timeline.span, timeline.edge(frame)
+        window = self.console.window
+        if window is not None:
+            timeline.span, timeline.right = max(_SHORTEST, window[1] - window[0]), window[1]
+            self._in_window = True
+        elif self._in_window:
+            self._in_window, self._zoomed, timeline.right = False, False, None
+        if not self._zoomed and window is None:
+            timeline.span = growing_span(frame, _SPAN)
+        if edges != (timeline.span, timeline.edge(frame)):
             self.console.request_frame()
         if self.filter_text:
             chosen = tuple(bar for bar in frame.bars if self.matches(_view_row(bar, frame.t0)))
             note = self.filter_note(len(chosen), len(frame.bars))
-            self._timeline.show(replace(frame, bars=chosen), note)
+            timeline.show(replace(frame, bars=chosen), note)
         else:
-            self._timeline.show(frame)
+            timeline.show(frame)
         self._show_detail()
+
+    def frame_between(self, start: float, end: float) -> None:
+        """Show this time with a margin on both sides; times of the producer."""
+        margin = max((end - start) / 4, _LEAST_MARGIN)
+        self._zoomed = True
+        self._timeline.span = max(_SHORTEST, end - start + 2 * margin)
+        self._timeline.right = end + margin
 
     def _show_detail(self) -> None:
         roomy = self.query_one("#page").size.height >= _ROOMY
@@ -94,6 +119,9 @@ class LeasesScreen(Filtered):
         self._timeline.redraw()
         self._show_detail()
         self.console.request_frame()
+
+    def sheet(self, frame: Frame) -> Sheet:
+        return Sheet.of([_view_row(bar, frame.t0) for bar in self._timeline.bars])
 
     def action_pick(self, lanes: int) -> None:
         self._timeline.move(lanes)
@@ -117,28 +145,47 @@ class LeasesScreen(Filtered):
             return
         self._timeline.selected = None
         self._timeline.right = None
+        self._zoomed = False
         self._refresh_page()
 
     def action_zoom(self, factor: float) -> None:
+        """Around the selected lease where there is one, so that it stays in view."""
+        timeline, frame = self._timeline, self.frame
         self._zoomed = True
-        span = self._timeline.span * factor
-        self._timeline.span = max(_SHORTEST, min(_LONGEST, span))
+        span = max(_SHORTEST, min(_LONGEST, timeline.span * factor))
+        bar = timeline.bar(timeline.selected)
+        if frame is not None and (bar is not None or timeline.right is not None):
+            right = timeline.edge(frame)
+            middle = right - timeline.span / 2
+            if bar is not None:
+                left, end = right - timeline.span, frame.at if bar.end is None else bar.end
+                middle = (max(left, bar.start) + min(right, max(end, bar.start))) / 2
+            timeline.right = middle + (right - middle) * span / timeline.span
+            if timeline.right >= self._latest(frame):
+                timeline.right = None if frame.following else self._latest(frame)
+        timeline.span = span
         self._refresh_page()
+
+    @staticmethod
+    def _latest(frame: Frame) -> float:
+        return frame.at if frame.following else frame.t1
 
     def action_pan(self, part: float) -> None:
         if self.frame is None:
             return
-        timeline, at = self._timeline, self.frame.at
-        right = (at if timeline.right is None else timeline.right) + part * timeline.span
-        right = max(right, self.frame.t0 + timeline.span * 0.25)
-        timeline.right = None if right >= at else right
+        timeline, frame = self._timeline, self.frame
+        right = timeline.edge(frame) + part * timeline.span
+        right = max(right, frame.t0 + timeline.span * 0.25)
+        latest = self._latest(frame)
+        timeline.right = right if right < latest else None if frame.following else latest
         self._refresh_page()
 
     def action_fit(self) -> None:
         if self.frame is not None:
             self._zoomed = True
-            self._timeline.span = max(1.0, (self.frame.at - self.frame.t0) * 1.05)
-            self._timeline.right = None
+            latest = self._latest(self.frame)
+            self._timeline.span = max(1.0, (latest - self.frame.t0) * 1.05)
+            self._timeline.right = None if self.frame.following else latest
             self._refresh_page()
 
     def action_lanes(self) -> None:
@@ -150,15 +197,28 @@ class LeasesScreen(Filtered):
     def action_scroll_lanes(self, by: int) -> None:
         self._timeline.scroll_lanes(by)
 
+    def action_open(self) -> None:
+        bar = self._timeline.bar(self._timeline.selected)
+        if bar is not None:
+            self.console.open_page(TaskFocus(bar.task_id), bar.task_id)
+
+    def action_row(self) -> None:
+        bar = self._timeline.bar(self._timeline.selected)
+        if bar is not None and bar.row is not None:
+            self.console.open_page(TasksFocus(row=bar.row), f"row {bar.row}")
+
     def action_to_start(self) -> None:
         bar = self._timeline.bar(self._timeline.selected)
         if bar is not None:
             self.console.seek_time(bar.start)
 
     def on_timeline_picked(self, message: Timeline.Picked) -> None:
+        again = self._timeline.selected == message.lease_id
         self._timeline.selected = message.lease_id
         self._timeline.redraw()
         self._show_detail()
+        if again:
+            self.action_open()
 
 
 def _view_row(bar: LeaseBar, t0: float) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -9,16 +10,25 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.events import Resize
 
+from console.blame import by_verdict
 from console.controls import Control, bindings
-from console.formatting import duration
-from console.screens.base import FrameScreen, growing_span, set_height
+from console.screens.base import (
+    FrameScreen,
+    growing_span,
+    in_window,
+    period_of,
+    set_height,
+)
+from console.sheet import Sheet
 from console.theme import Appearance
 from console.widgets.blame_bar import BlameBar
 from console.widgets.ceilings import CeilingPanel
 from console.widgets.group_table import GroupTable
 from console.widgets.header import BottleneckLine
 from console.widgets.slots import Slots
-from console.widgets.stacked import BlockReasons, QueueDepth
+from console.widgets.stacked import BlameOverTime, QueueDepth
+from replay.diagnosis.verdicts import WORKING, clock
+from replay.playback.focus import TasksFocus
 from replay.playback.frame import Frame, Want
 
 _SPANS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 43200.0, 86400.0)
@@ -37,6 +47,7 @@ class OverviewScreen(FrameScreen):
     """
     page_name = "Overview"
     controls: ClassVar[tuple[Control, ...]] = (
+        Control("enter", "Enter", "largest", "The stalls of what cost most", "stalls"),
         Control("plus,equals_sign", "+", "shorter", "Look at a shorter past"),
         Control("minus", "-", "longer", "Look at a longer past"),
     )
@@ -46,7 +57,7 @@ class OverviewScreen(FrameScreen):
         super().__init__(appearance, run_title)
         self._bottleneck = BottleneckLine(appearance)
         self._groups = GroupTable(appearance)
-        self._blocks = BlockReasons(appearance)
+        self._blame_chart = BlameOverTime(appearance)
         self._slots = Slots(appearance)
         self._depth = QueueDepth(appearance)
         self._ceilings = CeilingPanel(appearance)
@@ -62,30 +73,70 @@ class OverviewScreen(FrameScreen):
             with Vertical(id="left"):
                 yield self._groups
                 yield self._depth
-                yield self._blocks
+                yield self._blame_chart
                 yield self._slots
         yield self._blame
 
     def want(self) -> Want:
         width = self.size.width // 2 if self.has_class("wide") else self.size.width
         self._requested_span = self._shown_span(self.frame)
-        return Want(samples=max(20, width), span=self._requested_span, standing=True, queue=True)
+        return in_window(
+            Want(
+                samples=max(20, width),
+                span=self._requested_span,
+                standing=True,
+                queue=True,
+                blame=True,
+            ),
+            self.console.window,
+        )
 
     def _shown_span(self, frame: Frame | None) -> float:
         return self._span if frame is None else growing_span(frame, self._span)
 
     def show_page(self, frame: Frame) -> None:
-        self._arrange(frame)
-        period = f"last {duration(self._requested_span)}"
         if self._shown_span(frame) != self._requested_span:
             self.console.request_frame()
+        period = period_of(frame, self.want().span)
+        seconds, blamed = 0.0, period
+        if frame.stretch is not None:
+            stretch = frame.stretch
+            seconds = stretch.seconds
+            begin, end = clock(stretch.start - frame.t0), clock(stretch.end - frame.t0)
+            blamed = f"{begin} to {end}, seconds of it"
+            frame = replace(
+                frame,
+                bottleneck=stretch.bottleneck,
+                blame=stretch.shares,
+                answer=stretch.answer,
+                standing=(),
+            )
+        self._arrange(frame)
         self._bottleneck.show(frame)
         self._groups.show(frame)
         self._ceilings.show(frame, period)
-        self._blocks.show(frame, period)
+        self._blame_chart.show(frame, period)
         self._slots.show(frame)
         self._depth.show(frame, period)
-        self._blame.show(frame.blame, period)
+        self._blame.show(frame.blame, blamed, seconds)
+
+    def sheet(self, frame: Frame) -> Sheet:
+        """The series of the charts, a row for each sample."""
+        names = ["at"]
+        columns: list[tuple[float, ...]] = [
+            tuple(round(time - frame.t0, 3) for time in frame.sample_times)
+        ]
+        for verdict, values in frame.blame_series:
+            names.append(f"blame {verdict}")
+            columns.append(values)
+        for group, depth in zip(frame.groups, frame.queue_depth, strict=False):
+            names.append(f"queued {group.label}")
+            columns.append(depth)
+        for row in frame.ceilings:
+            resource = row.ceiling.resource
+            names += [f"{resource} {what}" for what in ("limit", "in flight", "waiting")]
+            columns += [row.limits, row.in_flight, row.waiters]
+        return Sheet(tuple(names), tuple(zip(*columns, strict=False)))
 
     def on_resize(self, event: Resize) -> None:
         super().on_resize(event)
@@ -96,7 +147,8 @@ class OverviewScreen(FrameScreen):
         """Give each panel its lines, by what there is to show and how much room there is."""
         width, height = self.size
         groups, ceilings = max(1, len(frame.groups)), max(1, len(frame.ceilings))
-        slots, notes = len(frame.limits), self._notes.lines_for(width)
+        slots = len(frame.limits)
+        notes = self._notes.lines_for(width) + (frame.stretch is not None)
         legend = self._blame.legend_lines(frame.blame, width) if frame.blame else 1
         key = (width, height, groups, ceilings, slots, notes, legend)
         if key == self._arranged:
@@ -131,7 +183,7 @@ class OverviewScreen(FrameScreen):
         left -= shown
         depth = left // 2 if left >= 16 else 0
         set_height(self._depth, depth)
-        set_height(self._blocks, left - depth)
+        set_height(self._blame_chart, left - depth)
 
     def _arrange_narrow(self, body: int, groups: int, ceilings: int) -> None:
         set_height(self._slots, 0)
@@ -146,7 +198,21 @@ class OverviewScreen(FrameScreen):
             spare = 0
         set_height(self._ceilings, compact)
         set_height(self._groups, table + max(0, spare))
-        set_height(self._blocks, blocks)
+        set_height(self._blame_chart, blocks)
+
+    def action_largest(self) -> None:
+        """The stalls of what took most capacity from work."""
+        shares = by_verdict(self.frame.blame) if self.frame is not None else []
+        lost = [share for share in shares if share.verdict != WORKING]
+        if lost:
+            self.console.go_filtered("stalls", f"verdict:{lost[0].verdict}")
+
+    def on_blame_bar_picked(self, message: BlameBar.Picked) -> None:
+        if message.verdict != WORKING:
+            self.console.go_filtered("stalls", f"verdict:{message.verdict}")
+
+    def on_group_table_picked(self, message: GroupTable.Picked) -> None:
+        self.console.open_page(TasksFocus(group=message.key), message.label)
 
     def action_shorter(self) -> None:
         self._change_span(-1)

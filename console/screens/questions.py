@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from console.controls import Control, bindings
+from console.filter_history import FilterHistory
 from console.paint import Row, StyledLine
 from console.screens.dialogs import Lines
 from console.theme import Appearance
@@ -28,6 +29,8 @@ class FilterDialog(ModalScreen[str | None]):
 
     controls: ClassVar[tuple[Control, ...]] = (
         Control("escape", "Esc", "cancel", "Back, with the filter as it was"),
+        Control("up", "↑", "recall(1)", "The filter used before"),
+        Control("down", "↓", "recall(-1)", "The one after it"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
     DEFAULT_CSS = """
@@ -46,8 +49,12 @@ class FilterDialog(ModalScreen[str | None]):
         subject: Subject,
         text: str,
         on_change: Callable[[str], None],
+        history: FilterHistory | None = None,
     ) -> None:
+        """`history`: filters that were used before, for the arrow keys."""
         super().__init__()
+        self._history = FilterHistory() if history is None else history
+        self._place = -1
         self._subject = subject
         self._before = text
         self._on_change = on_change
@@ -98,7 +105,17 @@ class FilterDialog(ModalScreen[str | None]):
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         if self.problem(message.value) is None:
+            self._history.add(self._subject.name, message.value.strip())
             self.dismiss(message.value.strip())
+
+    def action_recall(self, by: int) -> None:
+        """Put an earlier filter into the field."""
+        earlier = self._history.of(self._subject.name)
+        self._place = max(-1, min(self._place + by, len(earlier) - 1))
+        text = self._before if self._place < 0 else earlier[self._place]
+        for field in self.query(Input):
+            field.value = text
+            field.cursor_position = len(text)
 
     def action_cancel(self) -> None:
         self._on_change(self._before)
@@ -144,3 +161,43 @@ class ConfirmDialog(ModalScreen[bool]):
 
     def action_answer(self, yes: bool) -> None:
         self.dismiss(yes)
+
+
+ExportFormat = Literal["csv", "json", "svg"]
+
+
+class ExportDialog(ModalScreen[ExportFormat | None]):
+    """In which form what is shown is written."""
+
+    DEFAULT_CSS = """
+    ExportDialog { align: center middle; background: $background 60%; }
+    ExportDialog > Vertical {
+        width: 64; max-width: 96%; height: auto; background: $surface; padding: 1 2;
+    }
+    """
+    controls: ClassVar[tuple[Control, ...]] = (
+        Control("c,enter", "c", "answer('csv')", "CSV: the rows of this page"),
+        Control("j", "j", "answer('json')", "JSON: the same rows"),
+        Control("s", "s", "answer('svg')", "SVG: the screen as it is, in its colours"),
+        Control("escape,q", "Esc", "cancel", "Nothing"),
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
+
+    def __init__(self, appearance: Appearance) -> None:
+        super().__init__()
+        head = Row().put("Export what is shown as", f"bold bright{_RAISED}").line()
+        lines: list[tuple[StyledLine, str]] = [(head, ""), ((), "")]
+        for control in self.controls:
+            row = Row().put(control.shown, f"bold sky{_RAISED}", 8)
+            lines.append((row.put(control.help, f"text{_RAISED}").line(), control.action))
+        self._lines = Lines(appearance, lines)
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield self._lines
+
+    def action_answer(self, answer: ExportFormat) -> None:
+        self.dismiss(answer)
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from console.formatting import count, doubt_of, duration, percent, words
-from console.screens.table_screen import SAMPLES, TableScreen
+from typing import ClassVar
+
+from textual.binding import BindingType
+
+from console.controls import Control, bindings
+from console.formatting import count, doubt_of, duration, percent, wait_words
+from console.screens.table_screen import FILTERED, MOVES, SAMPLES, TableScreen
 from console.theme import Appearance
+from console.widgets.group_table import waits_for
 from console.widgets.select_table import Cell, SelectTable, TableColumn, TableRow
+from replay.playback.focus import TasksFocus
 from replay.playback.frame import Frame, GroupRow, Want
 from replay.playback.queue_rows import QueueRow
+from replay.recording.filters import QUEUE
 
 _COLUMNS = (
     TableColumn("group", 0),
@@ -19,13 +27,20 @@ _COLUMNS = (
     TableColumn("share", 7, least=72),
     TableColumn("debt", 6, least=100),
     TableColumn("oldest", 8),
-    TableColumn("blocked by", 16, "<", 56),
+    TableColumn("waits for", 21, "<", 64),
 )
 _MOST_HOLDERS = 4
 
 
 class QueueScreen(TableScreen):
     page_name = "Queue"
+    controls: ClassVar[tuple[Control, ...]] = (
+        Control("enter", "Enter", "open", "The tasks of this group, next in order first", "tasks"),
+        *MOVES,
+        *FILTERED,
+    )
+    subject = QUEUE
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
 
     def __init__(self, appearance: Appearance, run_title: str) -> None:
         empty = "No group has work yet."
@@ -39,10 +54,17 @@ class QueueScreen(TableScreen):
     def show_rows(self, frame: Frame) -> None:
         more = {row.key: row for row in frame.queue}
         queued = sum(group.queued for group in frame.groups)
-        rows = [_row(group, more.get(group.key), doubt_of(frame)) for group in frame.groups]
+        rows = [
+            _row(group, more.get(group.key), doubt_of(frame), self.appearance.old_wait)
+            for group in frame.groups
+            if self.matches(view_row(group, more.get(group.key)))
+        ]
         oldest = max(frame.groups, key=lambda group: group.oldest_wait or 0.0, default=None)
         worst = None if oldest is None else oldest.key
-        self.table.show(rows, f"{count(queued)} queued in {count(len(rows))} groups", worst)
+        note = f"{count(queued)} queued in {count(len(frame.groups))} groups"
+        if self.filter_text:
+            note = self.filter_note(len(rows), len(frame.groups))
+        self.table.show(rows, note, worst)
 
     def show_facts(self, frame: Frame, key: str | None) -> None:
         group = next((group for group in frame.groups if group.key == key), None)
@@ -63,15 +85,38 @@ class QueueScreen(TableScreen):
                 facts.append(("borrowed", debts))
         self.facts.show(group.label, group.key, facts)
 
+    def action_open(self) -> None:
+        key = self.table.key_at_cursor()
+        groups = self.frame.groups if self.frame is not None else ()
+        group = next((group for group in groups if group.key == key), None)
+        if group is not None:
+            self.console.open_page(TasksFocus(group=group.key), group.label)
+
+
+def view_row(group: GroupRow, row: QueueRow | None) -> dict[str, object]:
+    """A group by the columns that filters know."""
+    reason, _ = waits_for(group, row)
+    return {
+        "label": group.label,
+        "key": group.key,
+        "reason": reason or None,
+        "queued": group.queued,
+        "running": group.running,
+        "calls_waiting": row.calls_waiting if row is not None else None,
+        "calls_in_provider": row.calls_in_provider if row is not None else None,
+        "deferred": group.deferred,
+        "oldest_wait": group.oldest_wait,
+    }
+
 
 def where(group: GroupRow, row: QueueRow | None) -> str:
     """Where the tasks of the group are, in words."""
     parts = [f"{count(group.queued)} queued"]
     if group.blocked_by:
-        parts[0] += f" ({words(group.blocked_by)})"
+        parts[0] += f" ({wait_words(group.blocked_by)})"
     parts.append(f"{count(group.running)} running")
     if row is not None and row.calls_waiting:
-        why = f" ({words(row.waits_for)})" if row.waits_for else ""
+        why = f" ({wait_words(row.waits_for)})" if row.waits_for else ""
         parts.append(f"{count(row.calls_waiting)} calls wait{why}")
     if row is not None and row.calls_in_provider:
         parts.append(f"{count(row.calls_in_provider)} calls in the provider")
@@ -92,7 +137,7 @@ def _holders(frame: Frame, resource: str) -> str:
     return f"held by {named}" + (f" and {rest} more groups" if rest > 0 else "")
 
 
-def _row(group: GroupRow, row: QueueRow | None, doubt: str) -> TableRow:
+def _row(group: GroupRow, row: QueueRow | None, doubt: str, old_wait: float) -> TableRow:
     debt = sum(row.debt.values()) if row is not None else 0
     waiting = row.calls_waiting if row is not None else 0
     calling = row.calls_in_provider if row is not None else 0
@@ -108,8 +153,10 @@ def _row(group: GroupRow, row: QueueRow | None, doubt: str) -> TableRow:
             _number(group.deferred, "orange"),
             Cell(percent(row.share) if row is not None else "–", "text", row.share if row else 0.0),
             _number(debt, "purple"),
-            Cell(duration(oldest), "orange" if (oldest or 0) >= 10 else "text", oldest or 0.0),
-            Cell(words(group.blocked_by or ""), "orange", group.blocked_by or "~"),
+            Cell(
+                duration(oldest), "orange" if (oldest or 0) >= old_wait else "text", oldest or 0.0
+            ),
+            Cell(*waits_for(group, row), group.blocked_by or "~"),
         ),
     )
 

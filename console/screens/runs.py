@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -20,10 +20,9 @@ from textual.worker import WorkType
 from console.controls import Control, bindings
 from console.formatting import byte_count
 from console.outcome import OpenRun
-from console.paint import Row, StyledLine, clean
+from console.paint import clean
 from console.playback_mode import is_too_small
 from console.screens.base import TooSmall, set_height
-from console.screens.event_detail import ReadingScreen, section
 from console.screens.help import HelpScreen
 from console.screens.questions import ConfirmDialog, FilterDialog
 from console.theme import Appearance
@@ -36,17 +35,18 @@ from replay.runs.catalogue import RunEntry, delete_run, list_entries, top_cause
 from replay.runs.stop import stop_run
 from replay.sources.base import SourceError
 
+if TYPE_CHECKING:
+    from replay.metrics.compare import Comparison
+
 REFRESH_SECONDS = 2.0
 _DETAIL, _ROOMY = 3, 16
-_RAISED = " on raised"
 
 
-def compare_text(a: Path, b: Path) -> str:
-    """What `headgate compare` prints."""
+def compare_runs(a: Path, b: Path) -> Comparison:
+    """What `headgate compare` tells."""
     from replay.metrics.compare import compare
-    from replay.metrics.compare_text import render_text
 
-    return render_text(compare(str(a), str(b), lambda sentence: None))
+    return compare(str(a), str(b), lambda sentence: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class RunActions:
     cause: Callable[[RunEntry], str] = top_cause
     stop: Callable[[Path], str] = stop_run
     delete: Callable[[RunEntry], None] = delete_run
-    compare: Callable[[Path, Path], str] = compare_text
+    compare: Callable[[Path, Path], Comparison] = compare_runs
     refresh_seconds: float | None = REFRESH_SECONDS
     local: Callable[[float], time.struct_time] = time.localtime
     now: Callable[[], float] = time.time
@@ -70,8 +70,8 @@ class RunsScreen(ModalScreen[OpenRun | None]):
     controls: ClassVar[tuple[Control, ...]] = (
         Control("enter", "Enter", "open", "Open this run", "open"),
         Control("slash", "/", "filter", "Filter the list as you type", "filter"),
-        Control("space", "space", "mark", "Mark it; with two marked, compare them", "mark"),
-        Control("c", "c", "compare", "Compare the two that are marked", "compare"),
+        Control("space", "space", "mark", "Mark it; a second mark compares the two", "mark"),
+        Control("c", "c", "compare", "Compare the two that are marked again", "compare"),
         Control("s", "s", "stop", "Stop this live run, after a question", "stop"),
         Control("d", "d", "delete", "Delete this run, after a question", "delete"),
         Control("down,j", "↓", "move(1)", "The next run"),
@@ -143,7 +143,7 @@ class RunsScreen(ModalScreen[OpenRun | None]):
         marked = next((run.path for run in self._entries if run.run_id == self._mark), None)
         if self._mark:
             self._mark = ""
-            self._problem = "Mark the other run with the space bar, then c compares them."
+            self._problem = "Mark the other run with the space bar to compare them."
             if marked is None:
                 self._problem = "This run is not in the list: mark two others to compare them."
             else:
@@ -225,6 +225,8 @@ class RunsScreen(ModalScreen[OpenRun | None]):
         else:
             self._list.marked = (*marked, entry.path)[-2:]
         self.action_move(0)
+        if len(self._list.marked) == 2 and entry.path in self._list.marked:
+            self.action_compare()
 
     def action_compare(self) -> None:
         marked = self._list.marked
@@ -236,16 +238,14 @@ class RunsScreen(ModalScreen[OpenRun | None]):
     async def _compare(self, a: Path, b: Path) -> None:
         self._tell("Comparing …")
         try:
-            text = await asyncio.to_thread(self._actions.compare, a, b)
+            comparison = await asyncio.to_thread(self._actions.compare, a, b)
         except (UserError, SourceError, OSError) as error:
             self._tell(f"They can't be compared: {error}")
             return
         self._tell("")
-        lines: list[StyledLine] = [section(self.appearance, f"{a.name} and {b.name}", 76), ()]
-        lines += [
-            Row().put(f" {clean(line)}", f"text{_RAISED}").line() for line in text.splitlines()
-        ]
-        self.app.push_screen(ReadingScreen(self.appearance, lines))
+        from console.screens.compare import CompareScreen
+
+        self.app.push_screen(CompareScreen(self.appearance, comparison))
 
     def action_stop(self) -> None:
         entry = self._list.at_cursor()

@@ -8,7 +8,9 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from console.controls import Control, bindings
-from console.screens.base import FrameScreen, set_height
+from console.screens.base import set_height
+from console.screens.filters import FILTER, Filtered
+from console.sheet import Sheet
 from console.theme import Appearance
 from console.widgets.select_table import Facts, SelectTable
 from replay.playback.frame import Frame, Want
@@ -26,7 +28,7 @@ MOVES = (
 )
 
 
-class TableScreen(FrameScreen):
+class TableScreen(Filtered):
     controls: ClassVar[tuple[Control, ...]] = MOVES
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(MOVES)]
     DEFAULT_CSS = """
@@ -70,9 +72,30 @@ class TableScreen(FrameScreen):
     def action_move_page(self, by: int) -> None:
         self.action_move(by * self.table.page)
 
+    def sheet(self, frame: Frame) -> Sheet:
+        return self.table.sheet()
+
+    def action_match(self, by: int) -> None:
+        """The table holds what matches."""
+        self.action_move(by)
+
+    def action_clear(self) -> None:
+        self.clear_filter()
+
     def action_sort(self) -> None:
         self.table.sort_next()
 
+    def action_open(self) -> None:
+        """Go into the row under the cursor, where there is anything to go into."""
+
     def on_select_table_picked(self, message: SelectTable.Picked) -> None:
+        """The first click selects a row, a second one goes into it."""
+        again = self.table.key_at_cursor() == message.key
         self.table.selected = message.key
         self.action_move(0)
+        if again:
+            self.action_open()
+
+
+FILTERED = (*FILTER, Control("escape", "Esc", "clear", "Clear the filter"))
+"""The controls of a table that can be filtered."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from textual.events import Click
+from textual.message import Message
+
 from console.blame import SEEN, by_verdict
-from console.formatting import percent
+from console.formatting import duration, percent
 from console.paint import Row, StyledLine, width_of
 from console.theme import Appearance, verdict_look
 from console.widgets.line_widget import LineWidget
@@ -36,9 +39,18 @@ class BlameBar(LineWidget):
         super().__init__(appearance, id="blame")
         self._shares: tuple[Share, ...] = ()
         self._period = ""
+        self._seconds = 0.0
 
-    def show(self, shares: tuple[Share, ...], period: str) -> None:
-        self._shares, self._period = shares, period
+    class Picked(Message):
+        """A part of the bar, or its name, was clicked."""
+
+        def __init__(self, verdict: str) -> None:
+            super().__init__()
+            self.verdict = verdict
+
+    def show(self, shares: tuple[Share, ...], period: str, seconds: float = 0.0) -> None:
+        """`seconds`: how long that was, where the legend is to tell seconds too."""
+        self._shares, self._period, self._seconds = shares, period, seconds
         self.redraw()
 
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
@@ -56,6 +68,15 @@ class BlameBar(LineWidget):
     def legend_lines(self, shares: Sequence[Share], width: int) -> int:
         """Lines that the whole legend takes at this width."""
         return len(self._legend(by_verdict(shares), width))
+
+    def on_click(self, event: Click) -> None:
+        """The verdict whose colour the clicked cell has."""
+        line = self._lines[event.y] if 0 < event.y < len(self._lines) else ()
+        colour = _style_at(line, event.x).rpartition(" on ")[2]
+        for share in by_verdict(self._shares):
+            if verdict_look(share.verdict).colour == colour and share.fraction >= SEEN:
+                self.post_message(self.Picked(share.verdict))
+                return
 
     def _bar(self, shares: Sequence[Share], width: int, labelled: bool) -> StyledLine:
         row = Row().put(" ")
@@ -92,6 +113,8 @@ class BlameBar(LineWidget):
             named = resources and share.resource and share.verdict != "working"
             where = f" {share.resource}" if named else ""
             part = percent(share.fraction)
+            if self._seconds:
+                part += f" {duration(share.fraction * self._seconds)}"
             need = 4 + width_of(name) + width_of(where) + 1 + len(part)
             if row.used > 1 and row.used + need > width:
                 rows.append(row.line())
@@ -101,3 +124,12 @@ class BlameBar(LineWidget):
             row.put(name, "text").put(where, "dim").put(f" {part}", "bold bright").put("   ")
         rows.append(row.line())
         return rows
+
+
+def _style_at(line: StyledLine, x: int) -> str:
+    used = 0
+    for text, style in line:
+        used += width_of(text)
+        if x < used:
+            return style
+    return ""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from console.formatting import ceiling_facts, duration, words
 from console.paint import Row, StyledLine, cut_line, fit_tail, width_of
 from console.theme import Appearance
+from console.widgets.axis import time_axis
 from console.widgets.chart import ceiling_chart, latest, sparkline
 from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
@@ -147,6 +148,8 @@ class CeilingPanel(LineWidget):
             trend = Row().put("wait", "dim", gutter - 1, ">").put(glyphs.now, "faint")
             trend.put(sparkline(row.waiters, inner, max(most, 1.0), glyphs), "purple")
             rows.append(trend.line())
+        if len(rows) < height:
+            rows.append(time_axis(frame, inner, gutter, self.appearance))
         rows.extend(() for _ in range(height - len(rows)))
         return rows
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from console.formatting import count, doubt_of, duration, short, words
+from textual.events import Click
+from textual.message import Message
+
+from console.formatting import count, doubt_of, duration, short, wait_words
 from console.paint import Row, StyledLine, fit_tail, width_of
 from console.theme import Appearance
 from console.widgets.chart import sparkline
@@ -13,11 +16,14 @@ from console.widgets.panel import title
 from replay.playback.frame import Frame, GroupRow
 from replay.playback.queue_rows import QueueRow
 
-_NUMBERS = (("queued", 7), ("leased", 7), ("running", 8), ("deferred", 9))
-_SHORT = (("queued", 7), ("leased", 7), ("run", 5), ("defer", 6))
+_NUMBERS = (("queued", 8), ("running", 9), ("call waits", 11), ("in provider", 12))
+_SHORT = (("queued", 7), ("run", 5), ("waits", 6), ("calls", 6))
 _OLDEST = 8
-_BLOCKED = 13
-"""Two spaces and `no capacity`."""
+_HEAD = 2
+"""Title and names of the columns."""
+_REASON = 22
+"""Two spaces and `cooldown after 429s`."""
+_LEAST_REASON = 15
 
 
 class GroupTable(LineWidget):
@@ -26,6 +32,20 @@ class GroupTable(LineWidget):
     def __init__(self, appearance: Appearance) -> None:
         super().__init__(appearance, id="groups")
         self._frame: Frame | None = None
+
+    class Picked(Message):
+        """The line of a group was clicked."""
+
+        def __init__(self, key: str, label: str) -> None:
+            super().__init__()
+            self.key = key
+            self.label = label
+
+    def on_click(self, event: Click) -> None:
+        groups = self._frame.groups if self._frame is not None else ()
+        if _HEAD <= event.y < _HEAD + len(groups):
+            group = groups[event.y - _HEAD]
+            self.post_message(self.Picked(group.key, group.label))
 
     def show(self, frame: Frame) -> None:
         self._frame = frame
@@ -38,8 +58,9 @@ class GroupTable(LineWidget):
         rows = [title(self.appearance, "Queue by group", width, f"{count(queued)} queued")]
         if frame is None or not groups:
             return [*rows, Row().put(" no group has work yet", "dim").line()]
-        numbers = _NUMBERS if width >= 90 else _SHORT
-        room = width - sum(size for _, size in numbers) - _OLDEST - _BLOCKED - 1
+        numbers = _NUMBERS if width >= 100 else _SHORT
+        reason = _REASON if width >= 76 else _LEAST_REASON
+        room = width - sum(size for _, size in numbers) - _OLDEST - reason - 1
         name_width = min(max(width_of(group.label) for group in groups) + 1, 28)
         trend = 9 if width < 72 else 12 if width < 90 else 24
         trend = max(5, min(trend, room - name_width))
@@ -74,9 +95,11 @@ class GroupTable(LineWidget):
         doubt: str,
         more: QueueRow | None,
     ) -> Row:
-        values = (group.queued, group.leased, group.running, group.deferred)
+        waiting = more.calls_waiting if more is not None else 0
+        calling = more.calls_in_provider if more is not None else 0
+        values = (group.queued, group.running, waiting, calling)
         for (_, size), value, style in zip(
-            numbers, values, ("bright", "text", "text", "orange"), strict=True
+            numbers, values, ("bright", "text", "orange", "sky"), strict=True
         ):
             row.put(
                 (short(value) if value >= 10_000 else str(value)) + (doubt if value else ""),
@@ -85,14 +108,23 @@ class GroupTable(LineWidget):
                 ">",
             )
         oldest = group.oldest_wait
-        age_style = "dim" if oldest is None else "orange" if oldest >= 10 else "text"
+        age_style = (
+            "dim" if oldest is None else "orange" if oldest >= self.appearance.old_wait else "text"
+        )
         row.put(duration(oldest), age_style, _OLDEST, ">").put("  ")
-        if group.blocked_by:
-            row.put(words(group.blocked_by), "orange")
-        elif more is not None and more.calls_waiting:
-            row.put(f"{count(more.calls_waiting)} calls wait", "orange")
-        elif more is not None and more.calls_in_provider:
-            row.put(f"{count(more.calls_in_provider)} calls out", "dim")
-        elif group.ready and not group.queued:
-            row.put(f"{group.ready} ready", "dim")
+        row.put(*waits_for(group, more))
         return row
+
+
+def waits_for(group: GroupRow, more: QueueRow | None) -> tuple[str, str]:
+    """What most of the group's tasks that do not move wait for, and the style of that: calls
+    before the queue, as tasks that wait for a call hold the slots that the queue waits for."""
+    if more is not None and more.calls_waiting and more.waits_for is not None:
+        return wait_words(more.waits_for), "orange"
+    if group.blocked_by and group.queued:
+        return wait_words(group.blocked_by), "orange" if group.blocked_by == "cooldown" else "text"
+    if group.deferred:
+        return f"{count(group.deferred)} to be retried", "orange"
+    if group.ready and not group.queued:
+        return f"{group.ready} ready", "dim"
+    return "", "dim"

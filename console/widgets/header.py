@@ -69,6 +69,8 @@ class Header(LineWidget):
         total = frame.t1 - frame.t0
         tenths = view.mode not in ("LIVE", "WAITING")
         facts: list[tuple[str, str]] = []
+        if view.mode == "BEHIND":
+            facts.append((f"{duration(frame.lag)} behind the run   ", "bold orange"))
         if view.quiet >= 3:
             facts.append((f"no event for {duration(view.quiet)}   ", "orange"))
         if view.mode in ("PAUSED", "REPLAY"):
@@ -82,6 +84,8 @@ class Header(LineWidget):
         if frame.lost_events:
             facts.append((f" {count(frame.lost_events)} lost", "bold vermillion"))
         facts.append(("   ", "text"))
+        if view.wall:
+            facts.append((f"{view.wall}   ", "dim"))
         facts.append((clock(view.clock, tenths=tenths), "bold bright"))
         if view.mode in ("PAUSED", "REPLAY") or frame.recorded:
             facts.append((f" / {clock(total, tenths=tenths)}", "dim"))
@@ -286,30 +290,32 @@ class Footer(LineWidget):
             named = (current and width >= _NAME_FITS) or width >= _NAMES_FIT
             brief = f" {control.brief} " if named else ""
             before = "" if width < _NAME_FITS else " "
-            row.put(f"{before}{control.shown}{brief or before}", style)
+            row.put(f"{before}{self._shown(control)}{brief or before}", style)
             self._click_areas.append((start, row.used, control.action))
         row.put(f" {self.appearance.glyphs.now} ", "faint on raised")
         pinned = [control for control in self._pinned if control.brief]
-        room = width - sum(map(_size, pinned))
+        room = width - sum(map(self._cells, pinned))
         fitting: list[Control] = []
         for control in self._controls:
-            if control.brief and row.used + sum(map(_size, (*fitting, control))) <= room:
+            if control.brief and row.used + sum(map(self._cells, (*fitting, control))) <= room:
                 fitting.append(control)
         for control in (*fitting, *pinned):
             start = row.used
-            row.put(f"{control.shown} ", "bold sky on raised")
+            row.put(f"{self._shown(control)} ", "bold sky on raised")
             row.put(control.brief, "dim on raised")
             self._click_areas.append((start, row.used, control.action))
             row.put("  ", self.ground)
         return [row.line()]
+
+    def _shown(self, control: Control) -> str:
+        return self.appearance.shown_key(control.id, control.shown)
+
+    def _cells(self, control: Control) -> int:
+        """Cells in the footer, with the space behind it."""
+        return len(self._shown(control)) + len(control.brief) + 3
 
     async def on_click(self, event: Click) -> None:
         for start, end, action in self._click_areas:
             if start <= event.x < end:
                 await self.screen.run_action(action)
                 return
-
-
-def _size(control: Control) -> int:
-    """Cells in the footer, with the space behind it."""
-    return len(control.shown) + len(control.brief) + 3

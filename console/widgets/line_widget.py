@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from textual.events import Resize
+from textual.events import MouseDown, MouseUp, Resize
 from textual.geometry import Region
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
 from console.paint import StyledLine, to_strip
 from console.theme import Appearance, Palette
+
+LEAST_DRAG = 2
+"""Cells between which a button that is pressed and released draws a stretch."""
 
 
 class LineWidget(Widget):
@@ -30,6 +34,34 @@ class LineWidget(Widget):
         self._lines: list[StyledLine] = []
         self._strips: list[Strip] = []
         self._drawn_for: tuple[int, Palette] | None = None
+        self._pressed_at: int | None = None
+        self.was_dragged = False
+        """Whether the button that was released last had drawn a stretch: then it is no click."""
+
+    class Dragged(Message):
+        """A stretch of time was drawn with the mouse; times of the producer."""
+
+        def __init__(self, start: float, end: float) -> None:
+            super().__init__()
+            self.start = start
+            self.end = end
+
+    def time_at(self, x: int) -> float | None:
+        """The time that a column stands for, where columns are times."""
+        return None
+
+    def on_mouse_down(self, event: MouseDown) -> None:
+        self._pressed_at = event.x
+        self.was_dragged = False
+
+    def on_mouse_up(self, event: MouseUp) -> None:
+        pressed, self._pressed_at = self._pressed_at, None
+        if pressed is None or abs(event.x - pressed) < LEAST_DRAG:
+            return
+        start, end = (self.time_at(x) for x in sorted((pressed, event.x)))
+        if start is not None and end is not None and start < end:
+            self.was_dragged = True
+            self.post_message(self.Dragged(start, end))
 
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         """Return at most `height` lines."""

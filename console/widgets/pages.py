@@ -13,10 +13,12 @@ from console.widgets.line_widget import LineWidget
 
 class Pages(LineWidget):
     DEFAULT_CSS = "Pages { height: 1fr; }"
-    ground = "text on raised"
 
-    def __init__(self, appearance: Appearance, lines: Sequence[StyledLine]) -> None:
+    def __init__(
+        self, appearance: Appearance, lines: Sequence[StyledLine], ground: str = "text on raised"
+    ) -> None:
         super().__init__(appearance)
+        self.ground = ground
         self._all = list(lines)
         self._top = 0
 
@@ -25,7 +27,8 @@ class Pages(LineWidget):
         rows = list(self._all[self._top : self._top + height])
         below = len(self._all) - self._top - height
         if below > 0 and rows:
-            rows[-1] = Row().put(f" {below + 1} more lines: ↓ PgDn", "dim on raised").line()
+            more = f" {below + 1} more lines: ↓ PgDn"
+            rows[-1] = Row().put(more, self.ground.replace("text", "dim")).line()
         return rows
 
     def show(self, lines: Sequence[StyledLine]) -> None:
@@ -36,6 +39,11 @@ class Pages(LineWidget):
             self.show_end()
         else:
             self.redraw()
+
+    def replace_lines(self, lines: Sequence[StyledLine]) -> None:
+        """The same drawn anew: the place stays."""
+        self._all = list(lines)
+        self.redraw()
 
     def show_end(self) -> None:
         self._top = len(self._all)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
-from console.paint import Row, StyledLine, cut_line, fit_tail
+from console.paint import Row, StyledLine, cut_line, fit, fit_tail
+from console.sheet import Sheet, Value
 from console.theme import Appearance
 from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
 
 HEAD = 2
+_FIRST_NEEDS = 30
+"""Cells of the first column, whatever others could use."""
 Sortable = float | str | None
 
 
@@ -24,6 +27,10 @@ class Cell:
     value: Sortable = None
     """What the column is sorted by; None sorts by the text."""
 
+    @property
+    def exported(self) -> Value:
+        return self.value if isinstance(self.value, int | float) else self.text
+
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
@@ -32,6 +39,10 @@ class TableColumn:
     align: str = ">"
     least: int = 0
     """Shown where the table has at least so many cells."""
+    grows: float = 0.0
+    """Its part of the cells that the first column can do without."""
+    keeps_end: bool = True
+    """Of a name that does not fit the end is shown, where names mostly differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,8 @@ class SelectTable(LineWidget):
         self._sort = -1
         self._worst: str | None = None
         self.selected: str | None = None
+        self.active = True
+        """Whether its cursor is the one that keys move."""
 
     class Picked(Message):
         def __init__(self, key: str) -> None:
@@ -96,6 +109,15 @@ class SelectTable(LineWidget):
             return keys.index(self.selected)
         return keys.index(self._worst) if self._worst in keys else 0
 
+    def sheet(self) -> Sheet:
+        """All rows and columns, also those that are out of view."""
+        names = tuple(column.name for column in self._columns)
+        rows = (tuple(cell.exported for cell in row.cells) for row in self._rows)
+        return Sheet(names, tuple(rows))
+
+    def has_key(self, key: str) -> bool:
+        return any(row.key == key for row in self._rows)
+
     def key_at_cursor(self) -> str | None:
         return self._rows[self.index()].key if self._rows else None
 
@@ -114,14 +136,17 @@ class SelectTable(LineWidget):
         if not self._rows:
             return [*lines, cut_line(Row().put(f" {self._empty}", "dim").line(), width)]
         shown = [nth for nth, column in enumerate(self._columns) if width >= column.least]
-        taken = sum(self._columns[nth].width for nth in shown if nth)
-        first = max(8, width - taken - 3)
+        widths = {nth: self._columns[nth].width for nth in shown}
+        spare = max(0, width - sum(widths.values()) - 3 - _FIRST_NEEDS)
+        for nth in shown:
+            widths[nth] += int(spare * self._columns[nth].grows)
+        first = max(8, width - sum(widths[nth] for nth in shown if nth) - 3)
         head = Row().put("  ")
         for nth in shown:
             column = self._columns[nth]
             name = f"{column.name}{'*' if nth == self._sort else ''}"
             if nth:
-                head.put(" ", "dim").put(name, "dim", column.width - 1, column.align)
+                head.put(" ", "dim").put(name, "dim", widths[nth] - 1, column.align)
             else:
                 head.put(name, "dim", first)
         lines.append(cut_line(head.line(), width))
@@ -129,22 +154,25 @@ class SelectTable(LineWidget):
         here = self.index()
         self._top = max(here - room + 1, min(self._top, here, max(0, len(self._rows) - room)))
         for index in range(self._top, min(len(self._rows), self._top + room)):
-            lines.append(self._line(self._rows[index], shown, first, index == here, width))
+            lines.append(
+                self._line(self._rows[index], widths, first, index == here and self.active, width)
+            )
         return lines
 
     def _line(
-        self, row: TableRow, shown: Sequence[int], first: int, here: bool, width: int
+        self, row: TableRow, widths: Mapping[int, int], first: int, here: bool, width: int
     ) -> StyledLine:
         ground = " on select" if here else ""
         line = Row().put(self.appearance.glyphs.cursor if here else " ", f"bold bright{ground}")
         line.put(" ", f"text{ground}")
-        for nth in shown:
+        for nth, cells in widths.items():
             cell, column = row.cells[nth], self._columns[nth]
             if nth:
                 line.put(" ", f"text{ground}")
-                line.put(cell.text, f"{cell.style}{ground}", column.width - 1, column.align)
+                line.put(cell.text, f"{cell.style}{ground}", cells - 1, column.align)
             else:
-                line.put(fit_tail(cell.text, first), f"{cell.style}{ground}")
+                shorten = fit_tail if column.keeps_end else fit
+                line.put(shorten(cell.text, first), f"{cell.style}{ground}")
         return cut_line(line.to(width, f"text{ground}").line(), width)
 
     def on_click(self, event: Click) -> None:

@@ -1,19 +1,23 @@
-"""Stacked series over time with their legend: block reasons, queue depth."""
+"""Stacked series over time: blame, queue depth."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from console.formatting import percent, short, words
+from console.formatting import percent, short
 from console.paint import Row, StyledLine, width_of
-from console.theme import Appearance, reason_colour
+from console.theme import Appearance, verdict_look
+from console.widgets.axis import column_time, time_axis
 from console.widgets.chart import stacked_chart
 from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
+from replay.diagnosis.verdicts import phrase
 from replay.playback.frame import Frame
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_AXIS_FROM = 6
+"""Lines from which on a chart with a legend has a time axis too."""
 _GROUP_COLOURS = ("sky", "orange", "green", "purple", "yellow", "blue", "vermillion", "grey")
 
 
@@ -24,6 +28,8 @@ class Layer:
     values: tuple[float, ...]
     fact: str
     """Its number in the legend."""
+    letter: str = ""
+    """In place of the first free one of its name."""
 
 
 def letters_for(names: Sequence[str]) -> list[str]:
@@ -40,6 +46,7 @@ class Stacked(LineWidget):
 
     heading = ""
     nothing = ""
+    legend = True
 
     def __init__(self, appearance: Appearance, id: str) -> None:
         super().__init__(appearance, id=id)
@@ -49,6 +56,9 @@ class Stacked(LineWidget):
     def show(self, frame: Frame, period: str) -> None:
         self._frame, self._period = frame, period
         self.redraw()
+
+    def time_at(self, x: int) -> float | None:
+        return None if self._frame is None else column_time(self._frame, x - 6, self.size.width - 7)
 
     def layers_of(self, frame: Frame) -> list[Layer]:
         raise NotImplementedError
@@ -62,14 +72,19 @@ class Stacked(LineWidget):
         layers = self.layers_of(self._frame) if self._frame else []
         if not layers:
             return [*rows, Row().put(f" {self.nothing}", "dim").line()]
-        letters = letters_for([layer.name for layer in layers])
+        letters = [
+            layer.letter or free
+            for layer, free in zip(
+                layers, letters_for([layer.name for layer in layers]), strict=True
+            )
+        ]
         plain = not self.appearance.palette.colour or self.appearance.ascii_only
         top, label = self.top(layers)
         chart = stacked_chart(
             [(layer.colour, layer.values) for layer in layers],
             top,
             width - 7,
-            max(1, height - 2),
+            max(1, height - 2 - (self.legend and height >= _AXIS_FROM)),
             self.appearance.glyphs,
             tuple(letters) if plain else (),
         )
@@ -77,6 +92,10 @@ class Stacked(LineWidget):
             mark = label if index == 0 else "0" if index == len(chart) - 1 else ""
             edge = Row().put(mark, "dim", 5, ">").put(self.appearance.glyphs.now, "faint")
             rows.append(edge.line() + line)
+        if self._frame is not None and (height >= _AXIS_FROM or not self.legend):
+            rows.append(time_axis(self._frame, width - 7, 6, self.appearance))
+        if not self.legend:
+            return rows
         legend = Row().put("      ")
         for layer, letter in zip(layers, letters, strict=True):
             if legend.used + width_of(layer.name) + width_of(layer.fact) + 6 > width:
@@ -86,23 +105,24 @@ class Stacked(LineWidget):
         return [*rows, legend.line()]
 
 
-class BlockReasons(Stacked):
-    """Why the queue admitted nothing: full height is the whole interval blocked."""
+class BlameOverTime(Stacked):
+    """What the capacity in demand went to: full height is all of it. The bar of the whole span has
+    the legend."""
 
-    heading = "Task admission blocked by"
-    nothing = "never"
+    heading = "Blame over time"
+    nothing = "nothing to account for yet"
+    legend = False
 
     def __init__(self, appearance: Appearance) -> None:
-        super().__init__(appearance, "blocks")
+        super().__init__(appearance, "blame-over-time")
 
     def layers_of(self, frame: Frame) -> list[Layer]:
-        shown = [(name, values) for name, values in frame.block_reasons if any(values)]
-        return [
-            Layer(
-                words(name), reason_colour(name, index), values, percent(sum(values) / len(values))
-            )
-            for index, (name, values) in enumerate(shown)
-        ]
+        layers = []
+        for verdict, values in frame.blame_series:
+            look = verdict_look(verdict)
+            share = percent(sum(values) / max(1, len(values)))
+            layers.append(Layer(phrase(verdict), look.colour, values, share, look.letter))
+        return layers
 
     def top(self, layers: Sequence[Layer]) -> tuple[float, str]:
         return 1.0, "100%"

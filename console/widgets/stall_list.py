@@ -8,7 +8,7 @@ from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
 from console.formatting import duration
-from console.paint import Row, StyledLine, clean, fit_tail
+from console.paint import Row, StyledLine, clean, cut_line, fit_tail, width_of
 from console.theme import Appearance, verdict_look
 from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
@@ -35,6 +35,7 @@ class StallList(LineWidget):
         super().__init__(appearance, id="stall-list")
         self._frame: Frame | None = None
         self._note = ""
+        self._order = ""
         self._top = 0
         self.selected: Key | None = None
 
@@ -47,9 +48,9 @@ class StallList(LineWidget):
     def rows(self) -> tuple[VerdictRow, ...]:
         return self._frame.verdicts if self._frame else ()
 
-    def show(self, frame: Frame, note: str = "") -> None:
-        """`note` stands in the title in place of the number of stalls."""
-        self._frame, self._note = frame, note
+    def show(self, frame: Frame, note: str = "", order: str = "newest first") -> None:
+        """`note` stands in the title in place of the number of stalls, behind their order."""
+        self._frame, self._note, self._order = frame, note, order
         self.redraw()
 
     def index(self) -> int:
@@ -74,7 +75,7 @@ class StallList(LineWidget):
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         frame, rows = self._frame, self.rows
         lines = [
-            title(self.appearance, "Stalls, newest first", width, self._note or f"{len(rows)}")
+            title(self.appearance, f"Stalls, {self._order}", width, self._note or f"{len(rows)}")
         ]
         if frame is None or not rows:
             empty = "Nothing has stood still for longer than it normally does."
@@ -124,6 +125,38 @@ class StallList(LineWidget):
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
         self.move(-1)
+
+
+class StallSums(LineWidget):
+    """How long all stalls of each cause took together, the longest first."""
+
+    DEFAULT_CSS = "StallSums { height: 1; margin: 1 0 0 0; }"
+
+    def __init__(self, appearance: Appearance) -> None:
+        super().__init__(appearance, id="stall-sums")
+        self._rows: tuple[VerdictRow, ...] = ()
+
+    def show(self, rows: Sequence[VerdictRow]) -> None:
+        self._rows = tuple(rows)
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> Sequence[StyledLine]:
+        seconds: dict[str, float] = {}
+        times: dict[str, int] = {}
+        for row in self._rows:
+            seconds[row.verdict] = seconds.get(row.verdict, 0.0) + row.end - row.start
+            times[row.verdict] = times.get(row.verdict, 0) + 1
+        line = Row().put(" ")
+        for verdict in sorted(seconds, key=lambda name: (-seconds[name], name)):
+            look = verdict_look(verdict)
+            front = "bright" if look.colour == "faint" else "ink"
+            often = f" {times[verdict]}×" if times[verdict] > 1 else ""
+            text = f" {phrase(verdict)}{often} {duration(seconds[verdict])}"
+            if line.used > 1 and line.used + width_of(text) + 5 > width:
+                break
+            line.put(f" {look.letter} ", f"bold {front} on {look.colour}").put(text, "text")
+            line.put("  ")
+        return [cut_line(line.line(), width)]
 
 
 class StallDetail(LineWidget):

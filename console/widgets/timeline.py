@@ -24,6 +24,8 @@ _HEAD = 2
 """Lines above the lanes: title with legend, and the axis."""
 _ROOM_FOR_BELOW, _ROOM_FOR_ABOVE = 2, 3
 """Lines from which on one of them may say how many lanes are not shown."""
+_AHEAD = 0.4
+"""Part of the time in view that lies behind a cursor in the past."""
 _MARGIN = 3
 """Columns kept free behind now, for the arrows of open bars."""
 
@@ -85,9 +87,17 @@ class Timeline(LineWidget):
         """Seconds in one cell."""
         return self.span / self.columns
 
+    def edge(self, frame: Frame) -> float:
+        """Time at the right edge: behind a cursor in the past there is what followed."""
+        if self.right is not None:
+            return self.right
+        if frame.following or frame.at >= frame.t1:
+            return frame.at
+        return frame.at + min(_AHEAD * self.span, frame.t1 - frame.at)
+
     def left(self, at: float) -> float:
         """Time at the left edge. Whole cells, so that bars do not flicker as time goes on."""
-        right = at if self.right is None else self.right
+        right = at if self._frame is None else self.edge(self._frame)
         edge = ceil(right / self.step) * self.step
         margin = _MARGIN if self.right is None else 0
         return edge - (self.columns - margin) * self.step
@@ -210,7 +220,14 @@ class Timeline(LineWidget):
                     clock(tick, tenths=step < 1), "dim"
                 )
             tick += step
-        return row.line()
+        stretch = frame.stretch
+        if stretch is None:
+            return row.line()
+        text = "".join(text for text, _ in row.line()).ljust(width)
+        first = self._gutter + max(0, int((stretch.start - left) / self.step))
+        last = max(first + 1, min(width, self._gutter + round((stretch.end - left) / self.step)))
+        marked = Row().put(text[:first], "dim").put(text[first:last], "bold ink on sky")
+        return marked.put(text[last:], "dim").line()
 
     def _lane(
         self, lane: Lane, frame: Frame, window: tuple[float, float, int], now: int
@@ -311,7 +328,8 @@ class Timeline(LineWidget):
         for lane in self._lanes[self._top + self._counts_above :]:
             visible = self._visible(lane)
             if visible:
-                self.selected = visible[-1].lease_id
+                begun = [bar for bar in visible if bar.start <= self._at]
+                self.selected = (begun or visible)[-1].lease_id
                 return
 
     @property
@@ -329,7 +347,14 @@ class Timeline(LineWidget):
             self._top = max(0, position[0] - room // 2)
             self._scrolled = True
 
+    def time_at(self, x: int) -> float | None:
+        if self._frame is None or x < self._gutter:
+            return None
+        return self.left(self._at) + (x - self._gutter) * self.step
+
     def on_click(self, event: Click) -> None:
+        if self.was_dragged:
+            return
         lane = self._top + event.y - _HEAD
         if self._frame is None or event.y < _HEAD or lane >= len(self._lanes):
             return

@@ -563,6 +563,7 @@ EVENT_KINDS: tuple[EventKind, ...] = (
             PayloadField("in_flight", "int", "leases of the resource"),
             _LIMIT,
             PayloadField("aggregate_in_flight", "int", "leases over all domains of the model"),
+            PayloadField("repeats", "str", "first attempt of the call, where this is a later one"),
         ),
     ),
     EventKind(

@@ -6,6 +6,7 @@ run.json               written by the producer at start and end, by the recorder
 run.lock               locked by the producer while it lives
 recorder.lock          locked by the one recorder
 output.log             output of producer and recorder when they have no terminal
+cells/                 cells of unfinished row groups, written by the producer only
 dataset/               Parquet, one file per row group
 
 A folder is held open from its first use, so that work goes on in it when it is renamed, and a new
@@ -40,6 +41,7 @@ from engine.events.safe_files import (
 from engine.events.types import SCHEMA_VERSION, Seconds
 
 JOURNAL = "journal"
+CELLS = "cells"
 RECORDING = "recording.duckdb"
 RUN_JSON = "run.json"
 RUN_LOCK = "run.lock"

@@ -111,6 +111,8 @@ class ModelRequestExecutor:
         *,
         suspect: bool = False,
         asked_again: bool = False,
+        attempt_id: str | None = None,
+        repeats: str | None = None,
     ) -> ModelResponse:
         """Send the request once, under a lease of its own.
 
@@ -119,6 +121,8 @@ class ModelRequestExecutor:
             deadline: When the time of the caller is up, in monotonic seconds; None for no limit.
             suspect: A refusal of this request says nothing of the load.
             asked_again: An answer to this request was rejected before.
+            attempt_id: From `new_attempt_id`; None for a new one.
+            repeats: Id of the first attempt of the logical request, where this is not the first.
 
         Raises:
             ProviderError: The client raised it, or the provider exceeded `request.timeout_seconds`.
@@ -127,7 +131,7 @@ class ModelRequestExecutor:
             Exception: Whatever else the client raised.
         """
         client = self._clients[request.resource.provider_name]
-        context = self._context()
+        context = self._context(attempt_id or self.new_attempt_id(), repeats)
         wait = self._queue_wait_timeout
         if deadline is not None:
             remaining = max(0.0, deadline - self._clock.monotonic())
@@ -153,8 +157,7 @@ class ModelRequestExecutor:
 
     async def probe(self, request: ModelRequest) -> None:
         """Ask a resource that is out whether it answers again. Never raises but when cancelled."""
-        self._attempts += 1
-        context = RequestEventContext(None, None, f"a{self._attempts}")
+        context = RequestEventContext(None, None, self.new_attempt_id())
         item = RequestAdmissionItem(request.resource, None, None, context)
         lease = self._admission.acquire_probe(item)
         if lease is None:
@@ -176,14 +179,14 @@ class ModelRequestExecutor:
         finally:
             self._admission.release(lease, call.outcome)
 
-    def _context(self) -> RequestEventContext:
+    def new_attempt_id(self) -> str:
         self._attempts += 1
+        return f"a{self._attempts}"
+
+    def _context(self, attempt_id: str, repeats: str | None) -> RequestEventContext:
         correlation = self._correlation.current()
-        return RequestEventContext(
-            correlation,
-            correlation.task_execution_id if correlation is not None else None,
-            f"a{self._attempts}",
-        )
+        execution_id = correlation.task_execution_id if correlation is not None else None
+        return RequestEventContext(correlation, execution_id, attempt_id, repeats)
 
 
 def estimated_tokens(request: ModelRequest) -> int:
@@ -381,13 +384,20 @@ class ModelCaller:
         refusals = 0
         answered_before = -1
         asked_again = False
+        first_attempt: str | None = None
         while True:
+            attempt_id = self._executor.new_attempt_id()
             suspect = refusals >= SUSPECT_REFUSALS
             if suspect:
                 await self._wait_alone(refusals, deadline)
             try:
                 response = await self._executor.execute_attempt(
-                    request, deadline, suspect=suspect, asked_again=asked_again
+                    request,
+                    deadline,
+                    suspect=suspect,
+                    asked_again=asked_again,
+                    attempt_id=attempt_id,
+                    repeats=first_attempt,
                 )
             except ProviderError as error:
                 answered = self._executor.answered(resource)
@@ -410,6 +420,7 @@ class ModelCaller:
                 if action != "retry":
                     return response
                 asked_again = True
+            first_attempt = first_attempt or attempt_id
 
     async def _wait_alone(self, refusals: int, deadline: float | None) -> None:
         seconds = FIRST_SUSPECT_WAIT_SECONDS * 2.0 ** (refusals - SUSPECT_REFUSALS)

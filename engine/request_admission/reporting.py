@@ -62,7 +62,7 @@ class RequestReporter:
     ) -> None:
         if not self._stream.requests_enabled:
             return
-        state = attempt.state
+        state, context = attempt.state, attempt.item.event_context
         self._attempt_event(
             "request_wait_started",
             attempt,
@@ -72,6 +72,7 @@ class RequestReporter:
             in_flight=state.in_flight,
             limit=state.limits.limit,
             aggregate_in_flight=state.provider_model.in_flight,
+            repeats=context.repeats if context is not None else None,
         )
         if reason is not None and waiters == 0:
             self._resource_event("request_queue_formed", state, attempt.since)

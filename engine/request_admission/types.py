@@ -58,6 +58,8 @@ class RequestEventContext(NamedTuple):
     captured_correlation: RuntimeCorrelation | None
     task_execution_id: str | None
     request_attempt_id: str | None
+    repeats: str | None = None
+    """Id of the first attempt of the same logical request; None for that attempt itself."""
 
 
 @dataclass(frozen=True, slots=True)

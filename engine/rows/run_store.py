@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from engine.events.run_folder import CELLS
 from engine.events.safe_files import open_folder, open_regular, read_small
 from engine.rows.frames import frame, read_frames
 from engine.rows.values import UnkeepableValue, pack, unpack
 
-CELLS = "cells"
 GROUPS_LOG = "groups.log"
 WORKFLOW_JSON = "workflow.json"
 SPENT = "spent"
@@ -68,9 +68,16 @@ class Restored:
     def __init__(self) -> None:
         self.values: dict[int, dict[str, Any]] = {}
         self.dropped: dict[int, DroppedRow] = {}
+        self.complete_rows: frozenset[int] = frozenset()
+        """Rows that were written, of which not all values are known."""
+        self.complete_columns: frozenset[str] = frozenset()
+        """Columns that count as made in them."""
 
     def has(self, row: int, column: str) -> bool:
-        return column in self.values.get(row, ())
+        return column in self.values.get(row, ()) or self.is_complete(row, column)
+
+    def is_complete(self, row: int, column: str) -> bool:
+        return column in self.complete_columns and row in self.complete_rows
 
     def is_dropped(self, row: int) -> bool:
         return row in self.dropped

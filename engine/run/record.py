@@ -8,7 +8,7 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import msgspec
 
 from engine.clock import Clock, LoopClock
 from engine.errors import UserError
-from engine.events import EventStream, JournalEnd, RunInfo
+from engine.events import EventSink, EventStream, JournalEnd, RunInfo
 from engine.events.continuation import open_tail
 from engine.events.journal import JournalWriter
 from engine.events.process_lock import ProcessLock
@@ -62,6 +62,7 @@ async def journal_run(
     before_end: Callable[[], object] = lambda: None,
     store: RunStore | None = None,
     going_on: GoingOn | None = None,
+    sinks: Sequence[EventSink] = (),
 ) -> RunResult:
     """`execute_run` with a journal that says how the run ended; an exception is a failed run.
 
@@ -76,12 +77,13 @@ async def journal_run(
         before_end: Called before the last lines are written.
         store: As for `execute_run`.
         going_on: As for `execute_run`.
+        sinks: Take the events besides the journal.
     """
     numbers = None if going_on is None else going_on.continuation
     stream = EventStream(
         clock,
         run_id,
-        [journal],
+        [journal, *sinks],
         asyncio.get_running_loop().call_soon,
         scheduler_sequence=0 if numbers is None else numbers.scheduler_sequence,
         request_sequence=0 if numbers is None else numbers.request_sequence,
@@ -120,6 +122,7 @@ async def record_run(
     may_begin: Callable[[], bool],
     going_on: GoingOn | None = None,
     row_format: RowFormat = "parquet",
+    sinks_for: Callable[[RunInfo], Sequence[EventSink]] = lambda _run: (),
 ) -> RunResult | None:
     """Run a plan with a journal in `folder`, and write to `run.json` how it ended.
 
@@ -132,6 +135,8 @@ async def record_run(
             False, nothing is run.
         going_on: Where the run was interrupted that goes on now; None for one that begins.
         row_format: Write all rows into one file of this format as well.
+        sinks_for: Gives further sinks of the events, by a description whose start is now: of a run
+            that goes on, only that joins the times of its events with the wall clock.
 
     Returns:
         The result; None if the run did not begin.
@@ -147,6 +152,11 @@ async def record_run(
             info = plan.describe(run_id, clock.wall(), clock.monotonic())
         else:
             info = plan.describe(run_id, before.run.wall_start, before.run.monotonic_start)
+        sinks = sinks_for(
+            msgspec.structs.replace(
+                info, wall_start=clock.wall(), monotonic_start=clock.monotonic()
+            )
+        )
         try:
             last_lines = Reserve(folder.fd, ".run.lines", _LAST_LINES_BYTES)
             last_record = Reserve(folder.fd, ".run.json", _LAST_RECORD_BYTES)
@@ -181,6 +191,7 @@ async def record_run(
             before_end=last_lines.free,
             store=store,
             going_on=going_on,
+            sinks=sinks,
         )
         _finish_dataset(plan, folder, run_id, store, result, row_format, going_on)
         store.close()

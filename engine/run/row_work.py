@@ -6,7 +6,7 @@ Between the scheduler, which says what is to be made, and the store of the run o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Set
+from collections.abc import Container, Iterable, Set
 from typing import Any
 
 from engine.rows.admission import RowGroupSpec
@@ -97,6 +97,8 @@ class RowWork:
         self._inline = inline
         self._dropped: dict[int, dict[int, DroppedRow]] = {}
         """By row group, and by row."""
+        self._restored: dict[int, Restored] = {}
+        """What was restored of the row groups that are open."""
         self._columns = tuple(column.name for column in plan.workflow.columns)
         self._batches = frozenset(c.name for c in plan.columns if c.task_type == "batch")
 
@@ -127,6 +129,7 @@ class RowWork:
                     self._rows.put(row, column, value)
         if restored.dropped:
             self._dropped[spec.index] = restored.dropped
+        self._restored[spec.index] = restored
         return restored
 
     async def execute(self, payload: TaskPayload) -> None:
@@ -191,7 +194,7 @@ class RowWork:
             len(survivors),
             len(left_out) - len(dropped),
             self._columns,
-            self._completed(numbers),
+            self._completed(row_group, numbers),
             dropped,
         )
         present = RowNumbers(numbers.start, len(numbers), tuple(sorted(left_out)))
@@ -203,6 +206,7 @@ class RowWork:
             await asyncio.to_thread(self._write, row_group, survivors, group, present)
         self._rows.forget(numbers)
         self._dropped.pop(row_group, None)
+        self._restored.pop(row_group, None)
 
     def _write(
         self, row_group: int, survivors: list[Any], group: WrittenGroup, present: RowNumbers
@@ -217,19 +221,27 @@ class RowWork:
         a row that was dropped lacks a value."""
         numbers = self._plan.row_groups[row_group].row_range()
         needed = set(self._plan.workflow.graph.depends_on[column])
+        restored = self._restored.get(row_group) or Restored()
         missing = [
             row
             for row in numbers
-            if column not in (made := self._rows.values(row)) and made.keys() >= needed
+            if column not in (made := self._rows.values(row))
+            and made.keys() >= needed
+            and not restored.is_complete(row, column)
         ]
         return numbers if len(missing) == len(numbers) else missing
 
-    def _completed(self, numbers: Iterable[int]) -> dict[str, int]:
+    def _completed(self, row_group: int, numbers: Iterable[int]) -> dict[str, int]:
         """Completed tasks of a row group, by column."""
         counts = dict.fromkeys(self._columns, 0)
+        restored = self._restored.get(row_group) or Restored()
         for row in numbers:
-            for column in self._rows.values(row):
+            values = self._rows.values(row)
+            for column in values:
                 counts[column] += 1
+            if row in restored.complete_rows:
+                for column in restored.complete_columns - values.keys():
+                    counts[column] += 1
         return {
             column: min(count, 1) if column in self._batches else count
             for column, count in counts.items()
@@ -243,8 +255,22 @@ class RowWork:
             for row, values in zip(kept, self._writer.read(spec.index), strict=True):
                 for column, value in values.items():
                     restored.put(row, column, value)
+            restored.complete_rows = frozenset(kept)
+            restored.complete_columns = frozenset(group.columns) - self._needed_anew(group, values)
         if not self._retry_dropped:
             restored.dropped = dropped | restored.dropped
+
+    def _needed_anew(self, group: WrittenGroup, known: Container[str]) -> set[str]:
+        """The columns of a written row group that columns that were added since need, but whose
+        values are not in the dataset."""
+        depends_on = self._plan.workflow.graph.depends_on
+        needed: set[str] = set()
+        left = [name for name in self._columns if name not in group.columns]
+        while left:
+            new = [name for name in depends_on[left.pop()] if name not in known]
+            left += [name for name in new if name not in needed]
+            needed.update(new)
+        return needed
 
     def _written(self, index: int) -> WrittenGroup | None:
         """A row group that was written, unless its file is gone."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+import re
+from collections.abc import Iterator
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -14,16 +16,13 @@ from engine.workflow.schema.run_settings import RunSettings
 from engine.workflow.schema.workflow import Workflow
 
 _NAMES_ITS_KEY = {"extra_forbidden", "missing"}
-_INNER_STEPS = {"str", "callable", "[key]"}
+_INNER_STEP = re.compile(r"str|int|callable|\[key\]|[a-z-]+\[.*\]")
 """Steps of a location that are pydantic's own: branches of unions, keys of mappings."""
-
 
 _MODELS: dict[str, type[BaseModel]] = {
     **COLUMN_TYPES,
     "openai": OpenAIProvider,
     "scripted": ScriptedProvider,
-    "models": Model,
-    "run": RunSettings,
 }
 
 
@@ -33,10 +32,28 @@ def first_mistake(error: ValidationError, raw: Any) -> str:
     # A misspelt key is also reported as a missing one; the former says more.
     first = min(details_list, key=lambda details: details["type"] != "extra_forbidden")
     location = first["loc"]
-    sentence = _sentence(first)
+    branches = [first, *_other_branches(first, details_list)]
+    sentence = ", or ".join(dict.fromkeys(map(_sentence, branches)))
     where = _location(location[:-1] if first["type"] in _NAMES_ITS_KEY else location, raw)
-    more = f" (and {len(details_list) - 1} more)" if len(details_list) > 1 else ""
+    rest = len(details_list) - len(branches)
+    more = f" (and {rest} more)" if rest else ""
     return f"{where}: {sentence}{more}" if where else f"{sentence}{more}"
+
+
+def _other_branches(first: ErrorDetails, details_list: list[ErrorDetails]) -> list[ErrorDetails]:
+    """What the other branches of a union say of the same value."""
+    *place, last = first["loc"] or ("",)
+    if not _INNER_STEP.fullmatch(str(last)) or first["type"] in _NAMES_ITS_KEY:
+        return []
+    depth = len(place)
+    return [
+        details
+        for details in details_list
+        if details is not first
+        and list(details["loc"][:depth]) == place
+        and len(details["loc"]) == depth + 1
+        and _INNER_STEP.fullmatch(str(details["loc"][-1]))
+    ]
 
 
 def _sentence(details: ErrorDetails) -> str:
@@ -74,7 +91,9 @@ def _location(location: tuple[int | str, ...], raw: Any) -> str:
         location_text = f'{str(section).removesuffix("s")} "{entry}"'
     if section != "models":
         inner = inner[1:]  # the tag of the union
-    return ", ".join([location_text, *(str(step) for step in inner if step not in _INNER_STEPS)])
+    return ", ".join(
+        [location_text, *(str(step) for step in inner if not _INNER_STEP.fullmatch(str(step)))]
+    )
 
 
 def _column(index: int, columns: Any) -> str:
@@ -84,9 +103,36 @@ def _column(index: int, columns: Any) -> str:
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Keys that are possible where the last step of a location is not."""
     if len(location) == 1:
-        return list(Workflow.model_fields)
-    for step in (location[2] if len(location) == 4 else None, location[0]):
-        if isinstance(step, str) and step in _MODELS:
-            return [field.alias or name for name, field in _MODELS[step].model_fields.items()]
-    return []
+        return _keys(Workflow)
+    section, *steps = location[:-1]
+    if section == "run":
+        return _keys(RunSettings)
+    model: type[BaseModel] | None = Model
+    if section != "models":
+        model = _MODELS.get(str(steps[1])) if len(steps) > 1 else None
+    for step in steps[1 if section == "models" else 2 :]:
+        model = _inner_model(model, step)
+    return [] if model is None else _keys(model)
+
+
+def _inner_model(model: type[BaseModel] | None, step: int | str) -> type[BaseModel] | None:
+    """The model of a field; the model itself for a step that is no field."""
+    if model is None:
+        return None
+    for name, field in model.model_fields.items():
+        if step in (name, field.alias):
+            return next(_models_in(field.annotation), None)
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -6,10 +6,11 @@ from __future__ import annotations
 from engine.events import RunInfo
 from replay.diagnosis import evidence, proofs
 from replay.diagnosis.blame_log import BlameLog
-from replay.diagnosis.cell_ledger import CellLedger, Key
+from replay.diagnosis.cell_ledger import CellLedger, Key, queued_key
 from replay.diagnosis.diagnosis_state import DiagnosisState
 from replay.diagnosis.episodes import Slow
 from replay.diagnosis.holders import holders_blame
+from replay.diagnosis.queue_heads import AlikeQueues, QueueHeads
 from replay.diagnosis.rolling_stats import STALL_MIN_SECONDS
 from replay.diagnosis.slot_division import divide, whole
 from replay.diagnosis.slot_ledger import WHOLE, CapacityLedger
@@ -54,17 +55,20 @@ class Attribution:
         self._blame: BlameLog = parts.blame
         self._timers = parts.timers
         self._loop = parts.loop
+        self._heads: QueueHeads | None = None
+        """None until they are collected."""
 
     def recompute(self, state: State, now: float, ordinal: int) -> None:
         """Recompute everything dirty, as of `now`.
 
         Meters come first: a resource whose queue has another blame is divided anew.
         """
-        if not self._dirty.meters and not self._dirty.resources:
+        if not self._dirty.any:
             return
-        meters, resources = self._dirty.drain()
-        if meters:
-            self._recompute_meters(state, meters, resources, now, ordinal)
+        meters, queues = self._dirty.drain_meters()
+        resources = self._dirty.drain_resources()
+        if meters or queues:
+            self._recompute_meters(state, meters, queues, resources, now, ordinal)
         if not resources:
             return
         self._recompute_horizon(state, resources)
@@ -128,33 +132,79 @@ class Attribution:
         self._blame.resolve_pending(about, blame[0])
         self._loop.rename(old[0], blame[0], about)
         self._cells.rename(old, blame, now)
+        if self._heads is not None:
+            self._heads.rename(old, blame)
         self._capacity.rename(old[0], blame[0], about, now)
 
     def _recompute_meters(
         self,
         state: State,
         meters: dict[Key, None],
+        queues: dict[str, None],
         resources: dict[str, None],
         now: float,
         ordinal: int,
     ) -> None:
         """Adds to `resources` those whose queue has another blame."""
-        cells, wakeups, index = self._cells, self._wakeups, self._index
+        wakeups, index = self._wakeups, self._index
         pressing = proofs.Pressing(state, index.needing)
-        known = cells.meters
+        heads = self._collected_heads(state, meters)
+        known = self._cells.meters
+        moved: list[tuple[str, proofs.Head, AlikeQueues]] = []
         for key in meters:
+            kind, subject = key
             meter = known.get(key)
             if meter is None:
                 wakeups.set_pending(key, False)
-                continue
-            if key[0] == "queued":
-                blame = self._head_blame(state, key[1], pressing, now, ordinal)
+                if kind == "queued":
+                    heads.forget(subject)
+            elif kind != "queued":
+                self._assign(key, self._meter_blame(state, key, now, ordinal), now)
             else:
-                blame = self._meter_blame(state, key, pressing, now, ordinal)
-            wakeups.set_pending(key, blame[0] in PENDING or blame[0] == "lost_wakeup")
-            if meter.blame != blame and cells.blame(key, blame, now) and key[0] == "queued":
-                resources[index.request_of.get(key[1], "")] = None
-                resources[WHOLE] = None
+                head, needs = self._head_of(state, subject), index.needs.get(subject, _NO_NEEDS)
+                moved.append((subject, head, heads.put(subject, head, needs, meter.blame)))
+        for group, head, alike in moved:
+            blame = self._head_blame(state, head, group, pressing, now, ordinal)
+            if alike.blame != blame:
+                self._assign_all(alike, blame, resources, now)
+            else:
+                self._assign_queue(group, blame, resources, now)
+        if not queues:
+            return
+        for head, alike in heads.taking_from(queues):
+            blame = self._head_blame(state, head, next(iter(alike.groups)), pressing, now, ordinal)
+            if alike.blame != blame:
+                self._assign_all(alike, blame, resources, now)
+
+    def _collected_heads(self, state: State, dirty: dict[Key, None]) -> QueueHeads:
+        """The heads of all queues. Of a fold that was loaded those are collected that are not dirty
+        anyway."""
+        if self._heads is None:
+            self._heads = QueueHeads()
+            for key, meter in self._cells.meters.items():
+                if key[0] == "queued" and key not in dirty:
+                    head, needs = self._head_of(state, key[1]), self._index.needs.get(key[1])
+                    self._heads.put(key[1], head, needs or _NO_NEEDS, meter.blame)
+        return self._heads
+
+    def _assign_all(
+        self, alike: AlikeQueues, blame: Blame, resources: dict[str, None], now: float
+    ) -> None:
+        alike.blame = blame
+        for group in alike.groups:
+            self._assign_queue(group, blame, resources, now)
+
+    def _assign_queue(
+        self, group: str, blame: Blame, resources: dict[str, None], now: float
+    ) -> None:
+        if self._assign(queued_key(group), blame, now):
+            resources[self._index.request_of.get(group, "")] = None
+            resources[WHOLE] = None
+
+    def _assign(self, key: Key, blame: Blame, now: float) -> bool:
+        """True if that is another blame than before."""
+        self._wakeups.set_pending(key, blame[0] in PENDING or blame[0] == "lost_wakeup")
+        return self._cells.blame(key, blame, now)
 
     def _recompute_horizon(self, state: State, resources: dict[str, None]) -> None:
         """Adds to `resources` those whose unused slots the row-group horizon explains."""
@@ -237,9 +287,7 @@ class Attribution:
                     break
         self._stalls.slow_calls(resource, number)
 
-    def _meter_blame(
-        self, state: State, key: Key, pressing: proofs.Pressing, now: float, ordinal: int
-    ) -> Blame:
+    def _meter_blame(self, state: State, key: Key, now: float, ordinal: int) -> Blame:
         """What the cells of this meter wait for, from `now` on."""
         kind, subject = key
         fixed = _FIXED_BLAME.get(kind)
@@ -262,18 +310,25 @@ class Attribution:
             return (verdict or UNKNOWN, subject)
         return (WORKING, subject)
 
-    def _head_blame(
-        self, state: State, group: str, pressing: proofs.Pressing, now: float, ordinal: int
-    ) -> Blame:
-        """As `_queued_blame`, which is asked once for all heads that are alike."""
+    def _head_of(self, state: State, group: str) -> proofs.Head:
         index = self._index
         needs = index.needs.get(group, _NO_NEEDS)
-        head = proofs.head_of(state, group, needs, index.request_of.get(group))
-        blame = None if head is None else pressing.blames.get(head)
+        return proofs.head_of(state, group, needs, index.request_of.get(group))
+
+    def _head_blame(
+        self,
+        state: State,
+        head: proofs.Head,
+        group: str,
+        pressing: proofs.Pressing,
+        now: float,
+        ordinal: int,
+    ) -> Blame:
+        """As `_queued_blame`, which is asked once for all heads that are alike."""
+        blame = pressing.blames.get(head)
         if blame is None:
             blame = self._queued_blame(state, group, pressing, now, ordinal)
-            if head is not None:
-                pressing.blames[head] = blame
+            pressing.blames[head] = blame
         return blame
 
     def _queued_blame(

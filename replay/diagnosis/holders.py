@@ -20,9 +20,8 @@ _ACTIVITY_OF: dict[str, Activity] = {
 
 def activities(index: LiveIndex, cells: CellLedger, slots: str) -> dict[Activity, int]:
     """What the tasks do that hold slots of this scheduler resource: their number by activity."""
-    requests = {index.request_of.get(group, "") for group in index.needing.get(slots, ())}
     counts: dict[Activity, int] = {}
-    for request in requests:
+    for request in index.requests_for.get(slots, ()):
         for kind, activity in _ACTIVITY_OF.items():
             number = cells.total((kind, request))
             if number:
@@ -38,8 +37,8 @@ def holders_blame(index: LiveIndex, cells: CellLedger, slots: str) -> Blame:
     """
     if not index.failed and not any(index.overdue.values()):
         return ("task_capacity", slots)
-    requests = {index.request_of.get(group, "") for group in index.needing.get(slots, ())}
-    keys = [(kind, request) for request in sorted(requests) for kind in _ACTIVITY_OF]
+    requests = sorted(index.requests_for.get(slots, ()))
+    keys = [(kind, request) for request in requests for kind in _ACTIVITY_OF]
     totals = {key: number for key in keys if (number := cells.total(key))}
     if not totals:
         return ("task_capacity", slots)

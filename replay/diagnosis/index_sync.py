@@ -183,7 +183,6 @@ class IndexSync:
         """
         index = self._index
         times = self._stalls.watch(resource).times
-        allowed = {column: known.allowance for column, known in times.items()}
         if not index.attempts_seen:
             for group, request in index.request_of.items():
                 if request != resource:
@@ -191,7 +190,8 @@ class IndexSync:
                 for task_id, (acquired_at, _) in index.leases.get(group, {}).items():
                     entry = index.tasks.get(task_id)
                     if entry is not None and entry.key[0] == "assumed":
-                        allowance = allowed.get(entry.cell[0])
+                        known = times.get(entry.cell[0])
+                        allowance = None if known is None else known.allowance
                         if allowance is not None:
                             yield task_id, acquired_at + allowance
             return
@@ -199,7 +199,8 @@ class IndexSync:
             call = index.calls[attempt_id]
             if call.phase != "in_provider" or call.overdue or call.unknown:
                 continue
-            allowance = allowed.get(call.column)
+            known = times.get(call.column)
+            allowance = None if known is None else known.allowance
             if allowance is not None and call.started_at is not None:
                 yield attempt_id, call.started_at + call.paused + allowance
 
@@ -232,7 +233,7 @@ class IndexSync:
             return
         suspect = leaks.confirm(subject)
         if suspect is not None:
-            self._dirty.invalidate_leak(self._index, suspect.resources)
+            self._dirty.invalidate_leak(suspect.resources)
             if subject in self._index.tasks:
                 self.apply_task(state, subject, now, ordinal)
 
@@ -248,7 +249,7 @@ class IndexSync:
             columns = (column for column in self._run.columns if column.name == task.column)
             column = next(columns, None)
             known = "" if column is None else column.request_resource or ""
-            self._index.request_of[task.group] = known
+            self._index.learn_request(task.group, known)
         return known
 
     def _apply_calls(self, state: State, calls: dict[str, int], now: float, ordinal: int) -> None:
@@ -382,7 +383,7 @@ class IndexSync:
         if cleared is None:
             return
         suspect, leak = cleared
-        self._dirty.invalidate_leak(self._index, suspect.resources)
+        self._dirty.invalidate_leak(suspect.resources)
         if leak is not None:
             self._emit_leak(suspect.about, leak, now)
 

@@ -64,6 +64,8 @@ class DirtySets(msgspec.Struct):
     """
 
     meters: dict[Key, None] = {}
+    queues: dict[str, None] = {}
+    """Scheduler resources: the queues of all groups that take from them."""
     resources: dict[str, None] = {}
     """Request resources, and `WHOLE` for the run."""
     levels: dict[str, int] = {}
@@ -104,7 +106,7 @@ class DirtySets(msgspec.Struct):
             level = min(free, index.most.get(resource, 1))
             if shifted or self.levels.get(resource) != level:
                 self.levels[resource] = level
-                self._invalidate_queues(index, resource)
+                self.queues[resource] = None
 
     def invalidate_ceiling(self, state: State, resource: str) -> None:
         """The request resource and those it shares its static cap with."""
@@ -122,10 +124,10 @@ class DirtySets(msgspec.Struct):
         for group in index.queued_for.get(resource, ()):
             self.meters[queued_key(group)] = None
 
-    def invalidate_leak(self, index: LiveIndex, resources: Iterable[str]) -> None:
+    def invalidate_leak(self, resources: Iterable[str]) -> None:
         """A lease of these resources is now known to be leaked, or was released after all."""
         for resource in resources:
-            self._invalidate_queues(index, resource)
+            self.queues[resource] = None
             self.resources[resource] = None
             self.meters["waiting", resource] = None
         self.resources[WHOLE] = None
@@ -149,12 +151,17 @@ class DirtySets(msgspec.Struct):
             if kind == "queued":
                 self.resources[index.request_of.get(subject, "")] = None
 
-    def drain(self) -> tuple[dict[Key, None], dict[str, None]]:
-        """Dirty meters and resources; both sets are empty afterwards."""
-        meters, resources = self.meters, self.resources
-        self.meters, self.resources = {}, {}
-        return meters, resources
+    @property
+    def any(self) -> bool:
+        return bool(self.meters or self.queues or self.resources)
 
-    def _invalidate_queues(self, index: LiveIndex, resource: str) -> None:
-        """The queued tasks of every group that takes from this scheduler resource."""
-        self.meters.update(index.queues_for.get(resource, {}))
+    def drain_meters(self) -> tuple[dict[Key, None], dict[str, None]]:
+        """Dirty meters, and scheduler resources whose queues are; both are empty afterwards."""
+        meters, queues = self.meters, self.queues
+        self.meters, self.queues = {}, {}
+        return meters, queues
+
+    def drain_resources(self) -> dict[str, None]:
+        """Dirty request resources; none is afterwards."""
+        resources, self.resources = self.resources, {}
+        return resources

@@ -127,8 +127,8 @@ class LiveIndex(msgspec.Struct):
     """The request resource of a group's tasks."""
     needing: dict[str, dict[str, None]] = {}
     """Groups by the scheduler resource they take from."""
-    queues_for: dict[str, dict[Key, None]] = {}
-    """Meters of the queues of those groups."""
+    requests_for: dict[str, dict[str, int]] = {}
+    """How many of those groups have which request resource ("" for none)."""
     most: dict[str, int] = {}
     """The most that one task takes of each scheduler resource."""
     overdue: dict[str, int] = {}
@@ -154,10 +154,26 @@ class LiveIndex(msgspec.Struct):
             self.needs[task.group] = task.resources
             for resource, amount in task.resources.items():
                 self.most[resource] = max(self.most.get(resource, 1), amount)
-                self.needing.setdefault(resource, {})[task.group] = None
-                self.queues_for.setdefault(resource, {})["queued", task.group] = None
-        if request_resource:
-            self.request_of[task.group] = request_resource
+                self._learn_need(task.group, resource)
+        if request_resource and self.request_of.get(task.group) != request_resource:
+            self.learn_request(task.group, request_resource)
+
+    def learn_request(self, group: str, request_resource: str) -> None:
+        """The group's tasks call this resource ("" for none)."""
+        before = self.request_of.get(group, "")
+        self.request_of[group] = request_resource
+        if request_resource != before:
+            for resource, groups in self.needing.items():
+                if group in groups:
+                    _add(self.requests_for[resource], before, -1)
+                    _add(self.requests_for[resource], request_resource, 1)
+
+    def _learn_need(self, group: str, resource: str) -> None:
+        groups = self.needing.setdefault(resource, {})
+        if group not in groups:
+            groups[group] = None
+            requests = self.requests_for.setdefault(resource, {})
+            _add(requests, self.request_of.get(group, ""), 1)
 
     def put(self, task_id: str, entry: TaskEntry) -> None:
         """Add a task that is not in the index."""

@@ -65,23 +65,27 @@ Head = tuple[object, ...]
 very many columns has as many queues, of which most are alike."""
 
 
-def head_of(
-    state: State, group: str, needs: dict[str, int], request_resource: str | None
-) -> Head | None:
-    """None for a head that is like no other: its group owes something, or is not known."""
+def head_of(state: State, group: str, needs: dict[str, int], request_resource: str | None) -> Head:
+    """A head that is like no other, as its group owes something or is not known, has its name."""
     own = state.groups.get(group)
     if own is None or own.debt:
-        return None
+        return (group,)
     held = own.leased_amounts
     return (
         # By identity: groups whose tasks take the same share one mapping, as their tasks do.
         id(needs),
         request_resource,
-        None if state.block is None else state.block.groups.get(group),
+        _denial(state, group),
         own.weight,
         own.queued > 0,
         tuple(held.items()) if held else None,
     )
+
+
+def _denial(state: State, group: str) -> str | None:
+    """Why the policy does not let this group in, as the last blocked event says."""
+    said = None if state.block is None else state.block.groups.get(group)
+    return None if said == "no_capacity" else said
 
 
 class Pressing:
@@ -198,7 +202,7 @@ def policy_denial(
     state: State, group: str, needs: dict[str, int], pressing: Pressing
 ) -> Blame | None:
     """What the policy holds against a head that the hard resources would let through."""
-    said = state.block.groups.get(group) if state.block is not None else None
+    said = _denial(state, group)
     own = state.groups.get(group)
     at_share = share_resource(state, group, needs, pressing)
     if own is not None and said == "borrow_debt":

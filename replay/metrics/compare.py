@@ -20,6 +20,7 @@ from engine.events import RunInfo
 from replay.diagnosis.report.shares import run_shares
 from replay.diagnosis.verdicts import WORKING
 from replay.metrics.difference import Difference, Noise, differ
+from replay.metrics.overlay import Course, Setting, course_of, differing, settings_of
 from replay.metrics.run_metrics import METRICS, measure_run, metric
 from replay.recording.reader import RecordingReader, open_recording
 from replay.runs.artifact import Artifact, Direction, Metric, recording_of
@@ -58,6 +59,10 @@ class Comparison(msgspec.Struct, frozen=True):
     other_work: list[str]
     """In what the work of the two differed; then nothing is better or worse."""
     notes: list[str]
+    courses: tuple[Course | None, Course | None] = (None, None)
+    """How either went; None where an artifact holds no timeline."""
+    settings: list[Setting] = []
+    """What was set otherwise."""
 
     @property
     def every(self) -> list[Difference]:
@@ -85,6 +90,8 @@ class _Loaded:
     records: int | None = None
     columns: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    course: Course | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def compare(a: str, b: str, narrate: Narrate) -> Comparison:
@@ -105,6 +112,8 @@ def compare(a: str, b: str, narrate: Narrate) -> Comparison:
         list(_ceilings(left, right, noise)),
         other_work,
         [*left.notes, *right.notes],
+        (left.course, right.course),
+        differing(left.settings, right.settings) if left.settings and right.settings else [],
     )
     return _without_direction(comparison) if other_work else comparison
 
@@ -138,6 +147,8 @@ def _load(target: str, narrate: Narrate) -> _Loaded:
             run.records,
             _columns(run),
             (f"{side.title} lacks {lacks}",) if lacks else (),
+            course_of(reader),
+            settings_of(reader),
         )
 
 
@@ -170,6 +181,8 @@ def _load_artifact(target: str, path: Path, artifact: Artifact) -> _Loaded:
     shares: list[Mapping[str, float]] = []
     ceilings: list[Ceilings] = []
     columns: frozenset[str] = frozenset()
+    course: Course | None = None
+    settings: Mapping[str, str] = {}
     # Under a virtual clock one iteration is like the other.
     for number, iteration in enumerate(artifact.iterations[: 1 if virtual else None]):
         if iteration.timeline is not None:
@@ -177,10 +190,21 @@ def _load_artifact(target: str, path: Path, artifact: Artifact) -> _Loaded:
                 if not shares:
                     side = msgspec.structs.replace(side, outcome=reader.status().outcome)
                     columns = _columns(reader.run())
+                    course, settings = course_of(reader), settings_of(reader)
                 shares.append(_blame(reader))
                 ceilings.append(_limits(reader))
     records = artifact.inputs.record_count
-    return _Loaded(side, artifact.metrics, repeats, shares, ceilings, records, columns)
+    return _Loaded(
+        side,
+        artifact.metrics,
+        repeats,
+        shares,
+        ceilings,
+        records,
+        columns,
+        course=course,
+        settings=settings,
+    )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from replay.sources.cells import cut, left, wrap
 
 WIDTH = 80
 _NAME, _NUMBER, _CHANGE = 37, 10, 11
-_WORDS = {
+WORDS = {
     "better": "better",
     "worse": "worse",
     "same": "same",
@@ -30,7 +30,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield from wrap(f"A  {_side(comparison.a)}", WIDTH, rest="   ")
     yield from wrap(f"B  {_side(comparison.b)}", WIDTH, rest="   ")
     yield ""
-    yield from wrap(_meaning(comparison), WIDTH)
+    yield from wrap(meaning(comparison), WIDTH)
     shares = [
         difference
         for difference in comparison.verdict_shares
@@ -51,7 +51,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield ""
     for note in comparison.notes:
         yield from wrap(f"Note: {note}", WIDTH, rest="  ")
-    yield from wrap(_sum(comparison), WIDTH)
+    yield from wrap(summary_line(comparison), WIDTH)
 
 
 def _side(side: Side) -> str:
@@ -62,7 +62,7 @@ def _side(side: Side) -> str:
     return f"{side.target}: {side.title} ({runs}{clock}{outcome}; {facts})"
 
 
-def _meaning(comparison: Comparison) -> str:
+def meaning(comparison: Comparison) -> str:
     a, b = comparison.a.runs, comparison.b.runs
     if comparison.other_work:
         return (
@@ -100,11 +100,14 @@ def _table(title: str, rows: Sequence[Difference]) -> Iterator[str]:
         if resource and resource != about:
             about = resource
             yield f"  {cut(resource, WIDTH - 2)}"
-        name = f"    {fact}" if resource else f"  {_named(difference)}"
-        a, b = _number(difference.a, difference.unit), _number(difference.b, difference.unit)
+        name = f"    {fact}" if resource else f"  {name_text(difference)}"
+        a, b = (
+            number_text(difference.a, difference.unit),
+            number_text(difference.b, difference.unit),
+        )
         yield (
             f"{left(cut(name, _NAME - 1), _NAME)}{a:>{_NUMBER}}{b:>{_NUMBER}}"
-            f"{_change(difference):>{_CHANGE}}  {_WORDS[difference.judgement]}"
+            f"{change_text(difference):>{_CHANGE}}  {WORDS[difference.judgement]}"
         )
 
 
@@ -112,7 +115,7 @@ def _not_compared(rows: Sequence[Difference]) -> Iterator[str]:
     """By reason: which numbers at least one side does not have."""
     names: dict[str, dict[str, None]] = {}
     for difference in rows:
-        about = difference.name.rpartition(": ")[0] or _named(difference)
+        about = difference.name.rpartition(": ")[0] or name_text(difference)
         names.setdefault("; ".join(dict.fromkeys(difference.missing_reasons)), {})[about] = None
     if names:
         yield ""
@@ -121,29 +124,29 @@ def _not_compared(rows: Sequence[Difference]) -> Iterator[str]:
             yield from wrap(f"{', '.join(of)}: {why}", WIDTH, "  ", "    ")
 
 
-def _sum(comparison: Comparison) -> str:
+def summary_line(comparison: Comparison) -> str:
     judgements = [difference.judgement for difference in comparison.every]
     counts = [
         f"{judgements.count(judgement)} {word}"
-        for judgement, word in _WORDS.items()
+        for judgement, word in WORDS.items()
         if judgement in judgements
     ]
     return f"B against A: {', '.join(counts) or 'nothing to compare'}."
 
 
-def _named(difference: Difference) -> str:
+def name_text(difference: Difference) -> str:
     verdict = BY_NAME.get(difference.name)
     return difference.name if verdict is None else verdict.phrase
 
 
-def _change(difference: Difference) -> str:
+def change_text(difference: Difference) -> str:
     assert difference.change is not None
     if abs(difference.change) < NOTHING:
         return "0"
     if difference.unit == "share":
         return f"{_signed(100 * difference.change)} pts"
     if difference.ratio is None:
-        return _number(difference.change, difference.unit, "+")
+        return number_text(difference.change, difference.unit, "+")
     if abs(difference.ratio) >= 10:
         return f"{difference.ratio:.0f} times"
     return f"{_signed(100 * (difference.ratio - 1))} %"
@@ -154,7 +157,7 @@ def _signed(value: float) -> str:
     return f"{value:+.1f}" if abs(value) >= 0.05 else f"{value:+.1g}"
 
 
-def _number(value: float | None, unit: str, sign: str = "") -> str:
+def number_text(value: float | None, unit: str, sign: str = "") -> str:
     if value is None:
         return "-"
     if unit == "share":

@@ -19,6 +19,10 @@ from replay.state.rows import AttemptRow, LeaseRow
 from replay.state.waits import waits
 
 CHUNK = 20_000
+REFUSALS = "rate_limited_share"
+SETTLED_REFUSALS = "settled_rate_limited_share"
+ROUND_TRIPS = (20, 200)
+"""Between which a ceiling has found its provider, counted in round trips from the first call."""
 # Metric -> unit, and which direction is better where that is known.
 METRICS: dict[str, tuple[str, Direction | None]] = {
     "ready_queue_wait": ("s", "lower"),
@@ -43,7 +47,8 @@ METRICS: dict[str, tuple[str, Direction | None]] = {
     "rows_dropped": ("rows", "lower"),
     "tokens": ("tokens", "lower"),
     "cost": ("USD", "lower"),
-    "rate_limited_share": ("share", "lower"),
+    REFUSALS: ("share", "lower"),
+    SETTLED_REFUSALS: ("share", "lower"),
     "limit_cuts": ("cuts", "lower"),
     "timeline_faults": ("tasks", "lower"),
     "event_rule_faults": ("events", "lower"),
@@ -86,9 +91,33 @@ def measure_run(reader: RecordingReader) -> Measures:
     _add_fairness(measures, run, attempts)
     _add_spending(measures, pass_.state.progress)
     measures.attempts = attempts
+    add_settled_refusals(measures, None)
     for name in METRICS:
         measures.samples.setdefault(name, [])
     return measures
+
+
+def add_settled_refusals(measures: Measures, latency: float | None) -> None:
+    """The part of the calls of `ROUND_TRIPS` that was refused because of load.
+
+    Args:
+        measures: Of one run; gets the metric.
+        latency: Seconds of a round trip; None where the work has no such number.
+    """
+    late = []
+    if latency is not None:
+        start = min((row.started_at for row in measures.attempts if row.started_at), default=0.0)
+        begin, end = (start + trips * latency for trips in ROUND_TRIPS)
+        late = [
+            row for row in measures.attempts if row.started_at and begin <= row.started_at < end
+        ]
+    refused = sum(row.outcome == "rate_limited" for row in late)
+    measures.samples[SETTLED_REFUSALS] = [refused / len(late)] if late else []
+    measures.missing[SETTLED_REFUSALS] = (
+        "the scenario names no round trip"
+        if latency is None
+        else f"the run ended before round trip {ROUND_TRIPS[0]}"
+    )
 
 
 def event_chunks(reader: RecordingReader) -> Iterator[tuple[int, list[Event]]]:

@@ -16,7 +16,9 @@ from replay.diagnosis.report.answer import Answer
 from replay.diagnosis.report.bottleneck import Bottleneck
 from replay.diagnosis.report.shares import Share
 from replay.diagnosis.verdicts import VerdictRow
+from replay.playback.focus import Focus, Focused
 from replay.playback.queue_rows import QueueRow
+from replay.playback.stretch import Stretch
 from replay.sources.base import Liveness
 from replay.state.ending import Ending, ending
 from replay.state.model import Aggregate, Block, Ceiling, Failure, Gap, Progress, RowGroups
@@ -98,7 +100,7 @@ class Want:
     samples: int = 60
     """How many samples each series has."""
     span: float = 60.0
-    """Seconds of past that series and bars cover, ending at the cursor."""
+    """Seconds that series and bars cover, ending at the cursor or at `until`."""
     bars: int = 0
     """At most so many lease bars (0: none)."""
     events: int = 0
@@ -111,6 +113,14 @@ class Want:
     """The verdicts whose time the cursor is in, and what there is to say of the span."""
     queue: bool = False
     """Where the tasks of each group are."""
+    focus: Focus | None = None
+    """One task, one call, or a list of tasks."""
+    blame: bool = False
+    """Blame over the samples."""
+    until: float | None = None
+    """Right edge of series and bars, in time of the producer; None: the cursor."""
+    stretch: tuple[float, float] | None = None
+    """What there is to say of this time, in time of the producer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +162,6 @@ class Frame:
     sample_times: tuple[float, ...]
     queue_depth: tuple[tuple[float, ...], ...]
     """Per group (order of `groups`), queued tasks at each sample time."""
-    block_reasons: tuple[tuple[str, tuple[float, ...]], ...]
-    """Per block reason, the fraction of each sample interval it held the queue (0 to 1)."""
     bars: tuple[LeaseBar, ...]
     events: tuple[EventRow, ...]
     notes: tuple[str, ...]
@@ -161,7 +169,7 @@ class Frame:
     awaited: str = ""
     """A sentence on what is waited for, before there is anything to read."""
     capacity: Mapping[str, Any] = field(default_factory=dict)
-    """The capacity plan, as far as the producer told it; empty where it tells none."""
+    """Every value of the capacity plan, by part and name; `capacity_rows` makes a table of it."""
     verdicts: tuple[VerdictRow, ...] = ()
     """The newest of those known, newest first; of what still goes on, as far as it has come."""
     standing: tuple[VerdictRow, ...] = ()
@@ -177,6 +185,17 @@ class Frame:
     """What has failed so far, that which cost most rows first."""
     quiet_seconds: float | None = None
     """Time since a task last completed, where that is too long for a rate to mean anything."""
+    focused: Focused | None = None
+    """What is known of `Want.focus`."""
+    blame_series: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    """Per verdict, its part of the capacity in demand in each sample interval (0 to 1), only with
+    `Want.blame`; in an interval without demand, or that is not known yet, all are 0."""
+    lag: float = 0.0
+    """Seconds by which the newest event that was read lies behind the run."""
+    edge: float | None = None
+    """Right edge of series and bars; None: the cursor."""
+    stretch: Stretch | None = None
+    """Only with `Want.stretch`."""
     answer: Answer | None = None
     """The first paragraph of a report on the span; only with `Want.standing`."""
 

@@ -10,15 +10,12 @@ import msgspec
 
 from engine.events import ColumnInfo, RunInfo
 from replay.diagnosis.verdicts import count_text
-from replay.playback.frame import CeilingRow, GroupRow, LeaseBar, Segment
-from replay.playback.series_sampler import Samples
+from replay.playback.frame import GroupRow, LeaseBar, Segment
 from replay.sources.base import Liveness
 from replay.state.model import Failure, Progress, RowGroups, State
 from replay.state.rows import AttemptRow, LeaseRow, RollupRow, lease_row, open_attempt_row
 from replay.state.task import Task
 from replay.state.waits import Waits, waits
-
-REASON_ORDER = ("no_capacity", "group_cap", "borrow_debt", "policy_denial", "shutdown")
 
 _counted = partial(count_text, grouped=True)
 
@@ -63,46 +60,6 @@ def _blocked_by(
     if ceiling is not None and ceiling.blocked_until is not None and ceiling.blocked_until > at:
         return "cooldown"
     return blocked.get(key)
-
-
-def ceiling_rows(state: State, past: Samples, at: float) -> tuple[CeilingRow, ...]:
-    """By resource, each with its past and the present as last sample."""
-    rows = []
-    for key in sorted(state.ceilings):
-        ceiling = msgspec.structs.replace(state.ceilings[key])
-        until = ceiling.blocked_until
-        cooling = until is not None and until > at
-        samples = past.samples
-        rows.append(
-            CeilingRow(
-                ceiling,
-                (*(one.value("limit", key) for one in samples), float(ceiling.limit)),
-                (*(one.value("in_flight", key) for one in samples), float(ceiling.in_flight)),
-                (*(one.value("waiters", key) for one in samples), float(ceiling.waiters)),
-                (*(one.value("cooling", key) > 0 for one in samples), cooling),
-                (*(int(one.sums.get(("rate_limited", key), 0)) for one in samples), 0),
-            )
-        )
-    return tuple(rows)
-
-
-def queue_series(groups: Sequence[GroupRow], past: Samples) -> tuple[tuple[float, ...], ...]:
-    return tuple(
-        (*(one.value("queue_depth", group.key) for one in past.samples), float(group.queued))
-        for group in groups
-    )
-
-
-def block_series(state: State, past: Samples) -> tuple[tuple[str, tuple[float, ...]], ...]:
-    """Known reasons first, in a fixed order, so that a stack of them does not jump."""
-    now = None if state.block is None else state.block.reason or state.block.kind
-    keys = past.keys("blocked") | ({now} if now is not None else set())
-    order = [reason for reason in REASON_ORDER if reason in keys]
-    order += sorted(keys - set(REASON_ORDER))
-    return tuple(
-        (key, (*(one.value("blocked", key) for one in past.samples), float(key == now)))
-        for key in order
-    )
 
 
 @dataclass(frozen=True, slots=True)

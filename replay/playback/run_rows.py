@@ -21,6 +21,7 @@ class RunRows:
         self._verdicts: list[VerdictRow] | None = None
         self._verdicts_of: tuple[int, bool] | None = None
         """Last ordinal read, and whether nothing follows, when the verdicts were collected."""
+        self._peaks: dict[str, dict[str, float]] | None = None
 
     @property
     def _fold(self) -> Fold | None:
@@ -41,6 +42,12 @@ class RunRows:
         if (fold := self._fold) is not None:
             rows += within(fold.open_series(), first, last)
         return rows
+
+    def peaks(self) -> dict[str, dict[str, float]]:
+        """Series -> key -> most at once in the whole run; empty while it is being read."""
+        if self._peaks is None and self._fold is None:
+            self._peaks = self.reader.peaks()
+        return self._peaks or {}
 
     def verdicts(self) -> list[VerdictRow]:
         """All verdicts by start; one that goes on ends where reading has come to."""

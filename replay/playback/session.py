@@ -13,15 +13,18 @@ import msgspec
 from engine.events import RunInfo
 from engine.events.run_folder import RunFolder
 from replay.diagnosis.verdicts import VerdictRow
-from replay.playback import frame_builder
+from replay.playback import chart_series, frame_builder
+from replay.playback.capacity import capacity_plan
 from replay.playback.cursor import StateCursor
 from replay.playback.frame import EventRow, Frame, LeaseBar, Want
+from replay.playback.lives import Lives
 from replay.playback.queue_rows import queue_rows
 from replay.playback.run_rows import RunRows
 from replay.playback.series_sampler import Sampler
 from replay.playback.span_report import Span, SpanReport
+from replay.playback.stretch import Stretch
 from replay.recording.ingest import Ingest
-from replay.recording.reader import RecordingReader, open_recording
+from replay.recording.reader import Bounds, RecordingReader, open_recording
 from replay.recording.views.events import EVENTS
 from replay.runs.open import open_run, open_source
 from replay.sources.base import Liveness, SourceError
@@ -80,6 +83,9 @@ class Session:
         self._behind = feed is not None
         self._sampler = Sampler(0.0)
         self._span = SpanReport()
+        self._lives = Lives()
+        self._end: State | None = None
+        self._stretch: tuple[Span, Stretch] | None = None
         if feed is not None:
             self._ingest = Ingest(feed, ":memory:", history=history)
             self.rows = RunRows(self._ingest.reader, self._ingest)
@@ -352,16 +358,22 @@ class Session:
         at_end = state.ordinal == self._last
         # Of a live run some rows come late: what was pending is named once it is proved.
         events = 0 if self.finished else self._last
-        window = min(want.span, max(at - self._t0, 0.0))
+        edge = at if want.until is None else max(self._t0, min(want.until, self._t1))
+        window = min(want.span, max(edge - self._t0, 0.0))
         if self._last:
-            bins = self._bins(run, at, max(1, round(min(want.span, window + 2))))
+            whole = self.finished and (at_end if want.until is None else edge >= self._t1)
+            bins = self._bins(run, edge, max(1, round(min(want.span, window + 2))), whole)
             self._span.read(run, Span(*bins, events), self.rows)
-            bins = self._bins(run, at, frame_builder.RATE_SECONDS)
+            bins = self._bins(run, at, frame_builder.RATE_SECONDS, self.finished and at_end)
             self._span.read_rates(Span(*bins, events), self.rows)
         ended = ending_of(state, self._outcome if at_end else None, run.records)
         quiet = frame_builder.quiet_seconds(state, at, self._t0)
         read = self.rows.series
-        past = self._sampler.past(read, at, self._t0, want.samples - 1, want.span)
+        present = want.until is None or edge == at
+        number = want.samples - present
+        # The sampler divides the span into one sample more, for the present.
+        span = want.span if present else want.span * (number + 1) / max(1, number)
+        past = self._sampler.past(read, edge, self._t0, number, span)
         groups = frame_builder.group_rows(run, state, at)
         rows, seconds = self._span.rate_rows(run, self._t0, at)
         speed = frame_builder.rates(run, state, rows, seconds, quiet is not None)
@@ -393,10 +405,20 @@ class Session:
             groups=groups,
             block=state.block,
             limits=frame_builder.limits(state),
-            ceilings=frame_builder.ceiling_rows(state, past, at),
-            sample_times=(*past.times, at),
-            queue_depth=frame_builder.queue_series(groups, past),
-            block_reasons=frame_builder.block_series(state, past),
+            ceilings=chart_series.ceiling_rows(state, past, at, present),
+            sample_times=(*past.times, *[at] * present),
+            queue_depth=chart_series.queue_series(groups, past, present),
+            lag=self.lag_seconds,
+            edge=None if present else edge,
+            blame_series=chart_series.blame_series(
+                run, self._span.run_rows, edge, want.samples, want.span
+            )
+            if want.blame
+            else (),
+            stretch=self._read_stretch(want, run, events),
+            focused=self._lives.read(
+                want.focus, self.rows, run, self._bounds, state, self._newest_state
+            ),
             bars=self._bars(want, at_end),
             events=self._events(want),
             notes=(
@@ -407,7 +429,7 @@ class Session:
                 *(feed.notes if feed is not None else ()),
             ),
             awaited=feed.awaited if feed is not None else "",
-            capacity=run.capacity_plan | state.capacity,
+            capacity=capacity_plan(run, state, self.rows.peaks()),
             verdicts=self._newest_verdicts(want.verdicts),
             standing=tuple(self.rows.verdicts_at(at)) if want.standing and self._last else (),
             stop_reason=state.stop_reason,
@@ -425,21 +447,51 @@ class Session:
             return ()
         return tuple(reversed(self.rows.verdicts()[-limit:]))
 
-    def _bins(self, run: RunInfo, at: float, number: int) -> tuple[int, int]:
-        """So many bins that lie wholly before the cursor; at the end, the last bins."""
-        ended = self.finished and self._state.ordinal == self._last
+    def _bins(self, run: RunInfo, at: float, number: int, ended: bool) -> tuple[int, int]:
+        """So many bins that lie wholly before an instant; where the run `ended`, the last bins."""
         last = int((at - run.monotonic_start) // 1) - (0 if ended else 1)
         return max(int((self._t0 - run.monotonic_start) // 1), last + 1 - number), last
 
     def _bars(self, want: Want, at_end: bool) -> tuple[LeaseBar, ...]:
         if want.bars <= 0 or self._last == 0:
             return ()
-        window = (self._at - want.span, self._at)
-        leases, attempts = self.reader.bars(*window, want.bars, self._state.ordinal)
+        edge = self._at if want.until is None else min(want.until, self._t1)
+        state, ordinal = self._state, self._state.ordinal
+        if edge > self._at:
+            state, ordinal = self._newest_state(), self._last
+            at_end = True
+        window = (edge - want.span, edge)
+        leases, attempts = self.reader.bars(*window, want.bars, ordinal)
         ended = at_end and self.finished
-        return frame_builder.lease_bars(
-            self._state, leases, attempts, self._state.ordinal, ended, window, want.bars
-        )
+        return frame_builder.lease_bars(state, leases, attempts, ordinal, ended, window, want.bars)
+
+    @property
+    def _bounds(self) -> Bounds:
+        return Bounds(self._first, self._last, self._t0, self._t1)
+
+    def _newest_state(self) -> State:
+        """The state after the last event; nobody changes it."""
+        if self._ingest is not None and self._ingest.fold is not None:
+            return self._ingest.fold.state
+        if self._state.ordinal == self._last:
+            return self._state
+        if self._end is None or self._end.ordinal != self._last:
+            self._end = self.reader.state_at(self._last)
+        return self._end
+
+    def _read_stretch(self, want: Want, run: RunInfo, events: int) -> Stretch | None:
+        """The seconds of the run that the stretch covers for the most part, at least one."""
+        if want.stretch is None or not self._last:
+            return None
+        low, high = sorted(want.stretch)
+        first = round(max(low, self._t0) - run.monotonic_start)
+        last = round(min(high, self._t1) - run.monotonic_start) - 1
+        first = min(first, int((self._t1 - run.monotonic_start) // 1))
+        span = Span(first, max(first, last), events)
+        if self._stretch is None or self._stretch[0] != span:
+            report = self._span.stretch(run, self._state, span, self.rows, self._t0)
+            self._stretch = (span, report)
+        return self._stretch[1]
 
     def _events(self, want: Want) -> tuple[EventRow, ...]:
         if self._last == 0 or want.events + want.events_after <= 0:

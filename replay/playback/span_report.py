@@ -11,6 +11,7 @@ from replay.diagnosis.report.pace import find_bound
 from replay.diagnosis.report.shares import Share, run_shares
 from replay.diagnosis.verdicts import VerdictRow
 from replay.playback.run_rows import RunRows
+from replay.playback.stretch import Stretch, demand_of, total, traffic
 from replay.state.ending import Ending
 from replay.state.model import State
 from replay.state.rows import BlameRow, RollupRow
@@ -58,6 +59,11 @@ class SpanReport:
             known = span.last >= span.first
             self._rate_rows = rows.series(span.first, span.last) if known else []
 
+    @property
+    def run_rows(self) -> list[BlameRow]:
+        """The blame of the run's capacity that was read last."""
+        return self._run_rows
+
     def rate_rows(self, run: RunInfo, t0: float, at: float) -> tuple[list[RollupRow], float]:
         """The series read for rates, and how much of the run from `t0` to `at` they cover."""
         span = self._rates_of
@@ -78,3 +84,23 @@ class SpanReport:
         bound = find_bound(run, state, self._run_rows, self._cell_rows)
         ended = "" if ending is None or ending.good else ending.sentence
         return compose(ended, bound, self.shares(), self._verdicts, t0)
+
+    def stretch(self, run: RunInfo, state: State, span: Span, rows: RunRows, t0: float) -> Stretch:
+        """All there is to say of a stretch; what is read of it is kept apart from the span."""
+        of = SpanReport()
+        of.read(run, span, rows)
+        of.read_rates(span, rows)
+        start = run.monotonic_start + span.first
+        end = run.monotonic_start + span.last + 1
+        return Stretch(
+            start,
+            end,
+            of.shares(),
+            demand_of(of._run_rows),
+            total(of._rate_rows, "tasks_done"),
+            total(of._rate_rows, "rows_done"),
+            total(of._rate_rows, "tokens"),
+            traffic(of._rate_rows, end - start),
+            of.bottleneck(run, state, end - start),
+            of.answer(run, state, None, t0),
+        )

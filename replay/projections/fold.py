@@ -35,7 +35,7 @@ class FoldOutput(msgspec.Struct):
 
 
 class _Dump(msgspec.Struct):
-    layout: Literal[3]
+    layout: Literal[4]
     """Of the parts: a dump of another layout is no dump, and its events are folded again."""
     run: bytes
     """JSON: an integer of msgpack has 64 bits."""
@@ -143,7 +143,7 @@ class Fold:
         self._collect()
         return msgspec.msgpack.encode(
             _Dump(
-                3,
+                4,
                 msgspec.json.encode(self.run),
                 msgspec.Raw(encode_state(self.state)),
                 self._rollup.dump(),

@@ -103,16 +103,37 @@ class RecordingReader:
 
     def events(self, first: int, last: int) -> list[tuple[int, Event]]:
         """Events with `first` <= ordinal <= `last`, in order, with their ordinals."""
+        return self.events_that("ordinal BETWEEN ? AND ?", first, last)
+
+    def events_that(
+        self, condition: str, *values: object, limit: int | None = None
+    ) -> list[tuple[int, Event]]:
+        """The first `limit` events that meet a condition on the table, in order."""
         rows = self._rows(
-            f"SELECT {column_list('events')} FROM events WHERE ordinal BETWEEN ? AND ?"
-            " ORDER BY ordinal",
-            first,
-            last,
+            f"SELECT {column_list('events')} FROM events WHERE {condition} ORDER BY ordinal"
+            f"{'' if limit is None else f' LIMIT {int(limit)}'}",
+            *values,
         )
         try:
             return [event_of(row) for row in rows]
         except UNREADABLE as error:
             raise self._damaged(error) from error
+
+    def leases_that(self, condition: str, *values: object) -> list[LeaseRow]:
+        """Task leases that meet a condition on the table, oldest first."""
+        rows = self._rows(
+            f"SELECT {column_list('leases')} FROM leases WHERE {condition}"
+            " ORDER BY acquired_ordinal",
+            *values,
+        )
+        return [LeaseRow(*row) for row in rows]
+
+    def attempt(self, attempt_id: str) -> AttemptRow | None:
+        """One request attempt."""
+        rows = self._rows(
+            f"SELECT {column_list('attempts')} FROM attempts WHERE attempt_id = ?", attempt_id
+        )
+        return AttemptRow(*rows[0]) if rows else None
 
     def event_where(self, columns: str, condition: str, ordinal: int, direction: int) -> int | None:
         """Ordinal of the event next to `ordinal` that meets a condition; None where none does.
@@ -266,6 +287,17 @@ class RecordingReader:
         rows = self._in_bins("rollup", "series, key, mean, last, peak", bin0, bin1)
         return [RollupRow(*row) for row in rows]
 
+    def peaks(self) -> dict[str, dict[str, float]]:
+        """Series -> key -> most at once, over all that is recorded."""
+        tables = ["rollup", *(t for t in ("rollup_stretches",) if self._has(t))]
+        every = " UNION ALL ".join(f"SELECT series, key, peak FROM {table}" for table in tables)
+        peaks: dict[str, dict[str, float]] = {}
+        for series, key, peak in self._rows(
+            f"SELECT series, key, max(peak) FROM ({every}) GROUP BY ALL ORDER BY ALL"
+        ):
+            peaks.setdefault(series, {})[key] = peak
+        return peaks
+
     def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]:
         """Blame in the bins `bin0` to `bin1`, both included, by bin; stretches as far as they lie
         in there."""
@@ -316,17 +348,13 @@ class RecordingReader:
 
     def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]:
         """The leases of one task and the request attempts made under them, oldest first."""
-        leases = self._rows(
-            f"SELECT {column_list('leases')} FROM leases WHERE task_id = ?"
-            " ORDER BY acquired_ordinal",
-            task_id,
-        )
+        leases = self.leases_that("task_id = ?", task_id)
         attempts = self._rows(
             f"SELECT {column_list('attempts')} FROM attempts WHERE execution_id IN"
             " (SELECT execution_id FROM leases WHERE task_id = ?) ORDER BY first_ordinal",
             task_id,
         )
-        return [LeaseRow(*row) for row in leases], [AttemptRow(*row) for row in attempts]
+        return leases, [AttemptRow(*row) for row in attempts]
 
     def diagnosis_version(self) -> int:
         """Version of the diagnosis that wrote blame and verdicts; 0 where it is not recorded."""

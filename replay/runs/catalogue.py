@@ -17,6 +17,7 @@ from typing import Literal
 
 from engine.events import UserError
 from engine.events.run_folder import (
+    CELLS,
     JOURNAL,
     OUTPUT_LOG,
     RECORDER_LOCK,
@@ -158,7 +159,7 @@ def delete_run(entry: RunEntry) -> None:
         if record is None or record.run_id != entry.run_id:
             raise UserError(f"{entry.path} no longer holds {entry.name}.")
     try:
-        for name in (JOURNAL, DATASET):
+        for name in (JOURNAL, CELLS, DATASET):
             if (entry.path / name).is_dir():
                 shutil.rmtree(entry.path / name)  # refuses a link
         for name in sorted(_OWN):

@@ -28,7 +28,7 @@ from engine.benchmark.variants import DEFAULT
 from engine.errors import UserError
 from replay.metrics.event_metrics import Measures
 from replay.metrics.gates import neutral
-from replay.metrics.run_metrics import measure_run
+from replay.metrics.run_metrics import add_settled_refusals, measure_run
 from replay.metrics.stats import judge
 from replay.recording.reader import open_recording
 from replay.runs.artifact import (
@@ -168,7 +168,9 @@ def _join(request: Request, ref: Ref, refs: Sequence[Ref]) -> Artifact:
             iteration = msgspec.structs.replace(iteration, timeline=timeline)
             reader = open_recording(recording)
             try:
-                measures.append(measure_run(reader))
+                measured = measure_run(reader)
+                add_settled_refusals(measured, request.scenario.bounds.get("latency"))
+                measures.append(measured)
             finally:
                 reader.close()
         iterations.append(iteration)
@@ -222,7 +224,7 @@ def _judge(request: Request, artifacts: list[Artifact]) -> list[Artifact]:
     """The gates that hold the candidate against the baseline."""
     baseline, candidate = artifacts
     gates = [gate for gate in candidate.gates if gate.gate != "neutral_wall"]
-    if "neutral_wall" in request.scenario.gates:
+    if request.scenario.kind == "run":
         walls = [[one.wall_time_seconds for one in each.iterations] for each in artifacts]
         gates.append(GateResult("neutral_wall", *neutral(walls[1], walls[0])))
     hashes = [

@@ -15,9 +15,11 @@ from engine.events import (
     RuntimeCorrelation,
     SchedulerEvent,
 )
+from replay.diagnosis.report.answer import Answer
 from replay.diagnosis.verdicts import VerdictRow, decode_row, tier
-from replay.playback.frame import EventRow, GroupRow, LeaseBar, Segment
+from replay.playback.frame import EventRow, Frame, GroupRow, LeaseBar, Segment
 from replay.playback.queue_rows import QueueRow
+from replay.playback.stretch import Stretch, Traffic
 from replay.state.model import Aggregate, Ceiling, Failure
 
 T0 = 1000.0
@@ -333,3 +335,16 @@ CAPACITY: dict[str, Any] = {
 
 
 AGGREGATES = (Aggregate("beta/judge-large", 16, 1, ("judge", "judge-strict")),)
+
+
+def make_stretch(frame: Frame) -> Stretch:
+    """The last ten seconds of a frame, marked."""
+    start, end = frame.at - 10.0, frame.at
+    traffic = tuple(
+        Traffic(row.ceiling.resource, 40.0, float(row.ceiling.rate_limited), 3.5)
+        for row in frame.ceilings
+    )
+    answer = Answer("", "", "", "41 % of the capacity that was wanted did work.")
+    return Stretch(
+        start, end, frame.blame, 220.0, 96.0, 20.0, 14_800.0, traffic, frame.bottleneck, answer
+    )

@@ -116,7 +116,11 @@ def healthy() -> Frame:
             wave(6, 0, 8),
             wave(7, 0, 3),
         ),
-        block_reasons=(("no_capacity", tuple(0.3 if i % 17 < 4 else 0.0 for i in range(SAMPLES))),),
+        blame_series=(
+            ("working", tuple(0.88 - 0.1 * (i % 17 < 4) for i in range(SAMPLES))),
+            ("dependency", tuple(0.07 + 0.1 * (i % 17 < 4) for i in range(SAMPLES))),
+            ("task_capacity", (0.05,) * SAMPLES),
+        ),
         bars=make_bars(now),
         events=make_events(11840, now),
         notes=(),
@@ -234,10 +238,17 @@ def storm() -> Frame:
             tuple(min(61.0, max(2.0, (i - 28) * 1.6)) for i in range(SAMPLES)),
             tuple(min(28.0, max(0.0, (i - 34) * 0.8)) for i in range(SAMPLES)),
         ),
-        block_reasons=(
-            ("no_capacity", tuple(min(0.7, max(0.0, (i - 30) / 50)) for i in range(SAMPLES))),
-            ("group_cap", tuple(0.25 if i > 40 and i % 5 else 0.0 for i in range(SAMPLES))),
-            ("queue_empty", tuple(0.5 if i < 12 and i % 3 else 0.0 for i in range(SAMPLES))),
+        blame_series=(
+            ("working", tuple(0.9 if i < 30 else 0.45 for i in range(SAMPLES))),
+            (
+                "request_cooldown",
+                tuple(0.5 if cold else 0.05 * (i > 30) for i, cold in enumerate(cooling)),
+            ),
+            (
+                "request_domain_limit",
+                tuple(0.0 if i < 31 else 0.05 if cold else 0.5 for i, cold in enumerate(cooling)),
+            ),
+            ("dependency", tuple(0.1 if i < 30 else 0.0 for i in range(SAMPLES))),
         ),
         bars=make_bars(now, 8),
         events=make_events(15_710, now),
@@ -383,9 +394,29 @@ def empty() -> Frame:
         ceilings=(),
         sample_times=(),
         queue_depth=(),
-        block_reasons=(),
+        blame_series=(),
         bars=(),
         events=(),
+    )
+
+
+def behind() -> Frame:
+    """Live, but read twenty seconds late."""
+    return replace(storm(), lag=20.4)
+
+
+def crowd() -> Frame:
+    """500 groups, which are queued for in turn."""
+    frame = storm()
+    number = range(500)
+    groups, queue = frame.groups, frame.queue
+    return replace(
+        frame,
+        groups=tuple(
+            replace(groups[n % len(groups)], key=f"g{n}", label=f"column {n}") for n in number
+        ),
+        queue=tuple(replace(queue[n % len(queue)], key=f"g{n}") for n in number),
+        queue_depth=tuple(frame.queue_depth[n % len(frame.queue_depth)] for n in number),
     )
 
 
@@ -397,4 +428,6 @@ FRAMES = {
     "ended": ended,
     "lost": lost,
     "empty": empty,
+    "behind": behind,
+    "crowd": crowd,
 }

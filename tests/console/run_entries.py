@@ -8,7 +8,9 @@ from pathlib import Path
 
 from console.screens.runs import RunActions
 from engine.events import UserError
+from replay.metrics.compare import Comparison
 from replay.runs.catalogue import RunEntry
+from tests.console.comparison_parts import make_comparison
 
 NOW = 1_790_000_000.0
 RUNS = (
@@ -90,9 +92,9 @@ class Deeds:
         self.note(f"delete {entry.path.name}")
         self.entries.remove(entry)
 
-    def compare(self, a: Path, b: Path) -> str:
+    def compare(self, a: Path, b: Path) -> Comparison:
         self.note(f"compare {a.name} {b.name}")
-        return "wall 1.2 s less"
+        return make_comparison()
 
     def actions(self) -> RunActions:
         return RunActions(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from replay.playback.frame import Frame, Want
+from tests.console.focus_parts import focused
+from tests.console.frame_parts import make_stretch
 
 
 class RecordingSession:
@@ -61,4 +63,11 @@ class RecordingSession:
 
     def frame(self, want: Want) -> Frame:
         self.wants.append(want)
-        return self.shown
+        frame = self.shown
+        if want.focus is not None:
+            frame = replace(frame, focused=focused(want.focus, frame))
+        if want.stretch is not None:
+            start, end = want.stretch
+            stretch = replace(make_stretch(frame), start=start, end=max(end, start + 1.0))
+            frame = replace(frame, stretch=stretch)
+        return frame if want.until is None else replace(frame, edge=want.until)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +25,7 @@ from console.screens.output import output_lines
 from console.theme import Appearance
 from console.widgets.blame_bar import BlameBar
 from console.widgets.ceilings import CeilingPanel
+from console.widgets.crumbs import Crumbs, MarkedStretch
 from console.widgets.event_table import EventTable
 from console.widgets.group_table import GroupTable
 from console.widgets.header import BottleneckLine, Footer, Header, Notes
@@ -33,10 +35,11 @@ from console.widgets.pages import Pages
 from console.widgets.run_list import RunDetail, RunList
 from console.widgets.select_table import Cell, Facts, SelectTable, TableColumn, TableRow
 from console.widgets.slots import Slots
-from console.widgets.stacked import BlockReasons, QueueDepth, Stacked
-from console.widgets.stall_list import StallDetail, StallList
+from console.widgets.stacked import BlameOverTime, QueueDepth, Stacked
+from console.widgets.stall_list import StallDetail, StallList, StallSums
 from console.widgets.timeline import MODES, Timeline
 from replay.playback.frame import Frame
+from tests.console.frame_parts import make_stretch
 from tests.console.odd_frames import ODD
 from tests.console.run_entries import RUNS
 from tests.effort import effort
@@ -108,6 +111,11 @@ def stall_detail(appearance: Appearance, frame: Frame) -> tuple[StallDetail, lis
     return widget, [lambda row=row: widget.show(frame, row) for row in rows]  # type: ignore[misc]
 
 
+def stall_sums(appearance: Appearance, frame: Frame) -> tuple[StallSums, list[Act]]:
+    widget = StallSums(appearance)
+    return widget, [lambda: widget.show(frame.verdicts), lambda: widget.show(())]
+
+
 def pages(appearance: Appearance, frame: Frame) -> tuple[Pages, list[Act]]:
     lines = help_lines(appearance, "Leases", LeasesScreen.controls)
     for row in frame.events[:3]:
@@ -152,7 +160,7 @@ def plain(
 
 
 def over_time(
-    kind: type[CeilingPanel | BlockReasons | QueueDepth],
+    kind: type[CeilingPanel | BlameOverTime | QueueDepth],
 ) -> Callable[[Appearance, Frame], tuple[LineWidget, list[Act]]]:
     def make(appearance: Appearance, frame: Frame) -> tuple[LineWidget, list[Act]]:
         widget = kind(appearance)
@@ -199,6 +207,22 @@ def facts(appearance: Appearance, frame: Frame) -> tuple[Facts, list[Act]]:
     return widget, [lambda: widget.show("A title", frame.run.name, lines)]
 
 
+def crumbs(appearance: Appearance, frame: Frame) -> tuple[Crumbs, list[Act]]:
+    widget = Crumbs(appearance)
+    return widget, [
+        lambda: widget.show(("Queue", frame.run.name)),
+        lambda: widget.show(("Queue", frame.run.name, "row 17 " * 9)),
+    ]
+
+
+def marked_stretch(appearance: Appearance, frame: Frame) -> tuple[MarkedStretch, list[Act]]:
+    widget = MarkedStretch(appearance)
+    return widget, [
+        lambda: widget.show(frame),
+        lambda: widget.show(replace(frame, stretch=make_stretch(frame))),
+    ]
+
+
 DRAWINGS: dict[type[LineWidget], Callable[[Appearance, Frame], tuple[LineWidget, list[Act]]]] = {
     Header: header,
     Notes: notes,
@@ -207,6 +231,7 @@ DRAWINGS: dict[type[LineWidget], Callable[[Appearance, Frame], tuple[LineWidget,
     LeaseDetail: lease_detail,
     StallList: stall_list,
     StallDetail: stall_detail,
+    StallSums: stall_sums,
     Pages: pages,
     Lines: lines,
     TooSmall: too_small,
@@ -216,7 +241,9 @@ DRAWINGS: dict[type[LineWidget], Callable[[Appearance, Frame], tuple[LineWidget,
     EventTable: plain(EventTable),
     GroupTable: plain(GroupTable),
     CeilingPanel: over_time(CeilingPanel),
-    BlockReasons: over_time(BlockReasons),
+    BlameOverTime: over_time(BlameOverTime),
+    Crumbs: crumbs,
+    MarkedStretch: marked_stretch,
     QueueDepth: over_time(QueueDepth),
     RunList: run_list,
     RunDetail: run_detail,

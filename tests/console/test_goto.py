@@ -12,12 +12,14 @@ import pytest
 
 from console.cli.main import run_cli
 from console.cli.watch import start_view
+from console.focus_names import name_of, parse_focus
 from console.goto import Destination, parse_target, resolve
 from console.outcome import StartView
 from console.screens.dialogs import GoToDialog
 from console.screens.events import EventsScreen
 from console.screens.stalls import StallsScreen
 from engine.events import RunInfo
+from replay.playback.focus import CallFocus, Focus, TaskFocus, TasksFocus
 from tests.console.driven import Driven, drive
 from tests.console.frame_parts import T0
 from tests.console.frames import replaying
@@ -135,7 +137,13 @@ def test_Y_copies_the_verdict_as_markdown(tmp_path: Path) -> None:
     [
         (["--at", "soon"], "--at: soon is no time and no event"),
         (["--screen", "kitchen"], "There is no screen kitchen; there are overview, queue"),
-        (["--screen", "queue", "--where", "x"], "--where is for --screen events, leases or stalls"),
+        (
+            ["--screen", "capacity", "--where", "x"],
+            "--where is for --screen events, leases, stalls, errors, queue",
+        ),
+        (["--screen", "queue", "--where", "kind:x"], "groups have no kind"),
+        (["--open", "kitchen:3"], "--open: kitchen:3 names nothing to open"),
+        (["--open", "row:x"], "--open: row:x names nothing to open"),
         (["--screen", "events", "--where", "(x"], "this parenthesis is not closed"),
     ],
 )
@@ -144,3 +152,29 @@ def test_a_view_that_there_is_not_is_refused(
 ) -> None:
     assert run_cli(["replay", "anything", *options]) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "focus",
+    [
+        TaskFocus("critique/rg0/17"),
+        CallFocus("a:12"),
+        TasksFocus(row=17),
+        TasksFocus(group="model/beta/judge: large"),
+        TasksFocus(failure=("beta/judge/chat", "critique", "HTTP|503")),
+    ],
+)
+def test_what_is_open_can_be_named_and_opened_again(focus: Focus) -> None:
+    assert parse_focus(name_of(focus)) == focus
+
+
+def test_a_view_of_a_task_opens_again_with_its_stretch() -> None:
+    async def test(driven: Driven) -> None:
+        assert driven.session.wants[-1].focus == TaskFocus("critique/3")
+        assert driven.session.wants[-1].stretch == (T0 + 40, T0 + 60)
+        app = driven.app
+        assert app.view_command == ("headgate replay run --at 40.000-60.000 --open task:critique/3")
+
+    target = parse_target("40-60")
+    start = StartView("queue", target, "", TaskFocus("critique/3"))
+    drive(test, "paused", title="run", start=start)

@@ -92,7 +92,7 @@ def hostile_frame() -> Any:
         notes=(bad,),
         bottleneck=replace(frame.bottleneck, sentence=bad, verdict=bad),
         blame=tuple(replace(share, verdict=bad, resource=bad) for share in frame.blame),
-        block_reasons=tuple((bad, values) for _, values in frame.block_reasons),
+        blame_series=tuple((bad, values) for _, values in frame.blame_series),
         limits=((bad, 3, 4),),
     )
 

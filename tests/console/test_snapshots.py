@@ -9,7 +9,9 @@ import pytest
 
 from console.app import ConsoleApp
 from console.controls import SCREENS
+from console.palettes import ThemeName
 from console.runs_app import RunsApp
+from console.settings import Settings
 from tests.console.frames import FRAMES
 from tests.console.run_entries import Deeds
 from tests.console.session_double import RecordingSession
@@ -72,6 +74,47 @@ def test_stalls(snap_compare: Compare, name: str, size: tuple[int, int]) -> None
 @pytest.mark.parametrize("key", ["2", "3", "7", "9"])
 def test_tables(snap_compare: Compare, name: str, key: str, size: tuple[int, int]) -> None:
     assert snap_compare(app_for(name), terminal_size=size, run_before=press(key, "down"))
+
+
+DRILLED = {
+    "tasks": ("2", "down", "enter"),
+    "task": ("2", "down", "enter", "enter"),
+    "call": ("2", "down", "enter", "enter", "up", "up", "enter"),
+}
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", DRILLED)
+def test_drilled(snap_compare: Compare, name: str, size: tuple[int, int]) -> None:
+    assert snap_compare(app_for("storm"), terminal_size=size, run_before=press(*DRILLED[name]))
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("key", ["1", "4"])
+def test_stretch(snap_compare: Compare, key: str, size: tuple[int, int]) -> None:
+    app = app_for("paused")
+    keys = (key, "g", *"40-60", "enter")
+    assert snap_compare(app, terminal_size=size, run_before=press(*keys))
+
+
+async def compared(pilot: Any) -> None:
+    await pilot.app.page.loaded.wait()
+    for key in ("down", "space", "down", "space"):
+        await pilot.press(key)
+    await pilot.app.workers.wait_for_complete()
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_compare(snap_compare: Compare, size: tuple[int, int]) -> None:
+    app = RunsApp(actions=Deeds().actions())
+    assert snap_compare(app, terminal_size=size, run_before=compared)
+
+
+@pytest.mark.parametrize("theme", ["colour-blind", "high-contrast"])
+def test_themes(snap_compare: Compare, theme: ThemeName) -> None:
+    app = app_for("storm", settings=Settings(theme=theme))
+    assert snap_compare(app, terminal_size=(120, 40), run_before=press())
 
 
 async def shown(pilot: Any) -> None:

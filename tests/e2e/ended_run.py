@@ -15,6 +15,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from engine.events import RequestEvent, SchedulerEvent, decode_line
+from engine.events.kinds import OUTSIDE_NUMBERING
 from engine.events.run_folder import RunFolder
 from replay.recording.reader import open_recording
 from replay.runs.recorder import finish_import
@@ -137,7 +138,9 @@ def check_state(folder: Path, *, lost: bool | None, at_least: int = 0) -> dict[s
     with duckdb.connect(str(folder / "recording.duckdb"), read_only=True) as connection:
         streams = connection.execute(
             "select stream, count(*), count(distinct seq), min(seq), max(seq) from events"
-            " where kind <> 'recording_gap' group by 1"
+            " where kind <> 'recording_gap' and not (seq = 0 and list_contains(?, kind))"
+            " group by 1",
+            [sorted(OUTSIDE_NUMBERING)],
         ).fetchall()
         kinds = Counter(
             dict(connection.execute("select kind, count(*) from events group by 1").fetchall())

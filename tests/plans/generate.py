@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from engine.events.kinds import EVENT_KINDS, EventKind, PayloadField, Stream
+from engine.telemetry.instruments import INSTRUMENTS
 from replay.diagnosis.verdicts import BY_NAME, Verdict
 from replay.recording.views import ALL_VIEWS, CONVENTIONS, RunView, View
 
@@ -80,8 +81,25 @@ def _sql_view(view: View | RunView) -> str:
     return f"### `{view.name}`\n\n{description}.\n\n{columns}"
 
 
+def metrics() -> str:
+    return table(
+        ("metric", "kind", "unit", "meaning", "labels"),
+        (
+            (
+                f"`{instrument.name}`",
+                instrument.kind,
+                instrument.unit,
+                instrument.meaning,
+                "<br>".join(f"`{label}`" for label in sorted(instrument.labels)),
+            )
+            for instrument in INSTRUMENTS
+        ),
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "scheduler-events": lambda: event_kinds("scheduler"),
+    "metrics": metrics,
     "request-events": lambda: event_kinds("request"),
     "sql-views": sql_views,
     "verdicts": verdicts,

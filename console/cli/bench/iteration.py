@@ -25,7 +25,12 @@ from engine.run.record import journal_run
 from engine.scheduling.plan import RunResult
 from engine.virtual_time import run_virtual
 from replay.metrics.event_metrics import Measures
-from replay.metrics.run_metrics import event_chunks, measure_run, metric
+from replay.metrics.run_metrics import (
+    add_settled_refusals,
+    event_chunks,
+    measure_run,
+    metric,
+)
 from replay.recording.ingest import Ingest
 from replay.recording.reader import RecordingReader, open_recording
 from replay.runs.artifact import Iteration, Timeline, sha256_of
@@ -59,6 +64,7 @@ def run_once(
         if result.outcome == "failed":
             raise UserError(f"scenario {scenario.id} failed: {result.message}")
         measures, checks, state, events = _record(folder, recording)
+        add_settled_refusals(measures, scenario.bounds.get("latency"))
         iteration = Iteration(
             wall_time_seconds=wall,
             timeline=Timeline(recording.name, sha256_of(recording), events),

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -133,8 +134,11 @@ def run_live(
                             output=script.output,
                             ascii_only=ascii_only,
                             on_forced_exit=on_forced_exit,
+                            next_run=partial(_has_more, taken, shown),
                         )
                 except KeyboardInterrupt:
+                    continue
+                if outcome == "next":
                     continue
                 if outcome == "stop":
                     script.stop(signal.SIGINT)
@@ -162,6 +166,11 @@ def run_live(
         _print_output(script.output)
     status = script.process.returncode
     return status if status >= 0 else 128 - status
+
+
+def _has_more(taken: Sequence[SeenRun], shown: int) -> bool:
+    """Whether there is a run that has not been shown yet."""
+    return shown < len(taken)
 
 
 def _start(

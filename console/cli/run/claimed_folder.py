@@ -6,8 +6,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from engine.events.run_folder import RunFolder
-from engine.rows.run_store import CELLS
+from engine.events.run_folder import CELLS, RunFolder
 
 
 class ClaimedFolder:

@@ -59,7 +59,13 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
     rows_dropped: int
 
 
-Message = Ready | Refused | Broken | Reacts | Ended
+class Note(msgspec.Struct, frozen=True, tag=True):
+    """A sentence for the user, said after `Ended`."""
+
+    message: str
+
+
+Message = Ready | Refused | Broken | Reacts | Ended | Note
 _decoder = msgspec.json.Decoder(Message)
 
 

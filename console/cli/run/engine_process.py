@@ -14,13 +14,16 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from console.cli import exit_codes
+from console.cli.otel.settings import Settings, read_settings
 from console.cli.run.claimed_folder import empty, remove_empty
-from console.cli.run.engine_link import Broken, Ended, EngineLink, Reacts, Refused
+from console.cli.run.engine_link import Broken, Ended, EngineLink, Note, Reacts, Refused
 from console.cli.run.reopened_folder import undo
 from engine.clock import ShiftedLoop
 from engine.errors import UserError
+from engine.events import EventSink, RunInfo
 from engine.events.continuation import read_continuation
 from engine.events.run_folder import RunFolder, read_record
 from engine.rows.dataset import RowFormat
@@ -30,6 +33,9 @@ from engine.run.record import record_run
 from engine.scheduling.stopping import StopReport
 from engine.workflow.demo import demo_workflow
 from engine.workflow.load import LoadedWorkflow, load_workflow
+
+if TYPE_CHECKING:
+    from console.cli.otel.sdk import TelemetryExport
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -70,13 +76,16 @@ def main(arguments: list[str]) -> int:
             loaded = load(options.workflow, options.records, options.seed)
             loaded = loaded.limited(options.max_tokens, options.max_cost)
             plan = plan_run(loaded.waiting_for_quotas() if options.wait else loaded)
+            settings = read_settings(os.environ)
             going_on = _going_on(folder, options.retry_dropped) if options.resume else None
         # Nobody closes this loop: that would wait for threads of tasks that were aborted.
         if going_on is None:
             loop = asyncio.new_event_loop()
         else:
             loop = ShiftedLoop(going_on.continuation.restart_time)
-        coroutine = run(plan, folder, options.run_id, link, abandoned, going_on, options.format)
+        coroutine = run(
+            plan, folder, options.run_id, link, abandoned, settings, going_on, options.format
+        )
         return loop.run_until_complete(coroutine)
     except UserError as error:
         link.say(Refused(str(error)))
@@ -117,11 +126,20 @@ async def run(
     run_id: str,
     link: EngineLink,
     abandoned: Callable[[], object],
+    settings: Settings,
     going_on: GoingOn | None = None,
     row_format: RowFormat = "parquet",
 ) -> int:
     control = RunControl()
     loop = asyncio.get_running_loop()
+    exports: list[TelemetryExport] = []
+
+    def telemetry(info: RunInfo) -> list[EventSink]:
+        if settings.enabled:
+            from console.cli.otel.sdk import TelemetryExport
+
+            exports.append(TelemetryExport(settings, info))
+        return [export.sink for export in exports]
 
     def may_begin() -> bool:
         begins = link.await_begin()
@@ -131,11 +149,18 @@ async def run(
                 loop.add_signal_handler(number, control.stop)
         return begins
 
-    result = await record_run(plan, folder, run_id, control, may_begin, going_on, row_format)
+    result = await record_run(
+        plan, folder, run_id, control, may_begin, going_on, row_format, telemetry
+    )
     if result is None:
         abandoned()
         return exit_codes.RUN_FAILED
     link.say(Ended(result.outcome, result.message, result.rows_done, result.rows_dropped))
+    for export in exports:
+        sentence = export.close().sentence
+        if sentence:
+            sys.stderr.write(f"{sentence}\n")
+            link.say(Note(sentence))
     if result.outcome == "success":
         return exit_codes.FOUND if result.rows_dropped else exit_codes.OK
     if result.outcome == "stopped":

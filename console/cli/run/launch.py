@@ -16,7 +16,15 @@ from pathlib import Path
 
 from console.cli import exit_codes
 from console.cli.run.claimed_folder import ClaimedFolder
-from console.cli.run.engine_link import Broken, Ended, FrontLink, Reacts, Ready, Refused
+from console.cli.run.engine_link import (
+    Broken,
+    Ended,
+    FrontLink,
+    Note,
+    Reacts,
+    Ready,
+    Refused,
+)
 from console.cli.run.reopened_folder import ReopenedFolder
 from console.cli.stop_requests import StopRequests
 from engine.errors import UserError
@@ -68,6 +76,8 @@ class Launched:
         self.recorder = recorder
         self.ended: Ended | None = None
         """How the run ended, as the engine says; None until it has said so."""
+        self.notes: list[str] = []
+        """What the engine said behind the end of the run, a sentence each."""
         self.last_reaction = time.monotonic()
         """When the engine's loop answered last, or was first asked."""
         self.reaction = Reacts()
@@ -88,6 +98,8 @@ class Launched:
                 self.reaction = message
             elif isinstance(message, Ended):
                 self.ended = message
+            elif isinstance(message, Note):
+                self.notes.append(message.message)
         return bool(messages)
 
     @property

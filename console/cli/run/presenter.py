@@ -125,6 +125,8 @@ def _conclude(launched: Launched, requests: StopRequests) -> int:
         tell(later)
     if launched.message:
         click.echo(f"Reason     {clean_text(launched.message)}")
+    for note in launched.notes:
+        click.echo(f"Note       {clean_text(note)}")
     code = launched.exit_code(requests)
     unfinished = code != exit_codes.OK and launched.outcome != "success"
     if unfinished and launched.workflow is not None:

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from engine.errors import PermanentTaskError, RetryableTaskError, UserError
 from engine.workflow.columns.base import BaseColumn, BuildContext, ColumnName, checked_templates
@@ -76,12 +76,17 @@ class ValidationColumn(BaseColumn):
     def _one_check(self) -> ValidationColumn:
         if (self.sql is None) == (self.function is None):
             raise ValueError("a validation needs exactly one of sql, function")
-        if self.sql is not None:
+        return self
+
+    @field_validator("sql")
+    @classmethod
+    def _is_one_condition(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and "columns" in info.data:
             try:
-                check_single_query(condition_query(self.sql, self.columns))
+                check_single_query(condition_query(value, info.data["columns"]))
             except SqlError as error:
                 raise ValueError(f"the SQL of a validation can't be used: {error}") from None
-        return self
+        return value
 
     def templates(self) -> dict[str, str]:
         return {} if self.reason is None else {"reason": self.reason}

@@ -45,6 +45,15 @@ _ADVICE: dict[ErrorClass, str] = {
     "code": "Look at the code of this column: the log of the run has the message.",
 }
 
+_ADVICE_BY_ERROR = {
+    "RowRejected": (
+        "These rows do not pass the check of this column: look at the check, and at the column"
+        " that it looks at."
+    ),
+    "EmptyPrompt": "The prompt of these rows is empty: look at the columns that it is made of.",
+}
+"""Of errors that say by themselves what to look at."""
+
 
 class FailureVerdict(Verdict, kw_only=True):
     """Calls or tasks that failed in one way."""
@@ -125,7 +134,7 @@ class ColumnErrors(FailureVerdict, tag="column_errors", kw_only=True):
     display = Display("3", "slow", "cross")
 
     def advice_here(self, resource: str) -> str:
-        return _ADVICE["code"]
+        return _ADVICE_BY_ERROR.get(self.error, _ADVICE["code"])
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         where = enumeration([f"column {name}" for name in self.columns] or ["its code"])

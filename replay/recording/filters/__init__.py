@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from replay.recording.filters.grammar import FilterError, Node, parse
 from replay.recording.filters.subjects import (
+    ERRORS,
     EVENTS,
     LEASES,
+    QUEUE,
     RUNS,
     STALLS,
     SUBJECTS,
@@ -25,8 +27,10 @@ from replay.recording.filters.subjects import (
 )
 
 __all__ = [
+    "ERRORS",
     "EVENTS",
     "LEASES",
+    "QUEUE",
     "RUNS",
     "STALLS",
     "SUBJECTS",

@@ -270,6 +270,37 @@ RUNS = Subject(
         Field("age", "age", "number"),
     ),
 )
+QUEUE = Subject(
+    "groups",
+    "groups",
+    (
+        Field("group", "label"),
+        Field("key", "key"),
+        Field("reason", "reason"),
+        Field("queued", "queued", "number"),
+        Field("running", "running", "number"),
+        Field("waiting", "calls_waiting", "number"),
+        Field("calling", "calls_in_provider", "number"),
+        Field("deferred", "deferred", "number"),
+        Field("wait", "oldest_wait", "number"),
+    ),
+)
+ERRORS = Subject(
+    "errors",
+    "errors",
+    (
+        Field("error", "error"),
+        Field("class", "class"),
+        Field("resource", "resource"),
+        Field("provider", "resource", part="first"),
+        Field("column", "column"),
+        Field("times", "times", "number"),
+        Field("rows", "rows_dropped", "number"),
+        Field("first", "first_at", "number"),
+        Field("at", "last_at", "number"),
+    ),
+)
+"""Rows of the state at an instant, which have no view: groups and errors are filtered on screen."""
 SUBJECTS = (EVENTS, STALLS, LEASES, RUNS)
 
 

@@ -324,3 +324,23 @@ def test_an_export_quotes_cells_on_request(tmp_path: Path, capsys: Captured) -> 
         (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
         assert row["reason"] == expected
     assert run_cli(["export", str(path), "--format", "svg", "--for-spreadsheet"]) == 2
+
+
+def test_a_view_by_its_name_with_a_filter(lines: Path, capsys: Captured) -> None:
+    where = "ordinal>5 ordinal<9"
+    assert run_cli(["sql", str(lines), "events", "--where", where, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["ordinal"] for row in rows] == [6, 7, 8]
+
+
+@pytest.mark.parametrize("query", [["SELECT 1"], ["blame"], ["--views"]])
+def test_a_filter_without_a_view_that_has_one_is_refused(
+    lines: Path, query: list[str], capsys: Captured
+) -> None:
+    assert run_cli(["sql", str(lines), *query, "--where", "x"]) == 2
+    assert "--where goes with events, leases or stalls" in capsys.readouterr().err
+
+
+def test_a_mistake_in_a_filter_is_shown_under_its_caret(lines: Path, capsys: Captured) -> None:
+    assert run_cli(["sql", str(lines), "events", "--where", "kind>3"]) == 2
+    assert "^" in capsys.readouterr().err

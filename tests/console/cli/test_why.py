@@ -199,3 +199,14 @@ def test_a_run_that_its_producer_still_writes_is_not_called_lost(
     assert not going["run"]["producer_lost"]
     assert "producer_gone" not in {one["verdict"] for one in going["verdicts"]}
     assert report(capsys, path)["run"]["producer_lost"]
+
+
+def test_a_filter_chooses_stalls(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    everything = report(capsys, recording)["verdicts"]
+    chosen = report(capsys, recording, "--where", "verdict:request_cooldown wait>0.5s")["verdicts"]
+    assert chosen == [
+        row for row in everything if row["verdict"] == "request_cooldown" and row["seconds"] > 0.5
+    ]
+    assert 0 < len(chosen) < len(everything)
+    assert run_cli(["why", str(recording), "--where", "tier>2"]) == exit_codes.MISUSE
+    assert "^" in capsys.readouterr().err

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from console.filter_history import FilterHistory
 from console.screens.questions import FilterDialog
+from console.screens.stalls import StallsScreen
 from console.widgets.event_table import EventTable
+from console.widgets.select_table import SelectTable
 from console.widgets.stall_list import StallList
 from console.widgets.timeline import Timeline
 from tests.console.driven import Driven, drive
@@ -74,3 +79,50 @@ def test_n_asks_for_the_next_event_that_matches() -> None:
         assert "LIKE" in moves[0]
 
     drive(test)
+
+
+def test_groups_are_filtered_by_where_their_tasks_are() -> None:
+    async def test(driven: Driven) -> None:
+        await driven.press("2", "slash", *"queued>20 reason:cooldown*", "enter")
+        text = driven.text(SelectTable)
+        assert "critique" in text
+        assert "question" not in text
+        assert "of 5: queued>20 reason:cooldown*" in text
+        await driven.press("escape")
+        assert "question" in driven.text(SelectTable)
+
+    drive(test)
+
+
+def test_errors_are_filtered_by_what_they_cost() -> None:
+    async def test(driven: Driven) -> None:
+        total = len(driven.session.shown.errors)
+        cost = [failure for failure in driven.session.shown.errors if failure.rows_dropped]
+        assert 0 < len(cost) < total
+        await driven.press("9", "slash", *"rows>0", "enter")
+        assert f"{len(cost)} of {total}: rows>0" in driven.text(SelectTable)
+
+    drive(test)
+
+
+def test_filters_that_were_used_come_back_with_the_arrow_key(tmp_path: Path) -> None:
+    async def test(driven: Driven) -> None:
+        await driven.press("5", "slash", *"tier:c", "enter", "escape")
+        await driven.press("slash", *"wait>1s", "enter", "escape")
+        await driven.press("slash", "up", "up", "down", "up", "enter")
+        page = driven.app.page
+        assert isinstance(page, StallsScreen)
+        assert page.filter_text == "tier:c"
+
+    drive(test, copies=tmp_path)
+    assert FilterHistory(tmp_path / "filters.json").of("stalls") == ["tier:c", "wait>1s"]
+
+
+def test_a_history_that_is_no_history_is_an_empty_one(tmp_path: Path) -> None:
+    path = tmp_path / "filters.json"
+    for content in ("[1]", "{", '{"stalls": 3}', "\xff"):
+        path.write_text(content, "latin-1")
+        history = FilterHistory(path)
+        assert history.of("stalls") == []
+        history.add("stalls", "x")
+        assert FilterHistory(path).of("stalls") == ["x"]

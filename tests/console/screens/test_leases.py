@@ -22,7 +22,9 @@ def test_leases_zoom_and_pan() -> None:
         assert timeline.span == 60
         await driven.press("left")
         assert timeline.right == pytest.approx(at - 15)
-        assert driven.session.wants[-1].span >= 60 + 14
+        want = driven.session.wants[-1]
+        assert want.until == pytest.approx(at - 15)
+        assert want.span >= 60
         await driven.press("right")
         assert timeline.right is None
         await driven.press("a")
@@ -55,7 +57,7 @@ def test_leases_selection_and_lanes() -> None:
             assert timeline.mode == mode
             assert timeline.selected == kept
         await driven.press("pagedown", "pageup")
-        assert await driven.press("enter") == ["hold", f"seek_time {after.start:.1f}"]
+        assert await driven.press("b") == ["hold", f"seek_time {after.start:.1f}"]
         await driven.press("escape")
         assert timeline.selected is None
 
@@ -110,3 +112,31 @@ def test_leases_begin_with_the_columns_that_call() -> None:
         assert driven.text(Timeline).splitlines()[2].startswith(" topic")
 
     drive(test, size=(80, 24))
+
+
+def test_a_cursor_in_the_past_has_both_sides() -> None:
+    async def test(driven: Driven) -> None:
+        at = driven.session.shown.at - 20
+        driven.session.shown = replace(driven.session.shown, at=at, following=False)
+        driven.session.changed = True
+        await driven.press("4")
+        want = driven.session.wants[-1]
+        assert want.until is not None
+        assert want.until > at
+        assert want.until - want.span < at
+
+    drive(test)
+
+
+def test_zooming_keeps_the_selected_lease_in_view() -> None:
+    async def test(driven: Driven) -> None:
+        await driven.press("4", "down", "comma", "comma", "comma")
+        timeline = driven.app.screen.query_one(Timeline)
+        bar = timeline.bar(timeline.selected)
+        assert bar is not None
+        for _ in range(4):
+            await driven.press("plus")
+            left = timeline.left(driven.session.shown.at)
+            assert left <= (bar.start + (bar.end or bar.start)) / 2 <= left + timeline.span
+
+    drive(test)

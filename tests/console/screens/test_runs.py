@@ -16,9 +16,10 @@ from textual.worker import WorkerCancelled
 
 from console.outcome import OpenRun
 from console.runs_app import RunsApp
-from console.screens.event_detail import ReadingScreen
+from console.screens.compare import CompareScreen
 from console.screens.questions import ConfirmDialog, FilterDialog
 from console.screens.runs import RunsScreen
+from console.widgets.pages import Pages
 from console.widgets.run_list import RunDetail, RunList
 from tests.console.driven import Driven, running
 from tests.console.run_entries import RUNS, Deeds
@@ -141,11 +142,36 @@ def test_two_marked_runs_are_compared() -> None:
     async def test(shown: Listed) -> None:
         await shown.press("down", "space", "c")
         assert "Mark two runs" in shown.text(RunDetail)[2]
-        await shown.press("down", "space", "c")
+        await shown.press("down", "space")
         assert shown.deeds.calls == ["compare translations support-0"]
-        assert isinstance(shown.app.screen, ReadingScreen)
+        compared = shown.app.screen
+        assert isinstance(compared, CompareScreen)
+        text = page_text(compared)
+        first = text.index("rows a second")
+        assert text.index("Outcome") < first < text.index("Where capacity went")
+        assert "12 → 16" in text
+        await shown.press("p", "w", "pagedown")
+        assert "by progress" in page_text(compared)
+        await shown.press("escape")
+        assert isinstance(shown.app.screen, RunsScreen)
 
     drive(test)
+
+
+def page_text(screen: CompareScreen) -> str:
+    pages = screen.query_one(Pages)
+    return "\n".join(strip.text for strip in pages.render_lines(pages.size.region))
+
+
+@pytest.mark.parametrize("size", [(40, 10), (80, 24), (200, 60)])
+def test_a_comparison_fits_every_size(size: tuple[int, int]) -> None:
+    async def test(shown: Listed) -> None:
+        await shown.press("down", "space", "down", "space", "pagedown", "end", "home")
+        compared = shown.app.screen
+        assert isinstance(compared, CompareScreen)
+        assert "support-dialogues" in page_text(compared)
+
+    drive(test, size=size)
 
 
 @pytest.mark.parametrize(

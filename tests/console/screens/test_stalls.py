@@ -9,7 +9,8 @@ import msgspec
 from console.screens.events import EventsScreen
 from console.screens.leases import LeasesScreen
 from console.screens.stalls import StallsScreen
-from console.widgets.stall_list import StallDetail, StallList
+from console.widgets.stall_list import StallDetail, StallList, StallSums
+from replay.diagnosis.verdicts import phrase
 from tests.console.driven import Driven, drive
 from tests.console.frame_parts import T0
 
@@ -76,3 +77,48 @@ def test_the_stall_before_and_after() -> None:
         assert await driven.press("right_curly_bracket") == ["hold", "seek_stall 1"]
 
     drive(test)
+
+
+def test_sums_by_cause_come_first_and_the_list_is_sorted_in_three_ways() -> None:
+    async def test(driven: Driven) -> None:
+        await driven.press("5")
+        rows = driven.session.shown.verdicts
+        sums: dict[str, float] = {}
+        for row in rows:
+            sums[row.verdict] = sums.get(row.verdict, 0.0) + row.end - row.start
+        largest = max(sums, key=lambda name: sums[name])
+        assert phrase(largest) in driven.text(StallSums)[:40]
+        page = driven.app.page
+        assert page is not None
+        listed = page.query_one(StallList)
+        assert listed.rows == rows
+        await driven.press("s")
+        lengths = [row.end - row.start for row in listed.rows]
+        assert lengths == sorted(lengths, reverse=True)
+        await driven.press("s")
+        causes = [row.verdict for row in listed.rows]
+        assert causes == sorted(causes)
+        await driven.press("s")
+        assert listed.rows == rows
+
+    drive(test)
+
+
+def test_a_marked_stretch_has_its_stalls_alone() -> None:
+    async def test(driven: Driven) -> None:
+        await driven.press("5")
+        page = driven.app.page
+        assert page is not None
+        listed = page.query_one(StallList)
+        last = max(row.end for row in listed.rows) - T0
+        end = int(last) - 1
+        await driven.press("g", *f"{end - 2}-{end}", "enter")
+        await driven.settle()
+        expected = [
+            row
+            for row in driven.session.shown.verdicts
+            if row.start < T0 + end and row.end > T0 + end - 2
+        ]
+        assert list(listed.rows) == expected
+
+    drive(test, "paused")

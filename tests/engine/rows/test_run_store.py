@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from engine.rows.run_store import CELLS, DroppedRow, RunStore, WrittenGroup, dropped_rows
+from engine.events.run_folder import CELLS
+from engine.rows.run_store import DroppedRow, RunStore, WrittenGroup, dropped_rows
 from engine.virtual_time import VirtualTimeLoop
 
 

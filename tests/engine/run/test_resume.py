@@ -32,6 +32,7 @@ from engine.workflow.schema import CustomColumn, Workflow
 from replay.projections.fold import Fold
 from replay.state.reducer import begin, reduce, to_keyframe
 from tests.effort import effort
+from tests.engine.events.catalogue import check_declared
 from tests.verified import verify_events
 
 RECORDS = 30
@@ -230,6 +231,8 @@ def check_events(run: Run) -> None:
     """Each promise of the stream holds over all parts, and the fold is that of its own dump."""
     verifier = verify_events(run.info, run.events)
     assert not any(verifier.book.deviations.values()), verifier.book.deviations
+    for event in run.events:
+        check_declared(event)
     fold, state = Fold(run.info), begin(run.info)
     for ordinal, event in enumerate(run.events, 1):
         if ordinal % 97 == 0:
@@ -328,6 +331,39 @@ def test_dropped_rows_are_tried_again_on_demand(tmp_path: Path) -> None:
     expected = undisturbed(tmp_path / "expected", lambda: workflow(Work(fails=False)))
     assert run.rows() == expected.rows()
     check_events(run)
+
+
+def hidden(columns: list[dict[str, Any]], work: Work, *names: str) -> list[dict[str, Any]]:
+    """The columns, of which these are not in the output."""
+    return [
+        column
+        | ({"function": work} if column["name"] == "made" else {})
+        | ({"drop": True} if column["name"] in names else {})
+        for column in columns
+    ]
+
+
+def test_columns_that_are_not_in_the_output_are_not_made_again(tmp_path: Path) -> None:
+    work = Work()
+    columns = workflow(work).model_dump()["columns"]
+    changes: dict[str, Any] = {"columns": hidden(columns, work, "n", "q", "made")}
+    run = Run(tmp_path / "run", lambda: workflow(work, **changes))
+    run.go_on()
+    assert set(run.rows()[0][1]) == {"t", "a"}
+    work.fails = False
+    result = run.go_on(retry_dropped=True)
+    assert result is not None
+    assert (result.rows_done, result.rows_dropped) == (RECORDS, 0)
+    assert len(run.rows()) == RECORDS
+    assert set(answers(run.events).values()) == {1}
+    check_events(run)
+    added = {"name": "z", "type": "expression", "template": "{{ made.n }} {{ a }}"}
+    changes["columns"] = [*hidden(columns, work, "n", "q", "made"), added]
+    again = run.go_on()
+    assert again is not None
+    assert again.outcome == "success"
+    expected = undisturbed(tmp_path / "expected", lambda: workflow(work, **changes))
+    assert run.rows() == expected.rows()
 
 
 def test_a_retry_that_is_interrupted_goes_on(tmp_path: Path) -> None:

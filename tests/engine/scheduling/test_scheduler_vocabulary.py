@@ -129,6 +129,8 @@ SETTINGS: dict[str, Setting] = {
 TOLD_BY_THE_JOURNAL = {"recording_gap"}
 TOLD_BY_THE_WATCH = {"loop_blocked", "process_paused"}
 """`tests/engine/watch` has each of them."""
+TOLD_BY_A_RESUMED_RUN = {"run_resumed"}
+"""`tests/engine/run/test_resume.py` has it."""
 
 
 @pytest.mark.parametrize("kinds", SETTINGS)
@@ -168,4 +170,5 @@ def test_a_journal_that_lost_lines_tells_the_gap(tmp_path: Path) -> None:
 
 def test_the_table_is_the_vocabulary() -> None:
     told = {kind for kinds in SETTINGS for kind in kinds.split()}
-    assert told | TOLD_BY_THE_JOURNAL | TOLD_BY_THE_WATCH == ALL_SCHEDULER_KINDS
+    elsewhere = TOLD_BY_THE_JOURNAL | TOLD_BY_THE_WATCH | TOLD_BY_A_RESUMED_RUN
+    assert told | elsewhere == ALL_SCHEDULER_KINDS

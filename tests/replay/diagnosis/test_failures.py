@@ -84,6 +84,22 @@ def test_an_error_of_a_column_is_no_providers() -> None:
     assert row.sentence == "1 task failed with ValueError in column question. 1 row lost."
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("ValueError", "Look at the code of this column"),
+        ("RowRejected", "look at the check"),
+        ("EmptyPrompt", "The prompt of these rows is empty"),
+    ],
+)
+def test_the_advice_about_a_column_names_what_to_look_at(error: str, advice: str) -> None:
+    stream = Stream()
+    work = stream.begin(QUESTION, 0)
+    stream.finish(work, "non_retryable_dropped", error)
+    row = stream.end().only("column_errors")
+    assert advice in row.advice
+
+
 def test_the_first_paragraph_begins_with_what_failed() -> None:
     stream = failing("HTTP401", 3)
     report = build_report(Reader(stream, stream.end()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -20,8 +22,8 @@ from engine.events import (
     encode_lines,
 )
 from replay.metrics.event_metrics import Measures, RunPass
-from replay.metrics.gates import Evidence, evaluate
-from replay.metrics.run_metrics import METRICS, measure_run, metric
+from replay.metrics.gates import Evidence, evaluate, neutral
+from replay.metrics.run_metrics import METRICS, add_settled_refusals, measure_run, metric
 from replay.recording.reader import open_recording
 from replay.runs.artifact import GateResult
 from replay.runs.materialize import materialize
@@ -233,6 +235,52 @@ def test_a_neutral_wall_is_judged_in_pairs() -> None:
     assert verdict("neutral_wall", measured(), walls=same) == "unknown"
 
 
+def walls_of(source: random.Random, slower: float, noise: float) -> list[float]:
+    return [slower * max(0.5, source.gauss(1.0, noise)) for _ in range(5)]
+
+
+def test_a_slowdown_of_20_per_cent_is_caught_and_noise_is_not() -> None:
+    """Five pairs with a noise of 3 %, many times over."""
+    source = random.Random(11)
+    verdicts: dict[float, Counter[str]] = {1.2: Counter(), 1.0: Counter()}
+    for slower, seen in verdicts.items():
+        for _ in range(500):
+            candidate, baseline = (walls_of(source, by, 0.03) for by in (slower, 1.0))
+            seen[neutral(candidate, baseline)[0]] += 1
+
+    assert verdicts[1.2]["failed"] >= 495
+    assert verdicts[1.2]["passed"] == 0
+    assert verdicts[1.0]["failed"] == 0
+    assert verdicts[1.0]["passed"] >= 475
+
+
+def test_much_noise_is_inconclusive_and_no_failure() -> None:
+    source = random.Random(12)
+    seen = Counter(
+        neutral(walls_of(source, 1.0, 0.15), walls_of(source, 1.0, 0.15))[0] for _ in range(500)
+    )
+
+    assert seen["failed"] <= 15
+    assert seen["inconclusive"] > 50
+
+
+def test_the_gate_and_the_metric_are_one_number() -> None:
+    """What a comparison shows under the name of the metric is what the gate judges."""
+    calls = [attempt("sick", 100 + n / 4) for n in range(400)]
+    calls += [attempt("sick", 125 + n / 100, "rate_limited") for n in range(40)]
+    calls += [attempt("sick", 101 + n / 100, "rate_limited") for n in range(100)]
+    measures = storm(calls, [])
+    [share] = measures.samples["settled_rate_limited_share"]
+    gate = evaluate(["few_refusals"], replace(EVIDENCE, measures=[measures]))[0]
+
+    assert share == 40 / (80 * 4 + 40)
+    assert gate.detail.startswith(f"{share:.1%} of the calls")
+    assert "settled_rate_limited_share" in gate.detail
+    measures.samples["rate_limited_share"] = [140 / 540]
+    gate = evaluate(["few_refused"], replace(EVIDENCE, measures=[measures]))[0]
+    assert gate.detail.startswith(f"{140 / 540:.1%} of the calls refused (rate_limited_share)")
+
+
 def attempt(resource: str, start: float, outcome: str = "success") -> AttemptRow:
     return AttemptRow(
         "a", resource, "e", "c", "r", start, start, start, start + 1, start + 1, outcome, 1, 2
@@ -240,7 +288,9 @@ def attempt(resource: str, start: float, outcome: str = "success") -> AttemptRow
 
 
 def storm(attempts: list[AttemptRow], cooldowns: list[tuple[float, float]]) -> Measures:
-    return Measures({}, {}, [], [], {"sick": cooldowns}, attempts)
+    measures = Measures({}, {}, [], [], {"sick": cooldowns}, attempts)
+    add_settled_refusals(measures, 1.0)
+    return measures
 
 
 def test_a_healthy_provider_that_starves_in_a_cooldown_fails() -> None:

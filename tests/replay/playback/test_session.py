@@ -12,6 +12,7 @@ import pytest
 
 from engine.events import Event, JournalEnd, JournalHeader, RunInfo, encode_lines
 from replay.playback import frame_builder
+from replay.playback.focus import CallFocus, TaskFocus, TasksFocus
 from replay.playback.frame import Frame, LeaseBar, Segment, Want
 from replay.playback.frame_builder import bar_waits
 from replay.playback.session import Session
@@ -242,9 +243,96 @@ def test_series_have_as_many_samples_as_wanted_and_end_in_the_present(finished: 
                 assert len(row.limits) == len(row.waiters) == len(row.cooling) == samples
                 assert row.limits[-1] == row.ceiling.limit
                 assert row.in_flight[-1] == row.ceiling.in_flight
-            for _, held in frame.block_reasons:
-                assert len(held) == samples
-                assert all(0.0 <= fraction <= 1.0 + 1e-9 for fraction in held)
+            assert frame.blame_series == ()
+
+
+def test_blame_over_time_adds_up_to_the_blame_of_the_span(finished: Finished) -> None:
+    session, run, _ = finished
+    session.seek_time(run.monotonic_start + 5.0)
+    frame = session.frame(Want(samples=4, span=4.0, blame=True))
+    assert all(len(values) == 4 for _, values in frame.blame_series)
+    for values in zip(*(values for _, values in frame.blame_series), strict=True):
+        assert sum(values) == pytest.approx(1.0) or sum(values) == 0.0
+    bins: dict[int, dict[str, float]] = {}
+    for row in session.reader.blame(1, 4, "run"):
+        for number in range(row.bin, row.bin + row.bins):
+            of = bins.setdefault(number, {})
+            of[row.verdict] = of.get(row.verdict, 0.0) + row.each
+    assert bins
+    for verdict, values in frame.blame_series:
+        for number, value in enumerate(values, 1):
+            whole = sum(bins.get(number, {}).values())
+            part = bins.get(number, {}).get(verdict, 0.0)
+            assert value == pytest.approx(part / whole if whole else 0.0)
+
+
+def test_series_and_bars_may_end_behind_the_cursor(finished: Finished) -> None:
+    session, run, _ = finished
+    start = run.monotonic_start
+    session.seek_time(start + 2.0)
+    frame = session.frame(Want(samples=4, span=4.0, until=start + 5.0, bars=500))
+    assert (frame.at, frame.edge) == (start + 2.0, start + 5.0)
+    assert frame.sample_times == pytest.approx([start + n for n in range(2, 6)])
+    session.seek_time(start + 5.0)
+    later = session.frame(Want(samples=5, span=5.0, bars=500))
+    assert [depth[:3] for depth in frame.queue_depth] == [depth[1:4] for depth in later.queue_depth]
+    behind = [bar for bar in frame.bars if bar.start > start + 2.0]
+    assert behind
+    assert {bar.lease_id for bar in behind} <= {bar.lease_id for bar in later.bars}
+
+
+def test_a_stretch_has_its_own_blame_and_counts(finished: Finished) -> None:
+    session, run, _ = finished
+    start = run.monotonic_start
+    session.seek_time(start + 2.0)
+    frame = session.frame(Want(stretch=(start + 4.9, start + 1.9)))
+    stretch = frame.stretch
+    assert stretch is not None
+    assert (stretch.start, stretch.end) == (start + 2, start + 5)
+    rows = session.reader.blame(2, 4, "run")
+    assert stretch.demand == pytest.approx(sum(row.seconds for row in rows))
+    assert sum(share.fraction for share in stretch.shares) == pytest.approx(1.0)
+    done = sum(
+        row.mean * row.bins for row in session.reader.rollup(2, 4) if row.series == "tasks_done"
+    )
+    assert stretch.tasks_done == pytest.approx(done)
+    assert stretch.answer.text
+
+
+def test_a_task_a_call_and_the_tasks_of_a_row_or_group(finished: Finished) -> None:
+    session, _, events = finished
+    session.seek_ordinal(len(events) // 2)
+    lease = session.reader.leases_that('"row" IS NOT NULL')[-1]
+    calls = session.reader.life(lease.task_id)[1]
+    assert calls
+    focused = session.frame(Want(focus=TaskFocus(lease.task_id))).focused
+    assert focused is not None
+    assert focused.history is not None
+    assert focused.history.column == lease.column
+    assert [call.attempt_id for call in focused.calls] == [call.attempt_id for call in calls]
+    ids = {event.event.task_id for event in focused.events if hasattr(event.event, "task_id")}
+    assert lease.task_id in ids
+    assert [line.ordinal for line in focused.events] == sorted(
+        line.ordinal for line in focused.events
+    )
+    call = session.frame(Want(focus=CallFocus(calls[0].attempt_id))).focused
+    assert call is not None
+    assert call.owner is not None
+    assert call.owner.task_id == lease.task_id
+    assert {event.event.request_attempt_id for event in call.events} == {calls[0].attempt_id}  # type: ignore[union-attr]
+    row = session.frame(Want(focus=TasksFocus(row=lease.row))).focused
+    assert row is not None
+    assert lease.task_id in {line.task_id for line in row.tasks}
+    assert {line.row for line in row.tasks} <= {lease.row, None}
+    groups = session.frame(Want()).groups
+    for group in groups:
+        listed = session.frame(Want(focus=TasksFocus(group=group.key))).focused
+        assert listed is not None
+        queued = sum(line.phase == "queued" for line in listed.tasks)
+        assert queued == group.queued
+    nothing = session.frame(Want(focus=TaskFocus("no such task"))).focused
+    assert nothing is not None
+    assert nothing.history is None
 
 
 def test_samples_of_whole_seconds_are_the_rollup_itself(finished: Finished) -> None:

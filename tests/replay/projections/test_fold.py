@@ -70,7 +70,7 @@ def test_a_loaded_fold_knows_the_run_it_began_with(play: Play) -> None:
 def test_load_refuses_a_dump_of_another_layout(play: Play) -> None:
     run, _ = play(3)
     dump = msgspec.msgpack.decode(Fold(run).dump())
-    for layout in (1, 2):
+    for layout in (1, 2, 3):
         with pytest.raises(ValueError, match="not a fold"):
             Fold.load(msgspec.msgpack.encode({**dump, "layout": layout}))
 

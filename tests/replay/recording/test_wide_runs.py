@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -26,17 +28,17 @@ WriteJournal = Callable[..., RunFolder]
 
 
 @cache
-def ran(columns: int = COLUMNS) -> tuple[RunInfo, list[Event]]:
+def ran(columns: int = COLUMNS, rows: int = ROWS) -> tuple[RunInfo, list[Event]]:
     """All columns but the first need that alone: all their tasks wait at once."""
     whole = run_engine(
         workflow(
             name="wide",
-            records=ROWS,
+            records=rows,
             seed=1,
             providers={"a": scripted(0.0005)},
             models={"m": model("a", "mod", 8)},
             columns=[sampled("t"), *(text(f"c{n}", "m", "t") for n in range(columns - 1))],
-            run={"buffer_size": ROWS, "max_in_flight_tasks": 32},
+            run={"buffer_size": rows, "max_in_flight_tasks": 32},
         )
     )
     return whole.run, whole.events
@@ -111,3 +113,23 @@ def test_heads_that_are_alike_are_judged_together(monkeypatch: pytest.MonkeyPatc
         Fold(run).apply(events, 1)
         costs.append(judged / len(events))
     assert 0 < costs[1] < 3 * costs[0]
+
+
+def test_an_event_costs_no_more_where_very_many_queues_wait() -> None:
+    """Counted in calls of functions, which every step of the fold and of its loops makes."""
+    costs = []
+    for columns, rows in ((10, 60), (150, 4)):
+        run, events = ran(columns, rows)
+        fold, calls = Fold(run), 0
+
+        def count(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        sys.setprofile(count)
+        try:
+            fold.apply(events, 1)
+        finally:
+            sys.setprofile(None)
+        costs.append(calls / len(events))
+    assert costs[1] < 1.5 * costs[0]

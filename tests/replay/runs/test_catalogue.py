@@ -89,6 +89,8 @@ def test_deleting_leaves_what_is_not_the_runs(tmp_path: Path) -> None:
     make(tmp_path / "b", ended("b", 100.0))
     (folder.path / "dataset").mkdir()
     (folder.path / "dataset" / "0.parquet").write_bytes(b"x")
+    (folder.path / "cells").mkdir()
+    (folder.path / "cells" / "000000.log").write_bytes(b"x")
     (folder.path / "notes.txt").write_text("mine")
     for entry in list_entries():
         delete_run(entry)

@@ -1,0 +1,95 @@
+"""Series for charts, each as long as there are samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from engine.events import RunInfo
+from replay.diagnosis.verdicts import WORKING
+from replay.playback.frame import CeilingRow, GroupRow
+from replay.playback.series_sampler import Samples
+from replay.state.model import State
+from replay.state.rows import BlameRow
+
+BlameSeries = tuple[tuple[str, tuple[float, ...]], ...]
+_NEAR = 1e-9
+
+
+def ceiling_rows(state: State, past: Samples, at: float, present: bool) -> tuple[CeilingRow, ...]:
+    """By resource, each with its past; `present`: and the state as the last sample."""
+    rows = []
+    samples = past.samples
+    for key in sorted(state.ceilings):
+        ceiling = msgspec.structs.replace(state.ceilings[key])
+        until = ceiling.blocked_until
+        cooling = until is not None and until > at
+        rows.append(
+            CeilingRow(
+                ceiling,
+                (*(one.value("limit", key) for one in samples), *[float(ceiling.limit)] * present),
+                (
+                    *(one.value("in_flight", key) for one in samples),
+                    *[float(ceiling.in_flight)] * present,
+                ),
+                (
+                    *(one.value("waiters", key) for one in samples),
+                    *[float(ceiling.waiters)] * present,
+                ),
+                (*(one.value("cooling", key) > 0 for one in samples), *[cooling] * present),
+                (*(int(one.sums.get(("rate_limited", key), 0)) for one in samples), *[0] * present),
+            )
+        )
+    return tuple(rows)
+
+
+def queue_series(
+    groups: Sequence[GroupRow], past: Samples, present: bool
+) -> tuple[tuple[float, ...], ...]:
+    """By group; `present`: with what is queued now as the last sample."""
+    return tuple(
+        (
+            *(one.value("queue_depth", group.key) for one in past.samples),
+            *[float(group.queued)] * present,
+        )
+        for group in groups
+    )
+
+
+def blame_series(
+    run: RunInfo, rows: Sequence[BlameRow], edge: float, samples: int, span: float
+) -> BlameSeries:
+    """Each verdict's part of the capacity in demand, in `samples` equal stretches of the `span`
+    seconds that end at `edge`; work first, then what took most in all of them."""
+    if samples <= 0 or span <= 0:
+        return ()
+    left, width = edge - span - run.monotonic_start, span / samples
+    seconds: dict[str, list[float]] = {}
+    totals = [0.0] * samples
+    for row in rows:
+        begin, end = row.bin - left, row.bin + row.bins - left
+        first = max(0, math.floor(begin / width + _NEAR))
+        after = min(samples, math.ceil(end / width - _NEAR))
+        if after <= first:
+            continue
+        values = seconds.get(row.verdict)
+        if values is None:
+            values = seconds[row.verdict] = [0.0] * samples
+        for index in range(first, after):
+            part = min(end, (index + 1) * width) - max(begin, index * width)
+            if part > 0:
+                values[index] += row.each * part
+                totals[index] += row.each * part
+    order = sorted(seconds, key=lambda name: (name != WORKING, -math.fsum(seconds[name]), name))
+    return tuple(
+        (
+            name,
+            tuple(
+                value / total if total > 0 else 0.0
+                for value, total in zip(seconds[name], totals, strict=True)
+            ),
+        )
+        for name in order
+    )

@@ -1,0 +1,54 @@
+"""What a hand-made frame knows of a task, a call and lists of tasks."""
+
+from __future__ import annotations
+
+from replay.diagnosis.report.schema import HistorySpan, TaskHistory
+from replay.playback.focus import CallFocus, EventLine, Focus, Focused, TaskFocus, TaskLine
+from replay.playback.frame import Frame
+from replay.state.rows import AttemptRow
+from tests.console.frame_parts import BETA, T0
+
+STEPS = (
+    HistorySpan(60.0, 60.1, "ready, not yet queued"),
+    HistorySpan(60.1, 64.4, "queued for a task slot", "critique", {"task_capacity": 4.3}),
+    HistorySpan(64.4, 70.6, "waiting to call", BETA, {"request_cooldown": 5.0}),
+    HistorySpan(70.6, 71.0, "in the provider (rate_limited)", BETA),
+    HistorySpan(71.0, 75.0, "waiting to call", BETA, {"request_cooldown": 4.0}),
+    HistorySpan(75.0, None, "in the provider", BETA),
+)
+CALLS = (
+    AttemptRow(
+        "a71", BETA, "x1", "critique", "r1", 64.4, 70.6, 70.6, 71.0, 71.0, "rate_limited", 9, 12
+    ),
+    AttemptRow("a72", BETA, "x1", "critique", "r2", 71.0, 75.0, 75.0, None, None, None, 13, None),
+)
+TASKS = tuple(
+    TaskLine(
+        f"critique/{number}",
+        "critique",
+        number // 4,
+        number,
+        1 + number % 2,
+        "running" if number < 6 else "queued",
+        60.0 + number / 8,
+        None,
+        1.5 + number / 10,
+        "HTTP503" if number == 3 else None,
+    )
+    for number in range(40)
+)
+
+
+def focused(focus: Focus, frame: Frame) -> Focused:
+    """What is known of any focus."""
+    events = tuple(
+        EventLine(row.ordinal, row.event.captured_at_monotonic - T0, row.event)
+        for row in frame.events[:12]
+    )
+    if isinstance(focus, TaskFocus):
+        history = TaskHistory(focus.task_id, "critique", 4, 17, "running", None, STEPS)
+        return Focused(focus, history, CALLS, events=events)
+    if isinstance(focus, CallFocus):
+        calls = tuple(call for call in CALLS if call.attempt_id == focus.attempt_id)
+        return Focused(focus, calls=calls, owner=TASKS[17], events=events)
+    return Focused(focus, tasks=TASKS, total=len(TASKS))
