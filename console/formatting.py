@@ -100,6 +100,8 @@ WAITS = {
     "domain_limit": "slots in use",
     "aggregate_cap": "model's cap full",
     "ramp": "starting up",
+    "request_plateau": "no gain from more",
+    "request_rate_budget": "budget used up",
     "waiters_ahead": "behind others",
     "cooldown": "cooldown after 429s",
     "no_capacity": "slots in use",

@@ -170,9 +170,10 @@ class ScriptedServer:
         return self._completion(model, reply)
 
     def _completion(self, model: str, reply: Reply) -> web.Response:
+        told = _budget_headers(reply)
         if reply.outcome == "rate_limited":
             wait = {} if reply.retry_after is None else {"retry-after": f"{reply.retry_after:g}"}
-            return _error(429, "too many requests", wait)
+            return _error(reply.status, "too many requests", wait | told)
         if reply.outcome == "error":
             return _error(reply.status, "the script says so")
         if reply.vector:
@@ -202,8 +203,20 @@ class ScriptedServer:
                     "completion_tokens": reply.completion_tokens,
                     "total_tokens": reply.prompt_tokens + reply.completion_tokens,
                 },
-            }
+            },
+            headers=told,
         )
+
+
+def _budget_headers(reply: Reply) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for budget in reply.budgets:
+        headers |= {
+            f"x-ratelimit-limit-{budget.dimension}": str(budget.limit),
+            f"x-ratelimit-remaining-{budget.dimension}": str(budget.remaining),
+            f"x-ratelimit-reset-{budget.dimension}": f"{budget.reset_seconds:.3f}s",
+        }
+    return headers
 
 
 def _hang_up(request: web.Request) -> web.Response:

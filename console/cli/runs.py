@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _NAME_CELLS = 20
 _LONGEST_NAME_CELLS = 40
+_LONGEST_REASON_CELLS = 100
+_NEED_A_REASON = frozenset({"failed", "stopped"})
 
 Row = dict[str, str | int | None]
 
@@ -112,6 +114,7 @@ def _row(run: KnownRun) -> Row:
         "state": run.where,
         "outcome": None,
         "ending": None,
+        "reason": None,
         "started": None,
         "rows_done": None,
         "rows_dropped": None,
@@ -129,6 +132,7 @@ def _row(run: KnownRun) -> Row:
         "state": _state(run),
         "outcome": record.outcome,
         "ending": None if how is None else how.words,
+        "reason": record.message if record.outcome in _NEED_A_REASON else None,
         "started": started,
         "rows_done": record.rows_done,
         "rows_dropped": record.rows_dropped,
@@ -158,7 +162,19 @@ def _line(row: Row) -> str:
     done = "-" if row["rows_done"] is None else f"{row['rows_done']}/{row['records'] or '-'}"
     name = _plain(str(row["name"] or row["id"] or "-"))
     rows = f"{done:>11} rows{dropped}"
-    return f"{started:<23}  {shown:<9}  {rows}  {_padded(name)}  {_plain(str(row['folder']))}"
+    line = f"{started:<23}  {shown:<9}  {rows}  {_padded(name)}  {_plain(str(row['folder']))}"
+    reason = _short(str(row["reason"] or ""))
+    return f"{line}  ({reason})" if reason else line
+
+
+def _short(message: str) -> str:
+    """The first sentence of a message, cut to its column."""
+    from rich.cells import cell_len, set_cell_size
+
+    sentence = _plain(message).split(". ")[0].rstrip(".")
+    if cell_len(sentence) <= _LONGEST_REASON_CELLS:
+        return sentence
+    return set_cell_size(sentence, _LONGEST_REASON_CELLS - 1) + "…"
 
 
 def _plain(text: str) -> str:

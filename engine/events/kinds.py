@@ -574,6 +574,11 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         payload=(
             PayloadField("from", "str", "wait reason before"),
             PayloadField("to", "str", "wait reason from now on"),
+            PayloadField(
+                "dimension",
+                "str",
+                "of `request_rate_budget`: `requests`, `tokens`, `input_tokens`, `output_tokens`",
+            ),
             _WAITERS,
             PayloadField("until", "float", "when it ends, where known", "monotonic s"),
         ),
@@ -716,7 +721,7 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         "request",
         "resource",
         "the ceiling is lower",
-        "`rate_limited`, `carried`, `registration`",
+        "`rate_limited`, `carried`, `registration`, `plateau`",
         (
             _PREVIOUS,
             _CURRENT,
@@ -731,7 +736,7 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         "request",
         "resource",
         "the ceiling is higher",
-        "`successes`, `ramp`, `registration`, `outage_over`",
+        "`successes`, `ramp`, `registration`, `outage_over`, `plateau`",
         (_PREVIOUS, _CURRENT, PayloadField("successes", "int", "successes that it took")),
         "progress",
     ),

@@ -16,6 +16,7 @@ from engine.events.failures import (
     scope_of,
 )
 from engine.identity import RequestResourceKey
+from engine.models.rate_budget import RateBudget
 from engine.models.usage import NO_USAGE, Usage
 
 Operation = Literal["chat", "embedding"]
@@ -84,16 +85,6 @@ class ModelRequest:
         """The request that goes on after an answer."""
         said = Turn("user", self.prompt, self.images), Turn("assistant", answer)
         return replace(self, turns=(*self.turns, *said), prompt=prompt, images=())
-
-
-@dataclass(frozen=True, slots=True)
-class RateBudget:
-    """What a provider says of one of its budgets."""
-
-    dimension: Literal["requests", "tokens", "input_tokens", "output_tokens"]
-    limit: int | None
-    remaining: int | None
-    reset_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)

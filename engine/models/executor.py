@@ -97,6 +97,10 @@ class ModelRequestExecutor:
     def longest_wait(self) -> float:
         return self._admission.longest_wait
 
+    def answered(self, resource: RequestResourceKey) -> int:
+        """`AdaptiveRequestAdmissionController.answered`."""
+        return self._admission.answered(resource)
+
     def is_past(self, deadline: float | None) -> bool:
         return deadline is not None and self._clock.monotonic() >= deadline
 
@@ -227,7 +231,7 @@ class _Call:
         self, response: ModelResponse, action: AnswerAction | None, cost: float | None
     ) -> None:
         if response.budgets:
-            self._admission.observe_budgets(self._lease.item.resource, response.budgets)
+            self._admission.observe_budgets(self._lease, response.budgets)
         self._returned(
             RequestReleaseOutcome(
                 "success",
@@ -253,7 +257,7 @@ class _Call:
             mark = self._admission.failure_mark(resource)
             error.blames_task = partial(self._admission.blames, resource, mark)
             if error.budgets:
-                self._admission.observe_budgets(resource, error.budgets)
+                self._admission.observe_budgets(self._lease, error.budgets)
             report = report_of(error, self._admission.longest_wait)
             facts = report.payload()
             wait = error.retry_after_seconds
@@ -365,7 +369,6 @@ class ModelCaller:
     def __init__(self, executor: ModelRequestExecutor, max_refusals: int = 20) -> None:
         self._executor = executor
         self._max_refusals = max_refusals
-        self._answered: dict[RequestResourceKey, int] = {}
 
     async def call(self, request: ModelRequest) -> ModelResponse:
         """The answer of the provider.
@@ -397,7 +400,7 @@ class ModelCaller:
                     repeats=first_attempt,
                 )
             except ProviderError as error:
-                answered = self._answered.get(resource, 0)
+                answered = self._executor.answered(resource)
                 if error.kind == "rate_limited" and answered != answered_before:
                     refusals += 1
                     answered_before = answered
@@ -411,7 +414,6 @@ class ModelCaller:
                     raise
                 raise RetryableTaskError(*known, uses_attempt=False) from error
             else:
-                self._answered[resource] = self._answered.get(resource, 0) + 1
                 action = action_of(request, response, asked_again)
                 if action == "drop":
                     raise rejected(response)

@@ -10,11 +10,10 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import Any
 
-from engine.models.client import RateBudget
+from engine.models.rate_budget import Dimension, RateBudget
 
-Dimension = Literal["requests", "tokens", "input_tokens", "output_tokens"]
 _DIMENSIONS: dict[str, Dimension] = {
     "requests": "requests",
     "tokens": "tokens",

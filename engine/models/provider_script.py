@@ -81,6 +81,29 @@ class ErrorWindow(FailureWindow):
     """Status of the answers."""
 
 
+class CapacityCycle(StrictModel):
+    """The capacity changes every so many seconds, to the next one of the list and round again."""
+
+    seconds: float = Field(gt=0)
+    """How long each capacity lasts."""
+    capacities: tuple[int, ...] = Field(min_length=2)
+    """Requests served at once, in turn."""
+
+    def at(self, elapsed: float) -> int:
+        return self.capacities[int(elapsed // self.seconds) % len(self.capacities)]
+
+
+class GrowthLimit(StrictModel):
+    """Refuses fast growth: requests beyond a multiple of what was served of late."""
+
+    start: int = Field(4, ge=1)
+    """Requests that may always be served at once."""
+    factor: float = Field(2.0, gt=1)
+    """How many times the average of late may be served at once."""
+    seconds: float = Field(10.0, gt=0)
+    """Time constant of that average."""
+
+
 class ProviderScript(StrictModel):
     """The behaviour of one scripted provider."""
 
@@ -94,10 +117,22 @@ class ProviderScript(StrictModel):
     """The `Retry-After` of those answers, in seconds; None for none."""
     capacity_status: Literal[429, 503, 529] = 429
     """With which status they are answered."""
+    capacity_cycle: CapacityCycle | None = None
+    """Takes the place of `capacity`."""
+    queue: bool = False
+    """Requests beyond the capacity are never refused: they wait in line for their turn."""
+    growth: GrowthLimit | None = None
+    """How fast the requests at once may grow; None for any growth."""
     requests_per_minute: float | None = Field(None, gt=0)
     """Requests beyond this rate are answered with 429; None for no bound."""
     burst: int = Field(1, ge=1)
     """How many of them may come at once."""
+    tokens_per_minute: float | None = Field(None, gt=0)
+    """Tokens of prompts and answers beyond this rate are answered with 429; None for no bound."""
+    token_burst: int = Field(1000, ge=1)
+    """How many tokens may be used at once."""
+    tells_budgets: bool = False
+    """Each reply tells the budgets, as `x-ratelimit-*` headers do."""
     rejection_seconds: float = Field(0.02, ge=0)
     """How long a 429 takes."""
     rate_limits: tuple[RateLimitWindow, ...] = ()
@@ -112,5 +147,13 @@ class ProviderScript(StrictModel):
     """Times in which requests are never answered."""
     completion_tokens: int | None = Field(None, ge=0)
     """Tokens of every answer; None counts the words of the answer."""
+    completion_spread: float = Field(0.0, ge=0)
+    """Standard deviation of `completion_tokens`, lognormal, as a share of it."""
     dimensions: int = Field(64, ge=1, le=4096)
     """Numbers in an embedding, unless the request says how many."""
+
+    @model_validator(mode="after")
+    def _queue_has_servers(self) -> ProviderScript:
+        if self.queue and self.capacity is None:
+            raise ValueError("a queue needs a capacity")
+        return self

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engine.models.provider_script import ProviderScript
+from engine.models.provider_script import Latency, ProviderScript
+from engine.models.rate_budget import RateBudget
+from engine.models.script_limits import Bucket, Growth, Line
 from engine.models.scripted_answers import digest, scripted_json, scripted_text, scripted_vector
 
 HANG_SECONDS = 600.0
@@ -28,6 +30,7 @@ class Reply:
     status: int = 200
     retry_after: float | None = None
     vector: tuple[float, ...] = ()
+    budgets: tuple[RateBudget, ...] = ()
 
 
 class ScriptPlayer:
@@ -36,8 +39,13 @@ class ScriptPlayer:
     def __init__(self, script: ProviderScript) -> None:
         self._script = script
         self._began_at: float | None = None
-        self._bucket = float(script.burst)
-        self._bucket_at = 0.0
+        self._requests = self._tokens = None
+        if script.requests_per_minute is not None:
+            self._requests = Bucket(script.requests_per_minute, float(script.burst))
+        if script.tokens_per_minute is not None:
+            self._tokens = Bucket(script.tokens_per_minute, float(script.token_burst))
+        self._growth = None if script.growth is None else Growth(script.growth)
+        self._line = Line(script.capacity) if script.queue and script.capacity else None
         self._failures: dict[bytes, int] = {}
         self.in_service = 0
 
@@ -67,14 +75,21 @@ class ScriptPlayer:
         if self._began_at is None:
             self._began_at = now
         elapsed = now - self._began_at
-        refusal = self._refusal(elapsed)
+        request = digest(model, system or "", prompt)
+        text = scripted_text(prompt) if schema is None else scripted_json(schema, prompt)
+        prompt_tokens = len(prompt.split()) + len((system or "").split())
+        completion_tokens = 0 if embeds else self._answer_tokens(text, request)
+        refusal = self._refusal(elapsed, prompt_tokens + completion_tokens)
         if refusal is not None:
             return refusal
+        if self._growth is not None:
+            self._growth.note(elapsed, self.in_service)
         self.in_service += 1
-        request = digest(model, system or "", prompt)
         # A request that failed before draws anew, so that a retry may succeed.
         attempt = str(self._failures.get(request, 0))
         seconds = script.latency.seconds(self._fraction("latency", request, attempt))
+        if self._line is not None:
+            seconds += self._line.wait(elapsed, seconds)
         timeout_rate = max(
             (w.rate for w in script.timeouts if w.covers(elapsed)), default=script.timeout_rate
         )
@@ -89,26 +104,53 @@ class ScriptPlayer:
             self._failures[request] = self._failures.get(request, 0) + 1
             return Reply("error", seconds, status=500 if window is None else window.status)
         self._failures.pop(request, None)
-        prompt_tokens = len(prompt.split()) + len((system or "").split())
         if embeds:
             vector = scripted_vector(prompt, dimensions or script.dimensions)
-            return Reply("answer", seconds, prompt_tokens=prompt_tokens, vector=vector)
-        text = scripted_text(prompt) if schema is None else scripted_json(schema, prompt)
+            return Reply(
+                "answer",
+                seconds,
+                prompt_tokens=prompt_tokens,
+                vector=vector,
+                budgets=self._budgets(),
+            )
         return Reply(
             "answer",
             seconds,
             text=text,
             prompt_tokens=prompt_tokens,
-            completion_tokens=(
-                len(text.split()) if script.completion_tokens is None else script.completion_tokens
-            ),
+            completion_tokens=completion_tokens,
+            budgets=self._budgets(),
         )
 
-    def leave(self, reply: Reply) -> None:
-        if reply.outcome != "rate_limited":
-            self.in_service -= 1
+    def leave(self, reply: Reply, now: float | None = None) -> None:
+        """`now`: where growth is limited, which goes by how long requests were in service."""
+        if reply.outcome == "rate_limited":
+            return
+        if self._growth is not None and now is not None and self._began_at is not None:
+            self._growth.note(now - self._began_at, self.in_service)
+        self.in_service -= 1
 
-    def _refusal(self, elapsed: float) -> Reply | None:
+    def _answer_tokens(self, text: str, request: bytes) -> int:
+        script = self._script
+        if script.completion_tokens is None:
+            return len(text.split())
+        if not script.completion_spread or not script.completion_tokens:
+            return script.completion_tokens
+        mean = float(script.completion_tokens)
+        sizes = Latency(distribution="lognormal", mean=mean, spread=mean * script.completion_spread)
+        return max(1, round(sizes.seconds(self._fraction("tokens", request, ""))))
+
+    def _budgets(self) -> tuple[RateBudget, ...]:
+        if not self._script.tells_budgets:
+            return ()
+        told = []
+        if self._requests is not None:
+            told.append(self._requests.budget("requests"))
+        if self._tokens is not None:
+            told.append(self._tokens.budget("tokens"))
+        return tuple(told)
+
+    def _refusal(self, elapsed: float, tokens: int) -> Reply | None:
         script = self._script
         for window in script.rate_limits:
             if window.covers(elapsed) and self.in_service >= window.allow:
@@ -118,27 +160,36 @@ class ScriptPlayer:
                     status=429,
                     retry_after=window.retry_after,
                 )
-        if script.capacity is not None and self.in_service >= script.capacity:
+        capacity = script.capacity
+        if script.capacity_cycle is not None:
+            capacity = script.capacity_cycle.at(elapsed)
+        if capacity is not None and not script.queue and self.in_service >= capacity:
             return Reply(
                 "rate_limited",
                 script.rejection_seconds,
                 status=script.capacity_status,
                 retry_after=script.capacity_retry_after,
             )
-        if script.requests_per_minute is not None and not self._take(elapsed):
+        if self._growth is not None and not self._growth.allows(elapsed, self.in_service):
             return Reply("rate_limited", script.rejection_seconds, status=429)
-        return None
+        return self._over_budget(elapsed, tokens)
 
-    def _take(self, elapsed: float) -> bool:
-        """One request out of the bucket that fills at the rate of the script."""
-        script = self._script
-        assert script.requests_per_minute is not None
-        filled = self._bucket + (elapsed - self._bucket_at) * script.requests_per_minute / 60.0
-        self._bucket, self._bucket_at = min(float(script.burst), filled), elapsed
-        if self._bucket < 1.0:
-            return False
-        self._bucket -= 1.0
-        return True
+    def _over_budget(self, elapsed: float, tokens: int) -> Reply | None:
+        """A refusal where a budget is used up; else the request is charged to all of them."""
+        costs = [
+            (bucket, cost)
+            for bucket, cost in ((self._requests, 1), (self._tokens, tokens))
+            if bucket is not None
+        ]
+        for bucket, _ in costs:
+            bucket.fill(elapsed)
+        if any(bucket.level < min(cost, bucket.most) for bucket, cost in costs):
+            return Reply(
+                "rate_limited", self._script.rejection_seconds, status=429, budgets=self._budgets()
+            )
+        for bucket, cost in costs:
+            bucket.level -= cost
+        return None
 
     def _fraction(self, purpose: str, request: bytes, attempt: str) -> float:
         """A number strictly between 0 and 1 that depends on seed, purpose, request and attempt."""

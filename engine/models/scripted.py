@@ -40,7 +40,7 @@ class ScriptedClient:
                 raise ProviderError("timeout", "ProviderTimeout", f"no answer within {seconds:g} s")
             await asyncio.sleep(reply.seconds)
         finally:
-            self._player.leave(reply)
+            self._player.leave(reply, self._clock.monotonic())
         return _response(reply)
 
     async def close(self) -> None:
@@ -56,6 +56,7 @@ def _response(reply: Reply) -> ModelResponse:
             f"the provider refuses more requests for a while ({reply.status})",
             status=reply.status,
             retry_after_seconds=reply.retry_after,
+            budgets=reply.budgets,
         )
     if reply.outcome == "error":
         raise ProviderError(
@@ -65,5 +66,7 @@ def _response(reply: Reply) -> ModelResponse:
             status=reply.status,
         )
     if reply.vector:
-        return ModelResponse("", reply.prompt_tokens, 0, vector=reply.vector)
-    return ModelResponse(reply.text, reply.prompt_tokens, reply.completion_tokens)
+        return ModelResponse("", reply.prompt_tokens, 0, vector=reply.vector, budgets=reply.budgets)
+    return ModelResponse(
+        reply.text, reply.prompt_tokens, reply.completion_tokens, budgets=reply.budgets
+    )

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, Literal
 
 from engine.request_admission.budgets import RateBudgets
+from engine.request_admission.observed_budgets import Reservation
 from engine.request_admission.resources import ResourceState
 from engine.request_admission.types import RequestAdmissionItem, RequestAdmissionLease
 
@@ -21,6 +22,8 @@ class Attempt:
         "deadline_timer",
         "item",
         "lease",
+        "number",
+        "observed",
         "phase",
         "probe",
         "reserved",
@@ -46,9 +49,13 @@ class Attempt:
         self.acquired_at = now
         self.cascade = 0
         """`AdaptiveRequestLimitState.cascade` at admission."""
+        self.number = 0
+        """In the order in which calls to its resource went out, from 0."""
         self.started_at: float | None = None
         self.reserved: list[tuple[RateBudgets, float]] = []
         """Budgets that it draws on, with the tokens that each reserved for its answer."""
+        self.observed: Reservation | None = None
+        """What it took of the budgets that the provider tells of."""
         self.probe = False
         """Whether it finds out if the resource, which is out, answers again."""
 

@@ -28,10 +28,16 @@ MAX_FAILURES = 8
 these bounds, so that one bad moment of a large pool is not enough."""
 REFUSED_COOLDOWNS = 2
 """Cooldowns in a row after which every call was refused again."""
-PROBE_GROWTH = 0.2
+PUBLISHED_REFUSED_COOLDOWNS = 10
+"""The same for the policy `published`, which knows no outage but this: without one a request that
+is refused for its own sake, after all others have been answered, would keep a run from ending."""
+PROBE_GROWTH = 0.15
 """Time to the next probe, as a share of how long the resource has been out."""
 MIN_PROBE_SECONDS = 0.5
 MAX_PROBE_SECONDS = 30.0
+MAX_LOAD_PROBE_SECONDS = 5.0
+"""The same where calls are refused for the load: others may have taken all there is, and leave a
+place for a moment."""
 PROBE_JITTER = 0.2
 
 
@@ -111,7 +117,10 @@ class Availability:
             return self._open(now, report, now)
         if report.failure in ("rate_limit", "overload"):
             self._refused_cooldowns += new_cooldown
-            if self._refused_cooldowns < REFUSED_COOLDOWNS:
+            published = self._config.recovery == "published"
+            if self._refused_cooldowns < (
+                PUBLISHED_REFUSED_COOLDOWNS if published else REFUSED_COOLDOWNS
+            ):
                 return False
             return self._open(now, report, now)
         self._failures += 1
@@ -175,7 +184,10 @@ class Availability:
         if quota:
             wanted = max(grown, MAX_PROBE_SECONDS) if retry_after is None else retry_after
             return min(wanted, self._config.max_retry_after_seconds)
-        spacing = min(max(grown, MIN_PROBE_SECONDS), MAX_PROBE_SECONDS)
+        cause = self.cause
+        load = cause is not None and cause.failure in ("rate_limit", "overload")
+        longest = MAX_LOAD_PROBE_SECONDS if load else MAX_PROBE_SECONDS
+        spacing = min(max(grown, MIN_PROBE_SECONDS), longest)
         spacing *= 1.0 + PROBE_JITTER * (2.0 * self._random.random() - 1.0)
         if retry_after is not None:
             spacing = max(spacing, min(retry_after, self._config.max_retry_after_seconds))

@@ -1,5 +1,8 @@
-"""Budgets of requests and tokens per minute: those that a workflow sets, and those that a provider
-tells of."""
+"""Budgets of requests and tokens per minute that a workflow sets.
+
+Those that a provider tells of are in `observed_budgets`; a rate that its refusals show is in
+`learned_rate`.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,19 @@ class ObservedBudget(Protocol):
     def remaining(self) -> int | None: ...
     @property
     def reset_seconds(self) -> float | None: ...
+
+
+class Opening(NamedTuple):
+    """When a budget lets a call begin."""
+
+    at: float
+    dimension: str
+    """`requests`, `tokens`, `input_tokens` or `output_tokens`."""
+
+
+def last_opening(openings: Iterable[Opening | None], now: float) -> Opening | None:
+    """The last of them that is still to come; None for none."""
+    return max((one for one in openings if one is not None and one.at > now), default=None)
 
 
 class BudgetNews:
@@ -102,18 +118,30 @@ class RateBudgets:
         def bucket(size: float | None, least: float = 0.0) -> TokenBucket | None:
             return None if size is None else TokenBucket(size, now, least)
 
-        self._requests = bucket(sizes.requests, 1.0)
-        self._tokens = bucket(sizes.tokens)
-        self._input = bucket(sizes.input_tokens)
-        self._output = bucket(sizes.output_tokens)
+        buckets = {
+            "requests": bucket(sizes.requests, 1.0),
+            "tokens": bucket(sizes.tokens),
+            "input_tokens": bucket(sizes.input_tokens),
+            "output_tokens": bucket(sizes.output_tokens),
+        }
+        self._buckets = {name: one for name, one in buckets.items() if one is not None}
         self._answer_tokens = 0.0
         """Moving average of the tokens of an answer."""
 
     def opens_at(self, now: float) -> float | None:
         """When a call may begin; None for now."""
-        buckets = (self._requests, self._tokens, self._input, self._output)
-        opens = max((b.opens_at(now) for b in buckets if b is not None), default=now)
-        return opens if opens > now else None
+        last = self.last_to_open(now)
+        return None if last is None else last.at
+
+    def last_to_open(self, now: float) -> Opening | None:
+        """The budget that holds a call up for longest; None where none does."""
+        return last_opening(
+            (
+                Opening(bucket.opens_at(now), dimension)
+                for dimension, bucket in self._buckets.items()
+            ),
+            now,
+        )
 
     def reserve(self, prompt_tokens: int, now: float) -> float:
         """A call begins; returns the tokens that are reserved for its answer."""
@@ -143,16 +171,12 @@ class RateBudgets:
         )
 
     def _take(self, requests: float, prompt: float, answer: float, now: float) -> None:
-        for bucket, amount in (
-            (self._requests, requests),
-            (self._tokens, prompt + answer),
-            (self._input, prompt),
-            (self._output, answer),
-        ):
-            if bucket is not None and amount:
-                bucket.take(amount, now)
-
-
-def latest(times: Iterable[float | None]) -> float | None:
-    """The latest of these times; None for none."""
-    return max((time for time in times if time is not None), default=None)
+        amounts = {
+            "requests": requests,
+            "tokens": prompt + answer,
+            "input_tokens": prompt,
+            "output_tokens": answer,
+        }
+        for dimension, bucket in self._buckets.items():
+            if amounts[dimension]:
+                bucket.take(amounts[dimension], now)

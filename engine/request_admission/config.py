@@ -56,7 +56,9 @@ class RequestAdmissionConfig:
     startup_ramp_seconds: float = 0.0
     """Time to grow from 1 to the initial limit in even steps; a rate limit ends it."""
     initial_limit: int | None = None
-    """Clamped to the effective maximum; None starts there."""
+    """Clamped to the effective maximum; None starts there, or with a slow start."""
+    slow_start_limit: int = 32
+    """`adaptive` begins with no more calls at once than this, and doubles them with each round."""
     recovery: RecoveryPolicy = "adaptive"
     max_retry_after_seconds: float = 120.0
     """Longest cooldown that a provider may ask for; a longer one is a quota that is used up."""
@@ -80,6 +82,8 @@ class RequestAdmissionConfig:
             raise ValueError("startup_ramp_seconds must be finite and not negative")
         if self.initial_limit is not None and self.initial_limit < 1:
             raise ValueError("initial_limit must be at least 1")
+        if self.slow_start_limit < 1:
+            raise ValueError("slow_start_limit must be at least 1")
         if self.max_retry_after_seconds <= 0:
             raise ValueError("max_retry_after_seconds must be above 0")
         if self.recovery not in ("published", "adaptive"):

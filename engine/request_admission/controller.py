@@ -45,6 +45,8 @@ from engine.request_admission.types import (
     RequestWaitReason,
 )
 
+MAX_RATE_REFUSALS = 3
+"""Refusals in a row, with no answer between, that may be of the rate of requests alone."""
 _DEFAULT_CONFIG = RequestAdmissionConfig()
 _RELEASED = ReleaseResult(True, "released", {})
 _CANCELLED = RequestReleaseOutcome("local_cancelled")
@@ -186,6 +188,9 @@ class AdaptiveRequestAdmissionController:
         for budgets, expected in attempt.reserved:
             used = outcome.prompt_tokens, outcome.completion_tokens
             budgets.settle((attempt.item.prompt_tokens, expected), used, now)
+        if attempt.observed is not None:
+            used = outcome.prompt_tokens, outcome.completion_tokens
+            state.provider_model.observed.settle(attempt.observed, used, now)
         state.last_outcome = outcome.kind
         if self._loop.is_closed():
             return _RELEASED
@@ -211,21 +216,39 @@ class AdaptiveRequestAdmissionController:
         state = attempt.state
         limits = state.limits
         if outcome.kind == "success":
-            changes = limits.on_success(now, attempt.cascade, binding)
+            began = attempt.acquired_at if attempt.started_at is None else attempt.started_at
+            changes = limits.note_answered(now, now - began, state.in_flight + 1, attempt.number)
+            if limits.round_trip is not None:
+                state.learned_rate.note_answered(now, limits.round_trip)
+            changes += limits.on_success(now, attempt.cascade, binding)
             if changes:
                 self._report.limit_changed(state, changes, attempt, now)
         elif outcome.kind == "rate_limited":
             ended = limits.blocked_until
             said = outcome.failure
             obeyed = said is None or said.retry_after_said is None or self.on_probe_due is None
-            if outcome.cuts and obeyed and state.availability.state == "up":
-                effect = limits.on_rate_limited(now, attempt.cascade, outcome.retry_after_seconds)
+            if not outcome.cuts or not obeyed or state.availability.state != "up":
+                effect = limits.note_refused()
+            elif self._over_budget(state, now):
+                effect = limits.wait_for_budget(now, outcome.retry_after_seconds)
                 self._arm(state, now)
             else:
-                effect = limits.note_refused()
+                effect = limits.on_rate_limited(now, attempt.cascade, outcome.retry_after_seconds)
+                self._arm(state, now)
             self._report.rate_limited(attempt, effect, outcome, now)
             return ended is None or attempt.acquired_at >= ended
         return False
+
+    def _over_budget(self, state: ResourceState, now: float) -> bool:
+        """Whether a refusal is of a budget, and says nothing of how many calls at once are served:
+        a told one is short, or requests are refused for their rate while others are answered."""
+        limits, learned = state.limits, state.learned_rate
+        if self._config.recovery == "published":
+            return False
+        learned.note_refused(now, limits.round_trip, limits.served_a_round)
+        if state.provider_model.observed.short(now):
+            return True
+        return learned.rate is not None and limits.consecutive_rate_limits < MAX_RATE_REFUSALS
 
     def _judge(
         self, state: ResourceState, outcome: RequestReleaseOutcome, new_cooldown: bool, now: float
@@ -236,10 +259,10 @@ class AdaptiveRequestAdmissionController:
             availability.on_answer()
             return
         report = outcome.failure
-        if report is None or not outcome.cuts or self.on_probe_due is None or self._shut_down:
+        if report is None or self.on_probe_due is None or self._shut_down:
             return
-        if outcome.kind == "rate_limited" and self._config.recovery == "published":
-            return
+        # A request that is refused by itself begins no cooldown, and waits in its own time.
+        new_cooldown = new_cooldown or not outcome.cuts
         if availability.on_failure(now, report, state.limits.limit, new_cooldown=new_cooldown):
             if outcome.kind == "rate_limited":
                 availability.delay_probe(state.limits.blocked_until)
@@ -268,11 +291,21 @@ class AdaptiveRequestAdmissionController:
         return self._config.max_retry_after_seconds
 
     def observe_budgets(
-        self, resource: RequestResourceKey, budgets: Sequence[ObservedBudget]
+        self, lease: RequestAdmissionLease, budgets: Sequence[ObservedBudget]
     ) -> None:
-        """Report what a provider tells of its budgets, as far as it is news."""
+        """Keep to what a provider tells of its budgets, and report it as far as it is news."""
         now = self._clock.monotonic()
+        resource = lease.item.resource
         state = self._resources[resource]
+        attempt = self._ledger.find(lease)
+        if (
+            attempt is not None
+            and attempt.observed is not None
+            and self._config.recovery == "adaptive"
+        ):
+            state.provider_model.observed.observe(
+                budgets, attempt.observed, attempt.acquired_at, now
+            )
         for budget in budgets:
             if state.budget_news.is_news(budget, now):
                 self._report.budget_observed(resource, budget, now)
@@ -284,6 +317,10 @@ class AdaptiveRequestAdmissionController:
     def blames(self, resource: RequestResourceKey, mark: FailureMark) -> bool | None:
         """`Availability.blames` of a resource."""
         return self._resources[resource].availability.blames(mark)
+
+    def answered(self, resource: RequestResourceKey) -> int:
+        """Calls to a resource that were answered so far, probes among them."""
+        return self._resources[resource].availability.answered
 
     def held_attempts(self) -> int:
         """Attempts that wait for a resource that is suspended."""
@@ -308,8 +345,9 @@ class AdaptiveRequestAdmissionController:
         answered = report is not None and scope_of(report.failure) in ("request", "answer")
         if outcome.kind == "success" or answered:
             self._report.outage(state, "closed", now)
+            lasted = now - availability.since
             availability.on_probe_answered()
-            changes = state.limits.after_outage(now)
+            changes = state.limits.after_outage(now, lasted)
             if changes:
                 self._report.limit_changed(state, changes, None, now)
         elif report is None:
@@ -548,9 +586,9 @@ class AdaptiveRequestAdmissionController:
 
     def _arm_budget(self, state: ResourceState, now: float) -> None:
         """Look again when the budgets of a resource, for which somebody waits, let a call begin."""
-        due = state.provider_model.budget_opens_at(now)
-        if due is not None and not self._shut_down and state.budget_timer is None:
-            state.budget_timer = self._loop.call_at(due, self._on_budget, state)
+        last = state.last_budget_to_open(now)
+        if last is not None and not self._shut_down and state.budget_timer is None:
+            state.budget_timer = self._loop.call_at(last.at, self._on_budget, state)
 
     def _on_budget(self, state: ResourceState) -> None:
         state.budget_timer = None

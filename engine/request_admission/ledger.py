@@ -40,6 +40,7 @@ class RequestLeaseLedger:
         attempt.lease = lease
         attempt.phase = "leased"
         attempt.since = attempt.acquired_at = now
+        attempt.number = limits.admitted
         attempt.cascade = limits.note_admitted()
         state.in_flight += 1
         if state.in_flight > state.peak_in_flight:
@@ -47,6 +48,8 @@ class RequestLeaseLedger:
         shared = state.provider_model
         shared.in_flight += 1
         shared.provider.in_flight += 1
+        state.learned_rate.note_admitted(now)
+        attempt.observed = shared.observed.reserve(attempt.item.prompt_tokens, now)
         for budgets in (shared.budgets, shared.provider.budgets):
             if budgets is not None:
                 expected = budgets.reserve(attempt.item.prompt_tokens, now)

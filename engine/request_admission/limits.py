@@ -10,11 +10,23 @@ import math
 from typing import Literal, NamedTuple
 
 from engine.request_admission.config import RequestAdmissionConfig
+from engine.request_admission.plateau import Plateau
 from engine.request_admission.policy import recovery_policy
 
-LimitCause = Literal["rate_limited", "carried", "successes", "ramp", "registration", "outage_over"]
+LimitCause = Literal[
+    "rate_limited", "carried", "successes", "ramp", "registration", "outage_over", "plateau"
+]
 """As events name it. `carried`: the limit became what the provider sustained in a cascade.
-`outage_over`: everything was refused for a while, which says nothing of how much is served."""
+`outage_over`: everything was refused for a while, which says nothing of how much is served.
+`plateau`: more calls at once brought no more answers, or that is being found out."""
+
+
+ROUND_TRIP_GAIN = 0.1
+FIRST_COOLDOWN_SECONDS = 0.5
+"""Length of a cooldown while no call has been answered, and so no round trip is known."""
+MAX_COOLDOWN_DOUBLINGS = 10
+SHORT_OUTAGE_SECONDS = 60.0
+"""After an outage up to this long a provider is taken to serve as many calls as before it."""
 
 
 class LimitTransition(NamedTuple):
@@ -86,9 +98,20 @@ class AdaptiveRequestLimitState:
         """Calls in flight that were admitted since the last cut."""
         self._last = _Cascade(0.0, 0, 0)
         self._resumed = True
+        self.round_trip: float | None = None
+        """Moving average of the seconds of an answered call; None before the first."""
+        self._refused_rounds = 0
+        """Cooldowns in a row in which no answer came."""
         self._before_cuts: int | None = None
         """Limit before the first cut since a call last succeeded outside a cooldown."""
+        self._plateau = Plateau(now) if config.recovery == "adaptive" else None
         initial = min(config.initial_limit or effective_max, effective_max)
+        if (
+            config.recovery == "adaptive"
+            and config.initial_limit is None
+            and not config.startup_ramp_seconds
+        ):
+            initial = min(config.slow_start_limit, effective_max)
         self._ramp_target: int | None = None
         self._ramp_started = now
         self._ramp_interval = 0.0
@@ -99,10 +122,35 @@ class AdaptiveRequestLimitState:
             self._ramp_interval = config.startup_ramp_seconds / (initial - 1)
         self.highest = self.limit
         """Highest limit so far."""
+        self._initial = self.limit
+        self.admitted = 0
+        """Calls so far."""
+        self._slow_start = self.limit < effective_max and self._ramp_target is None
+        self._watches_start = False
+        """The slow start has reached the maximum; its last doubling is still to be judged."""
 
     @property
     def ramping(self) -> bool:
-        return self._ramp_target is not None
+        return self._ramp_target is not None or self._slow_start
+
+    @property
+    def held_by_plateau(self) -> bool:
+        """Whether the limit is where more calls would bring no more answers."""
+        bound = self.plateau
+        return bound is not None and self.limit >= bound
+
+    @property
+    def plateau(self) -> int | None:
+        return None if self._plateau is None else self._plateau.bound
+
+    @property
+    def served_a_round(self) -> bool:
+        """Whether as many calls as the limit were answered since it last changed."""
+        return self._successes >= self.limit
+
+    def _bound(self) -> int:
+        bound = self.plateau
+        return self.effective_max if bound is None else min(bound, self.effective_max)
 
     def cooling(self, now: float) -> bool:
         return self.blocked_until is not None and now < self.blocked_until
@@ -123,7 +171,39 @@ class AdaptiveRequestLimitState:
         """A lease was issued; returns its cascade, for `note_ended`."""
         self._in_flight += 1
         self._post_cut += 1
+        self.admitted += 1
         return self.cascade
+
+    def note_answered(
+        self, now: float, seconds: float, in_flight: int, number: int
+    ) -> tuple[LimitTransition, ...]:
+        """A call was answered after so long; `in_flight` counts it, and it was the one of that
+        number, from 0, to go out."""
+        known = self.round_trip
+        self.round_trip = seconds if known is None else known + ROUND_TRIP_GAIN * (seconds - known)
+        plateau = self._plateau
+        if plateau is None or self._ramp_target is not None:
+            return ()
+        plateau.note_first(number, self._initial, seconds)
+        if self._slow_start or self._watches_start:
+            plateau.note_start(seconds)
+            if self._slow_start or not plateau.start_is_over(self.limit):
+                return ()
+            self._watches_start = False
+            return () if plateau.allows_doubling(now, self.limit) else self._lowered_to_plateau()
+        held = self.held_by_plateau
+        if not plateau.on_answered(now, seconds, self.limit, in_flight):
+            return ()
+        if held and self._bound() > self.limit:
+            return (self._grow(self._bound(), "plateau"), *self._recovered(now))
+        return self._lowered_to_plateau()
+
+    def _lowered_to_plateau(self) -> tuple[LimitTransition, ...]:
+        previous, bound = self.limit, self._bound()
+        if bound >= previous:
+            return ()
+        self.limit = bound
+        return (LimitTransition("request_limit_decreased", "plateau", previous, bound),)
 
     def note_ended(self, lease_cascade: int) -> None:
         """A lease was released, with whatever outcome."""
@@ -151,6 +231,8 @@ class AdaptiveRequestLimitState:
         """
         if retry_after is None and self._is_probe(lease_cascade):
             return self._end_probe(now, lease_cascade)
+        if not self.cooling(now) and lease_cascade == self.cascade:
+            self._refused_rounds += 1
         until = now + self.cooldown(retry_after)
         if self.blocked_until is not None:
             until = max(until, self.blocked_until)
@@ -159,6 +241,9 @@ class AdaptiveRequestLimitState:
         self._successes = 0
         self._recovering = True
         self._ramp_target = None
+        self._slow_start = self._watches_start = False
+        if self._plateau is not None:
+            self._plateau.refuses = True
         if lease_cascade != self.cascade:
             self._last.refused += 1
             self._last.refused_post_cut += lease_cascade == self.cascade - 1
@@ -211,25 +296,43 @@ class AdaptiveRequestLimitState:
     def cooldown(self, retry_after: float | None) -> float:
         """Seconds that a refusal with this `Retry-After` cools the resource down."""
         if retry_after is None or not 0.0 < retry_after < math.inf:
-            return self._config.cooldown_seconds
+            return self._own_cooldown()
         return min(retry_after, self._config.max_retry_after_seconds)
+
+    def _own_cooldown(self) -> float:
+        """A round trip shows how the neighbours of a refused call fare; while all of them are
+        refused it doubles, up to the configured length."""
+        longest = self._config.cooldown_seconds
+        if self._config.recovery == "published":
+            return longest
+        first = FIRST_COOLDOWN_SECONDS if self.round_trip is None else self.round_trip
+        return min(longest, first * 2.0 ** min(self._refused_rounds - 1, MAX_COOLDOWN_DOUBLINGS))
+
+    def wait_for_budget(self, now: float, retry_after: float | None) -> RateLimitEffect:
+        """A call was refused because a budget is used up, which says nothing of the limit."""
+        self.consecutive_rate_limits += 1
+        if retry_after is not None and 0.0 < retry_after < math.inf:
+            until = now + min(retry_after, self._config.max_retry_after_seconds)
+            self.blocked_until = max(until, self.blocked_until or until)
+        return RateLimitEffect(self.blocked_until, None)
 
     def note_refused(self) -> RateLimitEffect:
         """A call was refused that says nothing of the load."""
         self.consecutive_rate_limits += 1
         return RateLimitEffect(self.blocked_until, None)
 
-    def after_outage(self, now: float) -> tuple[LimitTransition, ...]:
-        """The resource answers again after it has refused every call: half of what was served
-        before is let out at once."""
+    def after_outage(self, now: float, seconds: float) -> tuple[LimitTransition, ...]:
+        """The resource answers again after it has refused every call for so many seconds: what was
+        served before is let out at once, or half of it where that is long ago."""
         before, self._before_cuts = self._before_cuts, None
         self._resumed = True
         self.consecutive_rate_limits = 0
         if before is None:
             return ()
-        before = min(before, self.effective_max)
+        before = min(before, self._bound())
         self._policy.after_outage(now, before)
-        target = max(self.limit, -(-before // 2))
+        part = 1 if seconds <= SHORT_OUTAGE_SECONDS else 2
+        target = max(self.limit, -(-before // part))
         if target <= self.limit:
             return ()
         return (self._grow(target, "outage_over"), *self._recovered(now))
@@ -245,15 +348,19 @@ class AdaptiveRequestLimitState:
             binding: The limit was what held traffic back when the call ended.
         """
         self.consecutive_rate_limits = 0
+        self._refused_rounds = 0
         if self._ramp_target is not None or self.cooling(now):
             return ()
         self._before_cuts = None
         resumed = self._resume_after_cooldown(now)
         self._successes += 1
         binding = binding and lease_cascade == self.cascade
-        target = self._policy.after_success(now, self.limit, self.effective_max, binding)
+        target = self._policy.after_success(now, self.limit, self._bound(), binding)
         if target <= self.limit:
             return resumed
+        if self._slow_start and not self._goes_on(now, target):
+            self._slow_start = False
+            return (*resumed, *self._lowered_to_plateau())
         grown = self._grow(min(target, self.effective_max), "successes")
         if self.soft_ceiling is not None and self.limit > self.soft_ceiling:
             self.soft_ceiling = None
@@ -263,12 +370,22 @@ class AdaptiveRequestLimitState:
             return (*resumed, grown, passed, *self._recovered(now))
         return (*resumed, grown, *self._recovered(now))
 
+    def _goes_on(self, now: float, target: int) -> bool:
+        """Whether the slow start takes its next step; at the maximum it is over after that."""
+        if self._plateau is not None and not self._plateau.allows_doubling(now, self.limit):
+            return False
+        if target >= self.effective_max:
+            self._slow_start = False
+            self._watches_start = True
+        return True
+
     def set_effective_max(self, effective_max: int, now: float) -> tuple[LimitTransition, ...]:
         """Set the hard bound; a limit above it is lowered at once."""
         self.effective_max = effective_max
         changes: tuple[LimitTransition, ...] = ()
         if self.limit > effective_max:
             previous, self.limit = self.limit, effective_max
+            self._slow_start = False
             changes = (
                 LimitTransition("request_limit_decreased", "registration", previous, effective_max),
             )

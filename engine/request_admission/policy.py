@@ -16,10 +16,10 @@ from typing import Protocol
 
 from engine.request_admission.config import RequestAdmissionConfig
 
-MAX_SPACING_DOUBLINGS = 5
+MAX_SPACING_DOUBLINGS = 4
 """Failed probes in a row after which probes are not spaced any further apart."""
-MAX_SUCCESS_DOUBLINGS = 2
-"""The same for the successes that the workflow configures, which are many already."""
+MAX_SPACING_SUCCESSES = 3
+"""How many times the configured successes lie between two probes, at most."""
 FIRST_PROBE_ROUNDS = 4
 """Rounds of calls before the first probe; a round is as many successes as the limit."""
 SETTLED_ROUNDS = 8
@@ -27,9 +27,16 @@ SETTLED_ROUNDS = 8
 MAX_RETURNS = 6
 """Cascades, of which a part was answered, after which a limit that was sustained is still gone back
 to at once."""
-MAX_GUARD_COOLDOWNS = 10
-MAX_GUARD_SECONDS = 60.0
-"""No probe for at most so many cooldowns, and so long, after a cooldown has ended."""
+FIRST_GUARD_COOLDOWNS = 4
+MAX_GUARD_COOLDOWNS = 32
+"""No probe for so many cooldowns after one has ended, so that finding out costs a bounded share."""
+YIELD_PART = 7
+"""After a probe that is refused the limit leaves this part of the capacity free for a round, so
+that another client of the same provider finds a place (as BBR drains after each probe)."""
+MAX_RETURN_ROUNDS = 4
+"""Most rounds of calls before the limit goes back, or tries to, to one that was sustained."""
+RETURN_STEP = 4
+"""A return begins with this part of the limit, so that one that is refused costs little."""
 
 
 class RequestAdmissionPolicy(Protocol):
@@ -49,8 +56,8 @@ class RequestAdmissionPolicy(Protocol):
         """
 
     def refused_probe(self, limit: int) -> int:
-        """A refusal that names no delay came while the limit was `limit`: the limit that is known
-        to be sustained, if this was a probe above it; else 0."""
+        """A refusal that names no delay came while the limit was `limit`: the limit to go on with,
+        known to be sustained, if this was a probe above it; else 0."""
 
     def after_cut(self, limit: int) -> None:
         """A cascade of rate limits began while the limit was `limit`."""
@@ -125,6 +132,8 @@ class AdaptiveRecovery:
         """Successes since the limit last changed."""
         self._returns = 0
         """How often the limit may still go back to `_settled` without a guard."""
+        self._return_rounds = 1
+        self._returning = False
 
     def after_success(self, now: float, limit: int, bound: int, binding: bool) -> int:
         if not binding:
@@ -133,6 +142,7 @@ class AdaptiveRecovery:
         if self._at_limit >= SETTLED_ROUNDS * limit:
             self._settled = limit
             self._returns = MAX_RETURNS
+            self._return_rounds = 1
         target = self._target(now, limit, bound)
         if target != limit:
             self._at_limit = 0
@@ -140,15 +150,17 @@ class AdaptiveRecovery:
 
     def _target(self, now: float, limit: int, bound: int) -> int:
         self._successes += 1
-        if self._returns and limit < self._settled:
+        if self._returns and limit < self._settled and not self._probing:
             # What a resource sustained for long and then refused was more likely a window that has
             # passed than a limit that has changed: it goes back in a few rounds.
-            if self._successes < limit:
+            if self._successes < limit * self._return_rounds:
                 return limit
             self._successes = 0
             self._proven = limit
-            self._estimated_capacity = min(self._settled, bound)
-            return min(2 * limit, self._estimated_capacity)
+            self._probes_held = 0
+            self._estimated_capacity = limit
+            self._returning = True
+            return self._probe(limit, bound)
         capacity = (
             bound if self._estimated_capacity is None else min(self._estimated_capacity, bound)
         )
@@ -160,9 +172,13 @@ class AdaptiveRecovery:
             if not self._probing:
                 return min(max(2 * limit, limit + self._config.increase_step), capacity)
             self._probing = False
-            self._doublings = 0
+            if not self._returning:
+                self._doublings = 0
             self._probes_held += 1
             self._estimated_capacity = limit
+            if self._returning and limit >= self._settled:
+                self._returning = False
+                return limit
             return self._probe(limit, bound)
         if self._successes >= limit:
             self._proven = limit
@@ -170,22 +186,26 @@ class AdaptiveRecovery:
             return limit
         self._successes = 0
         self._probes_held = 0
+        self._returning = False
         return self._probe(limit, bound)
 
     def refused_probe(self, limit: int) -> int:
         capacity = self._estimated_capacity
         if not self._probing or self._probes_held or capacity is None or capacity >= limit:
             return 0
-        return capacity
+        return capacity if self._returning else capacity - capacity // YIELD_PART
 
     def after_cut(self, limit: int) -> None:
         self._at_limit = 0
-        if self._probing and self._probes_held == 0:
+        if self._returning:
+            self._returns = max(0, self._returns - 1)
+            self._return_rounds = min(2 * self._return_rounds, MAX_RETURN_ROUNDS)
+        elif self._probing and self._probes_held == 0:
             self._doublings = min(self._doublings + 1, MAX_SPACING_DOUBLINGS)
         else:
             self._doublings = 0
         self._fallback = self._proven if self._proven < limit else 0
-        self._probing = False
+        self._probing = self._returning = False
         self._probes_held = 0
         self._proven = 0
         self._successes = 0
@@ -194,8 +214,8 @@ class AdaptiveRecovery:
         self._successes = 0
         if sustained:
             self._returns = max(0, self._returns - 1)
-        guard = cooldown * min(2 << self._doublings, MAX_GUARD_COOLDOWNS)
-        self._probe_not_before = now + min(guard, MAX_GUARD_SECONDS)
+        guard = min(FIRST_GUARD_COOLDOWNS << self._doublings, MAX_GUARD_COOLDOWNS)
+        self._probe_not_before = now + guard * cooldown
         estimate = sustained or self._fallback
         if estimate:
             self._estimated_capacity = estimate
@@ -206,7 +226,7 @@ class AdaptiveRecovery:
         self._estimated_capacity = max(limit, self._estimated_capacity or limit)
         self._proven = self._fallback = 0
         self._successes = 0
-        self._probing = False
+        self._probing = self._returning = False
         self._probes_held = 0
         self._doublings = 0
         self._probe_not_before = now
@@ -216,13 +236,17 @@ class AdaptiveRecovery:
         successes = self._config.successes_until_increase
         if self._doublings == 0:
             return max(limit, min(successes, FIRST_PROBE_ROUNDS * limit))
-        by_count = successes << min(self._doublings, MAX_SUCCESS_DOUBLINGS)
+        by_count = successes * min(1 + self._doublings, MAX_SPACING_SUCCESSES)
         return max(by_count, limit << self._doublings)
 
     def _probe(self, limit: int, bound: int) -> int:
         """The limit of the next probe: further up after each one that held, by at most a half."""
         step = self._config.increase_step
-        if self._probes_held:
+        known = min(self._settled, bound) if self._returning else 0
+        if known > limit:
+            step = limit if self._probes_held else max(step, limit // RETURN_STEP)
+            bound = known
+        elif self._probes_held:
             step = max(step, min(step << min(self._probes_held, limit.bit_length()), limit // 2))
         if limit >= bound:
             return limit

@@ -131,9 +131,11 @@ class RequestReporter:
     ) -> None:
         if not self._stream.requests_enabled:
             return
+        last = state.last_budget_to_open(now) if current == "request_rate_budget" else None
         diagnostics: dict[str, Any] = {
             "from": previous or "none",
             "to": current,
+            "dimension": None if last is None else last.dimension,
             "waiters": state.waiters(),
             "until": state.obstacle_ends_at(current, now),
         }

@@ -16,9 +16,11 @@ from engine.identity import (
     RequestResourceKey,
 )
 from engine.request_admission.availability import Availability
-from engine.request_admission.budgets import BudgetNews, RateBudgets, latest
+from engine.request_admission.budgets import BudgetNews, Opening, RateBudgets, last_opening
 from engine.request_admission.config import RequestAdmissionConfig
+from engine.request_admission.learned_rate import LearnedRate
 from engine.request_admission.limits import AdaptiveRequestLimitState, LimitTransition
+from engine.request_admission.observed_budgets import ObservedBudgets
 from engine.request_admission.queue import RequestFairQueue
 from engine.request_admission.types import (
     RequestOutcomeKind,
@@ -63,6 +65,7 @@ class ProviderModelState:
         "budgets",
         "in_flight",
         "key",
+        "observed",
         "peak_in_flight",
         "provider",
         "queue",
@@ -76,6 +79,7 @@ class ProviderModelState:
         self.provider = provider
         provider.models.append(self)
         self.budgets: RateBudgets | None = None
+        self.observed = ObservedBudgets()
         self.static_cap = static_cap
         self.raw_caps: dict[str, int] = {}
         self.in_flight = 0
@@ -83,10 +87,12 @@ class ProviderModelState:
         self.queue = RequestFairQueue()
         self.resources: list[ResourceState] = []
 
-    def budget_opens_at(self, now: float) -> float | None:
-        """When the budgets let another call begin; None for now."""
-        budgets = (self.budgets, self.provider.budgets)
-        return latest(b.opens_at(now) for b in budgets if b is not None)
+    def last_budget_to_open(self, now: float) -> Opening | None:
+        """The budget that holds another call up for longest; None where none does."""
+        if self.budgets is None and self.provider.budgets is None and not self.observed.known:
+            return None
+        budgets = (self.budgets, self.provider.budgets, self.observed)
+        return last_opening((b.last_to_open(now) for b in budgets if b is not None), now)
 
     def aliases(self) -> list[str]:
         return sorted(self.raw_caps)
@@ -123,6 +129,7 @@ class ResourceState:
         "key",
         "label",
         "last_outcome",
+        "learned_rate",
         "limits",
         "peak_in_flight",
         "peak_waiters",
@@ -143,6 +150,7 @@ class ResourceState:
     ) -> None:
         self.availability = availability
         self.budget_news = BudgetNews()
+        self.learned_rate = LearnedRate()
         self.key = key
         self.label = key.label
         self.wire = RequestResource(key.provider_name, key.model_id, key.domain)
@@ -169,8 +177,17 @@ class ResourceState:
             self.availability.state == "up"
             and self.in_flight < self.limits.limit
             and not self.limits.cooling(now)
-            and self.provider_model.budget_opens_at(now) is None
+            and self.last_budget_to_open(now) is None
         )
+
+    def last_budget_to_open(self, now: float) -> Opening | None:
+        """The budget, or learned rate, that holds another call up for longest; None for none."""
+        shared = self.provider_model.last_budget_to_open(now)
+        if self.learned_rate.rate is None:
+            return shared
+        learned = self.learned_rate.opens_at(now)
+        rate = None if learned is None else Opening(learned, "requests")
+        return last_opening((shared, rate), now)
 
     def obstacle(self, now: float) -> RequestWaitReason | None:
         """What prevents another call at this instant; None for nothing."""
@@ -179,10 +196,12 @@ class ResourceState:
             return "outage" if self.availability.state == "out" else "suspended"
         if limits.cooling(now):
             return "cooldown"
-        if self.provider_model.budget_opens_at(now) is not None:
-            return "request_rate_budget"
         if self.in_flight >= limits.limit:
-            return "ramp" if limits.ramping else "domain_limit"
+            if limits.ramping:
+                return "ramp"
+            return "request_plateau" if limits.held_by_plateau else "domain_limit"
+        if self.last_budget_to_open(now) is not None:
+            return "request_rate_budget"
         shared = self.provider_model
         if shared.in_flight >= shared.static_cap or shared.provider.full:
             return "aggregate_cap"
@@ -190,7 +209,8 @@ class ResourceState:
 
     def obstacle_ends_at(self, obstacle: RequestWaitReason | None, now: float) -> float | None:
         if obstacle == "request_rate_budget":
-            return self.provider_model.budget_opens_at(now)
+            last = self.last_budget_to_open(now)
+            return None if last is None else last.at
         if obstacle == "cooldown":
             return self.limits.blocked_until
         if obstacle == "ramp":

@@ -16,7 +16,11 @@ def ceiling_verdict(ceiling: Ceiling, aggregate: Aggregate | None, now: float) -
         return "request_cooldown"
     full = ceiling.in_flight >= ceiling.limit
     if full and ceiling.limit < ceiling.effective_max:
+        if ceiling.wait_reason == "request_plateau":
+            return "request_plateau"
         return "request_ramp" if _ramping(ceiling) else "request_domain_limit"
+    if ceiling.wait_reason == "request_rate_budget":
+        return "request_rate_budget"
     if full or (
         aggregate is not None
         and aggregate.static_cap is not None

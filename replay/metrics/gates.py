@@ -222,6 +222,28 @@ def _few_refused(evidence: Evidence) -> Judged:
     return _passed_if(max(shares) <= 0.02, detail)
 
 
+def _below_the_knee(evidence: Evidence) -> Judged:
+    """Calls at once from round trip 20 on, of those beyond which only latency grows."""
+    shares = []
+    for measures in evidence.measures:
+        start = min((row.started_at for row in measures.attempts if row.started_at), default=0.0)
+        begin = (
+            start
+            + ROUND_TRIPS[0] * evidence.bounds["seconds_per_record"] * (evidence.bounds["knee"])
+        )
+        done = [row.completed_at for row in measures.attempts if row.completed_at]
+        end = max(done, default=0.0)
+        if end <= begin:
+            return "unknown", "the run ended before round trip 20"
+        busy = sum(
+            max(0.0, row.completed_at - max(begin, row.started_at))
+            for row in measures.attempts
+            if row.started_at and row.completed_at
+        )
+        shares.append(busy / (end - begin) / evidence.bounds["knee"])
+    return judge(shares, at_most=1.5), f"{max(shares):.2f} times the knee, at most 1.5 is due"
+
+
 def _fair_requests(evidence: Evidence) -> Judged:
     indices = [
         min(measures.samples["request_fairness"], default=0.0) for measures in evidence.measures
@@ -250,4 +272,5 @@ _GATES: dict[str, Callable[[Evidence], Judged]] = {
     "fair_requests": _fair_requests,
     "clairvoyant": _clairvoyant,
     "few_refused": _few_refused,
+    "below_the_knee": _below_the_knee,
 }

@@ -362,6 +362,7 @@ def outage(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> Non
     if event.reason_or_outcome == "closed":
         ceiling.availability = ceiling.out_ordinal = None
         ceiling.out_class = ceiling.out_because = ""
+        ceiling.consecutive_rate_limits = 0
     else:
         _put_out(ceiling, "out", event, ordinal)
 

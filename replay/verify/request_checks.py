@@ -34,8 +34,10 @@ ORDER: dict[str, frozenset[str]] = {
 cancelled acquisition gives back at once was `leased` only."""
 
 CAUSES = {
-    "request_limit_decreased": frozenset({"rate_limited", "carried", "registration"}),
-    "request_limit_increased": frozenset({"successes", "ramp", "registration", "outage_over"}),
+    "request_limit_decreased": frozenset({"rate_limited", "carried", "registration", "plateau"}),
+    "request_limit_increased": frozenset(
+        {"successes", "ramp", "registration", "outage_over", "plateau"}
+    ),
 }
 ENDS_A_WAIT = frozenset(
     {"request_wait_timeout", "request_wait_cancelled", "request_acquire_denied"}

@@ -133,7 +133,7 @@ def _requests(state: State, now: float, promises: Promises) -> Iterator[str]:
     for ceiling in state.ceilings.values():
         if not ceiling.waiters or ceiling.in_flight >= ceiling.limit:
             continue
-        if ceiling.wait_reason in ("outage", "suspended"):
+        if ceiling.wait_reason in ("outage", "suspended", "request_rate_budget"):
             continue
         if ceiling.blocked_until is not None and ceiling.blocked_until >= now:
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from engine.identity import (
     RequestPressureSnapshotProvider,
     RequestResourceKey,
 )
-from engine.models.client import ModelRequest
+from engine.models.client import ModelClient, ModelRequest
 from engine.models.executor import ModelCaller, ModelRequestExecutor
 from engine.models.provider_script import (
     ErrorWindow,
@@ -39,6 +40,13 @@ from engine.scheduling.plan import ColumnPlan, RetryPolicy
 from engine.scheduling.scheduler import AsyncTaskScheduler
 from engine.scheduling.types import TaskPayload
 from tests.engine.scheduling.harness import Broken, Run, Setting, column
+from tests.simulation.adversity import (
+    PROBE_PROMPT,
+    AdverseClient,
+    Adversity,
+    random_adversity,
+    random_limits,
+)
 
 HORIZON = 3_000.0
 """Virtual seconds in which every one of these worlds ends by far."""
@@ -70,6 +78,7 @@ class World:
     failing_sink: bool = False
     fatal: bool = False
     """A provider refuses everything from some time on, until a person acts."""
+    adversities: dict[str, Adversity] = field(default_factory=dict)
     policy: TaskAdmissionConfig = field(default_factory=TaskAdmissionConfig)
     setting: Setting = field(default_factory=lambda: Setting([]))
 
@@ -83,12 +92,15 @@ class Requests:
         self.admission = AdaptiveRequestAdmissionController(
             stream=one.stream, clock=one.clock, loop=loop, config=world.config
         )
-        self._clients = {
+        self._scripted = {
             name: ScriptedClient(script, one.clock) for name, script in world.scripts.items()
         }
+        clients: dict[str, ModelClient] = dict(self._scripted)
+        for name, adversity in world.adversities.items():
+            clients[name] = AdverseClient(clients[name], adversity, one.clock)
         executor = ModelRequestExecutor(
             admission=self.admission,
-            clients=self._clients,
+            clients=clients,
             stream=one.stream,
             clock=one.clock,
             correlation=RuntimeCorrelationProvider(),
@@ -97,7 +109,7 @@ class Requests:
         self._caller = ModelCaller(executor, max_refusals=8)
         probes = {
             endpoint.resource: ModelRequest(
-                endpoint.resource, endpoint.alias, "ok?", timeout_seconds=60.0
+                endpoint.resource, endpoint.alias, PROBE_PROMPT, timeout_seconds=60.0
             )
             for endpoint in world.endpoints
         }
@@ -176,7 +188,7 @@ class Requests:
                 name for name, facts in keyframe["aggregates"].items() if facts.get("in_flight")
             ],
             "refused releases": self.admission.release_diagnostics,
-            "served": [n for n, c in self._clients.items() if c._player.in_service],
+            "served": [n for n, c in self._scripted.items() if c._player.in_service],
         }
         some = {name: what for name, what in left.items() if what}
         if some:
@@ -237,7 +249,19 @@ def random_world(seed: int) -> World:
     )
     _stop(world, source)
     _outages(world, random.Random(f"outages {seed}"))
+    limits = random.Random(f"limits {seed}")
+    world.scripts = {name: random_limits(script, limits) for name, script in world.scripts.items()}
+    _adversities(world, random.Random(f"adversities {seed}"))
     return world
+
+
+def _adversities(world: World, source: random.Random) -> None:
+    for name in world.scripts:
+        if source.random() < 0.3:
+            adversity = world.adversities[name] = random_adversity(source)
+            if adversity.quota is not None and source.random() < 0.3:
+                world.config = dataclasses.replace(world.config, quota_wait_seconds=0.1)
+                world.fatal = True
 
 
 def _outages(world: World, source: random.Random) -> None:

@@ -183,6 +183,44 @@ class RequestRamp(CeilingVerdict, tag="request_ramp", kw_only=True):
         )
 
 
+class RequestPlateau(CeilingVerdict, tag="request_plateau", kw_only=True):
+    tier = "D"
+    phrase = "more calls would only be slower"
+    proof = "as `request_domain_limit`, where the wait reason says that more calls brought no more"
+    display = Display("5", "ceiling", "plus")
+    proved_from = "changes of wait reasons"
+    what_to_do = (
+        "The provider is at its throughput: more calls at once only lengthen its line. A faster"
+        " deployment, or a second one, would help; max_parallel_requests can be lowered to the"
+        " limit."
+    )
+
+    def sentence(self, resource: str, seconds: float, context: Context) -> str:
+        return (
+            f"{model_of(resource)} gives no more answers with more than"
+            f" {count_text(self.limit, 'call')} at a time (of {self.effective_max}), and all were"
+            f" in use for {duration_text(seconds)}."
+        )
+
+
+class RequestRateBudget(CeilingVerdict, tag="request_rate_budget", kw_only=True):
+    tier = "D"
+    phrase = "budget per minute used up"
+    proof = "waiting beside a free place, where the wait reason names a budget"
+    display = Display("7", "ceiling", "cross")
+    proved_from = "changes of wait reasons"
+    what_to_do = (
+        "Ask the provider for a higher rate, or use fewer tokens a row; where the workflow sets"
+        " requests_per_minute or tokens_per_minute, raise it if the account allows more."
+    )
+
+    def sentence(self, resource: str, seconds: float, context: Context) -> str:
+        return (
+            f"Calls to {model_of(resource)} waited for {duration_text(seconds)} for its budget of"
+            f" requests or tokens a minute, with {self.free} of {self.limit} places free."
+        )
+
+
 class ProviderLatency(Verdict, tag="provider_latency", kw_only=True):
     tier = "E"
     phrase = "provider slower than usual"
@@ -320,6 +358,8 @@ REQUESTS = (
     RequestAggregateCap,
     RequestWaitersAhead,
     RequestRamp,
+    RequestPlateau,
+    RequestRateBudget,
     ProviderLatency,
     SlowTasks,
     ClientBackoff,

@@ -12,6 +12,7 @@ import platform
 import shutil
 import sys
 import tempfile
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ def answer(side: Any, request: dict[str, Any]) -> Any:
         return cpu_per_task(made.parts, made.tasks, most)
     if what in ("requests", "waiters", "semaphore"):
         return asyncio.run(getattr(side, what)(**request))
+    if what == "trial":
+        return trial(side, **request)
     keep = request.pop("keep", None)
     if keep is not None:
         return dataclasses.asdict(side.run(**request, folder=Path(keep)))
@@ -40,6 +43,19 @@ def answer(side: Any, request: dict[str, Any]) -> Any:
         return dataclasses.asdict(side.run(**request, folder=folder / "run"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def trial(side: Any, records: int, base_url: str) -> dict[str, Any]:
+    """A run that a provider may bring to an end: its rows, and how long it took."""
+    folder = Path(tempfile.mkdtemp(prefix="headgate-bench-"))
+    began = time.perf_counter()
+    try:
+        cost = side.run(records=records, recorded=True, base_url=base_url, folder=folder / "run")
+    except Exception as error:
+        return {"rows": 0, "seconds": time.perf_counter() - began, "ended": type(error).__name__}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return {"rows": cost.rows, "seconds": cost.seconds, "ended": ""}
 
 
 def main(name: str) -> int:

@@ -66,6 +66,28 @@ def test_a_name_is_one_line_in_one_column(tmp_path: Path, capsys: Capture) -> No
     assert max(map(cell_len, shown)) < 120 + len(str(tmp_path))
 
 
+def test_a_run_that_failed_says_why_in_a_few_words(tmp_path: Path, capsys: Capture) -> None:
+    for name, outcome, message in (
+        ("a", "stopped", "alpha/m refuses: the key in KEY is not valid. 20 rows are written."),
+        ("b", "failed", "x" * 300),
+        ("c", "success", "not a reason"),
+        ("d", "cancelled", "Stopped by the user."),
+    ):
+        made = RunRecord(name, name, "complete", outcome=outcome, message=message)
+        make(tmp_path / name, made)
+    assert {row["id"]: row["reason"] is None for row in listed(capsys)} == {
+        "a": False,
+        "b": False,
+        "c": True,
+        "d": True,
+    }
+    shown = {line.split(str(tmp_path))[1][1:2]: line for line in lines(capsys)}
+    assert shown["a"].endswith("  (alpha/m refuses: the key in KEY is not valid)")
+    assert shown["b"].endswith("xx…)")
+    assert len(shown["b"].split("(")[1]) == 101
+    assert "(" not in shown["c"] + shown["d"]
+
+
 def test_what_cannot_be_told_of_a_run_is_unknown(tmp_path: Path, capsys: Capture) -> None:
     folder = make(tmp_path / "run", RunRecord("r1", "demo", "running"))
     assert listed(capsys)[0]["state"] == "unknown"

@@ -218,7 +218,12 @@ def test_while_it_is_out_nobody_but_one_probe_is_let_out() -> None:
     virtually(main())
 
 
-def test_refusals_that_spare_nobody_become_an_outage_and_the_limit_is_back_after_a_round() -> None:
+@pytest.mark.parametrize(("lasts", "opened"), [(2.5, 8), (100.0, 4)])
+def test_refusals_that_spare_nobody_become_an_outage_and_the_limit_is_back_after_a_round(
+    lasts: float, opened: int
+) -> None:
+    """What was served before is let out at once, unless that is long ago."""
+
     async def main() -> None:
         lab = Lab()
         lab.register(cap=8)
@@ -230,15 +235,15 @@ def test_refusals_that_spare_nobody_become_an_outage_and_the_limit_is_back_after
             if _ == 0:
                 await asyncio.sleep(2.5)
         assert lab.pressure().current_limit == 4
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(lasts)
         snapshot = lab.controller.keyframe(full=False)["requests"][CHAT.label]
         assert snapshot["availability"] == "out"
         probe = lab.controller.acquire_probe(lab.item())
         assert probe is not None
         lab.controller.release(probe, SUCCESS)
-        assert lab.pressure().current_limit == 4
-        leases = [await lab.acquire() for _ in range(4)]
-        for _ in range(4):
+        assert lab.pressure().current_limit == opened
+        leases = [await lab.acquire() for _ in range(opened)]
+        for _ in range(opened):
             waiting = lab.waiting()
             await asyncio.sleep(0)
             lab.controller.release(leases.pop(0), SUCCESS)

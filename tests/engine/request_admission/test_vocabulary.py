@@ -12,8 +12,9 @@ from engine.clock import LoopClock
 from engine.events import RequestEvent, RuntimeCorrelationProvider
 from engine.events.failures import FailureClass
 from engine.events.kinds import ALL_REQUEST_KINDS
-from engine.models.client import ModelRequest, ModelResponse, RateBudget
+from engine.models.client import ModelRequest, ModelResponse
 from engine.models.executor import ModelRequestExecutor
+from engine.models.rate_budget import RateBudget
 from engine.request_admission.types import (
     FailureReport,
     RequestAdmissionError,
@@ -135,7 +136,9 @@ async def a_suspension(lab: Lab) -> None:
 
 async def a_budget(lab: Lab) -> None:
     lab.register()
-    lab.controller.observe_budgets(CHAT, [RateBudget("tokens", 100, 7, 1.5)])
+    lease = await lab.acquire()
+    lab.controller.observe_budgets(lease, [RateBudget("tokens", 100, 7, 1.5)])
+    lab.controller.release(lease, SUCCESS)
 
 
 SCENARIOS: dict[Scenario, frozenset[str]] = {

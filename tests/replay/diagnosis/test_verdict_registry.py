@@ -32,7 +32,13 @@ from replay.diagnosis.verdicts.errors import ERRORS
 from replay.diagnosis.verdicts.flow import AwaitsSlowCall
 from replay.diagnosis.verdicts.loop import ProcessStopped
 from replay.diagnosis.verdicts.registry import AnyVerdict, Bare, Unlisted
-from replay.diagnosis.verdicts.requests import ClientBackoff, RequestOutage, SlowTasks
+from replay.diagnosis.verdicts.requests import (
+    ClientBackoff,
+    RequestOutage,
+    RequestPlateau,
+    RequestRateBudget,
+    SlowTasks,
+)
 from replay.recording.rows import verdict_of
 
 ROOT = Path(__file__).parents[3]
@@ -141,6 +147,7 @@ def test_there_are_facts_without_a_tag_of_every_verdict() -> None:
     tagged_from_the_first = {
         *(str(kind.__struct_config__.tag) for kind in (*ERRORS, ProcessStopped, ClientBackoff)),
         *(str(kind.__struct_config__.tag) for kind in (AwaitsSlowCall, RequestOutage, SlowTasks)),
+        *(str(kind.__struct_config__.tag) for kind in (RequestPlateau, RequestRateBudget)),
     }
     never_recorded = {WORKING, "queue_order", *tagged_from_the_first}
     assert {row["verdict"] for row in UNTAGGED} == BY_NAME.keys() - never_recorded
