@@ -48,8 +48,8 @@ def show_terminal(
         ask: Ask on leaving whether the run goes on.
         output: The file that the run's script prints to.
         ascii_only: Draw with ASCII characters only.
-        growing: Follow the newest event (True), or play from the first one (False); None is for
-            a run that this command has started.
+        growing: Follow the newest event (True), or go to the end of what is there (False); None is
+            for a run that this command has started.
         on_forced_exit: Called with a signal's number before the process exits because of it
             without having restored a terminal that takes no output.
         start: The view to open with.
@@ -164,6 +164,7 @@ def _show(
         output=output,
         ascii_only=ascii_only,
         follow=growing is not False,
+        at_end=growing is False,
         start=start,
         settings=settings,
         slow=slow,
