@@ -100,7 +100,7 @@ class Slow(msgspec.Struct):
     """Median of earlier calls."""
     evidence: list[int]
     calls: int = 0
-    """That came back."""
+    """Slow calls that have completed."""
     at_once: int = 1
     longest: float = 0.0
     times: list[float] = []

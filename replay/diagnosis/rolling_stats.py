@@ -11,18 +11,18 @@ CALLS_KEPT = 256
 CALLS_NEEDED = 20
 """Successful calls after which their usual duration is known."""
 FEW_CALLS_NEEDED = 8
-"""From so many on, a call is slow that takes `FEW_CALLS_FACTOR` times the longest of them."""
+"""With at least this many calls, one is slow that takes `FEW_CALLS_FACTOR` times the longest."""
 FEW_CALLS_FACTOR = 4.0
 SLOW_FACTOR = 3.0
-"""A call is slow once it takes longer than so many times the 95th percentile."""
+"""A call is slow once it takes longer than this multiple of the 95th percentile."""
 LEVEL_FACTOR = 3.0
-"""So many times the median are unusual; one call alone is not slow by that."""
+"""A call is unusual above this multiple of the median; a single one is not slow for it."""
 LEVEL_CALLS = 8
 LEVEL_NEEDED = 7
-"""Of the last `LEVEL_CALLS` calls, so many that are unusual are another level."""
+"""Unusual calls among the last `LEVEL_CALLS` that show a change of level."""
 _LAST_CALLS = (1 << LEVEL_CALLS) - 1
 STALL_FACTOR = 5.0
-"""A silence is a stall once it is longer than so many times the median gap of admissions."""
+"""A silence is a stall once it is longer than this multiple of the median gap of admissions."""
 STALL_MIN_SECONDS = 0.25
 
 

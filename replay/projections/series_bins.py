@@ -41,7 +41,7 @@ class RollupState(msgspec.Struct):
     version: int = 0
     bin: int | None = None
     stretches_end: int = 0
-    """The bin with whose beginning all open stretches are written."""
+    """Open stretches are written when this bin begins."""
     series: dict[str, dict[str, Series]] = {}
     cooldowns: dict[str, Cooldown] = {}
     counts: dict[str, dict[str, float]] = {}

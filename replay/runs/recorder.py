@@ -47,7 +47,7 @@ START_SECONDS = 60.0
 """A recorder waits so long for a producer that never shows up, or of which nothing can be told."""
 RETRIES_AFTER_LOSS = 5
 _RENAMES_IN_A_ROW = 5
-"""A folder that is not where it says it is, so many times, has been removed."""
+"""After so many failed checks of its path in a row, a folder counts as removed."""
 
 _IMPORTED = ".journal-imported"
 _WAL_MISMATCH = "replaying WAL file"
