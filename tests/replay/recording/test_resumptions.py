@@ -64,7 +64,7 @@ def test_wall_times_know_the_interruption(recording: Path) -> None:
             "SELECT kind, utc_time FROM events WHERE kind LIKE 'run_%' OR kind LIKE '%job%'"
             " ORDER BY ordinal"
         )
-        times = dict(rows)
+        times: dict[str, datetime] = {row[0]: row[1] for row in rows}
     began = datetime.fromtimestamp(BEGAN, UTC).replace(tzinfo=None)
     seconds = {kind: (moment - began).total_seconds() for kind, moment in times.items()}
     assert seconds == pytest.approx(
