@@ -11,6 +11,7 @@
 # make bench-exec   what `headgate exec` costs a Data Designer run
 # make bench-gates   every scenario at its full size, 20 minutes: OPTIONS="--only hidden-waiters-salvage"
 # make bench-soak   memory over a million tasks and 100,000 groups: OPTIONS="--tasks 100000"
+# make bench-large   processor time a cell, and memory, of 100,000 records x 4 columns with journal and cells
 # make bench-wide   memory of engine, recorder and front in a run of 500 columns x 2,500 rows
 # make bench-refs REFS="main HEAD"   a scenario on two states of the code: SCENARIO=, OUT=, OPTIONS="--smoke"
 
@@ -20,7 +21,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-peer
 
-.PHONY: demo test test-all test-peer truth plans dist constraints lint types layers bench bench-peer bench-peer-e2e bench-exec bench-gates bench-soak bench-wide bench-refs clean
+.PHONY: demo test test-all test-peer truth plans dist constraints lint types layers bench bench-peer bench-peer-e2e bench-exec bench-gates bench-soak bench-large bench-wide bench-refs clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo || { code=$$?; test $$code -eq 130 || exit $$code; }  # 130: stopped by its user
@@ -85,6 +86,9 @@ bench-gates: $(READY)
 
 bench-soak: $(READY)
 	$(BIN)/python -m tests.bench.soak $(OPTIONS)
+
+bench-large: $(READY)
+	$(BIN)/python tests/bench/large_run.py $(OPTIONS)
 
 bench-wide: $(READY)
 	$(BIN)/python tests/bench/wide_run.py $(OPTIONS)

@@ -93,6 +93,14 @@ class SeriesBins:
             for series in by_key.values():
                 series.since = max(series.since, self.rollup.bin or 0)
 
+    def end_values(self) -> None:
+        """No value goes on behind the last closed bin, and no cooldown."""
+        for by_key in self.rollup.series.values():
+            for series in by_key.values():
+                series.value = 0.0
+        for cooldown in self.rollup.cooldowns.values():
+            cooldown.until = None
+
     def set_cooldown(self, key: str, until: float | None) -> None:
         cooldown = self.rollup.cooldowns.get(key)
         if cooldown is None:

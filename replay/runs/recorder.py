@@ -280,13 +280,13 @@ def _conclude(folder: RunFolder, has_end: bool, stopped: Callable[[], bool]) -> 
     reader = open_recording(folder.recording)
     try:
         status, bounds, run = reader.status(), reader.bounds(), reader.run()
-        progress = reader.state_at(bounds.last_ordinal).progress
+        state = reader.state_at(bounds.last_ordinal)
     finally:
         reader.close()
     record = read_record(folder) or _record_of(run)
     wall_end = record.wall_end
     if wall_end is None and run.wall_start is not None:
-        wall_end = run.wall_start + (bounds.t1 - run.monotonic_start)
+        wall_end = run.wall_start + (bounds.t1 - run.monotonic_start) + state.wall_shift
     write_record(
         folder,
         msgspec.structs.replace(
@@ -297,8 +297,8 @@ def _conclude(folder: RunFolder, has_end: bool, stopped: Callable[[], bool]) -> 
             or ("The producer died before the end of the run." if status.lost else ""),
             wall_end=wall_end,
             versions=installed_versions() | record.versions,
-            rows_done=progress.rows_done,
-            rows_dropped=progress.rows_dropped,
+            rows_done=state.progress.rows_done,
+            rows_dropped=state.progress.rows_dropped,
         ),
     )
     _remove_journal(folder)
