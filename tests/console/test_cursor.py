@@ -206,7 +206,7 @@ def test_nothing_is_asked_of_a_recording_that_stands_still() -> None:
 
 def test_a_recording_opens_at_its_end_with_all_of_it_in_view_and_plays_from_the_start() -> None:
     async def test(driven: Driven) -> None:
-        assert driven.session.calls == ["seek_ordinal 1", "follow"]
+        assert driven.session.calls == ["follow"]
         frame = driven.session.shown
         want = driven.session.wants[-1]
         assert want.until == frame.t1
@@ -220,3 +220,13 @@ def test_a_recording_opens_at_its_end_with_all_of_it_in_view_and_plays_from_the_
         assert driven.session.wants[-1].until is None
 
     drive(test, "ended", follow=False, at_end=True)
+
+
+def test_what_is_still_being_read_is_not_called_live() -> None:
+    async def test(driven: Driven) -> None:
+        assert " LIVE " in driven.text(Header)
+        driven.app._began = False  # as long as the source has more
+        driven.app._show_header()
+        assert " READING " in driven.text(Header)
+
+    drive(test, "healthy", follow=False, at_end=True)
