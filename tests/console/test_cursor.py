@@ -212,6 +212,9 @@ def test_a_recording_opens_at_its_end_with_all_of_it_in_view_and_plays_from_the_
         assert want.until == frame.t1
         assert want.until - want.span == pytest.approx(frame.t0)
         assert "REPLAY" not in driven.text(Header)
+        await driven.press("4")
+        assert driven.session.wants[-1].span < want.span  # as many leases as can be drawn
+        await driven.press("1")
         driven.session.shown = replace(frame, ordinal=frame.last_ordinal)
         await driven.press("f")
         assert "seek_ordinal 1" in await driven.press("p")
@@ -230,3 +233,13 @@ def test_what_is_still_being_read_is_not_called_live() -> None:
         assert " READING " in driven.text(Header)
 
     drive(test, "healthy", follow=False, at_end=True)
+
+
+def test_another_length_of_past_leaves_the_view_of_the_whole_run() -> None:
+    async def test(driven: Driven) -> None:
+        assert driven.session.wants[-1].until is not None
+        await driven.press("plus")
+        want = driven.session.wants[-1]
+        assert (want.until, want.span) == (None, 30.0)
+
+    drive(test, "ended", follow=False, at_end=True)
