@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -37,11 +38,11 @@ def pages() -> list[Path]:
     """In the order of the navigation, in which their commands run."""
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 
-    def names(entry: object) -> list[str]:
+    def names(entry: Any) -> list[str]:
         if isinstance(entry, str):
             return [entry]
         inner = entry.values() if isinstance(entry, dict) else entry
-        return [name for value in inner for name in names(value)]  # type: ignore[union-attr]
+        return [name for value in inner for name in names(value)]
 
     return [DOCS / name for name in names(settings["nav"])]
 
