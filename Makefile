@@ -3,6 +3,9 @@
 # Both set up .venv themselves: Python >= 3.11 and make are all they need.
 # make test-peer   the tests with the real Data Designer, which it installs into $(PEER)
 # make truth   the scoreboard of the diagnosis: OPTIONS="--runs 3 --neighbour hang1 s503"
+# make docs   the documentation in site/
+# make diagrams   the diagrams of plans/, with PlantUML
+# make pictures   its pictures, from recordings
 # make dist   wheel and sdist in dist/, each tried in an environment of its own
 # make constraints   constraints.txt anew, from what a fresh environment gets
 # make bench   speed of scheduling, console, diagnosis and recording
@@ -21,7 +24,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-peer
 
-.PHONY: demo test test-all test-peer truth plans dist constraints lint types layers bench bench-peer bench-peer-e2e bench-exec bench-gates bench-soak bench-large bench-wide bench-refs clean
+.PHONY: demo test test-all test-peer truth plans docs diagrams pictures dist constraints lint types layers bench bench-peer bench-peer-e2e bench-exec bench-gates bench-soak bench-large bench-wide bench-refs clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo || { code=$$?; test $$code -eq 130 || exit $$code; }  # 130: stopped by its user
@@ -50,6 +53,23 @@ types: $(READY)
 
 layers: $(READY)
 	$(BIN)/lint-imports
+
+# The documentation in site/, with its reference written anew from the code.
+docs: $(VENV)/.docs
+	$(BIN)/python -m tests.docs.generate
+	$(BIN)/mkdocs build --quiet --strict
+
+# The pictures of plans/diagrams whose source has changed; needs PlantUML.
+diagrams:
+	.ci/render-diagrams
+
+# The pictures of the documentation, from recordings of runs under virtual time.
+pictures: $(READY)
+	HEADGATE_HOME=$(abspath $(VENV))/pictures $(BIN)/python -m tests.docs.pictures
+
+$(VENV)/.docs: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 # A wheel and an sdist in dist/, tried in an environment of their own.
 dist: $(READY)
