@@ -148,9 +148,10 @@ class ModelRequestExecutor:
             call.failed(error, suspect)
             raise
         else:
-            cost = response.usage.cost_at(self._prices.get(request.alias))
+            usage = response.usage
+            cost = usage.cost_at(self._prices.get(request.alias))
             call.succeeded(response, action_of(request, response, asked_again), cost)
-            self._on_usage(response.usage, cost)
+            self._on_usage(usage, cost)
             return response
         finally:
             self._admission.release(lease, call.outcome)

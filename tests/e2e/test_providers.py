@@ -137,8 +137,8 @@ def test_a_run_says_what_its_provider_did(name: str, tmp_path: Path) -> None:
     assert len({row["id"] for row in rows}) == len(rows)
     assert all("ODD" not in str(row.get("kind")) for row in rows)
     record = json.loads((run / "run.json").read_text())
-    assert record["rows_done"] == len(rows)
-    assert (record["rows_dropped"] or 0) == odd
+    assert record.get("rows_done", 0) == len(rows)
+    assert (record.get("rows_dropped") or 0) == odd
     if case.says:
         reasons = [line for line in done.stdout.splitlines() if line.startswith("  Reason")]
         assert len(reasons) == 1
