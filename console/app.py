@@ -88,6 +88,7 @@ class ConsoleApp(SharingApp):
         slow: bool = False,
         depth: Depth = "full",
         follow: bool = True,
+        at_end: bool = False,
         tick_seconds: float | None = TICK_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         local: Callable[[float], time.struct_time] = time.localtime,
@@ -109,6 +110,7 @@ class ConsoleApp(SharingApp):
             slow: Draw rarely, as on a thin link.
             depth: How many colours the terminal can tell apart.
             follow: Follow the newest event; False plays from the first one.
+            at_end: Do not play, but go to the end once all is read, with the whole run in view.
             tick_seconds: Longest time between two turns; None waits until one is requested.
             clock: Monotonic time in seconds.
             local: Unix time as the time of the day here.
@@ -126,6 +128,7 @@ class ConsoleApp(SharingApp):
         super().__init__(
             session,
             follow=follow,
+            at_end=at_end,
             tick_seconds=tick_seconds,
             clock=clock,
             local=local,
@@ -178,6 +181,7 @@ class ConsoleApp(SharingApp):
         self.push_screen(self._pages[self._settings.first_screen])
 
     def on_first_frame(self, frame: Frame) -> None:
+        super().on_first_frame(frame)
         if self._start is not None:
             start, self._start = self._start, None
             self._open_view(start)

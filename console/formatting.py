@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from replay.diagnosis.verdicts import clock
 from replay.playback.frame import Frame
-from replay.state.model import Ceiling
+from replay.state.failures import failure_words
+from replay.state.model import Ceiling, Failure
 
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
 
@@ -136,6 +137,11 @@ def ceiling_facts(ceiling: Ceiling, frame: Frame) -> list[tuple[str, str]]:
     return facts
 
 
+def at_end(frame: Frame) -> bool:
+    """The cursor is at the newest event that is known."""
+    return frame.ordinal >= frame.last_ordinal
+
+
 def doubt_of(frame: Frame) -> str:
     """Suffix of a number of held leases: a question mark where the number is unknown."""
     return "?" if frame.unknown else ""
@@ -150,3 +156,13 @@ def cells_done(frame: Frame) -> float:
         return 0.0
     parts = [min(1.0, done.get(column.name, 0) / frame.rows_total) for column in counted]
     return sum(parts) / len(parts)
+
+
+def failure_line(failure: Failure, t0: float) -> str:
+    """What failed, whose it was, how often, from when to when, and what it cost."""
+    where = failure_words(failure)
+    column = f", column {failure.column}" if failure.column and failure.resource else ""
+    first, last = (clock(at - t0) for at in (failure.first_at, failure.last_at))
+    span = f"at {first}" if first == last else f"{first} to {last}"
+    lost = f", {count(failure.rows_dropped)} rows lost" if failure.rows_dropped else ""
+    return f"{where}{column}: {count(failure.times)} ×, {span}{lost}"

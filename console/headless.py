@@ -6,12 +6,19 @@ import textwrap
 from typing import Any
 
 from console.blame import SEEN, by_verdict
-from console.formatting import ceiling_facts, cooldown_left, count, duration, percent, short
+from console.formatting import (
+    at_end,
+    ceiling_facts,
+    cooldown_left,
+    count,
+    duration,
+    failure_line,
+    percent,
+    short,
+)
 from replay.diagnosis.verdicts import clock, phrase
 from replay.playback.frame import Frame
 from replay.sources.sanitize import printable
-from replay.state.failures import failure_words
-from replay.state.model import Failure
 from replay.state.payload import count as count_of
 from replay.state.payload import mapping
 from replay.state.spending import spending_words
@@ -50,8 +57,11 @@ def status_line(frame: Frame, lag_seconds: float = 0.0) -> str:
 
 def summary(frame: Frame) -> str:
     """Several lines: the result of the run."""
+    when = f"{clock(frame.at - frame.t0)}"
     lines = [
-        f"{frame.run.name}: {_state(frame)} after {clock(frame.at - frame.t0)}",
+        f"{frame.run.name}: at {when} of {clock(frame.t1 - frame.t0)}"
+        if not at_end(frame) and not frame.following
+        else f"{frame.run.name}: {_state(frame)} after {when}",
         f"  rows      {_progress(frame)}",
     ]
     progress = frame.progress
@@ -95,16 +105,6 @@ def summary(frame: Frame) -> str:
         lines.append(f"  waiting   {frame.awaited}")
     lines.extend(f"  note      {note}" for note in frame.notes)
     return "\n".join(part for line in lines for part in _folded(printable(line)))
-
-
-def failure_line(failure: Failure, t0: float) -> str:
-    """What failed, whose it was, how often, from when to when, and what it cost."""
-    where = failure_words(failure)
-    column = f", column {failure.column}" if failure.column and failure.resource else ""
-    first, last = (clock(at - t0) for at in (failure.first_at, failure.last_at))
-    span = f"at {first}" if first == last else f"{first} to {last}"
-    lost = f", {count(failure.rows_dropped)} rows lost" if failure.rows_dropped else ""
-    return f"{where}{column}: {count(failure.times)} ×, {span}{lost}"
 
 
 def _folded(line: str) -> list[str]:
@@ -152,7 +152,7 @@ def _progress(frame: Frame) -> str:
     parts = [f"{done}/{count(frame.rows_total)} rows" if frame.rows_total else f"{done} rows"]
     if frame.progress.rows_dropped:
         parts.append(f"{count(frame.progress.rows_dropped)} dropped")
-    if frame.quiet_seconds is not None and frame.liveness == "live":
+    if frame.quiet_seconds is not None and (frame.liveness == "live" or not at_end(frame)):
         parts.append(f"no cell done for {duration(frame.quiet_seconds)}")
     if frame.rows_per_second is not None:
         parts.append(f"{short(frame.rows_per_second)} rows/s")

@@ -8,7 +8,7 @@ from typing import Any
 from console.goto import Target, resolve_range
 from console.playback_app import PlaybackApp
 from console.screens.base import FrameScreen
-from console.session_thread import SessionLike
+from console.session_thread import Command, SessionLike
 from console.widgets.line_widget import LineWidget
 from replay.playback.frame import Frame, Want
 
@@ -38,8 +38,8 @@ class Range:
 class RangeApp(PlaybackApp):
     """`v` marks from the cursor on; moving extends, `Enter` zooms, `L` loops, Esc lets go."""
 
-    def __init__(self, session: SessionLike, *, follow: bool, **options: Any) -> None:
-        super().__init__(session, follow=follow, **options)
+    def __init__(self, session: SessionLike, **options: Any) -> None:
+        super().__init__(session, **options)
         self.range: Range | None = None
         self._window: tuple[float, float] | None = None
         self._looping = False
@@ -48,6 +48,17 @@ class RangeApp(PlaybackApp):
     def window(self) -> tuple[float, float] | None:
         """The time that charts show while a stretch is marked; None: the past of the cursor."""
         return self._window
+
+    def on_first_frame(self, frame: Frame) -> None:
+        super().on_first_frame(frame)
+        if self._at_end:
+            self._window = (frame.t0, max(frame.t1, frame.t0 + SHORTEST_VIEW))
+
+    def _move(self, command: Command) -> None:
+        """A cursor that is moved is what charts show the past of, unless a stretch is marked."""
+        if self.range is None:
+            self._window = None
+        super()._move(command)
 
     def wanted(self, page: FrameScreen) -> Want:
         want = page.want()
@@ -67,7 +78,10 @@ class RangeApp(PlaybackApp):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """The keys of a marked stretch are others' where none is marked."""
-        if action in ("zoom_range", "drop_range", "loop_range"):
+        if action == "drop_range":
+            shown = self.range is not None or self._window is not None
+            return shown and self.screen is self.page
+        if action in ("zoom_range", "loop_range"):
             return self.range is not None and self.screen is self.page
         if action == "extend_range":
             growing = self.range is not None and self.range.growing
@@ -82,11 +96,11 @@ class RangeApp(PlaybackApp):
         if self.range is not None and self.range.growing:
             self.range = replace(self.range, growing=False)
         else:
-            if self._window is None:
-                self._window = page.span_in_view(frame)
+            window = self._window or page.span_in_view(frame)
             self.range = Range(frame.at, frame.at, True)
             self._looping = False
             self._move(lambda session: None)
+            self._window = window
         self.request_frame()
 
     def mark(self, start: float, end: float) -> None:

@@ -27,7 +27,6 @@ class SharingApp(RangeApp):
         self,
         session: SessionLike,
         *,
-        follow: bool,
         copies: Path | None = None,
         exports: Path | None = None,
         **options: Any,
@@ -35,12 +34,11 @@ class SharingApp(RangeApp):
         """
         Args:
             session: The session to show.
-            follow: Follow the newest event.
             copies: Folder of the files that keep what was copied last, and the filters used.
             exports: Folder that exports are written to; None: where the console was started.
             options: As for the classes above.
         """
-        super().__init__(session, follow=follow, **options)
+        super().__init__(session, **options)
         self._copies = copies if copies is not None else index_home().parent
         self._exports = Path() if exports is None else exports
         self.filter_history = FilterHistory(self._copies / "filters.json")

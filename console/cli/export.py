@@ -63,8 +63,8 @@ def export(
     """Write RECORDING in another form, for other programs or people.
 
     perfetto: a Chrome trace, for ui.perfetto.dev. jsonl: the events, one per line, which headgate
-    opens again. parquet, csv: the views of headgate sql, one file per view. markdown: a report with
-    pictures beside it. svg: the pictures alone.
+    opens again. parquet, csv: the views of headgate sql, one file per view; a whole parquet export
+    can be opened again. markdown: a report with pictures beside it. svg: the pictures alone.
     """
     from replay.export.tables import TABLES
     from replay.recording.query import RecordingQuery
@@ -132,9 +132,15 @@ def write(
     from replay.export.markdown import render_report
     from replay.export.output import new_file, new_folder, refuse_existing
     from replay.export.svg import document
-    from replay.export.tables import write_csv, write_parquet
+    from replay.export.tables import (
+        TABLES,
+        write_csv,
+        write_parquet,
+        write_parquet_stream,
+    )
     from replay.export.trace import write_trace
     from replay.recording.reader import open_recording
+    from replay.runs.parquet_export import STREAM_FILE
 
     if kind in ("parquet", "csv") and (target == STDOUT or target.suffix == f".{kind}"):
         files = {target: tables[0]}
@@ -143,6 +149,8 @@ def write(
     elif kind in ("parquet", "csv"):
         new_folder(target)
         files = {target / f"{table}.{kind}": table for table in tables}
+        if kind == "parquet" and tables == TABLES:
+            files[target / STREAM_FILE] = STREAM_FILE
     elif kind == "markdown":
         files = {target.with_name(f"{target.stem}.{name}.svg"): name for name in PICTURES}
         files[target] = "report"
@@ -159,6 +167,9 @@ def write(
                 write_csv(
                     query, content, file, for_spreadsheet=for_spreadsheet, condition=condition
                 )
+            elif kind == "parquet" and content == STREAM_FILE:
+                with closing(open_recording(path)) as reader:
+                    write_parquet_stream(reader, file)
             elif kind == "parquet":
                 write_parquet(query, content, file, condition=condition)
             elif kind == "jsonl":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -17,6 +18,7 @@ from console.cli.exit_codes import ConsoleEnded
 from console.cli.streams import Streams
 from console.cli.terminal import text_width
 from engine.errors import UserError
+from replay.recording.machine_memory import bound_memory
 from replay.sources.base import SourceError
 from replay.sources.sanitize import clean_text
 
@@ -157,6 +159,8 @@ def main() -> None:
     arguments = sys.argv[1:]
     if READERS.intersection(arguments[:1]):
         os.umask(0o077)
+    if (READERS | {"export"}).intersection(arguments[:1]):
+        bound_memory()
     streams = Streams()
     starts_run = bool(arguments) and arguments[0] in STARTS_RUNS
     if starts_run:
@@ -180,6 +184,11 @@ READERS = frozenset(
 )
 """Commands that write no file for the user: their temporary files, above all those of DuckDB, are
 readable by their user alone."""
+
+SCARCE = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT)
+)
+"""Errors of a system that has too little of something: no fault of headgate, nor of its user."""
 
 STARTS_RUNS = ("demo", "run", "exec")
 """Commands that start a run, which goes on when the terminal is closed."""
@@ -309,6 +318,13 @@ def tell(error: Exception) -> int:
         if error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
         return complain(str(error), error.exit_code)
+    if isinstance(error, RecursionError):  # wherever what was read is used
+        return complain("The input is nested too deeply to be used.", exit_codes.DAMAGED)
+    if isinstance(error, OSError) and error.errno in SCARCE:
+        place = f" ({error.filename})" if error.filename else ""
+        return complain(f"The system refused: {error.strerror}{place}.", exit_codes.MISUSE)
+    if isinstance(error, MemoryError):
+        return complain("The input takes more memory than there is.", exit_codes.DAMAGED)
     traceback.print_exception(error)
     return complain("that is a bug in headgate; please report the lines above", exit_codes.BUG)
 

@@ -16,6 +16,7 @@ from console.cli import exit_codes
 from console.cli.exit_codes import ConsoleEnded
 from console.cli.settings import user_settings
 from console.cli.terminal import output_is_hung_up, own_name
+from console.goto import Target, resolve
 from console.headless import status_line, summary
 from console.outcome import OpenRun, Outcome, StartView
 from replay.playback.frame import Frame, Want
@@ -47,8 +48,8 @@ def show_terminal(
         ask: Ask on leaving whether the run goes on.
         output: The file that the run's script prints to.
         ascii_only: Draw with ASCII characters only.
-        growing: Follow the newest event (True), or play from the first one (False); None is for
-            a run that this command has started.
+        growing: Follow the newest event (True), or go to the end of what is there (False); None is
+            for a run that this command has started.
         on_forced_exit: Called with a signal's number before the process exits because of it
             without having restored a terminal that takes no output.
         start: The view to open with.
@@ -163,6 +164,7 @@ def _show(
         output=output,
         ascii_only=ascii_only,
         follow=growing is not False,
+        at_end=growing is False,
         start=start,
         settings=settings,
         slow=slow,
@@ -193,19 +195,27 @@ def _show(
     return outcome
 
 
-def show_once(target: str | Path, *, growing: bool, once: bool) -> None:
+def show_once(target: str | Path, *, growing: bool, once: bool, at: Target | None = None) -> None:
     """Print one summary (`once`), or a line now and then while the run lives and a summary.
 
+    Args:
+        target: A run folder, a recording, a JSON Lines file or a run id.
+        growing: Whether lines may still be added.
+        once: Print the summary alone.
+        at: The instant that the summary is of; None: the newest.
+
     Raises:
-        SourceError: `target` can't be read.
+        SourceError: `target` can't be read, or has no such instant.
         ConsoleEnded: The terminal that the lines go to was closed; SIGHUP does not reach every
             process whose terminal it was.
     """
-    session = Session.open(target, growing=growing, history=False)
+    session = Session.open(target, growing=growing, history=at is not None)
     try:
         if growing and not once:
             _print_lines(session)
         frame = _read_all(session)
+        if at is not None:
+            frame = _seek(session, frame, at)
         until = time.monotonic() + SETTLE_SECONDS
         while once and session.holds_back and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
@@ -242,6 +252,22 @@ def last_frame(target: Path) -> Frame:
 def _read_all(session: Session) -> Frame:
     """All that there is now; what is said of it is of the whole run, as in a report."""
     read_all(session)
+    return _whole(session)
+
+
+def _seek(session: Session, frame: Frame, at: Target) -> Frame:
+    """What is true at that instant, and what is to be said of the run until then."""
+    place = resolve(at, frame)
+    if isinstance(place, str):
+        raise SourceError(place)
+    if place.ordinal is not None:
+        session.seek_ordinal(place.ordinal)
+    elif place.time is not None:
+        session.seek_time(place.time)
+    return _whole(session)
+
+
+def _whole(session: Session) -> Frame:
     frame = session.frame(Want())
     return session.frame(Want(span=max(1.0, frame.at - frame.t0 + 1.0), standing=True))
 

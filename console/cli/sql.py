@@ -54,8 +54,8 @@ def sql(
     """Ask RECORDING something in SQL, read-only; QUERY "-" is read from stdin, and the name of a
     view alone shows that view.
 
-    Views: tasks, requests, leases, ceilings, stalls, blame, series, events, run. A query reaches
-    the recording and nothing else: no file, no network.
+    Views: tasks, requests, spending, leases, ceilings, stalls, blame, series, events, run. A query
+    reaches the recording and nothing else: no file, no network.
     """
     from replay.recording.query import QueryProcess, RecordingQuery
     from replay.runs.materialize import materialize

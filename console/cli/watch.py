@@ -78,7 +78,11 @@ def watch(
 @once_option
 @ascii_option
 @slow_option
-@click.option("--at", metavar="T", help="Open paused there: 1:23.5, 17:39:50, 50% or #1234.")
+@click.option(
+    "--at",
+    metavar="T",
+    help="Open paused there, or print what was so then: 1:23.5, 17:39:50, 50% or #1234.",
+)
 @click.option("--screen", help="The screen to open with: overview, queue, stalls, events, ...")
 @click.option("--where", metavar="FILTER", help="A filter for the rows of that screen.")
 @click.option("--open", "focus", metavar="THING", help="Enter task:ID, call:ID or row:17 at once.")
@@ -146,7 +150,8 @@ def view(
     from replay.runs.catalogue import is_folder_of_runs
 
     if headless or once or not is_interactive():
-        show_once(target, growing=growing, once=once)
+        at = None if start is None else start.target
+        show_once(target, growing=growing, once=once, at=at)
         return exit_codes.OK
     require_size()
     if is_folder_of_runs(Path(target)):

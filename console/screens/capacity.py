@@ -13,9 +13,9 @@ from replay.playback.frame import Frame
 
 _COLUMNS = (
     TableColumn("value of", 0, keeps_end=False),
-    TableColumn("set to", 22, "<"),
-    TableColumn("observed max", 15, "<", 64),
-    TableColumn("source", 22, "<", 80),
+    TableColumn("set to", 11, "<", 0, 0.2),
+    TableColumn("most", 8, "<", 64),
+    TableColumn("source", 17, "<", 72, 0.2),
 )
 
 

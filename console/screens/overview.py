@@ -23,6 +23,7 @@ from console.sheet import Sheet
 from console.theme import Appearance
 from console.widgets.blame_bar import BlameBar
 from console.widgets.ceilings import CeilingPanel
+from console.widgets.error_panel import ErrorPanel
 from console.widgets.group_table import GroupTable
 from console.widgets.header import BottleneckLine
 from console.widgets.slots import Slots
@@ -61,12 +62,14 @@ class OverviewScreen(FrameScreen):
         self._slots = Slots(appearance)
         self._depth = QueueDepth(appearance)
         self._ceilings = CeilingPanel(appearance)
+        self._errors = ErrorPanel(appearance)
         self._blame = BlameBar(appearance)
         self._span = self._requested_span = 60.0
         self._arranged: tuple[int, ...] | None = None
 
     def compose_page(self) -> ComposeResult:
         yield self._bottleneck
+        yield self._errors
         with Horizontal(id="body"):
             with Vertical(id="right"):
                 yield self._ceilings
@@ -113,6 +116,7 @@ class OverviewScreen(FrameScreen):
             )
         self._arrange(frame)
         self._bottleneck.show(frame)
+        self._errors.show(frame)
         self._groups.show(frame)
         self._ceilings.show(frame, period)
         self._blame_chart.show(frame, period)
@@ -150,23 +154,31 @@ class OverviewScreen(FrameScreen):
         slots = len(frame.limits)
         notes = self._notes.lines_for(width) + (frame.stretch is not None)
         legend = self._blame.legend_lines(frame.blame, width) if frame.blame else 1
-        key = (width, height, groups, ceilings, slots, notes, legend)
+        errors = self._error_lines(frame, height)
+        key = (width, height, groups, ceilings, slots, notes, legend, errors)
         if key == self._arranged:
             return
         self._arranged = key
         wide = width >= 110 and height >= 30
         self.set_class(wide, "wide")
         set_height(self._bottleneck, self._answer_lines(height))
+        set_height(self._errors, errors)
         most = 4 if height >= 30 else 2 if height >= 24 else 1
         blame = 2 + min(legend, most) + (1 if height >= 50 else 0)
         if height < 14:
             blame = 2
         set_height(self._blame, blame)
-        body = height - 2 - notes - self._answer_lines(height) - 1 - blame - 1
+        body = height - 2 - notes - self._answer_lines(height) - errors - 1 - blame - 1
         if wide:
             self._arrange_wide(body, groups, ceilings, slots)
         else:
             self._arrange_narrow(body, groups, ceilings)
+
+    @staticmethod
+    def _error_lines(frame: Frame, height: int) -> int:
+        """Lines for what failed: none on a small screen, where the answer begins with it."""
+        most = 5 if height >= 36 else 3 if height >= 28 else 2 if height >= 22 else 0
+        return min(most, ErrorPanel.lines_for(frame))
 
     @staticmethod
     def _answer_lines(height: int) -> int:

@@ -23,7 +23,8 @@ _HEAD = 2
 """Title and names of the columns."""
 _REASON = 22
 """Two spaces and `cooldown after 429s`."""
-_LEAST_REASON = 15
+_LEAST_REASON = 14
+"""Two spaces and `slots in use`."""
 
 
 class GroupTable(LineWidget):
@@ -78,9 +79,9 @@ class GroupTable(LineWidget):
             line = Row().put(" ").put(fit_tail(group.label, name - 1), "bright").put(" ")
             spark = sparkline(depth.get(group.key, ()), trend - 1, top, self.appearance.glyphs)
             line.put(spark, "sky").put(" ")
-            rows.append(
-                self._facts(line, group, numbers, doubt_of(frame), places.get(group.key)).line()
-            )
+            place, brief = places.get(group.key), reason < _REASON
+            self._facts(line, group, numbers, doubt_of(frame), place, brief)
+            rows.append(line.line())
         if len(shown) < len(groups):
             rest = groups[len(shown) :]
             more = f" {len(rest)} more groups, {sum(group.queued for group in rest)} queued"
@@ -94,6 +95,7 @@ class GroupTable(LineWidget):
         numbers: Sequence[tuple[str, int]],
         doubt: str,
         more: QueueRow | None,
+        brief: bool,
     ) -> Row:
         waiting = more.calls_waiting if more is not None else 0
         calling = more.calls_in_provider if more is not None else 0
@@ -112,8 +114,10 @@ class GroupTable(LineWidget):
             "dim" if oldest is None else "orange" if oldest >= self.appearance.old_wait else "text"
         )
         row.put(duration(oldest), age_style, _OLDEST, ">").put("  ")
-        row.put(*waits_for(group, more))
-        return row
+        reason, style = waits_for(group, more)
+        if brief:
+            reason = reason.replace(" after 429s", "")
+        return row.put(reason, style)
 
 
 def waits_for(group: GroupRow, more: QueueRow | None) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textual.events import Click
 
 from console.controls import Control
-from console.formatting import cells_done, count, duration, percent, short
+from console.formatting import at_end, cells_done, count, duration, percent, short
 from console.paint import Row, StyledLine, clean, width_of
 from console.playback_mode import MODE_COLOUR, View, speed_label
 from console.theme import Appearance, verdict_look
@@ -104,9 +104,10 @@ class Header(LineWidget):
         ending = frame.ending if view.mode == "ENDED" else None
         if progress.rows_dropped and (ending is None or "dropped" not in ending.words):
             facts.append((f"{count(progress.rows_dropped)} dropped", "bold vermillion"))
-        if frame.quiet_seconds is not None and frame.liveness == "live":
+        if frame.quiet_seconds is not None and (frame.liveness == "live" or not at_end(frame)):
             quiet = frame.quiet_seconds + view.quiet
-            facts.append((f"no cell done for {clock(quiet)}, no ETA", "orange"))
+            no_eta = ", no ETA" if frame.liveness == "live" else ""
+            facts.append((f"no cell done for {clock(quiet)}{no_eta}", "orange"))
         if frame.rows_per_second is not None:
             facts.append((f"{short(frame.rows_per_second)} rows/s", "text"))
         if frame.tokens_per_second:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from pydantic import BaseModel
 
 from engine.errors import UserError
+from engine.workflow.columns.seed import SeedColumn
+from engine.workflow.folder_files import OutsideFolder, file_inside
 from engine.workflow.load import LoadedWorkflow
 from engine.workflow.schema import Model, Workflow
 
@@ -26,6 +30,7 @@ _NOT_OF_VALUES = frozenset(
 )
 """Fields of a model that change no answer."""
 _DIGEST_BYTES = 8
+_FILE_BYTES = 1 << 20
 
 
 class ColumnFingerprint(msgspec.Struct, frozen=True):
@@ -72,13 +77,16 @@ class Fingerprint(msgspec.Struct, frozen=True):
         return found
 
 
-def fingerprint_of(workflow: Workflow) -> Fingerprint:
+def fingerprint_of(workflow: Workflow, folder: Path | None = None) -> Fingerprint:
+    """`folder`: where the files lie that the workflow names."""
     return Fingerprint(
         workflow.seed,
         workflow.records,
         workflow.run.buffer_size,
         tuple(
-            ColumnFingerprint(column.name, _digests(column, frozenset({"name"})))
+            ColumnFingerprint(
+                column.name, _digests(column, frozenset({"name"})) | _file_digest(column, folder)
+            )
             for column in workflow.columns
         ),
         {alias: _model_digests(model) for alias, model in workflow.models.items()},
@@ -116,7 +124,8 @@ def resumed_workflow(
         records=begun.records if records is None else records,
         seed=begun.seed if seed is None else seed,
     )
-    differences = begun.differences(fingerprint_of(loaded.workflow))
+    folder = None if loaded.path is None else loaded.path.parent
+    differences = begun.differences(fingerprint_of(loaded.workflow, folder))
     if differences:
         raise UserError(
             f"the workflow is not the one with which the run began: {'; '.join(differences)}. "
@@ -126,8 +135,23 @@ def resumed_workflow(
 
 
 def _changed(subject: str, before: dict[str, str], after: dict[str, str]) -> list[str]:
-    names = [name for name in before | after if before.get(name) != after.get(name)]
+    names = sorted(name for name in before | after if before.get(name) != after.get(name))
     return [f"{', '.join(names)} of {subject} differs"] if names else []
+
+
+def _file_digest(column: BaseModel, folder: Path | None) -> dict[str, str]:
+    """Of the file that a column takes its values from: its size, its begin and its end."""
+    if folder is None or not isinstance(column, SeedColumn):
+        return {}
+    try:
+        with file_inside(folder, column.path).open("rb") as file:
+            digest = hashlib.blake2b(file.read(_FILE_BYTES), digest_size=_DIGEST_BYTES)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _FILE_BYTES))
+            digest.update(file.read() + str(size).encode())
+    except (OSError, OutsideFolder):  # the generator of the column says what is wrong
+        return {}
+    return {"content of the file": digest.hexdigest()}
 
 
 def _model_digests(model: Model) -> dict[str, str]:

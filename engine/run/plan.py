@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from engine.events import ColumnInfo, RunInfo
 from engine.identity import (
@@ -53,6 +54,8 @@ class RunPlan:
     """Fallbacks for metadata of generators; a run reports them as its first events."""
     warnings: tuple[tuple[str, str], ...] = ()
     """Code and sentence of what a user should know at the start."""
+    folder: Path | None = None
+    """Where the workflow file lies."""
 
     def describe(self, run_id: str, wall_start: float | None, monotonic_start: float) -> RunInfo:
         """The description of the run for its journal: names and numbers, no prompts, no keys.
@@ -192,6 +195,7 @@ def plan_run(
         ),
         metadata_diagnostics=tuple(resolver.diagnostics),
         warnings=start_warnings(loaded),
+        folder=None if loaded.path is None else loaded.path.parent,
     )
 
 

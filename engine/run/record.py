@@ -265,7 +265,7 @@ def _begin_again(
 
 
 def _workflow(plan: RunPlan) -> bytes:
-    return msgspec.json.encode(fingerprint_of(plan.workflow))
+    return msgspec.json.encode(fingerprint_of(plan.workflow, plan.folder))
 
 
 async def _run_to_outcome(run: Coroutine[Any, Any, RunResult]) -> RunResult:

@@ -11,10 +11,10 @@ from replay.diagnosis.diagnosis_state import DiagnosisState
 from replay.diagnosis.episodes import Slow
 from replay.diagnosis.holders import holders_blame
 from replay.diagnosis.queue_heads import AlikeQueues, QueueHeads
-from replay.diagnosis.rolling_stats import STALL_MIN_SECONDS
+from replay.diagnosis.rolling_stats import STALL_MIN_SECONDS, CallTimes
 from replay.diagnosis.slot_division import divide, whole
 from replay.diagnosis.slot_ledger import WHOLE, CapacityLedger
-from replay.diagnosis.stalls import Stalls
+from replay.diagnosis.stalls import Stalls, Watch
 from replay.diagnosis.timers import StallDue
 from replay.diagnosis.verdicts import NO_STALL, UNKNOWN, WORKING, Blame
 from replay.diagnosis.wakeups import PENDING, Wakeups, harmless, pending
@@ -237,7 +237,7 @@ class Attribution:
                 else:
                     del flags[resource]
         self._record_blocked(state, resource, division.rest, now, ordinal)
-        self._record_slow_calls(resource, now, ordinal)
+        self._record_slow_calls(state, resource, now, ordinal)
         return changed
 
     def _divide_whole(self, state: State, now: float, ordinal: int) -> None:
@@ -269,23 +269,46 @@ class Attribution:
             watch.stall_scheduled = True
             self._timers.schedule(StallDue(span.since + STALL_MIN_SECONDS, resource))
 
-    def _record_slow_calls(self, resource: str, now: float, ordinal: int) -> None:
-        number = self._index.overdue.get(resource, 0)
+    def _record_slow_calls(self, state: State, resource: str, now: float, ordinal: int) -> None:
+        index = self._index
+        seen = index.attempts_seen
+        number = index.overdue.get(resource, 0) if seen else self._cells.total(("unsure", resource))
         watch = self._stalls.watch(resource)
         if number == 0:
             self._stalls.no_slow_calls(resource, now)
             return
-        if watch.slow is None:
-            for attempt_id in self._index.requests.get(resource, ()):
-                call = self._index.calls[attempt_id]
+        if watch.slow is None and not seen:
+            ceiling = state.ceilings[resource]
+            if watch.storm is None and ceiling.waiters == 0:
+                watch.slow = self._slow_tasks(resource, watch, ordinal)
+        elif watch.slow is None:
+            for attempt_id in index.requests.get(resource, ()):
+                call = index.calls[attempt_id]
                 if call.overdue and call.started_at is not None:
                     times = watch.times[call.column]
                     evidence = [call.started_ordinal, ordinal]
-                    watch.slow = Slow(
-                        call.started_at, call.column, times.p95, times.median, evidence
-                    )
+                    since = _since(times, call.started_at)
+                    watch.slow = Slow(since, call.column, times.p95, times.median, evidence)
                     break
         self._stalls.slow_calls(resource, number)
+
+    def _slow_tasks(self, resource: str, watch: Watch, ordinal: int) -> Slow | None:
+        """The oldest of the tasks that are slow, where no event tells of calls."""
+        index = self._index
+        oldest: tuple[float, int, str] | None = None
+        for task_id in index.unsure:
+            entry = index.tasks.get(task_id)
+            if entry is None or entry.request_resource != resource:
+                continue
+            acquired_at, began = index.leases.get(entry.group, {}).get(task_id, (None, 0))
+            if acquired_at is not None and (oldest is None or acquired_at < oldest[0]):
+                oldest = (acquired_at, began, entry.cell[0])
+        if oldest is None:
+            return None
+        since, began, column = oldest
+        times = watch.times[column]
+        since = _since(times, since)
+        return Slow(since, column, times.p95, times.median, [began, ordinal], of_tasks=True)
 
     def _meter_blame(self, state: State, key: Key, now: float, ordinal: int) -> Blame:
         """What the cells of this meter wait for, from `now` on."""
@@ -355,3 +378,9 @@ class Attribution:
         if self._run.producer != "headgate":
             return harmless(about)
         return self._wakeups.blame(about, now, ordinal)
+
+
+def _since(times: CallTimes, started_at: float) -> float:
+    """When an episode began whose first call that is known to be slow began at `started_at`."""
+    unusual = times.unusual_since
+    return started_at if unusual is None or not times.is_raised else min(unusual, started_at)

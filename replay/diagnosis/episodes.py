@@ -5,13 +5,20 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from replay.diagnosis.rolling_stats import SLOW_FACTOR, STALL_MIN_SECONDS
+from replay.diagnosis.rolling_stats import (
+    LEVEL_FACTOR,
+    LEVEL_NEEDED,
+    SLOW_FACTOR,
+    STALL_MIN_SECONDS,
+)
 from replay.diagnosis.verdicts import Blame, Context, Facts, Holder
-from replay.diagnosis.verdicts.requests import ProviderLatency, RequestCooldown
+from replay.diagnosis.verdicts.requests import ProviderLatency, RequestCooldown, SlowTasks
 
 STORM_GRACE_SECONDS = 1.0
 SLOW_GAP_SECONDS = 2.0
 """Slow calls no further apart than this are one episode, whatever came back between them."""
+OTHERS_NEEDED = 5
+"""Tasks of other columns that took their usual time meanwhile: the producer's own process ran."""
 _SAMPLES_KEPT = 256
 
 
@@ -68,6 +75,7 @@ class Storm(msgspec.Struct):
             rate_limited=self.rate_limited,
             held_seconds=self.held,
             limited_seconds=self.last_at - self.start,
+            unanswered=not self.success,
         )
         context, evidence = Context(), []
         if known is not None:
@@ -101,6 +109,10 @@ class Slow(msgspec.Struct):
     """No call is overdue since then; None while one is."""
     excluded: float = 0.0
     """Time in it in which the event loop did not run."""
+    of_tasks: bool = False
+    """Tasks were slow; no event tells of their calls."""
+    others: int = 0
+    """Tasks of other columns that took their usual time meanwhile."""
 
     @property
     def overdue_at(self) -> float:
@@ -125,21 +137,39 @@ class Slow(msgspec.Struct):
         quiet = self.quiet_since
         return quiet is not None and started_at >= self.since and now - quiet > SLOW_GAP_SECONDS
 
-    def facts(self, end: float) -> Facts:
+    def facts(self, end: float) -> Facts | None:
+        """None where none was slow after all, or it cannot be told from a slow process."""
         oldest = self.longest
         if self.quiet_since is None:
             oldest = max(oldest, end - self.since - self.excluded)
         calls = max(self.calls, self.at_once)
         times = sorted(self.times)
+        median = times[len(times) // 2] if times else None
+        raised = len(times) >= LEVEL_NEEDED and (median or 0.0) > LEVEL_FACTOR * self.usual
+        if oldest <= SLOW_FACTOR * self.p95 and not raised:
+            return None
+        if self.of_tasks and self.others < OTHERS_NEEDED:
+            return None
+        context = Context(holders=[Holder(self.column, self.at_once, oldest)])
+        if self.of_tasks:
+            tasks = SlowTasks(
+                column=self.column,
+                tasks=calls,
+                others=self.others,
+                p95=self.p95,
+                usual=self.usual,
+                oldest_age=oldest,
+                median=median,
+            )
+            return Facts(tasks, context, list(self.evidence))
         detail = ProviderLatency(
             calls=calls,
             at_once=self.at_once,
             p95=self.p95,
             usual=self.usual,
             oldest_age=oldest,
-            median=times[len(times) // 2] if times else None,
+            median=median,
         )
-        context = Context(holders=[Holder(self.column, self.at_once, oldest)])
         return Facts(detail, context, list(self.evidence))
 
 

@@ -64,7 +64,9 @@ class ErrorWatch(msgspec.Struct):
     def end_spells(self, state: State, ordinal: int) -> list[VerdictRow]:
         """Nothing follows on what has failed so far."""
         rows = self.update(state, ordinal)
-        rows += [_row(spell) for spell in self.spells.values()]
+        for spell in self.spells.values():
+            ceiling = state.ceilings.get(spell.resource)
+            rows.append(_row(spell, None if ceiling is None else ceiling.completed))
         self.spells = {}
         return rows
 
@@ -87,7 +89,7 @@ class ErrorWatch(msgspec.Struct):
             now - spell.last > SAME_SPELL_SECONDS
             and completed - spell.completed >= SAME_SPELL_SUCCESSES
         ):
-            ended = _row(spell)
+            ended = _row(spell, completed)
             spell = None
         if spell is None:
             spell = self.spells[key] = Spell(
@@ -117,7 +119,9 @@ class ErrorWatch(msgspec.Struct):
         return ended
 
 
-def _row(spell: Spell) -> VerdictRow:
+def _row(spell: Spell, completed: int | None = None) -> VerdictRow:
+    """`completed`: calls of its resource that have succeeded by now; None where it may go on."""
+    since = None if completed is None or not spell.of_calls else completed - spell.completed
     detail = failure_verdict(spell.error_class)(
         error=spell.error,
         error_class=spell.error_class,
@@ -126,6 +130,7 @@ def _row(spell: Spell) -> VerdictRow:
         rows_dropped=spell.rows_dropped,
         succeeded=spell.completed - spell.completed_before if spell.of_calls else None,
         status=http_status(spell.error),
+        succeeded_since=since,
     )
     about = spell.resource
     return row_of(detail, about, spell.start, spell.last, list(spell.evidence), Context())

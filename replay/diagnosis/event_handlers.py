@@ -76,7 +76,13 @@ class EventHandlers:
             acquired_at = task.acquired_at if task.acquired_at is not None else now
             self._stalls.succeeded(resource, acquired_at, now)
             times = self._stalls.times_of(resource, task.column)
-            times.add(max(0.0, event.captured_at_monotonic - acquired_at))
+            paused = self._index.paused.get(task.task_id, 0.0)
+            seconds = max(0.0, event.captured_at_monotonic - acquired_at - paused)
+            if times.add(seconds, acquired_at):
+                self._stalls.usual_call_ended(resource, acquired_at, now)
+                self._stalls.usual_task_ended(resource, task.column)
+            else:
+                self._stalls.slow_call_ended(resource, seconds)
 
     def _checkpoint(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
         row_group = str(event.diagnostics.get("row_group"))
@@ -165,7 +171,7 @@ class EventHandlers:
         seconds = float(duration) - (known.paused if known is not None else 0.0)
         resource = attempt.resource
         times = self._stalls.times_of(resource, attempt.column or "")
-        if times.add(seconds):
+        if times.add(seconds, attempt.started_at):
             self._stalls.usual_call_ended(resource, attempt.started_at, now)
         else:
             self._stalls.slow_call_ended(resource, seconds)

@@ -299,6 +299,8 @@ def _request_slots(
             effective_max=ceiling.effective_max,
             free=max(0, limit - in_flight),
         )
+        if isinstance(facts.detail, RequestAggregateCap):
+            facts.detail.slow = sum(index.overdue.get(sibling, 0) for sibling in siblings)
     holders: list[tuple[int, str, float | None]] = []
     for sibling in siblings:
         held = [

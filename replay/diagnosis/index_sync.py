@@ -193,7 +193,8 @@ class IndexSync:
                         known = times.get(entry.cell[0])
                         allowance = None if known is None else known.allowance
                         if allowance is not None:
-                            yield task_id, acquired_at + allowance
+                            paused = index.paused.get(task_id, 0.0)
+                            yield task_id, acquired_at + paused + allowance
             return
         for attempt_id in index.requests.get(resource, ()):
             call = index.calls[attempt_id]
@@ -221,6 +222,12 @@ class IndexSync:
                 if task_id is not None:
                     self._apply_calls_to_task(state, task_id, now)
                 self.schedule_overdue(call.resource)
+        if not index.attempts_seen:
+            for held in index.leases.values():
+                for task_id, (acquired_at, _) in held.items():
+                    if acquired_at < end:
+                        paused = index.paused.get(task_id, 0.0)
+                        index.paused[task_id] = paused + end - max(begin, acquired_at)
         for task_id in list(index.unsure):
             del index.unsure[task_id]
             self.apply_task(state, task_id, now, ordinal)

@@ -142,6 +142,8 @@ class LiveIndex(msgspec.Struct):
     """The last error by request resource."""
     unsure: dict[str, None] = {}
     """Tasks that take longer than usual, where no event tells of their calls."""
+    paused: dict[str, float] = {}
+    """Of tasks with a lease, where no event tells of calls: time in which nothing came at all."""
 
     leaks: Leaks = msgspec.field(default_factory=Leaks)
     checkpointing: dict[str, None] = {}
@@ -189,6 +191,7 @@ class LiveIndex(msgspec.Struct):
         del self.tasks[task_id]
         self._count(entry, -1)
         self.unsure.pop(task_id, None)
+        self.paused.pop(task_id, None)
         if entry.execution_id is not None:
             self.executions.pop(entry.execution_id, None)
             self.failed.pop(entry.execution_id, None)
@@ -238,6 +241,7 @@ class LiveIndex(msgspec.Struct):
             held = self.leases[task.group] = {}
         if task.lease_id is None:
             held.pop(task_id, None)
+            self.paused.pop(task_id, None)
         elif task_id not in held:
             held[task_id] = (task.acquired_at or task.since, task.acquired_ordinal or 0)
 

@@ -162,6 +162,8 @@ class Stalls(msgspec.Struct):
         if storm is None:
             self._close(resource, watch, now, ordinal)
             storm = watch.storm = Storm(now, now, until, [ordinal])
+            if watch.slow is not None and watch.slow.of_tasks:
+                watch.slow = None  # Its tasks may have waited for the cooldown.
         storm.rate_limited += 1
         storm.last_at = now
         storm.until = max(storm.until, until)
@@ -262,6 +264,13 @@ class Stalls(msgspec.Struct):
         slow = watch.slow
         if slow is not None and slow.is_over(started_at, now):
             self._end_slow(resource, watch, slow, now)
+
+    def usual_task_ended(self, resource: str, column: str) -> None:
+        """A task took its usual time: where others are slow, the producer's process is not."""
+        for other, watch in self.watches.items():
+            slow = watch.slow
+            if slow is not None and (other != resource or slow.column != column):
+                slow.others += 1
 
     def exclude(self, begin: float, end: float, ordinal: int) -> None:
         """The event loop did not run from `begin` to `end`: nothing was blocked or slow by itself.
@@ -405,8 +414,9 @@ class Stalls(msgspec.Struct):
     def _end_slow(self, resource: str, watch: Watch, slow: Slow, now: float) -> None:
         watch.slow = None
         end = now if slow.quiet_since is None else slow.quiet_since
-        if end - slow.since > STALL_MIN_SECONDS:
-            self.emit(slow.facts(end), resource, slow.since, end)
+        facts = slow.facts(end)
+        if facts is not None and end - slow.since > STALL_MIN_SECONDS:
+            self.emit(facts, resource, slow.since, end)
 
 
 def _recheck_delay(usual: float, overdue: float) -> float:

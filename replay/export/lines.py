@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import IO, get_args, get_type_hints
+from typing import Protocol, get_args, get_type_hints
 
 from engine.events import JournalEnd, JournalHeader, encode_lines
 from replay.recording.reader import RecordingReader
@@ -12,7 +12,12 @@ EVENTS_AT_ONCE = 5_000
 _OUTCOMES = get_args(get_type_hints(JournalEnd)["outcome"])
 
 
-def write_lines(reader: RecordingReader, file: IO[bytes]) -> None:
+class Sink(Protocol):
+    def write(self, data: bytes, /) -> object:
+        """Take whole lines."""
+
+
+def write_lines(reader: RecordingReader, file: Sink) -> None:
     """A header, every event in order, and an end where the run had one.
 
     Loading them again gives the same state, intervals, series and verdicts at every ordinal. Lines

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import IO
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from replay.export.lines import write_lines
 from replay.export.plain import csv_chunks
 from replay.recording.query import RecordingQuery
+from replay.recording.reader import RecordingReader
 from replay.recording.views import ALL_VIEWS
+from replay.runs.parquet_export import LINE
 
 TABLES = tuple(view.name for view in ALL_VIEWS)
 _ORDER = {
@@ -29,6 +33,26 @@ def write_parquet(
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in batches:
             writer.write_batch(batch)
+
+
+class _LineWriter:
+    """Lines as rows of one column; takes whole lines, many at a time."""
+
+    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
+        self._writer = writer
+        self._schema = schema
+
+    def write(self, data: bytes) -> int:
+        lines = pa.array(data.splitlines(), pa.binary())
+        self._writer.write_batch(pa.RecordBatch.from_arrays([lines], schema=self._schema))
+        return len(data)
+
+
+def write_parquet_stream(reader: RecordingReader, file: IO[bytes]) -> None:
+    """The stream itself, as JSON Lines has it, so that the export can be opened again."""
+    schema = pa.schema([(LINE, pa.binary())])
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        write_lines(reader, _LineWriter(writer, schema))
 
 
 def write_csv(

@@ -15,8 +15,9 @@ from typing import IO, Any
 
 import msgspec
 
+from replay.recording.event_rows import from_json
 from replay.recording.query import RecordingQuery
-from replay.recording.rows import verdict_of
+from replay.recording.rows import UNREADABLE, verdict_of
 from replay.sources.base import SourceError
 from replay.sources.sanitize import harmless_json
 
@@ -224,7 +225,7 @@ def _stalls(query: RecordingQuery) -> Iterator[Slice]:
     for row in _rows(query, _STALLS):
         try:
             stall = verdict_of(row)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise SourceError(f"The recording is damaged: {error}", exit_code=4) from error
         lane = lanes.assign(stall.start, stall.end)
         yield from _drain(lanes)
@@ -240,9 +241,9 @@ def _stalls(query: RecordingQuery) -> Iterator[Slice]:
 def _instants(query: RecordingQuery) -> Iterator[Slice]:
     for kind, at, resource, reason, diagnostics in _rows(query, _INSTANTS):
         try:
-            facts = msgspec.json.decode(diagnostics or b"{}", type=dict[str, Any])
-        except msgspec.MsgspecError:
-            facts = {}
+            facts = from_json(diagnostics)
+        except UNREADABLE as error:
+            raise SourceError(f"The recording is damaged: {error}", exit_code=4) from error
         if kind == "request_rate_limited":
             name = f"429 {resource}"
         else:

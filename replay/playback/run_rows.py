@@ -18,6 +18,8 @@ class RunRows:
     def __init__(self, reader: RecordingReader, ingest: Ingest | None) -> None:
         self.reader = reader
         self._ingest = ingest
+        self._written: list[VerdictRow] = []
+        """Verdicts of the recording, of which a run that is being read only gets more."""
         self._verdicts: list[VerdictRow] | None = None
         self._verdicts_of: tuple[int, bool] | None = None
         """Last ordinal read, and whether nothing follows, when the verdicts were collected."""
@@ -54,7 +56,9 @@ class RunRows:
         ingest = self._ingest
         read = None if ingest is None else (ingest.last_ordinal, ingest.finished)
         if self._verdicts is None or self._verdicts_of != read:
-            self._verdicts = self.reader.verdicts() + self._open_verdicts()
+            self._written += self.reader.verdicts_written(len(self._written))
+            self._written.sort(key=lambda row: (row.start, row.end))
+            self._verdicts = self._written + self._open_verdicts()
             self._verdicts.sort(key=lambda row: (row.start, row.end))
             self._verdicts_of = read
         return self._verdicts

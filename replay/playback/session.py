@@ -245,9 +245,7 @@ class Session:
             self._go_to_newest()
 
     def _count_lines(self) -> None:
-        lines = self.reader.broken_lines()
-        self._broken = sum(line.skipped for line in lines)
-        self._mended = len(lines) - self._broken
+        self._broken, self._mended = self.reader.count_broken_lines()
 
     def _switch_to_recording(self, feed: Feed, folder: RunFolder) -> bool:
         """Go on in the recorder's recording, once it is complete. False where there is none."""

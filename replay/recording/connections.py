@@ -53,6 +53,13 @@ _TABLES = (
     "SELECT database_name, schema_name, table_name, sql FROM system.main.duckdb_tables()"
     " WHERE NOT internal"
 )
+_SCARCE = (
+    "Too many open files",
+    "Cannot allocate memory",
+    "Resource temporarily unavailable",
+    "No space left on device",
+    "Disk quota exceeded",
+)
 _IN_MEMORY = ":memory:"
 _MAIN = "main"
 _SHOWN = 60
@@ -90,6 +97,15 @@ def connect_beside(
         connection.close()
         raise
     return connection
+
+
+def reading_error(error: Exception, name: str) -> SourceError:
+    """What a failure to read a recording says: that it is damaged, or that the machine has too
+    little room."""
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, duckdb.OutOfMemoryException) or any(word in first for word in _SCARCE):
+        return SourceError(f"{name} can't be read here: {first}")
+    return SourceError(f"{name} is damaged: {first}", exit_code=4)
 
 
 def refuse_code(

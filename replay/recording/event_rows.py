@@ -145,8 +145,8 @@ def event_of(row: Sequence[Any]) -> tuple[int, Event]:
     (task_id, execution_id, attempt_id, lease_id, scheduler_resource) = row[12:17]
     (provider, model, domain, request_group, reason, snapshot_json, diagnostics_json) = row[17:]
     correlation = None if run_id is None else RuntimeCorrelation(run_id, *row[6:12])
-    snapshot = None if snapshot_json is None else _decode_object.decode(snapshot_json)
-    diagnostics = {} if diagnostics_json is None else _decode_object.decode(diagnostics_json)
+    snapshot = None if snapshot_json is None else from_json(snapshot_json)
+    diagnostics = from_json(diagnostics_json)
     if stream == "scheduler":
         return ordinal, SchedulerEvent(
             kind,
@@ -175,6 +175,14 @@ def event_of(row: Sequence[Any]) -> tuple[int, Event]:
         snapshot,
         diagnostics,
     )
+
+
+def from_json(stored: str | None) -> dict[str, Any]:
+    """A payload as a recording keeps it, with no facts for None.
+
+    Raises `msgspec.MsgspecError` or `RecursionError` for what is none.
+    """
+    return {} if stored is None else _decode_object.decode(stored)
 
 
 def _as_json(value: dict[str, Any] | None) -> str | None:

@@ -26,6 +26,9 @@ SMALL_STATE_BYTES = 32 << 10
 """Compressed. Up to this size every keyframe is full: changes would be hardly smaller."""
 LARGEST_STATE_BYTES = 512 << 20
 """Of the state in a keyframe: more than a run of any size has, less than a bomb."""
+MOST_INFLATED = 64
+SMALL_STATE = 16 << 20
+"""A larger state has at most `MOST_INFLATED` times the bytes that it has compressed."""
 _FAST = 1
 """zlib's level: a third of the time of the usual one, and a tenth more bytes."""
 _CHANGES_MANY = frozenset(
@@ -128,11 +131,12 @@ def pack_state(state: State) -> bytes:
 
 
 def inflate(packed: bytes) -> bytes:
-    """Raises `zlib.error` for what is cut, and `ValueError` beyond `LARGEST_STATE_BYTES` bytes."""
+    """Raises `zlib.error` for what is cut, and `ValueError` for more bytes than a state has."""
     unpacker = zlib.decompressobj()
-    data = unpacker.decompress(packed, LARGEST_STATE_BYTES)
+    most = min(LARGEST_STATE_BYTES, max(SMALL_STATE, MOST_INFLATED * len(packed)))
+    data = unpacker.decompress(packed, most)
     if unpacker.unconsumed_tail:
-        raise ValueError(f"a state has more than {LARGEST_STATE_BYTES:,} bytes")
+        raise ValueError(f"a state has more than {most:,} bytes")
     if not unpacker.eof:
         raise zlib.error("a state is cut")
     return data

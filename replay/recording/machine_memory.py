@@ -1,8 +1,10 @@
-"""`machine_memory`: how much memory this process may use at most, as the machine has it."""
+"""How much memory the machine has for this process, and how much of it a reader may take."""
 
 from __future__ import annotations
 
 import os
+import resource
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +17,25 @@ def machine_memory(groups: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> in
     """Bytes: what the machine has, or less where a control group of this process allows less."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([physical, *_group_limits(groups, membership)])
+
+
+MOST_FOR_READING_BYTES = 4 << 30
+LEAST_FOR_READING_BYTES = 2 << 30
+"""Bounds of half of the machine's memory. Reading streams: no recording of a run takes as much."""
+
+
+def bound_memory() -> None:
+    """From now on the kernel refuses this process more memory than reading a recording takes.
+
+    What somebody else made may be small in its file and very large in memory. Whoever asks for too
+    much gets a `MemoryError`, and the machine stays usable.
+    """
+    most = max(LEAST_FOR_READING_BYTES, min(MOST_FOR_READING_BYTES, machine_memory() // 2))
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 def _group_limits(groups: Path, membership: Path) -> list[int]:

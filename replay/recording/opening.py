@@ -64,7 +64,7 @@ def open_file(path: Path) -> duckdb.DuckDBPyConnection:
     try:
         return connect_for_reading(path)
     except duckdb.Error as error:
-        raise _open_error(path, str(error)) from error
+        raise _open_error(path, error) from error
 
 
 def bounded_memory(
@@ -156,12 +156,13 @@ def _check_logs(path: Path) -> None:
             check_regular(f"{path}{suffix}")
 
 
-def _open_error(path: Path, problem: str) -> SourceError:
-    first = (problem.splitlines() or [""])[0]
+def _open_error(path: Path, error: duckdb.Error) -> SourceError:
+    problem = str(error)
     if "Could not set lock" in problem:
         return SourceError(
             f"{path} is being written by a recorder; open its folder with headgate watch."
         )
     if "version number" in problem:
+        first = problem.splitlines()[0]
         return SourceError(f"{path} was written by a newer DuckDB than this one: {first}")
-    return SourceError(f"{path} is damaged: {first}", exit_code=4)
+    return connections.reading_error(error, str(path))

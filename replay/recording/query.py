@@ -49,19 +49,26 @@ class QueryProcess:
     """
 
     def __init__(self) -> None:
-        """Raises `SourceError` where there is no place for temporary files."""
+        """Raises `SourceError` where there is no place for temporary files, or no other process
+        can be started."""
         self._left = ExitStack()
         spill = self._left.enter_context(temporary_folder("headgate-sql-"))
         # -P: the folder headgate is started in must not shadow its modules. Its own session: what a
         # terminal interrupts is this process, which then kills the other.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "replay.recording.query_process", str(spill)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            bufsize=0,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "replay.recording.query_process", str(spill)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as error:
+            self._left.close()
+            raise SourceError(
+                f"The process that answers queries can't be started: {error.strerror}."
+            ) from error
         self._left.callback(self._end)
         self._interrupted = False
 

@@ -12,13 +12,14 @@ import msgspec
 
 from engine.events import Event, RunInfo
 from replay.diagnosis.verdicts import VerdictRow
+from replay.recording.connections import reading_error
 from replay.recording.event_rows import event_of
 from replay.recording.keyframes import unpack_state
 from replay.recording.opening import open_file
-from replay.recording.rows import verdict_of
+from replay.recording.rows import UNREADABLE, verdict_of
 from replay.recording.schema import Ending, column_list
 from replay.recording.spending_sql import spending_query
-from replay.sources.base import BrokenLine, SourceError
+from replay.sources.base import MENDED, BrokenLine, SourceError
 from replay.state import reducer
 from replay.state.model import State
 from replay.state.rows import AttemptRow, BlameRow, LeaseRow, RollupRow
@@ -26,9 +27,6 @@ from replay.state.spending import SpendingRow
 
 ATTEMPTS_PER_BAR = 16
 """Limit of the attempts that `bars` returns, for each lease of its own limit."""
-
-UNREADABLE = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
-"""What decoding the content of a recording may raise."""
 
 _T = TypeVar("_T")
 _CHANGES = "keyframe_changes"
@@ -346,6 +344,14 @@ class RecordingReader:
         except UNREADABLE as error:
             raise self._damaged(error) from error
 
+    def verdicts_written(self, after: int) -> list[VerdictRow]:
+        """Verdicts in the order in which they were written, but for the first `after`."""
+        rows = self._rows(f"SELECT {column_list('verdicts')} FROM verdicts WHERE rowid >= ?", after)
+        try:
+            return [verdict_of(row) for row in rows]
+        except UNREADABLE as error:
+            raise self._damaged(error) from error
+
     def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]:
         """The leases of one task and the request attempts made under them, oldest first."""
         leases = self.leases_that("task_id = ?", task_id)
@@ -364,6 +370,13 @@ class RecordingReader:
     def broken_lines(self) -> list[BrokenLine]:
         rows = self._rows(f"SELECT {column_list('broken_lines')} FROM broken_lines")
         return [BrokenLine(*row) for row in rows]
+
+    def count_broken_lines(self) -> tuple[int, int]:
+        """Lines that could not be read, and lines that were read but for a part of them."""
+        lines, mended = self._rows(
+            "SELECT count(*), count(*) FILTER (WHERE suffix(problem, ?)) FROM broken_lines", MENDED
+        )[0]
+        return lines - mended, mended
 
     def keyframe_bounds(self) -> tuple[int, int]:
         """Ordinals of the first and the last keyframe; 0 where there is none."""
@@ -415,8 +428,7 @@ class RecordingReader:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> SourceError:
-        detail = (str(error).splitlines() or [type(error).__name__])[0]
-        return SourceError(f"{self._name} is damaged: {detail}", exit_code=4)
+        return reading_error(error, self._name)
 
 
 def open_recording(path: Path) -> RecordingReader:

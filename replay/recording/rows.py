@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from replay.diagnosis.verdicts import VerdictRow, decode_row, encode_facts
@@ -17,6 +18,9 @@ _ARROW_TYPES: dict[str, pa.DataType] = {
     "BLOB": pa.binary(),
     "BIGINT[]": pa.list_(pa.int64()),
 }
+
+UNREADABLE = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
+"""What decoding the content of a recording may raise."""
 
 
 def arrow_table(table: str, rows: Iterable[Sequence[object]]) -> pa.Table:
@@ -45,5 +49,5 @@ def verdict_row(verdict: VerdictRow) -> tuple[object, ...]:
 
 
 def verdict_of(row: Sequence[Any]) -> VerdictRow:
-    """Inverse of `verdict_row`. Raises `msgspec.MsgspecError` or `TypeError` on a damaged row."""
+    """Inverse of `verdict_row`. Raises one of `UNREADABLE` on a damaged row."""
     return decode_row(*row)

@@ -19,8 +19,20 @@ LARGEST_TIME = 1e10
 LARGEST_ORDINAL = 2**53
 LARGEST_GAP = 1_000_000
 """Ordinals between the first and the last event that no event has. A recorder leaves none."""
-LARGEST_BLOB = 1 << 30
-"""Bytes of a keyframe or a fold, as it is stored."""
+LARGEST_BLOB = 128 << 20
+"""Bytes of a keyframe or a fold, as it is stored: compressed, or a part of one."""
+LARGEST_TEXT = 24 << 20
+"""Bytes of a text: a line of JSON has 8 MB at most, and one of its bytes may become three."""
+LONGEST_STRETCH = 100_000
+"""Seconds of one row: a recorder counts no silence that is longer than three hours."""
+FEWEST_ROWS = 4_000_000
+ROWS_PER_BYTE = 4
+"""More rows than the one, and more than the other for each byte of the file, are no run's: what
+takes no room is the same row over and over."""
+# A struct or a text, by the version of DuckDB; at most 8 bytes of a text of the table are in it.
+_LONGEST_TEXT = (
+    "TRY_CAST(regexp_extract(lower(stats::VARCHAR), 'max.string.length\\D*(\\d+)', 1) AS BIGINT)"
+)
 _AMOUNTS = ("mean", "last", "peak", "seconds")
 
 _REQUIRED = {
@@ -62,6 +74,8 @@ def check_numbers(
             " WHERE NOT internal AND database_name = current_catalog()"
         ).fetchall()
     }
+    for table in sorted({table for table, _ in present}):
+        _check_size(connection, table, name)
     for table, columns in tables.items():
         conditions = [
             (column, condition)
@@ -90,7 +104,9 @@ def _wrong(column: str, kind: str, required: bool) -> list[str]:
     if kind == "DOUBLE":  # NaN is the largest of all numbers here
         limit = "'infinity'::DOUBLE" if column in _AMOUNTS else repr(LARGEST_TIME)
         conditions += [f'"{column}" >= {limit}', f'"{column}" <= -{limit}']
-    elif column in ("bin", "bins"):
+    elif column == "bins":
+        conditions += [f'"{column}" NOT BETWEEN 1 AND {LONGEST_STRETCH}']
+    elif column == "bin":
         conditions += [f'"{column}" NOT BETWEEN {-2 * LARGEST_TIME} AND {2 * LARGEST_TIME}']
     elif column.endswith("ordinal"):
         conditions += [f'"{column}" NOT BETWEEN 0 AND {LARGEST_ORDINAL}']
@@ -117,6 +133,34 @@ def _check_gaps(connection: duckdb.DuckDBPyConnection, name: str) -> None:
                 f"{name} is damaged: {table}.ordinal names events that it does not have.",
                 exit_code=4,
             )
+
+
+def _check_size(connection: duckdb.DuckDBPyConnection, table: str, name: str) -> None:
+    """What takes little room in the file may take very much of it in memory.
+
+    Goes by what DuckDB keeps of each block, and reads no row.
+    """
+    (rows,) = _row(connection, f'SELECT count(*) FROM "{table}"')
+    (size,) = _row(
+        connection,
+        "SELECT coalesce(max(total_blocks * block_size), 0) FROM pragma_database_size()",
+    )
+    if rows > max(FEWEST_ROWS, ROWS_PER_BYTE * size):
+        raise SourceError(
+            f"{name} is damaged: {table} has {rows:,} rows, more than a file of {size:,} bytes "
+            "can hold of a run.",
+            exit_code=4,
+        )
+    longest = connection.execute(
+        f"SELECT column_name, max({_LONGEST_TEXT}) AS longest FROM pragma_storage_info('{table}')"
+        " WHERE segment_type = 'VARCHAR' GROUP BY ALL HAVING longest > ?",
+        [LARGEST_TEXT],
+    ).fetchone()
+    if longest is not None:
+        raise SourceError(
+            f"{name} is damaged: {table}.{longest[0]} holds a text of {longest[1]:,} bytes.",
+            exit_code=4,
+        )
 
 
 def _row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:

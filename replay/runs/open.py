@@ -16,6 +16,7 @@ from engine.events.run_folder import JOURNAL, RECORDING, RUN_JSON, RunFolder, re
 from engine.events.run_index import KnownRun, list_runs, register
 from engine.events.safe_files import UnsafeFile, open_regular
 from replay.runs.artifact import Artifact, begins_artifact, read_artifact, recording_of
+from replay.runs.parquet_export import STREAM_FILE, open_stream
 from replay.sources.base import SourceError
 from replay.sources.compressed import compression_of
 from replay.sources.dialects import producer_of
@@ -35,10 +36,10 @@ _FOREIGN_NAMES = (FOREIGN_NAME, *(FOREIGN_NAME + suffix for suffix in COMPRESSED
 _NAMED = 3
 """So many of several runs are named; the newest, as their names begin with the time."""
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_PARQUET = b"PAR1"
 _MAGIC = (
     (b"\xff\xfe", "text in UTF-16, save it as UTF-8"),
     (b"\xfe\xff", "text in UTF-16, save it as UTF-8"),
-    (b"PAR1", "a Parquet file"),
     (b"\x1f\x8b", "a gzip file"),
     (b"SQLite format 3", "an SQLite database"),
     (b"PK\x03\x04", "a ZIP archive"),
@@ -59,8 +60,8 @@ class Opened:
 
 
 def open_source(target: str | Path, *, growing: bool | None = None) -> Opened:
-    """Open a run folder, a recording, JSON Lines, a Data Designer dataset folder, a benchmark
-    artifact (`#2` after its name for its third iteration), or a run id.
+    """Open a run folder, a recording, JSON Lines, a whole Parquet export, a Data Designer dataset
+    folder, a benchmark artifact (`#2` after its name for its third iteration), or a run id.
 
     `growing`: whether lines may still be added to JSON Lines (a file or a folder of a dataset that
     is not there yet is then waited for); None finds out. Raises `SourceError`.
@@ -105,6 +106,8 @@ def _open_folder(path: Path, growing: bool | None) -> Opened:
         names = ", ".join(_shown(path / name) for name in runs[:_NAMED])
         more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
         raise SourceError(f"{_shown(path)} is a folder of runs; name one of them: {names}{more}.")
+    if (path / STREAM_FILE).is_file():
+        return _open_file(path / STREAM_FILE, growing)
     files = sorted(_foreign_files(path)) or sorted(_artifacts(path))
     if len(files) == 1:
         return _open_file(files[0], growing)
@@ -186,6 +189,8 @@ def _open_file(path: Path, growing: bool | None) -> Opened:
         return Opened(None, path, title, path)
     if begins_artifact(head):
         return _open_artifact(path, 0)
+    if head.startswith(_PARQUET):
+        return Opened(open_stream(path), None, path.resolve().parent.name, path)
     if path.suffix == ".duckdb":
         raise SourceError(f"{_shown(path)} is not a recording: it is {_looks_like(head)}.")
     if growing is not False:

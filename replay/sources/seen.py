@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from array import array
 
+_BYTES_PER_SUM = array("I").itemsize
 _LONGEST = 8 * 1024 * 1024
 """Bytes of a line that count: of a longer one a reader has more or less."""
 
@@ -19,11 +21,14 @@ class SeenLines:
 
     def __init__(self) -> None:
         self._sums = array("I")
+        self._digest = 0
         self._first = 0
         self._next = 0
 
     def add(self, line: bytes) -> None:
-        self._sums.append(_checksum(line))
+        checksum = _checksum(line)
+        self._sums.append(checksum)
+        self._digest = zlib.crc32(checksum.to_bytes(_BYTES_PER_SUM, sys.byteorder), self._digest)
 
     @property
     def first(self) -> int | None:
@@ -31,8 +36,10 @@ class SeenLines:
         return self._sums[0] if self._sums else None
 
     def digest(self, number: int) -> int:
-        """Of the first `number` lines."""
-        return zlib.crc32(self._sums[:number].tobytes())
+        """Of the first `number` lines; that of all is known, whatever their number."""
+        if number >= len(self._sums):
+            return self._digest
+        return zlib.crc32(memoryview(self._sums)[:number])
 
     def go_back(self) -> None:
         self._first = self._next = 0
@@ -60,6 +67,7 @@ class SeenLines:
     def forget_rest(self) -> int:
         """Keep the lines that the file still has, and return how many those are."""
         self._sums = self._sums[self._first : self._next]
+        self._digest = zlib.crc32(self._sums)
         self._first, self._next = 0, len(self._sums)
         return self._next
 

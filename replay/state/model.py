@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from engine.events.types import Seconds
 from replay.state.live_tasks import LiveTasks
+from replay.state.payload import Finite
 
 AttemptPhase = Literal["waiting", "leased", "in_provider", "returned"]
 
@@ -23,15 +25,15 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     attempt_id: str
     resource: str
     phase: AttemptPhase
-    since: float
+    since: Finite
     execution_id: str | None = None
     column: str | None = None
-    wait_started_at: float | None = None
+    wait_started_at: Finite | None = None
     lease_id: str | None = None
-    acquired_at: float | None = None
-    started_at: float | None = None
-    completed_at: float | None = None
-    released_at: float | None = None
+    acquired_at: Finite | None = None
+    started_at: Finite | None = None
+    completed_at: Finite | None = None
+    released_at: Finite | None = None
     """Set where a producer releases the lease before it reports the call's completion."""
     outcome: str | None = None
     first_ordinal: int = 0
@@ -41,7 +43,7 @@ class Group(msgspec.Struct, omit_defaults=True):
     """A scheduling group's counts; `debt` and demand are by scheduler resource label."""
 
     key: str
-    weight: float = 1.0
+    weight: Finite = 1.0
     queued: int = 0
     leased: int = 0
     running: int = 0
@@ -55,12 +57,12 @@ class Group(msgspec.Struct, omit_defaults=True):
 class LimitChange(msgspec.Struct, omit_defaults=True):
     """One change of an adaptive ceiling, with its cause."""
 
-    at: float
+    at: Finite
     ordinal: int
     previous: int
     current: int
     cause: str
-    retry_after: float | None = None
+    retry_after: Finite | None = None
 
 
 class Ceiling(msgspec.Struct, omit_defaults=True):
@@ -75,7 +77,7 @@ class Ceiling(msgspec.Struct, omit_defaults=True):
     waiters: int = 0
     wait_reason: str | None = None
     """What keeps the head of the queue waiting; None while nothing waits."""
-    blocked_until: float | None = None
+    blocked_until: Finite | None = None
     soft_ceiling: int | None = None
     consecutive_rate_limits: int = 0
     last_outcome: str | None = None
@@ -90,6 +92,8 @@ class Ceiling(msgspec.Struct, omit_defaults=True):
     last_change: LimitChange | None = None
     last_rate_limit_ordinal: int | None = None
     completed: int = 0
+    call_seconds: float = 0.0
+    """What the completed calls took, where their begin was told."""
     rate_limited: int = 0
     failed: int = 0
 
@@ -109,13 +113,13 @@ class Block(msgspec.Struct, omit_defaults=True):
     """Why the task queue admits nothing, from entering that state until the next admission."""
 
     kind: Literal["admission_blocked", "group_capped", "queue_empty"]
-    since: float
+    since: Finite
     ordinal: int
     reason: str | None = None
     queued_count: int = 0
     reasons: dict[str, int] = {}
     groups: dict[str, str] = {}
-    available_after: float | None = None
+    available_after: Finite | None = None
 
 
 class LoopStall(msgspec.Struct, omit_defaults=True):
@@ -124,8 +128,8 @@ class LoopStall(msgspec.Struct, omit_defaults=True):
     kind: str
     """`loop_blocked` or `process_paused`."""
     reason: str
-    start: float
-    end: float
+    start: Finite
+    end: Finite
     ongoing: bool = False
     """It went on at `end`, the time of telling."""
     ordinal: int = 0
@@ -137,8 +141,8 @@ class Gap(msgspec.Struct):
     stream: str
     first_lost: int
     last_lost: int
-    from_time: float
-    to_time: float
+    from_time: Finite
+    to_time: Finite
     cause: str
 
 
@@ -158,8 +162,8 @@ class Failure(msgspec.Struct, omit_defaults=True):
     column: str
     error: str
     """As the producer names it: `HTTP401`, `authentication`, `ValueError`."""
-    first_at: float
-    last_at: float
+    first_at: Finite
+    last_at: Finite
     first_ordinal: int
     last_ordinal: int = 0
     times: int = 0
@@ -175,11 +179,13 @@ class Progress(msgspec.Struct, omit_defaults=True):
     rows_done: int = 0
     rows_dropped: int = 0
     completed_by_column: dict[str, int] = {}
+    seconds_by_column: dict[str, float] = {}
+    """What the tasks took that completed, from their lease on."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
-    cost: float = 0.0
+    cost: Finite = 0.0
     """In US dollars, of the calls whose cost is known."""
     priced_calls: int = 0
     """Answered calls whose cost is known."""
@@ -189,7 +195,7 @@ class Progress(msgspec.Struct, omit_defaults=True):
     retries: int = 0
     errors: dict[str, int] = {}
     """Error type -> how many attempts ended in it (deferred or dropped)."""
-    last_done_at: float | None = None
+    last_done_at: Finite | None = None
     """When a task last completed."""
 
 
@@ -198,7 +204,7 @@ class State(msgspec.Struct):
 
     ordinal: int = 0
     """Ordinal of the last event folded in; 0 before the first."""
-    time: float = 0.0
+    time: Seconds = 0.0
     outcome: str | None = None
     """`success`, `failed`, `cancelled` once the run ended by itself."""
     capacity: dict[str, Any] = {}
@@ -218,15 +224,15 @@ class State(msgspec.Struct):
     """Last sequence seen, by stream."""
     lost_events: int = 0
     gaps: list[Gap] = []
-    heartbeat_at: float | None = None
-    heartbeat_drift: float = 0.0
+    heartbeat_at: Finite | None = None
+    heartbeat_drift: Finite = 0.0
     loop_stall: LoopStall | None = None
     unknown_kinds: dict[str, int] = {}
     orphans: int = 0
     """Events about a task or attempt whose beginning was never seen."""
     malformed: dict[str, int] = {}
     """Events by kind whose payload could not be used, and changed nothing."""
-    last_seen_at: dict[str, float] = {}
+    last_seen_at: dict[str, Seconds] = {}
     """Time of the last event seen, by stream."""
     failures: dict[str, Failure] = {}
     """What failed, by resource, column and error (`replay.state.failures`)."""

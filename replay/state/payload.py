@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+import sys
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 LARGEST = 2**53
 """Beyond this a count is no count (and does not fit every store)."""
+Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+"""A field that no decoder fills with NaN or an infinity."""
 
 
 def number(value: Any) -> float | None:

@@ -271,6 +271,8 @@ def request_completed(state: State, event: RequestEvent, ordinal: int, run: RunI
     if attempt is None:
         state.orphans += 1
         return
+    if outcome == "success" and attempt.started_at is not None:
+        ceiling.call_seconds += max(0.0, event.captured_at_monotonic - attempt.started_at)
     if attempt.released_at is not None:
         del state.attempts[attempt.attempt_id]
         return

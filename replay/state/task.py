@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from replay.state.payload import Finite
+
 TaskPhase = Literal["ready", "queued", "selected", "leased", "running", "finished", "deferred"]
 
 
@@ -19,22 +21,22 @@ class Task(msgspec.Struct, omit_defaults=True, gc=False):
     column: str
     group: str
     phase: TaskPhase
-    since: float
+    since: Finite
     row_group: int | None = None
     row: int | None = None
     task_type: str = "cell"
-    ready_at: float | None = None
-    enqueued_at: float | None = None
+    ready_at: Finite | None = None
+    enqueued_at: Finite | None = None
     attempt: int = 1
     resources: dict[str, int] = {}
     request_resource: str | None = None
     lease_id: str | None = None
-    acquired_at: float | None = None
+    acquired_at: Finite | None = None
     execution_id: str | None = None
-    spawned_at: float | None = None
-    retry_at: float | None = None
+    spawned_at: Finite | None = None
+    retry_at: Finite | None = None
     error: str | None = None
-    selected_at: float | None = None
+    selected_at: Finite | None = None
     acquired_ordinal: int | None = None
     result: str | None = None
     """`completed`, `deferred`, `dropped`, `cancelled` between the end event and the release."""

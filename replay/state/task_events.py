@@ -265,9 +265,14 @@ def task_completed(state: State, event: SchedulerEvent, ordinal: int, run: RunIn
         return
     column = _column(event, task)
     _ended(state, event, "completed")
-    state.progress.last_done_at = event.captured_at_monotonic
+    progress = state.progress
+    progress.last_done_at = event.captured_at_monotonic
     if column is not None:
-        add(state.progress.completed_by_column, {column: 1})
+        add(progress.completed_by_column, {column: 1})
+        if task is not None and task.acquired_at is not None:
+            seconds = progress.seconds_by_column
+            spent = event.captured_at_monotonic - task.acquired_at
+            seconds[column] = seconds.get(column, 0.0) + max(0.0, spent)
 
 
 def _failed(

@@ -18,8 +18,8 @@ from typing import Any
 import duckdb
 import msgspec
 
+from replay.recording.connections import reading_error
 from replay.recording.opening import connect_for_reading
-from replay.sources.base import SourceError
 from replay.sources.line_reader import content_of
 from replay.sources.sanitize import clean_text
 from replay.verify.rules import Position, RuleBook
@@ -112,8 +112,7 @@ class ContentSearch:
                     elif any(text in kind for text in _TEXT_TYPES):
                         self._in_texts(connection, table, column, kind)
         except duckdb.Error as error:
-            detail = (str(error).splitlines() or [type(error).__name__])[0]
-            raise SourceError(f"{path} is damaged: {detail}", exit_code=4) from error
+            raise reading_error(error, str(path)) from error
 
     def _file_blocks(self, read: Callable[[int], bytes]) -> Iterator[bytes]:
         while self.bytes_read < MAX_FILE_BYTES and (block := _next_block(read)):

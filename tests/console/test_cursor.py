@@ -202,3 +202,21 @@ def test_nothing_is_asked_of_a_recording_that_stands_still() -> None:
         assert driven.session.refreshed == refreshed
 
     drive(test, "replaying")
+
+
+def test_a_recording_opens_at_its_end_with_all_of_it_in_view_and_plays_from_the_start() -> None:
+    async def test(driven: Driven) -> None:
+        assert driven.session.calls == ["seek_ordinal 1", "follow"]
+        frame = driven.session.shown
+        want = driven.session.wants[-1]
+        assert want.until == frame.t1
+        assert want.until - want.span == pytest.approx(frame.t0)
+        assert "REPLAY" not in driven.text(Header)
+        driven.session.shown = replace(frame, ordinal=frame.last_ordinal)
+        await driven.press("f")
+        assert "seek_ordinal 1" in await driven.press("p")
+        assert "advance 1" in await driven.tick(1.0)
+        await driven.press("left_square_bracket")
+        assert driven.session.wants[-1].until is None
+
+    drive(test, "ended", follow=False, at_end=True)

@@ -64,12 +64,13 @@ def test_a_legend_names_verdicts_before_resources() -> None:
 @pytest.mark.parametrize("width", [66, 78, 118])
 def test_a_group_has_room_for_its_name_and_what_blocks_it(width: int) -> None:
     frame = replaying()
-    group = replace(frame.groups[0], label="number, topic", blocked_by="no_capacity")
+    label = "number, topic"
+    group = replace(frame.groups[0], label=label, queued=4, blocked_by="no_capacity")
     table = GroupTable(Appearance())
     table.show(replace(frame, groups=(group,)))
     line = text(table.draw(width, 9)[2])
     assert line.startswith(" number, topic ")
-    assert line.endswith("  no capacity")
+    assert line.endswith("  slots in use")
     assert len(line) <= width
 
 
@@ -140,6 +141,8 @@ def test_modes() -> None:
         "ended": "ENDED",
         "lost": "LOST",
         "empty": "WAITING",
+        "behind": "BEHIND",
+        "crowd": "LIVE",
     }
     assert {name: mode_of(make(), playing=False) for name, make in FRAMES.items()} == expected
     assert mode_of(replaying(), playing=True) == "REPLAY"

@@ -26,6 +26,7 @@ from console.theme import Appearance
 from console.widgets.blame_bar import BlameBar
 from console.widgets.ceilings import CeilingPanel
 from console.widgets.crumbs import Crumbs, MarkedStretch
+from console.widgets.error_panel import ErrorPanel
 from console.widgets.event_table import EventTable
 from console.widgets.group_table import GroupTable
 from console.widgets.header import BottleneckLine, Footer, Header, Notes
@@ -150,7 +151,7 @@ def blame(appearance: Appearance, frame: Frame) -> tuple[BlameBar, list[Act]]:
 
 
 def plain(
-    kind: type[BottleneckLine | Slots | EventTable | GroupTable],
+    kind: type[BottleneckLine | ErrorPanel | Slots | EventTable | GroupTable],
 ) -> Callable[[Appearance, Frame], tuple[LineWidget, list[Act]]]:
     def make(appearance: Appearance, frame: Frame) -> tuple[LineWidget, list[Act]]:
         widget = kind(appearance)
@@ -237,6 +238,7 @@ DRAWINGS: dict[type[LineWidget], Callable[[Appearance, Frame], tuple[LineWidget,
     TooSmall: too_small,
     BlameBar: blame,
     BottleneckLine: plain(BottleneckLine),
+    ErrorPanel: plain(ErrorPanel),
     Slots: plain(Slots),
     EventTable: plain(EventTable),
     GroupTable: plain(GroupTable),

@@ -18,7 +18,9 @@ def test_a_replay_from_start_to_quit(tmp_path: Path) -> None:
     with Terminal(
         [HEADGATE, "replay", recording], 120, 40, cwd=tmp_path, env=environment(tmp_path)
     ) as terminal:
-        terminal.wait_for("Request ceilings", "Queue by group", "REPLAY")
+        terminal.wait_for("Request ceilings", "Queue by group", "ENDED")
+        terminal.send("p")
+        terminal.wait_for("REPLAY")
         terminal.send(" ")
         terminal.wait_for("PAUSED")
         terminal.send("g")
@@ -54,7 +56,7 @@ def test_a_console_that_is_ended_leaves_the_terminal_as_it_was(
     with Terminal(
         [HEADGATE, "replay", recording], 80, 24, cwd=tmp_path, env=environment(tmp_path)
     ) as terminal:
-        terminal.wait_for("Request ceilings", "REPLAY")
+        terminal.wait_for("Request ceilings", "ENDED")
         terminal.process.send_signal(number)
         assert terminal.wait_exit() == code
         assert terminal.raw.rindex(b"\x1b[?1049l") > terminal.raw.rindex(b"\x1b[?1049h")

@@ -63,7 +63,7 @@ def test_a_failure_is_a_bug_and_leaves_the_terminal_in_order(
     ) as terminal:
         before = terminal.modes
         if how not in ("widget", "session", "mount"):
-            terminal.wait_for("REPLAY", "Request ceilings")
+            terminal.wait_for("ENDED", "Request ceilings")
         if how == "resize":
             terminal.resize(80, 24)
         else:
@@ -220,6 +220,6 @@ def test_what_stderr_is_does_not_matter(errors: str, recording: Path, tmp_path: 
     command = ["sh", "-c", f'exec "$0" replay "$1" 2>{errors}', str(HEADGATE), str(recording)]
     said = {"PYTHONIOENCODING": "ascii"} if errors == "errors.log" else {}
     with Terminal(command, 80, 24, cwd=tmp_path, env=environment(tmp_path, said)) as terminal:
-        terminal.wait_for("Request ceilings", "REPLAY")
+        terminal.wait_for("Request ceilings", "ENDED")
         terminal.send("q")
         assert terminal.wait_exit() == 0

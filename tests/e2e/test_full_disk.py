@@ -123,6 +123,18 @@ def check_importable(place: Place, outcome: str) -> None:
     assert not (place.files / "journal").exists()
 
 
+def check_resumable(place: Place) -> None:
+    """With room again, the run goes on to its end, and no row is lost or there twice."""
+    workflow = place.cwd / "workflow.yaml"
+    done = place.run("run", workflow, "--headless", "--resume", place.out)
+    assert done[0] == 0, done
+    record = record_of(place.files)
+    assert (record["outcome"], record["rows_done"]) == ("success", 90)
+    files = sorted((place.files / "dataset").glob("row-group-*.parquet"))
+    values = [row["n"] for path in files for row in pq.read_table(path).to_pylist()]
+    assert len(values) == len(set(values)) == 90
+
+
 def wait_for_rows(place: Place, rows: int) -> None:
     wait_for(lambda: parquet_rows(place) >= rows, f"{rows} rows")
 
@@ -153,6 +165,7 @@ def test_it_fills_up_while_the_run_goes_on(disk: MakeDisk) -> None:
     assert full.reason in " ".join(returned[1].split())
     full.free()
     check_importable(full, "failed")
+    check_resumable(full)
 
 
 def test_it_is_full_and_then_free_again(disk: MakeDisk) -> None:

@@ -6,7 +6,7 @@ rule: `says` is looked for in the first paragraph, in verdicts and in blame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.truth.facts import Source
 
@@ -74,6 +74,11 @@ def _errors(status: str, action: str, where: str = "beta/judge-70b", words: str 
     return Cause(rf"{meant}", where, action, (f"{status} ",), rf"{meant}|{ERRORS}")
 
 
+def _mended_inside(cause: Cause) -> Cause:
+    """Data Designer's client tries again inside the task, of which its own events say nothing."""
+    return replace(cause, sources=("own", "exec"))
+
+
 def _slow(where: str = "beta/judge-70b", cause: str = "hung") -> Cause:
     return Cause(SLOW, where, r"endpoint|time.?out|provider", (cause,), SLOW)
 
@@ -116,7 +121,7 @@ EXPECTATIONS: dict[str, Expectation] = {
     "deep": Expectation((_bound("beta/judge-70b", ""),), quiet=True),
     "lowcap": Expectation((_bound("beta/judge-70b"),), quiet=True),
     "twocaps": Expectation((_bound("beta/judge-70b"),), quiet=True),
-    "slowroot": Expectation((_bound("beta/root-70b", ""),), quiet=True),
+    "slowroot": Expectation((Cause(BOUND + "|slowest", "beta/root-70b"),), quiet=True),
     "all401": Expectation((_errors("401", ACT_KEY, "alpha|beta", _AUTH),)),
     "r401": Expectation((_UNAUTHORIZED,)),
     "quota": Expectation(
@@ -129,10 +134,11 @@ EXPECTATIONS: dict[str, Expectation] = {
     "r429_ra5": Expectation((_cooldown(),)),
     "storm": Expectation((_cooldown(),)),
     "bucket": Expectation((_cooldown(),)),
-    "s503": Expectation((_errors("503", ACT_SERVER, words=_SERVER_ERROR),)),
+    "s503": Expectation((_mended_inside(_errors("503", ACT_SERVER, words=_SERVER_ERROR)),)),
     "backoff": Expectation((_errors("500", ACT_SERVER, words=_SERVER_ERROR),), silence=True),
     "resets": Expectation(
-        (Cause(r"connection|reset|unreachable", "beta", ACT_SERVER, ("reset",)),), idle=False
+        (_mended_inside(Cause(r"connection|reset|unreachable", "beta", ACT_SERVER, ("reset",))),),
+        idle=False,
     ),
     "refused": Expectation(
         (Cause(r"connection|refus|unreachable|reached", "beta", ACT_SERVER, ("refused",)),)
@@ -157,4 +163,17 @@ EXPECTATIONS: dict[str, Expectation] = {
     "stop5": Expectation((_PAUSE,)),
     "stop_short": Expectation((_PAUSE,), silence=True),
     "drained": Expectation(()),
+    "r403": Expectation((_errors("403", ACT_KEY, words=_AUTH + r"|permission|refused"),)),
+    "outage": Expectation((_errors("500", ACT_SERVER, words=_SERVER_ERROR),)),
+    "errorbody": Expectation(
+        (Cause(_BAD_ANSWERS, "beta|verdict", "", ("error_body",)),), silence=True
+    ),
+    "trickle": Expectation((_slow(cause="slow"),)),
+    "tiny": Expectation((_cooldown(),)),
+    "manydrops": Expectation(
+        (Cause(r"400|dropped|refus|BadRequest|bad request", "alpha|question", ""),)
+    ),
+    "hangs": Expectation((_slow("alpha/writer-8b"),)),
+    "burst": Expectation((_block("burst"),)),
+    "stop3": Expectation((_PAUSE,)),
 }

@@ -55,6 +55,16 @@ async def spin(row: dict[str, Any]) -> str:
     return "computed"
 
 
+async def burst(row: dict[str, Any]) -> str:
+    await asyncio.sleep(0.01)
+    began, used = time.monotonic(), time.thread_time()
+    total = 0
+    while time.thread_time() - used < 0.5:
+        total += 1
+    _note("burst", began)
+    return "computed"
+
+
 async def gil(row: dict[str, Any]) -> str:
     await asyncio.sleep(0.01)
     began = time.monotonic()

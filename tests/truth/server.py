@@ -21,7 +21,9 @@ from aiohttp import web
 MARK = "Row "
 """Prompts of rows begin with it."""
 LIFETIME_SECONDS = 300.0
-Act = Literal["status", "hang", "slow", "reset", "malformed", "empty", "filter"]
+Act = Literal[
+    "status", "hang", "slow", "trickle", "reset", "malformed", "empty", "filter", "error_body"
+]
 
 
 class Episode(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -139,6 +141,10 @@ class Server:
             if episode is not None:
                 seconds, note, response = _played(episode, seconds, body["model"], response)
                 retry_after = episode.retry_after
+                if episode.act == "trickle":
+                    await _trickle(request, response, episode.seconds)
+                    status = "200"
+                    return response
             elif provider.is_over_its_rate():
                 retry_after = 1.0
                 seconds, response = 0.005, _refusal(429, "rate_limited", retry_after)
@@ -164,13 +170,33 @@ def _played(
         return episode.seconds, "hung", answer
     if act == "slow":
         return seconds * episode.factor, "slow", answer
+    if act == "trickle":
+        return 0.0, "slow", answer
     if act == "reset":
         return 0.02, "reset", answer
+    if act == "error_body":
+        error = {"error": {"message": "the situation says so", "code": 500, "type": "truth"}}
+        return seconds, act, web.json_response(error)
     if act == "malformed":
         return seconds, act, web.Response(text='{"choices": [', content_type="application/json")
     if act == "empty":
         return seconds, act, _answer(model, "")
     return seconds, act, _answer(model, "", "content_filter")
+
+
+async def _trickle(request: web.Request, answer: web.Response, seconds: float) -> None:
+    """Send the answer piece by piece, so that something comes all the time."""
+    body = answer.body
+    assert isinstance(body, bytes)
+    stream = web.StreamResponse(headers={"content-type": "application/json"})
+    stream.content_length = len(body)
+    await stream.prepare(request)
+    pieces = 20
+    size = len(body) // pieces + 1
+    for start in range(0, len(body), size):
+        await asyncio.sleep(seconds / pieces)
+        await stream.write(body[start : start + size])
+    await stream.write_eof()
 
 
 def _answer(model: str, text: str, finish: str = "stop") -> web.Response:

@@ -265,5 +265,52 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation("stop_short", "the process is stopped for 1.2 s", stop=(2.0, 1.2)),
     Situation("neighbour", "everything is well, beside a busy neighbour", neighbour=True),
     Situation("drained", "the user interrupts after 3 s", interrupt=3.0),
+    Situation(
+        "r403",
+        "beta answers 403 to everything for 2 s",
+        providers=_beta(Episode("status", 2.0, 4.0, status=403)),
+    ),
+    Situation(
+        "outage",
+        "beta answers 500 to everything from 2 s on",
+        100,
+        providers=_beta(Episode("status", 2.0, status=500)),
+    ),
+    Situation(
+        "errorbody",
+        "beta answers 200 with an error for a body, for 2 s",
+        providers=_beta(Episode("error_body", 2.0, 4.0)),
+    ),
+    Situation(
+        "trickle",
+        "beta's answers come piece by piece over 3 s, for 4 s",
+        100,
+        providers=_beta(Episode("trickle", 2.0, 6.0, seconds=3.0)),
+    ),
+    Situation("tiny", "beta takes 4 calls a second, then 429", 50, providers=_beta(bucket=4.0)),
+    Situation(
+        "manydrops",
+        "alpha refuses the prompts of a quarter of the topics with 400",
+        80,
+        providers={
+            ALPHA: ProviderSpec(episodes=(Episode("status", status=400, prompt="topic-3"),)),
+            BETA: ProviderSpec(0.2),
+        },
+    ),
+    Situation(
+        "hangs",
+        "five calls of alpha, among many that do not, hang 5 s",
+        100,
+        providers={
+            ALPHA: ProviderSpec(
+                episodes=(Episode("hang", 1.0, seconds=5.0, most=5, prompt="topic-2"),)
+            ),
+            BETA: ProviderSpec(0.2),
+        },
+    ),
+    Situation(
+        "burst", "an async column computes 0.5 s a row in the loop", 16, columns=_custom("burst")
+    ),
+    Situation("stop3", "the process is stopped for 3 s", stop=(1.5, 3.0)),
 )
 BY_NAME = {situation.name: situation for situation in SITUATIONS}

@@ -63,10 +63,8 @@ def try_out(situation: Situation, program: Program, folder: Path, designer: str)
     trial = Trial(situation, program, folder)
     began, waited = time.monotonic(), _waited_seconds()
     with _server(situation, folder) as port, _neighbour(situation.neighbour):
-        urls = {
-            name: NOWHERE if name in situation.dead else f"http://127.0.0.1:{port}/{name}/v1"
-            for name in situation.providers
-        }
+        urls = {name: f"http://127.0.0.1:{port}/{name}/v1" for name in situation.providers}
+        urls |= dict.fromkeys(situation.dead, NOWHERE)
         write = _write_own if program == "own" else _write_designer
         command = write(situation, folder, urls, designer)
         with (folder / "output").open("wb") as output:

@@ -15,7 +15,7 @@ SLOW_FACTOR, SLOW_SECONDS = 3.0, 0.3
 """A call is slow that took so many times the median, and so much longer than it."""
 BUSY_SHARE = 0.5
 """A machine on which something waits for a core for so much of the time has a busy neighbour."""
-LOOP_FUNCTIONS = frozenset({"lag", "once", "spin", "gil"})
+LOOP_FUNCTIONS = frozenset({"lag", "once", "spin", "burst", "gil"})
 
 
 def run_of(trial: Trial, file: str, source: Source, began: float, seconds: float) -> Run:
@@ -60,7 +60,7 @@ def _failures(calls: list[Call], began: float) -> list[Window]:
             what = "reset connections"
         elif call.status not in ("200", "abandoned"):
             what = f"{call.status} answers"
-        elif call.note in ("malformed", "empty", "filter"):
+        elif call.note in ("malformed", "empty", "filter", "error_body"):
             what = f"{call.note} answers"
         if what:
             spans[what, call.resource].append((call.arrived - began, call.answered - began))

@@ -50,7 +50,8 @@ class ReopenedFolder:
         begun = self.begun()
         if begun is None or self.record.outcome != "success":
             return False
-        same_columns = begun.columns == fingerprint_of(loaded.workflow).columns
+        folder = None if loaded.path is None else loaded.path.parent
+        same_columns = begun.columns == fingerprint_of(loaded.workflow, folder).columns
         return same_columns and not (retry_dropped and self.record.rows_dropped)
 
     def begun(self) -> Fingerprint | None:

@@ -15,15 +15,23 @@ from replay.diagnosis.report.losses import (
     Loss,
     losses,
 )
-from replay.diagnosis.report.pace import NOTABLE, Bound
+from replay.diagnosis.report.pace import NOTABLE, Bound, Slowest
 from replay.diagnosis.report.shares import Share
-from replay.diagnosis.verdicts import WORKING, VerdictRow, clock
+from replay.diagnosis.verdicts import WORKING, VerdictRow, clock, display
 from replay.diagnosis.verdicts.errors import FailureVerdict
-from replay.diagnosis.verdicts.requests import ProviderLatency
+from replay.diagnosis.verdicts.requests import ProviderLatency, SlowTasks
 
 LONG_SECONDS = 2.0
 LONG_FACTOR = 6.0
 """Calls that took so many times the usual, for so long, are told whatever else was lost."""
+LEVEL_FACTOR = 3.0
+"""The same of many calls, by their median."""
+LEAST_ADVISED = 0.05
+"""Share of a loss from which it is told what to do about it."""
+_ADVISED = frozenset({"failure", "slow", "ceiling"})
+"""Roles of verdicts that something is to be done about."""
+UPSTREAM_TOLD = 0.08
+"""Waiting for upstream columns from which the slowest endpoint is told."""
 
 
 class Answer(NamedTuple):
@@ -46,6 +54,7 @@ class Answer(NamedTuple):
 def compose(
     ending: str,
     bound: Bound | None,
+    slowest: Slowest | None,
     shares: Sequence[Share],
     verdicts: Sequence[VerdictRow],
     t0: float,
@@ -55,11 +64,14 @@ def compose(
     Args:
         ending: How the run ended, where not all is well.
         bound: What was saturated longest.
+        slowest: The endpoint that stands out by the time of its calls.
         shares: Of the capacity that was wanted.
         verdicts: Of the same time.
         t0: When the run began, in the time of the verdicts.
     """
-    failed = " ".join(part for part in (_failures(verdicts), _slow(verdicts, t0)) if part)
+    slow = _longest_slow(verdicts)
+    late = "" if slow is None else _slow(slow, t0)
+    failed = " ".join(part for part in (_failures(verdicts), late) if part)
     if not shares:
         return Answer(
             ending, failed, "", "" if failed or ending else "Nothing ran that could wait."
@@ -67,10 +79,13 @@ def compose(
     lost = losses(shares, verdicts)
     working = sum(share.fraction for share in shares if share.verdict == WORKING)
     told = [loss for loss in lost if loss.fraction >= LEAST_TOLD][:LOSSES_TOLD]
-    pace = ""
+    pace = []
     if bound is not None and (bound.sets_the_pace or (bound.saturated >= NOTABLE and not told)):
-        pace = bound.sentence()
-    return Answer(ending, failed, pace, _lost(working, told, t0))
+        pace.append(bound.sentence())
+    waiting = sum(loss.fraction for loss in lost if loss.verdict == "dependency")
+    if slowest is not None and waiting >= UPSTREAM_TOLD:
+        pace.append(slowest.sentence())
+    return Answer(ending, failed, " ".join(pace), _lost(working, told, slow, t0))
 
 
 def _failures(verdicts: Sequence[VerdictRow]) -> str:
@@ -80,20 +95,27 @@ def _failures(verdicts: Sequence[VerdictRow]) -> str:
     return " ".join(f"{row.sentence} {row.advice}".strip() for row in worst)
 
 
-def _slow(verdicts: Sequence[VerdictRow], t0: float) -> str:
+def _longest_slow(verdicts: Sequence[VerdictRow]) -> VerdictRow | None:
     """The longest time for which an endpoint was slow or a call hung, if it was long."""
     slow = [
         row
         for row in verdicts
-        if isinstance(row.detail, ProviderLatency)
-        and row.detail.oldest_age >= LONG_FACTOR * row.detail.p95
+        if isinstance(row.detail, ProviderLatency | SlowTasks)
         and row.end - row.start >= LONG_SECONDS
+        and _is_much(row.detail)
     ]
-    longest = max(slow, key=lambda row: row.end - row.start, default=None)
-    if longest is None:
-        return ""
-    span = f"{clock(longest.start - t0)} to {clock(longest.end - t0)}"
-    return f"{longest.sentence[:-1]} ({span}). {longest.advice}"
+    return max(slow, key=lambda row: row.end - row.start, default=None)
+
+
+def _is_much(detail: ProviderLatency | SlowTasks) -> bool:
+    median, usual = detail.median, detail.usual
+    level = median is not None and usual is not None and median >= LEVEL_FACTOR * usual
+    return level or detail.oldest_age >= LONG_FACTOR * detail.p95
+
+
+def _slow(row: VerdictRow, t0: float) -> str:
+    span = f"{clock(row.start - t0)} to {clock(row.end - t0)}"
+    return f"{row.sentence[:-1]} ({span}). {row.advice}"
 
 
 def _weight(row: VerdictRow) -> tuple[bool, int, int, float]:
@@ -102,12 +124,20 @@ def _weight(row: VerdictRow) -> tuple[bool, int, int, float]:
     return (row.tier != "B", -detail.rows_dropped, -detail.times, row.start)
 
 
-def _lost(working: float, told: Sequence[Loss], t0: float) -> str:
+def _lost(working: float, told: Sequence[Loss], slow: VerdictRow | None, t0: float) -> str:
+    """`slow` has been told before, and its words are not repeated."""
     first = f"{100 * working:.0f} % of the capacity that was wanted did work"
     if not told:
         return f"{first}."
-    parts = [loss.sentence(t0) for loss in told[:LOSSES_EXPLAINED]]
-    parts += [loss.brief(t0) for loss in told[LOSSES_EXPLAINED:]]
+    parts = []
+    for place, loss in enumerate(told):
+        if place >= LOSSES_EXPLAINED or (slow is not None and slow in loss.rows):
+            parts.append(loss.brief(t0))
+            continue
+        parts.append(loss.sentence(t0))
+        advice = loss.advice if display(loss.verdict).role in _ADVISED else ""
+        if advice and loss.fraction >= LEAST_ADVISED and advice not in parts[0]:
+            parts[-1] += f" {advice}"
     return f"{first}. The rest: " + " ".join(
         part if index == 0 else f"Then {part}" for index, part in enumerate(parts)
     )

@@ -13,7 +13,7 @@ from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION
 from replay.diagnosis.report.answer import compose
 from replay.diagnosis.report.losses import Loss, losses
 from replay.diagnosis.report.markdown import render_markdown
-from replay.diagnosis.report.pace import Bound, find_bound
+from replay.diagnosis.report.pace import Bound, find_bound, find_slowest
 from replay.diagnosis.report.provability import not_provable
 from replay.diagnosis.report.schema import (
     REPORT_VERSION,
@@ -143,6 +143,7 @@ def build_report(
     answer = compose(
         "" if ended is None or ended.good else ended.sentence,
         bound,
+        find_slowest(run, state),
         in_demand,
         verdicts,
         bounds.t0,

@@ -39,6 +39,12 @@ class Loss:
     rows: tuple[VerdictRow, ...]
     """All its stalls, in order of time."""
 
+    @property
+    def advice(self) -> str:
+        """What to do about its longest stall; "" where it has none."""
+        longest = max(self.rows, key=lambda row: row.end - row.start, default=None)
+        return "" if longest is None else longest.advice
+
     def intervals(self, t0: float) -> tuple[tuple[float, float], ...]:
         """When its stalls were, in run time; those that overlap as one."""
         joined: list[tuple[float, float]] = []

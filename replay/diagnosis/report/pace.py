@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from engine.events import RunInfo
 from replay.diagnosis.verdicts import MODEL_SLOTS, WORKING, model_of
-from replay.diagnosis.verdicts.words import enumeration
-from replay.state.model import State
+from replay.diagnosis.verdicts.words import duration_text, enumeration
+from replay.state.model import Ceiling, State
 from replay.state.rows import BlameRow
 
 SATURATED = 0.9
@@ -25,12 +25,40 @@ NOTABLE = 0.2
 FEW_CALLS = 2
 """A cap of so many calls at a time is worth a look even where all is well."""
 _BUSY = frozenset({WORKING, "provider_latency"})
+_STOOD = frozenset({"event_loop_lag", "process_stopped"})
+LEAST_STOOD = 0.05
 _TURNING_OVER = frozenset(
     {"task_capacity", "queue_order", "request_waiters_ahead", "request_aggregate_cap", "group_cap"}
 )
 """What keeps a slot idle between two calls while others wait for it."""
 HALF = 0.5
+STANDS_OUT = 3.0
+"""An endpoint is told to be the slowest whose calls take so many times as long as others'."""
 _NOT_WAITING = frozenset({WORKING, "provider_latency", "unknown"})
+
+
+@dataclass(frozen=True, slots=True)
+class Slowest:
+    """The endpoint whose calls take far longer than those to others, and most of all their time."""
+
+    model: str
+    """Provider and model."""
+    seconds: float
+    """What a call to it takes on average."""
+    other: str
+    """The next slowest."""
+    other_seconds: float
+    by_tasks: bool = False
+    """The times are those of tasks."""
+
+    def sentence(self) -> str:
+        what = "a task that calls it" if self.by_tasks else "a call"
+        return (
+            f"The slowest endpoint is {self.model}: {what}"
+            f" takes {duration_text(self.seconds)} on average"
+            f" ({duration_text(self.other_seconds)} at {self.other}), and what depends on it waits"
+            " as long."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +76,8 @@ class Bound:
     waiting: float
     """Part of all waiting of cells that was for it."""
     advice: str
+    in_part: bool = False
+    """For part of the time it is not known, as the producer's own process did not run."""
 
     @property
     def sets_the_pace(self) -> bool:
@@ -58,6 +88,7 @@ class Bound:
             "its 1 call at a time was" if self.cap == 1 else f"its {self.cap} calls at a time were"
         )
         use = f"{calls} in use for {_percent(self.saturated)} of the time"
+        use += " in which the run's own process ran" if self.in_part else ""
         source = f" ({self.source})" if self.source else ""
         waiting = (
             f", and {_percent(self.waiting)} of all waiting was for it"
@@ -67,7 +98,9 @@ class Bound:
         if self.sets_the_pace:
             text = f"{self.model} sets the pace: {use}{waiting}{source}."
             return f"{text} {self.advice}" if self.advice else text
-        return f"No limit set the pace for most of the time; {self.model} came closest: {use}."
+        text = f"No limit set the pace for most of the time; {self.model} came closest: {use}"
+        text += f"{waiting}." if self.waiting >= HALF else "."
+        return f"{text} {self.advice}" if self.advice and self.waiting >= HALF else text
 
 
 def find_bound(
@@ -85,7 +118,7 @@ def find_bound(
     slots = {name: number for name, number in slots.items() if number > 0}
     if not slots:
         return None
-    elapsed, saturated = _saturation(run_rows, slots)
+    elapsed, saturated, in_part = _saturation(run_rows, slots)
     if elapsed <= 0.0 or not saturated:
         return None
     resource = max(saturated, key=lambda name: (saturated[name], name))
@@ -100,17 +133,67 @@ def find_bound(
         source,
         min(1.0, saturated[resource] / elapsed),
         waiting.get(model, 0.0) / all_waiting if all_waiting > 0 else 0.0,
-        advice if state.ceilings[resource].rate_limited == 0 else "",
+        advice if _is_well(state.ceilings[resource]) else "",
+        in_part,
     )
 
 
-def _saturation(rows: Iterable[BlameRow], slots: dict[str, int]) -> tuple[float, dict[str, float]]:
-    """Seconds that the run took, and those in which each resource was saturated."""
+def _is_well(ceiling: Ceiling) -> bool:
+    """More calls at a time would be answered as well."""
+    return ceiling.rate_limited == 0 and ceiling.failed == 0 and ceiling.availability is None
+
+
+def find_slowest(run: RunInfo, state: State) -> Slowest | None:
+    """The endpoint that stands out by the time of its calls so far; None where none does.
+
+    Where no event tells of calls, by the time of the tasks that make them.
+    """
+    spent: dict[str, float] = {}
+    calls: dict[str, int] = {}
+    for name, ceiling in sorted(state.ceilings.items()):
+        if ceiling.completed and ceiling.call_seconds > 0.0:
+            model = model_of(name)
+            spent[model] = spent.get(model, 0.0) + ceiling.call_seconds
+            calls[model] = calls.get(model, 0) + ceiling.completed
+    by_tasks = not spent
+    for column in run.columns if by_tasks else ():
+        tasks = state.progress.completed_by_column.get(column.name, 0)
+        if tasks and column.request_resource:
+            model = model_of(column.request_resource)
+            seconds = state.progress.seconds_by_column.get(column.name, 0.0)
+            spent[model] = spent.get(model, 0.0) + seconds
+            calls[model] = calls.get(model, 0) + tasks
+    means = sorted((spent[model] / calls[model], model) for model in spent)
+    if len(means) < 2:
+        return None
+    (other_seconds, other), (seconds, model) = means[-2:]
+    if (
+        other_seconds <= 0.0
+        or seconds < STANDS_OUT * other_seconds
+        or spent[model] < HALF * sum(spent.values())
+    ):
+        return None
+    return Slowest(model, seconds, other, other_seconds, by_tasks)
+
+
+def _saturation(
+    rows: Iterable[BlameRow], slots: dict[str, int]
+) -> tuple[float, dict[str, float], bool]:
+    """Seconds that the run took, and those in which each resource was saturated.
+
+    Time in which the producer's process did not run is left out; the last value says whether that
+    is a notable part.
+    """
+    stood = ran = 0.0
     whole = sum(slots.values())
     demand: dict[int, dict[str, float]] = {}
     busy: dict[int, dict[str, float]] = {}
     turning: dict[int, dict[str, float]] = {}
     for row in rows:
+        if row.verdict in _STOOD:
+            stood += row.seconds
+            continue
+        ran += row.seconds
         for number in range(row.bin, row.bin + row.bins):
             wanted = demand.setdefault(number, {})
             wanted[row.resource] = wanted.get(row.resource, 0.0) + row.each
@@ -134,7 +217,7 @@ def _saturation(rows: Iterable[BlameRow], slots: dict[str, int]) -> tuple[float,
                 continue
             if full >= SATURATED * wanted[name]:
                 saturated[name] = saturated.get(name, 0.0) + full / slots[name]
-    return elapsed, saturated
+    return elapsed, saturated, stood > LEAST_STOOD * (stood + ran)
 
 
 def _waiting_by_model(run: RunInfo, rows: Iterable[BlameRow]) -> dict[str, float]:

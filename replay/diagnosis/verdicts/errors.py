@@ -17,6 +17,10 @@ from replay.diagnosis.verdicts.words import (
 )
 from replay.state.failures import ErrorClass, error_words
 
+_MAY_PASS = frozenset({"authentication", "quota", "server", "connection", "timeout"})
+"""Classes of errors that are about the endpoint, and not about single requests."""
+RECOVERED_CALLS = 5
+"""Successes after the last failure that show that it is over."""
 _ADVICE: dict[ErrorClass, str] = {
     "server": (
         "The endpoint itself fails: look at its status and logs. Retries bridge a short outage;"
@@ -71,6 +75,16 @@ class FailureVerdict(Verdict, kw_only=True):
         fact("Calls to the same resource that succeeded meanwhile; null where that is not told"),
     ]
     status: Annotated[int | None, fact("HTTP status; null where it is not told")] = None
+    succeeded_since: Annotated[
+        int | None,
+        fact("Calls to the same resource that succeeded after it; null where that is not told"),
+    ] = None
+
+    @property
+    def is_over(self) -> bool:
+        """What refused all calls, or most of them, lets them pass again."""
+        passes = self.error_class in _MAY_PASS
+        return passes and (self.succeeded_since or 0) >= RECOVERED_CALLS
 
     @property
     def what(self) -> str:
@@ -85,7 +99,9 @@ class FailureVerdict(Verdict, kw_only=True):
         calls = f"{count_text(self.times, 'call', grouped=True)} to {model_of(resource)} failed"
         none = " and none succeeded" if self.succeeded == 0 and self.times > 1 else ""
         over = f" within {duration_text(seconds)}" if self.times > 1 else ""
-        return f"{calls}{none}{over}: {self.what}.{self._cost()}"
+        since = self.succeeded_since
+        back = f" {count_text(since or 0, 'call', grouped=True)} succeeded after that."
+        return f"{calls}{none}{over}: {self.what}.{self._cost()}{back if self.is_over else ''}"
 
 
 class ProviderErrors(FailureVerdict, tag="provider_errors", kw_only=True):
@@ -98,7 +114,17 @@ class ProviderErrors(FailureVerdict, tag="provider_errors", kw_only=True):
     display = Display("O", "failure", "dots")
 
     def advice_here(self, resource: str) -> str:
-        return next((text for name, text in _ADVICE.items() if name == self.error_class), "")
+        if self.is_over:
+            return "The endpoint came back by itself; its status and logs tell why it failed." + (
+                " Lost rows can be made by a resumed run." if self.rows_dropped else ""
+            )
+        advice = next((text for name, text in _ADVICE.items() if name == self.error_class), "")
+        if self.error_class == "request" and self.status is None:
+            advice += (
+                " This stream does not tell the HTTP status: an account without quota (402) may be"
+                " refused in this way too."
+            )
+        return advice
 
 
 class AuthenticationFailed(FailureVerdict, tag="authentication", kw_only=True):
@@ -108,6 +134,11 @@ class AuthenticationFailed(FailureVerdict, tag="authentication", kw_only=True):
     display = Display("Y", "failure", "plain")
 
     def advice_here(self, resource: str) -> str:
+        if self.is_over:
+            return (
+                f"{provider_of(resource)} takes the key again: ask it why it refused the key for a"
+                " time, such as a change of permissions. Lost rows can be made by a resumed run."
+            )
         return (
             f"Nothing will succeed at {provider_of(resource)} until its key is right: renew it, or"
             " give it permission for this model, and run again. Retries and settings do not help."
@@ -121,6 +152,11 @@ class QuotaSpent(FailureVerdict, tag="quota_spent", kw_only=True):
     display = Display("V", "failure", "question")
 
     def advice_here(self, resource: str) -> str:
+        if self.is_over:
+            return (
+                f"The account at {provider_of(resource)} has quota again, which may be short. Lost"
+                " rows can be made by a resumed run."
+            )
         return (
             f"Nothing will succeed at {provider_of(resource)} until the account has quota again:"
             " raise it or wait for its renewal, and resume the run. Lower limits do not help."

@@ -11,6 +11,9 @@ from replay.diagnosis.verdicts.base import Context, Display, Shortage, Verdict, 
 from replay.diagnosis.verdicts.words import clock, count_text, duration_text, model_of, provider_of
 from replay.state.failures import error_words
 
+LONG_COOLDOWN_SECONDS = 20.0
+"""Calls held back for so long, and none has succeeded: it may be no matter of their rate."""
+
 
 class RequestVerdict(Verdict, kw_only=True):
     """About a request resource."""
@@ -52,6 +55,17 @@ class RequestCooldown(RequestVerdict, tag="request_cooldown", kw_only=True):
     limited_seconds: Annotated[float | None, fact("From the first 429 to the last", "s")] = None
     limit: Annotated[int | None, fact("Calls that may go out at once after it")] = None
     effective_max: Annotated[int | None, fact("Most that the ceiling can become")] = None
+    unanswered: Annotated[
+        bool, fact("No call that went out after its last 429 had succeeded when it was told")
+    ] = False
+
+    def advice_here(self, resource: str) -> str:
+        if self.unanswered and self.held_seconds >= LONG_COOLDOWN_SECONDS:
+            return (
+                f"Nothing succeeded since. An account whose quota is spent is answered 429 as well:"
+                f" look at quota and billing at {provider_of(resource)} first. {self.what_to_do}"
+            )
+        return self.what_to_do
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         limited, held = self.rate_limited, self.held_seconds
@@ -119,6 +133,13 @@ class RequestAggregateCap(CeilingVerdict, tag="request_aggregate_cap", kw_only=T
     proof = "in flight has reached the effective maximum, or of all domains the static cap"
     display = Display("A", "cap", "slash")
     what_to_do = "Raise max_parallel_requests of this model, if its provider can take more."
+
+    slow: Annotated[int, fact("Calls in flight that are slower than usual")] = 0
+
+    def advice_here(self, resource: str) -> str:
+        if 2 * self.slow >= self.limit:
+            return "More calls would wait for the same slow endpoint: look at that."
+        return self.what_to_do
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         most = context.holders[0].group if context.holders else ""
@@ -252,6 +273,55 @@ class ProviderLatency(Verdict, tag="provider_latency", kw_only=True):
         )
 
 
+class SlowTasks(Verdict, tag="slow_tasks", kw_only=True):
+    tier = "E"
+    phrase = "tasks slower than usual"
+    proof = (
+        "as `provider_latency`, of tasks, where no event tells of calls, while tasks of other"
+        " columns took their usual time and nothing waited for its turn to call"
+    )
+    display = Display("7", "slow", "colon")
+    is_stall = False
+    what_to_do = (
+        "Look at the endpoint; a shorter time-out of the model turns a hung call into a retry."
+        " `headgate exec` would record the calls."
+    )
+
+    column: Annotated[str, fact("Column of the first of them")]
+    tasks: Annotated[int, fact("Tasks that were slow")]
+    others: Annotated[int, fact("Tasks of other columns that took their usual time meanwhile")]
+    p95: Annotated[
+        float, fact("95th percentile of the times of earlier tasks that were not slow", "s")
+    ]
+    usual: Annotated[float, fact("Median time of the same earlier tasks", "s")]
+    oldest_age: Annotated[float, fact("Longest time that one of them took", "s")]
+    median: Annotated[
+        float | None, fact("Median time of those that ended; null where none did", "s")
+    ] = None
+
+    def without_time(self, seconds: float) -> Verdict | None:
+        age = self.oldest_age - seconds
+        if age <= SLOW_FACTOR * self.p95:
+            return None
+        return msgspec.structs.replace(self, oldest_age=age)
+
+    def sentence(self, resource: str, seconds: float, context: Context) -> str:
+        tasks = f"{count_text(self.tasks, 'task')} of {self.column}"
+        took = f"took up to {duration_text(self.oldest_age)}"
+        if self.median is not None and self.tasks > 1 and self.median > 2 * self.usual:
+            took += (
+                f", half of them {duration_text(self.median)} or more instead of"
+                f" {duration_text(self.usual)},"
+            )
+        else:
+            took += f", where 95 % take at most {duration_text(self.p95)},"
+        return (
+            f"{tasks} {took} while tasks of other columns took their usual time: calls to"
+            f" {model_of(resource)} were slow, hung, or failed and were tried again; this stream"
+            " does not tell which."
+        )
+
+
 class ClientBackoff(Verdict, tag="client_backoff", kw_only=True):
     tier = "E"
     phrase = "client pauses after failed calls"
@@ -291,5 +361,6 @@ REQUESTS = (
     RequestPlateau,
     RequestRateBudget,
     ProviderLatency,
+    SlowTasks,
     ClientBackoff,
 )

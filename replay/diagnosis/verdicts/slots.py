@@ -160,6 +160,12 @@ class TaskCapacity(SlotVerdict, tag="task_capacity", kw_only=True):
                     " those calls."
                 )
             case "own":
+                if model:
+                    return (
+                        f"Their holders are between calls, so that {model} itself has room: look"
+                        " for what keeps the run's own process busy, such as parsing, code of"
+                        " columns or a loaded machine."
+                    )
                 return (
                     "The slots are taken by work of the columns themselves: make that faster, or"
                     f" raise {setting}."

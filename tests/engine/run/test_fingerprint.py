@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -92,6 +93,18 @@ def test_a_change_is_refused_and_named(now: Workflow, named: str) -> None:
     with pytest.raises(UserError) as refusal:
         go_on(now)
     assert named in str(refusal.value)
+
+
+def test_another_content_of_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "lines.csv"
+    file.write_text("x\n1\n2\n")
+    column = {"name": "s", "type": "seed", "path": "lines.csv"}
+    loaded = LoadedWorkflow(workflow(columns=[column]), tmp_path / "w.yaml", {})
+    begun = fingerprint_of(loaded.workflow, tmp_path)
+    assert resumed_workflow(loaded, begun, None, None).workflow == loaded.workflow
+    file.write_text("x\n1\n3\n")
+    with pytest.raises(UserError, match='content of the file of column "s" differs'):
+        resumed_workflow(loaded, begun, None, None)
 
 
 def test_another_seed_on_the_command_line_is_refused() -> None:

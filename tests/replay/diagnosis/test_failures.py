@@ -10,7 +10,7 @@ from engine.events import RunInfo
 from engine.events.failures import FailureClass, error_type_of
 from replay.diagnosis.report.build import build_report
 from replay.diagnosis.report.pace import find_bound
-from replay.diagnosis.verdicts.errors import FailureVerdict
+from replay.diagnosis.verdicts.errors import RECOVERED_CALLS, FailureVerdict
 from replay.state.ending import ending
 from replay.state.failures import class_of, class_of_failure, error_words
 from replay.state.model import Aggregate, Ceiling, Failure, State
@@ -205,3 +205,17 @@ def test_a_healthy_bound_is_told_without_advice() -> None:
     assert bound is not None
     assert "beta/judge sets the pace: its 3 calls at a time" in bound.sentence()
     assert bound.advice == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "word"), [("HTTP403", "takes the key again"), ("HTTP503", "back")]
+)
+def test_a_failure_that_passed_says_so_and_asks_nobody_to_act(error: str, word: str) -> None:
+    stream = failing(error, 4)
+    for row in range(4, 4 + RECOVERED_CALLS):
+        stream.at(row + 1.0)
+        stream.complete(stream.call(stream.begin(VERDICT, row)))
+    (failed,) = [row for row in stream.end().verdicts if isinstance(row.detail, FailureVerdict)]
+    assert f"{RECOVERED_CALLS} calls succeeded after that" in failed.sentence
+    assert word in failed.advice
+    assert "Nothing will succeed" not in failed.advice

@@ -276,3 +276,25 @@ def test_a_start_up_ramp_below_the_maximum() -> None:
     assert (verdict.tier, verdict.resource) == ("D", BETA.label)
     assert (verdict.start, verdict.end) == (100.0, 108.0)
     assert "startup_ramp_seconds" in facts_of(verdict)["advice"]
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_cooldown_without_end_asks_for_the_quota(answered: bool) -> None:
+    stream = Stream()
+    stream.register(BETA, 1)
+    works = [stream.call(stream.begin(VERDICT, 0))]
+    stream.queue(VERDICT, 1)
+    for second in range(0, 60, 2):
+        stream.at(second + 0.1)
+        stream.answer(
+            works[-1], "rate_limited", blocked_until=stream.now + 1.9, blocked_seconds=1.9
+        )
+        stream.wait(works[-1], "cooldown")
+        stream.at(second + 2.0)
+        stream.send(works[-1])
+    stream.at(60.5)
+    if answered:
+        stream.complete(works[-1])
+    row = stream.fold(until=62.0).only("request_cooldown")
+    assert ("quota and billing at beta" in row.advice) is not answered
+    assert "Lower max_parallel_requests" in row.advice

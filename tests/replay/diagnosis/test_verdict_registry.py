@@ -37,6 +37,7 @@ from replay.diagnosis.verdicts.requests import (
     RequestOutage,
     RequestPlateau,
     RequestRateBudget,
+    SlowTasks,
 )
 from replay.recording.rows import verdict_of
 
@@ -145,7 +146,7 @@ def test_facts_without_a_tag_are_read_as_those_of_today(row: dict[str, Any]) -> 
 def test_there_are_facts_without_a_tag_of_every_verdict() -> None:
     tagged_from_the_first = {
         *(str(kind.__struct_config__.tag) for kind in (*ERRORS, ProcessStopped, ClientBackoff)),
-        *(str(kind.__struct_config__.tag) for kind in (AwaitsSlowCall, RequestOutage)),
+        *(str(kind.__struct_config__.tag) for kind in (AwaitsSlowCall, RequestOutage, SlowTasks)),
         *(str(kind.__struct_config__.tag) for kind in (RequestPlateau, RequestRateBudget)),
     }
     never_recorded = {WORKING, "queue_order", *tagged_from_the_first}

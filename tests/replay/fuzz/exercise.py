@@ -50,8 +50,9 @@ def ask(*arguments: str | Path) -> tuple[int, str]:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run_cli([str(argument) for argument in arguments])
         out.flush()
-    said = out.buffer.getvalue().decode() + err.getvalue()
-    return code, said
+    said = out.buffer.getvalue().decode()
+    end = "\n" if said and not said.endswith("\n") else ""  # an output that ends in its middle
+    return code, said + end + err.getvalue()
 
 
 def ask_all(target: Path) -> set[int]:

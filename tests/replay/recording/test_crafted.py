@@ -14,11 +14,9 @@ from engine.events import Event, RunInfo
 from engine.events.run_folder import RunFolder
 from replay.recording.connections import refuse_code
 from replay.recording.ingest import Ingest
-from replay.runs.materialize import materialize
 from replay.sources.feed import open_journal
 from tests.effort import effort
 from tests.replay.fuzz.exercise import ask, assert_harmless
-from tests.replay.fuzz.hostile import own_lines
 from tests.replay.producer import leave_lock
 from tests.replay.recording.crafted import (
     Bait,
@@ -49,14 +47,6 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
 )
 SECONDS = 20.0
 """Of one command on one recording, on a busy machine."""
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    path = tmp_path_factory.mktemp("good") / "run.jsonl"
-    path.write_bytes(b"\n".join(own_lines(3, row_groups=2)))
-    with materialize(path, lambda _: None) as recording:
-        yield recording
 
 
 @pytest.fixture(scope="module")

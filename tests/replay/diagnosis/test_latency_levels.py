@@ -1,0 +1,140 @@
+"""A provider that gets slower for a while: from when to when, and by how much.
+
+What is usual is not moved by what is slow, also where few calls were seen before; and where no
+event tells of calls, tasks show it, unless the producer's own process may have been at fault.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from replay.diagnosis.rolling_stats import CallTimes
+from replay.diagnosis.verdicts.requests import ProviderLatency, SlowTasks
+from tests.replay.diagnosis.stream import ALPHA, BETA, QUESTION, VERDICT, Result, Stream, Work
+from tests.replay.diagnosis.test_loop_watch import stood_still, watched_beats
+
+USUAL = 0.2
+
+
+def call_after_call(stream: Stream, first: int, times: Iterator[float]) -> None:
+    """One call to beta at a time."""
+    for row, seconds in enumerate(times, first):
+        work = stream.call(stream.begin(VERDICT, row))
+        stream.at(stream.now - stream.run.monotonic_start + seconds)
+        stream.complete(work)
+
+
+@pytest.mark.parametrize("before", [10, 19, 60])
+def test_a_change_of_level_is_one_verdict_from_its_begin_to_its_end(before: int) -> None:
+    """Some of the slow calls are hardly slower than what the first few calls alone would allow."""
+    stream = Stream()
+    stream.register(BETA, 1)
+    noise = random.Random(before)
+    usual = [USUAL * noise.uniform(0.8, 2.2) for _ in range(before)]
+    slow = [USUAL * noise.uniform(7.0, 11.0) for _ in range(20)]
+    after = [USUAL * noise.uniform(0.8, 2.2) for _ in range(40)]
+    call_after_call(stream, 0, iter([*usual, *slow, *after]))
+    verdict = stream.end().only("provider_latency")
+    assert verdict.start == pytest.approx(100.0 + sum(usual), abs=0.01)
+    assert verdict.end == pytest.approx(100.0 + sum(usual) + sum(slow), abs=0.01)
+    assert isinstance(verdict.detail, ProviderLatency)
+    assert verdict.detail.calls == pytest.approx(20, abs=7)
+    times = verdict.detail.median / verdict.detail.usual  # type: ignore[operator]
+    assert times == pytest.approx(9.0 / 1.5, rel=0.35)
+
+
+def test_single_unusual_calls_are_no_level_and_count_as_usual_after_all() -> None:
+    times = CallTimes()
+    for number in range(200):
+        seconds = 0.7 if number % 10 == 9 else USUAL
+        assert times.add(seconds, float(number)) == (seconds == USUAL or number < 8)
+        assert not times.is_raised
+    assert times.p95 == pytest.approx(0.7)
+    assert times.allowance == pytest.approx(2.1)
+
+
+def test_heavy_tails_are_no_level() -> None:
+    noise = random.Random(7)
+    times = CallTimes()
+    for number in range(5_000):
+        times.add(noise.lognormvariate(-1.5, 0.8), float(number))
+        assert not times.is_raised
+
+
+def test_calls_that_were_slow_only_because_the_process_stood_still_have_no_verdict() -> None:
+    """Standstill after standstill, each told of when it is over: what is left is no slow call."""
+    stream = Stream()
+    stream.register(BETA, 4)
+    call_after_call(stream, 0, iter([USUAL] * 20))
+    waiting = [stream.call(stream.begin(VERDICT, row)) for row in range(20, 24)]
+    at = 4.1
+    for _ in range(8):
+        stream.at(at + 1.8)
+        stood_still(stream, "loop_blocked", "computing", at, at + 1.8)
+        at += 1.85
+        stream.at(at)
+        stream.scheduler("scheduler_loop_heartbeat", period=1.85, drift=0.85, watch=0.25)
+    for work in waiting:
+        stream.complete(work)
+    watched_beats(stream, 21.0)
+    result = stream.end()
+    assert result.named("provider_latency") == []
+    assert result.seconds("run", "event_loop_lag") > 14.0
+
+
+# Streams without calls
+
+
+def tasks_of(stream: Stream, others: bool, stands_still: bool) -> Result:
+    """Tasks of verdict take 0.2 s, then four of them 6 s; tasks of question 0.1 s, if `others`."""
+    row = 0
+
+    def of_question(until: float) -> None:
+        nonlocal row
+        while others and stream.now - 100.0 < until - 0.1:
+            question = stream.begin(QUESTION, row)
+            row += 1
+            stream.at(stream.now - 100.0 + 0.1)
+            stream.finish(question)
+        stream.at(until)
+
+    for number in range(40):
+        work: Work = stream.begin(VERDICT, number)
+        of_question(0.2 * (number + 1))
+        stream.finish(work)
+    slow = [stream.begin(VERDICT, number) for number in range(40, 44)]
+    if stands_still:
+        stream.at(14.0)
+    of_question(14.2)
+    for work in slow:
+        stream.finish(work)
+    for number in range(44, 64):
+        work = stream.begin(VERDICT, number)
+        of_question(14.2 + 0.2 * (number - 43))
+        stream.finish(work)
+    return stream.end()
+
+
+def blind() -> Stream:
+    stream = Stream(producer="data_designer", lacks=("request stream", "loop heartbeat"))
+    stream.register(ALPHA, 8)
+    stream.register(BETA, 8)
+    return stream
+
+
+def test_tasks_that_are_slow_while_others_are_not_are_told_where_calls_are_not() -> None:
+    result = tasks_of(blind(), others=True, stands_still=False)
+    verdict = result.only("slow_tasks")
+    assert (verdict.start, verdict.end) == pytest.approx((108.0, 114.2), abs=0.01)
+    assert isinstance(verdict.detail, SlowTasks)
+    assert (verdict.detail.column, verdict.detail.tasks) == ("verdict", 4)
+    assert "4 tasks of verdict took up to 6.2 s" in verdict.sentence
+    assert "does not tell which" in verdict.sentence
+
+
+def test_nothing_is_said_where_the_process_may_have_been_at_fault() -> None:
+    assert tasks_of(blind(), others=False, stands_still=False).named("slow_tasks") == []
+    assert tasks_of(blind(), others=True, stands_still=True).named("slow_tasks") == []
