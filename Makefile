@@ -11,6 +11,8 @@
 # make bench   speed of scheduling, console, diagnosis and recording
 # make bench-peer   Data Designer beside us, the same work in turn: OPTIONS="--quick --only run"
 # make bench-peer-e2e   both behind a provider that refuses, fails or is out: rows lost, and time
+# make bench-providers   what request admission gets out of each kind of provider: OPTIONS="--quick"
+# make bench-calls   CPU of a call behind HTTP: the client, and whole runs: OPTIONS="--profile 500"
 # make bench-exec   what `headgate exec` costs a Data Designer run
 # make bench-gates   every scenario at its full size, 20 minutes: OPTIONS="--only hidden-waiters-salvage"
 # make bench-soak   memory over a million tasks and 100,000 groups: OPTIONS="--tasks 100000"
@@ -24,7 +26,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-peer
 
-.PHONY: demo test test-all test-peer truth plans docs diagrams pictures dist constraints lint types layers bench bench-peer bench-peer-e2e bench-exec bench-gates bench-soak bench-large bench-wide bench-refs clean
+.PHONY: demo test test-all test-peer truth plans docs diagrams pictures dist constraints lint types layers bench bench-peer bench-peer-e2e bench-providers bench-calls bench-exec bench-gates bench-soak bench-large bench-wide bench-refs clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo || { code=$$?; test $$code -eq 130 || exit $$code; }  # 130: stopped by its user
@@ -96,6 +98,13 @@ bench-peer: $(READY)
 bench-peer-e2e: $(READY)
 	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)
 	$(BIN)/python -m tests.bench.peer.trials --python $(PEER)/bin/python $(OPTIONS)
+
+# Renews the table and the pictures of plans/request-admission.md.
+bench-providers: $(READY)
+	$(BIN)/python -m tests.bench.provider_models $(OPTIONS)
+
+bench-calls: $(READY)
+	$(BIN)/python -m tests.bench.call_cost $(OPTIONS)
 
 bench-exec: $(READY)
 	@PYTHON=$(PYTHON) .ci/install-data-designer $(PEER)

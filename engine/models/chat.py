@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from engine.events.failures import AnswerVerdict
 from engine.models.client import ModelRequest, ModelResponse, ProviderError, Turn
-from engine.models.usage import read_usage, tokens
+from engine.models.usage import NO_USAGE, Usage, read_usage, tokens
 
 _THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>\s*", re.DOTALL | re.IGNORECASE)
 _OPEN_THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>", re.IGNORECASE)
@@ -76,7 +75,7 @@ def read_answer(body: Any, request: ModelRequest) -> ModelResponse:
     finish = choice.get("finish_reason")
     usage = body.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    response = judged(
+    return judged(
         text,
         finish if isinstance(finish, str) else None,
         refused=bool(message.get("refusal")),
@@ -84,8 +83,8 @@ def read_answer(body: Any, request: ModelRequest) -> ModelResponse:
         request=request,
         prompt_tokens=tokens(usage.get("prompt_tokens")),
         completion_tokens=tokens(usage.get("completion_tokens")),
+        details=read_usage(usage),
     )
-    return replace(response, details=read_usage(usage))
 
 
 def judged(
@@ -98,6 +97,7 @@ def judged(
     prompt_tokens: int | None = None,
     completion_tokens: int | None = None,
     first_token_seconds: float | None = None,
+    details: Usage = NO_USAGE,
 ) -> ModelResponse:
     """An answer with its verdict."""
     verdict: AnswerVerdict | None = None
@@ -124,6 +124,7 @@ def judged(
         verdict,
         finish_reason,
         first_token_seconds,
+        details=details,
     )
 
 

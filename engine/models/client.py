@@ -105,10 +105,13 @@ class ModelResponse:
 
     @property
     def usage(self) -> Usage:
-        return replace(
-            self.details,
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
+        details = self.details
+        return Usage(
+            self.prompt_tokens,
+            self.completion_tokens,
+            details.cached_tokens,
+            details.reasoning_tokens,
+            details.cost,
         )
 
 

@@ -23,6 +23,7 @@ from engine.models.client import (
     ProviderError,
 )
 from engine.models.usage import Price, Usage
+from engine.request_admission.availability import Tally
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.request_admission.types import (
     FailureReport,
@@ -97,9 +98,9 @@ class ModelRequestExecutor:
     def longest_wait(self) -> float:
         return self._admission.longest_wait
 
-    def answered(self, resource: RequestResourceKey) -> int:
-        """`AdaptiveRequestAdmissionController.answered`."""
-        return self._admission.answered(resource)
+    def tally(self, resource: RequestResourceKey) -> Tally:
+        """`AdaptiveRequestAdmissionController.tally`."""
+        return self._admission.tally(resource)
 
     def is_past(self, deadline: float | None) -> bool:
         return deadline is not None and self._clock.monotonic() >= deadline
@@ -148,9 +149,10 @@ class ModelRequestExecutor:
             call.failed(error, suspect)
             raise
         else:
-            cost = response.usage.cost_at(self._prices.get(request.alias))
+            usage = response.usage
+            cost = usage.cost_at(self._prices.get(request.alias))
             call.succeeded(response, action_of(request, response, asked_again), cost)
-            self._on_usage(response.usage, cost)
+            self._on_usage(usage, cost)
             return response
         finally:
             self._admission.release(lease, call.outcome)
@@ -360,10 +362,11 @@ class ModelCaller:
     defer the task instead would give its slot and its place in the fair order to others at every
     429.
 
-    A refusal counts only if the resource answered another call since the one before: a storm that
-    refuses every call says nothing about this one. A request that is refused while others are
-    answered is suspected to be refused for its own sake, such as a prompt above the limit of
-    tokens: it waits by itself, cuts no limit, and is given up after `max_refusals`.
+    A refusal counts only if most others were answered since the one before: a storm that refuses
+    every call, or a budget that refuses most, says nothing about this one. A request that is
+    refused while others are answered is suspected to be refused for its own sake, such as a prompt
+    above the limit of tokens: it waits by itself, cuts no limit, and is given up after
+    `max_refusals`.
     """
 
     def __init__(self, executor: ModelRequestExecutor, max_refusals: int = 20) -> None:
@@ -382,14 +385,14 @@ class ModelCaller:
         resource = request.resource
         deadline = self._executor.deadline(request)
         refusals = 0
-        answered_before = -1
+        before: Tally | None = None
         asked_again = False
         first_attempt: str | None = None
         while True:
-            attempt_id = self._executor.new_attempt_id()
             suspect = refusals >= SUSPECT_REFUSALS
             if suspect:
                 await self._wait_alone(refusals, deadline)
+            attempt_id = self._executor.new_attempt_id()
             try:
                 response = await self._executor.execute_attempt(
                     request,
@@ -400,10 +403,10 @@ class ModelCaller:
                     repeats=first_attempt,
                 )
             except ProviderError as error:
-                answered = self._executor.answered(resource)
-                if error.kind == "rate_limited" and answered != answered_before:
-                    refusals += 1
-                    answered_before = answered
+                if error.kind == "rate_limited":
+                    tally = self._executor.tally(resource)
+                    refusals += before is None or tally.shows_own_fault(before)
+                    before = tally
                 if error.kind != "rate_limited" or refusals >= self._max_refusals:
                     raise self._given_up(error, refusals) from error
             except RequestAdmissionError as error:

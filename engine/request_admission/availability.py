@@ -40,6 +40,28 @@ MAX_LOAD_PROBE_SECONDS = 5.0
 """The same where calls are refused for the load: others may have taken all there is, and leave a
 place for a moment."""
 PROBE_JITTER = 0.2
+MOSTLY_ANSWERED = 2
+"""How many times as many others must be answered as are refused, for refusals of one request to be
+its own fault."""
+
+
+class Tally(NamedTuple):
+    """Calls to a resource so far."""
+
+    answered: int
+    """Probes included."""
+    probes_answered: int
+    refused: int
+    """For the load; probes not included."""
+
+    def shows_own_fault(self, before: Tally) -> bool:
+        """Whether a request that was refused at the time of `before`, and is refused again now, is
+        refused for its own sake: most others were answered since, or nothing but probes was."""
+        answered = self.answered - before.answered
+        others_refused = self.refused - before.refused - 1
+        if answered and answered == self.probes_answered - before.probes_answered:
+            return True
+        return answered > 0 and answered >= MOSTLY_ANSWERED * others_refused
 
 
 class FailureMark(NamedTuple):
@@ -67,6 +89,9 @@ class Availability:
         self.returns_at: float | None = None
         """When the provider said that a quota is back."""
         self.answered = 0
+        self.probes_answered = 0
+        self.refused = 0
+        """Calls other than probes that were refused for the load."""
         self._failures = 0
         self._refused_cooldowns = 0
         self._confirmed_outages = 0
@@ -75,6 +100,9 @@ class Availability:
     def failures(self) -> int:
         """Failures in a row so far."""
         return self._failures
+
+    def tally(self) -> Tally:
+        return Tally(self.answered, self.probes_answered, self.refused)
 
     def mark(self) -> FailureMark:
         """Taken when a failure is met, before it is counted."""
@@ -142,6 +170,7 @@ class Availability:
         """The resource is back."""
         self.state = "up"
         self.answered += 1
+        self.probes_answered += 1
         self._close()
 
     def on_probe_failed(self, now: float, report: FailureReport, retry_after: float | None) -> bool:

@@ -18,7 +18,7 @@ from engine.events import EventStream
 from engine.events.failures import scope_of
 from engine.identity import ProviderModelKey, RequestResourceKey
 from engine.request_admission.attempt import Attempt
-from engine.request_admission.availability import FailureMark
+from engine.request_admission.availability import FailureMark, Tally
 from engine.request_admission.budgets import BudgetSizes, ObservedBudget, RateBudgets
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.handoff import acquire_on_loop
@@ -225,6 +225,7 @@ class AdaptiveRequestAdmissionController:
                 self._report.limit_changed(state, changes, attempt, now)
         elif outcome.kind == "rate_limited":
             ended = limits.blocked_until
+            state.availability.refused += 1
             said = outcome.failure
             obeyed = said is None or said.retry_after_said is None or self.on_probe_due is None
             if not outcome.cuts or not obeyed or state.availability.state != "up":
@@ -318,9 +319,8 @@ class AdaptiveRequestAdmissionController:
         """`Availability.blames` of a resource."""
         return self._resources[resource].availability.blames(mark)
 
-    def answered(self, resource: RequestResourceKey) -> int:
-        """Calls to a resource that were answered so far, probes among them."""
-        return self._resources[resource].availability.answered
+    def tally(self, resource: RequestResourceKey) -> Tally:
+        return self._resources[resource].availability.tally()
 
     def held_attempts(self) -> int:
         """Attempts that wait for a resource that is suspended."""

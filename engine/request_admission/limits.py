@@ -145,8 +145,9 @@ class AdaptiveRequestLimitState:
 
     @property
     def served_a_round(self) -> bool:
-        """Whether as many calls as the limit were answered since it last changed."""
-        return self._successes >= self.limit
+        """Whether as many calls as the limit were answered since it last changed; a limit of one
+        can't be what was too much."""
+        return self.limit == 1 or self._successes >= self.limit
 
     def _bound(self) -> int:
         bound = self.plateau

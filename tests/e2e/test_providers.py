@@ -83,10 +83,15 @@ CASES: dict[str, Case] = {
     "an outage with 503 and a delay": Case(out(503, **{"retry-after": "1"}), why=""),
     "resets": Case(out(0), why=""),
     "a context that is too long": Case(
-        always(400, "context_length_exceeded"), error="context", why="dropped", workflow=ODD_ROWS
+        always(400, "context_length_exceeded"),
+        1,
+        error="context",
+        why="dropped",
+        workflow=ODD_ROWS,
     ),
     "requests that never fit": Case(
         always(429, "rate_limit_exceeded", "Request too large: limit 300, requested 306"),
+        1,
         error="too large",
         why="dropped",
         workflow=ODD_ROWS,
@@ -137,10 +142,10 @@ def test_a_run_says_what_its_provider_did(name: str, tmp_path: Path) -> None:
     assert len({row["id"] for row in rows}) == len(rows)
     assert all("ODD" not in str(row.get("kind")) for row in rows)
     record = json.loads((run / "run.json").read_text())
-    assert record["rows_done"] == len(rows)
-    assert (record["rows_dropped"] or 0) == odd
+    assert record.get("rows_done", 0) == len(rows)
+    assert (record.get("rows_dropped") or 0) == odd
     if case.says:
-        reasons = [line for line in done.stdout.splitlines() if line.startswith("  Reason")]
+        reasons = [line for line in done.stdout.splitlines() if line.startswith("Reason")]
         assert len(reasons) == 1
         assert case.says in reasons[0]
         (listed,) = headgate("runs", cwd=tmp_path).stdout.splitlines()
