@@ -52,6 +52,8 @@ class TelemetrySink:
     """What another thread says while the loop stands; the stream admits one thread at a time."""
 
     def close(self) -> None:
-        """End the spans of what did not end itself."""
+        """Record what is pending, and end the spans of what did not end itself."""
+        if self._metrics is not None:
+            self._metrics.flush()
         if self._spans is not None:
             self._spans.close()

@@ -89,8 +89,8 @@ def export(run: RunInfo, events: Sequence[Event], sampler: Sampler = ALWAYS_ON) 
     sink = TelemetrySink(run, "1.0", tracers=tracers, meters=meters)
     for start in range(0, len(events), MOST_EVENTS_AT_ONCE):
         sink.write_events(events[start : start + MOST_EVENTS_AT_ONCE])
-    metrics = points(reader)
     sink.close()
+    metrics = points(reader)
     return Exported([seen(span) for span in memory.get_finished_spans()], metrics)
 
 
