@@ -11,10 +11,14 @@ import yaml
 from pydantic import ValidationError
 
 from engine.errors import UserError
+from engine.events.safe_files import read_small
 from engine.workflow.mistakes import first_mistake
 from engine.workflow.modules import UserModules
 from engine.workflow.plain_yaml import read_yaml
 from engine.workflow.schema.workflow import Workflow
+
+MAX_FILE_BYTES = 16 << 20
+"""Of a file that says what to run."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ def _warnings(changed: list[str]) -> tuple[tuple[str, str], ...]:
 
 def _read_yaml(path: Path) -> tuple[Any, list[str]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        # Resolved: a link that the user names is followed.
+        text = read_small(path.resolve(), limit=MAX_FILE_BYTES).decode("utf-8")
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a text file in UTF-8") from None
     except OSError as error:

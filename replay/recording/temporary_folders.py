@@ -41,7 +41,11 @@ class TemporaryFolder:
         home = temporary_home()
         _remove_abandoned(home, prefix, in_use)
         self.path = Path(tempfile.mkdtemp(_CLAIMED, prefix, home))
-        self._claim = open_folder(self.path)
+        try:
+            self._claim = open_folder(self.path)
+        except OSError:
+            self.path.rmdir()
+            raise
         claim(self._claim)
 
     def remove(self) -> None:

@@ -73,6 +73,20 @@ def test_broken_yaml(tmp_path: Path) -> None:
     assert_refused(tmp_path, "run", path, says=("workflow.yaml", "line"))
 
 
+@pytest.mark.parametrize("command", ["run", "plan", "import-config"])
+@pytest.mark.parametrize("kind", ["FIFO", "larger"])
+def test_a_file_that_says_what_to_run_is_small_and_regular(
+    command: str, kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "workflow.yaml"
+    if kind == "FIFO":
+        os.mkfifo(path)
+    else:
+        path.touch()
+        os.truncate(path, 5 << 30)
+    assert_refused(tmp_path, command, path, says=("workflow.yaml", kind))
+
+
 def test_a_cycle_in_the_graph(tmp_path: Path) -> None:
     path = workflow(tmp_path, prompt="About {{ echo }}.")
     path.write_text(

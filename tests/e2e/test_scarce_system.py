@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "runs": ("runs",),
     "run": ("run", "workflow.yaml", "--headless", "--out", "run"),
 }
-LIMITS = [("NOFILE", 6), ("NOFILE", 9), ("NOFILE", 12), ("NOFILE", 16), ("FSIZE", 0)]
+LIMITS = [("NOFILE", 9), ("NOFILE", 12), ("NOFILE", 16), ("FSIZE", 0)]
 CASES = [(name, *limit) for name in COMMANDS for limit in LIMITS]
 
 

@@ -18,13 +18,14 @@ import yaml
 from pydantic import ValidationError
 
 from engine.errors import UserError
+from engine.events.safe_files import read_small
 from engine.workflow.columns.rendering import condition_template
 from engine.workflow.imports.data_designer_models import providers_and_models
+from engine.workflow.load import MAX_FILE_BYTES
 from engine.workflow.mistakes import first_mistake
 from engine.workflow.schema import Workflow
 from engine.workflow.templates import template_variables
 
-MAX_FILE_BYTES = 16 * 1024 * 1024
 _UNITS = {"D": "day", "h": "hour", "m": "minute", "s": "second"}
 _VALUE_TYPES = {"int": "integer", "float": "number", "str": "text", "bool": "boolean"}
 _ORDERS = {"ordered": "ordered", "shuffle": "shuffled"}
@@ -43,11 +44,7 @@ class Imported:
 def read_config(path: Path) -> Raw:
     """The configuration in a file. Raises `UserError` for what is none."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise UserError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MB")
-        text = data.decode()
+        text = read_small(path.resolve(), limit=MAX_FILE_BYTES).decode()
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror}") from None
     except UnicodeDecodeError:

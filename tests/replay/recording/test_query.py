@@ -320,7 +320,7 @@ def test_what_is_no_reading_of_the_recording_is_refused_in_one_sentence(
 def test_who_misses_a_view_is_told_which_there_are(of_one_run: RecordingQuery) -> None:
     with pytest.raises(QueryError) as caught:
         of_one_run.run("SELECT * FROM verdicts")
-    names = "tasks, requests, leases, ceilings, stalls, blame, series, events, run"
+    names = "tasks, requests, spending, leases, ceilings, stalls, blame, series, events, run"
     assert str(caught.value) == f"There is no view verdicts. There are: {names}."
 
 
