@@ -286,7 +286,7 @@ class SlowTasks(Verdict, tag="slow_tasks", kw_only=True):
         "as `provider_latency`, of tasks, where no event tells of calls, while tasks of other"
         " columns took their usual time and nothing waited for its turn to call"
     )
-    display = Display("7", "slow", "colon")
+    display = Display("8", "slow", "colon")
     is_stall = False
     what_to_do = (
         "Look at the endpoint; a shorter time-out of the model turns a hung call into a retry."
