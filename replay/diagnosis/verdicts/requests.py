@@ -137,6 +137,11 @@ class RequestAggregateCap(CeilingVerdict, tag="request_aggregate_cap", kw_only=T
     slow: Annotated[int, fact("Calls in flight that are slower than usual")] = 0
 
     def advice_here(self, resource: str) -> str:
+        if any(lack.startswith("request stream") for lack in self.missing):
+            return (
+                "Whether more calls at a time would help cannot be told: this stream does not say"
+                " what those calls did."
+            )
         if 2 * self.slow >= self.limit:
             return "More calls would wait for the same slow endpoint: look at that."
         return self.what_to_do
