@@ -12,7 +12,7 @@ from engine.events import RequestEvent, SchedulerEvent
 from replay.diagnosis.attribution import Attribution
 from replay.diagnosis.diagnosis_state import DiagnosisState
 from replay.diagnosis.index_sync import IndexSync
-from replay.diagnosis.rolling_stats import CALLS_NEEDED, FEW_CALLS_NEEDED
+from replay.diagnosis.rolling_stats import CALLS_NEEDED, FEW_CALLS_NEEDED, MOST_PAUSED
 from replay.diagnosis.slot_ledger import WHOLE
 from replay.state.failures import NEVER_A_FAILURE
 from replay.state.model import Attempt, State
@@ -78,7 +78,9 @@ class EventHandlers:
             times = self._stalls.times_of(resource, task.column)
             paused = self._index.paused.get(task.task_id, 0.0)
             seconds = max(0.0, event.captured_at_monotonic - acquired_at - paused)
-            if times.add(seconds, acquired_at):
+            if paused > MOST_PAUSED * (seconds + paused):
+                times.skip(acquired_at)
+            elif times.add(seconds, acquired_at):
                 self._stalls.usual_call_ended(resource, acquired_at, now)
                 self._stalls.usual_task_ended(resource, task.column)
             else:
@@ -168,10 +170,15 @@ class EventHandlers:
         if not isinstance(duration, int | float):
             duration = max(0.0, event.captured_at_monotonic - attempt.started_at)
         known = self._index.calls.get(attempt_id)
-        seconds = float(duration) - (known.paused if known is not None else 0.0)
+        paused = known.paused if known is not None else 0.0
+        seconds = float(duration) - paused
         resource = attempt.resource
         times = self._stalls.times_of(resource, attempt.column or "")
-        if times.add(seconds, attempt.started_at):
+        if paused > MOST_PAUSED * float(duration):
+            times.skip(attempt.started_at)
+            if known is not None and known.overdue:
+                self._stalls.slow_call_ended(resource, seconds)
+        elif times.add(seconds, attempt.started_at):
             self._stalls.usual_call_ended(resource, attempt.started_at, now)
         else:
             self._stalls.slow_call_ended(resource, seconds)

@@ -22,6 +22,8 @@ LEVEL_CALLS = 8
 LEVEL_NEEDED = 7
 """Unusual calls among the last `LEVEL_CALLS` that show a change of level."""
 _LAST_CALLS = (1 << LEVEL_CALLS) - 1
+MOST_PAUSED = 0.3
+"""Part of a call in which its producer did not run, from which its time says nothing."""
 EARLY_CALLS = 96
 """Among so many first calls a level is looked for that was slow, and over, before any was usual."""
 MOSTLY = 0.8
@@ -132,6 +134,11 @@ class CallTimes(msgspec.Struct):
             self.held = []
         return not unusual
 
+    def skip(self, started_at: float) -> None:
+        """What a call took is not known: its answer may have lain unread."""
+        if not self.settled:
+            self.early.append((started_at, 0.0))
+
     def _leave_out_early(self) -> None:
         """Some of the first calls belonged to the level that is known now."""
         least = LEVEL_FACTOR * self.median
@@ -141,7 +148,7 @@ class CallTimes(msgspec.Struct):
             self.held = [seconds for _, seconds in slow]
         self.durations = RollingWindow(CALLS_KEPT)
         for _, seconds in self.early:
-            if seconds <= least:
+            if 0.0 < seconds <= least:
                 self.durations.add(seconds)
 
     def take_held(self) -> list[float]:
@@ -154,6 +161,8 @@ class CallTimes(msgspec.Struct):
         if self.settled or len(self.early) < 2 * LEVEL_CALLS:
             return None
         last = sorted(seconds for _, seconds in self.early[-LEVEL_CALLS:])
+        if last[0] <= 0.0:
+            return None
         usual = last[LEVEL_CALLS // 2]
         least = LEVEL_FACTOR * usual
         slow = [(at, seconds) for at, seconds in self.early if seconds > least]
@@ -164,7 +173,7 @@ class CallTimes(msgspec.Struct):
             return None
         self.durations = RollingWindow(CALLS_KEPT)
         for _, seconds in self.early:
-            if seconds <= least:
+            if 0.0 < seconds <= least:
                 self.durations.add(seconds)
         self.settled, self.early, self.held, self.recent = True, [], [], 0
         self.unusual_since = None

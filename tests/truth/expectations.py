@@ -41,6 +41,8 @@ class Cause:
     """The verdict whose share of the slots must agree with the windows' lost slots."""
     sources: tuple[Source, ...] = ("own", "exec", "native")
     """Where the stream can show it. Elsewhere `unknown` and silence are right as well."""
+    named: bool = False
+    """Where it can't, the place has to be named beside the word that it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def _errors(status: str, action: str, where: str = "beta/judge-70b", words: str 
 
 def _mended_inside(cause: Cause) -> Cause:
     """Data Designer's client tries again inside the task, of which its own events say nothing."""
-    return replace(cause, sources=("own", "exec"))
+    return replace(cause, sources=("own", "exec"), named=True)
 
 
 def _slow(where: str = "beta/judge-70b", cause: str = "hung") -> Cause:

@@ -76,7 +76,7 @@ def _is_excused(run: Run, cause: Cause, answer: Answer) -> bool:
     """The stream can't show it, and the answer says that it does not know, and where."""
     if run.source in cause.sources or not _UNKNOWN.search(answer.headline):
         return False
-    return bool(re.search(cause.where, answer.headline))
+    return not cause.named or bool(re.search(cause.where, answer.headline))
 
 
 def _judge(run: Run, cause: Cause, answer: Answer) -> tuple[Grade, list[str]]:

@@ -88,6 +88,11 @@ FALSE = {
         truth(),
         answer("Well.", said("provider_latency")),
     ),
+    "tasks that were slow, though their calls were not": (
+        "healthy",
+        truth(source="native"),
+        answer("Well.", said("slow_tasks")),
+    ),
     "slow at another time": (
         "hang1",
         truth(HANG),

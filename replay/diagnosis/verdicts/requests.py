@@ -137,6 +137,11 @@ class RequestAggregateCap(CeilingVerdict, tag="request_aggregate_cap", kw_only=T
     slow: Annotated[int, fact("Calls in flight that are slower than usual")] = 0
 
     def advice_here(self, resource: str) -> str:
+        if any(lack.startswith("request stream") for lack in self.missing):
+            return (
+                "Whether more calls at a time would help cannot be told: this stream does not say"
+                " what those calls did."
+            )
         if 2 * self.slow >= self.limit:
             return "More calls would wait for the same slow endpoint: look at that."
         return self.what_to_do
@@ -227,7 +232,9 @@ class ProviderLatency(Verdict, tag="provider_latency", kw_only=True):
     proof = (
         "a call older than 3 × the p95 of the last 256 of its column that were not slow, from 20"
         " on (4 × the longest of 8 to 19), while the event loop ran; over when no call is that old"
-        " and one that began later came back in the usual time. From the begin of the first one"
+        " and one that began later came back in the usual time. From the begin of the first one."
+        " Once 7 of the last 8 took 3 × the median, a call is slow that is older than that, and the"
+        " seven were as well; and the first calls were slow where those after them show it"
     )
     display = Display("P", "slow", "backslash")
     is_stall = False
@@ -284,7 +291,7 @@ class SlowTasks(Verdict, tag="slow_tasks", kw_only=True):
         "as `provider_latency`, of tasks, where no event tells of calls, while tasks of other"
         " columns took their usual time and nothing waited for its turn to call"
     )
-    display = Display("7", "slow", "colon")
+    display = Display("8", "slow", "colon")
     is_stall = False
     what_to_do = (
         "Look at the endpoint; a shorter time-out of the model turns a hung call into a retry."

@@ -122,6 +122,23 @@ def test_a_run_that_begins_slow_is_told_so_once_calls_are_faster(before: int) ->
     assert ("times as long as after that" in verdict.sentence) is (before == 0)
 
 
+def test_calls_of_a_process_that_hardly_ran_say_nothing_of_what_is_usual() -> None:
+    """All but a moment of each call was a standstill; then the process runs again."""
+    stream = Stream()
+    stream.register(BETA, 1)
+    for row in range(24):
+        work = stream.call(stream.begin(VERDICT, row))
+        at = stream.now - 100.0
+        stream.at(at + 0.97)
+        stood_still(stream, "loop_blocked", "computing", at + 0.01, at + 0.96)
+        stream.scheduler("scheduler_loop_heartbeat", period=1.0, drift=0.0, watch=0.25)
+        stream.at(at + 1.0)
+        stream.complete(work)
+    call_after_call(stream, 24, iter([USUAL] * 40))
+    watched_beats(stream, stream.now - 100.0 + 1.0)
+    assert stream.end().named("provider_latency") == []
+
+
 def test_heavy_tails_are_no_early_level() -> None:
     for seed in range(200):
         noise = random.Random(seed)

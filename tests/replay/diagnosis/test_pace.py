@@ -11,7 +11,7 @@ from replay.diagnosis.report.answer import compose
 from replay.diagnosis.report.pace import find_bound, find_slowest
 from replay.diagnosis.report.shares import Share, run_shares
 from replay.diagnosis.verdicts import Context, row_of
-from replay.diagnosis.verdicts.requests import RequestCooldown
+from replay.diagnosis.verdicts.requests import RequestAggregateCap, RequestCooldown
 from replay.diagnosis.verdicts.slots import Activity, TaskCapacity
 from replay.state.model import State
 from replay.state.rows import BlameRow
@@ -129,3 +129,12 @@ def test_the_first_paragraph_says_what_to_do_about_its_largest_losses() -> None:
     said = compose("", None, None, [small, Share("working", 0.97)], [stall], 0.0).lost
     assert "asked to slow down" in said
     assert "Lower max_parallel_requests" not in said
+
+
+def test_a_full_cap_is_no_reason_to_raise_it_where_no_event_tells_of_calls() -> None:
+    full = RequestAggregateCap(needed=1, limit=8, effective_max=8, free=0)
+    assert full.advice_here(BETA.label).startswith("Raise max_parallel_requests")
+    full.missing = ["request stream"]
+    assert "cannot be told" in full.advice_here(BETA.label)
+    full.missing, full.slow = [], 5
+    assert "slow endpoint" in full.advice_here(BETA.label)

@@ -42,7 +42,7 @@ SHOWN_SECONDS = 0.05
 """Times are written to 0.1 s, and an instant is reached by the time that is written for it."""
 
 
-@pytest.fixture(params=NAMES[: effort(3, len(NAMES))])
+@pytest.fixture(params=NAMES[: effort(2, len(NAMES))])
 def recording(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     lines = tmp_path / f"{request.param}.jsonl"
     lines.write_bytes(lzma.decompress((CASES / f"{request.param}.jsonl.xz").read_bytes()))
