@@ -20,7 +20,7 @@ from replay.recording.filters.rows import event_view_row
 _SAMPLES = 20
 """For the rates in the header."""
 
-_RUNNING_SECONDS = 0.4
+_RUNNING_SECONDS = 0.9
 
 
 class EventsScreen(Filtered):
@@ -53,7 +53,7 @@ class EventsScreen(Filtered):
         return Want(samples=_SAMPLES, events=lines, events_after=lines)
 
     def show_page(self, frame: Frame) -> None:
-        """A table that runs along is drawn twice a second: nobody reads it faster."""
+        """A table that runs along is drawn once a second: nobody reads it faster."""
         follows = frame.following and frame.liveness == "live"
         if follows and 0.0 < frame.at - self._drawn_at < _RUNNING_SECONDS:
             return
