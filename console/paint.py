@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, takewhile
 from operator import itemgetter
 
 from rich.cells import cell_len, set_cell_size
@@ -164,6 +164,31 @@ def join_cells(cells: Sequence[tuple[str, str]]) -> StyledLine:
     return tuple(
         ("".join([text for text, _ in group]), style) for style, group in groupby(cells, _style_of)
     )
+
+
+def changed_span(old: StyledLine, new: StyledLine, width: int) -> tuple[int, int]:
+    """The cells from the first to behind the last in which two lines differ, both cut at `width`
+    and filled up alike."""
+    start = _alike(old, new, 1)
+    totals = [sum(width_of(text) for text, _ in line) for line in (old, new)]
+    if totals[0] != totals[1] or totals[1] > width:
+        return min(start, width), width
+    return start, max(start, totals[1] - _alike(old, new, -1))
+
+
+def _alike(old: StyledLine, new: StyledLine, direction: int) -> int:
+    """Cells that two lines have in common from the left (1) or from the right (-1)."""
+    cells = 0
+    for (before, style), (after, other) in zip(old[::direction], new[::direction], strict=False):
+        if before == after and style == other:
+            cells += width_of(before)
+            continue
+        narrow = width_of(before) == len(before) and width_of(after) == len(after)
+        if style == other and narrow:
+            pairs = zip(before[::direction], after[::direction], strict=False)
+            cells += sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        break
+    return cells
 
 
 class AsciiFilter(LineFilter):

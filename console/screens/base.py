@@ -18,6 +18,7 @@ from console.formatting import duration
 from console.paint import Row, StyledLine
 from console.playback_mode import MIN_SIZE, View, is_too_small
 from console.sheet import Sheet
+from console.span_compositor import SpanCompositor
 from console.theme import Appearance
 from console.widgets.crumbs import MarkedStretch
 from console.widgets.header import Footer, Header, Notes
@@ -27,6 +28,7 @@ from replay.playback.focus import Focus
 from replay.playback.frame import Frame, Want
 
 _GROWTH_SECONDS = 5.0
+_LEAST_SAMPLES = 20
 
 
 class Console(Protocol):
@@ -103,6 +105,7 @@ class FrameScreen(Screen[None]):
 
     def __init__(self, appearance: Appearance, run_title: str) -> None:
         super().__init__()
+        self._compositor = SpanCompositor()
         self.appearance = appearance
         self._header = Header(appearance, run_title)
         self._notes = Notes(appearance)
@@ -200,11 +203,17 @@ def growing_span(frame: Frame, span: float) -> float:
     return min(span, max(_GROWTH_SECONDS, past))
 
 
+def samples_for(width: int, span: float) -> int:
+    """Samples for a chart of so many cells: series are known by the second, and finer ones only
+    make a chart creep."""
+    return max(_LEAST_SAMPLES, min(width, int(span)))
+
+
 def in_window(want: Want, window: tuple[float, float] | None) -> Want:
-    """The same of the window, where there is one."""
-    if window is None:
-        return want
-    return replace(want, span=max(0.001, window[1] - window[0]), until=window[1])
+    """The same of the window, where there is one, with as many samples as make sense."""
+    if window is not None:
+        want = replace(want, span=max(0.001, window[1] - window[0]), until=window[1])
+    return replace(want, samples=samples_for(want.samples, want.span))
 
 
 def period_of(frame: Frame, span: float) -> str:

@@ -66,7 +66,7 @@ class CeilingsScreen(TableScreen):
 
     def want(self) -> Want:
         span = self._span if self.frame is None else growing_span(self.frame, self._span)
-        return in_window(Want(samples=max(20, self.size.width - 7), span=span), self.console.window)
+        return in_window(Want(samples=self.size.width - 7, span=span), self.console.window)
 
     def show_page(self, frame: Frame) -> None:
         room = self.query_one("#page").size.height - 2

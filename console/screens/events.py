@@ -20,6 +20,8 @@ from replay.recording.filters.rows import event_view_row
 _SAMPLES = 20
 """For the rates in the header."""
 
+_RUNNING_SECONDS = 0.9
+
 
 class EventsScreen(Filtered):
     page_name = "Events"
@@ -41,6 +43,7 @@ class EventsScreen(Filtered):
     def __init__(self, appearance: Appearance, run_title: str) -> None:
         super().__init__(appearance, run_title)
         self._table = EventTable(appearance)
+        self._drawn_at = 0.0
 
     def compose_page(self) -> ComposeResult:
         yield self._table
@@ -50,6 +53,11 @@ class EventsScreen(Filtered):
         return Want(samples=_SAMPLES, events=lines, events_after=lines)
 
     def show_page(self, frame: Frame) -> None:
+        """A table that runs along is drawn once a second: nobody reads it faster."""
+        follows = frame.following and frame.liveness == "live"
+        if follows and 0.0 < frame.at - self._drawn_at < _RUNNING_SECONDS:
+            return
+        self._drawn_at = frame.at
         chosen = None
         if self.filter_text:
             rows = (event_view_row(row.event, row.ordinal, frame.t0) for row in frame.events)

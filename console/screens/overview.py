@@ -85,7 +85,7 @@ class OverviewScreen(FrameScreen):
         self._requested_span = self._shown_span(self.frame)
         return in_window(
             Want(
-                samples=max(20, width),
+                samples=width,
                 span=self._requested_span,
                 standing=True,
                 queue=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 from textual.binding import BindingType
@@ -54,11 +55,12 @@ class QueueScreen(TableScreen):
     def show_rows(self, frame: Frame) -> None:
         more = {row.key: row for row in frame.queue}
         queued = sum(group.queued for group in frame.groups)
-        rows = [
-            _row(group, more.get(group.key), doubt_of(frame), self.appearance.old_wait)
-            for group in frame.groups
-            if self.matches(view_row(group, more.get(group.key)))
-        ]
+        doubt, old_wait = doubt_of(frame), self.appearance.old_wait
+        rows = []
+        for group in frame.groups:
+            row = more.get(group.key)
+            if not self.filter_text or self.matches(view_row(group, row)):
+                rows.append(TableRow(group.key, partial(_cells, group, row, doubt, old_wait)))
         oldest = max(frame.groups, key=lambda group: group.oldest_wait or 0.0, default=None)
         worst = None if oldest is None else oldest.key
         note = f"{count(queued)} queued in {count(len(frame.groups))} groups"
@@ -137,27 +139,22 @@ def _holders(frame: Frame, resource: str) -> str:
     return f"held by {named}" + (f" and {rest} more groups" if rest > 0 else "")
 
 
-def _row(group: GroupRow, row: QueueRow | None, doubt: str, old_wait: float) -> TableRow:
+def _cells(group: GroupRow, row: QueueRow | None, doubt: str, old_wait: float) -> tuple[Cell, ...]:
     debt = sum(row.debt.values()) if row is not None else 0
     waiting = row.calls_waiting if row is not None else 0
     calling = row.calls_in_provider if row is not None else 0
     oldest = group.oldest_wait
-    return TableRow(
-        group.key,
-        (
-            Cell(group.label, "bright", group.label),
-            _number(group.queued, "bright"),
-            _number(group.leased, "text", doubt),
-            _number(waiting, "orange", doubt),
-            _number(calling, "sky", doubt),
-            _number(group.deferred, "orange"),
-            Cell(percent(row.share) if row is not None else "–", "text", row.share if row else 0.0),
-            _number(debt, "purple"),
-            Cell(
-                duration(oldest), "orange" if (oldest or 0) >= old_wait else "text", oldest or 0.0
-            ),
-            Cell(*waits_for(group, row), group.blocked_by or "~"),
-        ),
+    return (
+        Cell(group.label, "bright", group.label),
+        _number(group.queued, "bright"),
+        _number(group.leased, "text", doubt),
+        _number(waiting, "orange", doubt),
+        _number(calling, "sky", doubt),
+        _number(group.deferred, "orange"),
+        Cell(percent(row.share) if row is not None else "–", "text", row.share if row else 0.0),
+        _number(debt, "purple"),
+        Cell(duration(oldest), "orange" if (oldest or 0) >= old_wait else "text", oldest or 0.0),
+        Cell(*waits_for(group, row), group.blocked_by or "~"),
     )
 
 

@@ -59,10 +59,16 @@ class GroupTable(LineWidget):
         rows = [title(self.appearance, "Queue by group", width, f"{count(queued)} queued")]
         if frame is None or not groups:
             return [*rows, Row().put(" no group has work yet", "dim").line()]
+        lines = height - _HEAD
+        shown = groups
+        if len(groups) > lines:  # of many those in which most wait
+            deepest = sorted(groups, key=lambda group: (-group.queued, -(group.oldest_wait or 0.0)))
+            shown = tuple(deepest[: max(0, lines - 1)])
+        self._shown = shown
         numbers = _NUMBERS if width >= 100 else _SHORT
         reason = _REASON if width >= 76 else _LEAST_REASON
         room = width - sum(size for _, size in numbers) - _OLDEST - reason - 1
-        name_width = min(max(width_of(group.label) for group in groups) + 1, 28)
+        name_width = min(max((width_of(group.label) for group in shown), default=0) + 1, 28)
         trend = 9 if width < 72 else 12 if width < 90 else 24
         trend = max(5, min(trend, room - name_width))
         name = max(8, min(name_width, room - trend))
@@ -71,14 +77,9 @@ class GroupTable(LineWidget):
             head.put(label, "dim", size, ">")
         rows.append(head.put("oldest", "dim", _OLDEST, ">").put("  waits for", "dim").line())
         depth = dict(zip((group.key for group in groups), frame.queue_depth, strict=False))
-        top = max((max(values, default=0.0) for values in frame.queue_depth), default=0.0)
+        peaks = (max(depth.get(group.key, ()), default=0.0) for group in shown)
+        top = max(peaks, default=0.0)
         places = {row.key: row for row in frame.queue}
-        lines = height - len(rows)
-        shown = groups
-        if len(groups) > lines:  # of many those in which most wait
-            deepest = sorted(groups, key=lambda group: (-group.queued, -(group.oldest_wait or 0.0)))
-            shown = tuple(deepest[: max(0, lines - 1)])
-        self._shown = shown
         for group in shown:
             line = Row().put(" ").put(fit_tail(group.label, name - 1), "bright").put(" ")
             spark = sparkline(depth.get(group.key, ()), trend - 1, top, self.appearance.glyphs)

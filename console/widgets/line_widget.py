@@ -10,7 +10,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from console.paint import StyledLine, to_strip
+from console.paint import StyledLine, changed_span, to_strip
 from console.theme import Appearance, Palette
 
 LEAST_DRAG = 2
@@ -83,13 +83,20 @@ class LineWidget(Widget):
         for y, line in enumerate(lines):
             if anew or line != self._lines[y]:
                 strips[y] = to_strip(line, width, palette, self.appearance.ascii_only, self.ground)
-                changed.append(Region(0, y, width, 1))
+                first, after = (0, width) if anew else self._changed(y, line, width)
+                changed.append(Region(first, y, max(1, after - first), 1))
         self._lines = lines
         self._drawn_for = (width, palette)
         if anew:
             self.refresh()
         elif changed:
             self.refresh(*changed)
+
+    def _changed(self, y: int, line: StyledLine, width: int) -> tuple[int, int]:
+        """The cells of a line to be written again; in ASCII a character may take other cells."""
+        if self.appearance.ascii_only:
+            return 0, width
+        return changed_span(self._lines[y], line, width)
 
     def on_resize(self, event: Resize) -> None:
         self.redraw()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from textual.events import Click, MouseScrollDown, MouseScrollUp
@@ -45,11 +45,21 @@ class TableColumn:
     """Of a name that does not fit the end is shown, where names mostly differ."""
 
 
-@dataclass(frozen=True, slots=True)
 class TableRow:
-    key: str
-    cells: tuple[Cell, ...]
-    """The first one names the row and gets the room that is left."""
+    """A row by its key; its cells are made when they are looked at, as of many rows few are."""
+
+    __slots__ = ("_cells", "key")
+
+    def __init__(self, key: str, cells: tuple[Cell, ...] | Callable[[], tuple[Cell, ...]]) -> None:
+        """The first cell names the row and gets the room that is left."""
+        self.key = key
+        self._cells = cells
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        if callable(self._cells):
+            self._cells = self._cells()
+        return self._cells
 
 
 class SelectTable(LineWidget):

@@ -26,6 +26,8 @@ _ROOM_FOR_BELOW, _ROOM_FOR_ABOVE = 2, 3
 """Lines from which on one of them may say how many lanes are not shown."""
 _AHEAD = 0.4
 """Part of the time in view that lies behind a cursor in the past."""
+_JUMPS = 10
+"""In so many jumps time in view moves on by all of itself."""
 _MARGIN = 3
 """Columns kept free behind now, for the arrows of open bars."""
 
@@ -96,9 +98,13 @@ class Timeline(LineWidget):
         return frame.at + min(_AHEAD * self.span, frame.t1 - frame.at)
 
     def left(self, at: float) -> float:
-        """Time at the left edge. Whole cells, so that bars do not flicker as time goes on."""
+        """Time at the left edge. Whole cells, so that bars do not flicker as time goes on; while a
+        run is followed several at once, so that most updates only let the open bars grow."""
         right = at if self._frame is None else self.edge(self._frame)
-        edge = ceil(right / self.step) * self.step
+        frame = self._frame
+        follows = frame is not None and frame.following and self.right is None
+        jump = self.step * (max(1, self.columns // _JUMPS) if follows else 1)
+        edge = ceil(right / jump) * jump
         margin = _MARGIN if self.right is None else 0
         return edge - (self.columns - margin) * self.step
 

@@ -301,11 +301,13 @@ def limits(state: State) -> tuple[tuple[str, int, int], ...]:
 
 
 def progress_copy(progress: Progress) -> Progress:
-    return msgspec.structs.replace(
-        progress,
-        completed_by_column=dict(progress.completed_by_column),
-        errors=dict(progress.errors),
-    )
+    """The fold goes on in the original, also in what it counts by name."""
+    counts = {
+        name: dict(value)
+        for name in progress.__struct_fields__
+        if isinstance(value := getattr(progress, name), dict)
+    }
+    return msgspec.structs.replace(progress, **counts)
 
 
 def row_groups_copy(row_groups: RowGroups) -> RowGroups:

@@ -157,7 +157,7 @@ SCREENS: dict[str, tuple[str, ...]] = {
     "Tasks": ("2", "enter"),
     "Task": ("2", "enter", "enter"),
     "Call": ("2", "enter", "enter", "down", "enter"),
-    "Stretch": ("1", "v", "left"),
+    "Stretch": ("1", "v", "left", "v"),
 }
 
 

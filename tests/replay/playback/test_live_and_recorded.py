@@ -42,6 +42,7 @@ def settled(frame: Frame) -> Frame:
         t1=0.0,
         last_ordinal=0,
         notes=(),
+        lag=0.0,
     )
 
 
