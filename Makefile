@@ -3,6 +3,9 @@
 # Both set up .venv themselves: Python >= 3.11 and make are all they need.
 # make test-peer   the tests with the real Data Designer, which it installs into $(PEER)
 # make truth   the scoreboard of the diagnosis: OPTIONS="--runs 3 --neighbour hang1 s503"
+# make docs   the documentation in site/
+# make diagrams   the diagrams of plans/, with PlantUML
+# make pictures   its pictures, from recordings
 # make dist   wheel and sdist in dist/, each tried in an environment of its own
 # make constraints   constraints.txt anew, from what a fresh environment gets
 # make bench   speed of scheduling, console, diagnosis and recording
@@ -13,6 +16,7 @@
 # make bench-exec   what `headgate exec` costs a Data Designer run
 # make bench-gates   every scenario at its full size, 20 minutes: OPTIONS="--only hidden-waiters-salvage"
 # make bench-soak   memory over a million tasks and 100,000 groups: OPTIONS="--tasks 100000"
+# make bench-large   processor time a cell, and memory, of 100,000 records x 4 columns with journal and cells
 # make bench-wide   memory of engine, recorder and front in a run of 500 columns x 2,500 rows
 # make bench-refs REFS="main HEAD"   a scenario on two states of the code: SCENARIO=, OUT=, OPTIONS="--smoke"
 
@@ -22,7 +26,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-peer
 
-.PHONY: demo test test-all test-peer truth plans dist constraints lint types layers bench bench-peer bench-peer-e2e bench-providers bench-calls bench-exec bench-gates bench-soak bench-wide bench-refs clean
+.PHONY: demo test test-all test-peer truth plans docs diagrams pictures dist constraints lint types layers bench bench-peer bench-peer-e2e bench-providers bench-calls bench-exec bench-gates bench-soak bench-large bench-wide bench-refs clean
 
 demo: $(READY)
 	@$(BIN)/headgate demo || { code=$$?; test $$code -eq 130 || exit $$code; }  # 130: stopped by its user
@@ -51,6 +55,23 @@ types: $(READY)
 
 layers: $(READY)
 	$(BIN)/lint-imports
+
+# The documentation in site/, with its reference written anew from the code.
+docs: $(VENV)/.docs
+	$(BIN)/python -m tests.docs.generate
+	$(BIN)/mkdocs build --quiet --strict
+
+# The pictures of plans/diagrams whose source has changed; needs PlantUML.
+diagrams:
+	.ci/render-diagrams
+
+# The pictures of the documentation, from recordings of runs under virtual time.
+pictures: $(READY)
+	HEADGATE_HOME=$(abspath $(VENV))/pictures $(BIN)/python -m tests.docs.pictures
+
+$(VENV)/.docs: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 # A wheel and an sdist in dist/, tried in an environment of their own.
 dist: $(READY)
@@ -94,6 +115,9 @@ bench-gates: $(READY)
 
 bench-soak: $(READY)
 	$(BIN)/python -m tests.bench.soak $(OPTIONS)
+
+bench-large: $(READY)
+	$(BIN)/python tests/bench/large_run.py $(OPTIONS)
 
 bench-wide: $(READY)
 	$(BIN)/python tests/bench/wide_run.py $(OPTIONS)

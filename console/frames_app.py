@@ -51,6 +51,8 @@ class FramesApp(TerminalApp):
         self._frame_at = 0.0
         self._event_at = 0.0
         self._began = False
+        self._reading = False
+        """The source is read to its end before anything is shown as its state."""
         self._playing = False
         self._speed = 1.0
         self._problem = ""
@@ -166,6 +168,8 @@ class FramesApp(TerminalApp):
 
     def _view(self, frame: Frame) -> View:
         mode = mode_of(frame, self._playing, self._most_lag)
+        if self._reading and not self._began and frame.last_ordinal:
+            mode = "READING"
         now = self._clock()
         clock, quiet = frame.at - frame.t0, 0.0
         if mode == "LIVE":

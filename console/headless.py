@@ -21,7 +21,7 @@ from replay.playback.frame import Frame
 from replay.sources.sanitize import printable
 from replay.state.payload import count as count_of
 from replay.state.payload import mapping
-from replay.state.spending import spending_words
+from replay.state.spending import money_words, spending_words
 
 LAG_SHOWN_SECONDS = 2.0
 """A line that is older than this says so."""
@@ -158,6 +158,9 @@ def _progress(frame: Frame) -> str:
         parts.append(f"{short(frame.rows_per_second)} rows/s")
     if frame.tokens_per_second:
         parts.append(f"{short(frame.tokens_per_second)} tokens/s")
+    if frame.progress.priced_calls:
+        ended = frame.outcome is not None
+        parts.append(money_words(frame.progress, frame.run, ended=ended))
     if frame.eta_seconds is not None and frame.liveness == "live":
         parts.append(f"{duration(frame.eta_seconds)} left")
     cooling = [row for row in frame.ceilings if cooldown_left(row.ceiling, frame.at) > 0]

@@ -13,7 +13,6 @@ from console.screens.dialogs import GoToDialog
 from console.screens.questions import FilterDialog
 from console.session_thread import Command, SessionLike
 from console.theme import Appearance
-from replay.playback.frame import Frame
 
 
 class PlaybackApp(FramesApp):
@@ -28,21 +27,18 @@ class PlaybackApp(FramesApp):
         Args:
             session: The session to show.
             follow: Follow the newest event; False plays from the first one.
-            at_end: Do not play, but go to the end once all is read.
+            at_end: Do not play, but stay at the end of what is read.
             options: As for the class above.
         """
         super().__init__(session, **options)
         self._playing = not follow and not at_end
         self._at_end = at_end
+        self._reading = at_end
         self._resume_follows = False
-        if follow:
+        if follow or at_end:
             self._session_thread.push(lambda session: session.follow())
         else:
             self._session_thread.push(lambda session: session.seek_ordinal(1))
-
-    def on_first_frame(self, frame: Frame) -> None:
-        if self._at_end:
-            self.action_follow()
 
     def _move(self, command: Command) -> None:
         """Move the cursor, and hold it where it then is."""

@@ -30,7 +30,9 @@ def is_too_small(columns: int, rows: int) -> bool:
     return columns < MIN_SIZE[0] or rows < MIN_SIZE[1]
 
 
-Mode = Literal["WAITING", "LIVE", "BEHIND", "PAUSED", "REPLAY", "ENDED", "LOST", "UNKNOWN"]
+Mode = Literal[
+    "WAITING", "READING", "LIVE", "BEHIND", "PAUSED", "REPLAY", "ENDED", "LOST", "UNKNOWN"
+]
 
 SPEEDS: tuple[float, ...] = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, float("inf"))
 """Run seconds per second; the last one crosses the whole run in ten seconds."""
@@ -75,6 +77,7 @@ def mode_of(frame: Frame, playing: bool, most_lag: float = MOST_LAG) -> Mode:
 
 MODE_COLOUR: dict[Mode, str] = {
     "WAITING": "grey",
+    "READING": "grey",
     "LIVE": "green",
     "BEHIND": "orange",
     "PAUSED": "yellow",

@@ -54,10 +54,13 @@ class RangeApp(PlaybackApp):
         if self._at_end:
             self._window = (frame.t0, max(frame.t1, frame.t0 + SHORTEST_VIEW))
 
-    def _move(self, command: Command) -> None:
-        """A cursor that is moved is what charts show the past of, unless a stretch is marked."""
+    def leave_window(self) -> None:
+        """Show the past of the cursor again, unless a stretch is marked."""
         if self.range is None:
             self._window = None
+
+    def _move(self, command: Command) -> None:
+        self.leave_window()
         super()._move(command)
 
     def wanted(self, page: FrameScreen) -> Want:

@@ -59,6 +59,9 @@ class Console(Protocol):
     def action_go(self, page: str) -> None:
         """Show another page."""
 
+    def leave_window(self) -> None:
+        """Show the past of the cursor again, unless a stretch is marked."""
+
     def go_filtered(self, page: str, where: str) -> None:
         """Show another page with this filter."""
 

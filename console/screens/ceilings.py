@@ -114,6 +114,7 @@ class CeilingsScreen(TableScreen):
     def action_span(self, by: int) -> None:
         index = _SPANS.index(self._span) + by
         self._span = _SPANS[max(0, min(index, len(_SPANS) - 1))]
+        self.console.leave_window()
         self.console.request_frame()
 
     def action_open(self) -> None:

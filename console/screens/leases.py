@@ -83,7 +83,7 @@ class LeasesScreen(Filtered):
     def show_page(self, frame: Frame) -> None:
         timeline = self._timeline
         edges = timeline.span, timeline.edge(frame)
-        window = self.console.window
+        window = self.console.window if frame.stretch is not None else None
         if window is not None:
             timeline.span, timeline.right = max(_SHORTEST, window[1] - window[0]), window[1]
             self._in_window = True

@@ -235,4 +235,5 @@ class OverviewScreen(FrameScreen):
     def _change_span(self, by: int) -> None:
         index = _SPANS.index(self._span) + by
         self._span = _SPANS[max(0, min(index, len(_SPANS) - 1))]
+        self.console.leave_window()
         self.console.request_frame()

@@ -39,7 +39,10 @@ def latest(values: Sequence[float], width: int) -> list[float]:
 
 
 def sparkline(values: Sequence[float], width: int, top: float, glyphs: Glyphs) -> str:
-    """One line of eighth blocks for counts: what is there at all is seen, a trace of it is not."""
+    """One line of eighth blocks for counts.
+
+    A value above 0.05 draws at least one step, a smaller one draws nothing.
+    """
     if not values or width <= 0:
         return " " * width
     steps = len(glyphs.sparks) - 1

@@ -33,6 +33,7 @@ class GroupTable(LineWidget):
     def __init__(self, appearance: Appearance) -> None:
         super().__init__(appearance, id="groups")
         self._frame: Frame | None = None
+        self._shown: tuple[GroupRow, ...] = ()
 
     class Picked(Message):
         """The line of a group was clicked."""
@@ -43,9 +44,8 @@ class GroupTable(LineWidget):
             self.label = label
 
     def on_click(self, event: Click) -> None:
-        groups = self._frame.groups if self._frame is not None else ()
-        if _HEAD <= event.y < _HEAD + len(groups):
-            group = groups[event.y - _HEAD]
+        if _HEAD <= event.y < _HEAD + len(self._shown):
+            group = self._shown[event.y - _HEAD]
             self.post_message(self.Picked(group.key, group.label))
 
     def show(self, frame: Frame) -> None:
@@ -74,7 +74,11 @@ class GroupTable(LineWidget):
         top = max((max(values, default=0.0) for values in frame.queue_depth), default=0.0)
         places = {row.key: row for row in frame.queue}
         lines = height - len(rows)
-        shown = groups if len(groups) <= lines else groups[: max(0, lines - 1)]
+        shown = groups
+        if len(groups) > lines:  # of many those in which most wait
+            deepest = sorted(groups, key=lambda group: (-group.queued, -(group.oldest_wait or 0.0)))
+            shown = tuple(deepest[: max(0, lines - 1)])
+        self._shown = shown
         for group in shown:
             line = Row().put(" ").put(fit_tail(group.label, name - 1), "bright").put(" ")
             spark = sparkline(depth.get(group.key, ()), trend - 1, top, self.appearance.glyphs)
@@ -83,8 +87,8 @@ class GroupTable(LineWidget):
             self._facts(line, group, numbers, doubt_of(frame), place, brief)
             rows.append(line.line())
         if len(shown) < len(groups):
-            rest = groups[len(shown) :]
-            more = f" {len(rest)} more groups, {sum(group.queued for group in rest)} queued"
+            rest = queued - sum(group.queued for group in shown)
+            more = f" {count(len(groups) - len(shown))} more groups, {count(rest)} queued"
             rows.append(Row().put(more, "dim").line())
         return rows
 

@@ -277,7 +277,7 @@ class Footer(LineWidget):
         self._click_areas: list[tuple[int, int, str]] = []
 
     def show(self, controls: tuple[Control, ...], pinned: tuple[Control, ...]) -> None:
-        """`controls` as far as there is room beside `always`."""
+        """`controls` as far as there is room beside `pinned`."""
         self._controls, self._pinned = controls, pinned
         self.redraw()
 

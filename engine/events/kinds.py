@@ -127,6 +127,7 @@ EVENT_KINDS: tuple[EventKind, ...] = (
             PayloadField("limits", "{resource: int}", "configured limits"),
             PayloadField("resumes", "int", "how often it has been resumed, this time included"),
             PayloadField("paused_seconds", "float", "wall time of the interruption", "s"),
+            PayloadField("wall", "float", "wall time of this event", "Unix s"),
             PayloadField("rows_done", "int", "records written so far"),
             PayloadField("rows_dropped", "int", "records dropped so far"),
             PayloadField("row_groups_done", "int", "row groups that are finished"),

@@ -282,13 +282,6 @@ class RunFolder:
         """A descriptor that appends to `output.log`. Raises `OSError`."""
         return open_regular(OUTPUT_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, dir_fd=self.fd)
 
-    def is_same_as(self, other: RunFolder) -> bool:
-        """Whether both are the same folder, whatever their paths."""
-        try:
-            return os.path.samestat(os.fstat(self.fd), os.fstat(other.fd))
-        except OSError:
-            return False
-
     def is_at(self, path: Path) -> bool:
         """Whether `path` leads to this folder now."""
         try:

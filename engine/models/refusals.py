@@ -309,7 +309,7 @@ def describe(
 
 def sanitised(text: str, private: Sequence[str] = ()) -> str:
     """A provider's words without secrets, and without what they repeat of a private text."""
-    words = _SECRET.sub(_HIDDEN, _clean(text, 4 * MAX_MESSAGE_CHARS)).split()
+    words = _clean(text, 4 * MAX_MESSAGE_CHARS).split()
     hidden = [False] * len(words)
     for secret in private:
         spaced = " ".join(secret.split())
@@ -320,12 +320,12 @@ def sanitised(text: str, private: Sequence[str] = ()) -> str:
             piece = " ".join(words[start : start + run]).strip("\"'`.,:;()[]{}")
             if len(piece) >= 4 and piece in spaced:
                 hidden[start : start + run] = [True] * run
+    shown = [_HIDDEN if hide else word for word, hide in zip(words, hidden, strict=True)]
+    # Secrets come last: their marks would keep a private text from being recognised.
     kept: list[str] = []
-    for word, hide in zip(words, hidden, strict=True):
-        if not hide:
+    for word in _SECRET.sub(_HIDDEN, " ".join(shown)).split():
+        if word != _HIDDEN or kept[-1:] != [_HIDDEN]:
             kept.append(word)
-        elif not kept or kept[-1] != _HIDDEN:
-            kept.append(_HIDDEN)
     sentence = " ".join(kept)
     if len(sentence) > MAX_MESSAGE_CHARS:
         sentence = sentence[: MAX_MESSAGE_CHARS - 1].rstrip() + _HIDDEN

@@ -1,4 +1,4 @@
-"""`Availability`: does a resource answer at all, and may that be hoped for?
+"""`Availability`: whether a request resource is up, out of order or suspended.
 
 A resource is `up`, `out` or `suspended`. What it answers decides, not what one task meets: failures
 in a row with no answer between put it out, and one probe at a time, of neutral content, finds out
@@ -6,9 +6,10 @@ when it is back. Before the first probe has failed, an outage is a suspicion: a 
 for its own sake is told from a provider that fails for everybody.
 
 A failure that only a person can mend is suspected at once, and suspends the resource when the probe
-meets it, too. So is a wait beyond all measure, which may be the answer to one call alone.
+meets it, too. A hint to wait longer than the limit is confirmed by a probe likewise, since it may
+concern one call only.
 
-The state is arithmetic over the times that it is given, as the limit state is.
+The class reads no clock: callers pass the times, as for the limit state.
 """
 
 from __future__ import annotations

@@ -192,8 +192,7 @@ def _readable(folder_fd: int, folder: Path, row_group: int) -> Iterator[IO[bytes
         with open(open_regular(name, dir_fd=folder_fd), "rb") as file:
             yield file
     except (OSError, pa.ArrowException) as error:
-        number = error.errno if isinstance(error, OSError) else None
-        reason = os.strerror(number) if number else "it is damaged"
+        reason = error.strerror if isinstance(error, OSError) and error.errno else "it is damaged"
         raise UserError(f"can't read {folder / name}: {reason}") from None
 
 

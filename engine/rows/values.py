@@ -26,11 +26,6 @@ class UnkeepableValue(ValueError):
     """A value of a type that can't be kept; its cell is made again."""
 
 
-def pack_value(value: Any) -> bytes:
-    """Raises `UnkeepableValue`."""
-    return pack([value])
-
-
 def pack(values: list[Any]) -> bytes:
     """Several values. Raises `UnkeepableValue`."""
     try:

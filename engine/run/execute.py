@@ -185,7 +185,7 @@ async def execute_run(
     retries = going_on is not None and going_on.retry_dropped
     work = RowWork(plan, caller, writer, store, retry_dropped=retries, inline=inline)
     made = None if going_on is None else work.resumed()
-    resumed = None if made is None or going_on is None else _resumed(going_on, made)
+    resumed = None if made is None or going_on is None else _resumed(going_on, made, clock.wall())
     if resumed is not None:
         emit_resumed(stream, plan.row_groups, plan.limits, resumed)
 
@@ -283,7 +283,7 @@ def _tell_of_unkept(stream: EventStream) -> Callable[[str], None]:
     return tell
 
 
-def _resumed(going_on: GoingOn, made: ResumedRows) -> ResumedRun:
+def _resumed(going_on: GoingOn, made: ResumedRows, wall: float) -> ResumedRun:
     return ResumedRun(
         going_on.resumes,
         going_on.paused_seconds,
@@ -292,6 +292,7 @@ def _resumed(going_on: GoingOn, made: ResumedRows) -> ResumedRun:
         len(made.finished),
         made.open_cells,
         going_on.continuation.ids.executions,
+        wall,
     )
 
 

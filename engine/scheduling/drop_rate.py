@@ -1,4 +1,4 @@
-"""`DropRate`: do so many tasks of a column fail that going on is a waste?"""
+"""`DropRate`: stops a run of which a column drops too many tasks."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ class DropRate:
             self._exceeded = True
             self._on_exceeded(
                 f'too many rows are dropped: {drops} of the last {len(ends)} of column "{column}", '
-                f"the last one because {error} (run.stop_at_drop_share sets how many may be)"
+                f"most recent error: {error} (run.stop_at_drop_share sets how many may be)"
             )

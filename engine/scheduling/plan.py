@@ -68,6 +68,8 @@ class ResumedRun:
     """Cells of open row groups that need not be made again."""
     executions: int
     """Executions that the run has had."""
+    wall: float | None = None
+    """Unix seconds now."""
 
 
 def check_limits(columns: Sequence[ColumnPlan], limits: Mapping[SchedulerResourceKey, int]) -> None:

@@ -49,6 +49,8 @@ def emit_resumed(
     }
     if resumed.paused_seconds is not None:
         diagnostics["paused_seconds"] = round(resumed.paused_seconds, 3)
+    if resumed.wall is not None:
+        diagnostics["wall"] = resumed.wall
     stream.scheduler("run_resumed", diagnostics=diagnostics)
 
 

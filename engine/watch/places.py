@@ -25,7 +25,7 @@ class Frame(NamedTuple):
 
 
 class Places:
-    """Finds of a stack the frame that says most: the innermost one of the user's own code."""
+    """Selects the most informative frame of a stack: the innermost one of the user's own code."""
 
     def __init__(
         self, column_of: Callable[[FrameType], str | None], own_folders: tuple[str, ...]

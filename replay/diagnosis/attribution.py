@@ -288,7 +288,16 @@ class Attribution:
                     times = watch.times[call.column]
                     evidence = [call.started_ordinal, ordinal]
                     since = _since(times, call.started_at)
-                    watch.slow = Slow(since, call.column, times.p95, times.median, evidence)
+                    watch.slow = Slow(
+                        since,
+                        call.column,
+                        times.p95,
+                        times.median,
+                        evidence,
+                        raised=times.is_raised,
+                    )
+                    for seconds in times.take_held() if times.is_raised else ():
+                        watch.slow.add(seconds)
                     break
         self._stalls.slow_calls(resource, number)
 

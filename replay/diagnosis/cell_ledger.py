@@ -70,7 +70,7 @@ class CellLedger(msgspec.Struct):
     log: list[CellChange] = []
     """Changes since the event loop was last known to have run."""
     renamed_to: dict[Blame, int] = {}
-    """Length of the log when a blame was last renamed: further up it does not stand any more."""
+    """Length of the log when a blame was last renamed: entries before it do not contain it."""
 
     def add(self, cell: Cell, key: Key, by: int, now: float) -> bool:
         """Change a count by `by`. True if the meter is new and needs its blame."""

@@ -39,8 +39,8 @@ from replay.diagnosis.attribution import Attribution
 from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION, DiagnosisState
 from replay.diagnosis.event_handlers import EventHandlers
 from replay.diagnosis.index_sync import LOCAL_CODE, IndexSync
-from replay.diagnosis.loop_watch import DOUBT_SECONDS, SILENCE_SECONDS, trimmed
 from replay.diagnosis.loop_watch import KINDS as LOOP_KINDS
+from replay.diagnosis.loop_watch import SILENCE_SECONDS, UNKNOWN_SILENCE_SECONDS, trimmed
 from replay.diagnosis.reattribution import HeldBins
 from replay.diagnosis.rolling_stats import STALL_MIN_SECONDS
 from replay.diagnosis.settlement import Settlement
@@ -58,7 +58,7 @@ __all__ = ["DIAGNOSIS_VERSION", "Diagnosis"]
 INSTANT_SECONDS = 0.0002
 """Events within this time of the first belong to one instant; blame is exact to this."""
 MAX_STEP_SECONDS = 3 * 3600.0
-"""A longer step of the clock counts as no time in which anything was waited for."""
+"""A longer step of the clock is left out of all waits."""
 
 
 class Diagnosis:
@@ -110,7 +110,7 @@ class Diagnosis:
                 self._skip_uncounted(state, now)
             elif _follows_loss(state, event, self._run):
                 self._skip_unknown(state, now)
-            elif now - parts.time >= DOUBT_SECONDS and not parts.loop.watched:
+            elif now - parts.time >= UNKNOWN_SILENCE_SECONDS and not parts.loop.watched:
                 self._pass_unheard(state, now, ordinal)
             else:
                 self._advance(state, now)

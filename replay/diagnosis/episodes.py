@@ -100,7 +100,7 @@ class Slow(msgspec.Struct):
     """Median of earlier calls."""
     evidence: list[int]
     calls: int = 0
-    """That came back."""
+    """Slow calls that have completed."""
     at_once: int = 1
     longest: float = 0.0
     times: list[float] = []
@@ -111,6 +111,8 @@ class Slow(msgspec.Struct):
     """Time in it in which the event loop did not run."""
     of_tasks: bool = False
     """Tasks were slow; no event tells of their calls."""
+    raised: bool = False
+    """Nearly all calls were unusual when it was noticed."""
     others: int = 0
     """Tasks of other columns that took their usual time meanwhile."""
 
@@ -121,7 +123,8 @@ class Slow(msgspec.Struct):
 
     def exclude(self, begin: float, end: float) -> None:
         """The event loop did not run from `begin` to `end`: no call took longer for that."""
-        overlap = end - max(begin, self.since)
+        last = end if self.quiet_since is None else min(end, self.quiet_since)
+        overlap = last - max(begin, self.since)
         if overlap > 0.0:
             self.excluded += overlap
             self.longest = max(0.0, self.longest - overlap)
@@ -145,7 +148,8 @@ class Slow(msgspec.Struct):
         calls = max(self.calls, self.at_once)
         times = sorted(self.times)
         median = times[len(times) // 2] if times else None
-        raised = len(times) >= LEVEL_NEEDED and (median or 0.0) > LEVEL_FACTOR * self.usual
+        raised = self.raised or len(times) >= LEVEL_NEEDED
+        raised = raised and (median or 0.0) > LEVEL_FACTOR * self.usual
         if oldest <= SLOW_FACTOR * self.p95 and not raised:
             return None
         if self.of_tasks and self.others < OTHERS_NEEDED:

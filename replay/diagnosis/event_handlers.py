@@ -175,6 +175,9 @@ class EventHandlers:
             self._stalls.usual_call_ended(resource, attempt.started_at, now)
         else:
             self._stalls.slow_call_ended(resource, seconds)
+        level = times.early_level()
+        if level is not None:
+            self._stalls.was_slow(resource, attempt.column or "", level, ordinal)
         acquired_at = attempt.acquired_at if attempt.acquired_at is not None else attempt.started_at
         self._stalls.succeeded(resource, acquired_at, now)
         if len(times.durations.arrived) in (FEW_CALLS_NEEDED, CALLS_NEEDED):

@@ -32,8 +32,8 @@ def activities(index: LiveIndex, cells: CellLedger, slots: str) -> dict[Activity
 def holders_blame(index: LiveIndex, cells: CellLedger, slots: str) -> Blame:
     """Why tasks that hold slots of this scheduler resource do not give them back.
 
-    The slots themselves where their holders work; where most of them pause after a failed call,
-    wait for their turn to call or for a slow call, that is what keeps the next task as well.
+    The slots themselves, unless most of their holders are backing off after a failed call or wait
+    for a slow one: then that is what keeps the next task as well.
     """
     if not index.failed and not any(index.overdue.values()):
         return ("task_capacity", slots)
@@ -53,7 +53,7 @@ def holders_blame(index: LiveIndex, cells: CellLedger, slots: str) -> Blame:
 
 
 def upstream_blame(index: LiveIndex, cells: CellLedger, running: int) -> Blame | None:
-    """Why all the work that is left is late, where it is; None where some of it goes on as usual.
+    """Why every running task is late, or None if at least one is on time.
 
     `running`: tasks under way in the whole run.
     """

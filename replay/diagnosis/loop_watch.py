@@ -1,7 +1,7 @@
 """`LoopWatch`: when the producer's event loop is known to have run, and when it had not.
 
-A heartbeat tells of the time since the one before it. Until it comes, all that was counted and
-said of that time is provisional; when it comes, the intervals in which the loop did not run (the
+A heartbeat covers the time since the one before it. Until it comes, the results for that interval
+are provisional; when it comes, the intervals in which the loop did not run (the
 *standstills*) are taken back from whatever they were counted under.
 
 Where standstills come from:
@@ -41,13 +41,13 @@ LATE_SECONDS = 0.1
 """Delay of a heartbeat from which the loop did not run in it."""
 SILENCE_SECONDS = 0.15
 """Time without an event from which it needs an explanation."""
-DOUBT_SECONDS = 0.02
+UNKNOWN_SILENCE_SECONDS = 0.02
 """Time without an event that is unknown while code of the run is at work outside any provider."""
-UNHEARD_SECONDS = 2.5
+HEARTBEAT_TIMEOUT_SECONDS = 2.5
 """Time with events and without a heartbeat after which no more are waited for."""
-UNWATCHED_SECONDS = 60.0
+WATCHDOG_TIMEOUT_SECONDS = 60.0
 """The same where there were heartbeats of a watchdog before."""
-CALM_SECONDS = 0.2
+PROMPT_LATENESS_SECONDS = 0.2
 """Lateness of all beats since the last heartbeat up to which a loop counts as prompt."""
 STANDSTILL_MIN_SECONDS = 0.5
 """Standstills that follow each other closely have a verdict from this sum on."""
@@ -64,7 +64,7 @@ class Standstill(msgspec.Struct):
     detail: AnyVerdict
     ordinal: int
     ongoing: bool = False
-    """It still goes on: another word of it will come."""
+    """It still goes on: a later event reports its end."""
 
     @property
     def verdict(self) -> str:
@@ -115,7 +115,7 @@ class LoopWatch(msgspec.Struct):
     """Since `since`, by the producer or by a late beat."""
     silences: list[Silence] = []
     held: list[HeldBins] = []
-    """Bins closed since."""
+    """Bins that were closed after `since`: not final yet."""
     verdicts: list[VerdictRow] = []
     """Verdicts that end since then, which may yet be taken back."""
     group: StandstillGroup | None = None
@@ -135,7 +135,7 @@ class LoopWatch(msgspec.Struct):
         if self.watched:
             late = number(event.diagnostics.get("late_seconds")) or 0.0
             waited = number(event.diagnostics.get("core_wait")) or 0.0
-            self.late_before = max(late, waited) > CALM_SECONDS or bool(self.told)
+            self.late_before = max(late, waited) > PROMPT_LATENESS_SECONDS or bool(self.told)
             return
         late = (number(event.diagnostics.get("drift")) or 0.0) >= LATE_SECONDS
         drift = number(event.diagnostics.get("drift")) or 0.0
@@ -218,9 +218,9 @@ class LoopWatch(msgspec.Struct):
             return not any(standstill.ongoing for standstill in self.told)
         elapsed = now - self.since
         if self.watched:
-            return elapsed > UNWATCHED_SECONDS and not self.told
+            return elapsed > WATCHDOG_TIMEOUT_SECONDS and not self.told
         silent = sum(silence.end - silence.start for silence in self.silences)
-        return elapsed - silent > UNHEARD_SECONDS and not self.told
+        return elapsed - silent > HEARTBEAT_TIMEOUT_SECONDS and not self.told
 
     @property
     def proves_running(self) -> bool:
@@ -237,7 +237,7 @@ class LoopWatch(msgspec.Struct):
         self.held = []
 
     def settle_covered(self, until: float) -> None:
-        """The time up to `until` is one loss of events: nothing of it will be taken back."""
+        """Events were lost up to `until`: that time is not reattributed."""
         self.since = until
         self.told = []
         self.silences = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from typing import NamedTuple
 
 import msgspec
 
@@ -11,18 +12,22 @@ CALLS_KEPT = 256
 CALLS_NEEDED = 20
 """Successful calls after which their usual duration is known."""
 FEW_CALLS_NEEDED = 8
-"""From so many on, a call is slow that takes `FEW_CALLS_FACTOR` times the longest of them."""
+"""With at least this many calls, one is slow that takes `FEW_CALLS_FACTOR` times the longest."""
 FEW_CALLS_FACTOR = 4.0
 SLOW_FACTOR = 3.0
-"""A call is slow once it takes longer than so many times the 95th percentile."""
+"""A call is slow once it takes longer than this multiple of the 95th percentile."""
 LEVEL_FACTOR = 3.0
-"""So many times the median are unusual; one call alone is not slow by that."""
+"""A call is unusual above this multiple of the median; a single one is not slow for it."""
 LEVEL_CALLS = 8
 LEVEL_NEEDED = 7
-"""Of the last `LEVEL_CALLS` calls, so many that are unusual are another level."""
+"""Unusual calls among the last `LEVEL_CALLS` that show a change of level."""
 _LAST_CALLS = (1 << LEVEL_CALLS) - 1
+EARLY_CALLS = 96
+"""Among so many first calls a level is looked for that was slow, and over, before any was usual."""
+MOSTLY = 0.8
+"""Part of the calls of a level that are slow."""
 STALL_FACTOR = 5.0
-"""A silence is a stall once it is longer than so many times the median gap of admissions."""
+"""A silence is a stall once it is longer than this multiple of the median gap of admissions."""
 STALL_MIN_SECONDS = 0.25
 
 
@@ -65,6 +70,20 @@ class AdmissionRate(msgspec.Struct):
         return max(STALL_FACTOR * self.gaps.quantile(0.5), STALL_MIN_SECONDS)
 
 
+class EarlyLevel(NamedTuple):
+    """The first calls were slow, by those that came after them."""
+
+    start: float
+    end: float
+    calls: int
+    median: float
+    longest: float
+    usual: float
+    """Median of those that came after."""
+    most: float
+    """Longest of those."""
+
+
 class CallTimes(msgspec.Struct):
     """Durations of successful calls of one column to one resource.
 
@@ -77,18 +96,28 @@ class CallTimes(msgspec.Struct):
     """Unusual ones, which may yet be counted."""
     recent: int = 0
     """Whether each of the last calls was unusual: one bit a call."""
+    early: list[tuple[float, float]] = []
+    """Begin and duration of the first calls, while no level is known."""
+    settled: bool = False
+    """What is usual is known."""
     unusual_since: float | None = None
     """Begin of the first of the unusual calls that go on."""
 
     def add(self, seconds: float, started_at: float) -> bool:
         """False where the call was slow or unusual, and is left out for now."""
         allowance = self.allowance
+        if not self.settled:
+            self.early.append((started_at, seconds))
         if allowance is None:
             self.durations.add(seconds)
             return True
         slow = seconds > allowance
         unusual = slow or seconds > LEVEL_FACTOR * self.median
         self.recent = (self.recent << 1 | unusual) & _LAST_CALLS
+        if self.is_raised and self.early:
+            self._leave_out_early()
+        if slow or self.is_raised or len(self.early) > EARLY_CALLS:
+            self.settled, self.early = True, []
         if not unusual:
             self.durations.add(seconds)
         elif not slow:
@@ -102,6 +131,47 @@ class CallTimes(msgspec.Struct):
                 self.durations.add(one)
             self.held = []
         return not unusual
+
+    def _leave_out_early(self) -> None:
+        """Some of the first calls belonged to the level that is known now."""
+        least = LEVEL_FACTOR * self.median
+        slow = [(at, seconds) for at, seconds in self.early if seconds > least]
+        if slow:
+            self.unusual_since = min(slow)[0]
+            self.held = [seconds for _, seconds in slow]
+        self.durations = RollingWindow(CALLS_KEPT)
+        for _, seconds in self.early:
+            if seconds <= least:
+                self.durations.add(seconds)
+
+    def take_held(self) -> list[float]:
+        """The unusual calls so far, which are known to be slow ones now."""
+        held, self.held = self.held, []
+        return held
+
+    def early_level(self) -> EarlyLevel | None:
+        """The slow level that the first calls were on, once enough that came after them are not."""
+        if self.settled or len(self.early) < 2 * LEVEL_CALLS:
+            return None
+        last = sorted(seconds for _, seconds in self.early[-LEVEL_CALLS:])
+        usual = last[LEVEL_CALLS // 2]
+        least = LEVEL_FACTOR * usual
+        slow = [(at, seconds) for at, seconds in self.early if seconds > least]
+        if len(slow) < LEVEL_CALLS or last[LEVEL_NEEDED - 1] > least:
+            return None
+        start, end = min(slow)[0], max(at + seconds for at, seconds in slow)
+        if len(slow) < MOSTLY * sum(start <= at < end for at, _ in self.early):
+            return None
+        self.durations = RollingWindow(CALLS_KEPT)
+        for _, seconds in self.early:
+            if seconds <= least:
+                self.durations.add(seconds)
+        self.settled, self.early, self.held, self.recent = True, [], [], 0
+        self.unusual_since = None
+        times = sorted(seconds for _, seconds in slow)
+        median = times[len(times) // 2]
+        most = last[LEVEL_NEEDED - 1]
+        return EarlyLevel(start, end, len(slow), median, times[-1], usual, most)
 
     @property
     def is_raised(self) -> bool:

@@ -12,7 +12,7 @@ from replay.state.model import State
 
 
 class Settlement:
-    """Takes back what was counted and said of standstills, and gives out what is certain."""
+    """Reattributes time in which the loop did not run, then publishes results that are final."""
 
     def __init__(
         self, run: RunInfo, parts: DiagnosisState, sync: IndexSync, attribution: Attribution

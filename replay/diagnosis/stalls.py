@@ -23,16 +23,32 @@ from replay.diagnosis.episodes import (
     add_seconds,
     also_shares,
 )
-from replay.diagnosis.rolling_stats import STALL_MIN_SECONDS, AdmissionRate, CallTimes
+from replay.diagnosis.rolling_stats import (
+    STALL_MIN_SECONDS,
+    AdmissionRate,
+    CallTimes,
+    EarlyLevel,
+)
 from replay.diagnosis.timers import StallDue, StallGroupEnd, StormEnd, Timer
-from replay.diagnosis.verdicts import NO_STALL, Bare, Blame, Facts, VerdictRow, row_of
-from replay.diagnosis.verdicts.requests import RequestCooldown, RequestVerdict
+from replay.diagnosis.verdicts import (
+    NO_STALL,
+    Bare,
+    Blame,
+    Context,
+    Facts,
+    Holder,
+    VerdictRow,
+    row_of,
+)
+from replay.diagnosis.verdicts.requests import ProviderLatency, RequestCooldown, RequestVerdict
 
 SAME_COOLDOWN_SECONDS = 0.05
 """Snapshots give what is left of a cooldown; its end moves by their rounding."""
 
 GROUP_GAP_SECONDS = 1.0
 MAX_RECHECK_SECONDS = 60.0
+LEVEL_SECONDS = 2.0
+"""A slow level at the begin that was shorter is told by nobody: connections have to be made."""
 EVIDENCE_KEPT = 12
 
 
@@ -264,6 +280,22 @@ class Stalls(msgspec.Struct):
         slow = watch.slow
         if slow is not None and slow.is_over(started_at, now):
             self._end_slow(resource, watch, slow, now)
+
+    def was_slow(self, resource: str, column: str, level: EarlyLevel, ordinal: int) -> None:
+        """Calls were slow from the first one on, as those show that came after."""
+        if self.watch(resource).slow is not None or level.end - level.start < LEVEL_SECONDS:
+            return
+        detail = ProviderLatency(
+            calls=level.calls,
+            p95=level.most,
+            usual=level.usual,
+            oldest_age=level.longest,
+            median=level.median,
+            by_later=True,
+        )
+        context = Context(holders=[Holder(column, level.calls, level.longest)])
+        facts = Facts(detail, context, [ordinal])
+        self.emit(facts, resource, level.start, level.end)
 
     def usual_task_ended(self, resource: str, column: str) -> None:
         """A task took its usual time: where others are slow, the producer's process is not."""

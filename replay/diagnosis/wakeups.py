@@ -1,4 +1,4 @@
-"""Lost wake-ups: something could go on, and nothing lets it, although the loop lives.
+"""Lost wake-ups: an eligible task or call was not admitted although the loop ran.
 
 What is eligible by an independent selection (`proofs.queued_blame`, `proofs.ceiling_verdict`) is at
 first only *pending*: a healthy engine lets it go within the same instant, and a loop that is held

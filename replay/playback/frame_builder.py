@@ -352,7 +352,9 @@ def notes(
         kinds = ", ".join(sorted(state.unknown_kinds)[:3])
         found.append(f"{_counted(unknown, 'event')} of unknown kinds ({kinds}).")
     if state.orphans:
-        found.append(f"{_counted(state.orphans, 'event')} without the beginning of their story.")
+        found.append(
+            f"{_counted(state.orphans, 'event')} of tasks or calls whose first event is missing."
+        )
     if run.lacks:
         # Who tells of waits when they are over always tells late: no alarm, a property.
         rest = f" {out_of_order}" if late else ""

@@ -52,7 +52,7 @@ class RunRows:
         return self._peaks or {}
 
     def verdicts(self) -> list[VerdictRow]:
-        """All verdicts by start; one that goes on ends where reading has come to."""
+        """All verdicts by start; the end of an open verdict is the last event read."""
         ingest = self._ingest
         read = None if ingest is None else (ingest.last_ordinal, ingest.finished)
         if self._verdicts is None or self._verdicts_of != read:

@@ -134,7 +134,10 @@ class Session:
         run = self._run
         if not self._behind or self._last == 0 or run is None or run.wall_start is None:
             return 0.0
-        return max(0.0, self._wall() - (run.wall_start + self._t1 - run.monotonic_start))
+        fold = None if self._ingest is None else self._ingest.fold
+        shift = 0.0 if fold is None else fold.state.wall_shift
+        newest = run.wall_start + self._t1 - run.monotonic_start + shift
+        return max(0.0, self._wall() - newest)
 
     @property
     def holds_back(self) -> bool:

@@ -18,7 +18,7 @@ from replay.state.rows import BlameRow, RollupRow
 
 
 class Span(NamedTuple):
-    """Bins `first` to `last`, of a stream that has so many events; 0 once it is finished."""
+    """Bins `first` to `last` as they stood after `events` events; 0 once the stream has ended."""
 
     first: int
     last: int
@@ -37,7 +37,7 @@ class SpanReport:
         self._rate_rows: list[RollupRow] = []
 
     def forget(self) -> None:
-        """What was read may be another by now."""
+        """Discard the cached rows."""
         self._of = self._rates_of = None
 
     def read(self, run: RunInfo, span: Span, rows: RunRows) -> None:

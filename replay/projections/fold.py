@@ -126,7 +126,7 @@ class Fold:
         """An interruption: what is open gets its row, with an open end."""
         state = self.state
         self._intervals.finish(state)
-        self._rollup.finish(state)
+        self._rollup.end_part(state)
         self._collect()
         blame, verdicts = self._diagnosis.finish(state, state.time, interrupted=True)
         self._pending.blame += blame

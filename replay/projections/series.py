@@ -125,8 +125,14 @@ class Rollup:
             self._bins.count("tasks_done", column, done)
         self._bins.count("rows_done", "", state.progress.rows_done)
 
-    def _after_resumption(self, state: State, event: SchedulerEvent) -> None:
+    def end_part(self, state: State) -> None:
+        """The run was interrupted: as `finish`, and nothing goes on."""
+        self.finish(state)
+        self._bins.end_values()
+        self._bins.rollup.blocked_by = None
         self._seen = {}
+
+    def _after_resumption(self, state: State, event: SchedulerEvent) -> None:
         self._after_keyframe(state, event)
         self._after_block(state, event)
 

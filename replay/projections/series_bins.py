@@ -41,7 +41,7 @@ class RollupState(msgspec.Struct):
     version: int = 0
     bin: int | None = None
     stretches_end: int = 0
-    """The bin with whose beginning all open stretches are written."""
+    """Open stretches are written when this bin begins."""
     series: dict[str, dict[str, Series]] = {}
     cooldowns: dict[str, Cooldown] = {}
     counts: dict[str, dict[str, float]] = {}
@@ -92,6 +92,14 @@ class SeriesBins:
         for by_key in self.rollup.series.values():
             for series in by_key.values():
                 series.since = max(series.since, self.rollup.bin or 0)
+
+    def end_values(self) -> None:
+        """No value goes on behind the last closed bin, and no cooldown."""
+        for by_key in self.rollup.series.values():
+            for series in by_key.values():
+                series.value = 0.0
+        for cooldown in self.rollup.cooldowns.values():
+            cooldown.until = None
 
     def set_cooldown(self, key: str, until: float | None) -> None:
         cooldown = self.rollup.cooldowns.get(key)

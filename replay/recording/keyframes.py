@@ -25,9 +25,9 @@ so many that keyframes of a large state don't outgrow the events."""
 SMALL_STATE_BYTES = 32 << 10
 """Compressed. Up to this size every keyframe is full: changes would be hardly smaller."""
 LARGEST_STATE_BYTES = 512 << 20
-"""Of the state in a keyframe: more than a run of any size has, less than a bomb."""
+"""Decompressed. More than the state of any run, and small enough to refuse a decompression bomb."""
 MOST_INFLATED = 64
-SMALL_STATE = 16 << 20
+UNCHECKED_STATE_BYTES = 16 << 20
 """A larger state has at most `MOST_INFLATED` times the bytes that it has compressed."""
 _FAST = 1
 """zlib's level: a third of the time of the usual one, and a tenth more bytes."""
@@ -51,7 +51,7 @@ class Changes(msgspec.Struct):
     """What became of a state since the keyframe before, full or not."""
 
     state: msgspec.Raw
-    """A `State`. Of its tasks and attempts only those that events told of."""
+    """A `State`. Of its tasks and attempts only tasks and attempts that changed."""
     gone_tasks: list[str]
     gone_attempts: list[str]
 
@@ -133,7 +133,7 @@ def pack_state(state: State) -> bytes:
 def inflate(packed: bytes) -> bytes:
     """Raises `zlib.error` for what is cut, and `ValueError` for more bytes than a state has."""
     unpacker = zlib.decompressobj()
-    most = min(LARGEST_STATE_BYTES, max(SMALL_STATE, MOST_INFLATED * len(packed)))
+    most = min(LARGEST_STATE_BYTES, max(UNCHECKED_STATE_BYTES, MOST_INFLATED * len(packed)))
     data = unpacker.decompress(packed, most)
     if unpacker.unconsumed_tail:
         raise ValueError(f"a state has more than {most:,} bytes")

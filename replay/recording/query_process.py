@@ -82,6 +82,7 @@ class Engine:
         reader = open_recording(path)
         try:
             facts = RunFacts(reader.run(), reader.status(), reader.bounds())
+            resumptions = reader.resumptions()
         finally:
             reader.close()
         try:
@@ -94,7 +95,7 @@ class Engine:
             execute = self._connection.execute
             execute(RUN.create())
             execute(RUN.insert(), RUN.row(facts))
-            for macro in create_macros(facts.wall_start):
+            for macro in create_macros(facts.wall_start, resumptions):
                 execute(macro)
             has_stretches = execute(_HAS_STRETCHES).fetchone() == (2,)
             for view in in_order_of_creation(VIEWS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import zlib
 from pathlib import Path
@@ -94,6 +95,20 @@ class RecordingReader:
             start = self.run().monotonic_start
             return Bounds(0, 0, start, start)
         return Bounds(*row)
+
+    def resumptions(self) -> list[tuple[float, float]]:
+        """When the run went on after interruptions: seconds since the first event, and Unix
+        seconds."""
+        rows = self._rows(
+            "SELECT t - (SELECT min(t) FROM events),"
+            " TRY_CAST(json_extract_string(diagnostics, '$.wall') AS DOUBLE)"
+            " FROM events WHERE kind = 'run_resumed' ORDER BY ordinal"
+        )
+        return [
+            (at, wall)
+            for at, wall in rows
+            if at is not None and wall is not None and math.isfinite(wall)
+        ]
 
     def spending(self) -> list[SpendingRow]:
         """Tokens and money of the answered calls, by column and model."""

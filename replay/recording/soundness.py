@@ -23,6 +23,8 @@ LARGEST_BLOB = 128 << 20
 """Bytes of a keyframe or a fold, as it is stored: compressed, or a part of one."""
 LARGEST_TEXT = 24 << 20
 """Bytes of a text: a line of JSON has 8 MB at most, and one of its bytes may become three."""
+LARGEST_NAME = 256 << 10
+"""Bytes of a name, an id or a word. A state has one for each task, and a page some for each row."""
 LONGEST_STRETCH = 100_000
 """Seconds of one row: a recorder counts no silence that is longer than three hours."""
 FEWEST_ROWS = 4_000_000
@@ -33,6 +35,18 @@ takes no room is the same row over and over."""
 _LONGEST_TEXT = (
     "TRY_CAST(regexp_extract(lower(stats::VARCHAR), 'max.string.length\\D*(\\d+)', 1) AS BIGINT)"
 )
+_TEXTS = (
+    "value",
+    "snapshot",
+    "diagnostics",
+    "reason",
+    "position",
+    "sentence",
+    "detail",
+    "problem",
+    "error",
+)
+"""Columns that hold more than a name."""
 _AMOUNTS = ("mean", "last", "peak", "seconds")
 
 _REQUIRED = {
@@ -153,8 +167,9 @@ def _check_size(connection: duckdb.DuckDBPyConnection, table: str, name: str) ->
         )
     longest = connection.execute(
         f"SELECT column_name, max({_LONGEST_TEXT}) AS longest FROM pragma_storage_info('{table}')"
-        " WHERE segment_type = 'VARCHAR' GROUP BY ALL HAVING longest > ?",
-        [LARGEST_TEXT],
+        " WHERE segment_type = 'VARCHAR' GROUP BY ALL"
+        " HAVING longest > if(list_contains(?, column_name), ?, ?)",
+        [list(_TEXTS), LARGEST_TEXT, LARGEST_NAME],
     ).fetchone()
     if longest is not None:
         raise SourceError(

@@ -28,7 +28,7 @@ from engine.events.run_folder import (
     RunRecord,
     read_record,
 )
-from engine.events.run_index import KnownRun, forget, list_runs
+from engine.events.run_index import KnownRun, list_runs
 from replay.diagnosis.report.shares import run_shares
 from replay.diagnosis.verdicts import WORKING, phrase
 from replay.recording.reader import open_recording
@@ -170,12 +170,6 @@ def delete_run(entry: RunEntry) -> None:
             entry.pointer.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{error.filename or entry.path}: {error.strerror}.") from error
-
-
-def forget_entry(entry: RunEntry) -> None:
-    """Take a run off the list whose folder is away. Raises `OSError`."""
-    if entry.pointer is not None:
-        forget(KnownRun(entry.pointer, entry.run_id, entry.name, entry.path, "away", None))
 
 
 def _indexed(run: KnownRun, now: float) -> RunEntry:

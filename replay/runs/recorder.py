@@ -47,7 +47,7 @@ START_SECONDS = 60.0
 """A recorder waits so long for a producer that never shows up, or of which nothing can be told."""
 RETRIES_AFTER_LOSS = 5
 _RENAMES_IN_A_ROW = 5
-"""A folder that is not where it says it is, so many times, has been removed."""
+"""After so many failed checks of its path in a row, a folder counts as removed."""
 
 _IMPORTED = ".journal-imported"
 _WAL_MISMATCH = "replaying WAL file"
@@ -280,13 +280,13 @@ def _conclude(folder: RunFolder, has_end: bool, stopped: Callable[[], bool]) -> 
     reader = open_recording(folder.recording)
     try:
         status, bounds, run = reader.status(), reader.bounds(), reader.run()
-        progress = reader.state_at(bounds.last_ordinal).progress
+        state = reader.state_at(bounds.last_ordinal)
     finally:
         reader.close()
     record = read_record(folder) or _record_of(run)
     wall_end = record.wall_end
     if wall_end is None and run.wall_start is not None:
-        wall_end = run.wall_start + (bounds.t1 - run.monotonic_start)
+        wall_end = run.wall_start + (bounds.t1 - run.monotonic_start) + state.wall_shift
     write_record(
         folder,
         msgspec.structs.replace(
@@ -297,8 +297,8 @@ def _conclude(folder: RunFolder, has_end: bool, stopped: Callable[[], bool]) -> 
             or ("The producer died before the end of the run." if status.lost else ""),
             wall_end=wall_end,
             versions=installed_versions() | record.versions,
-            rows_done=progress.rows_done,
-            rows_dropped=progress.rows_dropped,
+            rows_done=state.progress.rows_done,
+            rows_dropped=state.progress.rows_dropped,
         ),
     )
     _remove_journal(folder)

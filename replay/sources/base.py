@@ -27,7 +27,7 @@ class SourceError(Exception):
 
 
 MENDED = " (the rest of the line was read)"
-"""How the problem of a line ends that is no broken one."""
+"""The problem of a line ends with this where its events were read nevertheless."""
 
 
 class BrokenLine(msgspec.Struct, frozen=True):

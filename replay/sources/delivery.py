@@ -9,7 +9,7 @@ from engine.events import Event
 
 
 class Delivered:
-    """What an earlier reader left as its position: lines up to a number, but for some ranges."""
+    """The position of an earlier reader: all lines up to a number, except some ranges."""
 
     def __init__(self, position: dict[str, int] | None = None) -> None:
         self._position = position or {}

@@ -1,4 +1,4 @@
-"""`SeenLines`: which lines of a followed file were read, whatever file stands in its place now?"""
+"""`SeenLines`: checksums of the lines read from a file, to find them again in its replacement."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from array import array
 
 _BYTES_PER_SUM = array("I").itemsize
 _LONGEST = 8 * 1024 * 1024
-"""Bytes of a line that count: of a longer one a reader has more or less."""
+"""Only so many leading bytes are hashed: readers cut longer lines at different lengths."""
 
 
 class SeenLines:

@@ -38,7 +38,7 @@ class WaitingTasks(NamedTuple):
 
 
 class LiveTasks(MutableMapping[str, Task]):
-    """Whoever changes a task gets it by `unpacked`; from everything else come tasks to read.
+    """Only `unpacked` returns a task that may be modified; the other methods return copies to read.
 
     A task of `unpacked` stays the one in here until `unpacked` or an assignment brings another id.
     """
@@ -99,7 +99,7 @@ class LiveTasks(MutableMapping[str, Task]):
             del self._unpacked[task_id]
 
     def copy(self) -> LiveTasks:
-        """Tasks that are changed later, here or there, are others there."""
+        """Return a copy whose tasks are independent of this one's."""
         copy = LiveTasks()
         copy._tasks = self._tasks.copy()
         for task_id, task in self._unpacked.items():
@@ -111,11 +111,11 @@ class LiveTasks(MutableMapping[str, Task]):
         return copy
 
     def unpacked_tasks(self) -> ValuesView[Task]:
-        """Among them all that are neither ready nor queued."""
+        """Tasks stored unpacked, including every one that is neither ready nor queued."""
         return self._unpacked.values()
 
     def packed_tasks(self) -> Iterator[WaitingTasks]:
-        """Counts of all others."""
+        """Counts of the packed tasks, by group and phase."""
         for kind in self._kinds:
             if kind.number:
                 yield WaitingTasks(kind.task.group, kind.task.phase, kind.number, kind.oldest())
@@ -150,7 +150,7 @@ class LiveTasks(MutableMapping[str, Task]):
         self._tasks[task_id] = self._unpacked[task_id] = task
 
     def _pack_all(self) -> None:
-        """Not each task as it comes: its next event often follows at once."""
+        """Packing is deferred: the next event of a new task often follows immediately."""
         tasks, unpacked = self._tasks, self._unpacked
         for task_id, task in list(unpacked.items()):
             if _can_be_packed(task):
@@ -199,7 +199,7 @@ class LiveTasks(MutableMapping[str, Task]):
         )
 
     def _forget(self, record: bytes) -> None:
-        """This record is in here no more."""
+        """Remove a record from the statistics of its kind."""
         number, _, _, enqueued_at = RECORD.unpack(record)
         kind = self._kinds[number - 1]
         kind.remove(enqueued_at)

@@ -206,17 +206,40 @@ def test_nothing_is_asked_of_a_recording_that_stands_still() -> None:
 
 def test_a_recording_opens_at_its_end_with_all_of_it_in_view_and_plays_from_the_start() -> None:
     async def test(driven: Driven) -> None:
-        assert driven.session.calls == ["seek_ordinal 1", "follow"]
+        assert driven.session.calls == ["follow"]
         frame = driven.session.shown
         want = driven.session.wants[-1]
         assert want.until == frame.t1
         assert want.until - want.span == pytest.approx(frame.t0)
         assert "REPLAY" not in driven.text(Header)
+        await driven.press("4")
+        assert driven.session.wants[-1].span < want.span  # as many leases as can be drawn
+        await driven.press("1")
         driven.session.shown = replace(frame, ordinal=frame.last_ordinal)
         await driven.press("f")
         assert "seek_ordinal 1" in await driven.press("p")
         assert "advance 1" in await driven.tick(1.0)
         await driven.press("left_square_bracket")
         assert driven.session.wants[-1].until is None
+
+    drive(test, "ended", follow=False, at_end=True)
+
+
+def test_what_is_still_being_read_is_not_called_live() -> None:
+    async def test(driven: Driven) -> None:
+        assert " LIVE " in driven.text(Header)
+        driven.app._began = False  # as long as the source has more
+        driven.app._show_header()
+        assert " READING " in driven.text(Header)
+
+    drive(test, "healthy", follow=False, at_end=True)
+
+
+def test_another_length_of_past_leaves_the_view_of_the_whole_run() -> None:
+    async def test(driven: Driven) -> None:
+        assert driven.session.wants[-1].until is not None
+        await driven.press("plus")
+        want = driven.session.wants[-1]
+        assert (want.until, want.span) == (None, 30.0)
 
     drive(test, "ended", follow=False, at_end=True)

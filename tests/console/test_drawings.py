@@ -74,6 +74,16 @@ def test_a_group_has_room_for_its_name_and_what_blocks_it(width: int) -> None:
     assert len(line) <= width
 
 
+def test_of_many_groups_those_are_shown_in_which_most_wait() -> None:
+    table = GroupTable(Appearance())
+    frame = FRAMES["crowd"]()
+    table.show(frame)
+    lines = [text(line) for line in table.draw(100, 12)]
+    deepest = max(group.queued for group in frame.groups)
+    assert all(f" {deepest} " in line for line in lines[2:-1])
+    assert lines[-1].startswith(" 491 more groups, ")
+
+
 def test_a_cell_shared_by_two_layers_shows_both() -> None:
     lines = stacked_chart([("sky", [0.25]), ("orange", [0.75])], 1.0, 1, 2, UNICODE)
     assert lines[0] == (("█", "orange"),)

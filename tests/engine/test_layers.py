@@ -50,7 +50,8 @@ def test_no_legacy_name_is_used_in_code_or_docs() -> None:
             for folder in ("engine", "replay", "console")
             for path in (ROOT / folder).rglob("*.py")
         ),
-        *(ROOT / "plans").glob("*.md"),
+        *(ROOT / "plans").rglob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         ROOT / "README.md",
     ]
     found = [

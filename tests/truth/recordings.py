@@ -2,7 +2,8 @@
 
 Beside `NAME.truth.json` lie the recordings that it names, compressed with xz. `--say` prints what
 was said of each as well; `--reasons` why it is not right. `--grades` keeps the grades beside them:
-`test_recordings.py` lets none of those in `cases` get worse.
+`test_recordings.py` lets none of those in `cases` get worse. `--write` puts the table of these and
+of the recordings in other folders (`--also`) into `plans/diagnosis.md`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from tests.truth.answer import Answer, ask
 from tests.truth.expectations import EXPECTATIONS
 from tests.truth.facts import Run, Truth, read_truth
 from tests.truth.rules import Score, score
+from tests.truth.situations import SITUATIONS
+from tests.truth.table import Cell, write_table
 
 SUFFIX = ".truth.json"
 GRADES = "grades.json"
@@ -55,13 +58,23 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--reasons", action="store_true", help="why it is not right")
     parser.add_argument("--only", help="own, exec or native")
     parser.add_argument("--grades", action="store_true", help=f"write {GRADES}")
+    parser.add_argument("--also", type=Path, action="append", default=[], metavar="FOLDER")
+    parser.add_argument("--write", action="store_true", help="the table of plans/diagnosis.md")
     options = parser.parse_args(arguments)
     grades: dict[str, Counter[str]] = {}
     kept: dict[str, str] = {}
-    for truth, run, answer, result in scored(options.folder, options.situations):
+    cells: list[Cell] = []
+    folders = [options.folder, *options.also]
+    everything = (
+        (turn, *one)
+        for turn, folder in enumerate(folders, 1)
+        for one in scored(folder, options.situations)
+    )
+    for turn, truth, run, answer, result in everything:
         if options.only and run.source != options.only:
             continue
         kept[run.file] = result.grade
+        cells.append(Cell(truth.situation, run.source, turn, result, answer.headline))
         grades.setdefault(run.source, Counter())[result.grade] += 1
         print(f"{truth.situation:12} {run.source:7} {result.grade}")
         if options.say:
@@ -72,6 +85,9 @@ def main(arguments: list[str]) -> int:
         print(source, dict(counts))
     if options.grades:
         (options.folder / GRADES).write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    if options.write:
+        shown = {cell.situation for cell in cells}
+        write_table(cells, {one.name: one.what for one in SITUATIONS if one.name in shown})
     return 1 if any("false" in counts for counts in grades.values()) else 0
 
 

@@ -22,6 +22,8 @@ TOLERANCE_SECONDS = 0.5
 SHARE_TOLERANCE = 0.02
 QUIET_TOLERANCE = 0.03
 WORK_TOLERANCE = 0.10
+LATE_SHARE = 0.2
+"""By so much the time of calls as their caller sees it may be longer beside a busy neighbour."""
 _BROKEN = ("lost_wakeup", "leaked_lease", "policy_mutual_denial", "unsatisfiable")
 _LOOP = re.compile(r"event_loop|loop_blocked|process_paused|process_stopped|starved|interpreter")
 _RAISE = re.compile(
@@ -184,7 +186,10 @@ def _slow(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
         slow = run.windows_of("slow", "hung", resource=_provider_model(said.resource))
         spans = [(window.start, window.end) for window in slow]
         outside = said.end - said.start - overlap([said.span], spans, TOLERANCE_SECONDS)
-        if outside > TOLERANCE_SECONDS or not spans:
+        allowed = TOLERANCE_SECONDS
+        if run.windows_of(_NEIGHBOUR):  # calls go out and come back late
+            allowed = max(allowed, LATE_SHARE * (said.end - said.start))
+        if outside > allowed or not spans:
             yield f"{said.resource} is called slow from {said.start:.1f} to {said.end:.1f} s"
 
 

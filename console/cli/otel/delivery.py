@@ -49,12 +49,18 @@ class CountingSpanExporter(SpanExporter):
         self.handed = 0
         """Spans that left the queue."""
         self.delivered = 0
+        self.refused = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.handed += len(spans)
-        result = self._exporter.export(spans)
-        if result is SpanExportResult.SUCCESS:
-            self.delivered += len(spans)
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._exporter.export(spans)
+        finally:
+            if result is SpanExportResult.SUCCESS:
+                self.delivered += len(spans)
+            else:
+                self.refused += len(spans)
         return result
 
     def shutdown(self) -> None:
@@ -80,7 +86,7 @@ class CountingSpanProcessor(SpanProcessor):
     @property
     def lost(self) -> int:
         """Lost until now; what is queued or under way may still arrive."""
-        return self._overflowed + self._counting.handed - self._counting.delivered
+        return self._overflowed + self._counting.refused
 
     @property
     def undelivered(self) -> int:

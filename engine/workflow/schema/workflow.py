@@ -133,11 +133,6 @@ class Workflow(StrictModel):
             if isinstance(provider, OpenAIProvider) and provider.api_key_env is not None
         }
 
-    def request_timeout(self, alias: str) -> float:
-        """Seconds that one request to this alias may take."""
-        model = self.models[alias]
-        return model.timeout_seconds or self.providers[model.provider].timeout_seconds
-
 
 def _known(what: str, names: Iterable[str]) -> str:
     listed = ", ".join(names)

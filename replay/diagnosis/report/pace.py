@@ -8,7 +8,7 @@ limit that is hardly ever reached does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engine.events import RunInfo
@@ -258,10 +258,6 @@ def _source(state: State, resource: str, cap: int) -> tuple[str, str]:
     names = enumeration(low)
     few = f"Raise max_parallel_requests of {names}, if its provider can take more."
     return f"max_parallel_requests of {names}", few if cap <= FEW_CALLS else ""
-
-
-def bound_sentences(bound: Bound | None) -> Sequence[str]:
-    return () if bound is None or bound.saturated < NOTABLE else (bound.sentence(),)
 
 
 def _percent(fraction: float) -> str:

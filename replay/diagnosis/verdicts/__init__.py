@@ -1,4 +1,4 @@
-"""The verdicts: one class for each, and the one list of them."""
+"""The verdicts: one class for each, gathered in `registry.VERDICTS`."""
 
 from replay.diagnosis.verdicts.base import Blame, Context, Holder, Shortage, Verdict, Waiter
 from replay.diagnosis.verdicts.registry import (

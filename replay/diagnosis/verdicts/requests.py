@@ -246,6 +246,9 @@ class ProviderLatency(Verdict, tag="provider_latency", kw_only=True):
     median: Annotated[
         float | None, fact("Median time of those that came back; null where none did", "s")
     ] = None
+    by_later: Annotated[
+        bool, fact("None was usual before; what is usual was seen in the calls after it")
+    ] = False
 
     def without_time(self, seconds: float) -> Verdict | None:
         age = self.oldest_age - seconds
@@ -261,9 +264,10 @@ class ProviderLatency(Verdict, tag="provider_latency", kw_only=True):
             return f"{what}, where 95 % take at most {usual}: it hung at the provider."
         at_once = "" if self.at_once is None else f", {self.at_once} at once"
         if self.median is not None and self.usual and self.median > 2 * self.usual:
+            when = "after that" if self.by_later else "before"
             return (
                 f"Calls to {model_of(resource)} took {self.median / self.usual:.1f} times as long"
-                f" as before ({duration_text(self.median)} instead of {duration_text(self.usual)})"
+                f" as {when} ({duration_text(self.median)} instead of {duration_text(self.usual)})"
                 f" for {duration_text(seconds)}: {self.calls} were slow{at_once}, and the longest"
                 f" took {oldest}."
             )

@@ -22,8 +22,8 @@ from replay.recording.views.view import (
 _REQUESTS_OF_A_LEASE = """
     SELECT execution_id,
         count(*) AS requests,
-        sum(gap(wait_started_at, acquired_at)) AS request_wait,
-        sum(gap(started_at, completed_at)) AS provider_time,
+        sum(gap(wait_started_at, coalesce(acquired_at, released_at))) AS request_wait,
+        sum(gap(started_at, coalesce(completed_at, released_at))) AS provider_time,
         CASE WHEN bool_and("end" IS NOT NULL OR "begin" IS NULL)
             THEN sum(gap(greatest("begin", reached), "end")) END AS covered
     FROM (

@@ -39,15 +39,15 @@ REQUESTS = View(
             "request_wait",
             DOUBLE,
             SECONDS,
-            "acquired_at - wait_started_at",
-            "gap(wait_started_at, acquired_at)",
+            "until it got a lease, or gave up",
+            "gap(wait_started_at, coalesce(acquired_at, released_at))",
         ),
         Column(
             "provider_time",
             DOUBLE,
             SECONDS,
-            "completed_at - started_at",
-            "gap(started_at, completed_at)",
+            "from the call's start to its answer, or to its end where none came",
+            "gap(started_at, coalesce(completed_at, released_at))",
         ),
         Column(
             "held", DOUBLE, SECONDS, "released_at - acquired_at", "gap(acquired_at, released_at)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 RECORDING = "recording"
@@ -106,14 +107,24 @@ _LOCAL = """
 """
 
 
-def create_macros(wall_start: float | None) -> tuple[str, ...]:
+def create_macros(
+    wall_start: float | None, resumptions: Sequence[tuple[float, float]] = ()
+) -> tuple[str, ...]:
     """The statements for the macros that views and queries use.
 
     Args:
         wall_start: Unix time of the first event in seconds, None where it is not known. `local`
             gives times in the time zone of this process.
+        resumptions: When the run went on after an interruption, in seconds since its first event,
+            and in Unix seconds.
     """
     wall = "NULL::DOUBLE" if wall_start is None else _literal(wall_start)
+    if wall_start is not None:
+        later = "".join(
+            f" WHEN seconds >= {_literal(at)} THEN {_literal(moment - at)}"
+            for at, moment in reversed(resumptions)
+        )
+        wall = f"CASE{later} ELSE {wall} END" if later else wall
     microseconds = f"TRY_CAST(({wall} + seconds) * 1e6 AS BIGINT)"
     return (
         _GAP,

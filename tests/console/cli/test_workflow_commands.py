@@ -45,7 +45,7 @@ def test_plan_shows_what_the_run_would_do(
 ) -> None:
     code, out, _ = run(capsys, "plan", workflow)
     assert code == exit_codes.OK
-    for part in ("40 rows in 1 row group", "On tides", "model_stage:p/m", "run_config", "Nothing"):
+    for part in ("40 rows in 1 row group", "On tides", "model_stage:p/m", "default", "Nothing"):
         assert part in out
     assert list(workflow.parent.iterdir()) == [workflow]
 

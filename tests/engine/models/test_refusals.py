@@ -168,6 +168,9 @@ def test_a_message_is_bounded_and_repeats_neither_prompt_nor_key() -> None:
 
 def test_a_short_prompt_is_not_repeated_either() -> None:
     assert "Berlin" not in sanitised('the input "Berlin" is not allowed', ("Berlin",))
+    key = "0f8e4c1a-9a1b-4c1d-8e2f-001122334455"
+    assert sanitised(f"bad: {key} tides here", (f"{key} tides",)) == "bad: … here"
+    assert sanitised(f"bad: {key} of {key}", ()) == "bad: … of …"
     assert sanitised("a\x1b[31mred\nline") == "a [31mred line"
 
 

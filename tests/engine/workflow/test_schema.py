@@ -6,6 +6,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from engine.identity import ProviderModelKey
+from engine.workflow.columns.endpoint import endpoints_of
 from engine.workflow.demo import demo_workflow
 from engine.workflow.endpoints import resource_resolver
 from engine.workflow.mistakes import first_mistake
@@ -180,8 +181,9 @@ def test_a_model_s_time_out_stands_over_its_provider_s() -> None:
             "quick": {"provider": "p", "model": "m", "timeout_seconds": 2},
         },
     )
-    assert made.request_timeout("plain") == 30
-    assert made.request_timeout("quick") == 2
+    endpoints = endpoints_of(made.models, made.providers)
+    assert endpoints["plain"].timeout_seconds == 30
+    assert endpoints["quick"].timeout_seconds == 2
 
 
 def test_the_smallest_cap_of_an_endpoint_counts_whatever_the_order() -> None:

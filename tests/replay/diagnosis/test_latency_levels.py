@@ -85,6 +85,52 @@ def test_calls_that_were_slow_only_because_the_process_stood_still_have_no_verdi
     assert result.seconds("run", "event_loop_lag") > 14.0
 
 
+def test_a_standstill_after_a_hung_call_takes_nothing_from_it() -> None:
+    stream = Stream()
+    stream.register(BETA, 2)
+    call_after_call(stream, 0, iter([USUAL] * 20))
+    watched_beats(stream, 4.0)
+    hung = stream.call(stream.begin(VERDICT, 20))
+    watched_beats(stream, 14.0)
+    stream.complete(hung)
+    for second in range(15, 20):
+        stream.at(second - 0.05)
+        stood_still(stream, "process_paused", "starved", second - 0.95, second - 0.05)
+        watched_beats(stream, second)
+    call_after_call(stream, 21, iter([USUAL] * 20))
+    watched_beats(stream, 26.0)
+    verdict = stream.end().only("provider_latency")
+    assert (verdict.start, verdict.end) == pytest.approx((104.0, 114.0), abs=0.01)
+    assert isinstance(verdict.detail, ProviderLatency)
+    assert verdict.detail.oldest_age == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("before", [0, 5])
+def test_a_run_that_begins_slow_is_told_so_once_calls_are_faster(before: int) -> None:
+    stream = Stream()
+    stream.register(BETA, 1)
+    noise = random.Random(before)
+    usual = [USUAL * noise.uniform(0.8, 2.2) for _ in range(before)]
+    slow = [USUAL * noise.uniform(8.0, 11.0) for _ in range(15)]
+    after = [USUAL * noise.uniform(0.8, 2.2) for _ in range(40)]
+    call_after_call(stream, 0, iter([*usual, *slow, *after]))
+    verdict = stream.end().only("provider_latency")
+    assert verdict.start == pytest.approx(100.0 + sum(usual), abs=0.01)
+    assert verdict.end == pytest.approx(100.0 + sum(usual) + sum(slow), abs=0.01)
+    assert isinstance(verdict.detail, ProviderLatency)
+    assert verdict.detail.calls == pytest.approx(15, abs=2)
+    assert ("times as long as after that" in verdict.sentence) is (before == 0)
+
+
+def test_heavy_tails_are_no_early_level() -> None:
+    for seed in range(200):
+        noise = random.Random(seed)
+        times = CallTimes()
+        for number in range(120):
+            times.add(noise.lognormvariate(-1.5, 0.8), float(number))
+            assert times.early_level() is None, seed
+
+
 # Streams without calls
 
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -40,6 +41,7 @@ from replay.sources.base import SourceError
 from replay.state.waits import waits
 from tests.e2e.program import headgate
 from tests.plans import generate
+from tests.replay.diagnosis.stream import ALPHA, QUESTION, Stream
 
 Play = Callable[..., tuple[RunInfo, list[Event]]]
 WriteJournal = Callable[..., RunFolder]
@@ -194,6 +196,25 @@ def test_leases_say_what_the_one_joined_timeline_says(
             assert close(row[name], getattr(expected, name)), name
         checked += 1
     assert checked > 5
+
+
+def test_a_wait_that_was_given_up_counts_as_in_the_joined_timeline(
+    write_journal: WriteJournal,
+) -> None:
+    stream = Stream()
+    stream.register(ALPHA, 1)
+    work = stream.wait(stream.begin(QUESTION, 0))
+    stream.at(5.0).request("request_wait_timeout", ALPHA, work, "queue_timeout")
+    work.attempt = ""
+    stream.at(6.0).finish(work)
+    stream.end()
+    folder = write_journal(stream.run, stream.events)
+    finish_import(folder)
+    with closing(RecordingQuery(folder.recording)) as query:
+        [lease] = rows(query, "SELECT request_wait, provider_time, own_time FROM leases")
+        [request] = rows(query, "SELECT request_wait FROM requests")
+    assert lease == {"request_wait": 5.0, "provider_time": 0.0, "own_time": 1.0}
+    assert request["request_wait"] == 5.0
 
 
 def test_tasks_are_every_cell_that_became_ready_with_the_sum_of_its_leases(

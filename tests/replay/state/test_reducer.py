@@ -7,9 +7,14 @@ import copy
 import pytest
 
 from engine.events import (
+    ALL_REQUEST_KINDS,
+    ALL_SCHEDULER_KINDS,
+    Event,
+    RequestEvent,
+    RunInfo,
     SchedulerEvent,
 )
-from replay.state.reducer import to_keyframe
+from replay.state.reducer import begin, reduce, to_keyframe
 from tests.replay.story import ALPHA, FOREIGN, RUN, Story, fold_all
 
 
@@ -295,3 +300,14 @@ def test_a_loss_before_the_first_event_ends_no_sooner_than_it_begins() -> None:
     early = SchedulerEvent("queue_empty", RUN.monotonic_start - 1.0, 2)
     (gap,) = fold_all(RUN, [early]).gaps
     assert gap.from_time == gap.to_time == early.captured_at_monotonic
+
+
+@pytest.mark.parametrize("kind", sorted(ALL_SCHEDULER_KINDS | ALL_REQUEST_KINDS))
+def test_every_kind_of_the_table_is_known_to_the_reducer(kind: str) -> None:
+    run = RunInfo("run-1", "small")
+    state = begin(run)
+    event: Event = (
+        SchedulerEvent(kind, 1.0, 1) if kind in ALL_SCHEDULER_KINDS else RequestEvent(kind, 1.0, 1)
+    )
+    reduce(state, event, 1, run)
+    assert state.unknown_kinds == {}

@@ -118,6 +118,23 @@ def test_spans_that_a_full_queue_drops_are_counted() -> None:
     assert processor.lost == processor.undelivered == 35 - exporter.taken == 15
 
 
+class RefusingExporter(SpanExporter):
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return SpanExportResult.FAILURE
+
+
+def test_spans_that_an_endpoint_refuses_are_lost() -> None:
+    processor = CountingSpanProcessor(RefusingExporter(), queue=100)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(processor)
+
+    for _ in range(7):
+        provider.get_tracer("test").start_span("task").end()
+    assert processor.lost == 0  # they may yet arrive
+    provider.shutdown()
+    assert processor.lost == processor.undelivered == 7
+
+
 def test_a_delivery_says_only_what_was_lost() -> None:
     assert Delivery(10, 0, False, "noise").sentence == ""
     assert Delivery(0, 0, True, "").sentence == (

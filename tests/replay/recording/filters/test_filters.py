@@ -83,10 +83,15 @@ def columns(subject: Subject) -> dict[str, str]:
     return kinds
 
 
+def as_bigint(number: float) -> int:
+    """The number as a BIGINT may hold it."""
+    return int(max(-(2**62), min(number, 2**62)))
+
+
 def rows(subject: Subject) -> st.SearchStrategy[list[dict[str, Any]]]:
     values = {
         name: st.none()
-        | (TEXTS if kind == "VARCHAR" else NUMBERS.map(int if kind == "BIGINT" else float))
+        | (TEXTS if kind == "VARCHAR" else NUMBERS.map(as_bigint if kind == "BIGINT" else float))
         for name, kind in columns(subject).items()
     }
     return st.lists(st.fixed_dictionaries(values), max_size=6)
