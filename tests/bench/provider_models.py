@@ -32,6 +32,7 @@ from tests.engine.request_admission.provider_lab import Load, observe
 
 PLANS = Path(__file__).parents[2] / "plans"
 PAGE = PLANS / "request-admission.md"
+IMAGES = PLANS / "images"
 RECORDS = 4000
 LOADS: tuple[tuple[float, Distribution], ...] = (
     (0.1, "lognormal"),
@@ -214,12 +215,12 @@ def main(quick: bool) -> int:
     click.echo(table(rows))
     if not quick:
         PAGE.write_text(_TABLE.sub(lambda m: m[1] + table(rows) + m[2], PAGE.read_text()))
-        (PLANS / "images" / "providers-goodput.svg").write_text(bars(rows))
+        IMAGES.mkdir(exist_ok=True)
+        (IMAGES / "providers-goodput.svg").write_text(bars(rows))
         for name in DRAWN:
             kind = next(kind for kind in MODELS if kind.name == name)
             loads = {policy: load_of(kind, policy, 1.0, "lognormal") for policy in POLICIES}
-            picture = PLANS / "images" / f"providers-{name}.svg"
-            picture.write_text(course(kind, loads))
+            (IMAGES / f"providers-{name}.svg").write_text(course(kind, loads))
     adaptive = [row for row in rows if row.policy == "adaptive"]
     held = (
         statistics.mean(row.mean for row in adaptive) >= 0.95
