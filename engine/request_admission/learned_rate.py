@@ -13,10 +13,10 @@ from typing import NamedTuple
 MIN_ROUND_TRIPS = 4.0
 MIN_REQUESTS = 8
 """Shortest span, and fewest requests in it, that a rate is measured over."""
-SPANS_THAT_AGREE = 3
-MIN_HELD = 2
+SPANS_THAT_AGREE = 4
+MIN_HELD = 1
 """How many of these ended with a refusal at a limit that had served a whole round."""
-MAX_DISAGREEMENT = 1.2
+MAX_DISAGREEMENT = 1.15
 """Ratio of the highest rate to the lowest."""
 MARGIN = 0.98
 CUT = 0.96

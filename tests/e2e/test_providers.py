@@ -22,6 +22,7 @@ RECORDS = 60
 FINISHED = 20
 OUT_SECONDS = 1.5
 TIMEOUT_SECONDS = 60
+DROPPED = "dropped.parquet"
 
 
 def after(calls: int, status: int, code: Any = None, message: str = "no") -> Behaviour:
@@ -57,7 +58,7 @@ class Case:
     why: str = ""
     """In the first paragraph of `why`."""
     error: str = ""
-    """Class of error that drops the odd rows."""
+    """Class of the failure that drops the odd rows."""
     workflow: dict[str, Any] = field(default_factory=dict)
 
 
@@ -85,14 +86,14 @@ CASES: dict[str, Case] = {
     "a context that is too long": Case(
         always(400, "context_length_exceeded"),
         1,
-        error="context",
+        error="context_length",
         why="dropped",
         workflow=ODD_ROWS,
     ),
     "requests that never fit": Case(
         always(429, "rate_limit_exceeded", "Request too large: limit 300, requested 306"),
         1,
-        error="too large",
+        error="request_too_large",
         why="dropped",
         workflow=ODD_ROWS,
     ),
@@ -120,7 +121,13 @@ def write_workflow(folder: Path, address: str, case: Case) -> Path:
 
 
 def rows_of(dataset: Path) -> list[dict[str, Any]]:
-    return [row for file in dataset.glob("*.parquet") for row in pq.read_table(file).to_pylist()]
+    files = [file for file in dataset.glob("*.parquet") if file.name != DROPPED]
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def dropped_of(dataset: Path) -> list[dict[str, Any]]:
+    file = dataset / DROPPED
+    return pq.read_table(file).to_pylist() if file.exists() else []
 
 
 @pytest.mark.parametrize(
@@ -154,9 +161,10 @@ def test_a_run_says_what_its_provider_did(name: str, tmp_path: Path) -> None:
     why = headgate("why", run, cwd=tmp_path)
     assert why.returncode == 0
     assert case.why in " ".join(first_paragraph(why.stdout).split())
-    if case.error:
-        assert odd
-        assert case.error in why.stdout
+    dropped = dropped_of(run / "dataset")
+    assert len(dropped) == odd
+    assert {row["class"] for row in dropped} == ({case.error} if case.error else set())
+    assert bool(odd) == bool(case.error)
     verified = headgate("verify", run, cwd=tmp_path)
     assert verified.returncode == 0, verified.stdout
 

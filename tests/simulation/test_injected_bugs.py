@@ -34,7 +34,7 @@ from engine.scheduling.tracker import CompletionTracker
 from tests.engine.scheduling.harness import Broken
 from tests.simulation.simulate import simulate
 
-WORLDS = 150
+WORLDS = 250
 Patch = pytest.MonkeyPatch
 Inject = Callable[[Patch], None]
 

@@ -147,6 +147,29 @@ def test_domain_limit_below_the_maximum() -> None:
     assert "request_wait_started" in [stream.kind_of(one) for one in verdict.evidence]
 
 
+@pytest.mark.parametrize("name", ["request_plateau", "request_rate_budget"])
+def test_what_binds_besides_refusals_has_a_verdict_of_its_own(name: str) -> None:
+    """Limit 1 of 4 while more would bring nothing; or a budget, with 3 of 4 places free."""
+    stream = Stream()
+    stream.register(BETA, 4)
+    first = stream.call(stream.begin(VERDICT, 0))
+    if name == "request_plateau":
+        stream.answer(first, "rate_limited", blocked_until=stream.now, limit=(4, 1))
+        stream.call(first)
+    waiting = stream.wait(stream.begin(VERDICT, 1), name)
+    stream.at(8.0)
+    stream.complete(first)
+    stream.send(waiting)
+    stream.at(10.0)
+    stream.complete(waiting)
+    result = stream.end()
+    assert result.seconds("cell", name) == pytest.approx(8.0)
+    verdict = result.only(name)
+    assert (verdict.start, verdict.end) == (100.0, 108.0)
+    assert facts_of(verdict)["free"] == (0 if name == "request_plateau" else 3)
+    assert "provider" in facts_of(verdict)["advice"]
+
+
 def test_the_wait_that_proves_a_stall_is_of_a_call_that_still_waits() -> None:
     """One call of 4 may be out. Calls wait from 0 s on, another each 0.2 s; one goes out as often,
     until from 2 to 12 s none does."""
