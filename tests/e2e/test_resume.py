@@ -109,7 +109,7 @@ class Interrupted:
     ) -> None:
         if delay < 0:
             begun = lambda: self.has_begun() or front.poll() is not None  # noqa: E731
-            wait_for(begun, "the begin of the run")
+            wait_for(begun, "the begin of the run", seconds=180)
         time.sleep(abs(delay))
         pids = [front.pid] if victim == "front" else processes_of(self.out, ENGINE)
         self.instants.append(time.monotonic())
