@@ -108,7 +108,8 @@ class Interrupted:
         self, front: subprocess.Popen[str], victim: str, number: int, delay: float
     ) -> None:
         if delay < 0:
-            wait_for(self.has_begun, "the begin of the run")
+            begun = lambda: self.has_begun() or front.poll() is not None  # noqa: E731
+            wait_for(begun, "the begin of the run", seconds=180)
         time.sleep(abs(delay))
         pids = [front.pid] if victim == "front" else processes_of(self.out, ENGINE)
         self.instants.append(time.monotonic())

@@ -274,6 +274,22 @@ def test_kills_at_random_instants(seed: int, tmp_path: Path) -> None:
     check_events(run)
 
 
+def test_many_kills_in_a_row(tmp_path: Path) -> None:
+    times = effort(8, 30)
+    run = Run(tmp_path / "run", lambda: workflow(Work()))
+    for _ in range(times):
+        assert run.go_on(killed_at=0.4) is None
+    result = run.go_on()
+    assert result is not None
+    assert result.outcome == "success"
+    resumed = [event for event in run.events if event.event_kind == "run_resumed"]
+    assert [event.diagnostics["resumes"] for event in resumed] == list(range(1, times + 1))
+    expected = undisturbed(tmp_path / "expected", lambda: workflow(Work()))
+    assert run.rows() == expected.rows()
+    assert run.dropped() == expected.dropped()
+    check_events(run)
+
+
 def test_nothing_that_is_kept_is_made_again(tmp_path: Path) -> None:
     """Killed while nothing is in flight: no call and no function is repeated."""
     work = Work(fails=False)
