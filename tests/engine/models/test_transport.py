@@ -259,6 +259,7 @@ def test_a_connection_that_the_server_has_closed_is_not_used_again() -> None:
 @pytest.mark.parametrize(
     ("coding", "packed"),
     [("gzip", gzip.compress(ANSWER)), ("deflate", zlib.compress(ANSWER))],
+    ids=["gzip", "deflate"],
 )
 def test_compressed_answers(coding: str, packed: bytes) -> None:
     server = Server(packed, f"content-encoding: {coding}\r\n")
