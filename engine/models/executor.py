@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
@@ -35,7 +36,10 @@ from engine.request_admission.types import (
     RequestReleaseOutcome,
 )
 
-MAX_PROBE_TIMEOUT_SECONDS = 60.0
+PROBE_TIMEOUT_SECONDS = 60.0
+"""A probe that hangs must not keep the next one waiting for long."""
+PROBE_ROUND_TRIPS = 4.0
+"""Usual durations of a call that a probe may take, where calls take minutes."""
 CHARS_PER_TOKEN = 4
 SUSPECT_REFUSALS = 3
 """Refusals of one request, while others are answered, after which its refusals say nothing of the
@@ -166,6 +170,8 @@ class ModelRequestExecutor:
             return
         client = self._clients[request.resource.provider_name]
         call = _Call(self._stream, self._clock, self._admission, lease)
+        timeout_seconds = _probe_timeout(request, self._admission.round_trip(request.resource))
+        request = replace(request, timeout_seconds=timeout_seconds)
         try:
             call.started()
             response = await _send(client, request, None, self._admission.longest_wait)
@@ -305,6 +311,11 @@ class _Call:
             outcome=outcome,
             diagnostics=diagnostics,
         )
+
+
+def _probe_timeout(request: ModelRequest, round_trip: float | None) -> float:
+    longest = max(PROBE_TIMEOUT_SECONDS, PROBE_ROUND_TRIPS * (round_trip or 0.0))
+    return longest if request.timeout_seconds is None else min(request.timeout_seconds, longest)
 
 
 def report_of(error: ProviderError, longest_wait: float) -> FailureReport:

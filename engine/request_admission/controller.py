@@ -286,6 +286,10 @@ class AdaptiveRequestAdmissionController:
         attempt.probe = True
         return self._admit(attempt, now)
 
+    def round_trip(self, resource: RequestResourceKey) -> float | None:
+        """Seconds that a call of a registered resource usually takes; None before an answer."""
+        return self._resources[resource].limits.round_trip
+
     @property
     def longest_wait(self) -> float:
         """Most seconds that a provider's `Retry-After` is obeyed."""

@@ -17,7 +17,6 @@ from engine.identity import (
     StaticCap,
 )
 from engine.models.client import ModelRequest
-from engine.models.executor import MAX_PROBE_TIMEOUT_SECONDS
 from engine.models.health import HEALTH_PROMPT, HEALTH_SECONDS
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.rows.admission import RowGroups
@@ -104,7 +103,7 @@ class RunPlan:
         """What each resource is asked when it is out, to find out whether it answers again."""
         domains: tuple[RequestDomain, ...] = ("chat", "embedding", "healthcheck")
         return {
-            resource: replace(request, timeout_seconds=_bounded(request.timeout_seconds))
+            resource: request
             for domain in domains
             for resource, request in self._neutral_requests(domain).items()
         }
@@ -124,13 +123,6 @@ class RunPlan:
             resource = self.resources.resolve(alias, domain)
             requests[resource] = replace(endpoint.request(HEALTH_PROMPT), resource=resource)
         return requests
-
-
-def _bounded(timeout_seconds: float | None) -> float:
-    """A probe that hangs must not keep the next one waiting for long."""
-    if timeout_seconds is None:
-        return MAX_PROBE_TIMEOUT_SECONDS
-    return min(timeout_seconds, MAX_PROBE_TIMEOUT_SECONDS)
 
 
 def plan_run(

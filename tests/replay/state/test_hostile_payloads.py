@@ -46,7 +46,7 @@ ID = st.none() | st.sampled_from(["question/0", "verdict/1", "x1", ""])
 
 
 @st.composite
-def hostile_events(draw: st.DrawFn, farthest: float = 1e12) -> Event:
+def hostile_events(draw: st.DrawFn, farthest: float = 1e10) -> Event:
     correlation = draw(
         st.none()
         | st.builds(
@@ -56,7 +56,10 @@ def hostile_events(draw: st.DrawFn, farthest: float = 1e12) -> Event:
             st.none() | st.text(max_size=3),
         )
     )
-    time, sequence = draw(st.floats(-farthest, farthest)), draw(st.integers(-5, 40))
+    time, sequence = (
+        draw(st.floats(-farthest, farthest, exclude_max=True)),
+        draw(st.integers(-5, 40)),
+    )
     if draw(st.booleans()):
         return SchedulerEvent(
             draw(st.sampled_from(sorted(ALL_SCHEDULER_KINDS))),
