@@ -7,7 +7,8 @@ run.lock               locked by the producer while it lives
 recorder.lock          locked by the one recorder
 output.log             output of producer and recorder when they have no terminal
 cells/                 cells of unfinished row groups, written by the producer only
-dataset/               Parquet, one file per row group
+dataset/               Parquet, one file per row group, and nothing else
+manifest.json          what the dataset is; dropped.parquet and rows.* stand beside it as well
 
 A folder is held open from its first use, so that work goes on in it when it is renamed, and a new
 folder under the old name is not mistaken for it.
@@ -47,6 +48,10 @@ RUN_JSON = "run.json"
 RUN_LOCK = "run.lock"
 RECORDER_LOCK = "recorder.lock"
 OUTPUT_LOG = "output.log"
+MANIFEST = "manifest.json"
+DROPPED = "dropped.parquet"
+BESIDE_DATASET = frozenset({MANIFEST, DROPPED, "rows.jsonl", "rows.csv"})
+"""What is said of the dataset as a whole. Its folder may be given to a reader of Parquet."""
 
 _FILES = frozenset({RECORDING, RUN_JSON, RUN_LOCK, RECORDER_LOCK, OUTPUT_LOG})
 _FOLDER_MODE = 0o700

@@ -1,9 +1,12 @@
 """The dataset of a run as a whole: its rows in order, its manifest, and what was dropped.
 
-row-group-NNNNNN.parquet   the rows of a row group
-dropped.parquet            why the rows that are missing are missing; absent where none is
-manifest.json              what there is
-rows.jsonl, rows.csv       all rows in one file, where that was asked for
+dataset/row-group-NNNNNN.parquet   the rows of a row group
+dropped.parquet                    why the rows that are missing are missing; absent where none is
+manifest.json                      what there is
+rows.jsonl, rows.csv               all rows in one file, where that was asked for
+
+`dataset/` holds rows alone, so that a reader of Parquet may be given the folder; the other files
+stand beside it.
 """
 
 from __future__ import annotations
@@ -19,12 +22,11 @@ from typing import IO, Any, Literal
 import msgspec
 
 from engine.errors import UserError
+from engine.events.run_folder import DROPPED, MANIFEST
 from engine.events.safe_files import open_folder, open_regular, read_small
 from engine.rows.parquet import RowNumbers, file_name, read_rows, row_numbers
 from engine.rows.run_store import DroppedRow
 
-MANIFEST = "manifest.json"
-DROPPED = "dropped.parquet"
 RowFormat = Literal["parquet", "jsonl", "csv"]
 _MAX_MANIFEST_BYTES = 256 << 20
 _FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r")
@@ -104,7 +106,7 @@ class Dataset:
 def read_manifest(folder: Path) -> Manifest | None:
     """None where there is none, or one that can't be read."""
     try:
-        data = read_small(folder / MANIFEST, limit=_MAX_MANIFEST_BYTES)
+        data = read_small(folder.parent / MANIFEST, limit=_MAX_MANIFEST_BYTES)
         return msgspec.json.decode(data, type=Manifest)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
@@ -113,7 +115,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Raises `OSError`."""
     content = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
-    _replace(folder, MANIFEST, lambda file: file.write(content))
+    _replace(folder.parent, MANIFEST, lambda file: file.write(content))
 
 
 def write_dropped(folder: Path, dropped: Iterable[DroppedRow]) -> None:
@@ -124,7 +126,7 @@ def write_dropped(folder: Path, dropped: Iterable[DroppedRow]) -> None:
     rows = sorted(set(dropped))
     if not rows:
         with suppress(FileNotFoundError):
-            (folder / DROPPED).unlink()
+            (folder.parent / DROPPED).unlink()
         return
     schema = pa.schema(
         [
@@ -140,7 +142,7 @@ def write_dropped(folder: Path, dropped: Iterable[DroppedRow]) -> None:
         [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)],
         schema=schema,
     )
-    _replace(folder, DROPPED, lambda file: pq.write_table(table, file))
+    _replace(folder.parent, DROPPED, lambda file: pq.write_table(table, file))
 
 
 def write_rows(folder: Path, row_format: RowFormat) -> None:
@@ -151,7 +153,9 @@ def write_rows(folder: Path, row_format: RowFormat) -> None:
     dataset = Dataset(folder)
     try:
         rows = (values for _, values in dataset.rows())
-        _replace(folder, f"rows.{row_format}", lambda file: write_lines(file, rows, row_format))
+        _replace(
+            folder.parent, f"rows.{row_format}", lambda file: write_lines(file, rows, row_format)
+        )
     finally:
         dataset.close()
 

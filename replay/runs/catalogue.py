@@ -17,6 +17,7 @@ from typing import Literal
 
 from engine.events import UserError
 from engine.events.run_folder import (
+    BESIDE_DATASET,
     CELLS,
     JOURNAL,
     OUTPUT_LOG,
@@ -162,7 +163,7 @@ def delete_run(entry: RunEntry) -> None:
         for name in (JOURNAL, CELLS, DATASET):
             if (entry.path / name).is_dir():
                 shutil.rmtree(entry.path / name)  # refuses a link
-        for name in sorted(_OWN):
+        for name in sorted(_OWN | BESIDE_DATASET):
             (entry.path / name).unlink(missing_ok=True)
         with suppress(OSError):  # something else is in it
             entry.path.rmdir()

@@ -64,4 +64,6 @@ def _lines(path: Path) -> Iterator[bytes]:
                         yield content
     except pa.ArrowException as error:
         reason = clean_text((str(error).splitlines() or ["it is damaged"])[0])
-        raise SourceError(f"{shown} can't be read: {reason}", exit_code=4) from error
+        raise SourceError(
+            f"{shown} is a Parquet file that can't be read: {reason}.", exit_code=4
+        ) from error

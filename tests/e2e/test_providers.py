@@ -121,12 +121,11 @@ def write_workflow(folder: Path, address: str, case: Case) -> Path:
 
 
 def rows_of(dataset: Path) -> list[dict[str, Any]]:
-    files = [file for file in dataset.glob("*.parquet") if file.name != DROPPED]
-    return [row for file in files for row in pq.read_table(file).to_pylist()]
+    return [row for file in dataset.iterdir() for row in pq.read_table(file).to_pylist()]
 
 
 def dropped_of(dataset: Path) -> list[dict[str, Any]]:
-    file = dataset / DROPPED
+    file = dataset.parent / DROPPED
     return pq.read_table(file).to_pylist() if file.exists() else []
 
 

@@ -41,22 +41,22 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def numbers(folder: Path) -> list[int]:
-    dropped = pq.read_table(folder / "out/dataset/dropped.parquet").column("row").to_pylist()
+    dropped = pq.read_table(folder / "out/dropped.parquet").column("row").to_pylist()
     return [row for row in range(12) if row not in dropped]
 
 
 def test_the_files_of_a_dataset(ran: Path) -> None:
     kept = numbers(ran)
     assert 0 < len(kept) < 12
-    manifest = json.loads((ran / "out/dataset/manifest.json").read_text())
+    manifest = json.loads((ran / "out/manifest.json").read_text())
     assert (manifest["rows"], manifest["dropped"]) == (len(kept), 12 - len(kept))
     assert [column["name"] for column in manifest["columns"]] == ["n", "odd", "text"]
     assert [file["row_group"] for file in manifest["files"]] == [0, 1, 2]
-    dropped = pq.read_table(ran / "out/dataset/dropped.parquet").to_pylist()
+    dropped = pq.read_table(ran / "out/dropped.parquet").to_pylist()
     assert {(row["column"], row["error_type"], row["attempts"]) for row in dropped} == {
         ("odd", "ValueError", 1)
     }
-    lines = (ran / "out/dataset/rows.csv").read_bytes().decode().splitlines()
+    lines = (ran / "out/rows.csv").read_bytes().decode().splitlines()
     assert len(lines) == 1 + len(kept)
     assert all("'=1+1" in line for line in lines[1:])
 

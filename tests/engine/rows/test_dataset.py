@@ -60,12 +60,12 @@ def test_no_dataset(tmp_path: Path) -> None:
 def test_the_sidecar_of_dropped_rows(folder: Path) -> None:
     dropped = [DroppedRow(5, "b", "HTTP400", "bad_request", 1), DroppedRow(1, "b", "E", "", 5)]
     write_dropped(folder, [*dropped, dropped[0]])
-    assert pq.read_table(folder / "dropped.parquet").to_pylist() == [
+    assert pq.read_table(folder.parent / "dropped.parquet").to_pylist() == [
         {"row": 1, "column": "b", "error_type": "E", "class": "", "attempts": 5},
         {"row": 5, "column": "b", "error_type": "HTTP400", "class": "bad_request", "attempts": 1},
     ]
     write_dropped(folder, [])
-    assert not (folder / "dropped.parquet").exists()
+    assert not (folder.parent / "dropped.parquet").exists()
     assert Dataset(folder).row_groups == (0, 1)
 
 
@@ -75,25 +75,26 @@ def test_the_manifest(folder: Path) -> None:
     manifest = Manifest("id", "w", 3, 6, columns, "success", True, 3, 3, 1, files)
     write_manifest(folder, manifest)
     assert read_manifest(folder) == manifest
-    assert json.loads((folder / "manifest.json").read_text())["files"][1]["rows"] == 1
+    assert json.loads((folder.parent / "manifest.json").read_text())["files"][1]["rows"] == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"files": 3}'])
 def test_what_is_no_manifest(folder: Path, content: bytes) -> None:
-    (folder / "manifest.json").write_bytes(content)
+    (folder.parent / "manifest.json").write_bytes(content)
     assert read_manifest(folder) is None
 
 
 def test_all_rows_in_one_file(folder: Path) -> None:
     write_rows(folder, "jsonl")
-    lines = (folder / "rows.jsonl").read_text().splitlines()
+    lines = (folder.parent / "rows.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [
         {"a": 0, "b": "text"},
         {"a": 2, "b": "text"},
         {"a": 4, "b": {"x": [1]}},
     ]
+    assert pq.read_table(folder).num_rows == 3  # readers of Parquet take the folder as it is
     write_rows(folder, "csv")
-    assert (folder / "rows.csv").read_text() == 'a,b\n0,text\n2,text\n4,"{""x"": [1]}"\n'
+    assert (folder.parent / "rows.csv").read_text() == 'a,b\n0,text\n2,text\n4,"{""x"": [1]}"\n'
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,6 @@ def test_nothing_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "looks"),
     [
-        ("a.parquet", b"PAR1abc", "a Parquet file"),
         ("a.duckdb", b"SQLite format 3\0", "an SQLite database"),
         ("a.duckdb", b"", "an empty file"),
         ("a.jsonl", b"", "an empty file"),
@@ -254,6 +253,13 @@ def test_not_a_recording_says_what_it_looks_like(
         open_source(tmp_path / name, growing=False)
     assert caught.value.exit_code == 2
     assert str(caught.value).count("\n") == 0
+
+
+def test_damaged_parquet_file(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1abc")
+    with pytest.raises(SourceError, match="a Parquet file that can't be read") as caught:
+        open_source(tmp_path / "a.parquet", growing=False)
+    assert caught.value.exit_code == 4
 
 
 def test_damaged_gzip_file(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def hostile_events(draw: st.DrawFn, farthest: float = 1e10) -> Event:
         )
     )
     time, sequence = (
-        draw(st.floats(-farthest, farthest, exclude_max=True)),
+        draw(st.floats(-farthest, farthest, exclude_min=True, exclude_max=True)),
         draw(st.integers(-5, 40)),
     )
     if draw(st.booleans()):
