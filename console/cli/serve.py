@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 import shlex
@@ -73,10 +74,23 @@ def run_server(command: str, port: int, token: str) -> None:
             """Requests are nobody's concern, and their addresses may hold the token."""
 
         async def on_startup(self, app: web.Application) -> None:
-            click.echo(f"http://{HOST}:{port}/?token={token}")
-            click.echo("headgate: Ctrl+C ends it", err=True)
+            self.announcement = asyncio.create_task(announce(port, token))
 
     LoopbackServer(command, host=HOST, port=port, title="headgate").serve()
+
+
+async def announce(port: int, token: str) -> None:
+    """Print the address once the server listens: its start-up comes before."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(HOST, port)
+        except OSError:
+            await asyncio.sleep(0.02)
+        else:
+            writer.close()
+            break
+    click.echo(f"http://{HOST}:{port}/?token={token}")
+    click.echo("headgate: Ctrl+C ends it", err=True)
 
 
 def guard(token: str, port: int) -> Middleware:
