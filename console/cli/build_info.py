@@ -64,10 +64,14 @@ def package_version(name: str) -> str | None:
 
 def _built() -> dict[str, str]:
     try:
-        told = json.loads(BUILD_FILE.read_text("utf-8"))
+        content = json.loads(BUILD_FILE.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return {str(key): str(value) for key, value in told.items()} if isinstance(told, dict) else {}
+    return (
+        {str(key): str(value) for key, value in content.items()}
+        if isinstance(content, dict)
+        else {}
+    )
 
 
 def _commit_of_checkout() -> str | None:

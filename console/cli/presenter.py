@@ -269,7 +269,8 @@ def _seek(session: Session, frame: Frame, at: Target) -> Frame:
 
 def _whole(session: Session) -> Frame:
     frame = session.frame(Want())
-    return session.frame(Want(span=max(1.0, frame.at - frame.t0 + 1.0), standing=True))
+    span = max(1.0, frame.at - frame.t0 + 1.0)
+    return session.frame(Want(span=span, standing=True, capacity=True))
 
 
 def read_all(session: Session) -> None:

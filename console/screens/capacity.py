@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from console.formatting import shown, words
@@ -9,7 +10,7 @@ from console.screens.table_screen import TableScreen
 from console.theme import Appearance
 from console.widgets.select_table import Cell, SelectTable, TableColumn, TableRow
 from replay.playback.capacity import CapacityRow, capacity_rows
-from replay.playback.frame import Frame
+from replay.playback.frame import Frame, Want
 
 _COLUMNS = (
     TableColumn("value of", 0, keeps_end=False),
@@ -29,6 +30,9 @@ class CapacityScreen(TableScreen):
             appearance, run_title, SelectTable(appearance, "Capacity plan", _COLUMNS, empty)
         )
         self._rows: dict[str, CapacityRow] = {}
+
+    def want(self) -> Want:
+        return replace(super().want(), capacity=True)
 
     def show_rows(self, frame: Frame) -> None:
         rows = [row for row in capacity_rows(frame.capacity) if row.part == "configured"]

@@ -113,6 +113,8 @@ class Want:
     """The verdicts whose time the cursor is in, and what there is to say of the span."""
     queue: bool = False
     """Where the tasks of each group are."""
+    capacity: bool = False
+    """Every value of the capacity plan."""
     focus: Focus | None = None
     """One task, one call, or a list of tasks."""
     blame: bool = False

@@ -430,7 +430,7 @@ class Session:
                 *(feed.notes if feed is not None else ()),
             ),
             awaited=feed.awaited if feed is not None else "",
-            capacity=capacity_plan(run, state, self.rows.peaks()),
+            capacity=capacity_plan(run, state, self.rows.peaks()) if want.capacity else {},
             verdicts=self._newest_verdicts(want.verdicts),
             standing=tuple(self.rows.verdicts_at(at)) if want.standing and self._last else (),
             stop_reason=state.stop_reason,

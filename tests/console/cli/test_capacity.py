@@ -128,7 +128,7 @@ def test_the_screen_has_the_same_rows(
     try:
         while session.behind:
             session.refresh(budget_seconds=1.0)
-        shown = capacity_rows(session.frame(Want()).capacity)
+        shown = capacity_rows(session.frame(Want(capacity=True)).capacity)
     finally:
         session.close()
 

@@ -22,8 +22,8 @@ from tests.replay.random_engine import Play
 from tests.replay.stretches import bin_by_bin
 
 WANTS = (
-    Want(samples=12, span=3.0, bars=60, events=5),
-    Want(samples=60, span=60.0, bars=200, events=0),
+    Want(samples=12, span=3.0, bars=60, events=5, capacity=True),
+    Want(samples=60, span=60.0, bars=200, events=0, capacity=True),
 )
 
 

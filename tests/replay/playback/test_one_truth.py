@@ -65,7 +65,7 @@ def seconds_of(session: Session) -> Iterator[Frame]:
     end = first.t1 - start - SHOWN_SECONDS
     for second in range(math.ceil(first.t0 - start) + 1, math.floor(end) + 1):
         session.seek_time(start + second)
-        yield session.frame(Want(span=second + 1.0, standing=True))
+        yield session.frame(Want(span=second + 1.0, standing=True, capacity=True))
 
 
 def test_blame_and_the_first_paragraph(session: Session, recording: Path) -> None:
@@ -126,7 +126,7 @@ def test_one_snapshot_of_an_instant(
     frames = []
     for frame in seconds_of(session):
         span = max(1.0, frame.at - frame.t0 + 1.0)
-        frames.append(session.frame(Want(span=span, standing=True)))
+        frames.append(session.frame(Want(span=span, standing=True, capacity=True)))
     session.close()
     for whole in frames[:: max(1, len(frames) // 3)]:
         at = repr(whole.at - whole.t0)
