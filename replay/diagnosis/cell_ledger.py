@@ -1,8 +1,9 @@
 """`CellLedger`: every live cell's time, each instant under exactly one verdict.
 
-Cells are counted by *meter* (what they do or wait for); a meter has one blame at a time and a clock
-for each blame it had in this bin. A count is settled against the clocks only when it changes, so
-neither time nor a change of blame costs more for more cells.
+Cells are counted in *tallies*, by what they do or wait for. A tally runs on a *meter*, which has
+one blame at a time and a clock for each blame that it had in this bin. A count is settled against
+the clocks only when it changes, so neither time nor a change of blame costs more for more cells.
+Queues that wait for the same share a meter, so it costs no more for more of them either.
 """
 
 from __future__ import annotations
@@ -38,13 +39,19 @@ class Count(msgspec.Struct):
     """The meter's clocks when this count last changed."""
 
 
-class Meter(msgspec.Struct):
-    blame: Blame
-    since: float
-    clocks: dict[Blame, float] = {}
+class Tally(msgspec.Struct):
+    meter: int
     counts: dict[Cell, Count] = {}
     total: int = 0
     """Of all counts."""
+
+
+class Meter(msgspec.Struct):
+    blame: Blame
+    since: float
+    keys: dict[Key, None]
+    """Of the tallies that run on it; never empty."""
+    clocks: dict[Blame, float] = {}
 
     def run_to(self, now: float) -> None:
         if now > self.since:
@@ -56,7 +63,7 @@ class CellChange(msgspec.Struct, frozen=True, gc=False):
     """A change of a count by `by`, or of a meter's blame (`cell` is None)."""
 
     at: float
-    key: Key
+    meter: int
     cell: Cell | None
     by: int
     blame: Blame
@@ -64,7 +71,10 @@ class CellChange(msgspec.Struct, frozen=True, gc=False):
 
 
 class CellLedger(msgspec.Struct):
-    meters: dict[Key, Meter] = {}
+    tallies: dict[Key, Tally] = {}
+    meters: dict[int, Meter] = {}
+    """By number, which is never given again."""
+    last_meter: int = 0
     seconds: dict[tuple[str, int | None, str, str], float] = {}
     """Of the open bin, by column, row group, verdict, resource."""
     log: list[CellChange] = []
@@ -73,37 +83,75 @@ class CellLedger(msgspec.Struct):
     """Length of the log when a blame was last renamed: entries before it do not contain it."""
 
     def add(self, cell: Cell, key: Key, by: int, now: float) -> bool:
-        """Change a count by `by`. True if the meter is new and needs its blame."""
-        meter = self.meters.get(key)
-        new = meter is None
-        if meter is None:
-            meter = self.meters[key] = Meter((UNKNOWN, ""), now)
+        """Change a count by `by`. True if its tally is new and needs its blame."""
+        tally = self.tallies.get(key)
+        new = tally is None
+        if tally is None:
+            tally = self.tallies[key] = Tally(self._new_meter(key, (UNKNOWN, ""), now))
+        meter = self.meters[tally.meter]
         meter.run_to(now)
-        meter.total += by
-        self.log.append(CellChange(now, key, cell, by, meter.blame))
-        count = meter.counts.get(cell)
+        tally.total += by
+        self.log.append(CellChange(now, tally.meter, cell, by, meter.blame))
+        count = tally.counts.get(cell)
         if count is None:
-            count = meter.counts[cell] = Count(0, {})
+            count = tally.counts[cell] = Count(0, {})
         else:
             self._settle(meter, cell, count)
         count.number += by
         count.settled = dict(meter.clocks)
         if count.number == 0:
-            del meter.counts[cell]
-            if not meter.counts:
-                del self.meters[key]
+            del tally.counts[cell]
+            if not tally.counts:
+                del self.tallies[key]
+                self._leave(tally.meter, key)
                 new = False
         return new
 
-    def blame(self, key: Key, blame: Blame, now: float) -> bool:
-        """From `now` on this meter's cells are under `blame`. True if that is a change."""
-        meter = self.meters[key]
+    def blame(self, number: int, blame: Blame, now: float) -> bool:
+        """From `now` on the cells on this meter are under `blame`. True if that is a change."""
+        meter = self.meters[number]
         if meter.blame == blame:
             return False
         meter.run_to(now)
-        self.log.append(CellChange(now, key, None, 0, meter.blame))
+        self.log.append(CellChange(now, number, None, 0, meter.blame))
         meter.blame = blame
         return True
+
+    def share(self, key: Key, number: int, now: float) -> None:
+        """From `now` on this tally runs on another meter."""
+        tally = self.tallies[key]
+        before, after = self.meters[tally.meter], self.meters[number]
+        before.run_to(now)
+        after.run_to(now)
+        for cell, count in tally.counts.items():
+            self._settle(before, cell, count)
+            self.log.append(CellChange(now, tally.meter, cell, -count.number, before.blame))
+            self.log.append(CellChange(now, number, cell, count.number, after.blame))
+            count.settled = dict(after.clocks)
+        self._leave(tally.meter, key)
+        after.keys[key] = None
+        tally.meter = number
+
+    def part(self, key: Key, now: float) -> int:
+        """From `now` on this tally has a new meter of its own, with the blame it has now.
+
+        Returns:
+            The meter's number.
+        """
+        number = self._new_meter(key, self.meters[self.tallies[key].meter].blame, now)
+        self.share(key, number, now)
+        return number
+
+    def _new_meter(self, key: Key, blame: Blame, now: float) -> int:
+        self.last_meter += 1
+        self.meters[self.last_meter] = Meter(blame, now, {key: None})
+        return self.last_meter
+
+    def _leave(self, number: int, key: Key) -> None:
+        keys = self.meters[number].keys
+        del keys[key]
+        if not keys:
+            del self.meters[number]
 
     def forget_log(self) -> None:
         """The event loop is known to have run until now."""
@@ -111,14 +159,19 @@ class CellLedger(msgspec.Struct):
         self.renamed_to = {}
 
     def total(self, key: Key) -> int:
-        """Cells under this meter."""
-        meter = self.meters.get(key)
-        return 0 if meter is None else meter.total
+        """Cells in this tally."""
+        tally = self.tallies.get(key)
+        return 0 if tally is None else tally.total
+
+    def blame_of(self, key: Key) -> Blame | None:
+        """Blame of the cells in this tally; None if there are none."""
+        tally = self.tallies.get(key)
+        return None if tally is None else self.meters[tally.meter].blame
 
     def columns_of(self, key: Key) -> list[str]:
-        """Columns of the cells under this meter."""
-        meter = self.meters.get(key)
-        return [] if meter is None else sorted({column for column, _ in meter.counts})
+        """Columns of the cells in this tally."""
+        tally = self.tallies.get(key)
+        return [] if tally is None else sorted({column for column, _ in tally.counts})
 
     def cover(self, now: float, verdict: str) -> None:
         """All the time between the last settled instant and `now` goes to `verdict`."""
@@ -135,9 +188,10 @@ class CellLedger(msgspec.Struct):
                 meter.run_to(now)
                 if old in meter.clocks:
                     _rename(meter.clocks, old, new)
-                for count in meter.counts.values():
-                    if old in count.settled:
-                        _rename(count.settled, old, new)
+                    for key in meter.keys:
+                        for count in self.tallies[key].counts.values():
+                            if old in count.settled:
+                                _rename(count.settled, old, new)
                 if meter.blame == old:
                     meter.blame = new
         log = self.log
@@ -153,8 +207,9 @@ class CellLedger(msgspec.Struct):
 
     def take_back(self, taken: dict[tuple[str, int | None, str, str], float], verdict: str) -> None:
         """Move seconds of the open bin, as far as there are any, to `verdict`."""
-        for meter in self.meters.values():
-            for cell, count in meter.counts.items():
+        for tally in self.tallies.values():
+            meter = self.meters[tally.meter]
+            for cell, count in tally.counts.items():
                 self._settle(meter, cell, count)
                 count.settled = dict(meter.clocks)
         for place, amount in taken.items():
@@ -174,11 +229,13 @@ class CellLedger(msgspec.Struct):
             meter.since = now
 
     def close_bin(self, bin_number: int, now: float) -> list[BlameRow]:
-        for meter in self.meters.values():
-            meter.run_to(now)
-            for cell, count in meter.counts.items():
+        self.run_to(now)
+        for tally in self.tallies.values():
+            meter = self.meters[tally.meter]
+            for cell, count in tally.counts.items():
                 self._settle(meter, cell, count)
                 count.settled = {}
+        for meter in self.meters.values():
             meter.clocks = {}
         rows = [
             BlameRow(bin_number, "cell", column, row_group, resource, verdict, seconds)

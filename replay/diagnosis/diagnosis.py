@@ -268,7 +268,7 @@ class Diagnosis:
         self._attribution.recompute(state, self._now, self._parts.ordinal)
 
     def _invalidate_all(self, state: State) -> None:
-        self._parts.dirty.invalidate_all(self._parts.cells.meters, state.ceilings)
+        self._parts.dirty.invalidate_all(self._parts.cells.tallies, state.ceilings)
 
     def _end_wakeups(self) -> None:
         self._attribution.end_all_wakeups(self._now, self._parts.ordinal)

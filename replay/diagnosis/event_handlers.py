@@ -97,7 +97,7 @@ class EventHandlers:
         if event.snapshot is not None and "tasks" in event.snapshot:
             self._sync.resync_keyframe(state, now, ordinal)
         else:
-            self._dirty.invalidate_all(self._cells.meters, state.ceilings)
+            self._dirty.invalidate_all(self._cells.tallies, state.ceilings)
         for resource in state.ceilings:
             self._sync.follow_cooldown(state, resource, now, ordinal)
 
@@ -112,7 +112,7 @@ class EventHandlers:
 
     def _job(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
         self._index.started = True
-        self._dirty.invalidate_all(self._cells.meters, state.ceilings)
+        self._dirty.invalidate_all(self._cells.tallies, state.ceilings)
 
     def _resource_changed(self, state: State, event: RequestEvent) -> str | None:
         """Label of the event's resource, now marked as changed; None if the state has none."""

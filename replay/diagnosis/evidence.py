@@ -5,12 +5,13 @@ Taken only when a stall has lasted long enough to be one, so a walk over groups 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 from operator import itemgetter
 from typing import Any
 
 from engine.events import RunInfo
-from replay.diagnosis.cell_ledger import CellLedger
+from replay.diagnosis.cell_ledger import CellLedger, Key
 from replay.diagnosis.holders import activities
 from replay.diagnosis.live_index import LiveIndex
 from replay.diagnosis.verdicts import (
@@ -221,9 +222,7 @@ def _share(
     }
 
 
-def eligible_heads(
-    state: State, index: LiveIndex, pending: dict[tuple[str, str], None], about: str
-) -> Facts:
+def eligible_heads(state: State, index: LiveIndex, pending: Iterable[Key], about: str) -> Facts:
     """Of heads that nothing keeps from going on: who they are and what is free for them."""
     if about:
         ceiling = state.ceilings[about]
