@@ -57,6 +57,8 @@ class Attribution:
         self._loop = parts.loop
         self._heads: QueueHeads | None = None
         """None until they are collected."""
+        self._pressing_sums: dict[tuple[str, int], tuple[float, int]] = {}
+        self._pressing_version = -1
 
     def recompute(self, state: State, now: float, ordinal: int) -> None:
         """Recompute everything dirty, as of `now`.
@@ -148,7 +150,10 @@ class Attribution:
     ) -> None:
         """Adds to `resources` those whose queue has another blame."""
         index, cells = self._index, self._cells
-        pressing = proofs.Pressing(state, index.needing)
+        if self._pressing_version != self._dirty.queues_version:
+            self._pressing_version = self._dirty.queues_version
+            self._pressing_sums = {}
+        pressing = proofs.Pressing(state, index.needing, self._pressing_sums)
         heads = self._collected_heads(state, meters, resources, now)
         moved: dict[proofs.Head, str] = {}
         for key in meters:

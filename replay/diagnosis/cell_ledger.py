@@ -52,11 +52,36 @@ class Meter(msgspec.Struct):
     keys: dict[Key, None]
     """Of the tallies that run on it; never empty."""
     clocks: dict[Blame, float] = {}
+    changed: list[tuple[Key, Cell]] = []
+    """Counts that have changed in this bin, in order."""
+    first_change: dict[Blame, int] = {}
+    """Length of `changed` when each clock began: counts that changed before do not know it."""
 
-    def run_to(self, now: float) -> None:
+    def run_to(self, now: float, blame: Blame | None = None) -> None:
+        """Let the clock of `blame`, by default the meter's own, run up to `now`."""
         if now > self.since:
-            self.clocks[self.blame] = self.clocks.get(self.blame, 0.0) + now - self.since
+            blame = blame or self.blame
+            if blame in self.clocks:
+                self.clocks[blame] += now - self.since
+            else:
+                self.clocks[blame] = now - self.since
+                self.first_change[blame] = len(self.changed)
             self.since = now
+
+    def rename(self, old: Blame, new: Blame) -> list[tuple[Key, Cell]]:
+        """Give the time on the clock of `old` to that of `new`.
+
+        Returns:
+            The counts that may know the clock of `old`.
+        """
+        if self.blame == old:
+            self.blame = new
+        if old not in self.clocks:
+            return []
+        first = self.first_change.pop(old)
+        self.first_change[new] = min(first, self.first_change.get(new, first))
+        _move(self.clocks, old, new)
+        return self.changed[first:]
 
 
 class CellChange(msgspec.Struct, frozen=True, gc=False):
@@ -75,8 +100,8 @@ class CellLedger(msgspec.Struct):
     meters: dict[int, Meter] = {}
     """By number, which is never given again."""
     last_meter: int = 0
-    seconds: dict[tuple[str, int | None, str, str], float] = {}
-    """Of the open bin, by column, row group, verdict, resource."""
+    seconds: dict[Blame, dict[Cell, float]] = {}
+    """Of the open bin."""
     log: list[CellChange] = []
     """Changes since the event loop was last known to have run."""
     renamed_to: dict[Blame, int] = {}
@@ -99,6 +124,7 @@ class CellLedger(msgspec.Struct):
             self._settle(meter, cell, count)
         count.number += by
         count.settled = dict(meter.clocks)
+        meter.changed.append((key, cell))
         if count.number == 0:
             del tally.counts[cell]
             if not tally.counts:
@@ -128,6 +154,7 @@ class CellLedger(msgspec.Struct):
             self.log.append(CellChange(now, tally.meter, cell, -count.number, before.blame))
             self.log.append(CellChange(now, number, cell, count.number, after.blame))
             count.settled = dict(after.clocks)
+            after.changed.append((key, cell))
         self._leave(tally.meter, key)
         after.keys[key] = None
         tally.meter = number
@@ -176,48 +203,41 @@ class CellLedger(msgspec.Struct):
     def cover(self, now: float, verdict: str) -> None:
         """All the time between the last settled instant and `now` goes to `verdict`."""
         for meter in self.meters.values():
-            if now > meter.since:
-                blame = (verdict, "")
-                meter.clocks[blame] = meter.clocks.get(blame, 0.0) + now - meter.since
-                meter.since = now
+            meter.run_to(now, (verdict, ""))
 
     def rename(self, old: Blame, new: Blame, now: float) -> None:
         """What was under `old` in this bin, and is now, was and is under `new`."""
         for meter in self.meters.values():
             if meter.blame == old or old in meter.clocks:
                 meter.run_to(now)
-                if old in meter.clocks:
-                    _rename(meter.clocks, old, new)
-                    for key in meter.keys:
-                        for count in self.tallies[key].counts.values():
-                            if old in count.settled:
-                                _rename(count.settled, old, new)
-                if meter.blame == old:
-                    meter.blame = new
+                for key, cell in meter.rename(old, new):
+                    tally = self.tallies.get(key)
+                    count = None if tally is None else tally.counts.get(cell)
+                    if count is not None and old in count.settled:
+                        _move(count.settled, old, new)
         log = self.log
         for position in range(self.renamed_to.get(old, 0), len(log)):
             if log[position].blame == old:
                 log[position] = msgspec.structs.replace(log[position], blame=new)
         self.renamed_to[old] = len(log)
         self.renamed_to.pop(new, None)
-        for place in [place for place in self.seconds if place[2:] == old]:
-            renamed = (place[0], place[1], *new)
-            seconds = self.seconds.pop(place)
-            self.seconds[renamed] = self.seconds.get(renamed, 0.0) + seconds
+        for cell, seconds in self.seconds.pop(old, {}).items():
+            self._count_seconds(new, cell, seconds)
 
-    def take_back(self, taken: dict[tuple[str, int | None, str, str], float], verdict: str) -> None:
+    def take_back(self, taken: dict[tuple[Blame, Cell], float], verdict: str) -> None:
         """Move seconds of the open bin, as far as there are any, to `verdict`."""
-        for tally in self.tallies.values():
+        for key, tally in self.tallies.items():
             meter = self.meters[tally.meter]
             for cell, count in tally.counts.items():
                 self._settle(meter, cell, count)
                 count.settled = dict(meter.clocks)
-        for place, amount in taken.items():
-            moved = min(amount, self.seconds.get(place, 0.0))
+                meter.changed.append((key, cell))
+        for (blame, cell), amount in taken.items():
+            seconds = self.seconds.get(blame, {})
+            moved = min(amount, seconds.get(cell, 0.0))
             if moved > 0.0:
-                self.seconds[place] -= moved
-                to = (place[0], place[1], verdict, "")
-                self.seconds[to] = self.seconds.get(to, 0.0) + moved
+                seconds[cell] -= moved
+                self._count_seconds((verdict, ""), cell, moved)
 
     def run_to(self, now: float) -> None:
         for meter in self.meters.values():
@@ -236,10 +256,11 @@ class CellLedger(msgspec.Struct):
                 self._settle(meter, cell, count)
                 count.settled = {}
         for meter in self.meters.values():
-            meter.clocks = {}
+            meter.clocks, meter.changed, meter.first_change = {}, [], {}
         rows = [
             BlameRow(bin_number, "cell", column, row_group, resource, verdict, seconds)
-            for (column, row_group, verdict, resource), seconds in self.seconds.items()
+            for (verdict, resource), cells in self.seconds.items()
+            for (column, row_group), seconds in cells.items()
             if seconds > 0.0
         ]
         self.seconds = {}
@@ -249,9 +270,14 @@ class CellLedger(msgspec.Struct):
         for blame, clock in meter.clocks.items():
             elapsed = clock - count.settled.get(blame, 0.0)
             if elapsed > 0.0:
-                place = (cell[0], cell[1], blame[0], blame[1])
-                self.seconds[place] = self.seconds.get(place, 0.0) + count.number * elapsed
+                self._count_seconds(blame, cell, count.number * elapsed)
+
+    def _count_seconds(self, blame: Blame, cell: Cell, seconds: float) -> None:
+        cells = self.seconds.get(blame)
+        if cells is None:
+            cells = self.seconds[blame] = {}
+        cells[cell] = cells.get(cell, 0.0) + seconds
 
 
-def _rename(clocks: dict[Blame, float], old: Blame, new: Blame) -> None:
+def _move(clocks: dict[Blame, float], old: Blame, new: Blame) -> None:
     clocks[new] = clocks.get(new, 0.0) + clocks.pop(old)

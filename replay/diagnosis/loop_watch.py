@@ -22,7 +22,7 @@ from collections.abc import Iterable
 import msgspec
 
 from engine.events import RunInfo, SchedulerEvent
-from replay.diagnosis.reattribution import HeldBins, Interval, renamed
+from replay.diagnosis.reattribution import HeldBins, Interval
 from replay.diagnosis.verdicts import AnyVerdict, Context, VerdictRow, row_of
 from replay.diagnosis.verdicts.broken import NO_HEARTBEAT, Unknown
 from replay.diagnosis.verdicts.loop import (
@@ -207,8 +207,7 @@ class LoopWatch(msgspec.Struct):
     def rename(self, old: str, new: str, about: str) -> None:
         """Blame of held bins that was pending for `about` ("" for all) belongs to `new`."""
         for entry in self.held:
-            if any(row.verdict == old for row in entry.rows):
-                entry.rows = renamed(entry.rows, old, new, about)
+            entry.rename(old, new, about)
 
     def is_due(self, now: float) -> bool:
         """What has come by `now` is all that will ever be told of the time since `since`."""

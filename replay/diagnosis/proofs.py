@@ -92,11 +92,23 @@ class Pressing:
     """Weights of the groups with queued work, by the resource they need: summed up once for all
     groups that are looked at in one instant."""
 
-    def __init__(self, state: State, needing: dict[str, dict[str, None]]) -> None:
-        """`needing` gives the groups that may compete, by resource."""
+    def __init__(
+        self,
+        state: State,
+        needing: dict[str, dict[str, None]],
+        sums: dict[tuple[str, int], tuple[float, int]],
+    ) -> None:
+        """Sum up for one instant.
+
+        Args:
+            state: As it is then.
+            needing: The groups that may compete, by resource.
+            sums: Of earlier instants since which no queue became empty or ceased to be: by
+                resource and number of groups that may compete, their weights and how many press.
+        """
         self._state = state
         self._needing = needing
-        self._sums: dict[str, tuple[float, int]] = {}
+        self._sums = sums
         self._demand: dict[str, float] = {}
         self.blames: dict[Head, Blame] = {}
         """Blame of the heads that were looked at."""
@@ -122,17 +134,18 @@ class Pressing:
 
     def weights(self, resource: str, own: Group) -> float | None:
         """Of `own` and all others that press; None if none does."""
-        known = self._sums.get(resource)
-        if known is None:
+        needing = self._needing.get(resource, {})
+        sums = self._sums.get((resource, len(needing)))
+        if sums is None:
             groups = self._state.groups
             pressing = [
                 peer.weight
-                for key in self._needing.get(resource, ())
+                for key in needing
                 if (peer := groups.get(key)) is not None and peer.queued > 0
             ]
-            known = self._sums[resource] = (sum(pressing), len(pressing))
-        weights, number = known
-        if own.queued <= 0 or own.key not in self._needing.get(resource, ()):
+            sums = self._sums[resource, len(needing)] = (sum(pressing), len(pressing))
+        weights, number = sums
+        if own.queued <= 0 or own.key not in needing:
             return weights + own.weight if number else None
         return weights if number > 1 else None
 

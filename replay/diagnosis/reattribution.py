@@ -18,6 +18,7 @@ import msgspec
 
 from replay.diagnosis.cell_ledger import Cell, CellLedger
 from replay.diagnosis.slot_ledger import CapacityLedger
+from replay.diagnosis.wakeups import PENDING
 from replay.state.bins import bin_end
 from replay.state.rows import BlameRow
 
@@ -32,6 +33,18 @@ class HeldBins(msgspec.Struct):
     bin: int
     bins: int
     rows: list[BlameRow]
+    pending: list[str] = []
+    """Which verdicts of the rows are pending."""
+
+    def __post_init__(self) -> None:
+        verdicts = {row.verdict for row in self.rows}
+        self.pending = [verdict for verdict in PENDING if verdict in verdicts]
+
+    def rename(self, old: str, new: str, about: str) -> None:
+        """What is under `old`, about one resource or ("") any, is under `new`."""
+        if old in self.pending:
+            self.rows = renamed(self.rows, old, new, about)
+            self.__post_init__()
 
 
 def cell_seconds(ledger: CellLedger, interval: Interval) -> dict[Place, float]:
@@ -112,7 +125,10 @@ def take_back_open(
     taken = cell_seconds(cells, interval)
     slots = slot_seconds(capacity, interval)
     cells.take_back(
-        {(place[1], place[2], place[4], place[3]): amount for place, amount in taken.items()},
+        {
+            ((verdict_then, about), (column, row_group)): amount
+            for (_, column, row_group, about, verdict_then), amount in taken.items()
+        },
         verdict,
     )
     capacity.take_back({(place[3], place[4]): amount for place, amount in slots.items()}, verdict)
