@@ -103,8 +103,8 @@ class ModelRequestExecutor:
         return self._admission.longest_wait
 
     def tally(self, resource: RequestResourceKey) -> Tally:
-        """`AdaptiveRequestAdmissionController.tally`."""
-        return self._admission.tally(resource)
+        """`Outages.tally`."""
+        return self._admission.outages.tally(resource)
 
     def is_past(self, deadline: float | None) -> bool:
         return deadline is not None and self._clock.monotonic() >= deadline
@@ -262,8 +262,8 @@ class _Call:
         error_type = type(error).__name__
         if isinstance(error, ProviderError):
             resource = self._lease.item.resource
-            mark = self._admission.failure_mark(resource)
-            error.blames_task = partial(self._admission.blames, resource, mark)
+            mark = self._admission.outages.failure_mark(resource)
+            error.blames_task = partial(self._admission.outages.blames, resource, mark)
             if error.budgets:
                 self._admission.observe_budgets(self._lease, error.budgets)
             report = report_of(error, self._admission.longest_wait)

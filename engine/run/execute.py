@@ -229,7 +229,7 @@ async def execute_run(
         restore=work.restore,
         on_dropped=work.drop,
     )
-    admission.on_held = scheduler.on_held
+    admission.outages.on_held = scheduler.on_held
     spending.on_exceeded = scheduler.stop
     _apply_budgets(workflow, admission)
     # The smallest cap first, so that no limit starts above the cap that the aliases share.

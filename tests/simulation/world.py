@@ -123,7 +123,7 @@ class Requests:
             )
 
     def began(self, scheduler: AsyncTaskScheduler) -> None:
-        self.admission.on_held = scheduler.on_held
+        self.admission.outages.on_held = scheduler.on_held
 
     async def stop(self) -> None:
         await self.holds.close()
