@@ -18,7 +18,8 @@ from engine.events import EventStream, RuntimeCorrelationProvider
 from engine.events.continuation import Continuation, LastIds
 from engine.identity import ProviderModelKey
 from engine.models.build import build_client
-from engine.models.executor import ModelCaller, ModelRequestExecutor
+from engine.models.caller import ModelCaller
+from engine.models.executor import ModelRequestExecutor
 from engine.models.health import check_health
 from engine.models.network import connection_shares, raise_descriptor_limit
 from engine.models.usage import Price

@@ -21,8 +21,9 @@ from engine.identity import (
     RequestPressureSnapshotProvider,
     RequestResourceKey,
 )
+from engine.models.caller import ModelCaller
 from engine.models.client import ModelClient, ModelRequest
-from engine.models.executor import ModelCaller, ModelRequestExecutor
+from engine.models.executor import ModelRequestExecutor
 from engine.models.provider_script import (
     ErrorWindow,
     FailureWindow,
