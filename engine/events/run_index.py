@@ -15,7 +15,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from engine.events.run_folder import RUN_JSON, RunFolder, RunRecord, read_record
+from engine.events.run_folder import RUN_JSON, RunFolder, read_record
+from engine.events.run_record import RunRecord
 from engine.events.safe_files import read_small
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,119}")

@@ -18,7 +18,8 @@ from engine.events import EventStream, RuntimeCorrelationProvider
 from engine.events.continuation import Continuation, LastIds
 from engine.identity import ProviderModelKey
 from engine.models.build import build_client
-from engine.models.executor import ModelCaller, ModelRequestExecutor
+from engine.models.caller import ModelCaller
+from engine.models.executor import ModelRequestExecutor
 from engine.models.health import check_health
 from engine.models.network import connection_shares, raise_descriptor_limit
 from engine.models.usage import Price
@@ -229,7 +230,7 @@ async def execute_run(
         restore=work.restore,
         on_dropped=work.drop,
     )
-    admission.on_held = scheduler.on_held
+    admission.outages.on_held = scheduler.on_held
     spending.on_exceeded = scheduler.stop
     _apply_budgets(workflow, admission)
     # The smallest cap first, so that no limit starts above the cap that the aliases share.

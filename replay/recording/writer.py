@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from engine.events import SCHEMA_VERSION, RunInfo
-from engine.events.run_folder import installed_versions
+from engine.events.run_record import installed_versions
 from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION
 from replay.recording.batch import FoldCheckpoint, FoldedBatch
 from replay.recording.event_rows import event_row

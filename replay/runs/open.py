@@ -171,7 +171,7 @@ def open_run(folder: RunFolder) -> Opened:
 def _is_imported(folder: RunFolder) -> bool:
     """Does the recording have everything?"""
     record = read_record(folder)
-    done = record is not None and record.state in ("complete", "lost")
+    done = record is not None and record.is_imported
     return done and folder.has(RECORDING)
 
 

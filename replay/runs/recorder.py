@@ -26,11 +26,10 @@ from engine.events.run_folder import (
     RECORDER_LOCK,
     RECORDING,
     RunFolder,
-    RunRecord,
-    installed_versions,
     read_record,
     write_record,
 )
+from engine.events.run_record import RunRecord, installed_versions
 from engine.events.safe_files import check_regular, open_regular
 from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
@@ -88,7 +87,7 @@ def finish_import(folder: RunFolder) -> None:
     completed.
     """
     record = read_record(folder)
-    done = record is not None and record.state in ("complete", "lost")
+    done = record is not None and record.is_imported
     if (done and not folder.has(JOURNAL)) or folder.producer != "dead" or not folder.is_ours:
         return
     try:
@@ -106,7 +105,7 @@ def _record(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool 
     """Import until the end, surviving a recording that fails for a time. False if stopped."""
     shutil.rmtree(_IMPORTED, ignore_errors=True, dir_fd=folder.fd)
     record = read_record(folder)
-    concluded = record is not None and record.state in ("complete", "lost")
+    concluded = record is not None and record.is_imported
     if concluded and _is_whole(folder):
         _remove_journal(folder)
         return True

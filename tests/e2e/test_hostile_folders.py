@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from engine.events import JournalEnd, JournalHeader, encode_lines
-from engine.events.run_folder import RunFolder, RunRecord, write_record
+from engine.events.run_folder import RunFolder, write_record
 from engine.events.run_index import register
+from engine.events.run_record import RunRecord
 from replay.runs.recorder import finish_import
 from tests.e2e.forked import MEMORY_BYTES, Forked
 from tests.effort import effort

@@ -18,8 +18,9 @@ from engine.events import (
     encode_lines,
 )
 from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import RunFolder, RunRecord, read_record, write_record
+from engine.events.run_folder import RunFolder, read_record, write_record
 from engine.events.run_index import register
+from engine.events.run_record import RunRecord
 from replay.runs.open import Opened, open_source
 from replay.sources.base import SourceError
 from replay.sources.feed import Feed

@@ -12,7 +12,8 @@ import pytest
 
 from engine.events import Event, JournalEnd, JournalHeader, RunInfo, SchedulerEvent, encode_lines
 from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import RunFolder, RunRecord, write_record
+from engine.events.run_folder import RunFolder, write_record
+from engine.events.run_record import RunRecord
 from replay.sources.base import SourceError
 from replay.sources.feed import Feed, open_journal, open_lines
 from tests.fixtures.data_designer_format import generate, lines
