@@ -152,19 +152,18 @@ def refusal(
     """The error for an answer that is an error.
 
     Args:
-        status: Its HTTP status; with 200 the body decides.
+        status: Its HTTP status; with 200 the body decides what it means.
         headers: Its headers, names in lower case.
         body: The decoded JSON; anything else for a body that is none.
         wall: Unix seconds.
         private: Texts that must not be repeated: prompt, system prompt, key.
     """
     said = error_body(body)
+    meant = status
     if status < 400:
-        status = said.status or next(
-            (_CODE_STATUS[c] for c in said.codes if c in _CODE_STATUS), 500
-        )
+        meant = said.status or next((_CODE_STATUS[c] for c in said.codes if c in _CODE_STATUS), 500)
     wait = retry_after_seconds(headers, wall)
-    failure = classify(status, said, wait is not None)
+    failure = classify(meant, said, wait is not None)
     if failure in ("rate_limit", "overload", "quota_used_up") and wait is None:
         wait = reset_hint_seconds(headers, body, said.message, wall)
     return ProviderError(
@@ -295,7 +294,7 @@ def describe(
     failure: FailureClass, status: int | None, said: ErrorBody, private: Sequence[str] = ()
 ) -> str:
     """One bounded sentence: what it means, status and code, and the provider's words."""
-    facts = [str(status)] if status is not None else []
+    facts = [f"HTTP {status}" if status < 400 else str(status)] if status is not None else []
     if said.code and said.code != str(status):
         facts.append(said.code)
     if said.param:

@@ -18,6 +18,8 @@ class Frame(NamedTuple):
     column: str | None = None
     thread: str | None = None
     """`other` where it is not the loop's thread."""
+    library: bool | None = None
+    """True where none of the user's own code is in the stack."""
 
     def as_payload(self, count: int) -> dict[str, Any]:
         present = {name: value for name, value in self._asdict().items() if value is not None}
@@ -55,7 +57,12 @@ class Places:
         if module.startswith("headgate_user_"):
             module = os.path.splitext(os.path.basename(file))[0]
         return Frame(
-            module, place.f_code.co_name, os.path.basename(file), place.f_lineno or 0, column
+            module,
+            place.f_code.co_name,
+            os.path.basename(file),
+            place.f_lineno or 0,
+            column,
+            library=None if users is not None else True,
         )
 
     def is_users(self, innermost: FrameType) -> bool:

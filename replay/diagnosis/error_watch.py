@@ -6,7 +6,14 @@ import msgspec
 
 from replay.diagnosis.verdicts import Context, VerdictRow, row_of
 from replay.diagnosis.verdicts.errors import DroppedRows, EarlyStop, failure_verdict
-from replay.state.failures import ErrorClass, class_of_failure, failure_words, http_status
+from replay.state.ending import lost_by_stop
+from replay.state.failures import (
+    ErrorClass,
+    class_of_failure,
+    error_of,
+    failure_words,
+    http_status,
+)
 from replay.state.model import Failure, State
 
 SAME_SPELL_SECONDS = 10.0
@@ -94,7 +101,7 @@ class ErrorWatch(msgspec.Struct):
         if spell is None:
             spell = self.spells[key] = Spell(
                 failure.resource,
-                failure.error if failure.status is None else f"HTTP{failure.status}",
+                error_of(failure),
                 now,
                 now,
                 0,
@@ -148,7 +155,10 @@ def _of_the_end(
     first = min((failure.first_at for failure in failures), default=start)
     if progress.rows_dropped:
         lost = DroppedRows(
-            rows_dropped=progress.rows_dropped, rows_done=progress.rows_done, because=because
+            rows_dropped=progress.rows_dropped,
+            rows_done=progress.rows_done,
+            because=because,
+            by_stop=lost_by_stop(failures, progress.rows_dropped, state.stop_reason),
         )
         rows.append(row_of(lost, "", first, now, [ordinal], Context()))
     if state.stop_reason == "early_shutdown":

@@ -12,6 +12,7 @@ from engine.events import RequestEvent, SchedulerEvent
 from replay.diagnosis.attribution import Attribution
 from replay.diagnosis.diagnosis_state import DiagnosisState
 from replay.diagnosis.index_sync import IndexSync
+from replay.diagnosis.proofs import cooldown_verdict
 from replay.diagnosis.rolling_stats import CALLS_NEEDED, FEW_CALLS_NEEDED, MOST_PAUSED
 from replay.diagnosis.slot_ledger import WHOLE
 from replay.state.failures import NEVER_A_FAILURE
@@ -131,8 +132,10 @@ class EventHandlers:
     def _rate_limited(self, state: State, event: RequestEvent, now: float, ordinal: int) -> None:
         resource = self._resource_changed(state, event)
         if resource is not None:
-            until = state.ceilings[resource].blocked_until
-            self._stalls.rate_limited(resource, now, ordinal, until if until is not None else now)
+            ceiling = state.ceilings[resource]
+            until = now if ceiling.blocked_until is None else ceiling.blocked_until
+            overload = cooldown_verdict(ceiling) == "request_overload"
+            self._stalls.rate_limited(resource, now, ordinal, until, overload=overload)
 
     def _limit_cut(self, state: State, event: RequestEvent, now: float, ordinal: int) -> None:
         resource = self._resource_changed(state, event)

@@ -31,6 +31,7 @@ from replay.diagnosis.verdicts.loop import (
     StandstillVerdict,
     custom_columns,
     frames_of,
+    is_starved,
 )
 from replay.state.payload import number, text
 
@@ -156,9 +157,10 @@ class LoopWatch(msgspec.Struct):
         self.watched = True
         reason = text(event.reason_or_result) or ""
         detail: AnyVerdict
-        if event.event_kind == "process_paused":
+        starved = is_starved(facts, reason, end - begin)
+        if starved or event.event_kind == "process_paused":
             detail = ProcessStopped(
-                reason=reason,
+                reason="starved" if starved else reason,
                 core_wait=number(facts.get("core_wait")),
                 suspended_seconds=number(facts.get("suspended_seconds")),
             )

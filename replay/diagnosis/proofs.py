@@ -13,7 +13,7 @@ def ceiling_verdict(ceiling: Ceiling, aggregate: Aggregate | None, now: float) -
     if ceiling.availability is not None:
         return outage_verdict(ceiling)
     if ceiling.blocked_until is not None and now < ceiling.blocked_until:
-        return "request_cooldown"
+        return cooldown_verdict(ceiling)
     full = ceiling.in_flight >= ceiling.limit
     if full and ceiling.limit < ceiling.effective_max:
         if ceiling.wait_reason == "request_plateau":
@@ -28,6 +28,11 @@ def ceiling_verdict(ceiling: Ceiling, aggregate: Aggregate | None, now: float) -
     ):
         return "request_aggregate_cap"
     return None
+
+
+def cooldown_verdict(ceiling: Ceiling) -> str:
+    """What holds up the calls to a resource that refuses more of them for a while."""
+    return f"request_{ceiling.cooldown_reason}"
 
 
 def outage_verdict(ceiling: Ceiling) -> str:
@@ -207,7 +212,7 @@ def queued_blame(
     if ceiling is not None and ceiling.availability is not None:
         return (outage_verdict(ceiling), request_resource)
     if ceiling is not None and ceiling.blocked_until is not None and now < ceiling.blocked_until:
-        return ("request_cooldown", request_resource)
+        return (cooldown_verdict(ceiling), request_resource)
     return ("queue_order", "")
 
 

@@ -17,6 +17,7 @@ from replay.state.model import Ceiling, State
 NO_DEMAND = DemandCounts()
 RETRIES = frozenset({"retry_backoff", "client_backoff"})
 _QUEUE_ORDER: Blame = ("queue_order", "")
+_OF_THE_PROVIDER = ("request_cooldown", "request_overload", "request_outage")
 
 
 class Division(NamedTuple):
@@ -149,7 +150,7 @@ def _rest(
     if not ready and counts.deferred == 0:
         return ("client_backoff", resource) if cells.total(("backing_off", resource)) else None
     verdict = ceiling_verdict(ceiling, state.aggregates.get(ceiling.provider_model), now)
-    if verdict is not None and (ready or verdict in ("request_cooldown", "request_outage")):
+    if verdict is not None and (ready or verdict in _OF_THE_PROVIDER):
         return (verdict, resource)
     if ceiling.waiters > 0 and not index.attempts_seen:
         return (UNKNOWN, resource)  # it may have gone out since the snapshot that shows it

@@ -40,7 +40,13 @@ from replay.diagnosis.verdicts import (
     VerdictRow,
     row_of,
 )
-from replay.diagnosis.verdicts.requests import ProviderLatency, RequestCooldown, RequestVerdict
+from replay.diagnosis.verdicts.cooldowns import (
+    CooldownVerdict,
+)
+from replay.diagnosis.verdicts.requests import (
+    ProviderLatency,
+    RequestVerdict,
+)
 
 SAME_COOLDOWN_SECONDS = 0.05
 """Snapshots give what is left of a cooldown; its end moves by their rounding."""
@@ -169,7 +175,10 @@ class Stalls(msgspec.Struct):
         self._close(resource, watch, now, ordinal)
         watch.rate.admit(now, usual=storm is None)
 
-    def rate_limited(self, resource: str, now: float, ordinal: int, until: float) -> None:
+    def rate_limited(
+        self, resource: str, now: float, ordinal: int, until: float, *, overload: bool = False
+    ) -> None:
+        """A call was refused because of load; `overload`: of the provider's, and not of a limit."""
         watch = self.watch(resource)
         storm = watch.storm
         if storm is not None and storm.is_over(now, watch.span is not None):
@@ -180,7 +189,10 @@ class Stalls(msgspec.Struct):
             storm = watch.storm = Storm(now, now, until, [ordinal])
             if watch.slow is not None and watch.slow.of_tasks:
                 watch.slow = None  # Its tasks may have waited for the cooldown.
-        storm.rate_limited += 1
+        if overload:
+            storm.overloaded += 1
+        else:
+            storm.rate_limited += 1
         storm.last_at = now
         storm.until = max(storm.until, until)
         storm.grace = max(STORM_GRACE_SECONDS, until - now)
@@ -390,7 +402,7 @@ class Stalls(msgspec.Struct):
             and facts.context.longest_waiter is None
         ):
             evidence.append(watch.wait_ordinal)
-        if isinstance(detail, RequestCooldown):
+        if isinstance(detail, CooldownVerdict):
             detail = replace(detail, held_seconds=end - span.since)
         if resource and resource != blame[1]:
             detail = replace(detail, request_resource=resource)

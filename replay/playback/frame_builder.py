@@ -58,7 +58,7 @@ def _blocked_by(
         return None
     ceiling = state.ceilings.get(resource or "")
     if ceiling is not None and ceiling.blocked_until is not None and ceiling.blocked_until > at:
-        return "cooldown"
+        return ceiling.cooldown_reason
     return blocked.get(key)
 
 

@@ -41,13 +41,23 @@ def ending(
     """
     if outcome is None:
         return None
+    failures = tuple(failures)
     lost = _lost(rows_done, rows_dropped, records, outcome)
+    untried = lost_by_stop(failures, rows_dropped, stop_reason)
+    if untried:
+        lost += f", {untried:,} of them because the run stopped"
     cause = _cause(failures, rows_dropped > 0 or outcome != "success")
     if outcome == "success" and not lost:
         return Ending("success", True)
     head = {"early_shutdown": "stopped early"}.get(stop_reason or "", outcome)
     parts = [part for part in ("" if head == "success" else head, lost, cause) if part]
     return Ending(": ".join(parts), False, rows_done == 0)
+
+
+def lost_by_stop(failures: Iterable[Failure], rows_dropped: int, stop_reason: str | None) -> int:
+    """Dropped rows that no failure of their own cost, of a run that its producer stopped early."""
+    charged = sum(failure.rows_dropped for failure in failures)
+    return max(0, rows_dropped - charged) if stop_reason == "early_shutdown" and charged else 0
 
 
 def _lost(rows_done: int, rows_dropped: int, records: int | None, outcome: str) -> str:

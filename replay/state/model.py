@@ -91,11 +91,18 @@ class Ceiling(msgspec.Struct, omit_defaults=True):
     """The event that said so first."""
     last_change: LimitChange | None = None
     last_rate_limit_ordinal: int | None = None
+    refused_class: str = ""
+    """Class of the last refusal for load, such as `overload`; "" where no event tells."""
     completed: int = 0
     call_seconds: float = 0.0
     """What the completed calls took, where their begin was told."""
     rate_limited: int = 0
     failed: int = 0
+
+    @property
+    def cooldown_reason(self) -> str:
+        """Why calls to it wait in a cooldown, as waits are named."""
+        return "overload" if self.refused_class == "overload" else "cooldown"
 
 
 class Aggregate(msgspec.Struct, omit_defaults=True):

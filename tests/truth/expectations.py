@@ -54,7 +54,7 @@ class Expectation:
     quiet: bool = False
     """Shares of work must agree with the server's log within 3 points (own, exec)."""
     silence: bool = False
-    """To say nothing of it is right as well."""
+    """To say nothing of it is right as well, if no row was lost."""
     idle: bool = True
     """`waiting for upstream columns` alone leads away from the cause."""
 

@@ -22,6 +22,7 @@ TOLERANCE_SECONDS = 0.5
 SHARE_TOLERANCE = 0.02
 QUIET_TOLERANCE = 0.03
 WORK_TOLERANCE = 0.10
+BESIDE_TOLERANCE = 0.20
 LATE_SHARE = 0.2
 """By so much the time of calls as their caller sees it may be longer beside a busy neighbour."""
 _BROKEN = ("lost_wakeup", "leaked_lease", "policy_mutual_denial", "unsatisfiable")
@@ -61,7 +62,8 @@ def score(run: Run, expected: Expectation, answer: Answer) -> Score:
         if cause.windows and not run.windows_of(*cause.windows):
             continue  # it did not come to that
         grade, reasons = _judge(run, cause, answer)
-        if grade == "missing" and (expected.silence or _is_excused(run, cause, answer)):
+        silence = expected.silence and not run.lost_rows
+        if grade == "missing" and (silence or _is_excused(run, cause, answer)):
             grade, reasons = "right", []
         grades.append(grade)
         lacking += reasons
@@ -305,9 +307,12 @@ def _work(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
         stood = answer.fraction("event_loop_lag", "process_stopped", resource=resource)
         if working + unknown + stood < busy - WORK_TOLERANCE:
             yield f"{resource} is called idle: {working:.1%} worked, by its server {busy:.1%}"
-    if run.windows_of(_NEIGHBOUR):
-        return  # Short waits for a core lie between answers and their readers, in no server's log.
-    if run.windows_of(*_PROCESS) and working_all > busy_all + WORK_TOLERANCE:
+    # Short waits for a core lie between answers and their readers, in no server's log.
+    beside = bool(run.windows_of(_NEIGHBOUR))
+    tolerance = BESIDE_TOLERANCE if beside else WORK_TOLERANCE
+    called_work = run.source != "native" or "did work" in answer.headline
+    held = beside or bool(run.windows_of(*_PROCESS))
+    if held and called_work and working_all > busy_all + tolerance:
         yield f"{working_all:.1%} of the slots worked; by the servers {busy_all:.1%}"
 
 
@@ -328,6 +333,8 @@ def _change_nothing(run: Run, expected: Expectation, answer: Answer) -> Iterator
             continue
         if said.tier in "AB" or _RAISE.search(said.advice):
             yield f"{said.verdict} from {said.start:.1f} to {said.end:.1f} s of a healthy run"
+    if _RAISE.search(answer.headline):
+        yield "the first paragraph advises a healthy run to raise a cap"
 
 
 def _provider_model(resource: str | None) -> str:

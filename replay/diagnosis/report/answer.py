@@ -58,6 +58,7 @@ def compose(
     shares: Sequence[Share],
     verdicts: Sequence[VerdictRow],
     t0: float,
+    calls_told: bool = True,
 ) -> Answer:
     """The first paragraph of a report.
 
@@ -68,6 +69,8 @@ def compose(
         shares: Of the capacity that was wanted.
         verdicts: Of the same time.
         t0: When the run began, in the time of the verdicts.
+        calls_told: Whether the stream tells of single calls. Of tasks alone it is known that they
+            were under way, and not whether a provider worked for them.
     """
     slow = _longest_slow(verdicts)
     late = "" if slow is None else _slow(slow, t0)
@@ -85,7 +88,9 @@ def compose(
     waiting = sum(loss.fraction for loss in lost if loss.verdict == "dependency")
     if slowest is not None and waiting >= UPSTREAM_TOLD:
         pace.append(slowest.sentence())
-    return Answer(ending, failed, " ".join(pace), _lost(working, told, slow, t0))
+    did = "did work" if calls_told else "was in use, as far as tasks show it"
+    share = f"{100 * working:.0f} % of the capacity that was wanted {did}"
+    return Answer(ending, failed, " ".join(pace), _lost(share, told, slow, t0))
 
 
 def _failures(verdicts: Sequence[VerdictRow]) -> str:
@@ -124,9 +129,8 @@ def _weight(row: VerdictRow) -> tuple[bool, int, int, float]:
     return (row.tier != "B", -detail.rows_dropped, -detail.times, row.start)
 
 
-def _lost(working: float, told: Sequence[Loss], slow: VerdictRow | None, t0: float) -> str:
-    """`slow` has been told before, and its words are not repeated."""
-    first = f"{100 * working:.0f} % of the capacity that was wanted did work"
+def _lost(first: str, told: Sequence[Loss], slow: VerdictRow | None, t0: float) -> str:
+    """`first` is what was not lost. `slow` has been told before: its words are not repeated."""
     if not told:
         return f"{first}."
     parts = []

@@ -14,7 +14,7 @@ from replay.diagnosis.report.answer import compose
 from replay.diagnosis.report.losses import Loss, losses
 from replay.diagnosis.report.markdown import render_markdown
 from replay.diagnosis.report.pace import Bound, find_bound, find_slowest
-from replay.diagnosis.report.provability import not_provable
+from replay.diagnosis.report.provability import not_provable, tells_of_calls
 from replay.diagnosis.report.schema import (
     REPORT_VERSION,
     BlameLine,
@@ -147,6 +147,7 @@ def build_report(
         in_demand,
         verdicts,
         bounds.t0,
+        tells_of_calls(run),
     )
     groups = {column.name: column.group for column in run.columns}
     providers = {column.name: provider_of(column.request_resource or "") for column in run.columns}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.events import RunInfo
 from replay.diagnosis.verdicts import BY_NAME
+from replay.diagnosis.verdicts.requests import REQUEST_STREAM
 
 
 def not_provable(run: RunInfo) -> tuple[str, ...]:
@@ -19,3 +20,8 @@ def not_provable(run: RunInfo) -> tuple[str, ...]:
         if kind.needs_known_policy and run.producer != "headgate"
     ]
     return (*lacking, *foreign)
+
+
+def tells_of_calls(run: RunInfo) -> bool:
+    """Whether the stream of this producer has events of single calls."""
+    return not any(lack.startswith(REQUEST_STREAM) for lack in run.lacks)

@@ -191,12 +191,14 @@ class DroppedRows(Verdict, tag="dropped_rows", kw_only=True):
     rows_dropped: Annotated[int, fact("Rows that were given up")]
     rows_done: Annotated[int, fact("Rows that were made")]
     because: Annotated[str, fact("What cost most of them; empty where the stream does not tell")]
+    by_stop: Annotated[int, fact("Of them, given up only because the run was stopped")] = 0
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         total = self.rows_dropped + self.rows_done
         because = f": {self.because}" if self.because else "; this stream does not tell why"
         all_of = "All " if not self.rows_done and total > 1 else ""
-        return f"{all_of}{self.rows_dropped:,} of {total:,} rows were dropped{because}."
+        stopped = f", {self.by_stop:,} of them because the run stopped" if self.by_stop else ""
+        return f"{all_of}{self.rows_dropped:,} of {total:,} rows were dropped{stopped}{because}."
 
     def advice_here(self, resource: str) -> str:
         return "Mend what made them fail, then make these rows again with a resumed or new run."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from engine.benchmark.catalogue import SCENARIOS
@@ -51,6 +53,8 @@ def test_a_healthy_run_works_and_has_no_alarming_verdict() -> None:
     assert share(output, "working") == pytest.approx(1.0, abs=0.02)
     assert all(row.tier in ("C", "D", "E") for row in output.verdicts)
     assert not named(output, "request_cooldown")
+    change = re.compile(r"\b(raise|lower|shorten|set)\b", re.IGNORECASE)
+    assert [row.advice for row in output.verdicts if change.search(row.advice)] == []
 
 
 def test_a_storm_names_its_provider_and_its_window() -> None:

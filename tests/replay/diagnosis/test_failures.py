@@ -122,6 +122,48 @@ def test_a_run_that_lost_its_rows_is_no_success() -> None:
     assert ended.nothing_made
 
 
+def test_rows_that_only_the_stop_cost_are_told_apart_from_those_of_a_failure() -> None:
+    lost = [failure(rows_dropped=8)]
+    ended = ending("success", 0, 60, 60, lost, "early_shutdown")
+    assert ended is not None
+    assert ended.words == (
+        "stopped early: 60 of 60 rows dropped, 52 of them because the run stopped: HTTP 401 from"
+        " alpha"
+    )
+    whole = ending("success", 0, 60, 60, lost)
+    assert whole is not None
+    assert whole.words == "60 of 60 rows dropped: HTTP 401 from alpha"
+
+
+def test_the_end_of_a_stopped_run_and_its_verdicts_tell_the_same_numbers() -> None:
+    stream = failing("HTTP401", 3)
+    stream.queue(VERDICT, 10)
+    stream.scheduler("row_group_checkpointed", row_group=0, surviving_rows=0, dropped_rows=10)
+    stream.scheduler("scheduler_job_completed", reason="success", outcome="early_shutdown")
+    result = stream.fold()
+    assert result.only("authentication").sentence.endswith("3 rows lost.")
+    assert result.only("dropped_rows").sentence == (
+        "All 10 of 10 rows were dropped, 7 of them because the run stopped: HTTP 401 from beta."
+    )
+    assert "10 of 10 rows dropped, 7 of them" in build_report(Reader(stream, result)).answer
+
+
+def test_an_error_in_the_body_of_an_answer_is_told_with_the_status_that_it_had() -> None:
+    stream = Stream()
+    stream.register(BETA, 2)
+    work = stream.call(stream.begin(VERDICT, 0))
+    stream.at(1.0)
+    error, outcome = error_type_of("server_error", 200), "provider_failure"
+    facts = {"error_type": error, "status": 200, "class": "server_error", "code": "500"}
+    stream.request("model_request_completed", BETA, work, outcome, **facts)
+    stream.request("request_lease_released", BETA, work, outcome)
+    stream.finish(work, "non_retryable_dropped", error)
+    row = stream.end().only("provider_errors")
+    assert "server error (told in the body of an answer with HTTP 200)" in row.sentence
+    assert "500" not in row.sentence
+    assert "The endpoint itself fails" in row.advice
+
+
 def test_a_whole_run_is_one_and_a_live_run_has_no_ending() -> None:
     assert ending(None, 3, 0, 10) is None
     whole = ending("success", 10, 0, 10, [failure()])
