@@ -205,6 +205,27 @@ def test_a_rate_of_failures_leaves_room_for_retries(rate: str) -> None:
     assert counts == attempts_until_success(played, 300)
 
 
+def test_alike_requests_fail_each_by_itself() -> None:
+    """Many rows may send the same text: a share of them fails, and a repetition mostly succeeds."""
+
+    async def main() -> list[bool]:
+        loop = asyncio.get_running_loop()
+        client = ScriptedClient(script(error_rate=0.1, latency={"mean": 0}), LoopClock(loop))
+        failed = []
+        for _ in range(1000):
+            try:
+                await client.send(request("the same"))
+                failed.append(False)
+            except ProviderError:
+                failed.append(True)
+        return failed
+
+    failed = run_virtual(main())
+    assert 0.07 < statistics.fmean(failed) < 0.13
+    again = [later for first, later in zip(failed, failed[1:], strict=False) if first]
+    assert statistics.fmean(again) < 0.25
+
+
 def test_a_request_that_is_never_answered_times_out() -> None:
     outcomes = Caller(script(timeouts=[{"from": 0}])).run(
         (0, request("a", timeout=7)), (0, request("b", timeout=None))
