@@ -357,7 +357,9 @@ class AdaptiveRequestAdmissionController:
         elif report is None:
             availability.on_probe_lost(now)
             self._arm_probe(state)
-        elif availability.on_probe_failed(now, report, outcome.retry_after_seconds):
+        elif availability.on_probe_failed(
+            now, report, outcome.retry_after_seconds, state.limits.round_trip
+        ):
             self._report.suspended(state, now)
             self.on_held()
         else:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 from collections.abc import Coroutine
 from typing import Any
@@ -222,7 +223,7 @@ def test_alike_requests_fail_each_by_itself() -> None:
 
     failed = run_virtual(main())
     assert 0.07 < statistics.fmean(failed) < 0.13
-    again = [later for first, later in zip(failed, failed[1:], strict=False) if first]
+    again = [later for first, later in itertools.pairwise(failed) if first]
     assert statistics.fmean(again) < 0.25
 
 
