@@ -27,7 +27,7 @@ SETTLED_ROUNDS = 8
 LEVEL_ROUNDS = 1
 """Rounds of calls over which the calls in flight are averaged: what was served while no limit held
 traffic back is sustained, too."""
-MAX_RETURNS = 10
+MAX_RETURNS = 8
 """Cascades, of which a part was answered, after which a limit that was sustained is still gone back
 to at once."""
 FIRST_GUARD_COOLDOWNS = 4
@@ -38,7 +38,7 @@ YIELD_PART = 7
 that another client of the same provider finds a place (as BBR drains after each probe)."""
 MAX_RETURN_ROUNDS = 4
 """Rounds of calls before the limit goes back, or tries to, to one that was sustained."""
-RETURN_GROWTH = 0.4
+RETURN_GROWTH = 0.6
 """The same as a share of the time since it was cut, so that the end of a long window is noticed
 within this part of it, and finding out costs ever less."""
 RETURN_STEP = 4
