@@ -218,7 +218,7 @@ class AdaptiveRecovery:
         capacity = self._estimated_capacity
         if not self._probing or self._probes_held or capacity is None or capacity >= limit:
             return 0
-        return capacity if self._returning else capacity - capacity // YIELD_PART
+        return capacity - capacity // YIELD_PART
 
     def after_cut(self, now: float, limit: int) -> None:
         self._at_limit = 0
