@@ -25,6 +25,7 @@ from engine.events.run_folder import (
     RunFolder,
     RunRecord,
     installed_versions,
+    read_record,
     write_record,
 )
 from engine.events.run_index import register
@@ -178,7 +179,13 @@ async def record_run(
         if not may_begin():
             return None
         if going_on is not None:
-            record = msgspec.structs.replace(record, resumes=going_on.resumes)
+            earlier = read_record(folder)
+            paused = 0.0 if earlier is None else earlier.paused_seconds
+            record = msgspec.structs.replace(
+                record,
+                resumes=going_on.resumes,
+                paused_seconds=paused + (going_on.paused_seconds or 0.0),
+            )
             _begin_again(plan, folder, record, store, going_on)
         register(folder, record)
         result = await journal_run(

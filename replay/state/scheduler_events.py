@@ -80,9 +80,8 @@ def run_resumed(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo)
     state.block = state.loop_stall = state.outcome = state.stop_reason = state.heartbeat_at = None
     state.capacity, state.release_diagnostics, state.out_of_step = {}, {}, False
     wall = number(facts.get("wall"))
-    if wall is not None and run.wall_start is not None:
-        elapsed = event.captured_at_monotonic - run.monotonic_start
-        state.wall_shift = max(0.0, wall - run.wall_start - elapsed)
+    if wall is not None:
+        state.resumptions.append((event.captured_at_monotonic, wall))
     progress = state.progress
     rows_done, rows_dropped = count(facts.get("rows_done")), count(facts.get("rows_dropped"))
     if rows_done is not None:
