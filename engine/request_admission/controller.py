@@ -21,6 +21,7 @@ from engine.request_admission.attempt import Attempt
 from engine.request_admission.availability import FailureMark, Tally
 from engine.request_admission.budgets import BudgetSizes, ObservedBudget, RateBudgets
 from engine.request_admission.config import RequestAdmissionConfig
+from engine.request_admission.degraded import is_unforeseen
 from engine.request_admission.handoff import acquire_on_loop
 from engine.request_admission.ledger import RequestLeaseLedger
 from engine.request_admission.pressure import RequestPressure
@@ -258,10 +259,15 @@ class AdaptiveRequestAdmissionController:
         availability = state.availability
         if outcome.kind == "success":
             availability.on_answer()
+            state.failure_share.note(False)
             return
         report = outcome.failure
         if report is None or self.on_probe_due is None or self._shut_down:
             return
+        if availability.state == "up" and is_unforeseen(report.failure):
+            degraded = state.failure_share.note(True)
+            if degraded is not None:
+                self._report.degraded(state, *degraded, report, now)
         # A request that is refused by itself begins no cooldown, and waits in its own time.
         new_cooldown = new_cooldown or not outcome.cuts
         if availability.on_failure(now, report, state.limits.limit, new_cooldown=new_cooldown):

@@ -238,6 +238,8 @@ class State(msgspec.Struct):
     """What failed, by resource, column and error (`replay.state.failures`)."""
     stop_reason: str | None = None
     """Why the producer ended the run before its work was done, in its own word."""
+    warnings: list[tuple[Finite, str]] = []
+    """What a user should know that came up during the run: time, and a sentence."""
     resumptions: list[tuple[Finite, Finite]] = []
     """When the run went on after interruptions: time of the producer, and Unix seconds."""
     out_of_step: bool = False

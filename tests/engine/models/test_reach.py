@@ -11,7 +11,6 @@ import pytest
 from pydantic import ValidationError
 
 from engine.errors import UserError
-from engine.models import network
 from engine.models.build import provider_key
 from engine.models.network import connection_shares, proxy_for
 from engine.models.reach import check_reachable
@@ -131,7 +130,7 @@ def test_the_line_break_of_a_file_is_no_part_of_a_key() -> None:
 def test_connections_are_shared_out_where_the_system_allows_few(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(network.resource, "getrlimit", lambda which: (100, 164))
+    monkeypatch.setattr("engine.models.network.resource.getrlimit", lambda which: (100, 164))
     assert connection_shares({"p": 60, "q": 40}) == {"p": 60, "q": 40}
     assert connection_shares({"p": 300, "q": 100}) == {"p": 75, "q": 25}
     assert connection_shares({"p": 5000, "q": 1})["q"] == 1
