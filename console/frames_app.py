@@ -186,10 +186,9 @@ class FramesApp(TerminalApp):
 
     def _wall_clock(self, frame: Frame, run_time: float) -> str:
         """The time of the day at a run time, here or in UTC."""
-        began = frame.run.wall_start
-        if began is None or not frame.last_ordinal:
+        at = frame.wall_clock.at(frame.t0 + run_time)
+        if at is None or not frame.last_ordinal:
             return ""
-        at = began + frame.t0 - frame.run.monotonic_start + run_time
         try:
             there = time.gmtime(at) if self._utc else self._local(at)
         except (OverflowError, ValueError, OSError):  # a clock of no year that there is

@@ -100,17 +100,30 @@ def resolve(
     if target.offset is not None:
         return Destination(time=max(frame.t0, min(frame.at + target.offset, frame.t1)))
     seconds = target.run_time or 0.0
-    wall = frame.run.wall_start
-    if target.of_day is not None and wall is not None:
-        began = wall + frame.t0 - frame.run.monotonic_start
-        start = local(began)
-        into_day = start.tm_hour * 3600 + start.tm_min * 60 + start.tm_sec + began % 1
-        after = (target.of_day - into_day) % _DAY_SECONDS
-        if after <= length:
-            return Destination(time=frame.t0 + after)
+    if target.of_day is not None:
+        there = _at_time_of_day(target.of_day, frame, local)
+        if there is not None:
+            return Destination(time=there)
     if seconds > length and clock(seconds) != clock(length):
         return f"The run ends at {clock(length)}: there is nothing at {clock(seconds)}."
     return Destination(time=min(frame.t0 + seconds, frame.t1))
+
+
+def _at_time_of_day(
+    of_day: float, frame: Frame, local: Callable[[float], time.struct_time]
+) -> float | None:
+    """The first such time at which the run went on, or at which an interruption during it was over,
+    on the producer's clock; None where there is none."""
+    stretches = list(frame.wall_clock.stretches(frame.t0, frame.t1))
+    for number, stretch in enumerate(stretches):
+        start = local(stretch.wall)
+        into_day = start.tm_hour * 3600 + start.tm_min * 60 + start.tm_sec + stretch.wall % 1
+        after = (of_day - into_day) % _DAY_SECONDS
+        if after <= stretch.until - stretch.since:
+            return stretch.since + after
+        if number + 1 < len(stretches) and after <= stretches[number + 1].wall - stretch.wall:
+            return stretches[number + 1].since
+    return None
 
 
 def resolve_range(

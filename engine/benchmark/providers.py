@@ -25,6 +25,7 @@ GATES = ("no_row_dropped", "clairvoyant", "few_refused")
 LATENCY_SECONDS = 1.0
 CAPACITY = 16
 STORM_ROUND_TRIPS = 20.0
+STORM_CAPACITY = 2
 LOW_CAPACITY = 6
 CYCLE_ROUND_TRIPS = 40.0
 BURST_ROUND_TRIPS = 2.0
@@ -164,6 +165,12 @@ PROVIDER_MODELS = (
         lambda seconds: {"errors": [{**_window(seconds), "status": 429, "rate": 0.5}]},
         lost_round_trips=STORM_ROUND_TRIPS,
         gates=("no_row_dropped", "clairvoyant"),
+    ),
+    ProviderModel(
+        "part-storm",
+        "All but two at once are refused for 20 round trips",
+        lambda seconds: {"rate_limits": [{**_window(seconds), "allow": STORM_CAPACITY}]},
+        lost_round_trips=STORM_ROUND_TRIPS * (1.0 - STORM_CAPACITY / CAPACITY),
     ),
     ProviderModel(
         "outage",

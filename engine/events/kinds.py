@@ -221,7 +221,7 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         "run_warning",
         "scheduler",
         "run",
-        "something that a user should know at the start",
+        "something that a user should know, at the start or while a provider is degraded",
         "code",
         (PayloadField("message", "str", "one sentence"),),
         "failure",

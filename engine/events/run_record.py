@@ -45,6 +45,8 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Configured values; at the end also those observed."""
     resumes: int = 0
     """How often the run has gone on after an interruption."""
+    paused_seconds: float = 0.0
+    """Wall time of its interruptions, which is no part of how long it took."""
 
     @property
     def is_imported(self) -> bool:

@@ -16,6 +16,8 @@ from engine.models.scripted_answers import digest, scripted_json, scripted_text,
 
 HANG_SECONDS = 600.0
 """How long a request that is never answered stays open if the caller set no time-out."""
+MAX_COUNTED_TEXTS = 1 << 16
+"""Requests of which it is known how often they came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,10 @@ class ScriptPlayer:
             self._tokens = Bucket(script.tokens_per_minute, float(script.token_burst))
         self._growth = None if script.growth is None else Growth(script.growth)
         self._line = Line(script.capacity) if script.queue and script.capacity else None
-        self._failures: dict[bytes, int] = {}
+        self._may_fail = bool(
+            script.error_rate or script.timeout_rate or script.errors or script.timeouts
+        )
+        self._times_sent: dict[bytes, int] = {}
         self.in_service = 0
 
     def arrive(
@@ -85,8 +90,7 @@ class ScriptPlayer:
         if self._growth is not None:
             self._growth.note(elapsed, self.in_service)
         self.in_service += 1
-        # A request that failed before draws anew, so that a retry may succeed.
-        attempt = str(self._failures.get(request, 0))
+        attempt = str(self._count(request))
         seconds = script.latency.seconds(self._fraction("latency", request, attempt))
         if self._line is not None:
             seconds += self._line.wait(elapsed, seconds)
@@ -94,16 +98,13 @@ class ScriptPlayer:
             (w.rate for w in script.timeouts if w.covers(elapsed)), default=script.timeout_rate
         )
         if self._fraction("timeout", request, attempt) < timeout_rate:
-            self._failures[request] = self._failures.get(request, 0) + 1
             return Reply("hang", HANG_SECONDS)
         window = max(
             (w for w in script.errors if w.covers(elapsed)), key=lambda w: w.rate, default=None
         )
         error_rate = script.error_rate if window is None else max(window.rate, script.error_rate)
         if self._fraction("error", request, attempt) < error_rate:
-            self._failures[request] = self._failures.get(request, 0) + 1
             return Reply("error", seconds, status=500 if window is None else window.status)
-        self._failures.pop(request, None)
         if embeds:
             vector = scripted_vector(prompt, dimensions or script.dimensions)
             return Reply(
@@ -129,6 +130,17 @@ class ScriptPlayer:
         if self._growth is not None and now is not None and self._began_at is not None:
             self._growth.note(now - self._began_at, self.in_service)
         self.in_service -= 1
+
+    def _count(self, request: bytes) -> int:
+        """How often this request came before, so that a retry, and each of many rows that send the
+        same text, draws its own fate. Of those that were not sent for long it is forgotten."""
+        if not self._may_fail:
+            return 0
+        before = self._times_sent.pop(request, 0)
+        self._times_sent[request] = before + 1
+        if len(self._times_sent) > MAX_COUNTED_TEXTS:
+            del self._times_sent[next(iter(self._times_sent))]
+        return before
 
     def _answer_tokens(self, text: str, request: bytes) -> int:
         script = self._script

@@ -37,8 +37,10 @@ PROBE_GROWTH = 0.15
 MIN_PROBE_SECONDS = 0.5
 MAX_PROBE_SECONDS = 30.0
 MAX_LOAD_PROBE_SECONDS = 5.0
+LOAD_PROBE_ROUND_TRIPS = 0.5
 """The same where calls are refused for the load: others may have taken all there is, and leave a
-place for a moment."""
+place for a moment. The longer of the two: where a call takes long, a second probe soon after the
+first gains little."""
 PROBE_JITTER = 0.2
 MOSTLY_ANSWERED = 2
 """How many times as many others must be answered as are refused, for refusals of one request to be
@@ -173,13 +175,20 @@ class Availability:
         self.probes_answered += 1
         self._close()
 
-    def on_probe_failed(self, now: float, report: FailureReport, retry_after: float | None) -> bool:
+    def on_probe_failed(
+        self,
+        now: float,
+        report: FailureReport,
+        retry_after: float | None,
+        round_trip: float | None = None,
+    ) -> bool:
         """Returns whether the resource is suspended by it.
 
         Args:
             now: Monotonic seconds.
             report: What was answered.
             retry_after: Seconds that the provider asks to wait, however long.
+            round_trip: Seconds that a call usually takes; None if that is not known.
         """
         self.probing = False
         self.probes += 1
@@ -194,7 +203,7 @@ class Availability:
             return self._suspend()
         if not quota and now - self.since >= self._config.outage_stop_seconds:
             return self._suspend()
-        self.next_probe_at = now + self._spacing(now, retry_after, quota)
+        self.next_probe_at = now + self._spacing(now, retry_after, round_trip or 0.0, quota)
         return False
 
     def on_probe_lost(self, now: float) -> None:
@@ -209,14 +218,19 @@ class Availability:
         returns = self.returns_at
         return returns is not None and returns - now <= self._config.quota_wait_seconds
 
-    def _spacing(self, now: float, retry_after: float | None, quota: bool) -> float:
+    def _spacing(
+        self, now: float, retry_after: float | None, round_trip: float, quota: bool
+    ) -> float:
         grown = PROBE_GROWTH * (now - self.since)
         if quota:
             wanted = max(grown, MAX_PROBE_SECONDS) if retry_after is None else retry_after
             return min(wanted, self._config.max_retry_after_seconds)
         cause = self.cause
         load = cause is not None and cause.failure in ("rate_limit", "overload")
-        longest = MAX_LOAD_PROBE_SECONDS if load else MAX_PROBE_SECONDS
+        longest = MAX_PROBE_SECONDS
+        if load:
+            bound = max(MAX_LOAD_PROBE_SECONDS, LOAD_PROBE_ROUND_TRIPS * round_trip)
+            longest = min(longest, bound)
         spacing = min(max(grown, MIN_PROBE_SECONDS), longest)
         spacing *= 1.0 + PROBE_JITTER * (2.0 * self._random.random() - 1.0)
         if retry_after is not None:

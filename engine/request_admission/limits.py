@@ -251,7 +251,7 @@ class AdaptiveRequestLimitState:
             return RateLimitEffect(until, None)
         previous = self.limit
         lowered = max(1, math.floor(previous * self._config.decrease_factor))
-        self._policy.after_cut(previous)
+        self._policy.after_cut(now, previous)
         if lowered == previous:
             return RateLimitEffect(until, None)
         self.cascade += 1
@@ -283,7 +283,7 @@ class AdaptiveRequestLimitState:
             return RateLimitEffect(self.blocked_until, None)
         previous = self.limit
         self.limit = self._policy.refused_probe(previous)
-        self._policy.after_cut(previous)
+        self._policy.after_cut(now, previous)
         self.cascade += 1
         self._last = _Cascade(now, self._in_flight + 1, self._post_cut + 1)
         self._last.probe_step = previous - self.limit
@@ -341,7 +341,7 @@ class AdaptiveRequestLimitState:
     def on_success(
         self, now: float, lease_cascade: int, binding: bool
     ) -> tuple[LimitTransition, ...]:
-        """A call succeeded.
+        """A call succeeded. Call `note_ended` first.
 
         Args:
             now: Monotonic seconds.
@@ -356,7 +356,9 @@ class AdaptiveRequestLimitState:
         resumed = self._resume_after_cooldown(now)
         self._successes += 1
         binding = binding and lease_cascade == self.cascade
-        target = self._policy.after_success(now, self.limit, self._bound(), binding)
+        target = self._policy.after_success(
+            now, self.limit, self._bound(), self._in_flight + 1, binding
+        )
         if target <= self.limit:
             return resumed
         if self._slow_start and not self._goes_on(now, target):

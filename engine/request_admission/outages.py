@@ -10,6 +10,7 @@ from engine.events.failures import scope_of
 from engine.identity import RequestResourceKey
 from engine.request_admission.attempt import Attempt
 from engine.request_admission.availability import FailureMark, Tally
+from engine.request_admission.degraded import is_unforeseen
 from engine.request_admission.reporting import RequestReporter
 from engine.request_admission.resources import RequestResources, ResourceState
 from engine.request_admission.types import FailureReport, RequestReleaseOutcome
@@ -87,10 +88,15 @@ class Outages:
         availability = state.availability
         if outcome.kind == "success":
             availability.on_answer()
+            state.failure_share.note(False)
             return
         report = outcome.failure
         if report is None or self.on_probe_due is None or self._shut_down:
             return
+        if availability.state == "up" and is_unforeseen(report.failure):
+            degraded = state.failure_share.note(True)
+            if degraded is not None:
+                self._report.degraded(state, *degraded, report, now)
         # A request that is refused by itself begins no cooldown, and waits in its own time.
         new_cooldown = new_cooldown or not outcome.cuts
         if availability.on_failure(now, report, state.limits.limit, new_cooldown=new_cooldown):
@@ -117,7 +123,9 @@ class Outages:
         elif report is None:
             availability.on_probe_lost(now)
             self._arm_probe(state)
-        elif availability.on_probe_failed(now, report, outcome.retry_after_seconds):
+        elif availability.on_probe_failed(
+            now, report, outcome.retry_after_seconds, state.limits.round_trip
+        ):
             self._report.suspended(state, now)
             self.on_held()
         else:

@@ -24,7 +24,10 @@ FIRST_PROBE_ROUNDS = 4
 """Rounds of calls before the first probe; a round is as many successes as the limit."""
 SETTLED_ROUNDS = 8
 """Rounds of calls after which a limit is known to be sustained."""
-MAX_RETURNS = 6
+LEVEL_ROUNDS = 1
+"""Rounds of calls over which the calls in flight are averaged: what was served while no limit held
+traffic back is sustained, too."""
+MAX_RETURNS = 8
 """Cascades, of which a part was answered, after which a limit that was sustained is still gone back
 to at once."""
 FIRST_GUARD_COOLDOWNS = 4
@@ -34,7 +37,10 @@ YIELD_PART = 7
 """After a probe that is refused the limit leaves this part of the capacity free for a round, so
 that another client of the same provider finds a place (as BBR drains after each probe)."""
 MAX_RETURN_ROUNDS = 4
-"""Most rounds of calls before the limit goes back, or tries to, to one that was sustained."""
+"""Rounds of calls before the limit goes back, or tries to, to one that was sustained."""
+RETURN_GROWTH = 0.6
+"""The same as a share of the time since it was cut, so that the end of a long window is noticed
+within this part of it, and finding out costs ever less."""
 RETURN_STEP = 4
 """A return begins with this part of the limit, so that one that is refused costs little."""
 
@@ -42,7 +48,9 @@ RETURN_STEP = 4
 class RequestAdmissionPolicy(Protocol):
     """Recovery of one limit. Counts are requests, times are monotonic seconds."""
 
-    def after_success(self, now: float, limit: int, bound: int, binding: bool) -> int:
+    def after_success(
+        self, now: float, limit: int, bound: int, in_flight: int, binding: bool
+    ) -> int:
         """The limit after a success, at least `limit`.
 
         Not called during a cooldown or a startup ramp.
@@ -51,6 +59,7 @@ class RequestAdmissionPolicy(Protocol):
             now: Monotonic seconds.
             limit: The present limit.
             bound: The effective maximum.
+            in_flight: Calls in flight when it ended, itself included.
             binding: The call was admitted under the present limit, and the limit was what held
                 traffic back when it ended.
         """
@@ -59,7 +68,7 @@ class RequestAdmissionPolicy(Protocol):
         """A refusal that names no delay came while the limit was `limit`: the limit to go on with,
         known to be sustained, if this was a probe above it; else 0."""
 
-    def after_cut(self, limit: int) -> None:
+    def after_cut(self, now: float, limit: int) -> None:
         """A cascade of rate limits began while the limit was `limit`."""
 
     def after_cooldown(self, now: float, limit: int, sustained: int, cooldown: float) -> int:
@@ -85,7 +94,9 @@ class PublishedRecovery:
         self._config = config
         self._successes = 0
 
-    def after_success(self, now: float, limit: int, bound: int, binding: bool) -> int:
+    def after_success(
+        self, now: float, limit: int, bound: int, in_flight: int, binding: bool
+    ) -> int:
         if limit >= bound:
             return limit
         self._successes += 1
@@ -97,7 +108,7 @@ class PublishedRecovery:
     def refused_probe(self, limit: int) -> int:
         return 0
 
-    def after_cut(self, limit: int) -> None:
+    def after_cut(self, now: float, limit: int) -> None:
         self._successes = 0
 
     def after_cooldown(self, now: float, limit: int, sustained: int, cooldown: float) -> int:
@@ -127,33 +138,47 @@ class AdaptiveRecovery:
         self._doublings = 0
         self._probe_not_before = float("-inf")
         self._settled = 0
-        """Limit that was sustained for several rounds before the last cut; 0 for none."""
+        """Calls at once that were sustained for several rounds before a cut; 0 for none."""
+        self._level = 0.0
+        """Moving average of the calls in flight."""
         self._at_limit = 0
         """Successes since the limit last changed."""
         self._returns = 0
         """How often the limit may still go back to `_settled` without a guard."""
         self._return_rounds = 1
+        self._return_not_before = float("-inf")
+        self._cut_at = float("-inf")
+        """When a limit that had been sustained was cut first."""
         self._returning = False
 
-    def after_success(self, now: float, limit: int, bound: int, binding: bool) -> int:
+    def after_success(
+        self, now: float, limit: int, bound: int, in_flight: int, binding: bool
+    ) -> int:
+        self._level += (in_flight - self._level) / (LEVEL_ROUNDS * max(in_flight, self._level, 1))
         if not binding:
             return limit
         self._at_limit += 1
-        if self._at_limit >= SETTLED_ROUNDS * limit:
-            self._settled = limit
-            self._returns = MAX_RETURNS
-            self._return_rounds = 1
+        if self._at_limit >= SETTLED_ROUNDS * limit and (
+            limit >= self._settled or not self._returns
+        ):
+            self._settle(limit)
         target = self._target(now, limit, bound)
         if target != limit:
             self._at_limit = 0
         return target
+
+    def _settle(self, limit: int) -> None:
+        self._settled = limit
+        self._returns = MAX_RETURNS
+        self._return_rounds = 1
+        self._return_not_before = float("-inf")
 
     def _target(self, now: float, limit: int, bound: int) -> int:
         self._successes += 1
         if self._returns and limit < self._settled and not self._probing:
             # What a resource sustained for long and then refused was more likely a window that has
             # passed than a limit that has changed: it goes back in a few rounds.
-            if self._successes < limit * self._return_rounds:
+            if self._successes < limit * self._return_rounds or now < self._return_not_before:
                 return limit
             self._successes = 0
             self._proven = limit
@@ -193,13 +218,21 @@ class AdaptiveRecovery:
         capacity = self._estimated_capacity
         if not self._probing or self._probes_held or capacity is None or capacity >= limit:
             return 0
-        return capacity if self._returning else capacity - capacity // YIELD_PART
+        return capacity - capacity // YIELD_PART
 
-    def after_cut(self, limit: int) -> None:
+    def after_cut(self, now: float, limit: int) -> None:
         self._at_limit = 0
+        if self._returns == MAX_RETURNS:
+            self._cut_at = now
+        if not self._probing:
+            served = limit if 2 * self._level >= limit else int(self._level)
+            if served > self._settled:
+                self._settle(served)
+                self._cut_at = now
         if self._returning:
             self._returns = max(0, self._returns - 1)
             self._return_rounds = min(2 * self._return_rounds, MAX_RETURN_ROUNDS)
+            self._return_not_before = now + RETURN_GROWTH * (now - self._cut_at)
         elif self._probing and self._probes_held == 0:
             self._doublings = min(self._doublings + 1, MAX_SPACING_DOUBLINGS)
         else:

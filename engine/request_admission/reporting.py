@@ -14,6 +14,7 @@ from engine.request_admission.budgets import ObservedBudget
 from engine.request_admission.limits import LimitTransition, RateLimitEffect
 from engine.request_admission.resources import Registration, ResourceState
 from engine.request_admission.types import (
+    FailureReport,
     RequestAdmissionItem,
     RequestAdmissionLease,
     RequestDenialReason,
@@ -216,6 +217,21 @@ class RequestReporter:
             next_probe_at=None if closed else availability.next_probe_at,
             duration_seconds=_seconds(now - availability.since) if closed else None,
             confirmed=True if availability.confirmed else None,
+        )
+
+    def degraded(
+        self, state: ResourceState, failures: int, calls: int, last: FailureReport, now: float
+    ) -> None:
+        """A resource that answers fails more often than a rare error would."""
+        key = state.key
+        said = f": {last.message}" if last.message else ""
+        message = (
+            f'provider "{key.provider_name}", model {key.model_id} is degraded: {failures} of its '
+            f"last {calls} calls failed, most recently with {last.failure}{said}; each is made "
+            "again, which costs time"
+        )
+        self._stream.scheduler(
+            "run_warning", reason="provider_degraded", diagnostics={"message": message}, at=now
         )
 
     def suspended(self, state: ResourceState, now: float) -> None:

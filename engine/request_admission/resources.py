@@ -18,6 +18,7 @@ from engine.identity import (
 from engine.request_admission.availability import Availability
 from engine.request_admission.budgets import BudgetNews, Opening, RateBudgets, last_opening
 from engine.request_admission.config import RequestAdmissionConfig
+from engine.request_admission.degraded import FailureShare
 from engine.request_admission.learned_rate import LearnedRate
 from engine.request_admission.limits import AdaptiveRequestLimitState, LimitTransition
 from engine.request_admission.observed_budgets import ObservedBudgets
@@ -125,6 +126,7 @@ class ResourceState:
         "availability",
         "budget_news",
         "budget_timer",
+        "failure_share",
         "in_flight",
         "key",
         "label",
@@ -149,6 +151,7 @@ class ResourceState:
         availability: Availability,
     ) -> None:
         self.availability = availability
+        self.failure_share = FailureShare()
         self.budget_news = BudgetNews()
         self.learned_rate = LearnedRate()
         self.key = key

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ from engine.run.lint import lint
 from engine.run.plan import RunPlan
 from engine.workflow.columns.base import BaseColumn
 from engine.workflow.columns.findings import Finding
-from engine.workflow.columns.generator import BatchContext, CellContext, cell_random
+from engine.workflow.columns.generator import BatchContext, CellContext
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -180,8 +179,7 @@ async def _first_value(plan: RunPlan, name: str, values: Mapping[str, Any]) -> A
     generator, seed = plan.generators[name], plan.workflow.seed
     if generator.task_type == "batch":
         return (await generator.batch(BatchContext(0, [0], seed, [values], _NoCalls())))[0]
-    source: random.Random = cell_random(seed, name, 0)
-    return await generator.cell(CellContext(0, values, source, _NoCalls(), seed))
+    return await generator.cell(CellContext(0, values, _NoCalls(), seed))
 
 
 class _NoCalls:

@@ -20,7 +20,7 @@ from engine.events import EventSink, EventStream, JournalEnd, RunInfo
 from engine.events.continuation import open_tail
 from engine.events.journal import JournalWriter
 from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import RUN_JSON, RunFolder, write_record
+from engine.events.run_folder import RUN_JSON, RunFolder, read_record, write_record
 from engine.events.run_index import register
 from engine.events.run_record import RunRecord, installed_versions
 from engine.rows.dataset import (
@@ -173,7 +173,13 @@ async def record_run(
         if not may_begin():
             return None
         if going_on is not None:
-            record = msgspec.structs.replace(record, resumes=going_on.resumes)
+            earlier = read_record(folder)
+            paused = 0.0 if earlier is None else earlier.paused_seconds
+            record = msgspec.structs.replace(
+                record,
+                resumes=going_on.resumes,
+                paused_seconds=paused + (going_on.paused_seconds or 0.0),
+            )
             _begin_again(plan, folder, record, store, going_on)
         register(folder, record)
         result = await journal_run(

@@ -21,7 +21,6 @@ from engine.workflow.columns.generator import (
     BatchContext,
     CellContext,
     ModelCalls,
-    cell_random,
 )
 
 
@@ -148,7 +147,6 @@ class RowWork:
             if store is not None:
                 store.put_batch(index, numbers, column, values)
             return
-        source = cell_random(workflow.seed, column, payload.row)
         updated: dict[str, Any] = {}
 
         def update(other: str, value: Any) -> None:
@@ -157,7 +155,7 @@ class RowWork:
 
         number = payload.row
         context = CellContext(
-            number, rows.values(number), source, self._calls, workflow.seed, update=update
+            number, rows.values(number), self._calls, workflow.seed, update=update
         )
         value = await generator.cell(context)
         rows.put(number, column, value)

@@ -15,6 +15,9 @@ Outcome = Literal["success", "failed", "cancelled", "stopped"]
 """`stopped`: the engine ended the run by itself, because nothing more could succeed."""
 
 
+BACK_OFF_GROWTH = 3.0
+
+
 @dataclass(frozen=True)
 class ColumnPlan:
     """What the scheduler needs to know of a column."""
@@ -29,15 +32,18 @@ class ColumnPlan:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Exponential back-off with jitter: attempt n is followed by base x 2^(n-1) seconds, at most
-    `max_delay_seconds`, less a random part of up to one half, so that retries spread out."""
+    """Exponential back-off with jitter: the n-th failure is followed by base x 3^(n-1) seconds, at
+    most `max_delay_seconds`, less a random part of up to one half, so that retries spread out. The
+    first comes soon, since most failures are of one call, and the last ones wait long enough for a
+    bad spell of a provider that answers others to pass."""
 
     max_attempts: int = 5
-    base_delay_seconds: float = 0.5
+    base_delay_seconds: float = 0.3
     max_delay_seconds: float = 30.0
 
-    def delay(self, attempt: int, source: random.Random) -> float:
-        full = self.base_delay_seconds * 2.0 ** min(attempt - 1, 60)
+    def delay(self, failures: int, source: random.Random) -> float:
+        """Seconds to wait after so many failures in a row."""
+        full = self.base_delay_seconds * BACK_OFF_GROWTH ** min(failures - 1, 30)
         return min(full, self.max_delay_seconds) * (0.5 + 0.5 * source.random())
 
 

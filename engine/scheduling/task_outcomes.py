@@ -152,7 +152,9 @@ class TaskOutcomes:
         live.last_error = error
         delay = error.delay_seconds
         if delay is None:
-            delay = self._retry.delay(live.attempt, self._random)
+            # Failures of a resource that was out are no reason to wait longer once it is back.
+            failures = max(1, live.failed + len(live.unsettled))
+            delay = self._retry.delay(failures, self._random)
         live.retry_at = now + delay
         diagnostics = {
             "attempt": live.attempt,

@@ -22,6 +22,7 @@ from replay.playback.stretch import Stretch
 from replay.sources.base import Liveness
 from replay.state.ending import Ending, ending
 from replay.state.model import Aggregate, Block, Ceiling, Failure, Gap, Progress, RowGroups
+from replay.state.wall_clock import WallClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +201,12 @@ class Frame:
     """Only with `Want.stretch`."""
     answer: Answer | None = None
     """The first paragraph of a report on the span; only with `Want.standing`."""
+    resumptions: tuple[tuple[float, float], ...] = ()
+    """When the run went on after interruptions, also later ones: as for `WallClock`."""
+
+    @property
+    def wall_clock(self) -> WallClock:
+        return WallClock(self.run, self.resumptions)
 
     @property
     def ending(self) -> Ending | None:

@@ -9,7 +9,7 @@ from functools import partial
 import msgspec
 
 from engine.events import ColumnInfo, RunInfo
-from replay.diagnosis.verdicts import count_text
+from replay.diagnosis.verdicts import clock, count_text
 from replay.playback.frame import GroupRow, LeaseBar, Segment
 from replay.sources.base import Liveness
 from replay.state.model import Failure, Progress, RowGroups, State
@@ -332,6 +332,8 @@ def notes(
             if complete
             else "This recording was never completed. What was open at its end is unknown."
         )
+    for at, sentence in state.warnings:
+        found.append(f"{clock(at - run.monotonic_start)}: {sentence}.")
     if state.lost_events:
         places = "1 place" if len(state.gaps) == 1 else f"{len(state.gaps)} places"
         found.append(

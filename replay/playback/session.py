@@ -32,6 +32,7 @@ from replay.sources.feed import Feed
 from replay.state.ending import ending_of
 from replay.state.model import State
 from replay.state.reducer import begin
+from replay.state.wall_clock import WallClock
 from replay.state.wire import copy_state
 
 SMALLEST_STEP = 200
@@ -85,6 +86,7 @@ class Session:
         self._span = SpanReport()
         self._lives = Lives()
         self._end: State | None = None
+        self._recorded_resumptions: tuple[tuple[float, float], ...] = ()
         self._stretch: tuple[Span, Stretch] | None = None
         if feed is not None:
             self._ingest = Ingest(feed, ":memory:", history=history)
@@ -132,12 +134,10 @@ class Session:
         """How long ago the newest event that was read happened, while more wait to be read; else
         0, and where the producer does not say what time it was."""
         run = self._run
-        if not self._behind or self._last == 0 or run is None or run.wall_start is None:
+        if not self._behind or self._last == 0 or run is None:
             return 0.0
-        fold = None if self._ingest is None else self._ingest.fold
-        shift = 0.0 if fold is None else fold.state.wall_shift
-        newest = run.wall_start + self._t1 - run.monotonic_start + shift
-        return max(0.0, self._wall() - newest)
+        newest = WallClock(run, self._resumptions()).at(self._t1)
+        return 0.0 if newest is None else max(0.0, self._wall() - newest)
 
     @property
     def holds_back(self) -> bool:
@@ -243,6 +243,7 @@ class Session:
         self._count_lines()
         self._first, self._last = bounds.first_ordinal, bounds.last_ordinal
         self._t0, self._t1 = bounds.t0, bounds.t1
+        self._recorded_resumptions = tuple(self.reader.resumptions())
         self._cursor = StateCursor(self.reader, self._first)
         if self._following:
             self._go_to_newest()
@@ -382,6 +383,7 @@ class Session:
         late = feed.late_events if feed is not None else 0
         return Frame(
             run=run,
+            resumptions=self._resumptions(),
             liveness=self._liveness,
             recorded=self.finished,
             following=self._following,
@@ -442,6 +444,12 @@ class Session:
             if want.standing and self._last
             else None,
         )
+
+    def _resumptions(self) -> tuple[tuple[float, float], ...]:
+        """All of the run as far as it is known, wherever the cursor is."""
+        if self._ingest is not None and self._ingest.fold is not None:
+            return tuple(self._ingest.fold.state.resumptions)
+        return self._recorded_resumptions
 
     def _newest_verdicts(self, limit: int) -> tuple[VerdictRow, ...]:
         if limit <= 0 or self._last == 0:

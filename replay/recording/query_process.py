@@ -82,7 +82,8 @@ class Engine:
         reader = open_recording(path)
         try:
             facts = RunFacts(reader.run(), reader.status(), reader.bounds())
-            resumptions = reader.resumptions()
+            began = facts.bounds.t0
+            resumptions = [(at - began, wall) for at, wall in reader.resumptions()]
         finally:
             reader.close()
         try:

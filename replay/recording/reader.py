@@ -97,10 +97,9 @@ class RecordingReader:
         return Bounds(*row)
 
     def resumptions(self) -> list[tuple[float, float]]:
-        """When the run went on after interruptions: seconds since the first event, and Unix
-        seconds."""
+        """When the run went on after interruptions: time of the producer, and Unix seconds."""
         rows = self._rows(
-            "SELECT t - (SELECT min(t) FROM events),"
+            "SELECT t,"
             " TRY_CAST(json_extract_string(diagnostics, '$.wall') AS DOUBLE)"
             " FROM events WHERE kind = 'run_resumed' ORDER BY ordinal"
         )

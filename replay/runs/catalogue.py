@@ -185,7 +185,9 @@ def _indexed(run: KnownRun, now: float) -> RunEntry:
 def _entry(folder: RunFolder, record: RunRecord, now: float, pointer: Path | None) -> RunEntry:
     state = run_state(record.state, folder.producer)
     ended = now if state == "running" else record.wall_end
-    known = record.wall_start is not None and ended is not None
+    seconds = None
+    if record.wall_start is not None and ended is not None:
+        seconds = max(0.0, ended - record.wall_start - record.paused_seconds)
     running = record.state == "running"
     return RunEntry(
         run_id=record.run_id,
@@ -194,7 +196,7 @@ def _entry(folder: RunFolder, record: RunRecord, now: float, pointer: Path | Non
         state=_LIVE if state == "running" else state,
         outcome=record.outcome,
         started=record.wall_start,
-        seconds=max(0.0, ended - record.wall_start) if known else None,  # type: ignore[operator]
+        seconds=seconds,
         rows_done=None if running else record.rows_done,
         rows_dropped=None if running else record.rows_dropped,
         records=record.records,

@@ -35,6 +35,7 @@ from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
 from replay.sources.base import SourceError
 from replay.sources.feed import Feed, open_journal
+from replay.state.wall_clock import WallClock
 
 BATCH_EVENTS = 1_000
 BATCH_BYTES = 400_000
@@ -284,8 +285,8 @@ def _conclude(folder: RunFolder, has_end: bool, stopped: Callable[[], bool]) -> 
         reader.close()
     record = read_record(folder) or _record_of(run)
     wall_end = record.wall_end
-    if wall_end is None and run.wall_start is not None:
-        wall_end = run.wall_start + (bounds.t1 - run.monotonic_start) + state.wall_shift
+    if wall_end is None:
+        wall_end = WallClock(run, state.resumptions).at(bounds.t1)
     write_record(
         folder,
         msgspec.structs.replace(

@@ -245,7 +245,9 @@ class State(msgspec.Struct):
     """What failed, by resource, column and error (`replay.state.failures`)."""
     stop_reason: str | None = None
     """Why the producer ended the run before its work was done, in its own word."""
-    wall_shift: float = 0.0
-    """How far wall time is ahead of run time since the start of the run: its interruptions."""
+    warnings: list[tuple[Finite, str]] = []
+    """What a user should know that came up during the run: time, and a sentence."""
+    resumptions: list[tuple[Finite, Finite]] = []
+    """When the run went on after interruptions: time of the producer, and Unix seconds."""
     out_of_step: bool = False
     """Events are missing since the last full keyframe: the next keyframe corrects the fold."""

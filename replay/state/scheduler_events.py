@@ -10,6 +10,9 @@ from replay.state.model import Block, Ceiling, LoopStall, RowGroups, State
 from replay.state.payload import amounts, count, mapping, number, text
 from replay.state.task_events import Handler, add, withdraw
 
+MAX_WARNINGS = 4
+"""The newest ones are kept."""
+
 
 def blocked(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
     """`admission_blocked`, `group_capped`, `queue_empty`."""
@@ -80,9 +83,8 @@ def run_resumed(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo)
     state.block = state.loop_stall = state.outcome = state.stop_reason = state.heartbeat_at = None
     state.capacity, state.release_diagnostics, state.out_of_step = {}, {}, False
     wall = number(facts.get("wall"))
-    if wall is not None and run.wall_start is not None:
-        elapsed = event.captured_at_monotonic - run.monotonic_start
-        state.wall_shift = max(0.0, wall - run.wall_start - elapsed)
+    if wall is not None:
+        state.resumptions.append((event.captured_at_monotonic, wall))
     progress = state.progress
     rows_done, rows_dropped = count(facts.get("rows_done")), count(facts.get("rows_dropped"))
     if rows_done is not None:
@@ -180,6 +182,14 @@ def loop_stood(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) 
     )
 
 
+def warned(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    """Those from before the first task are said when a run is started."""
+    sentence = text(event.diagnostics.get("message"))
+    if event.reason_or_result == "provider_degraded" and sentence is not None:
+        del state.warnings[: 1 - MAX_WARNINGS]
+        state.warnings.append((event.captured_at_monotonic, sentence))
+
+
 def nothing(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
     """A fact that changes no state."""
 
@@ -195,7 +205,7 @@ HANDLERS: dict[str, Handler] = {
     "row_group_admission_target_changed": row_group_target,
     "row_group_checkpoint_started": nothing,
     "row_group_write_retried": nothing,
-    "run_warning": nothing,
+    "run_warning": warned,
     "run_stopping": nothing,
     "row_group_checkpointed": row_group_checkpointed,
     "queue_empty": blocked,

@@ -225,7 +225,7 @@ def main(quick: bool) -> int:
     held = (
         statistics.mean(row.mean for row in adaptive) >= 0.95
         and min(row.worst for row in adaptive) >= (0.88 if quick else 0.85)
-        and max(row.refused for row in adaptive) <= 0.022
+        and max(row.refused for row in adaptive) <= 0.02
     )
     return exit_codes.OK if held else exit_codes.FOUND
 

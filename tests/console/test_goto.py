@@ -77,6 +77,21 @@ def test_without_a_wall_clock_a_time_of_the_day_is_run_time() -> None:
     assert place("0:01:00", None) == Destination(time=T0 + 60)
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("14:13:50", 30.0), ("14:14:00", 40.0), ("15:14:10", 50.0), ("14:40:00", 40.0)],
+)
+def test_a_time_of_the_day_in_a_run_that_was_interrupted(text: str, seconds: float) -> None:
+    """It stood still for an hour, 40 seconds after its start."""
+    frame = replaying()
+    run = replace_run(frame.run, WALL, frame.t0)
+    resumptions = ((frame.t0 + 40.0, WALL + 3640.0),)
+    target = parse_target(text)
+    assert target is not None
+    interrupted = replace(frame, run=run, resumptions=resumptions)
+    assert resolve(target, interrupted, time.gmtime) == Destination(time=T0 + seconds)
+
+
 @pytest.mark.parametrize("text", ["101%", "1:30%", "%", "#", "#1.5", "soon", "-", "1:2:3:4"])
 def test_what_is_no_place(text: str) -> None:
     assert parse_target(text) is None

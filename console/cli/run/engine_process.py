@@ -27,6 +27,7 @@ from engine.events import EventSink, RunInfo
 from engine.events.continuation import read_continuation
 from engine.events.run_folder import RunFolder, read_record
 from engine.rows.dataset import RowFormat
+from engine.run.collector import collect_seldom
 from engine.run.execute import GoingOn, RunControl
 from engine.run.plan import RunPlan, plan_run
 from engine.run.record import record_run
@@ -78,6 +79,7 @@ def main(arguments: list[str]) -> int:
             plan = plan_run(loaded.waiting_for_quotas() if options.wait else loaded)
             settings = read_settings(os.environ)
             going_on = _going_on(folder, options.retry_dropped) if options.resume else None
+        collect_seldom()
         # Nobody closes this loop: that would wait for threads of tasks that were aborted.
         if going_on is None:
             loop = asyncio.new_event_loop()

@@ -39,12 +39,10 @@ def _no_update(column: str, value: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class CellContext:
-    """One cell: its row (counted over the whole run), the values of the row so far, and its own
-    random source."""
+    """One cell: its row (counted over the whole run) and the values of the row so far."""
 
     row: int
     values: Mapping[str, Any]
-    random: random.Random
     models: ModelCalls
     seed: int = 0
     """Seed of the run."""
@@ -144,8 +142,7 @@ class ColumnGenerator:
         raise NotImplementedError(f"{type(self).__name__} makes no batches")
 
 
-def cell_random(seed: int, column: str, row: int, rejections: int = 0) -> random.Random:
+def cell_random(seed: int, column: str, row: int) -> random.Random:
     """The random source of one cell, which does not depend on the order in which cells are made."""
-    again = f"\x1f{rejections}" if rejections else ""
-    digest = hashlib.blake2b(f"{seed}\x1f{column}\x1f{row}{again}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{seed}\x1f{column}\x1f{row}".encode(), digest_size=8).digest()
     return random.Random(int.from_bytes(digest, "big"))

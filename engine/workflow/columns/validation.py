@@ -24,7 +24,6 @@ from engine.workflow.columns.generator import (
     CellContext,
     ColumnGenerator,
     Rejection,
-    cell_random,
 )
 from engine.workflow.columns.rendering import ColumnTemplate
 from engine.workflow.columns.user_functions import checked_reference, failure_sentence
@@ -180,10 +179,7 @@ class ValidationGenerator(ColumnGenerator):
         for generator in self._again:
             name = generator.column
             rejection = Rejection(number, rejected[name], reason) if name in rejected else None
-            source = cell_random(context.seed, name, context.row, number)
-            cell = CellContext(
-                context.row, values, source, context.models, context.seed, rejection, update
-            )
+            cell = CellContext(context.row, values, context.models, context.seed, rejection, update)
             update(name, await generator.cell(cell))
         del self._unfinished[context.row]
 

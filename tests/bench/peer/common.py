@@ -25,7 +25,29 @@ PROMPTS = {
     "answer": "Answer in one sentence: {{ question }}",
     "verdict": "Is this right? {{ question }} {{ answer }}",
 }
-SUMMARY = "{{ topic }}: {{ answer }} [{{ keywords }}] {{ verdict }}"
+WORKFLOWS = {
+    "review": PROMPTS,
+    "chain": {
+        "question": PROMPTS["question"],
+        "answer": PROMPTS["answer"],
+        "verdict": PROMPTS["verdict"],
+    },
+    "side by side": {
+        "question": PROMPTS["question"],
+        "keywords": PROMPTS["keywords"],
+        "title": "Name a title about {{ topic }} in the style of {{ style }}.",
+        "verdict": "Is {{ topic }} a good topic in the style of {{ style }}?",
+    },
+}
+"""Model columns with their prompts, by workflow."""
+JUDGE_COLUMN = "verdict"
+"""The column of a second provider, where there is one."""
+JUDGE_CAP = 16
+
+
+def summary_of(workflow: str) -> str:
+    """Template of the last column, that needs all others."""
+    return "{{ topic }}: " + " | ".join(f"{{{{ {name} }}}}" for name in WORKFLOWS[workflow])
 
 
 @dataclass(frozen=True)

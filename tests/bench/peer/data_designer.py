@@ -67,14 +67,16 @@ from tests.bench.peer.common import (
     CAP,
     CATEGORIES,
     IN_FLIGHT,
+    JUDGE_CAP,
+    JUDGE_COLUMN,
     LATENCY_SECONDS,
-    PROMPTS,
     ROW_GROUPS,
-    SUMMARY,
+    WORKFLOWS,
     Parts,
     RunCost,
     cpu_seconds_of,
     elapsed,
+    summary_of,
 )
 
 RELEASED = RequestReleaseOutcome(kind="success")
@@ -152,17 +154,24 @@ class DataDesignerSide:
 
         return await elapsed(call, waiters)
 
-    def run(self, records: int, recorded: bool, base_url: str | None, folder: Path) -> RunCost:
+    def run(
+        self,
+        records: int,
+        recorded: bool,
+        base_url: str | None,
+        folder: Path,
+        workflow: str = "review",
+        judge_url: str | None = None,
+    ) -> RunCost:
         """A real `create`; counted is its building of the dataset, not the profile after it."""
+        endpoints = {"alpha": base_url or "http://127.0.0.1:1/v1"}
+        if judge_url is not None:
+            endpoints["beta"] = judge_url
         designer = DataDesigner(
             artifact_path=folder,
             model_providers=[
-                ModelProvider(
-                    name="alpha",
-                    endpoint=base_url or "http://127.0.0.1:1/v1",
-                    provider_type="openai",
-                    api_key="none",
-                )
+                ModelProvider(name=name, endpoint=url, provider_type="openai", api_key="none")
+                for name, url in endpoints.items()
             ],
             auto_configure_logging=False,
         )
@@ -190,7 +199,8 @@ class DataDesignerSide:
         if base_url is None:
             OpenAICompatibleClient.acompletion = _scripted()
         try:
-            result = designer.create(_config(), num_records=records, dataset_name="bench")
+            config = _config(workflow, judge_url is not None)
+            result = designer.create(config, num_records=records, dataset_name="bench")
         finally:
             DatasetBuilder.build, OpenAICompatibleClient.acompletion = build, complete
         rows = len(result.load_dataset())
@@ -225,13 +235,19 @@ def _scripted() -> Any:
     return complete
 
 
-def _config() -> Any:
-    parameters = ChatCompletionInferenceParams(max_parallel_requests=CAP)
+def _config(workflow: str, judged: bool) -> Any:
+    aliases = [("writer", "m", "alpha", CAP)]
+    if judged:
+        aliases.append(("judge", "j", "beta", JUDGE_CAP))
     builder = DataDesignerConfigBuilder(
         model_configs=[
             ModelConfig(
-                alias="writer", model="m", provider="alpha", inference_parameters=parameters
+                alias=alias,
+                model=model,
+                provider=provider,
+                inference_parameters=ChatCompletionInferenceParams(max_parallel_requests=cap),
             )
+            for alias, model, provider, cap in aliases
         ]
     )
     for name in ("topic", "style"):
@@ -242,7 +258,8 @@ def _config() -> Any:
                 params=CategorySamplerParams(values=list(CATEGORIES)),
             )
         )
-    for name, prompt in PROMPTS.items():
-        builder.add_column(LLMTextColumnConfig(name=name, model_alias="writer", prompt=prompt))
-    builder.add_column(ExpressionColumnConfig(name="summary", expr=SUMMARY))
+    for name, prompt in WORKFLOWS[workflow].items():
+        alias = "judge" if judged and name == JUDGE_COLUMN else "writer"
+        builder.add_column(LLMTextColumnConfig(name=name, model_alias=alias, prompt=prompt))
+    builder.add_column(ExpressionColumnConfig(name="summary", expr=summary_of(workflow)))
     return builder

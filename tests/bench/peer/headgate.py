@@ -26,14 +26,16 @@ from tests.bench.peer.common import (
     CAP,
     CATEGORIES,
     IN_FLIGHT,
+    JUDGE_CAP,
+    JUDGE_COLUMN,
     LATENCY_SECONDS,
-    PROMPTS,
     ROW_GROUPS,
-    SUMMARY,
+    WORKFLOWS,
     Parts,
     RunCost,
     cpu_seconds_of,
     elapsed,
+    summary_of,
 )
 
 RELEASED = RequestReleaseOutcome("success")
@@ -92,9 +94,18 @@ class HeadgateSide:
 
         return await elapsed(call, waiters)
 
-    def run(self, records: int, recorded: bool, base_url: str | None, folder: Path) -> RunCost:
-        """One whole run of the workflow, its rows written as Parquet."""
-        plan = plan_run(LoadedWorkflow(_workflow(records, base_url), None, {}))
+    def run(
+        self,
+        records: int,
+        recorded: bool,
+        base_url: str | None,
+        folder: Path,
+        workflow: str = "review",
+        judge_url: str | None = None,
+    ) -> RunCost:
+        """One whole run of a workflow, its rows written as Parquet."""
+        made = _workflow(records, base_url, workflow, judge_url)
+        plan = plan_run(LoadedWorkflow(made, None, {}))
         target = RunFolder.create(folder)
 
         async def main() -> RunCost:
@@ -124,29 +135,32 @@ class HeadgateSide:
         return asyncio.run(main())
 
 
-def _workflow(records: int, base_url: str | None) -> Workflow:
+def _workflow(records: int, base_url: str | None, workflow: str, judge_url: str | None) -> Workflow:
     script = {"latency": {"distribution": "constant", "mean": LATENCY_SECONDS}}
-    provider: dict[str, Any] = (
-        {"type": "scripted", **script}
+    providers: dict[str, Any] = {
+        "alpha": {"type": "scripted", **script}
         if base_url is None
         else {"type": "openai", "base_url": base_url}
-    )
+    }
+    models = {"writer": {"provider": "alpha", "model": "m", "max_parallel_requests": CAP}}
+    if judge_url is not None:
+        providers["beta"] = {"type": "openai", "base_url": judge_url}
+        models["judge"] = {"provider": "beta", "model": "j", "max_parallel_requests": JUDGE_CAP}
     categories = dict.fromkeys(CATEGORIES, 1.0)
     columns: list[dict[str, Any]] = [
         {"type": "sampler", "name": "topic", "categories": categories},
         {"type": "sampler", "name": "style", "categories": categories},
     ]
-    columns += [
-        {"type": "llm_text", "name": name, "model": "writer", "prompt": prompt}
-        for name, prompt in PROMPTS.items()
-    ]
-    columns.append({"type": "expression", "name": "summary", "template": SUMMARY})
+    for name, prompt in WORKFLOWS[workflow].items():
+        model = "judge" if judge_url is not None and name == JUDGE_COLUMN else "writer"
+        columns.append({"type": "llm_text", "name": name, "model": model, "prompt": prompt})
+    columns.append({"type": "expression", "name": "summary", "template": summary_of(workflow)})
     return Workflow.model_validate(
         {
             "name": "bench",
             "records": records,
-            "providers": {"alpha": provider},
-            "models": {"writer": {"provider": "alpha", "model": "m", "max_parallel_requests": CAP}},
+            "providers": providers,
+            "models": models,
             "columns": columns,
             "run": {
                 "buffer_size": BUFFER_SIZE,

@@ -112,10 +112,10 @@ def check_alike(ours: Worker, theirs: Worker) -> None:
 
 @contextmanager
 def scripted_server(home: Path) -> Iterator[str]:
-    """A process that answers as both sides' provider; gives its base URL."""
+    """A process that answers as both sides' providers, alpha and beta; gives alpha's base URL."""
     script = home / "provider.json"
     latency = {"distribution": "constant", "mean": LATENCY_SECONDS}
-    script.write_text(json.dumps({"alpha": {"latency": latency}}))
+    script.write_text(json.dumps({name: {"latency": latency} for name in ("alpha", "beta")}))
     server = subprocess.Popen(
         [*COMMAND, str(script)],
         stdout=subprocess.PIPE,

@@ -45,17 +45,18 @@ def answer(side: Any, request: dict[str, Any]) -> Any:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def trial(side: Any, records: int, base_url: str) -> dict[str, Any]:
-    """A run that a provider may bring to an end: its rows, and how long it took."""
+def trial(side: Any, **request: Any) -> dict[str, Any]:
+    """A run that a provider may bring to an end: its rows, how long it took, and its CPU."""
     folder = Path(tempfile.mkdtemp(prefix="headgate-bench-"))
     began = time.perf_counter()
     try:
-        cost = side.run(records=records, recorded=True, base_url=base_url, folder=folder / "run")
+        cost = side.run(**request, recorded=True, folder=folder / "run")
     except Exception as error:
-        return {"rows": 0, "seconds": time.perf_counter() - began, "ended": type(error).__name__}
+        seconds = time.perf_counter() - began
+        return {"rows": 0, "seconds": seconds, "cpu": 0.0, "ended": type(error).__name__}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return {"rows": cost.rows, "seconds": cost.seconds, "ended": ""}
+    return {"rows": cost.rows, "seconds": cost.seconds, "cpu": cost.cpu, "ended": ""}
 
 
 def main(name: str) -> int:

@@ -26,6 +26,7 @@ PROVIDERS = (
     "token-bucket",
     "storm",
     "half-storm",
+    "part-storm",
     "outage",
     "flapping",
     "slope",

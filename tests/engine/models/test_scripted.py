@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 from collections.abc import Coroutine
 from typing import Any
@@ -203,6 +204,27 @@ def test_a_rate_of_failures_leaves_room_for_retries(rate: str) -> None:
     assert len(counts) == 300
     assert 0.2 < sum(count > 1 for count in counts) / 300 < 0.4
     assert counts == attempts_until_success(played, 300)
+
+
+def test_alike_requests_fail_each_by_itself() -> None:
+    """Many rows may send the same text: a share of them fails, and a repetition mostly succeeds."""
+
+    async def main() -> list[bool]:
+        loop = asyncio.get_running_loop()
+        client = ScriptedClient(script(error_rate=0.1, latency={"mean": 0}), LoopClock(loop))
+        failed = []
+        for _ in range(1000):
+            try:
+                await client.send(request("the same"))
+                failed.append(False)
+            except ProviderError:
+                failed.append(True)
+        return failed
+
+    failed = run_virtual(main())
+    assert 0.07 < statistics.fmean(failed) < 0.13
+    again = [later for first, later in itertools.pairwise(failed) if first]
+    assert statistics.fmean(again) < 0.25
 
 
 def test_a_request_that_is_never_answered_times_out() -> None:

@@ -67,6 +67,19 @@ def test_probes_are_spaced_by_how_long_it_lasts() -> None:
     assert now - began > 3000.0
 
 
+@pytest.mark.parametrize(("round_trip", "longest"), [(None, 5.0), (2.0, 5.0), (20.0, 10.0)])
+def test_probes_of_a_resource_under_load_are_spaced_by_what_a_call_takes(
+    round_trip: float | None, longest: float
+) -> None:
+    tracked = out(outage_stop_seconds=1e9)
+    now = tracked.since + 1000.0
+    tracked.begin_probe()
+    tracked.on_probe_failed(now, FailureReport("overload"), None, round_trip)
+    assert tracked.next_probe_at is not None
+    spacing = tracked.next_probe_at - now
+    assert (1 - PROBE_JITTER) * longest <= spacing <= (1 + PROBE_JITTER) * longest
+
+
 def test_a_probe_waits_for_what_the_provider_asks_for() -> None:
     tracked = out(max_retry_after_seconds=100.0)
     tracked.begin_probe()

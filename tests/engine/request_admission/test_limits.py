@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Literal
 
@@ -201,6 +202,45 @@ def test_what_was_sustained_for_long_is_gone_back_to_in_a_few_rounds() -> None:
         assert limits.limit < 20
     now = after_cooldown(limits)
     assert successes_to_grow(limits, 32, now) <= 5 * 32
+
+
+def test_what_was_served_below_the_limit_is_sustained_too() -> None:
+    """A few rounds of 20 calls at once, that no limit held back, before a window with refusals."""
+    limits = limits_of()
+    calls = [limits.note_admitted() for _ in range(20)]
+    for _ in range(60):
+        limits.note_ended(calls.pop(0))
+        succeed(limits, 1.0, binding=False)
+        calls.append(limits.note_admitted())
+    for cascade in calls:
+        limits.note_ended(cascade)
+    for began in (2.0, 5.0):
+        overload(limits, began, 2)
+        after_cooldown(limits)
+    assert limits.limit <= 3
+    assert successes_to_grow(limits, 20, 12.0) <= 3 * 20
+
+
+def test_ways_back_that_are_refused_are_spaced_ever_further() -> None:
+    limits = limits_of()
+    for _ in range(32 * 10):
+        succeed(limits, 1.0)
+    overload(limits, 2.0, 2)
+    now = after_cooldown(limits)
+    tries = []
+    while now < 200.0:
+        for _ in range(4):
+            if limits.limit > 2:
+                tries.append(now)
+                overload(limits, now, 2)
+                now = max(now, limits.blocked_until or now)
+                limits.advance(now)
+            succeed(limits, now)
+        now += 1.0
+    between = [later - at for at, later in itertools.pairwise(tries)]
+    assert 4 <= len(tries) <= 20
+    assert tries[0] < 10.0
+    assert between[-1] > 3 * between[0]
 
 
 def test_a_failed_probe_at_the_bound_counts_like_any_other() -> None:

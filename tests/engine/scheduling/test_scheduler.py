@@ -311,6 +311,12 @@ def test_a_run_without_rows_succeeds() -> None:
 def test_back_off_grows_is_capped_and_spread() -> None:
     policy = RetryPolicy(10, 0.5, 30.0)
     source = random.Random(1)
-    for attempt, full in ((1, 0.5), (2, 1.0), (4, 4.0), (7, 30.0), (5000, 30.0)):
-        delays = [policy.delay(attempt, source) for _ in range(50)]
+    for failures, full in ((1, 0.5), (2, 1.5), (4, 13.5), (5, 30.0), (5000, 30.0)):
+        delays = [policy.delay(failures, source) for _ in range(50)]
         assert full / 2 <= min(delays) < max(delays) <= full
+
+
+def test_a_single_failure_is_repeated_within_a_few_hundred_milliseconds() -> None:
+    source = random.Random(1)
+    delays = [RetryPolicy().delay(1, source) for _ in range(200)]
+    assert 0.1 <= min(delays) < max(delays) <= 0.4

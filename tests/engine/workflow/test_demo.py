@@ -48,7 +48,7 @@ def run_demo(records: int) -> tuple[RunResult, float, list[RequestEvent]]:
     return run_virtual(main())
 
 
-@pytest.mark.parametrize(("records", "least", "most"), [(60, 12, 24), (240, 45, 60)])
+@pytest.mark.parametrize(("records", "least", "most"), [(60, 12, 20), (240, 45, 60)])
 def test_the_demo_shows_a_storm_and_its_end(records: int, least: float, most: float) -> None:
     result, seconds, events = run_demo(records)
     assert (result.outcome, result.rows_done, result.rows_dropped) == ("success", records, 0)

@@ -86,7 +86,9 @@ def test_what_was_open_has_no_end(recording: Path) -> None:
     assert after.ceilings[RESOURCE.label].in_flight == 0
     assert (after.progress.rows_done, after.progress.rows_dropped) == (2, 1)
     assert (after.row_groups.admitted, after.row_groups.checkpointed) == (1, 1)
-    assert after.wall_shift == pytest.approx(3598.0)
+    ((at, wall),) = after.resumptions
+    assert wall - BEGAN == pytest.approx(3600.0)
+    assert at == after.time
 
 
 def test_nothing_was_leased_in_between(recording: Path) -> None:

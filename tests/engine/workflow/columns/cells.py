@@ -12,7 +12,6 @@ from engine.workflow.columns.generator import (
     BatchContext,
     CellContext,
     ColumnGenerator,
-    cell_random,
 )
 from engine.workflow.generators import build_generators
 from engine.workflow.load import LoadedWorkflow
@@ -79,7 +78,6 @@ def make(made_by: ColumnGenerator, values: dict[str, Any], models: Any = None, r
     context = CellContext(
         row,
         values,
-        cell_random(1, made_by.column, row),
         models or Answers("an answer"),
         seed=1,
         update=values.__setitem__,

@@ -69,7 +69,7 @@ def generator(
 
 
 def cell(values: Mapping[str, Any], models: Any = None, row: int = 0) -> CellContext:
-    return CellContext(row, values, cell_random(1, "x", row), models or Echo())
+    return CellContext(row, values, models or Echo())
 
 
 def make(made_by: ColumnGenerator, values: Mapping[str, Any], models: Any = None) -> Any:
