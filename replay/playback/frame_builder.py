@@ -9,7 +9,7 @@ from functools import partial
 import msgspec
 
 from engine.events import ColumnInfo, RunInfo
-from replay.diagnosis.verdicts import count_text
+from replay.diagnosis.verdicts import clock, count_text
 from replay.playback.frame import GroupRow, LeaseBar, Segment
 from replay.sources.base import Liveness
 from replay.state.model import Failure, Progress, RowGroups, State
@@ -319,6 +319,19 @@ def mended(lines: int) -> tuple[str, ...]:
     if not lines:
         return ()
     return (f"{_counted(lines, 'line')} held NaN or broken text, read as null or U+FFFD.",)
+
+
+LATE_ROWS_SECONDS = 1.5
+"""A recorder commits several times a second: what is further behind is said."""
+
+
+def late_rows(lag: float, end: float) -> tuple[str, ...]:
+    """Of a recorder that is `lag` seconds behind the state, at the run time `end`."""
+    if lag < LATE_ROWS_SECONDS:
+        return ()
+    return (
+        f"The recorder is {lag:.0f} s behind: charts, blame, bars and events end at {clock(end)}.",
+    )
 
 
 def notes(
