@@ -321,6 +321,19 @@ def mended(lines: int) -> tuple[str, ...]:
     return (f"{_counted(lines, 'line')} held NaN or broken text, read as null or U+FFFD.",)
 
 
+LATE_ROWS_SECONDS = 1.5
+"""A recorder commits several times a second: what is further behind is said."""
+
+
+def late_rows(lag: float, end: float) -> tuple[str, ...]:
+    """Of a recorder that is `lag` seconds behind the state, at the run time `end`."""
+    if lag < LATE_ROWS_SECONDS:
+        return ()
+    return (
+        f"The recorder is {lag:.0f} s behind: charts, blame, bars and events end at {clock(end)}.",
+    )
+
+
 def notes(
     run: RunInfo, state: State, liveness: Liveness, complete: bool, broken: int, late: int
 ) -> tuple[str, ...]:

@@ -105,6 +105,20 @@ class Ingest:
         """Of the last event that is in; 0 before the first."""
         return self._ordinal
 
+    @property
+    def recorded(self) -> tuple[int, float]:
+        """Ordinal and time of the last event that rows are derived from."""
+        return self._ordinal, 0.0 if self.fold is None else self.fold.state.time
+
+    @property
+    def position(self) -> dict[str, int]:
+        """Where the source goes on behind the last event that is in."""
+        return self._position
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """One for queries of the same thread, as long as no other process writes."""
+        return self._connection.cursor()
+
     def step(self, limit: int = EVENTS_PER_STEP) -> int:
         """Read what there is up to `limit` events, fold, commit. Returns how many events."""
         taken = 0

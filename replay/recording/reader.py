@@ -6,7 +6,7 @@ import math
 import threading
 import zlib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import duckdb
 import msgspec
@@ -50,6 +50,23 @@ class Bounds(msgspec.Struct, frozen=True):
     t1: float
 
 
+class Result(Protocol):
+    def fetchall(self) -> list[Any]: ...
+
+
+class Connection(Protocol):
+    """What a reader needs of DuckDB, or of somebody who asks it for us."""
+
+    def cursor(self) -> Connection: ...
+
+    def execute(self, query: str, parameters: list[object], /) -> Result:
+        """Raises `duckdb.Error`."""
+
+    def interrupt(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class RecordingReader:
     """Queries on a connection; each thread gets a cursor of its own.
 
@@ -58,7 +75,7 @@ class RecordingReader:
 
     def __init__(
         self,
-        connection: duckdb.DuckDBPyConnection,
+        connection: Connection,
         name: str = "the recording",
         owned: bool = False,
     ) -> None:
@@ -66,7 +83,7 @@ class RecordingReader:
         self._name = name
         self._owned = owned
         self._local = threading.local()
-        self._cursors: list[duckdb.DuckDBPyConnection] = []
+        self._cursors: list[Connection] = []
         self._lock = threading.Lock()
         self._known_tables: dict[str, bool] = {}
 
@@ -414,8 +431,8 @@ class RecordingReader:
         if self._owned:
             self._connection.close()
 
-    def _cursor(self) -> duckdb.DuckDBPyConnection:
-        cursor: duckdb.DuckDBPyConnection | None = getattr(self._local, "cursor", None)
+    def _cursor(self) -> Connection:
+        cursor: Connection | None = getattr(self._local, "cursor", None)
         if cursor is None:
             cursor = self._connection.cursor()
             self._local.cursor = cursor

@@ -31,13 +31,16 @@ from engine.events.run_folder import (
 )
 from engine.events.run_record import RunRecord, installed_versions
 from engine.events.safe_files import check_regular, open_regular
-from replay.recording.ingest import Ingest
+from replay.recording.ingest import EVENTS_PER_STEP, Ingest
+from replay.recording.live_server import RecordingServer
 from replay.recording.reader import open_recording
 from replay.sources.base import SourceError
 from replay.sources.feed import Feed, open_journal
 from replay.state.wall_clock import WallClock
 
 BATCH_EVENTS = 1_000
+WATCHED_STEP_EVENTS = 2_000
+"""At once while somebody watches, who waits for an answer meanwhile."""
 BATCH_BYTES = 400_000
 """About `BATCH_EVENTS` lines."""
 BATCH_SECONDS = 0.25
@@ -142,6 +145,8 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
     feed = open_journal(folder, patient=True)
     recording = _recording_to_write(folder)
     ingest = Ingest(feed, recording, two_processes=two_processes)
+    # Where the order of events is settled late, a reader can't tell which of them are recorded.
+    server = RecordingServer(ingest, folder) if feed.seekable and not two_processes else None
     try:
         _restrict(folder)
         began = idle_since = time.monotonic()
@@ -149,7 +154,10 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
         while not stopped():
             if not folder.is_at(recording.parent):
                 return None
-            taken = ingest.step()
+            watched = server is not None and server.has_readers
+            taken = ingest.step(WATCHED_STEP_EVENTS if watched else EVENTS_PER_STEP)
+            if server is not None:
+                server.serve(0)
             now = time.monotonic()
             if ingest.finished or feed.liveness in ("ended", "lost"):
                 break
@@ -163,18 +171,26 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
                     _say(" ".join(feed.notes) or "no producer came")
                     return False
             elif not checkpointed and now - idle_since > CHECKPOINT_IDLE_SECONDS:
+                if server is not None:
+                    server.end_snapshots()
                 ingest.checkpoint()
                 checkpointed = True
             if taken < BATCH_EVENTS:
-                _await_batch(folder, feed, stopped)
+                _await_batch(folder, feed, stopped, server)
         else:
+            if server is not None:
+                server.close()
             ingest.keep_fold()
             ingest.checkpoint()
             return False
+        if server is not None:
+            server.close()
         ingest.finish()
         if not folder.is_at(recording.parent):
             return None  # what DuckDB put into the file last may have left its log behind
     finally:
+        if server is not None:
+            server.close()
         ingest.close()
         feed.close()
         if called_off and new and feed.liveness == "waiting":
@@ -255,11 +271,14 @@ def _remove_stillborn(folder: RunFolder) -> None:
         os.unlink(RECORDING, dir_fd=folder.fd)
 
 
-def _await_batch(folder: RunFolder, feed: Feed, stopped: Callable[[], bool]) -> None:
+def _await_batch(
+    folder: RunFolder, feed: Feed, stopped: Callable[[], bool], server: RecordingServer | None
+) -> None:
     """Until a batch is worth a commit: enough bytes, enough time, or the producer is gone."""
+    wait = time.sleep if server is None else server.serve
     until = time.monotonic() + BATCH_SECONDS
     while time.monotonic() < until and not stopped():
-        time.sleep(REFRESH_SECONDS)
+        wait(REFRESH_SECONDS)
         if feed.pending_bytes() >= BATCH_BYTES or not folder.producer_lives:
             return
 
