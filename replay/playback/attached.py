@@ -22,6 +22,7 @@ from replay.sources.feed import Feed
 from replay.state.model import State
 from replay.state.reducer import reduce
 from replay.state.rows import BlameRow, RollupRow
+from replay.state.wall_clock import WallClock
 from replay.state.wire import decode_state
 
 JUMP_EVENTS = 50_000
@@ -188,9 +189,8 @@ class Attached:
     def _note_lag(self) -> None:
         """How far the recorder is behind the run just after a commit: later, nothing may happen."""
         self._waiting_since = None
-        start = self._run.wall_start
-        if start is not None:
-            newest = start + self._known.t - self._run.monotonic_start + self._state.wall_shift
+        newest = WallClock(self._run, self._state.resumptions).at(self._known.t)
+        if newest is not None:
             self._recorder_lag = self._wall() - newest
 
     def _is_recorder_late(self) -> bool:
