@@ -85,8 +85,8 @@ def _names(columns: str | None) -> list[str] | None:
 
 def _show_row(dataset: Dataset, run: str, row: int, names: list[str] | None) -> int:
     from engine.errors import UserError
+    from replay.diagnosis.report.text_layout import wrap
     from replay.export.plain import plain_text
-    from replay.sources.cells import wrap
     from replay.sources.sanitize import clean_text
 
     for row_group in dataset.row_groups:

@@ -28,7 +28,6 @@ from engine.request_admission.resources import (
     ResourceState,
 )
 from engine.request_admission.types import (
-    ReleaseResult,
     RequestAdmissionDecision,
     RequestAdmissionDenied,
     RequestAdmissionError,
@@ -36,12 +35,13 @@ from engine.request_admission.types import (
     RequestAdmissionLease,
     RequestDenialReason,
     RequestReleaseOutcome,
+    RequestReleaseResult,
 )
 
 MAX_RATE_REFUSALS = 3
 """Refusals in a row, with no answer between, that may be of the rate of requests alone."""
 _DEFAULT_CONFIG = RequestAdmissionConfig()
-_RELEASED = ReleaseResult(True, "released", {})
+_RELEASED = RequestReleaseResult(True, "released", {})
 _CANCELLED = RequestReleaseOutcome("local_cancelled")
 
 
@@ -160,7 +160,7 @@ class AdaptiveRequestAdmissionController:
 
     def release(
         self, lease: RequestAdmissionLease, outcome: RequestReleaseOutcome
-    ) -> ReleaseResult:
+    ) -> RequestReleaseResult:
         """Release a lease exactly once. A release that is refused has a result and an event; none
         raises."""
         now = self._clock.monotonic()
@@ -285,7 +285,7 @@ class AdaptiveRequestAdmissionController:
 
     def _refuse_release(
         self, lease: RequestAdmissionLease, outcome: RequestReleaseOutcome, now: float
-    ) -> ReleaseResult:
+    ) -> RequestReleaseResult:
         refusal = self._ledger.refuse(lease)
         state = self._resources.get(lease.item.resource)
         if state is not None:
@@ -298,7 +298,7 @@ class AdaptiveRequestAdmissionController:
             "lease_generation": str(lease.controller_generation),
             "controller_generation": str(self._ledger.generation),
         }
-        return ReleaseResult(False, refusal, facts)
+        return RequestReleaseResult(False, refusal, facts)
 
     def mark_started(self, lease: RequestAdmissionLease, at: float) -> None:
         """The call under this lease went out at `at`."""

@@ -148,7 +148,7 @@ class RequestReleaseOutcome:
     completion_tokens: int | None = None
 
 
-class ReleaseResult(NamedTuple):
+class RequestReleaseResult(NamedTuple):
     released: bool
     reason: RequestReleaseReason
     diagnostics: Mapping[str, str]

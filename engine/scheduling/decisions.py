@@ -44,7 +44,7 @@ class TaskAdmissionDenied(msgspec.Struct, frozen=True, gc=False):
 TaskAdmissionDecision = TaskAdmissionLease | TaskAdmissionDenied
 
 
-class ReleaseResult(msgspec.Struct, frozen=True, gc=False):
+class TaskReleaseResult(msgspec.Struct, frozen=True, gc=False):
     released: bool
     reason: ReleaseReason
     diagnostics: Mapping[str, Any] = {}

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 
-class Frame(NamedTuple):
+class CodePlace(NamedTuple):
     """A place in code."""
 
     module: str
@@ -37,7 +37,7 @@ class Places:
         self._standard = (os.path.dirname(os.__file__) + os.sep, "<frozen ")
         self._kinds: dict[str, str] = {}
 
-    def of(self, innermost: FrameType) -> Frame:
+    def of(self, innermost: FrameType) -> CodePlace:
         """The user's frame; else the innermost one outside the standard library; else that."""
         users = others = None
         column: str | None = None
@@ -56,7 +56,7 @@ class Places:
         module = str(place.f_globals.get("__name__", ""))
         if module.startswith("headgate_user_"):
             module = os.path.splitext(os.path.basename(file))[0]
-        return Frame(
+        return CodePlace(
             module,
             place.f_code.co_name,
             os.path.basename(file),

@@ -17,7 +17,7 @@ marks what it may have changed:
    invalidate and recompute in the same way.
 
 5. A heartbeat of the producer's loop closes a window of time: what was counted in it where the
-   loop had not run is taken back (`LoopWatch`, `reattribution`), and its rows and verdicts are
+   loop had not run is taken back (`LoopStalls`, `reattribution`), and its rows and verdicts are
    given out. Until then they are provisional.
 
 So the results at any time are those of a full recomputation, as long as every change is marked:

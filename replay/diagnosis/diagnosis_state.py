@@ -9,7 +9,7 @@ from replay.diagnosis.cell_ledger import CellLedger
 from replay.diagnosis.error_watch import ErrorWatch
 from replay.diagnosis.invalidation import Changes, DirtySets
 from replay.diagnosis.live_index import LiveIndex
-from replay.diagnosis.loop_watch import LoopWatch
+from replay.diagnosis.loop_watch import LoopStalls
 from replay.diagnosis.slot_division import Demand
 from replay.diagnosis.slot_ledger import CapacityLedger
 from replay.diagnosis.stalls import Stalls
@@ -46,5 +46,5 @@ class DiagnosisState(msgspec.Struct, forbid_unknown_fields=True):
     """`State.lost_events` when it was last compared."""
     gaps_seen: int = 0
     """How many of `State.gaps` have their verdict."""
-    loop: LoopWatch = msgspec.field(default_factory=LoopWatch)
+    loop: LoopStalls = msgspec.field(default_factory=LoopStalls)
     errors: ErrorWatch = msgspec.field(default_factory=ErrorWatch)

@@ -1,4 +1,4 @@
-"""`LoopWatch`: when the producer's event loop is known to have run, and when it had not.
+"""`LoopStalls`: when the producer's event loop is known to have run, and when it had not.
 
 A heartbeat covers the time since the one before it. Until it comes, the results for that interval
 are provisional; when it comes, the intervals in which the loop did not run (the
@@ -97,7 +97,7 @@ class StandstillGroup(msgspec.Struct):
     intervals: list[Interval]
 
 
-class LoopWatch(msgspec.Struct):
+class LoopStalls(msgspec.Struct):
     since: float | None = None
     """The loop is known to have run, or not to have, up to here; None before the first event."""
     foreign: bool = False

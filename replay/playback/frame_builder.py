@@ -12,7 +12,7 @@ from engine.events import ColumnInfo, RunInfo
 from replay.diagnosis.verdicts import clock, count_text
 from replay.playback.frame import GroupRow, LeaseBar, Segment
 from replay.sources.base import Liveness
-from replay.state.model import Failure, Progress, RowGroups, State
+from replay.state.model import Failure, Progress, RowGroupProgress, State
 from replay.state.rows import AttemptRow, LeaseRow, RollupRow, lease_row, open_attempt_row
 from replay.state.task import Task
 from replay.state.waits import Waits, waits
@@ -310,7 +310,7 @@ def progress_copy(progress: Progress) -> Progress:
     return msgspec.structs.replace(progress, **counts)
 
 
-def row_groups_copy(row_groups: RowGroups) -> RowGroups:
+def row_groups_copy(row_groups: RowGroupProgress) -> RowGroupProgress:
     return msgspec.structs.replace(row_groups, in_flight=list(row_groups.in_flight))
 
 

@@ -15,7 +15,7 @@ from replay.recording.gc_control import gc_disabled
 from replay.recording.keyframes import KeyframeMaker, inflate
 from replay.recording.opening import IN_MEMORY, connect_for_writing, tune_for_writing
 from replay.recording.reader import RecordingReader
-from replay.recording.schema import Ending
+from replay.recording.schema import ImportEnding
 from replay.recording.writer import RecordingWriter
 from replay.recording.writing_process import MOST_PER_COMMIT, WritingProcess
 from replay.sources.base import Batch, BrokenLine, EventSource, SourceError
@@ -150,7 +150,7 @@ class Ingest:
         if not self._history:
             last.output.leases, last.output.attempts = [], []
         last.broken = self._early_broken
-        last.ending = None if going else Ending(self._feed.outcome, lost)
+        last.ending = None if going else ImportEnding(self._feed.outcome, lost)
         self._append(last)
         self._commit()
         if self._apart is None:

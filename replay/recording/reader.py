@@ -18,7 +18,7 @@ from replay.recording.event_rows import event_of
 from replay.recording.keyframes import unpack_state
 from replay.recording.opening import open_file
 from replay.recording.rows import UNREADABLE, verdict_of
-from replay.recording.schema import Ending, column_list
+from replay.recording.schema import ImportEnding, column_list
 from replay.recording.spending_sql import spending_query
 from replay.sources.base import MENDED, BrokenLine, SourceError
 from replay.state import reducer
@@ -103,7 +103,7 @@ class RecordingReader:
         stored = self._meta("ending")
         if stored is None:
             return RecordingStatus(False, None, False)
-        ending = self._decode(stored, Ending)
+        ending = self._decode(stored, ImportEnding)
         return RecordingStatus(True, ending.outcome, ending.lost)
 
     def bounds(self) -> Bounds:

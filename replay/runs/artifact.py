@@ -71,7 +71,7 @@ class ClockScript(msgspec.Struct, frozen=True):
     """In words: what moves it."""
 
 
-class Timeline(msgspec.Struct, frozen=True):
+class ArtifactRecording(msgspec.Struct, frozen=True):
     """A recording beside the artifact: its file name, and the SHA-256 of its bytes."""
 
     path: str
@@ -82,7 +82,7 @@ class Timeline(msgspec.Struct, frozen=True):
 
 class Iteration(msgspec.Struct, frozen=True):
     wall_time_seconds: float
-    timeline: Timeline | None
+    timeline: ArtifactRecording | None
     final_task_snapshot: dict[str, Any] | None
     final_request_snapshot: dict[str, Any] | None
     output_hashes: dict[str, str] | None

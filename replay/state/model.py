@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from engine.events.types import Seconds
-from replay.state.live_tasks import LiveTasks
+from replay.state.live_tasks import PackedTasks
 from replay.state.payload import Finite
 
 AttemptPhase = Literal["waiting", "leased", "in_provider", "returned"]
@@ -153,7 +153,7 @@ class Gap(msgspec.Struct):
     cause: str
 
 
-class RowGroups(msgspec.Struct, omit_defaults=True):
+class RowGroupProgress(msgspec.Struct, omit_defaults=True):
     in_flight: list[int] = []
     target: int | None = None
     admitted: int = 0
@@ -216,7 +216,7 @@ class State(msgspec.Struct):
     """`success`, `failed`, `cancelled` once the run ended by itself."""
     capacity: dict[str, Any] = {}
     """`runtime_snapshot` and `observed_maxima` of the capacity plan, once the run has told them."""
-    tasks: LiveTasks = msgspec.field(default_factory=LiveTasks)
+    tasks: PackedTasks = msgspec.field(default_factory=PackedTasks)
     attempts: dict[str, Attempt] = {}
     groups: dict[str, Group] = {}
     limits: dict[str, int] = {}
@@ -224,7 +224,7 @@ class State(msgspec.Struct):
     ceilings: dict[str, Ceiling] = {}
     aggregates: dict[str, Aggregate] = {}
     block: Block | None = None
-    row_groups: RowGroups = msgspec.field(default_factory=RowGroups)
+    row_groups: RowGroupProgress = msgspec.field(default_factory=RowGroupProgress)
     progress: Progress = msgspec.field(default_factory=Progress)
     release_diagnostics: dict[str, int] = {}
     last_sequence: dict[str, int] = {}

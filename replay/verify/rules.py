@@ -72,7 +72,7 @@ class Position(NamedTuple):
     """Its monotonic seconds."""
 
 
-class Example(msgspec.Struct, frozen=True):
+class DeviationExample(msgspec.Struct, frozen=True):
     ordinal: int | None
     """Of the event that shows it; None where it is not about one event."""
     at: float | None
@@ -86,7 +86,7 @@ class Deviation(msgspec.Struct):
     what: str
     severity: Severity
     count: int = 0
-    examples: list[Example] = []
+    examples: list[DeviationExample] = []
 
 
 class RuleBook:
@@ -159,7 +159,7 @@ class RuleBook:
         deviation.count += 1
         if len(deviation.examples) < EXAMPLES_KEPT:
             ordinal, at = position or (None, None)
-            deviation.examples.append(Example(ordinal, at, sentence))
+            deviation.examples.append(DeviationExample(ordinal, at, sentence))
 
     def mark_unchecked(self, rules: str | Iterable[str], reason: str) -> None:
         """Note that these rules, or a part of them, could not be checked."""

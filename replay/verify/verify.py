@@ -30,7 +30,7 @@ class Piece(NamedTuple):
     broken: Sequence[BrokenLine]
 
 
-class Ending(NamedTuple):
+class SourceEnd(NamedTuple):
     state: str
     outcome: str | None
 
@@ -125,14 +125,14 @@ class _Source:
             yield Piece(run, [event for _, event in rows], first, ())
             first = last + 1
 
-    def ending(self) -> Ending:
+    def ending(self) -> SourceEnd:
         if self._feed is not None:
             known = {"ended": "ended", "lost": "lost", "unknown": "unknown"}
-            return Ending(known.get(self._feed.liveness, "live"), self._feed.outcome)
+            return SourceEnd(known.get(self._feed.liveness, "live"), self._feed.outcome)
         assert self._reader is not None
         status = self._reader.status()
         lost = status.lost or not status.complete
-        return Ending("lost" if lost else "ended", status.outcome)
+        return SourceEnd("lost" if lost else "ended", status.outcome)
 
     def close(self) -> None:
         if self._feed is not None:

@@ -16,7 +16,7 @@ from console.widgets.ceilings import CeilingPanel
 from console.widgets.crumbs import MarkedStretch
 from console.widgets.event_table import EventTable
 from console.widgets.header import Header
-from console.widgets.select_table import Facts, SelectTable
+from console.widgets.select_table import FactList, SelectTable
 from console.widgets.timeline import Timeline
 from tests.console.driven import Driven, drive
 from tests.console.frame_parts import BETA
@@ -87,8 +87,8 @@ def test_which_429_caused_a_cooldown_and_what_the_ceiling_did_then() -> None:
     async def test(driven: Driven) -> None:
         keys = Answered(driven, 5)
         await keys.press("3", "down")
-        assert "rate limited" in driven.text(Facts)
-        assert "→" in driven.text(Facts)
+        assert "rate limited" in driven.text(FactList)
+        assert "→" in driven.text(FactList)
         assert "seek_ordinal 15702" in await keys.press("enter")
         assert driven.app.screen.query_one(EventTable).display
 

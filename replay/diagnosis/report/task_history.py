@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Literal, Protocol
 
 import msgspec
 
-from engine.events import RunInfo
+from replay.diagnosis.report.readers import HistoryReader
 from replay.diagnosis.report.schema import HistorySpan, TaskHistory
 from replay.diagnosis.rolling_stats import SLOW_FACTOR
 from replay.diagnosis.verdicts import BY_NAME, VerdictRow
@@ -46,33 +45,8 @@ _REASONS: dict[str, tuple[frozenset[str], ...]] = {
 LEAST_KEPT = 0.001
 
 
-class Bounds(Protocol):
-    @property
-    def last_ordinal(self) -> int: ...
-
-    @property
-    def t0(self) -> float: ...
-
-    @property
-    def t1(self) -> float: ...
-
-
-class Reader(Protocol):
-    def run(self) -> RunInfo: ...
-
-    def bounds(self) -> Bounds: ...
-
-    def ordinal_at(self, t: float) -> int: ...
-
-    def state_at(self, ordinal: int) -> State: ...
-
-    def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]: ...
-
-    def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]: ...
-
-
 def build_history(
-    reader: Reader, task_id: str, verdicts: Sequence[VerdictRow], at: float | None = None
+    reader: HistoryReader, task_id: str, verdicts: Sequence[VerdictRow], at: float | None = None
 ) -> TaskHistory:
     """`at` (monotonic seconds, the end of the recording where None) is when its position is told.
 
@@ -181,7 +155,7 @@ class _Blame:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: HistoryReader,
         column: str,
         row_group: int | None,
         start: float,

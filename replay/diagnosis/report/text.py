@@ -14,6 +14,7 @@ from replay.diagnosis.report.schema import (
     VerdictLine,
     WhyReport,
 )
+from replay.diagnosis.report.text_layout import cells, cut, left, wrap
 from replay.diagnosis.verdicts import (
     MIN_SHARE_SHOWN,
     Holder,
@@ -22,7 +23,6 @@ from replay.diagnosis.verdicts import (
     duration_text,
     phrase,
 )
-from replay.sources.cells import cells, cut, left, wrap
 from replay.state.failures import error_words
 from replay.state.spending import dollars
 

@@ -11,7 +11,7 @@ import pytest
 
 from engine.events import SchedulerEvent
 from engine.watch.loop_watch import BEAT_SECONDS, BLOCKED, PAUSED, WATCH_SECONDS, LoopWatch
-from engine.watch.meter import Usage
+from engine.watch.meter import ProcessUsage
 from tests.engine.events.catalogue import check_declared
 
 
@@ -26,7 +26,9 @@ class Hand:
         self.watch = LoopWatch(
             lambda *event: self.told.append(event),
             clock=lambda: self.now,
-            measure=lambda: Usage(0.0, self.cpu, self.loop_cpu, self.core_wait, self.suspended),
+            measure=lambda: ProcessUsage(
+                0.0, self.cpu, self.loop_cpu, self.core_wait, self.suspended
+            ),
             stacks=lambda: self.stacks,
         )
         self.watch.begin()

@@ -11,7 +11,7 @@ import pytest
 from engine.events import Event, RunInfo, SchedulerEvent
 from replay.playback.frame_builder import group_rows
 from replay.projections.fold import Fold
-from replay.state.live_tasks import LiveTasks
+from replay.state.live_tasks import PackedTasks
 from replay.state.model import State
 from replay.state.reducer import begin, reduce
 from replay.state.wire import copy_state, decode_state, encode_state
@@ -155,10 +155,10 @@ def test_a_frame_does_not_walk_over_all_tasks(monkeypatch: pytest.MonkeyPatch) -
     for ordinal, event in enumerate(events[:30_000], 1):
         reduce(state, event, ordinal, RunInfo("r", "wide"))
 
-    def walk(self: LiveTasks) -> None:
+    def walk(self: PackedTasks) -> None:
         raise AssertionError("a walk over all tasks")
 
-    monkeypatch.setattr(LiveTasks, "__iter__", walk)
+    monkeypatch.setattr(PackedTasks, "__iter__", walk)
     rows = {row.key: row for row in group_rows(RunInfo("r", "wide"), state, state.time)}
     assert (rows["g0"].queued, rows["g0"].ready) == (100, 0)
     assert (rows["g150"].queued, rows["g150"].ready) == (0, 100)
