@@ -239,13 +239,13 @@ def _read_all(session: Session) -> Frame:
 
 def _seek(session: Session, frame: Frame, at: Target) -> Frame:
     """What is true at that instant, and what is to be said of the run until then."""
-    place = resolve(at, frame)
-    if isinstance(place, str):
-        raise SourceError(place)
-    if place.ordinal is not None:
-        session.seek_ordinal(place.ordinal)
-    elif place.time is not None:
-        session.seek_time(place.time)
+    destination = resolve(at, frame)
+    if isinstance(destination, str):
+        raise SourceError(destination)
+    if destination.ordinal is not None:
+        session.seek_ordinal(destination.ordinal)
+    elif destination.time is not None:
+        session.seek_time(destination.time)
     return _whole(session)
 
 

@@ -135,8 +135,8 @@ def _show_rows(
     from engine.rows.dataset import write_lines
     from replay.recording.query_protocol import ResultColumn
 
-    found = dataset.rows()
-    first = next(found, None)
+    numbered_rows = dataset.rows()
+    first = next(numbered_rows, None)
     if first is None:
         click.echo("The dataset holds no row yet.", err=True)
         return
@@ -144,7 +144,7 @@ def _show_rows(
     matches = _predicate(where_text, first[1])
     chosen = (
         (number, values)
-        for number, values in itertools.chain([first], found)
+        for number, values in itertools.chain([first], numbered_rows)
         if matches({"row": number, **values})
     )
     if as_csv or as_jsonl:

@@ -153,8 +153,8 @@ class FrameScreen(Screen[None]):
         """What the page says, to be passed on: here what limits the run."""
         limit = frame.bottleneck
         name = frame.run.name or frame.run.run_id
-        said = limit.sentence if limit is not None else "Nothing limits the run here."
-        return f"**{name}** at {clock(frame.at - frame.t0)}: {said}"
+        sentence = limit.sentence if limit is not None else "Nothing limits the run here."
+        return f"**{name}** at {clock(frame.at - frame.t0)}: {sentence}"
 
     def show_page(self, frame: Frame) -> None:
         raise NotImplementedError

@@ -137,7 +137,7 @@ class DrillScreen(FrameScreen):
         return next((line.at for line in events if f"#{line.ordinal}" == key), None)
 
     def on_select_table_picked(self, message: SelectTable.Picked) -> None:
-        table = next((one for one in self.tables if one.has_key(message.key)), self.table)
+        table = next((shown for shown in self.tables if shown.has_key(message.key)), self.table)
         again = table is self.table and table.key_at_cursor() == message.key
         self.table = table
         table.selected = message.key

@@ -316,14 +316,14 @@ class RunStore:
         return written == len(slot)
 
     def _read_spent(self) -> tuple[int, bytes]:
-        found: list[tuple[int, bytes]] = [(0, b"")]
+        written: list[tuple[int, bytes]] = [(0, b"")]
         for slot in range(2):
             data = os.pread(self._spent_fd, _SLOT_BYTES, slot * _SLOT_BYTES)
             for _, payload in read_frames(data):
                 number, spent = msgspec.msgpack.decode(payload)
-                found.append((number, spent))
+                written.append((number, spent))
                 break
-        return max(found)
+        return max(written)
 
     def _sync(self) -> None:
         self._sync_due = False

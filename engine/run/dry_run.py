@@ -190,10 +190,10 @@ class _NoCalls:
 
 
 def _messages(request: ModelRequest) -> list[PlannedMessage]:
-    said = [] if request.system is None else [PlannedMessage("system", request.system)]
-    said += [PlannedMessage(turn.role, turn.text, len(turn.images)) for turn in request.turns]
+    messages = [] if request.system is None else [PlannedMessage("system", request.system)]
+    messages += [PlannedMessage(turn.role, turn.text, len(turn.images)) for turn in request.turns]
     role = "input" if request.operation == "embedding" else "user"
-    return [*said, PlannedMessage(role, request.prompt, len(request.images))]
+    return [*messages, PlannedMessage(role, request.prompt, len(request.images))]
 
 
 def _most_completion_tokens(request: ModelRequest | None, rows: int) -> int | None:

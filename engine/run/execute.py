@@ -268,11 +268,11 @@ def _spending(workflow: Workflow, store: RunStore | None) -> Spending:
 
 def _tell_of_unkept(stream: EventStream) -> Callable[[str], None]:
     """A warning for the first value of each column that an interruption would lose."""
-    told: set[str] = set()
+    reported: set[str] = set()
 
     def tell(column: str) -> None:
-        if column not in told:
-            told.add(column)
+        if column not in reported:
+            reported.add(column)
             message = (
                 f'values of column "{column}" are of a type that can\'t be kept, so that they are '
                 "made again after an interruption"

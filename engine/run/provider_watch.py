@@ -81,12 +81,12 @@ class ProviderWatch:
         self, resource: RequestResourceKey, report: FailureReport, returns: float | None
     ) -> str:
         kind = FAILURES[report.failure]
-        said = report.message.removeprefix("the provider ")
+        answer = report.message.removeprefix("the provider ")
         subject = f'provider "{resource.provider_name}", model {resource.model_id}'
         key = self._keys.get(resource.provider_name)
         if key is not None and kind.name in ("auth", "quota_spent", "quota_used_up"):
             subject += f" (key in {key})"
-        sentence = f"{subject}: it {said}"
+        sentence = f"{subject}: it {answer}"
         if returns is not None and returns > 0:
             sentence += f"; the quota is back in {spoken_seconds(returns)}"
         return f"{sentence}. To do: {kind.advice}"

@@ -14,12 +14,13 @@ from collections import Counter
 import msgspec
 import pytest
 
+from tests.effort import effort
 from tests.engine.scheduling.harness import Broken
 from tests.simulation.simulate import simulate
 
-RUNS = int(os.environ.get("SIMULATION_RUNS", "2000"))
+RUNS = int(os.environ.get("SIMULATION_RUNS", effort(1000, 4000)))
 FIRST = int(os.environ.get("SIMULATION_FROM", "0"))
-PORTIONS = 8
+PORTIONS = 4
 
 # What the worlds must bring about between them, or they search too little.
 SEEN = (

@@ -22,6 +22,7 @@ LIMIT = "replay.state.live_tasks.MOST_UNPACKED"
 WIDE = "replay.state.id_table.WIDE"
 NEVER = 10**9
 SEEDS = range(effort(6, 100))
+WAITING = effort(10_000, 40_000)
 
 
 def waiting_events(count: int) -> list[Event]:
@@ -121,9 +122,9 @@ def test_a_copy_is_left_alone_and_leaves_the_other_alone(
     assert copy == state
 
 
-def test_a_waiting_task_takes_few_bytes() -> None:
-    """In all of the fold, its id included. With a `Task` and an index entry each it is over 500."""
-    events = waiting_events(40_000)
+def bytes_for_each(count: int) -> float:
+    """Memory of a fold by the number of tasks that wait in it."""
+    events = waiting_events(count)
     fold = Fold(RunInfo("r", "wide"))
     tracemalloc.start()
     try:
@@ -131,22 +132,18 @@ def test_a_waiting_task_takes_few_bytes() -> None:
         size, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(fold.state.tasks) == 40_000
-    assert size / 40_000 < 300
+    assert len(fold.state.tasks) == count
+    return size / count
+
+
+def test_a_waiting_task_takes_few_bytes() -> None:
+    """In all of the fold, its id included. With a `Task` and an index entry each it is over 500."""
+    assert bytes_for_each(WAITING) < 300
 
 
 def test_in_a_wide_run_it_takes_hardly_more_than_its_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(WIDE, 10_000)
-    events = waiting_events(40_000)
-    fold = Fold(RunInfo("r", "wide"))
-    tracemalloc.start()
-    try:
-        fold.apply(events, 1)
-        size, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert len(fold.state.tasks) == 40_000
-    assert size / 40_000 < 160
+    monkeypatch.setattr(WIDE, WAITING // 4)
+    assert bytes_for_each(WAITING) < 160
 
 
 def test_a_frame_does_not_walk_over_all_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
