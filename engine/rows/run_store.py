@@ -10,7 +10,8 @@ In `cells/` of the run's folder, for its owner alone:
 The files are only appended to. What one iteration of the event loop has made is handed to the
 system together in the next one, so that a killed process loses no cell whose answer it had; the
 disk itself is asked to keep it once a second (`SYNC_SECONDS`), and for a written row group at once.
-The size is bounded by the row groups that are open, and by what was dropped.
+The size is bounded by the row groups that are open, and by what was dropped. Whatever knows the
+layout of these files stands in this module.
 """
 
 from __future__ import annotations

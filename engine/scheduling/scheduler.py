@@ -3,7 +3,7 @@
 The scheduler is confined to the thread of the event loop and driven by callbacks. The end of a
 worker, of a checkpoint or of a back-off requests a dispatch pass for the next iteration of the
 loop; requests made in the same iteration share one pass. Providers, the fair order and the ledgers
-are the business of the parts that it puts to work.
+are the business of the parts that it puts to work; what is left here is one flow over all of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""`RecordingReader`: typed queries on a recording, finished or still written by a live console."""
+"""`RecordingReader`: typed queries on a recording, finished or still written by a live console.
+
+One class of many short methods: each is one query, and all share how a cursor belongs to a thread
+and how damage is told.
+"""
 
 from __future__ import annotations
 
