@@ -20,6 +20,7 @@ from tests.replay.random_engine import Play
 
 LIMIT = "replay.state.live_tasks.MOST_UNPACKED"
 WIDE = "replay.state.id_table.WIDE"
+MOST_UNPACKED = "replay.state.live_tasks.MOST_UNPACKED"
 NEVER = 10**9
 SEEDS = range(effort(6, 100))
 WAITING = effort(10_000, 40_000)
@@ -136,12 +137,14 @@ def bytes_for_each(count: int) -> float:
     return size / count
 
 
-def test_a_waiting_task_takes_few_bytes() -> None:
+def test_a_waiting_task_takes_few_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """In all of the fold, its id included. With a `Task` and an index entry each it is over 500."""
+    monkeypatch.setattr(MOST_UNPACKED, WAITING // 40)
     assert bytes_for_each(WAITING) < 300
 
 
 def test_in_a_wide_run_it_takes_hardly_more_than_its_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MOST_UNPACKED, WAITING // 40)
     monkeypatch.setattr(WIDE, WAITING // 4)
     assert bytes_for_each(WAITING) < 160
 
