@@ -190,7 +190,7 @@ def test_no_file_of_a_run_folder_is_trusted_to_be_one(
     nursery = Nursery(tmp_path / "runs")
     turns = itertools.cycle(COMMANDS)
     pairs = list(itertools.product(PARTS, KINDS))
-    for part, kind in effort(pairs[2 * imported :: 4], pairs):
+    for part, kind in effort(pairs[3 * imported :: 7], pairs):
         for command in itertools.islice(turns, effort(1, 2)):
             if kind == "huge" and command[0] == "verify" and part not in ("run.json", "run.lock"):
                 continue  # reads a gigabyte of it, as it says
