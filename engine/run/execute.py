@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -232,16 +232,7 @@ async def execute_run(
     )
     admission.outages.on_held = scheduler.on_held
     spending.on_exceeded = scheduler.stop
-    _apply_budgets(workflow, admission)
-    # The smallest cap first, so that no limit starts above the cap that the aliases share.
-    for alias, wanted_cap in sorted(plan.resources.raw_caps.items(), key=lambda item: item[::-1]):
-        raw_cap = min(wanted_cap, max(1, connections[workflow.models[alias].provider]))
-        for domain in workflow.domains(alias):
-            admission.register(plan.resources.resolve(alias, domain), raw_cap, alias)
-        if workflow.run.health_check:
-            admission.register(plan.resources.resolve(alias, "healthcheck"), raw_cap, alias)
-    for key, sizes in _model_budgets(workflow).items():
-        admission.limit_model(key, sizes)
+    _register_resources(plan, admission, connections)
     try:
         if workflow.run.health_check:
             health = check_health(caller, plan.health_requests())
@@ -255,6 +246,25 @@ async def execute_run(
         admission.shutdown()
         for client in clients.values():
             await client.close()
+
+
+def _register_resources(
+    plan: RunPlan, admission: AdaptiveRequestAdmissionController, connections: Mapping[str, int]
+) -> None:
+    """Make the resources of the run known to admission, with their caps and budgets.
+
+    The smallest cap comes first, so that no limit starts above the cap that the aliases share.
+    """
+    workflow = plan.workflow
+    _apply_budgets(workflow, admission)
+    for alias, wanted_cap in sorted(plan.resources.raw_caps.items(), key=lambda item: item[::-1]):
+        raw_cap = min(wanted_cap, max(1, connections[workflow.models[alias].provider]))
+        for domain in workflow.domains(alias):
+            admission.register(plan.resources.resolve(alias, domain), raw_cap, alias)
+        if workflow.run.health_check:
+            admission.register(plan.resources.resolve(alias, "healthcheck"), raw_cap, alias)
+    for key, sizes in _model_budgets(workflow).items():
+        admission.limit_model(key, sizes)
 
 
 def _spending(workflow: Workflow, store: RunStore | None) -> Spending:

@@ -138,16 +138,16 @@ class LoopStalls(msgspec.Struct):
             waited = number(event.diagnostics.get("core_wait")) or 0.0
             self.late_before = max(late, waited) > PROMPT_LATENESS_SECONDS or bool(self.told)
             return
-        late = (number(event.diagnostics.get("drift")) or 0.0) >= LATE_SECONDS
         drift = number(event.diagnostics.get("drift")) or 0.0
-        if late:
+        is_late = drift >= LATE_SECONDS
+        if is_late:
             detail = EventLoopLag(custom_columns=custom_columns(run))
             self.told.append(Standstill(now - drift, now, detail, ordinal))
-        self.doubtful = late or self.late_before
-        if late:
+        self.doubtful = is_late or self.late_before
+        if is_late:
             for silence in self.silences:
                 silence.in_doubt = silence.in_doubt or silence.end >= now - drift
-        self.late_before = late
+        self.late_before = is_late
 
     def _stood_still(self, event: SchedulerEvent, run: RunInfo, ordinal: int) -> None:
         facts = event.diagnostics
