@@ -303,7 +303,7 @@ class LoopStalls(msgspec.Struct):
         if copy.group is not None:
             copy.group.intervals = list(copy.group.intervals)
             copy.group.evidence = list(copy.group.evidence)
-        rows = [copy.add_to_group(one) for one in copy.standstills(until)]
+        rows = [copy.add_to_group(standstill) for standstill in copy.standstills(until)]
         rows.append(copy.end_group())
         return [row for row in rows if row is not None]
 
@@ -317,9 +317,11 @@ def trimmed(row: VerdictRow, standstills: Iterable[Standstill]) -> VerdictRow | 
         return row
     spans = [(row.start, row.end)]
     lost = 0.0
-    for one in standstills:
-        lost += max(0.0, min(one.end, row.end) - max(one.start, row.start))
-        spans = [piece for span in spans for piece in _without(span, one.start, one.end)]
+    for standstill in standstills:
+        lost += max(0.0, min(standstill.end, row.end) - max(standstill.start, row.start))
+        spans = [
+            piece for span in spans for piece in _without(span, standstill.start, standstill.end)
+        ]
     if lost <= 0.0:
         return row
     start, end = max(spans, key=lambda span: span[1] - span[0], default=(row.start, row.start))

@@ -179,9 +179,9 @@ def lease_bars(
     bars.sort(key=lambda bar: (bar[0].acquired_at, bar[0].acquired_ordinal))
     by_execution: dict[str, list[AttemptRow]] = {}
     wanted = {row.execution_id for row, _ in bars[-limit:]}
-    for one in _attempts(state, attempts, ordinal):
-        if one.execution_id is not None and one.execution_id in wanted:
-            by_execution.setdefault(one.execution_id, []).append(one)
+    for attempt in _attempts(state, attempts, ordinal):
+        if attempt.execution_id is not None and attempt.execution_id in wanted:
+            by_execution.setdefault(attempt.execution_id, []).append(attempt)
     return tuple(
         LeaseBar(
             lease_id=row.lease_id,

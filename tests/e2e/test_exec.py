@@ -204,7 +204,7 @@ if __name__ == "__main__":
 """
     done = run_script(desk, script)
     assert done.returncode == 0, done.stderr
-    assert [(one.name, one.outcome) for one in records(desk)] == [
+    assert [(record.name, record.outcome) for record in records(desk)] == [
         ("spawned", "success"),
         ("called", "success"),
     ]

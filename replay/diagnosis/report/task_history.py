@@ -141,11 +141,11 @@ def _position(state: State, task: Task | None) -> int | None:
             for one in queued
             if one.group == task.group and one is not task
         )
-    waits = [one for one in state.attempts.values() if one.phase == "waiting"]
+    waits = [attempt for attempt in state.attempts.values() if attempt.phase == "waiting"]
     for mine in waits:
         if mine.execution_id == task.execution_id and mine.execution_id is not None:
             since = mine.wait_started_at or mine.since
-            others = (one for one in waits if one.resource == mine.resource)
+            others = (wait for wait in waits if wait.resource == mine.resource)
             return sum((one.wait_started_at or one.since) < since for one in others)
     return None
 

@@ -279,7 +279,7 @@ def facts_of(verdict: VerdictLine) -> list[str]:
     """What stands behind a verdict, one fact each."""
     facts = verdict.detail.facts(verdict.start)
     if verdict.holders:
-        facts.append("held by: " + "; ".join(_holder(one) for one in verdict.holders[:3]))
+        facts.append("held by: " + "; ".join(_holder(holder) for holder in verdict.holders[:3]))
     missing = []
     shortage = verdict.detail.shortage()
     if shortage is not None:

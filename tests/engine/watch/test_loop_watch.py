@@ -240,7 +240,7 @@ def test_another_thread_that_held_the_interpreter_is_told_in_place_of_the_loops(
     hand.go(0.2)
     kind, _, reason, facts = hand.final
     assert (kind, reason) == (BLOCKED, "interpreter_lock")
-    assert {place.get("thread") for place in facts["frames"]} == {"other"}
+    assert {fact.get("thread") for fact in facts["frames"]} == {"other"}
 
 
 def test_the_end_of_a_run_ends_a_stall() -> None:

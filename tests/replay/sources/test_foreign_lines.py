@@ -110,7 +110,7 @@ def test_who_resumes_misses_nothing_and_repeats_nothing(
     assert after.first_ordinal == batch.first_ordinal + len(batch.events)
     events = [*batch.events, *after.events, *read_all(second, limit)]
     told = sorted((one["event_kind"], one["sequence"]) for one in STREAM)
-    assert sorted((one.event_kind, one.sequence) for one in events) == told
+    assert sorted((event.event_kind, event.sequence) for event in events) == told
 
 
 def test_what_is_new_waits_for_what_may_come_late_but_not_for_ever(
