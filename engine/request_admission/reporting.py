@@ -156,18 +156,18 @@ class RequestReporter:
     ) -> None:
         if not self._stream.requests_enabled:
             return
-        retry_after, said = outcome.retry_after_seconds, outcome.failure
+        retry_after, failure = outcome.retry_after_seconds, outcome.failure
         self._attempt_event(
             "request_rate_limited",
             attempt,
             now,
             retry_after=retry_after,
-            retry_after_said=said.retry_after_said if said is not None else None,
-            status=said.status if said is not None else None,
-            code=said.code if said is not None else None,
+            retry_after_said=failure.retry_after_said if failure is not None else None,
+            status=failure.status if failure is not None else None,
+            code=failure.code if failure is not None else None,
             blocked_until=effect.blocked_until,
             cut=effect.cut is not None,
-            **({"class": said.failure} if said is not None else {}),
+            **({"class": failure.failure} if failure is not None else {}),
         )
         if effect.cut is not None:
             self.limit_changed(attempt.state, (effect.cut,), attempt, now, retry_after)
@@ -224,10 +224,10 @@ class RequestReporter:
     ) -> None:
         """A resource that answers fails more often than a rare error would."""
         key = state.key
-        said = f": {last.message}" if last.message else ""
+        reason = f": {last.message}" if last.message else ""
         message = (
             f'provider "{key.provider_name}", model {key.model_id} is degraded: {failures} of its '
-            f"last {calls} calls failed, most recently with {last.failure}{said}; each is made "
+            f"last {calls} calls failed, most recently with {last.failure}{reason}; each is made "
             "again, which costs time"
         )
         self._stream.scheduler(

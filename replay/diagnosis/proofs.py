@@ -89,8 +89,8 @@ def head_of(state: State, group: str, needs: dict[str, int], request_resource: s
 
 def _denial(state: State, group: str) -> str | None:
     """Why the policy does not let this group in, as the last blocked event says."""
-    said = None if state.block is None else state.block.groups.get(group)
-    return None if said == "no_capacity" else said
+    denied_for = None if state.block is None else state.block.groups.get(group)
+    return None if denied_for == "no_capacity" else denied_for
 
 
 class Pressing:
@@ -220,15 +220,15 @@ def policy_denial(
     state: State, group: str, needs: dict[str, int], pressing: Pressing
 ) -> Blame | None:
     """What the policy holds against a head that the hard resources would let through."""
-    said = _denial(state, group)
+    denied_for = _denial(state, group)
     own = state.groups.get(group)
     at_share = share_resource(state, group, needs, pressing)
-    if own is not None and said == "borrow_debt":
+    if own is not None and denied_for == "borrow_debt":
         owing = (resource for resource in needs if own.debt.get(resource))
         return ("borrow_debt", next(owing, None) or at_share or above_share(state, group, needs))
     if at_share is not None:
         return ("group_cap", at_share)
-    if said == "group_cap" or said == "policy_denial":
+    if denied_for == "group_cap" or denied_for == "policy_denial":
         # All it needs is free, and a limit of the group that no event tells is all that is left.
         return ("group_cap", "")
     return None

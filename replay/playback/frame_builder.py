@@ -338,42 +338,42 @@ def notes(
     run: RunInfo, state: State, liveness: Liveness, complete: bool, broken: int, late: int
 ) -> tuple[str, ...]:
     """Plain sentences about what is missing or in doubt."""
-    found: list[str] = []
+    sentences: list[str] = []
     if liveness == "lost":
-        found.append(
+        sentences.append(
             "The producer is gone: no end was written. What was open then is unknown."
             if complete
             else "This recording was never completed. What was open at its end is unknown."
         )
     for at, sentence in state.warnings:
-        found.append(f"{clock(at - run.monotonic_start)}: {sentence}.")
+        sentences.append(f"{clock(at - run.monotonic_start)}: {sentence}.")
     if state.lost_events:
         places = "1 place" if len(state.gaps) == 1 else f"{len(state.gaps)} places"
-        found.append(
+        sentences.append(
             f"{_counted(state.lost_events, 'event is', 'events are')} missing in {places}: "
             "nothing is concluded across a gap."
         )
     if broken:
-        found.append(f"{_counted(broken, 'line')} could not be read and left out.")
+        sentences.append(f"{_counted(broken, 'line')} could not be read and left out.")
     out_of_order = (
         f"{_counted(late, 'event')} came too late to be put where "
         f"{'it belongs' if late == 1 else 'they belong'} in time."
     )
     if late and not run.lacks:
-        found.append(out_of_order)
+        sentences.append(out_of_order)
     odd = sum(state.malformed.values())
     if odd:
-        found.append(f"{_counted(odd, 'event')} could not be used.")
+        sentences.append(f"{_counted(odd, 'event')} could not be used.")
     unknown = sum(state.unknown_kinds.values())
     if unknown:
         kinds = ", ".join(sorted(state.unknown_kinds)[:3])
-        found.append(f"{_counted(unknown, 'event')} of unknown kinds ({kinds}).")
+        sentences.append(f"{_counted(unknown, 'event')} of unknown kinds ({kinds}).")
     if state.orphans:
-        found.append(
+        sentences.append(
             f"{_counted(state.orphans, 'event')} of tasks or calls whose first event is missing."
         )
     if run.lacks:
         # Who tells of waits when they are over always tells late: no alarm, a property.
         rest = f" {out_of_order}" if late else ""
-        found.append(f"Not in this stream: {'; '.join(run.lacks)}.{rest}")
-    return tuple(found)
+        sentences.append(f"Not in this stream: {'; '.join(run.lacks)}.{rest}")
+    return tuple(sentences)

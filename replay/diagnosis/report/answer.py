@@ -81,16 +81,16 @@ def compose(
         )
     lost = losses(shares, verdicts)
     working = sum(share.fraction for share in shares if share.verdict == WORKING)
-    told = [loss for loss in lost if loss.fraction >= LEAST_TOLD][:LOSSES_TOLD]
+    named = [loss for loss in lost if loss.fraction >= LEAST_TOLD][:LOSSES_TOLD]
     pace = []
-    if bound is not None and (bound.sets_the_pace or (bound.saturated >= NOTABLE and not told)):
+    if bound is not None and (bound.sets_the_pace or (bound.saturated >= NOTABLE and not named)):
         pace.append(bound.sentence())
     waiting = sum(loss.fraction for loss in lost if loss.verdict == "dependency")
     if slowest is not None and waiting >= UPSTREAM_TOLD:
         pace.append(slowest.sentence())
     did = "did work" if calls_told else "was in use, as far as tasks show it"
     share = f"{100 * working:.0f} % of the capacity that was wanted {did}"
-    return Answer(ending, failed, " ".join(pace), _lost(share, told, slow, t0))
+    return Answer(ending, failed, " ".join(pace), _lost(share, named, slow, t0))
 
 
 def _failures(verdicts: Sequence[VerdictRow]) -> str:
@@ -129,12 +129,12 @@ def _weight(row: VerdictRow) -> tuple[bool, int, int, float]:
     return (row.tier != "B", -detail.rows_dropped, -detail.times, row.start)
 
 
-def _lost(first: str, told: Sequence[Loss], slow: VerdictRow | None, t0: float) -> str:
+def _lost(first: str, named: Sequence[Loss], slow: VerdictRow | None, t0: float) -> str:
     """`first` is what was not lost. `slow` has been told before: its words are not repeated."""
-    if not told:
+    if not named:
         return f"{first}."
     parts = []
-    for place, loss in enumerate(told):
+    for place, loss in enumerate(named):
         if place >= LOSSES_EXPLAINED or (slow is not None and slow in loss.rows):
             parts.append(loss.brief(t0))
             continue

@@ -135,11 +135,11 @@ def _position(state: State, task: Task | None) -> int | None:
     if task is None:
         return None
     if task.phase in ("queued", "selected"):
-        queued = (one for one in state.tasks.values() if one.phase == "queued")
+        queued = (other for other in state.tasks.values() if other.phase == "queued")
         return sum(
-            (one.enqueued_at or 0.0) < (task.enqueued_at or 0.0)
-            for one in queued
-            if one.group == task.group and one is not task
+            (other.enqueued_at or 0.0) < (task.enqueued_at or 0.0)
+            for other in queued
+            if other.group == task.group and other is not task
         )
     waits = [attempt for attempt in state.attempts.values() if attempt.phase == "waiting"]
     for mine in waits:

@@ -97,8 +97,8 @@ def window_of(report: WhyReport) -> str:
     if start <= 0.05 and end >= whole - 0.05:
         return ""
     text = f"from {clock(start)} to {clock(end)}" if end > start else f"at {clock(start)}"
-    told = f"{clock(report.blame_start)} to {clock(report.blame_end)}"
-    return text if text == f"from {told}" else f"{text} (shares: of {told})"
+    counted = f"{clock(report.blame_start)} to {clock(report.blame_end)}"
+    return text if text == f"from {counted}" else f"{text} (shares: of {counted})"
 
 
 def _table(title: str, blame: Sequence[BlameLine], width: int) -> list[str]:
@@ -205,11 +205,11 @@ def mostly(blame: Sequence[BlameLine]) -> str:
 def _providers(report: WhyReport, width: int) -> list[str]:
     if len(report.run_blame_by_provider) < 2:
         return []
-    longest = max(cells(one.part) for one in report.run_blame_by_provider)
+    longest = max(cells(part.part) for part in report.run_blame_by_provider)
     lines = wrap("Run by provider", width)
-    for one in report.run_blame_by_provider:
-        head = f"  {left(cut(one.part, width // 4), min(longest, width // 4))}  "
-        lines += wrap(mostly(one.blame), width, head, " " * cells(head))
+    for part in report.run_blame_by_provider:
+        head = f"  {left(cut(part.part, width // 4), min(longest, width // 4))}  "
+        lines += wrap(mostly(part.blame), width, head, " " * cells(head))
     lines.append("")
     return lines
 

@@ -67,8 +67,8 @@ class RequestCooldown(CooldownVerdict, tag="request_cooldown", kw_only=True):
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         times = f", {self.rate_limited} times" if self.rate_limited > 1 else ""
-        asked = f"Provider {provider_of(resource)} asked to slow down (429{times})"
-        return f"{asked}: {self._held(resource, seconds)}"
+        subject = f"Provider {provider_of(resource)} asked to slow down (429{times})"
+        return f"{subject}: {self._held(resource, seconds)}"
 
     def facts(self, start: float) -> list[str]:
         return self._refusals("429s", start)
@@ -87,8 +87,8 @@ class RequestOverload(CooldownVerdict, tag="request_overload", kw_only=True):
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         times = f" {self.overloaded} times" if self.overloaded > 1 else ""
-        said = f"Provider {provider_of(resource)} answered{times} that it is overloaded"
-        return f"{said}: {self._held(resource, seconds)}"
+        subject = f"Provider {provider_of(resource)} answered{times} that it is overloaded"
+        return f"{subject}: {self._held(resource, seconds)}"
 
     def facts(self, start: float) -> list[str]:
         return self._refusals("such answers", start)
@@ -112,8 +112,10 @@ class RequestOutage(RequestVerdict, tag="request_outage", kw_only=True):
     effective_max: Annotated[int | None, fact("Most that the ceiling can become")] = None
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
-        said = self.because.removeprefix("the provider ")
-        why = f": it {said}" if said and said != self.because else f": {said}" if said else ""
+        answer = self.because.removeprefix("the provider ")
+        why = f": {answer}" if answer else ""
+        if answer and answer != self.because:
+            why = f": it {answer}"
         return (
             f"Provider {provider_of(resource)} was out for {duration_text(seconds)}{why};"
             f" calls to {model_of(resource)} waited until it was back."
