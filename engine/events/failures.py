@@ -52,6 +52,8 @@ answer is not usable."""
 
 
 class FailureKind(NamedTuple):
+    """A class of failures: what it says of the provider, and what a person can do."""
+
     name: FailureClass
     error_type: str | None
     """The type of error that events name; None where that is its HTTP status."""

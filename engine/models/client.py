@@ -89,6 +89,8 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelResponse:
+    """The answer of a provider to one request."""
+
     text: str
     prompt_tokens: int | None = None
     completion_tokens: int | None = None

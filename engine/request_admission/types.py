@@ -149,6 +149,8 @@ class RequestReleaseOutcome:
 
 
 class RequestReleaseResult(NamedTuple):
+    """Whether a request lease was released, and why not."""
+
     released: bool
     reason: RequestReleaseReason
     diagnostics: Mapping[str, str]

@@ -21,6 +21,8 @@ from engine.workflow.columns.generator import BatchContext, CellContext
 
 
 class PlannedMessage(msgspec.Struct, frozen=True):
+    """A message of a request that a dry run shows."""
+
     role: str
     text: str
     images: int = 0

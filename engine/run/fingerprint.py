@@ -34,12 +34,16 @@ _FILE_BYTES = 1 << 20
 
 
 class ColumnFingerprint(msgspec.Struct, frozen=True):
+    """What the cells of one column depend on."""
+
     name: str
     fields: dict[str, str]
     """Field -> digest of its value, where it is not the default."""
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
+    """What the cells of a run depend on; a run goes on only with the same."""
+
     seed: int
     records: int
     buffer_size: int

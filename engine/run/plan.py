@@ -39,6 +39,8 @@ _DEFAULT_TASK_ADMISSION = TaskAdmissionConfig()
 
 @dataclass(frozen=True)
 class RunPlan:
+    """What is decided before a run begins."""
+
     workflow: Workflow
     generators: Mapping[str, ColumnGenerator]
     columns: tuple[ColumnPlan, ...]

@@ -6,7 +6,8 @@ closely make a *stall group*, which is one verdict. The spans between the first 
 of admission belong to a *storm*, also one verdict; its cause is proved by the 429s, so it need only
 be long enough to matter.
 
-Timers that a stall needs are collected in `timers`, which `Diagnosis` drains into its queue.
+Timers that a stall needs are collected in `timers`, which `Diagnosis` drains into its queue. What
+becomes a verdict, and when, is one state machine for each resource, and stands in this module.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ from replay.state.wall_clock import WallClock
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
+    """Where the tasks of one group are."""
+
     key: str
     label: str
     """Short name for people: the column it feeds."""
@@ -90,6 +92,8 @@ class LeaseBar:
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
+    """An event with its place in the recording."""
+
     ordinal: int
     event: Event
 

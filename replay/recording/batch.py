@@ -15,6 +15,8 @@ from replay.sources.base import BrokenLine
 
 
 class FoldCheckpoint(NamedTuple):
+    """A fold as it was after an event, from which an import can go on."""
+
     ordinal: int
     data: bytes
 

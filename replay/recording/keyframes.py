@@ -41,6 +41,8 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class Keyframe(NamedTuple):
+    """The state of a run after an event."""
+
     ordinal: int
     t: float
     state: bytes

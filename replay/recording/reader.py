@@ -38,6 +38,8 @@ _CHANGES = "keyframe_changes"
 
 
 class RecordingStatus(msgspec.Struct, frozen=True):
+    """How far a recording goes, and how its run ended."""
+
     complete: bool
     """All is imported: nothing more will come."""
     outcome: str | None

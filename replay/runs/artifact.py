@@ -54,6 +54,8 @@ _BLOCK = 1 << 20
 
 
 class Inputs(msgspec.Struct, frozen=True):
+    """The size and the settings of the work that was measured."""
+
     record_count: int
     buffer_size: int
     row_group_concurrency: int
@@ -65,6 +67,8 @@ class Inputs(msgspec.Struct, frozen=True):
 
 
 class ClockScript(msgspec.Struct, frozen=True):
+    """The clock under which it was measured."""
+
     clock: Literal["virtual", "real"]
     monotonic_start: float
     schedule: str
@@ -81,6 +85,8 @@ class ArtifactRecording(msgspec.Struct, frozen=True):
 
 
 class Iteration(msgspec.Struct, frozen=True):
+    """One run of the scenario."""
+
     wall_time_seconds: float
     timeline: ArtifactRecording | None
     final_task_snapshot: dict[str, Any] | None
@@ -94,12 +100,16 @@ class Iteration(msgspec.Struct, frozen=True):
 
 
 class GateResult(msgspec.Struct, frozen=True):
+    """Whether a requirement on the scenario holds."""
+
     gate: str
     verdict: GateVerdict
     detail: str
 
 
 class Artifact(msgspec.Struct, frozen=True):
+    """The result of a benchmark: its inputs, each iteration, and what its gates say."""
+
     artifact_schema_version: int
     scenario_id: str
     scenario_version: int

@@ -10,6 +10,8 @@ from replay.state.model import Failure, State
 
 
 class Ending(NamedTuple):
+    """How a run ended, in words."""
+
     words: str
     good: bool
     """All rows were made."""

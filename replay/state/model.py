@@ -154,6 +154,8 @@ class Gap(msgspec.Struct):
 
 
 class RowGroupProgress(msgspec.Struct, omit_defaults=True):
+    """Which row groups are under way, and what keeps the next one out."""
+
     in_flight: list[int] = []
     target: int | None = None
     admitted: int = 0
@@ -183,6 +185,8 @@ class Failure(msgspec.Struct, omit_defaults=True):
 
 
 class Progress(msgspec.Struct, omit_defaults=True):
+    """What the run has made and used so far."""
+
     rows_done: int = 0
     rows_dropped: int = 0
     completed_by_column: dict[str, int] = {}

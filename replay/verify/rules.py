@@ -17,6 +17,8 @@ Status = Literal["ok", "found", "noted", "not_checked"]
 
 
 class Rule(msgspec.Struct, frozen=True):
+    """A promise that a recording is held against."""
+
     name: str
     statement: str
     producer_specific: bool = False
@@ -66,6 +68,8 @@ BROKEN_BY_DISORDER = {
 
 
 class Position(NamedTuple):
+    """Where in a recording something is."""
+
     ordinal: int
     """Of the event."""
     at: float | None = None
@@ -73,6 +77,8 @@ class Position(NamedTuple):
 
 
 class DeviationExample(msgspec.Struct, frozen=True):
+    """One place at which a rule is broken."""
+
     ordinal: int | None
     """Of the event that shows it; None where it is not about one event."""
     at: float | None

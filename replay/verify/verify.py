@@ -31,6 +31,8 @@ class Piece(NamedTuple):
 
 
 class SourceEnd(NamedTuple):
+    """How the source ended, and the outcome that it names."""
+
     state: str
     outcome: str | None
 
