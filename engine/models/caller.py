@@ -9,7 +9,7 @@ from engine.events.failures import error_type_of
 from engine.models.call import action_of, local_timeout
 from engine.models.client import ModelRequest, ModelResponse, ProviderError
 from engine.models.executor import ModelRequestExecutor
-from engine.request_admission.availability import Tally
+from engine.request_admission.availability import CallTally
 from engine.request_admission.types import RequestAdmissionError
 
 SUSPECT_REFUSALS = 3
@@ -55,7 +55,7 @@ class ModelCaller:
         resource = request.resource
         deadline = self._executor.deadline(request)
         refusals = 0
-        before: Tally | None = None
+        before: CallTally | None = None
         asked_again = False
         first_attempt: str | None = None
         while True:

@@ -16,7 +16,7 @@ from engine.models.client import (
     ModelResponse,
 )
 from engine.models.usage import Price, Usage
-from engine.request_admission.availability import Tally
+from engine.request_admission.availability import CallTally
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.request_admission.types import (
     RequestAdmissionItem,
@@ -78,7 +78,7 @@ class ModelRequestExecutor:
     def longest_wait(self) -> float:
         return self._admission.longest_wait
 
-    def tally(self, resource: RequestResourceKey) -> Tally:
+    def tally(self, resource: RequestResourceKey) -> CallTally:
         """`Outages.tally`."""
         return self._admission.outages.tally(resource)
 

@@ -14,7 +14,7 @@ from typing import Any
 from engine.clock import Clock
 from engine.events import EventStream
 from engine.identity import ProviderModelKey, RequestResourceKey
-from engine.request_admission.attempt import Attempt
+from engine.request_admission.attempt import RequestAttempt
 from engine.request_admission.budgets import BudgetSizes, ObservedBudget, RateBudgets
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.handoff import acquire_on_loop
@@ -194,7 +194,7 @@ class AdaptiveRequestAdmissionController:
         return _RELEASED
 
     def _apply(
-        self, attempt: Attempt, outcome: RequestReleaseOutcome, binding: bool, now: float
+        self, attempt: RequestAttempt, outcome: RequestReleaseOutcome, binding: bool, now: float
     ) -> bool:
         """What the end of a call does to the limit; returns whether it began a cooldown after the
         last one had ended."""
@@ -335,11 +335,13 @@ class AdaptiveRequestAdmissionController:
         """Refused releases by reason."""
         return dict(self._ledger.refusals)
 
-    def _begin(self, item: RequestAdmissionItem, state: ResourceState, now: float) -> Attempt:
+    def _begin(
+        self, item: RequestAdmissionItem, state: ResourceState, now: float
+    ) -> RequestAttempt:
         self._attempts_begun += 1
-        return Attempt(self._attempts_begun, item, state, now)
+        return RequestAttempt(self._attempts_begun, item, state, now)
 
-    def _admit(self, attempt: Attempt, now: float) -> RequestAdmissionLease:
+    def _admit(self, attempt: RequestAttempt, now: float) -> RequestAdmissionLease:
         """Issue a lease without a wait."""
         self._report.wait_started(attempt, None, attempt.state.waiters())
         self._report.wait_completed(attempt, False, now)
@@ -347,7 +349,7 @@ class AdaptiveRequestAdmissionController:
         self._report.lease_acquired(attempt)
         return lease
 
-    def _abandon(self, attempt: Attempt) -> None:
+    def _abandon(self, attempt: RequestAttempt) -> None:
         """The acquiring task was cancelled: remove its waiter, or release its lease."""
         if not self._pump.cancel(attempt) and attempt.lease is not None:
             self.release(attempt.lease, _CANCELLED)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from engine.clock import Clock
 from engine.events.failures import scope_of
 from engine.identity import RequestResourceKey
-from engine.request_admission.attempt import Attempt
-from engine.request_admission.availability import FailureMark, Tally
+from engine.request_admission.attempt import RequestAttempt
+from engine.request_admission.availability import CallTally, FailureMark
 from engine.request_admission.degraded import is_unforeseen
 from engine.request_admission.reporting import RequestReporter
 from engine.request_admission.resources import RequestResources, ResourceState
@@ -46,7 +46,7 @@ class Outages:
         """`Availability.blames` of a resource."""
         return self._resources[resource].availability.blames(mark)
 
-    def tally(self, resource: RequestResourceKey) -> Tally:
+    def tally(self, resource: RequestResourceKey) -> CallTally:
         return self._resources[resource].availability.tally()
 
     def held_attempts(self) -> int:
@@ -105,7 +105,9 @@ class Outages:
             self._report.outage(state, "opened", now)
             self._arm_probe(state)
 
-    def on_probe_ended(self, attempt: Attempt, outcome: RequestReleaseOutcome, now: float) -> None:
+    def on_probe_ended(
+        self, attempt: RequestAttempt, outcome: RequestReleaseOutcome, now: float
+    ) -> None:
         """A probe ended: the resource is back, still out, or suspended."""
         state = attempt.state
         availability = state.availability

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from engine.clock import Clock
 from engine.events import EventStream
-from engine.request_admission.attempt import Attempt
+from engine.request_admission.attempt import RequestAttempt
 from engine.request_admission.ledger import RequestLeaseLedger
 from engine.request_admission.queue import RequestQueueSelection
 from engine.request_admission.reporting import RequestReporter
@@ -52,15 +52,15 @@ class RequestPump:
         self._report = report
         self._clock = clock
         self._loop = loop
-        self._waiting: dict[int, tuple[Attempt, RequestWaiter]] = {}
+        self._waiting: dict[int, tuple[RequestAttempt, RequestWaiter]] = {}
         self.is_shut_down = False
 
-    def attempts(self) -> Iterator[Attempt]:
+    def attempts(self) -> Iterator[RequestAttempt]:
         """Those that wait."""
         return (attempt for attempt, _ in self._waiting.values())
 
     def enqueue(
-        self, attempt: Attempt, obstacle: RequestWaitReason, now: float
+        self, attempt: RequestAttempt, obstacle: RequestWaitReason, now: float
     ) -> asyncio.Future[RequestAdmissionDecision]:
         """Begin a wait; the future is done at its end."""
         state = attempt.state
@@ -131,7 +131,7 @@ class RequestPump:
             state.timer.cancel()
         state.timer = self._loop.call_at(due, self._on_timer, state)
 
-    def cancel(self, attempt: Attempt) -> bool:
+    def cancel(self, attempt: RequestAttempt) -> bool:
         """End a wait whose task was cancelled; False if the attempt does not wait."""
         if attempt.serial not in self._waiting:
             return False
@@ -171,7 +171,7 @@ class RequestPump:
         snapshot = state.snapshot(now, self._stream.request_sequence)
         return RequestAdmissionDenied(item, reason, retry_after, available, snapshot)
 
-    def _leave_queue(self, attempt: Attempt) -> None:
+    def _leave_queue(self, attempt: RequestAttempt) -> None:
         """Clean up after a waiter has left the fair queue."""
         del self._waiting[attempt.serial]
         if attempt.deadline_timer is not None:
@@ -180,7 +180,9 @@ class RequestPump:
         if not attempt.state.waiters():
             attempt.state.wait_reason = None
 
-    def _stop_waiting(self, attempt: Attempt, reason: RequestDenialReason, now: float) -> None:
+    def _stop_waiting(
+        self, attempt: RequestAttempt, reason: RequestDenialReason, now: float
+    ) -> None:
         """End a wait without a lease."""
         _, waiter = self._waiting[attempt.serial]
         attempt.state.provider_model.queue.discard(waiter)
@@ -189,12 +191,16 @@ class RequestPump:
         self._report.wait_ended(attempt, reason, drained, now)
 
     def _deny(
-        self, attempt: Attempt, waiter: RequestWaiter, reason: RequestDenialReason, now: float
+        self,
+        attempt: RequestAttempt,
+        waiter: RequestWaiter,
+        reason: RequestDenialReason,
+        now: float,
     ) -> None:
         self._stop_waiting(attempt, reason, now)
         waiter.handle.set_result(self.denied(attempt.item, reason, now))
 
-    def _on_deadline(self, attempt: Attempt) -> None:
+    def _on_deadline(self, attempt: RequestAttempt) -> None:
         entry = self._waiting.get(attempt.serial)
         if entry is not None and not entry[1].handle.done():
             self._deny(attempt, entry[1], "queue_timeout", self._clock.monotonic())

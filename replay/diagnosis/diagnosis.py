@@ -25,8 +25,8 @@ where that cannot be known (a keyframe, a loss of events), everything is.
 
 Each part has one writer: `IndexSync` the live index and the counts of cells, `Attribution` the
 blame of cells, capacity, demand and wake-ups, `Diagnosis` time, bins and the timer queue's drain.
-`DirtySets`, `Changes`, `TimerQueue` and `Stalls` are written through their methods only. This module
-is the order in which they act, and nothing else.
+`DirtySets`, `Changes`, `TimerQueue` and `Stalls` are written through their methods only. This
+module is the order in which they act, and nothing else.
 """
 
 from __future__ import annotations
