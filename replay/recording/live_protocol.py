@@ -73,6 +73,8 @@ class Rows(msgspec.Struct, tag="rows"):
 
 class Failed(msgspec.Struct, tag="failed"):
     problem: str
+    stale: bool = False
+    """The recording is no longer as the reader was told: it is to ask again how far it reaches."""
 
 
 Request = KnownRequest | QueryRequest
