@@ -60,7 +60,10 @@ class RecordingLink:
         address = live_address(folder)
         if address is None or not address.exists() or not hasattr(socket, "AF_UNIX"):
             return None
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError:
+            return None
         try:
             connection.settimeout(_CONNECT_SECONDS)
             connection.connect(str(address))

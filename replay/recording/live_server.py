@@ -10,7 +10,7 @@ from __future__ import annotations
 import selectors
 import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import duckdb
@@ -86,19 +86,19 @@ class RecordingServer:
         self._listener: socket.socket | None = None
         if self._address is None or not hasattr(socket, "AF_UNIX"):
             return
-        self._selector = selectors.DefaultSelector()
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            _remove_abandoned(self._address)
-            listener.bind(str(self._address))
-            listener.listen()
-        except OSError:
-            listener.close()
-            self._selector.close()
-            return
-        listener.setblocking(False)
-        self._listener = listener
-        self._selector.register(listener, selectors.EVENT_READ)
+        with ExitStack() as opened:
+            try:
+                selector = opened.enter_context(selectors.DefaultSelector())
+                listener = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                listener.setblocking(False)
+                _remove_abandoned(self._address)
+                listener.bind(str(self._address))
+                listener.listen()
+                selector.register(listener, selectors.EVENT_READ)
+            except OSError:
+                return
+            self._listener, self._selector = listener, selector
+            opened.pop_all()
 
     @property
     def has_readers(self) -> bool:
@@ -157,8 +157,8 @@ class RecordingServer:
         with suppress(OSError):
             connection, _ = self._listener.accept()
             connection.setblocking(False)
-            self._readers[connection.fileno()] = _Reader(connection, self._ingest.cursor())
             self._selector.register(connection, selectors.EVENT_READ)
+            self._readers[connection.fileno()] = _Reader(connection, self._ingest.cursor())
 
     def _attend(self, reader: _Reader, mask: int) -> None:
         try:

@@ -133,9 +133,7 @@ def main() -> int:
     lines = [line for line in lines if line[0] < over]
     behind = max(line[1] for line in lines)
     rate = producer.written / took
-    print(
-        f"{producer.written:,} events, {rate:,.0f}/s; the recorder had all {late:.1f} s later"
-    )
+    print(f"{producer.written:,} events, {rate:,.0f}/s; the recorder had all {late:.1f} s later")
     print(f"processor time: console {spent[1]:.2f} s, recorder {spent[0]:.2f} s: {share:.0%}")
     print(f"memory: console {memory[0]:.0f} MB, recorder {memory[1]:.0f} MB")
     missed = share > MOST_OF_RECORDER or memory[0] > MEMORY_MB
