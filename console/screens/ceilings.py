@@ -20,12 +20,12 @@ from replay.playback.frame import CeilingRow, Frame, Want
 _COLUMNS = (
     TableColumn("resource", 0),
     TableColumn("limit", 7),
-    TableColumn("max", 6),
+    TableColumn("max", 6, least=90),
     TableColumn("in flight", 11),
     TableColumn("waiting", 9),
     TableColumn("429s", 8, least=64),
-    TableColumn("failed", 9, least=72),
-    TableColumn("completed", 11, least=90),
+    TableColumn("failed", 9, least=90),
+    TableColumn("completed", 11, least=100),
     TableColumn("state", 16, "<", 56),
 )
 _SPANS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 43200.0, 86400.0)
