@@ -111,6 +111,7 @@ def _show_row(dataset: Dataset, run: str, row: int, names: list[str] | None) -> 
         if tasks:
             click.echo(f"Tasks: {', '.join(tasks[:MOST_TASKS_NAMED])}", err=True)
             click.echo(f"Their life: {own_name()} why {run} --task {tasks[-1]}", err=True)
+            click.echo(f"In the console: {own_name()} replay {run} --open row:{row}", err=True)
         return exit_codes.OK
     raise UserError(f"there is no row {row} in the dataset yet")
 

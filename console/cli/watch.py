@@ -85,7 +85,9 @@ def watch(
 )
 @click.option("--screen", help="The screen to open with: overview, queue, stalls, events, ...")
 @click.option("--where", metavar="FILTER", help="A filter for the rows of that screen.")
-@click.option("--open", "focus", metavar="THING", help="Enter task:ID, call:ID or row:17 at once.")
+@click.option(
+    "--open", "focus", metavar="THING", help="Enter task:ID, call:ID, row:17 or tokens at once."
+)
 def replay(
     recording: str,
     headless: bool,

@@ -30,6 +30,12 @@ JUMP_EVENTS = 50_000
 LATE_SECONDS = 1.0
 """A recorder that is further behind the run is not waited for."""
 _ASK_SECONDS = 0.1
+_ASK_SHARE = 5
+"""Of a slow recorder it is asked no more often than this many times what its answer takes."""
+_FEWEST_EVENTS = 5_000
+"""At least so many are read at once, if they are there: they take a fiftieth of a second."""
+_FEWEST_AHEAD = 20_000
+"""The same ahead of a recorder that is late, as on a machine that has no time for it."""
 
 
 class Attached:
@@ -67,7 +73,7 @@ class Attached:
         self._clock = clock
         self._jump_events = jump_events
         self._known = known
-        self._asked_at = clock()
+        self._ask_at = clock() + _ASK_SECONDS
         self._recorder_lag = 0.0
         self._waiting_since: float | None = None
         self._run = RunInfo(run_id="", name="")
@@ -142,26 +148,30 @@ class Attached:
         return self._known.blame
 
     def step(self, limit: int) -> int:
-        """Bring the state as far as the recorder is, at most `limit` events at once unless it
-        jumps. Returns by how many events it went on."""
-        if self._state.ordinal >= self._known.ordinal or self._is_due():
-            self._ask()
+        """Bring the state as far as the recorder is, about `limit` events at once unless it jumps.
+        Returns by how many events it went on."""
+        self._ask()
         missing = self._known.ordinal - self._state.ordinal
         if missing > self._jump_events:
             before = self._state.ordinal
             self._jump()
             return self._state.ordinal - before
-        if missing <= 0:
-            self._feed.poll(0)  # what it says of the producer
-            if not self._is_recorder_late():
-                return 0
-            missing = limit
+        if self._is_recorder_late():
+            count = max(limit, _FEWEST_AHEAD)
+        else:
+            count = min(missing, max(limit, _FEWEST_EVENTS))
         with gc_disabled():
-            batch = self._feed.poll(min(limit, missing))
+            # Even of no events it says how the producer is.
+            batch = self._feed.poll(max(0, count))
             state, run = self._state, self._run
             for ordinal, event in enumerate(batch.events, batch.first_ordinal):
                 reduce(state, event, ordinal, run)
         return len(batch.events)
+
+    def renew(self) -> None:
+        """Ask at once how far the recording reaches: what was known of it is no longer so."""
+        self._ask_at = self._clock()
+        self._ask()
 
     def finish(self) -> None:
         """The recorder finishes the recording; that is opened then."""
@@ -169,14 +179,13 @@ class Attached:
     def close(self) -> None:
         self.reader.close()
 
-    def _is_due(self) -> bool:
-        return self._clock() - self._asked_at >= _ASK_SECONDS
-
     def _ask(self) -> None:
-        if not self._is_due():
+        began = self._clock()
+        if began < self._ask_at:
             return
-        self._asked_at = self._clock()
         known = self._link.known(self._known.ordinal)
+        now = self._clock()
+        self._ask_at = now + max(_ASK_SECONDS, _ASK_SHARE * (now - began))
         if known is not None:
             self._learn(known)
 

@@ -25,6 +25,8 @@ class RunRows:
         self._verdicts_of: tuple[int, bool] | None = None
         """Last ordinal read, and whether nothing follows, when the verdicts were collected."""
         self._peaks: dict[str, dict[str, float]] | None = None
+        self._standing: tuple[tuple[float, int | None], list[VerdictRow]] | None = None
+        """Instant and last ordinal read, and what was found."""
 
     @property
     def _fold(self) -> Fold | Attached | None:
@@ -66,9 +68,12 @@ class RunRows:
 
     def verdicts_at(self, t: float) -> list[VerdictRow]:
         """Verdicts that hold at the instant `t`, by start."""
-        rows = self.reader.verdicts(t, t)
-        rows += [row for row in self._open_verdicts() if row.start <= t <= row.end]
-        return sorted(rows, key=lambda row: (row.start, row.end))
+        place = (t, None if self._ingest is None else self._ingest.recorded[0])
+        if self._standing is None or self._standing[0] != place:
+            rows = self.reader.verdicts(t, t)
+            rows += [row for row in self._open_verdicts() if row.start <= t <= row.end]
+            self._standing = place, sorted(rows, key=lambda row: (row.start, row.end))
+        return self._standing[1]
 
     def verdicts_between(self, start: float, end: float) -> list[VerdictRow]:
         """Verdicts of which some part lies in the interval."""

@@ -27,7 +27,7 @@ from replay.playback.series_sampler import Sampler
 from replay.playback.span_report import Span, SpanReport
 from replay.playback.stretch import Stretch
 from replay.recording.ingest import Ingest
-from replay.recording.live_link import LinkLost, RecordingLink
+from replay.recording.live_link import LinkLost, RecordingLink, StaleRows
 from replay.recording.reader import Bounds, RecordingReader, open_recording
 from replay.recording.views.events import EVENTS
 from replay.runs.open import open_run, open_source
@@ -187,6 +187,8 @@ class Session:
             if isinstance(ingest, Ingest) and feed.folder is not None:
                 ingest = self._attach(ingest, feed, feed.folder)
             return self._refresh(ingest, feed, budget_seconds)
+        except StaleRows:
+            return self._renew()
         except LinkLost:
             return self._detach(feed)
         except duckdb.Error as error:
@@ -258,14 +260,22 @@ class Session:
             self._cursor = StateCursor(source.reader, self._first)
 
     def _asking(self, work: Callable[[], T]) -> T:
-        """What asks the recorder; again behind it where it has left meanwhile."""
+        """What asks the recorder; again where it has gone on meanwhile, or has left."""
         try:
+            with suppress(StaleRows):
+                return work()
+            self._renew()
             return work()
         except LinkLost:
             while isinstance(self._ingest, Attached) and self._feed is not None:
                 self._detach(self._feed)
                 time.sleep(CONCLUDING_POLL_SECONDS)
             return work()
+
+    def _renew(self) -> bool:
+        if isinstance(self._ingest, Attached):
+            self._ingest.renew()
+        return True
 
     def _detach(self, feed: Feed) -> bool:
         """The recorder answers no more: go on in what it has completed, or else read alone.

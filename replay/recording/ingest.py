@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -115,17 +116,25 @@ class Ingest:
         """Where the source goes on behind the last event that is in."""
         return self._position
 
+    def before_checkpoint(self, action: Callable[[], None]) -> None:
+        """What ends the transactions of such cursors: none may be open at a checkpoint."""
+        self._writer.before_checkpoint = action
+
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """One for queries of the same thread, as long as no other process writes."""
         return self._connection.cursor()
 
-    def step(self, limit: int = EVENTS_PER_STEP) -> int:
-        """Read what there is up to `limit` events, fold, commit. Returns how many events."""
+    def step(self, limit: int = EVENTS_PER_STEP, between: Callable[[], None] = lambda: None) -> int:
+        """Read what there is up to `limit` events, fold, commit. Returns how many events.
+
+        `between` is called now and then before the commit.
+        """
         taken = 0
         if not self.finished:
             with gc_disabled():
                 while taken < limit and (count := self._take(limit - taken)):
                     taken += count
+                    between()
                 self._commit()
             self._hand_over()
         return taken

@@ -39,6 +39,10 @@ class LinkLost(SourceError):
     """The recorder is gone, or does not answer: the run has ended, or its recorder has."""
 
 
+class StaleRows(SourceError):
+    """The recording is no longer as it was said to be: ask again how far it reaches."""
+
+
 class RecordingLink:
     """What `RecordingReader` needs of a connection, and how far the recording reaches.
 
@@ -56,7 +60,10 @@ class RecordingLink:
         address = live_address(folder)
         if address is None or not address.exists() or not hasattr(socket, "AF_UNIX"):
             return None
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError:
+            return None
         try:
             connection.settimeout(_CONNECT_SECONDS)
             connection.connect(str(address))
@@ -87,10 +94,12 @@ class RecordingLink:
         return self
 
     def execute(self, query: str, parameters: list[object], /) -> _Result:
-        """Raises `duckdb.Error` for what the recorder's DuckDB refuses, and `LinkLost`."""
+        """Raises `duckdb.Error` for what the recorder's DuckDB refuses, `StaleRows`, `LinkLost`."""
         answer = self._ask(QueryRequest(query, parameters))
         if isinstance(answer, Rows):
             return _Result(answer.rows)
+        if isinstance(answer, Failed) and answer.stale:
+            raise StaleRows(answer.problem)
         raise duckdb.Error(answer.problem if isinstance(answer, Failed) else "no rows came")
 
     def interrupt(self) -> None:

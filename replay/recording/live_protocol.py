@@ -17,6 +17,7 @@ import msgspec
 from engine.events.run_folder import RunFolder
 from replay.diagnosis.verdicts import VerdictRow
 from replay.recording.temporary_folders import temporary_home
+from replay.sources.base import SourceError
 from replay.state.rows import BlameRow, RollupRow
 
 LAYOUT = 1
@@ -73,6 +74,8 @@ class Rows(msgspec.Struct, tag="rows"):
 
 class Failed(msgspec.Struct, tag="failed"):
     problem: str
+    stale: bool = False
+    """The recording is no longer as the reader was told: it is to ask again how far it reaches."""
 
 
 Request = KnownRequest | QueryRequest
@@ -82,12 +85,12 @@ Answer = Known | Rows | Failed
 def live_address(folder: RunFolder) -> Path | None:
     """Where the recorder of a run listens, in a folder of this user alone; None where there is no
     place for such a folder."""
-    home = temporary_home() / f"headgate-live-{os.geteuid()}"
     try:
+        home = temporary_home() / f"headgate-live-{os.geteuid()}"
         home.mkdir(mode=0o700, exist_ok=True)
         status = os.lstat(home)
         run = os.fstat(folder.fd)
-    except OSError:
+    except (OSError, SourceError):
         return None
     private = status.st_uid == os.geteuid() and not status.st_mode & 0o077
     if not private or not stat.S_ISDIR(status.st_mode):

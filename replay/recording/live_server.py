@@ -10,7 +10,7 @@ from __future__ import annotations
 import selectors
 import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import duckdb
@@ -37,9 +37,9 @@ from replay.state.wire import encode_state
 SNAPSHOT_SECONDS = 5.0
 """A reader that asks nothing for so long no longer holds the recording as it was."""
 _ABANDONED_SECONDS = 60.0
-_LINGER_SECONDS = 0.003
+_LINGER_SECONDS = 0.01
 """A frame takes several queries: the next of them is awaited for so long."""
-_LONGEST_LINGER_SECONDS = 0.05
+_LONGEST_LINGER_SECONDS = 0.1
 _MOST_UNSENT_BYTES = 1 << 30
 _RECEIVE_BYTES = 1 << 16
 
@@ -55,7 +55,9 @@ class _Reader:
         self.cursor = cursor
         self.received = bytearray()
         self.unsent = bytearray()
-        self.in_snapshot = False
+        self.in_snapshot = self.stale = False
+        self.postponed = False
+        """It has asked what is answered only after a commit."""
         self.asked_at = time.monotonic()
 
     def renew_snapshot(self) -> None:
@@ -63,11 +65,11 @@ class _Reader:
         self.end_snapshot()
         self.cursor.execute("BEGIN")
         self.cursor.execute("SELECT 1 FROM meta LIMIT 1").fetchall()  # from here on, not later
-        self.in_snapshot = True
+        self.in_snapshot, self.stale = True, False
 
     def end_snapshot(self) -> None:
         if self.in_snapshot:
-            self.in_snapshot = False
+            self.in_snapshot, self.stale = False, True
             with suppress(duckdb.Error):
                 self.cursor.execute("ROLLBACK")
 
@@ -77,28 +79,39 @@ class RecordingServer:
 
     def __init__(self, ingest: Ingest, folder: RunFolder) -> None:
         self._ingest = ingest
+        ingest.before_checkpoint(self._end_snapshots)
         self._readers: dict[int, _Reader] = {}
+        self._committed = True
         self._address = live_address(folder)
         self._listener: socket.socket | None = None
         if self._address is None or not hasattr(socket, "AF_UNIX"):
             return
-        self._selector = selectors.DefaultSelector()
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            _remove_abandoned(self._address)
-            listener.bind(str(self._address))
-            listener.listen()
-        except OSError:
-            listener.close()
-            self._selector.close()
-            return
-        listener.setblocking(False)
-        self._listener = listener
-        self._selector.register(listener, selectors.EVENT_READ)
+        with ExitStack() as opened:
+            try:
+                selector = opened.enter_context(selectors.DefaultSelector())
+                listener = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                listener.setblocking(False)
+                _remove_abandoned(self._address)
+                listener.bind(str(self._address))
+                listener.listen()
+                selector.register(listener, selectors.EVENT_READ)
+            except OSError:
+                return
+            self._listener, self._selector = listener, selector
+            opened.pop_all()
 
     @property
     def has_readers(self) -> bool:
         return bool(self._readers)
+
+    def serve_queries(self) -> None:
+        """Answer queries before a commit: they see the recording as their reader was told of it."""
+        if self._readers:
+            self._committed = False
+            try:
+                self.serve(0)
+            finally:
+                self._committed = True
 
     def serve(self, seconds: float) -> None:
         """Answer for so long, and a little longer where a reader is in the middle of a frame."""
@@ -107,6 +120,9 @@ class RecordingServer:
             return
         now = time.monotonic()
         until, latest = now + seconds, now + seconds + _LONGEST_LINGER_SECONDS
+        for waiting in [reader for reader in self._readers.values() if reader.postponed]:
+            self._attend(waiting, 0)
+            until = max(until, now + _LINGER_SECONDS)
         while True:
             for key, mask in self._selector.select(max(0.0, until - now)):
                 if key.fileobj is self._listener:
@@ -121,8 +137,7 @@ class RecordingServer:
             if now - reader.asked_at > SNAPSHOT_SECONDS:
                 reader.end_snapshot()
 
-    def end_snapshots(self) -> None:
-        """Before a checkpoint, which no transaction may stand in the way of."""
+    def _end_snapshots(self) -> None:
         for reader in self._readers.values():
             reader.end_snapshot()
 
@@ -142,8 +157,8 @@ class RecordingServer:
         with suppress(OSError):
             connection, _ = self._listener.accept()
             connection.setblocking(False)
-            self._readers[connection.fileno()] = _Reader(connection, self._ingest.cursor())
             self._selector.register(connection, selectors.EVENT_READ)
+            self._readers[connection.fileno()] = _Reader(connection, self._ingest.cursor())
 
     def _attend(self, reader: _Reader, mask: int) -> None:
         try:
@@ -153,7 +168,7 @@ class RecordingServer:
                     self._drop(reader)
                     return
                 reader.received += data
-                self._answer_all(reader)
+            self._answer_all(reader)
             self._send(reader)
         except BlockingIOError:
             return
@@ -163,6 +178,7 @@ class RecordingServer:
     def _answer_all(self, reader: _Reader) -> None:
         """Raises `ValueError` for what is no request."""
         received = reader.received
+        reader.postponed = False
         while len(received) >= LENGTH_BYTES:
             length = int.from_bytes(received[:LENGTH_BYTES], "big")
             if length > MOST_REQUEST_BYTES:
@@ -170,6 +186,11 @@ class RecordingServer:
             if len(received) < LENGTH_BYTES + length:
                 return
             request = _requests.decode(received[LENGTH_BYTES : LENGTH_BYTES + length])
+            if not self._committed and not (
+                isinstance(request, QueryRequest) and reader.in_snapshot
+            ):
+                reader.postponed = True
+                return
             del received[: LENGTH_BYTES + length]
             reader.asked_at = time.monotonic()
             if isinstance(request, KnownRequest):
@@ -198,6 +219,8 @@ class RecordingServer:
 
     @staticmethod
     def _rows(reader: _Reader, request: QueryRequest) -> bytes:
+        if reader.stale:
+            return _encoder.encode(Failed("It is written on.", stale=True))
         try:
             statements = reader.cursor.extract_statements(request.sql)
             if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:

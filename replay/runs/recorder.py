@@ -31,7 +31,7 @@ from engine.events.run_folder import (
 )
 from engine.events.run_record import RunRecord, installed_versions
 from engine.events.safe_files import check_regular, open_regular
-from replay.recording.ingest import EVENTS_PER_STEP, Ingest
+from replay.recording.ingest import Ingest
 from replay.recording.live_server import RecordingServer
 from replay.recording.reader import open_recording
 from replay.sources.base import SourceError
@@ -154,8 +154,10 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
         while not stopped():
             if not folder.is_at(recording.parent):
                 return None
-            watched = server is not None and server.has_readers
-            taken = ingest.step(WATCHED_STEP_EVENTS if watched else EVENTS_PER_STEP)
+            if server is not None and server.has_readers:
+                taken = ingest.step(WATCHED_STEP_EVENTS, server.serve_queries)
+            else:
+                taken = ingest.step()
             if server is not None:
                 server.serve(0)
             now = time.monotonic()
@@ -171,8 +173,6 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
                     _say(" ".join(feed.notes) or "no producer came")
                     return False
             elif not checkpointed and now - idle_since > CHECKPOINT_IDLE_SECONDS:
-                if server is not None:
-                    server.end_snapshots()
                 ingest.checkpoint()
                 checkpointed = True
             if taken < BATCH_EVENTS:

@@ -10,6 +10,7 @@ from console.screens.capacity import CapacityScreen
 from console.screens.compare import CompareScreen
 from console.screens.questions import ConfirmDialog
 from console.screens.runs import RunsScreen
+from console.screens.spending_page import SpendingScreen
 from console.screens.task_list import TasksScreen
 from console.widgets.blame_bar import BlameBar
 from console.widgets.ceilings import CeilingPanel
@@ -186,3 +187,14 @@ def test_the_next_error() -> None:
         assert app.page is not None
 
     drive(test, "paused")
+
+
+def test_tokens_that_retries_took() -> None:
+    async def test(driven: Driven) -> None:
+        await Answered(driven, 3).press("9", "c")
+        assert isinstance(driven.app.screen, SpendingScreen)
+        shown = driven.text(SelectTable)
+        assert "61,300 (6 %) for nothing" in shown
+        assert "critique" in shown
+
+    drive(test)

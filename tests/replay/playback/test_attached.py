@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,10 @@ from replay.playback import attached as attached_module
 from replay.playback.attached import Attached
 from replay.playback.frame import Frame, Want
 from replay.playback.session import Session
+from replay.recording import writer
 from replay.recording.live_link import LinkLost, RecordingLink
 from replay.recording.writer import RecordingWriter
+from replay.runs import recorder as recorder_module
 from tests.engine_run import Ran, run_engine
 from tests.replay.producer import Producer
 from tests.replay.recording.processes import Processes, within
@@ -195,6 +198,42 @@ def test_before_a_recorder_that_stands_still_the_state_goes_on_and_says_so(
     session.close()
     reader.close()
     producer.lock.release()
+
+
+def test_a_checkpoint_of_the_recorder_costs_no_frame(
+    tmp_path: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 1)
+    producer = Producer(tmp_path, ran.run)
+    producer.write(ran.events[:300])
+    ended = threading.Event()
+    recorder = threading.Thread(
+        target=recorder_module._record, args=(producer.folder, ended.is_set)
+    )
+    recorder.start()
+    session, reader = Session.open(producer.folder.path), Session.open(producer.folder.path)
+    for start in range(300, 1_500, 300):
+        attach(session, start)
+        reads = session.reader.events(1, 2)
+        assert len(reads) == 2
+        producer.write(ran.events[start : start + 300])
+        link = RecordingLink.open(producer.folder)
+        assert link is not None
+        assert within(30, lambda link=link, until=start + 300: at(link) == until)  # type: ignore[misc]
+        link.close()
+        session.frame(WANT)
+    attach(session, 1_500)
+    same(session.frame(WANT), alone(reader).frame(WANT))
+    session.close()
+    reader.close()
+    ended.set()
+    recorder.join(30)
+    producer.lock.release()
+
+
+def at(link: RecordingLink) -> int:
+    known = link.known()
+    return 0 if known is None else known.ordinal
 
 
 def test_without_its_recorder_it_reads_alone(

@@ -7,6 +7,7 @@ import queue
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -17,8 +18,8 @@ import pytest
 from engine.events import RunInfo, SchedulerEvent
 from engine.events.run_folder import RunFolder
 from replay.recording.ingest import Ingest
-from replay.recording.live_link import LinkLost, RecordingLink
-from replay.recording.live_protocol import framed, live_address
+from replay.recording.live_link import LinkLost, RecordingLink, StaleRows
+from replay.recording.live_protocol import Known, framed, live_address
 from replay.recording.live_server import RecordingServer
 from replay.sources.feed import open_journal
 from tests.replay.producer import Producer
@@ -55,6 +56,13 @@ class Recorder:
         self._thread.join(20)
         self.producer.lock.release()
 
+    def _answer_between(self, server: RecordingServer) -> None:
+        """Until the end of the step is wanted."""
+        self._done.put(None)
+        while self._work.empty():
+            server.serve_queries()
+            time.sleep(0.001)
+
     def _serve(self) -> None:
         ingest = Ingest(open_journal(self.folder), self.folder.recording)
         server = RecordingServer(ingest, self.folder)
@@ -64,8 +72,10 @@ class Recorder:
                 what = self._work.get_nowait()
                 if what == "end":
                     break
+                if what.startswith("step, asked"):
+                    ingest.step(between=lambda: self._answer_between(server))
+                    continue
                 if what == "checkpoint":
-                    server.end_snapshots()
                     ingest.checkpoint()
                 self._done.put(ingest.step() if what == "step" else server.has_readers)
         server.close()
@@ -108,7 +118,27 @@ def test_a_reader_is_in_the_way_of_no_checkpoint(recorder: Recorder) -> None:
         recorder.write(3)
         recorder.do("step")
         recorder.do("checkpoint")
+        with pytest.raises(StaleRows):
+            ordinals(link)
+        link.known()
         assert ordinals(link) == [1, 2, 3]
+
+
+def test_before_a_commit_queries_are_answered_and_nothing_else(recorder: Recorder) -> None:
+    with closing(open_link(recorder)) as link, closing(open_link(recorder)) as other:
+        assert link.known() is not None
+        answers: list[object] = []
+        asking = threading.Thread(target=lambda: answers.append(other.known()))
+        recorder.write(3)
+        recorder.do("step, asked before its commit")
+        asking.start()
+        assert ordinals(link) == [1, 2]
+        assert answers == []
+        recorder.do("end of the step")
+        asking.join(20)
+        (known,) = answers
+        assert isinstance(known, Known)
+        assert known.ordinal == 3
 
 
 @pytest.mark.parametrize(
