@@ -60,14 +60,15 @@ def test_no_schedule_breaks_an_invariant(portion: int) -> None:
 
 
 def test_one_seed_gives_one_stream() -> None:
-    for seed in range(40):
+    for seed in range(effort(20, 200)):
         assert outcome(seed) == outcome(seed), f"world {seed}"
 
 
 def test_one_seed_gives_one_stream_in_every_process() -> None:
     """Nothing hangs on the order of a set, which differs from process to process."""
-    script = "from tests.simulation.test_schedules import digest; print(digest(range(25)))"
-    told = {
+    seeds = range(effort(10, 100))
+    script = f"from tests.simulation.test_schedules import digest; print(digest({seeds}))"
+    digests = {
         subprocess.run(
             [sys.executable, "-c", script],
             env={**os.environ, "PYTHONHASHSEED": str(number)},
@@ -78,7 +79,7 @@ def test_one_seed_gives_one_stream_in_every_process() -> None:
         ).stdout.strip()
         for number in (1, 2)
     }
-    assert told == {digest(range(25))}
+    assert digests == {digest(seeds)}
 
 
 def digest(seeds: range) -> str:
