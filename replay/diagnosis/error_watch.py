@@ -6,7 +6,7 @@ import msgspec
 
 from replay.diagnosis.verdicts import Context, VerdictRow, row_of
 from replay.diagnosis.verdicts.errors import DroppedRows, EarlyStop, failure_verdict
-from replay.state.ending import lost_by_stop
+from replay.state.ending import parted
 from replay.state.failures import (
     ErrorClass,
     class_of_failure,
@@ -153,12 +153,16 @@ def _of_the_end(
     worst = max(failures, key=lambda one: (one.rows_dropped, one.times), default=None)
     because = "" if worst is None else failure_words(worst)
     first = min((failure.first_at for failure in failures), default=start)
-    if progress.rows_dropped:
+    part = parted(failures, progress.rows_dropped, state.outcome, state.stop_reason)
+    dropped = progress.rows_dropped + part.made_again
+    if dropped:
         lost = DroppedRows(
-            rows_dropped=progress.rows_dropped,
+            rows_dropped=dropped,
             rows_done=progress.rows_done,
             because=because,
-            by_stop=lost_by_stop(failures, progress.rows_dropped, state.stop_reason),
+            by_stop=part.by_stop,
+            made_again=part.made_again,
+            records=records,
         )
         rows.append(row_of(lost, "", first, now, [ordinal], Context()))
     if state.stop_reason == "early_shutdown":
