@@ -139,6 +139,40 @@ def test_calls_of_a_process_that_hardly_ran_say_nothing_of_what_is_usual() -> No
     assert stream.end().named("provider_latency") == []
 
 
+def test_calls_that_were_slow_beside_standstills_show_a_level_from_where_it_began() -> None:
+    """The first call alone was slow, then a few were not; of the slow ones that follow half are
+    interrupted by standstills, which take nothing from what they took at the least."""
+    times = CallTimes()
+    at, levels = 0.0, []
+    for number in range(48):
+        slow = number == 0 or 8 <= number < 24
+        seconds = 1.45 if slow else 0.5 if number < 8 else USUAL
+        if 8 <= number < 24 and number % 2:
+            times.skip(1.4, at)
+        else:
+            times.add(seconds, at)
+        at += seconds
+        level = times.early_level()
+        if level is not None:
+            levels.append(level)
+    (level,) = levels
+    assert level.start == pytest.approx(1.45 + 7 * 0.5)
+    assert level.end == pytest.approx(1.45 + 7 * 0.5 + 16 * 1.45, abs=0.1)
+    assert level.calls == 16
+    assert level.usual == pytest.approx(USUAL)
+
+
+def test_an_interrupted_call_is_slow_by_what_it_took_at_the_least() -> None:
+    times = CallTimes()
+    for number in range(30):
+        times.add(USUAL, float(number))
+    assert times.skip(USUAL, 30.0)
+    assert times.skip(2.0 * USUAL, 31.0)
+    assert not times.skip(10.0 * USUAL, 32.0)
+    assert times.median == pytest.approx(USUAL)
+    assert times.p95 == pytest.approx(USUAL)
+
+
 def test_heavy_tails_are_no_early_level() -> None:
     for seed in range(200):
         noise = random.Random(seed)
