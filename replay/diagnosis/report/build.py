@@ -125,6 +125,8 @@ def build_report(
         bin0, bin1 = 0, math.ceil(end - run.monotonic_start)
     else:
         bin0, bin1 = _seconds_of(start - run.monotonic_start, end - run.monotonic_start)
+        if start <= bounds.t0 + CLOCK_SECONDS / 2:
+            bin0 = min(bin0, math.floor(bounds.t0 - run.monotonic_start))
         if end >= bounds.t1 - CLOCK_SECONDS / 2:
             bin1 = max(bin1, math.ceil(bounds.t1 - run.monotonic_start) - 1)
     begin = run.monotonic_start + bin0
