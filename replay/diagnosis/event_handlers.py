@@ -178,7 +178,8 @@ class EventHandlers:
         resource = attempt.resource
         times = self._stalls.times_of(resource, attempt.column or "")
         if paused > MOST_PAUSED * float(duration):
-            if not times.skip(seconds, attempt.started_at) or (known is not None and known.overdue):
+            times.skip(seconds, attempt.started_at)
+            if known is not None and known.overdue:
                 self._stalls.slow_call_ended(resource, seconds)
         elif times.add(seconds, attempt.started_at):
             self._stalls.usual_call_ended(resource, attempt.started_at, now)

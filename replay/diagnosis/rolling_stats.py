@@ -137,17 +137,11 @@ class CallTimes(msgspec.Struct):
             self.held = []
         return not unusual
 
-    def skip(self, seconds: float, started_at: float) -> bool:
-        """A call took `seconds` at least: its answer may have lain unread after that.
-
-        Such a call says nothing of what is usual. False where it was slow or unusual all the same.
-        """
-        allowance = self.allowance
-        if allowance is not None and seconds > min(allowance, LEVEL_FACTOR * self.median):
-            return self.add(seconds, started_at)
+    def skip(self, seconds: float, started_at: float) -> None:
+        """A call took `seconds` at least: its answer may have lain unread after that, so that it
+        says nothing of what is usual."""
         if not self.settled:
             self.early.append((started_at, -seconds))
-        return True
 
     def _leave_out_early(self) -> None:
         """Some of the first calls belonged to the level that is known now."""

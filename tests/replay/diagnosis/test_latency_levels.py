@@ -162,15 +162,21 @@ def test_calls_that_were_slow_beside_standstills_show_a_level_from_where_it_bega
     assert level.usual == pytest.approx(USUAL)
 
 
-def test_an_interrupted_call_is_slow_by_what_it_took_at_the_least() -> None:
-    times = CallTimes()
-    for number in range(30):
-        times.add(USUAL, float(number))
-    assert times.skip(USUAL, 30.0)
-    assert times.skip(2.0 * USUAL, 31.0)
-    assert not times.skip(10.0 * USUAL, 32.0)
-    assert times.median == pytest.approx(USUAL)
-    assert times.p95 == pytest.approx(USUAL)
+@pytest.mark.parametrize(("stood", "told"), [(0.8, 1), (1.8, 0)])
+def test_a_level_in_which_the_loop_hardly_ran_is_the_loops(stood: float, told: int) -> None:
+    """Each call of 2 s ends in a standstill of which is told in part once its answer is read."""
+    stream = Stream()
+    stream.register(BETA, 1)
+    for row in range(16):
+        work = stream.call(stream.begin(VERDICT, row))
+        at = stream.now - 100.0
+        stream.at(at + 2.0)
+        stream.complete(work)
+        stood_still(stream, "process_paused", "starved", at + 2.0 - stood, at + 2.0)
+        stream.scheduler("scheduler_loop_heartbeat", period=2.0, drift=0.0, watch=0.25)
+    call_after_call(stream, 16, iter([USUAL] * 40))
+    watched_beats(stream, stream.now - 100.0 + 1.0)
+    assert len(stream.end().named("provider_latency")) == told
 
 
 def test_heavy_tails_are_no_early_level() -> None:
