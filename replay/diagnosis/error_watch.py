@@ -49,6 +49,9 @@ class ErrorWatch(msgspec.Struct):
     seen: dict[str, tuple[int, int]] = {}
     """Failures and lost rows by key of `State.failures`, as last counted."""
 
+    unnamed: dict[str, int] = {}
+    """Tasks that are to be tried again for a reason that no event tells, by column."""
+
     def update(self, state: State, ordinal: int) -> list[VerdictRow]:
         """A failure may have been recorded by the event `ordinal`. Returns spells that are over."""
         ended: list[VerdictRow] = []
@@ -66,7 +69,8 @@ class ErrorWatch(msgspec.Struct):
         self, state: State, records: int | None, start: float, now: float, ordinal: int
     ) -> list[VerdictRow]:
         """The run is over: everything has its verdict. `start` is when it began."""
-        return self.end_spells(state, ordinal) + _of_the_end(state, records, start, now, ordinal)
+        rows = self.end_spells(state, ordinal)
+        return rows + _of_the_end(state, self.unnamed, records, start, now, ordinal)
 
     def end_spells(self, state: State, ordinal: int) -> list[VerdictRow]:
         """Nothing follows on what has failed so far."""
@@ -144,7 +148,12 @@ def _row(spell: Spell, completed: int | None = None) -> VerdictRow:
 
 
 def _of_the_end(
-    state: State, records: int | None, start: float, now: float, ordinal: int
+    state: State,
+    unnamed: dict[str, int],
+    records: int | None,
+    start: float,
+    now: float,
+    ordinal: int,
 ) -> list[VerdictRow]:
     """What the end of a run says of it."""
     rows: list[VerdictRow] = []
@@ -164,6 +173,9 @@ def _of_the_end(
             made_again=part.made_again,
             records=records,
         )
+        if not because and unnamed:
+            lost.column = max(unnamed, key=lambda column: (unnamed[column], column))
+            lost.tried_again = unnamed[lost.column]
         rows.append(row_of(lost, "", first, now, [ordinal], Context()))
     if state.stop_reason == "early_shutdown":
         stop = EarlyStop(because=because, rows_done=progress.rows_done, records=records)

@@ -109,6 +109,10 @@ class EventHandlers:
         )
 
     def _task_failed(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
+        correlation = event.captured_correlation
+        if event.reason_or_result is None and event.event_kind == "retry_deferred":
+            column = "" if correlation is None else correlation.task_column or ""
+            self._errors.unnamed[column] = self._errors.unnamed.get(column, 0) + 1
         self._stalls.closed += self._errors.update(state, ordinal)
 
     def _job(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:

@@ -22,8 +22,9 @@ TOLERANCE_SECONDS = 0.5
 SHARE_TOLERANCE = 0.02
 QUIET_TOLERANCE = 0.03
 WORK_TOLERANCE = 0.10
-BESIDE_TOLERANCE = 0.20
-"""The same beside a busy neighbour, where answers wait for a core until they are read."""
+LATE_SECONDS = 0.1
+"""So long an answer may wait for a core beside a busy neighbour until it is read: no heartbeat
+tells of a shorter standstill, and no server's log has it."""
 RETRIED_SECONDS = 6.0
 """So long after a failure a client of Data Designer may pause before it tries again."""
 _BROKEN = ("lost_wakeup", "leaked_lease", "policy_mutual_denial", "unsatisfiable")
@@ -307,9 +308,11 @@ def _work(run: Run, expected: Expectation, answer: Answer) -> Iterator[str]:
         stood = answer.fraction("event_loop_lag", "process_stopped", resource=resource)
         if working + unknown + stood < busy - WORK_TOLERANCE:
             yield f"{resource} is called idle: {working:.1%} worked, by its server {busy:.1%}"
-    # Short waits for a core lie between answers and their readers, in no server's log.
     beside = bool(run.windows_of(_NEIGHBOUR))
-    tolerance = BESIDE_TOLERANCE if beside else WORK_TOLERANCE
+    tolerance = WORK_TOLERANCE
+    if beside and answer.slot_seconds > 0:
+        calls = sum(endpoint.calls for endpoint in run.server.values())
+        tolerance += LATE_SECONDS * calls / answer.slot_seconds
     called_work = run.source != "native" or "did work" in answer.headline
     held = beside or bool(run.windows_of(*_PROCESS))
     if held and called_work and working_all > busy_all + tolerance:

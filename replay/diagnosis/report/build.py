@@ -14,7 +14,7 @@ from replay.diagnosis.report.answer import compose
 from replay.diagnosis.report.losses import Loss, losses
 from replay.diagnosis.report.markdown import render_markdown
 from replay.diagnosis.report.pace import Bound, find_bound, find_slowest
-from replay.diagnosis.report.provability import not_provable, tells_of_calls
+from replay.diagnosis.report.provability import called_models, not_provable, tells_of_calls
 from replay.diagnosis.report.schema import (
     REPORT_VERSION,
     BlameLine,
@@ -150,6 +150,7 @@ def build_report(
         verdicts,
         bounds.t0,
         tells_of_calls(run),
+        called_models(run),
     )
     groups = {column.name: column.group for column in run.columns}
     providers = {column.name: provider_of(column.request_resource or "") for column in run.columns}

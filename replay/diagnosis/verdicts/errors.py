@@ -197,6 +197,20 @@ class DroppedRows(Verdict, tag="dropped_rows", kw_only=True):
         int, fact("Of them, in unfinished row groups, which a resumed run makes anew")
     ] = 0
     records: Annotated[int | None, fact("Rows that were to be made; null where not told")] = None
+    column: Annotated[
+        str, fact("Column whose tasks were tried again most often, for a reason that is not told")
+    ] = ""
+    tried_again: Annotated[int, fact("How often they were")] = 0
+
+    def hint(self, called: str = "") -> str:
+        """Where to look, of a stream that does not tell why; `called` is what the column calls."""
+        if not self.tried_again:
+            return ""
+        calls = f", which calls {called}," if called else ""
+        return (
+            f"This stream does not tell why: tasks of {self.column}{calls} were tried again"
+            f" {self.tried_again:,} times. Look at that endpoint, and at the log of the run."
+        )
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         total = self.records or self.rows_dropped + self.rows_done

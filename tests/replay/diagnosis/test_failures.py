@@ -164,6 +164,23 @@ def test_rows_of_unfinished_row_groups_are_not_lost_for_good() -> None:
     )
 
 
+def test_rows_that_were_lost_for_no_told_reason_have_a_place_to_look_at() -> None:
+    stream = Stream(producer="data_designer", lacks=("request stream",))
+    for row in range(3):
+        work = stream.begin(VERDICT, row)
+        stream.scheduler("retry_deferred", work, attempt=1)
+        stream.release(work)
+    stream.scheduler("row_group_checkpointed", row_group=0, surviving_rows=1, dropped_rows=3)
+    result = stream.end()
+    assert result.only("dropped_rows").sentence == (
+        "3 of 4 rows were dropped; this stream does not tell why."
+    )
+    assert (
+        "This stream does not tell why: tasks of verdict, which calls beta/judge, were tried again"
+        " 3 times."
+    ) in build_report(Reader(stream, result)).answer
+
+
 def test_an_error_in_the_body_of_an_answer_is_told_with_the_status_that_it_had() -> None:
     stream = Stream()
     stream.register(BETA, 2)
