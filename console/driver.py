@@ -15,7 +15,7 @@ from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
 
 from console.playback_mode import terminal_size
-from console.sgr import StyleWriter
+from console.thin_writer import ThinWriter
 
 POLL_SECONDS = 0.25
 _SAVE_TITLE, _RESTORE_TITLE = "\x1b[22;0t", "\x1b[23;0t"
@@ -121,7 +121,7 @@ class _Output(io.TextIOBase):
         self._file = file
         self._on_gone = on_gone
         self._gone = False
-        self.styles = StyleWriter()
+        self.styles = ThinWriter()
 
     def fileno(self) -> int:
         return self._file.fileno()

@@ -31,7 +31,7 @@ class SpendingScreen(DrillScreen):
         total, wasted = sum(map(_tokens, rows)), sum(row.wasted_tokens for row in rows)
         note = ""
         if total:
-            note = f"{count(total)}, {count(wasted)} ({percent(wasted / total)}) for nothing"
+            note = f"{count(total)} used, {count(wasted)} ({percent(wasted / total)}) for nothing"
         self.table.show([_table_row(row) for row in rows], note)
         self._show_facts(focused)
 
