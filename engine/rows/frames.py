@@ -15,12 +15,13 @@ def frame(payload: bytes) -> bytes:
 
 
 def read_frames(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Offset behind each frame, and its payload, up to the first that is not whole."""
+    """Offset behind each frame, and its payload, up to the first that is not whole. A hole, which
+    reads as zeros, holds no frame."""
     view = memoryview(data)
     while offset + _HEAD.size <= len(view):
         length, checksum = _HEAD.unpack_from(view, offset)
         end = offset + _HEAD.size + length
-        if length > MAX_FRAME_BYTES or end > len(view):
+        if not 0 < length <= MAX_FRAME_BYTES or end > len(view):
             return
         payload = bytes(view[offset + _HEAD.size : end])
         if zlib.crc32(payload) != checksum:

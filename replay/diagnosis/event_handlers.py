@@ -80,7 +80,7 @@ class EventHandlers:
             paused = self._index.paused.get(task.task_id, 0.0)
             seconds = max(0.0, event.captured_at_monotonic - acquired_at - paused)
             if paused > MOST_PAUSED * (seconds + paused):
-                times.skip(acquired_at)
+                times.skip(0.0, acquired_at)
             elif times.add(seconds, acquired_at):
                 self._stalls.usual_call_ended(resource, acquired_at, now)
                 self._stalls.usual_task_ended(resource, task.column)
@@ -109,6 +109,10 @@ class EventHandlers:
         )
 
     def _task_failed(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
+        correlation = event.captured_correlation
+        if event.reason_or_result is None and event.event_kind == "retry_deferred":
+            column = "" if correlation is None else correlation.task_column or ""
+            self._errors.unnamed[column] = self._errors.unnamed.get(column, 0) + 1
         self._stalls.closed += self._errors.update(state, ordinal)
 
     def _job(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
@@ -178,7 +182,7 @@ class EventHandlers:
         resource = attempt.resource
         times = self._stalls.times_of(resource, attempt.column or "")
         if paused > MOST_PAUSED * float(duration):
-            times.skip(attempt.started_at)
+            times.skip(seconds, attempt.started_at)
             if known is not None and known.overdue:
                 self._stalls.slow_call_ended(resource, seconds)
         elif times.add(seconds, attempt.started_at):

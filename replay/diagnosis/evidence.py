@@ -38,6 +38,7 @@ from replay.diagnosis.verdicts.requests import (
     CeilingVerdict,
     ClientBackoff,
     RequestAggregateCap,
+    RequestDomainLimit,
 )
 from replay.diagnosis.verdicts.slots import BorrowDebt, ShareVerdict, SlotVerdict
 from replay.state.model import Ceiling, State
@@ -310,6 +311,8 @@ def _request_slots(
             effective_max=ceiling.effective_max,
             free=max(0, limit - in_flight),
         )
+        if isinstance(facts.detail, RequestDomainLimit):
+            facts.detail.overloaded = ceiling.cooldown_reason == "overload"
         if isinstance(facts.detail, RequestAggregateCap):
             facts.detail.slow = sum(index.overdue.get(sibling, 0) for sibling in siblings)
     holders: list[tuple[int, str, float | None]] = []

@@ -56,6 +56,9 @@ GROUP_GAP_SECONDS = 1.0
 MAX_RECHECK_SECONDS = 60.0
 LEVEL_SECONDS = 2.0
 """A slow level at the begin that was shorter is told by nobody: connections have to be made."""
+MOST_STOOD = 0.5
+"""Part of such a level in which the event loop did not run, from which it is told by nobody."""
+EXCLUDED_KEPT = 400
 EVIDENCE_KEPT = 12
 
 
@@ -135,6 +138,8 @@ class Watch(msgspec.Struct):
 
 class Stalls(msgspec.Struct):
     watches: dict[str, Watch] = {}
+    excluded: list[tuple[float, float]] = []
+    """The last times in which the event loop did not run."""
     closed: list[VerdictRow] = []
     timers: list[Timer] = []
     """To be scheduled."""
@@ -296,8 +301,14 @@ class Stalls(msgspec.Struct):
 
     def was_slow(self, resource: str, column: str, level: EarlyLevel, ordinal: int) -> None:
         """Calls were slow from the first one on, as those show that came after."""
-        if self.watch(resource).slow is not None or level.end - level.start < LEVEL_SECONDS:
+        seconds = level.end - level.start
+        if self.watch(resource).slow is not None or seconds < LEVEL_SECONDS:
             return
+        stood = sum(
+            max(0.0, min(end, level.end) - max(begin, level.start)) for begin, end in self.excluded
+        )
+        if stood > MOST_STOOD * seconds:
+            return  # What its calls took may have been that, told in part when they came back.
         detail = ProviderLatency(
             calls=level.calls,
             p95=level.most,
@@ -322,6 +333,7 @@ class Stalls(msgspec.Struct):
 
         A stall that was under way goes on after it, as another one.
         """
+        self.excluded = [*self.excluded[1 - EXCLUDED_KEPT :], (begin, end)]
         for resource, watch in self.watches.items():
             span = watch.span
             if span is not None and span.since < end and watch.storm is None:

@@ -8,7 +8,7 @@ from engine.events import RunInfo
 from replay.diagnosis.report.answer import Answer, compose
 from replay.diagnosis.report.bottleneck import Bottleneck, bottleneck
 from replay.diagnosis.report.pace import find_bound, find_slowest
-from replay.diagnosis.report.provability import tells_of_calls
+from replay.diagnosis.report.provability import called_models, tells_of_calls
 from replay.diagnosis.report.shares import Share, run_shares
 from replay.diagnosis.verdicts import VerdictRow
 from replay.playback.run_rows import RunRows
@@ -92,6 +92,7 @@ class SpanReport:
             self._verdicts,
             t0,
             tells_of_calls(run),
+            called_models(run),
         )
 
     def stretch(self, run: RunInfo, state: State, span: Span, rows: RunRows, t0: float) -> Stretch:

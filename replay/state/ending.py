@@ -44,11 +44,10 @@ def ending(
     if outcome is None:
         return None
     failures = tuple(failures)
-    lost = _lost(rows_done, rows_dropped, records, outcome)
-    untried = lost_by_stop(failures, rows_dropped, stop_reason)
-    if untried:
-        lost += f", {untried:,} of them because the run stopped"
-    cause = _cause(failures, rows_dropped > 0 or outcome != "success")
+    part = parted(failures, rows_dropped, outcome, stop_reason)
+    lost = _lost(rows_done, rows_dropped + part.made_again, records, outcome)
+    lost += part.words
+    cause = _cause(failures, bool(lost) or outcome != "success")
     if outcome == "success" and not lost:
         return Ending("success", True)
     head = {"early_shutdown": "stopped early"}.get(stop_reason or "", outcome)
@@ -56,10 +55,33 @@ def ending(
     return Ending(": ".join(parts), False, rows_done == 0)
 
 
-def lost_by_stop(failures: Iterable[Failure], rows_dropped: int, stop_reason: str | None) -> int:
-    """Dropped rows that no failure of their own cost, of a run that its producer stopped early."""
+class Parted(NamedTuple):
+    """Dropped rows that are not simply those of failures."""
+
+    by_stop: int = 0
+    """No failure of their own cost them: the producer stopped early."""
+    made_again: int = 0
+    """They failed in row groups that were not finished, which a resumed run makes anew."""
+
+    @property
+    def words(self) -> str:
+        if self.by_stop:
+            return f", {self.by_stop:,} of them because the run stopped"
+        if self.made_again:
+            return f", {self.made_again:,} of them in row groups that a resumed run makes again"
+        return ""
+
+
+def parted(
+    failures: Iterable[Failure], rows_dropped: int, outcome: str | None, stop_reason: str | None
+) -> Parted:
+    """What the rows that failures cost and those that the producer counts at its end differ by."""
     charged = sum(failure.rows_dropped for failure in failures)
-    return max(0, rows_dropped - charged) if stop_reason == "early_shutdown" and charged else 0
+    if stop_reason == "early_shutdown" and 0 < charged < rows_dropped:
+        return Parted(by_stop=rows_dropped - charged)
+    if outcome not in (None, "success") and stop_reason is None and charged > rows_dropped:
+        return Parted(made_again=charged - rows_dropped)
+    return Parted()
 
 
 def _lost(rows_done: int, rows_dropped: int, records: int | None, outcome: str) -> str:

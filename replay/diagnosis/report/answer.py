@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from replay.diagnosis.report.losses import (
@@ -18,7 +18,7 @@ from replay.diagnosis.report.losses import (
 from replay.diagnosis.report.pace import NOTABLE, Bound, Slowest
 from replay.diagnosis.report.shares import Share
 from replay.diagnosis.verdicts import WORKING, VerdictRow, clock, display
-from replay.diagnosis.verdicts.errors import FailureVerdict
+from replay.diagnosis.verdicts.errors import DroppedRows, FailureVerdict
 from replay.diagnosis.verdicts.requests import ProviderLatency, SlowTasks
 
 LONG_SECONDS = 2.0
@@ -59,6 +59,7 @@ def compose(
     verdicts: Sequence[VerdictRow],
     t0: float,
     calls_told: bool = True,
+    called: Mapping[str, str] | None = None,
 ) -> Answer:
     """The first paragraph of a report.
 
@@ -71,10 +72,12 @@ def compose(
         t0: When the run began, in the time of the verdicts.
         calls_told: Whether the stream tells of single calls. Of tasks alone it is known that they
             were under way, and not whether a provider worked for them.
+        called: The model that a column calls.
     """
     slow = _longest_slow(verdicts)
     late = "" if slow is None else _slow(slow, t0)
-    failed = " ".join(part for part in (_failures(verdicts), late) if part)
+    failures = _failures(verdicts) or _hint(verdicts, called or {})
+    failed = " ".join(part for part in (failures, late) if part)
     if not shares:
         return Answer(
             ending, failed, "", "" if failed or ending else "Nothing ran that could wait."
@@ -98,6 +101,14 @@ def _failures(verdicts: Sequence[VerdictRow]) -> str:
     failed = [row for row in verdicts if isinstance(row.detail, FailureVerdict)]
     worst = sorted(failed, key=_weight)[:2]
     return " ".join(f"{row.sentence} {row.advice}".strip() for row in worst)
+
+
+def _hint(verdicts: Sequence[VerdictRow], called: Mapping[str, str]) -> str:
+    """Where to look for what cost rows, where nothing that failed is told."""
+    for row in verdicts:
+        if isinstance(row.detail, DroppedRows):
+            return row.detail.hint(called.get(row.detail.column, ""))
+    return ""
 
 
 def _longest_slow(verdicts: Sequence[VerdictRow]) -> VerdictRow | None:

@@ -13,7 +13,7 @@ from replay.diagnosis.report.answer import compose
 from replay.diagnosis.report.losses import Loss, losses
 from replay.diagnosis.report.markdown import render_markdown
 from replay.diagnosis.report.pace import Bound, find_bound, find_slowest
-from replay.diagnosis.report.provability import not_provable, tells_of_calls
+from replay.diagnosis.report.provability import called_models, not_provable, tells_of_calls
 from replay.diagnosis.report.readers import ReportReader
 from replay.diagnosis.report.schema import (
     REPORT_VERSION,
@@ -74,6 +74,8 @@ def build_report(
         bin0, bin1 = 0, math.ceil(end - run.monotonic_start)
     else:
         bin0, bin1 = _seconds_of(start - run.monotonic_start, end - run.monotonic_start)
+        if start <= bounds.t0 + CLOCK_SECONDS / 2:
+            bin0 = min(bin0, math.floor(bounds.t0 - run.monotonic_start))
         if end >= bounds.t1 - CLOCK_SECONDS / 2:
             bin1 = max(bin1, math.ceil(bounds.t1 - run.monotonic_start) - 1)
     begin = run.monotonic_start + bin0
@@ -97,6 +99,7 @@ def build_report(
         verdicts,
         bounds.t0,
         tells_of_calls(run),
+        called_models(run),
     )
     groups = {column.name: column.group for column in run.columns}
     providers = {column.name: provider_of(column.request_resource or "") for column in run.columns}

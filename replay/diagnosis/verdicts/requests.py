@@ -41,13 +41,18 @@ class RequestDomainLimit(CeilingVerdict, tag="request_domain_limit", kw_only=Tru
     proof = "in flight has reached the limit, which is below the effective maximum"
     display = Display("L", "ceiling", "dashes")
     what_to_do = (
-        "The ceiling rises again by itself with successes. If 429s keep cutting it, lower"
+        "The ceiling rises again by itself with successes. If refusals keep cutting it, lower"
         " max_parallel_requests of this model."
     )
 
+    overloaded: Annotated[bool, fact("The provider was overloaded; it answered with no 429")] = (
+        False
+    )
+
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
+        refusals = "refusals for overload" if self.overloaded else "429s"
         return (
-            f"After 429s only {count_text(self.limit, 'call')} at a time may go to"
+            f"After {refusals} only {count_text(self.limit, 'call')} at a time may go to"
             f" {model_of(resource)} (of {self.effective_max}), and all were in use for"
             f" {duration_text(seconds)}."
         )

@@ -17,6 +17,8 @@ from tests.scripted_server import COMMAND
 
 ROOT = Path(__file__).parents[3]
 VERSION = "0.9.7"
+SERVER_SECONDS = 4 * 3600.0
+"""A provider ends by itself after so long; a whole comparison takes about an hour."""
 
 
 class Worker:
@@ -117,7 +119,7 @@ def scripted_server(home: Path) -> Iterator[str]:
     latency = {"distribution": "constant", "mean": LATENCY_SECONDS}
     script.write_text(json.dumps({name: {"latency": latency} for name in ("alpha", "beta")}))
     server = subprocess.Popen(
-        [*COMMAND, str(script)],
+        [*COMMAND, str(script), "--for", f"{SERVER_SECONDS:g}"],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -207,6 +207,35 @@ def test_a_full_disk_delays_cells(
     assert opened().restore(0).values[2] == {"a": "late"}
 
 
+def test_what_was_spent_is_known_after_a_kill_behind_the_first_write(
+    opened: Callable[[], RunStore],
+) -> None:
+    """The other slot is a hole then."""
+    store = opened()
+    store.note_spent(b"one")
+    store.flush()
+    assert opened().spent == b"one"
+
+
+def test_zeros_behind_what_was_kept_hold_no_cell(
+    opened: Callable[[], RunStore], tmp_path: Path
+) -> None:
+    """As a loss of power may leave them."""
+    store = opened()
+    store.put(0, 1, "a", "kept")
+    store.flush()
+    store.end_group(0)
+    store.note_written(1, group())
+    cells = tmp_path / CELLS
+    for path in (cells / "000000.log", cells / "groups.log"):
+        path.write_bytes(path.read_bytes() + bytes(100))
+    again = opened()
+    assert again.restore(0).values == {1: {"a": "kept"}}
+    assert dict(again.written_groups()) == {1: group()}
+    again.note_written(2, group())
+    assert set(dict(opened().written_groups())) == {1, 2}
+
+
 def test_what_was_spent_survives_a_write_that_was_cut(
     opened: Callable[[], RunStore], tmp_path: Path
 ) -> None:

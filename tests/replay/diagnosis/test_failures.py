@@ -81,7 +81,7 @@ def test_an_error_of_a_column_is_no_providers() -> None:
     stream.at(1.0)
     stream.finish(work, "non_retryable_dropped", "ValueError")
     row = stream.end().only("column_errors")
-    assert row.sentence == "1 task failed with ValueError in column question. 1 row lost."
+    assert row.sentence == "1 task failed with ValueError in column question. 1 row dropped."
 
 
 @pytest.mark.parametrize(
@@ -141,11 +141,44 @@ def test_the_end_of_a_stopped_run_and_its_verdicts_tell_the_same_numbers() -> No
     stream.scheduler("row_group_checkpointed", row_group=0, surviving_rows=0, dropped_rows=10)
     stream.scheduler("scheduler_job_completed", reason="success", outcome="early_shutdown")
     result = stream.fold()
-    assert result.only("authentication").sentence.endswith("3 rows lost.")
+    assert result.only("authentication").sentence.endswith("3 rows dropped.")
     assert result.only("dropped_rows").sentence == (
         "All 10 of 10 rows were dropped, 7 of them because the run stopped: HTTP 401 from beta."
     )
     assert "10 of 10 rows dropped, 7 of them" in build_report(Reader(stream, result)).answer
+
+
+def test_rows_of_unfinished_row_groups_are_not_lost_for_good() -> None:
+    """The producer stops: of 5 rows that failed it counts the 2 of a row group that is written."""
+    stream = failing("HTTP401", 5)
+    stream.scheduler("row_group_checkpointed", row_group=0, surviving_rows=4, dropped_rows=2)
+    stream.scheduler("scheduler_job_completed", reason="stopped")
+    result = stream.fold()
+    part = "5 of 9 rows were dropped, 3 of them in row groups that a resumed run makes again"
+    assert result.only("dropped_rows").sentence == f"{part}: HTTP 401 from beta."
+    ended = ending("stopped", 4, 2, 20, [failure(rows_dropped=5)])
+    assert ended is not None
+    assert ended.words == (
+        "stopped: 5 of 20 rows dropped, 3 of them in row groups that a resumed run makes again:"
+        " HTTP 401 from alpha"
+    )
+
+
+def test_rows_that_were_lost_for_no_told_reason_have_a_place_to_look_at() -> None:
+    stream = Stream(producer="data_designer", lacks=("request stream",))
+    for row in range(3):
+        work = stream.begin(VERDICT, row)
+        stream.scheduler("retry_deferred", work, attempt=1)
+        stream.release(work)
+    stream.scheduler("row_group_checkpointed", row_group=0, surviving_rows=1, dropped_rows=3)
+    result = stream.end()
+    assert result.only("dropped_rows").sentence == (
+        "3 of 4 rows were dropped; this stream does not tell why."
+    )
+    assert (
+        "This stream does not tell why: tasks of verdict, which calls beta/judge, were tried again"
+        " 3 times."
+    ) in build_report(Reader(stream, result)).answer
 
 
 def test_an_error_in_the_body_of_an_answer_is_told_with_the_status_that_it_had() -> None:
