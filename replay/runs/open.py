@@ -55,7 +55,7 @@ class Opened:
     feed: Feed | None
     recording: Path | None
     title: str
-    place: Path | None = None
+    path: Path | None = None
     """The run's folder or the one file that was found; None where it is not there yet."""
 
 

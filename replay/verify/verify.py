@@ -164,7 +164,7 @@ def _search(search: ContentSearch, opened: Opened) -> None:
     """The files that make up the recording, but not the rows that the run made."""
     if opened.recording is not None:
         search.in_database(opened.recording)
-    path = opened.place
+    path = opened.path
     if path is None or not path.is_dir():
         if path is not None and path != opened.recording:
             search.in_file(open_regular(path), path.name)
