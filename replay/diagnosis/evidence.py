@@ -270,7 +270,10 @@ def _outage(state: State, index: LiveIndex, resource: str, facts: Facts) -> None
         facts.evidence.append(ceiling.out_ordinal)
     facts.context.waiting = ceiling.waiters + (_waiting(index, resource) or 0)
     facts.detail = RequestOutage(
-        because=ceiling.out_because, limit=ceiling.limit, effective_max=ceiling.effective_max
+        because=ceiling.out_because,
+        suspended=ceiling.availability == "suspended",
+        limit=ceiling.limit,
+        effective_max=ceiling.effective_max,
     )
 
 

@@ -108,8 +108,17 @@ class RequestOutage(RequestVerdict, tag="request_outage", kw_only=True):
     )
 
     because: Annotated[str, fact("What the provider answered, in its own words")] = ""
+    suspended: Annotated[bool, fact("It answers nobody until a person acts")] = False
     limit: Annotated[int | None, fact("Calls that may go out at once after it")] = None
     effective_max: Annotated[int | None, fact("Most that the ceiling can become")] = None
+
+    def advice_here(self, resource: str) -> str:
+        if self.suspended:
+            return (
+                f"Nothing goes on at {provider_of(resource)} until a person mends what it says;"
+                " then resume the run."
+            )
+        return self.what_to_do
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         answer = self.because.removeprefix("the provider ")
@@ -118,7 +127,7 @@ class RequestOutage(RequestVerdict, tag="request_outage", kw_only=True):
             why = f": it {answer}"
         return (
             f"Provider {provider_of(resource)} was out for {duration_text(seconds)}{why};"
-            f" calls to {model_of(resource)} waited until it was back."
+            f" calls to {model_of(resource)} waited meanwhile."
         )
 
 
