@@ -51,7 +51,7 @@ class Sampler:
     """Samples of one run, read through `read(first bin, last bin)` and kept while they fit."""
 
     def __init__(self, start: float) -> None:
-        self._start = start
+        self.start = start
         self._width = 0.0
         self._kept: dict[int, Sample] = {}
 
@@ -66,8 +66,8 @@ class Sampler:
         if width != self._width or len(self._kept) > SAMPLES_KEPT:
             self._width = width
             self._kept = {}
-        last = math.floor((at - self._start) / width)
-        first_bin = math.floor(first - self._start)
+        last = math.floor((at - self.start) / width)
+        first_bin = math.floor(first - self.start)
         numbers = range(last - count + 1, last + 1)
         missing = [number for number in numbers if number not in self._kept]
         if missing:
@@ -75,7 +75,7 @@ class Sampler:
         until = math.floor(last * width)
         since = max(math.floor((last - count) * width), first_bin)
         return Samples(
-            tuple(self._start + number * width for number in numbers),
+            tuple(self.start + number * width for number in numbers),
             tuple(self._kept[number] for number in numbers),
             float(max(0, until - since)),
         )

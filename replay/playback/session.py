@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,22 +11,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import duckdb
-import msgspec
 
 from engine.events import RunInfo
 from engine.events.run_folder import RunFolder
-from replay.diagnosis.verdicts import VerdictRow
-from replay.playback import chart_series, frame_builder
 from replay.playback.attached import Attached
-from replay.playback.capacity import capacity_plan
 from replay.playback.cursor import StateCursor
-from replay.playback.frame import EventRow, Frame, LeaseBar, Want
-from replay.playback.lives import Lives
-from replay.playback.queue_rows import queue_rows
+from replay.playback.frame import Frame, Want
+from replay.playback.frame_reader import FrameReader, Moment
 from replay.playback.run_rows import RunRows
-from replay.playback.series_sampler import Sampler
-from replay.playback.span_report import Span, SpanReport
-from replay.playback.stretch import Stretch
 from replay.recording.ingest import Ingest
 from replay.recording.live_link import LinkLost, RecordingLink, StaleRows
 from replay.recording.reader import Bounds, RecordingReader, open_recording
@@ -33,7 +26,6 @@ from replay.recording.views.events import EVENTS
 from replay.runs.open import open_run, open_source
 from replay.sources.base import Liveness, SourceError
 from replay.sources.feed import Feed, open_journal
-from replay.state.ending import ending_of
 from replay.state.model import State
 from replay.state.reducer import begin
 from replay.state.wall_clock import WallClock
@@ -96,12 +88,8 @@ class Session:
         self._cursor: StateCursor | None = None
         self._step_size = 500
         self._behind = feed is not None
-        self._sampler = Sampler(0.0)
-        self._span = SpanReport()
-        self._lives = Lives()
-        self._end: State | None = None
+        self._frames = FrameReader()
         self._recorded_resumptions: tuple[tuple[float, float], ...] = ()
-        self._stretch: tuple[Span, Stretch] | None = None
         if feed is not None:
             self._ingest = Ingest(feed, ":memory:", history=history)
             self.rows = RunRows(self._ingest.reader, self._ingest)
@@ -255,7 +243,7 @@ class Session:
     def _read_through(self, source: Ingest | Attached) -> None:
         self._ingest, self._lost_at = source, None
         self.rows = RunRows(source.reader, source)
-        self._span.forget()
+        self._frames.forget_rows()
         if self._first:
             self._cursor = StateCursor(source.reader, self._first)
 
@@ -305,8 +293,6 @@ class Session:
     def _update(self, ingest: Ingest | Attached) -> None:
         if ingest.fold is None:
             return
-        if self._run is None:
-            self._sampler = Sampler(ingest.fold.run.monotonic_start)
         self._run = ingest.run
         self._last = ingest.last_ordinal
         self._t1 = ingest.fold.state.time
@@ -328,8 +314,7 @@ class Session:
         self._liveness = "lost" if status.lost or not status.complete else "ended"
         self._outcome = status.outcome
         self._run = self.reader.run()
-        self._sampler = Sampler(self._run.monotonic_start)
-        self._span.forget()
+        self._frames.forget_rows()
         self._count_lines()
         self._first, self._last = bounds.first_ordinal, bounds.last_ordinal
         self._t0, self._t1 = bounds.t0, bounds.t1
@@ -456,99 +441,30 @@ class Session:
 
     def frame(self, want: Want) -> Frame:
         """Build the frame at the cursor, with what `want` requires."""
-        return self._asking(lambda: self._build_frame(want))
+        return self._asking(lambda: self._frames.read(self._moment(), self.rows, want))
 
-    def _build_frame(self, want: Want) -> Frame:
-        state, at = self._state, self._at
-        run = self._run or RunInfo(run_id="", name=self._title)
-        at_end = state.ordinal == self._last
-        # Of a live run some rows come late: what was pending is named once it is proved.
-        events = 0 if self.finished else self._last
-        rows_at = at if self._ingest is None else min(at, max(self._t0, self._ingest.recorded[1]))
-        edge = rows_at if want.until is None else max(self._t0, min(want.until, self._t1))
-        window = min(want.span, max(edge - self._t0, 0.0))
-        if self._last:
-            whole = self.finished and (at_end if want.until is None else edge >= self._t1)
-            bins = self._bins(run, edge, max(1, round(min(want.span, window + 2))), whole)
-            self._span.read(run, Span(*bins, events), self.rows)
-            bins = self._bins(run, rows_at, frame_builder.RATE_SECONDS, self.finished and at_end)
-            self._span.read_rates(Span(*bins, events), self.rows)
-        ended = ending_of(state, self._outcome if at_end else None, run.records)
-        quiet = frame_builder.quiet_seconds(state, at, self._t0)
-        read = self.rows.series
-        present = want.until is None or edge == at
-        number = want.samples - present
-        # The sampler divides the span into one sample more, for the present.
-        span = want.span if present else want.span * (number + 1) / max(1, number)
-        past = self._sampler.past(read, edge, self._t0, number, span)
-        groups = frame_builder.group_rows(run, state, at)
-        rows, seconds = self._span.rate_rows(run, self._t0, rows_at)
-        speed = frame_builder.rates(run, state, rows, seconds, quiet is not None)
-        feed = self._feed
-        late = feed.late_events if feed is not None else 0
-        return Frame(
-            run=run,
-            resumptions=self._resumptions(),
-            liveness=self._liveness,
-            recorded=self.finished,
+    def _moment(self) -> Moment:
+        feed, ingest = self._feed, self._ingest
+        return Moment(
+            run=self._run or RunInfo(run_id="", name=self._title),
+            state=self._state,
+            at=self._at,
             following=self._following,
-            ordinal=state.ordinal,
-            at=at,
-            t0=self._t0,
-            t1=self._t1,
-            last_ordinal=self._last,
-            outcome=state.outcome or (self._outcome if at_end else None),
-            lost_events=state.lost_events,
-            gaps=tuple(msgspec.structs.replace(gap) for gap in state.gaps),
+            bounds=Bounds(self._first, self._last, self._t0, self._t1),
+            reach=self._reach,
+            derived_until=math.inf if ingest is None else ingest.recorded[1],
+            newest=None if ingest is None or ingest.fold is None else ingest.fold.state,
+            finished=self.finished,
+            liveness=self._liveness,
+            outcome=self._outcome,
+            complete=self._complete,
             broken_lines=self._broken,
-            late_events=late,
-            progress=frame_builder.progress_copy(state.progress),
-            rows_total=run.records,
-            rows_per_second=speed.rows_per_second,
-            tokens_per_second=speed.tokens_per_second,
-            eta_seconds=speed.eta_seconds,
-            row_groups=frame_builder.row_groups_copy(state.row_groups),
-            bottleneck=self._span.bottleneck(run, state, window) if self._last else None,
-            blame=self._span.shares() if self._last else (),
-            groups=groups,
-            block=state.block,
-            limits=frame_builder.limits(state),
-            ceilings=chart_series.ceiling_rows(state, past, at, present),
-            sample_times=(*past.times, *[at] * present),
-            queue_depth=chart_series.queue_series(groups, past, present),
-            lag=self.lag_seconds,
-            edge=None if present else edge,
-            blame_series=chart_series.blame_series(
-                run, self._span.run_rows, edge, want.samples, want.span
-            )
-            if want.blame
-            else (),
-            stretch=self._read_stretch(want, run, events),
-            focused=self._lives.read(
-                want.focus, self.rows, run, self._bounds, state, self._newest_state
-            ),
-            bars=self._bars(want, at_end),
-            events=self._events(want),
-            notes=(
-                *frame_builder.notes(
-                    run, state, self._liveness, self._complete, self._broken, late
-                ),
-                *frame_builder.mended(self._mended),
-                *frame_builder.late_rows(at - rows_at, rows_at - self._t0),
-                *(feed.notes if feed is not None else ()),
-            ),
+            mended_lines=self._mended,
+            late_events=feed.late_events if feed is not None else 0,
+            feed_notes=feed.notes if feed is not None else (),
             awaited=feed.awaited if feed is not None else "",
-            capacity=capacity_plan(run, state, self.rows.peaks()) if want.capacity else {},
-            verdicts=self._newest_verdicts(want.verdicts),
-            standing=tuple(self.rows.verdicts_at(rows_at)) if want.standing and self._last else (),
-            stop_reason=state.stop_reason,
-            queue=queue_rows(run, state) if want.queue else (),
-            aggregates=tuple(map(msgspec.structs.replace, state.aggregates.values())),
-            errors=frame_builder.errors(state),
-            quiet_seconds=quiet,
-            answer=self._span.answer(run, state, ended, self._t0)
-            if want.standing and self._last
-            else None,
+            resumptions=self._resumptions(),
+            lag_seconds=self.lag_seconds,
         )
 
     def _resumptions(self) -> tuple[tuple[float, float], ...]:
@@ -556,61 +472,3 @@ class Session:
         if self._ingest is not None and self._ingest.fold is not None:
             return tuple(self._ingest.fold.state.resumptions)
         return self._recorded_resumptions
-
-    def _newest_verdicts(self, limit: int) -> tuple[VerdictRow, ...]:
-        if limit <= 0 or self._last == 0:
-            return ()
-        return tuple(reversed(self.rows.verdicts()[-limit:]))
-
-    def _bins(self, run: RunInfo, at: float, number: int, ended: bool) -> tuple[int, int]:
-        """So many bins that lie wholly before an instant; where the run `ended`, the last bins."""
-        last = int((at - run.monotonic_start) // 1) - (0 if ended else 1)
-        return max(int((self._t0 - run.monotonic_start) // 1), last + 1 - number), last
-
-    def _bars(self, want: Want, at_end: bool) -> tuple[LeaseBar, ...]:
-        if want.bars <= 0 or self._last == 0:
-            return ()
-        edge = self._at if want.until is None else min(want.until, self._t1)
-        state, ordinal = self._state, self._state.ordinal
-        if edge > self._at:
-            state, ordinal = self._newest_state(), self._last
-            at_end = True
-        window = (edge - want.span, edge)
-        leases, attempts = self.reader.bars(*window, want.bars, ordinal)
-        ended = at_end and self.finished
-        return frame_builder.lease_bars(state, leases, attempts, ordinal, ended, window, want.bars)
-
-    @property
-    def _bounds(self) -> Bounds:
-        return Bounds(self._first, self._last, self._t0, self._t1)
-
-    def _newest_state(self) -> State:
-        """The state after the last event; nobody changes it."""
-        if self._ingest is not None and self._ingest.fold is not None:
-            return self._ingest.fold.state
-        if self._state.ordinal == self._last:
-            return self._state
-        if self._end is None or self._end.ordinal != self._last:
-            self._end = self.reader.state_at(self._last)
-        return self._end
-
-    def _read_stretch(self, want: Want, run: RunInfo, events: int) -> Stretch | None:
-        """The seconds of the run that the stretch covers for the most part, at least one."""
-        if want.stretch is None or not self._last:
-            return None
-        low, high = sorted(want.stretch)
-        first = round(max(low, self._t0) - run.monotonic_start)
-        last = round(min(high, self._t1) - run.monotonic_start) - 1
-        first = min(first, int((self._t1 - run.monotonic_start) // 1))
-        span = Span(first, max(first, last), events)
-        if self._stretch is None or self._stretch[0] != span:
-            report = self._span.stretch(run, self._state, span, self.rows, self._t0)
-            self._stretch = (span, report)
-        return self._stretch[1]
-
-    def _events(self, want: Want) -> tuple[EventRow, ...]:
-        if self._last == 0 or want.events + want.events_after <= 0:
-            return ()
-        current = min(self._state.ordinal, self._reach)
-        rows = self.reader.events(current - want.events + 1, current + want.events_after)
-        return tuple(EventRow(ordinal, event) for ordinal, event in rows)
