@@ -87,6 +87,7 @@ plans: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/bench/request_waiters.py
 	$(BIN)/python tests/bench/console_update.py
+	$(BIN)/python tests/bench/attached_console.py
 	HEADGATE_SIMULATED_RUNS=1000 $(BIN)/pytest -q tests/replay/diagnosis/test_random_runs.py
 	$(BIN)/python tests/bench/replay_speed.py
 	$(BIN)/python tests/bench/recording_scale.py

@@ -52,7 +52,8 @@ from console.screens.things import things
 from console.session_thread import SessionLike
 from console.settings import SLOW_TICK_SECONDS, Settings
 from console.sharing_app import SharingApp
-from console.theme import Appearance, preferred_theme, textual_theme
+from console.terminal_app import appearance_of
+from console.theme import textual_theme
 from replay.playback.focus import Focus, TasksFocus
 from replay.playback.frame import Frame
 
@@ -121,8 +122,9 @@ class ConsoleApp(SharingApp):
             next_run: Whether another run of the same script is there, to go on to once this one is
                 over and nobody has gone back in it.
         """
-        colour = not os.environ.get("NO_COLOR")
         settings = Settings() if settings is None else settings
+        appearance = appearance_of(settings, os.environ, ascii_only=ascii_only, depth=depth)
+        colour = appearance.palette.colour
         if tick_seconds is not None and (slow or settings.slow):
             tick_seconds = SLOW_TICK_SECONDS
         super().__init__(
@@ -141,14 +143,7 @@ class ConsoleApp(SharingApp):
         self._mouse = settings.mouse
         self._most_lag = settings.thresholds.lag
         self._terminal_title = ""
-        self.appearance = Appearance(
-            theme=settings.theme or preferred_theme(os.environ),
-            colour=colour,
-            ascii_only=ascii_only or settings.ascii,
-            depth=depth,
-            keys=settings.keys,
-            old_wait=settings.thresholds.old_wait,
-        )
+        self.appearance = appearance
         if colour:
             self._use_theme()
         self.set_keymap(dict(settings.keys))

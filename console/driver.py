@@ -15,6 +15,7 @@ from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
 
 from console.playback_mode import terminal_size
+from console.thin_writer import ThinWriter
 
 POLL_SECONDS = 0.25
 _SAVE_TITLE, _RESTORE_TITLE = "\x1b[22;0t", "\x1b[23;0t"
@@ -61,6 +62,7 @@ class TerminalDriver(LinuxDriver):
         return terminal_size(self._file.fileno())
 
     def start_application_mode(self) -> None:
+        self._file.styles.forget()
         super().start_application_mode()  # type: ignore[no-untyped-call]
         self.write(_SAVE_TITLE)
         self._ended.clear()
@@ -69,7 +71,7 @@ class TerminalDriver(LinuxDriver):
     def stop_application_mode(self) -> None:
         self._ended.set()
         self.write("\x1b[?1016l")  # pixels as mouse positions, which Textual leaves on
-        self.write(_RESTORE_TITLE)
+        self.write("\x1b[0m" + _RESTORE_TITLE)
         super().stop_application_mode()
 
     def set_title(self, title: str) -> None:
@@ -119,6 +121,7 @@ class _Output(io.TextIOBase):
         self._file = file
         self._on_gone = on_gone
         self._gone = False
+        self.styles = ThinWriter()
 
     def fileno(self) -> int:
         return self._file.fileno()
@@ -129,7 +132,7 @@ class _Output(io.TextIOBase):
     def write(self, text: str) -> int:
         if not self._gone:
             try:
-                self._file.write(text)
+                self._file.write(self.styles.shorten(text))
             except OSError:
                 self._end()
         return len(text)

@@ -1,13 +1,14 @@
-"""A focus as a word of the command line: `task:critique/rg0/17`, `call:a12`, `row:17`."""
+"""A focus as a word of the command line: `task:critique/rg0/17`, `row:17`, `tokens`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from replay.playback.focus import CallFocus, Focus, TaskFocus, TasksFocus
+from replay.playback.focus import CallFocus, Focus, SpendingFocus, TaskFocus, TasksFocus
 
-EXAMPLES = "task:ID, call:ID, row:17, group:NAME or error:RESOURCE|COLUMN|ERROR"
+EXAMPLES = "task:ID, call:ID, row:17, group:NAME, tokens or error:RESOURCE|COLUMN|ERROR"
 _BETWEEN = "|"
+_SPENDING = "tokens"
 
 
 def name_of(focus: Focus) -> str:
@@ -15,6 +16,8 @@ def name_of(focus: Focus) -> str:
         return f"task:{focus.task_id}"
     if isinstance(focus, CallFocus):
         return f"call:{focus.attempt_id}"
+    if isinstance(focus, SpendingFocus):
+        return _SPENDING
     if focus.row is not None:
         return f"row:{focus.row}"
     if focus.group is not None:
@@ -24,6 +27,8 @@ def name_of(focus: Focus) -> str:
 
 def parse_focus(text: str) -> Focus | None:
     """None where it is none of these."""
+    if text == _SPENDING:
+        return SpendingFocus()
     kind, _, name = text.partition(":")
     parsers: dict[str, Callable[[str], Focus | None]] = {
         "task": TaskFocus,

@@ -104,6 +104,7 @@ WAITS = {
     "request_rate_budget": "budget used up",
     "waiters_ahead": "behind others",
     "cooldown": "cooldown after 429s",
+    "overload": "provider overloaded",
     "no_capacity": "slots in use",
     "group_cap": "group at its share",
     "borrow_debt": "owes other groups",

@@ -11,7 +11,7 @@ from typing import Any
 from textual.command import CommandPalette
 from textual.events import Resize
 
-from console.playback_mode import MOST_LAG, View, is_too_small, mode_of
+from console.playback_mode import MOST_LAG, PlaybackView, is_too_small, mode_of
 from console.screens.base import FrameScreen
 from console.screens.dialogs import QuitDialog
 from console.session_thread import Command, SessionLike, SessionThread
@@ -166,7 +166,7 @@ class FramesApp(TerminalApp):
             self._header_state = (view, page)
             page.show_view(frame, view)
 
-    def _view(self, frame: Frame) -> View:
+    def _view(self, frame: Frame) -> PlaybackView:
         mode = mode_of(frame, self._playing, self._most_lag)
         if self._reading and not self._began and frame.last_ordinal:
             mode = "READING"
@@ -175,7 +175,7 @@ class FramesApp(TerminalApp):
         if mode == "LIVE":
             clock = float(int(clock + max(0.0, now - self._frame_at)))
             quiet = float(int(max(0.0, now - self._event_at)))
-        return View(
+        return PlaybackView(
             mode,
             self._speed if self._playing else None,
             clock,

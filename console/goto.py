@@ -86,8 +86,8 @@ def resolve(
     A time of the day is one of the wall clock where the run went on then, else run time.
     """
     if target.span is not None:
-        place = resolve_range(target.span, frame, local)
-        return place if isinstance(place, str) else Destination(time=place[1])
+        stretch = resolve_range(target.span, frame, local)
+        return stretch if isinstance(stretch, str) else Destination(time=stretch[1])
     if target.row is not None:
         return Destination(ordinal=frame.ordinal)
     last, length = frame.last_ordinal, frame.t1 - frame.t0

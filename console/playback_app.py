@@ -125,17 +125,19 @@ class PlaybackApp(FramesApp):
             self.screen.type_ahead(event.character)
 
     def _refusal(self, target: Target) -> str:
-        place = resolve(target, self._frame) if self._frame is not None else "Nothing is read yet."
-        return place if isinstance(place, str) else ""
+        destination = (
+            resolve(target, self._frame) if self._frame is not None else "Nothing is read yet."
+        )
+        return destination if isinstance(destination, str) else ""
 
     def _go_to(self, target: Target | None) -> None:
         frame = self._frame
         if target is None or frame is None:
             return
-        place = resolve(target, frame)
-        if isinstance(place, str):
-            self._problem = place
-        elif place.ordinal is not None:
-            self.seek_ordinal(place.ordinal)
-        elif place.time is not None:
-            self.seek_time(place.time)
+        destination = resolve(target, frame)
+        if isinstance(destination, str):
+            self._problem = destination
+        elif destination.ordinal is not None:
+            self.seek_ordinal(destination.ordinal)
+        elif destination.time is not None:
+            self.seek_time(destination.time)

@@ -89,7 +89,7 @@ MODE_COLOUR: dict[Mode, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class PlaybackView:
     """What the app knows beyond the frame."""
 
     mode: Mode

@@ -161,10 +161,10 @@ class RangeApp(PlaybackApp):
     def _go_to(self, target: Target | None) -> None:
         frame = self._frame
         if target is not None and target.span is not None and frame is not None:
-            place = resolve_range(target.span, frame)
-            if isinstance(place, str):
-                self._problem = place
+            stretch = resolve_range(target.span, frame)
+            if isinstance(stretch, str):
+                self._problem = stretch
             else:
-                self.mark(*place)
+                self.mark(*stretch)
         else:
             super()._go_to(target)

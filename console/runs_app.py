@@ -16,8 +16,8 @@ from console.palettes import Depth
 from console.screens.questions import FilterDialog
 from console.screens.runs import RunActions, RunsScreen
 from console.settings import Settings
-from console.terminal_app import TerminalApp
-from console.theme import Appearance, preferred_theme, textual_theme
+from console.terminal_app import TerminalApp, appearance_of
+from console.theme import textual_theme
 
 
 class RunsApp(TerminalApp):
@@ -38,16 +38,10 @@ class RunsApp(TerminalApp):
         settings: Settings | None = None,
         depth: Depth = "full",
     ) -> None:
-        colour = not os.environ.get("NO_COLOR")
-        super().__init__(ansi_color=None if colour else True)
         settings = Settings() if settings is None else settings
-        self.appearance = Appearance(
-            theme=settings.theme or preferred_theme(os.environ),
-            colour=colour,
-            ascii_only=ascii_only or settings.ascii,
-            depth=depth,
-            keys=settings.keys,
-        )
+        self.appearance = appearance_of(settings, os.environ, ascii_only=ascii_only, depth=depth)
+        colour = self.appearance.palette.colour
+        super().__init__(ansi_color=None if colour else True)
         theme = textual_theme(self.appearance.theme, depth)
         self.register_theme(theme)
         if colour:

@@ -32,6 +32,8 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
+    """What the user has set; every value has a default."""
+
     theme: ThemeName | None = None
     """None: dark or light, as the terminal says."""
     first_screen: str = "overview"

@@ -68,8 +68,8 @@ class SharingApp(RangeApp):
         page, frame = self.page, self._frame
         if page is None or frame is None:
             return
-        said = page.markdown(frame)
-        self._copy(f"{said}\n\n`{self.view_command}`\n")
+        content = page.markdown(frame)
+        self._copy(f"{content}\n\n`{self.view_command}`\n")
 
     def _copy(self, text: str) -> None:
         """Ask the terminal to put it on the clipboard (OSC 52), which not every terminal does, so

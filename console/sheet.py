@@ -13,6 +13,8 @@ Value = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
+    """Rows under named columns, to be carried away."""
+
     columns: tuple[str, ...]
     rows: tuple[tuple[Value, ...], ...]
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from textual.app import App
@@ -15,9 +15,37 @@ from textual.worker import WorkerFailed
 
 from console.driver import TerminalDriver
 from console.outcome import Outcome
+from console.palettes import Depth
+from console.settings import Settings
+from console.theme import Appearance, preferred_theme
 
 LEAVE_SECONDS = 5.0
 """Longest that an app takes to restore the terminal after a signal has ended it."""
+
+
+def appearance_of(
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    ascii_only: bool = False,
+    depth: Depth = "full",
+) -> Appearance:
+    """How an app looks on this terminal.
+
+    Args:
+        settings: What the user has set.
+        environment: Variables of the process: what the terminal says of itself, and `NO_COLOR`.
+        ascii_only: Draw with ASCII characters only, whatever is set.
+        depth: How many colours the terminal can tell apart.
+    """
+    return Appearance(
+        theme=settings.theme or preferred_theme(environment),
+        colour=not environment.get("NO_COLOR"),
+        ascii_only=ascii_only or settings.ascii,
+        depth=depth,
+        keys=settings.keys,
+        old_wait=settings.thresholds.old_wait,
+    )
 
 
 class TerminalApp(App[Outcome]):

@@ -22,6 +22,8 @@ _QUIET_BACKGROUNDS = frozenset({"bg", "raised", "area", "cool"})
 
 @dataclass(frozen=True, slots=True)
 class VerdictLook:
+    """How a verdict is drawn."""
+
     letter: str
     colour: str
     hatch: str

@@ -19,6 +19,8 @@ _COMMIT_DIGITS = 12
 
 
 class BuildInfo(msgspec.Struct, frozen=True):
+    """Which state of the code this is."""
+
     version: str
     commit: str | None
     """The commit that the code is of; None where nothing tells."""

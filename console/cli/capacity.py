@@ -65,7 +65,7 @@ def capacity(recording: str | None, as_json: bool, schema: bool) -> int:
 
 def _table(part: str, rows: Sequence[CapacityRow]) -> str:
     from console.formatting import shown, words
-    from replay.sources.cells import cells, cut, left
+    from replay.diagnosis.report.text_layout import cells, cut, left
 
     lines: list[tuple[str, ...]] = [_HEADS[part]]
     for row in rows:

@@ -29,7 +29,7 @@ KNOWN_DATA_DESIGNER = "0.9."
 WIDTH = 12
 
 
-class Finding(msgspec.Struct, frozen=True):
+class Check(msgspec.Struct, frozen=True):
     """What one check found."""
 
     name: str
@@ -54,11 +54,11 @@ def doctor(as_json: bool) -> int:
     return exit_codes.FOUND if any(f.state == "bad" for f in findings) else exit_codes.OK
 
 
-def _version() -> Finding:
-    return Finding("version", "ok", build_info().text)
+def _version() -> Check:
+    return Check("version", "ok", build_info().text)
 
 
-def _duckdb() -> Finding:
+def _duckdb() -> Check:
     import duckdb
 
     from replay.recording.connections import connect
@@ -67,81 +67,79 @@ def _duckdb() -> Finding:
         with connect(":memory:", config={}) as connection:
             connection.execute("SELECT 1").fetchall()
     except duckdb.Error as error:
-        return Finding("duckdb", "bad", f"{(str(error).splitlines() or [''])[0]}; reinstall duckdb")
-    return Finding("duckdb", "ok", f"{duckdb.__version__} answers")
+        return Check("duckdb", "bad", f"{(str(error).splitlines() or [''])[0]}; reinstall duckdb")
+    return Check("duckdb", "ok", f"{duckdb.__version__} answers")
 
 
-def _home() -> Finding:
+def _home() -> Check:
     from engine.events.run_index import index_home
 
     folder = index_home()
     problem = _unwritable(folder)
     if problem:
-        return Finding("run list", "bad", f"{folder}: {problem}; set HEADGATE_HOME to another")
-    return Finding("run list", "ok", str(folder))
+        return Check("run list", "bad", f"{folder}: {problem}; set HEADGATE_HOME to another")
+    return Check("run list", "ok", str(folder))
 
 
-def _here() -> Finding:
+def _here() -> Check:
     folder = Path.cwd()
     problem = _unwritable(folder)
     if problem:
-        return Finding("folder", "note", f"{folder}: {problem}; run with --out elsewhere")
+        return Check("folder", "note", f"{folder}: {problem}; run with --out elsewhere")
     free = shutil.disk_usage(folder).free
     if free < LEAST_FREE_BYTES:
-        return Finding("folder", "note", f"{folder} has {free / 1e9:.1f} GB left; runs need room")
-    return Finding("folder", "ok", f"{folder} is writable, {free / 1e9:.0f} GB free")
+        return Check("folder", "note", f"{folder} has {free / 1e9:.1f} GB left; runs need room")
+    return Check("folder", "ok", f"{folder} is writable, {free / 1e9:.0f} GB free")
 
 
-def _locks() -> Finding:
+def _locks() -> Check:
     """Whether a producer lives is told by a lock; a file system without locks leaves it unknown."""
     try:
         with _temporary_file(Path.cwd()) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         text = f"no file locks here ({error.strerror}); put runs on a local disk with --out"
-        return Finding("locks", "note", text)
-    return Finding("locks", "ok", "files can be locked")
+        return Check("locks", "note", text)
+    return Check("locks", "ok", "files can be locked")
 
 
-def _descriptors() -> Finding:
+def _descriptors() -> Check:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = hard if hard != resource.RLIM_INFINITY else sys.maxsize
     if most < FEWEST_DESCRIPTORS:
         text = f"at most {hard} open files; more than that many calls at once need ulimit -n"
-        return Finding("open files", "note", text)
-    return Finding("open files", "ok", f"{soft}, raised as a run needs it")
+        return Check("open files", "note", text)
+    return Check("open files", "ok", f"{soft}, raised as a run needs it")
 
 
-def _terminal() -> Finding:
+def _terminal() -> Check:
     from console.cli.terminal import is_interactive
     from console.playback_mode import MIN_SIZE, is_too_small, terminal_size
 
     if not is_interactive():
-        return Finding("terminal", "note", "none here; commands print lines, as with --headless")
+        return Check("terminal", "note", "none here; commands print lines, as with --headless")
     size = terminal_size(sys.stdout.fileno())
     if is_too_small(*size):
         columns, rows = MIN_SIZE
-        return Finding(
-            "terminal", "note", f"{size[0]}x{size[1]}; the console needs {columns}x{rows}"
-        )
+        return Check("terminal", "note", f"{size[0]}x{size[1]}; the console needs {columns}x{rows}")
     encoding = locale.getpreferredencoding(False)
     if encoding.upper().replace("-", "") != "UTF8":
-        return Finding("terminal", "note", f"{encoding} instead of UTF-8; use --ascii")
-    return Finding("terminal", "ok", f"{size[0]}x{size[1]}, TERM={os.environ.get('TERM', '')}")
+        return Check("terminal", "note", f"{encoding} instead of UTF-8; use --ascii")
+    return Check("terminal", "ok", f"{size[0]}x{size[1]}, TERM={os.environ.get('TERM', '')}")
 
 
-def _data_designer() -> Finding:
+def _data_designer() -> Check:
     version = package_version("data-designer")
     name = "data designer"
     if version is None:
-        return Finding(name, "ok", "not in this environment; exec uses that of your python")
+        return Check(name, "ok", "not in this environment; exec uses that of your python")
     if not version.startswith(KNOWN_DATA_DESIGNER):
         text = f"{version} is not known; exec records what it can and says so"
-        return Finding(name, "note", text)
-    return Finding(name, "ok", version)
+        return Check(name, "note", text)
+    return Check(name, "ok", version)
 
 
-def _telemetry() -> Finding:
+def _telemetry() -> Check:
     from console.cli.otel.settings import INSTALL, read_settings
     from engine.errors import UserError
 
@@ -149,20 +147,20 @@ def _telemetry() -> Finding:
     try:
         settings = read_settings(os.environ)
     except UserError as error:
-        return Finding(name, "bad", str(error))
+        return Check(name, "bad", str(error))
     if settings.enabled:
         signals = [
             f"{signal} by {', '.join(exporters)}"
             for signal, exporters in (("traces", settings.traces), ("metrics", settings.metrics))
             if exporters
         ]
-        return Finding(name, "ok", f"on: {'; '.join(signals)}")
+        return Check(name, "ok", f"on: {'; '.join(signals)}")
     if not _has_sdk():
-        return Finding(name, "ok", f"off; {INSTALL} brings what it needs")
-    return Finding(name, "ok", "off: no OTEL_* variable asks for it")
+        return Check(name, "ok", f"off; {INSTALL} brings what it needs")
+    return Check(name, "ok", "off: no OTEL_* variable asks for it")
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (
+CHECKS: tuple[Callable[[], Check], ...] = (
     _version,
     _duckdb,
     _home,

@@ -321,8 +321,8 @@ def tell(error: Exception) -> int:
     if isinstance(error, RecursionError):  # wherever what was read is used
         return complain("The input is nested too deeply to be used.", exit_codes.DAMAGED)
     if isinstance(error, OSError) and error.errno in SCARCE:
-        place = f" ({error.filename})" if error.filename else ""
-        return complain(f"The system refused: {error.strerror}{place}.", exit_codes.MISUSE)
+        path = f" ({error.filename})" if error.filename else ""
+        return complain(f"The system refused: {error.strerror}{path}.", exit_codes.MISUSE)
     if isinstance(error, MemoryError):
         return complain("The input takes more memory than there is.", exit_codes.DAMAGED)
     traceback.print_exception(error)

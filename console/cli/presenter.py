@@ -7,6 +7,7 @@ import shlex
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,32 +30,40 @@ SETTLE_SECONDS = 1.0
 """Longest that one snapshot waits for events that are missing in between."""
 
 
-def show_terminal(
-    target: str | Path,
-    *,
-    ask: bool = False,
-    output: Path | None = None,
-    ascii_only: bool,
-    growing: bool | None = None,
-    on_forced_exit: Callable[[int], None] | None = None,
-    start: StartView | None = None,
-    slow: bool = False,
-    next_run: Callable[[], bool] | None = None,
-) -> Literal["quit", "stop", "next"]:
+@dataclass(frozen=True, slots=True)
+class ConsoleOptions:
+    """How a console is opened on a run."""
+
+    ascii_only: bool
+    """Draw with ASCII characters only."""
+    ask: bool = False
+    """Ask on leaving whether the run goes on."""
+    output: Path | None = None
+    """The file that the run's script prints to."""
+    growing: bool | None = None
+    """Follow the newest event (True), or go to the end of what is there (False); None is for a run
+    that this command has started."""
+    on_forced_exit: Callable[[int], None] | None = None
+    """Called with a signal's number before the process exits because of it without having restored
+    a terminal that takes no output."""
+    start: StartView | None = None
+    """The view to open with."""
+    slow: bool = False
+    """Draw rarely, as on a thin link."""
+    next_run: Callable[[], bool] | None = None
+    """Whether there is another run to go on to once this one is over."""
+
+    def for_another(self, run: OpenRun) -> ConsoleOptions:
+        """For a run that was chosen in the console."""
+        return ConsoleOptions(ascii_only=self.ascii_only, slow=self.slow, growing=run.live)
+
+
+def show_terminal(target: str | Path, options: ConsoleOptions) -> Literal["quit", "stop", "next"]:
     """Open the console on `target` until the user leaves it.
 
     Args:
         target: A run folder, a recording, a JSON Lines file or a run id.
-        ask: Ask on leaving whether the run goes on.
-        output: The file that the run's script prints to.
-        ascii_only: Draw with ASCII characters only.
-        growing: Follow the newest event (True), or go to the end of what is there (False); None is
-            for a run that this command has started.
-        on_forced_exit: Called with a signal's number before the process exits because of it
-            without having restored a terminal that takes no output.
-        start: The view to open with.
-        slow: Draw rarely, as on a thin link.
-        next_run: Whether there is another run to go on to once this one is over.
+        options: How it is opened.
 
     Returns:
         "stop" where the user wants the run to be stopped, "next" where it is over and another one
@@ -65,33 +74,16 @@ def show_terminal(
         ConsoleEnded: The console failed, or its terminal was closed. SIGINT and SIGTERM are
             raised again for the handler that was installed before.
     """
-    outcome = _show(
-        target,
-        ask=ask,
-        output=output,
-        ascii_only=ascii_only,
-        growing=growing,
-        on_forced_exit=on_forced_exit,
-        start=start,
-        slow=slow,
-        next_run=next_run,
-    )
+    outcome = _show(target, options)
     while isinstance(outcome, OpenRun):
         try:
-            other = _show(outcome.path, ascii_only=ascii_only, growing=outcome.live)
+            other = _show(outcome.path, options.for_another(outcome))
         except SourceError:
-            if not ask:
+            if not options.ask:
                 raise
             other = "quit"
-        if ask and other == "quit":  # back to the run that this command has started
-            other = _show(
-                target,
-                ask=ask,
-                output=output,
-                ascii_only=ascii_only,
-                growing=growing,
-                on_forced_exit=on_forced_exit,
-            )
+        if options.ask and other == "quit":  # back to the run that this command has started
+            other = _show(target, replace(options, start=None))
         outcome = other
     return outcome
 
@@ -110,6 +102,7 @@ def show_runs(within: Path | None = None, *, ascii_only: bool) -> None:
     from console.settings import colour_depth
     from replay.runs.catalogue import list_entries
 
+    options = ConsoleOptions(ascii_only)
     problem = ""
     while True:
         app = RunsApp(
@@ -134,52 +127,41 @@ def show_runs(within: Path | None = None, *, ascii_only: bool) -> None:
         problem = ""
         try:
             while isinstance(run, OpenRun):
-                run = _show(run.path, ascii_only=ascii_only, growing=run.live)
+                run = _show(run.path, options.for_another(run))
             return
         except SourceError as error:  # the list says why it can't be opened
             problem = str(error)
 
 
-def _show(
-    target: str | Path,
-    *,
-    ask: bool = False,
-    output: Path | None = None,
-    ascii_only: bool,
-    growing: bool | None = None,
-    on_forced_exit: Callable[[int], None] | None = None,
-    start: StartView | None = None,
-    slow: bool = False,
-    next_run: Callable[[], bool] | None = None,
-) -> Outcome:
+def _show(target: str | Path, options: ConsoleOptions) -> Outcome:
     settings = user_settings()
-    session = Session.open(target, growing=growing)
+    session = Session.open(target, growing=options.growing)
     from console.app import ConsoleApp
     from console.settings import colour_depth
 
     app = ConsoleApp(
         session,
         title=str(target),
-        on_quit="ask" if ask else "leave",
-        output=output,
-        ascii_only=ascii_only,
-        follow=growing is not False,
-        at_end=growing is False,
-        start=start,
+        on_quit="ask" if options.ask else "leave",
+        output=options.output,
+        ascii_only=options.ascii_only,
+        follow=options.growing is not False,
+        at_end=options.growing is False,
+        start=options.start,
         settings=settings,
-        slow=slow,
-        next_run=next_run,
+        slow=options.slow,
+        next_run=options.next_run,
         depth=colour_depth(os.environ),
     )
-    app.on_forced_exit = on_forced_exit
+    app.on_forced_exit = options.on_forced_exit
     try:
         outcome = app.run_in_terminal()
     finally:
         session.close()
-    live = growing is not False and app.run_goes_on
+    live = options.growing is not False and app.run_goes_on
     back = f"{own_name()} {'watch' if live else 'replay'} {shlex.quote(str(target))}"
     if app.ended_by == signal.SIGHUP:
-        rest = "the run goes on; " if live and ask else ""
+        rest = "the run goes on; " if live and options.ask else ""
         raise ConsoleEnded(
             f"the terminal was closed; {rest}come back with: {back}", 128 + app.ended_by
         )
@@ -257,13 +239,13 @@ def _read_all(session: Session) -> Frame:
 
 def _seek(session: Session, frame: Frame, at: Target) -> Frame:
     """What is true at that instant, and what is to be said of the run until then."""
-    place = resolve(at, frame)
-    if isinstance(place, str):
-        raise SourceError(place)
-    if place.ordinal is not None:
-        session.seek_ordinal(place.ordinal)
-    elif place.time is not None:
-        session.seek_time(place.time)
+    destination = resolve(at, frame)
+    if isinstance(destination, str):
+        raise SourceError(destination)
+    if destination.ordinal is not None:
+        session.seek_ordinal(destination.ordinal)
+    elif destination.time is not None:
+        session.seek_time(destination.time)
     return _whole(session)
 
 

@@ -85,8 +85,8 @@ def _names(columns: str | None) -> list[str] | None:
 
 def _show_row(dataset: Dataset, run: str, row: int, names: list[str] | None) -> int:
     from engine.errors import UserError
+    from replay.diagnosis.report.text_layout import wrap
     from replay.export.plain import plain_text
-    from replay.sources.cells import wrap
     from replay.sources.sanitize import clean_text
 
     for row_group in dataset.row_groups:
@@ -111,6 +111,7 @@ def _show_row(dataset: Dataset, run: str, row: int, names: list[str] | None) -> 
         if tasks:
             click.echo(f"Tasks: {', '.join(tasks[:MOST_TASKS_NAMED])}", err=True)
             click.echo(f"Their life: {own_name()} why {run} --task {tasks[-1]}", err=True)
+            click.echo(f"In the console: {own_name()} replay {run} --open row:{row}", err=True)
         return exit_codes.OK
     raise UserError(f"there is no row {row} in the dataset yet")
 
@@ -135,8 +136,8 @@ def _show_rows(
     from engine.rows.dataset import write_lines
     from replay.recording.query_protocol import ResultColumn
 
-    found = dataset.rows()
-    first = next(found, None)
+    numbered_rows = dataset.rows()
+    first = next(numbered_rows, None)
     if first is None:
         click.echo("The dataset holds no row yet.", err=True)
         return
@@ -144,7 +145,7 @@ def _show_rows(
     matches = _predicate(where_text, first[1])
     chosen = (
         (number, values)
-        for number, values in itertools.chain([first], found)
+        for number, values in itertools.chain([first], numbered_rows)
         if matches({"row": number, **values})
     )
     if as_csv or as_jsonl:

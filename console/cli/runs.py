@@ -14,6 +14,7 @@ from console.cli.terminal import own_name
 
 if TYPE_CHECKING:
     from engine.events.run_index import KnownRun
+    from engine.events.run_record import RunState
 
 _NAME_CELLS = 20
 _LONGEST_NAME_CELLS = 40
@@ -140,17 +141,16 @@ def _row(run: KnownRun) -> Row:
     }
 
 
-def _state(run: KnownRun) -> str:
-    """`running`, `ended`, `complete`, `lost`, or `unknown` where it can't be told."""
+def _state(run: KnownRun) -> RunState:
+    from contextlib import closing
+
     from engine.events.run_folder import RunFolder
+    from engine.events.run_record import run_state
 
     assert run.record is not None
-    if run.record.state != "running":
-        return run.record.state
     folder = RunFolder(run.path)
-    producer = folder.producer
-    folder.close()
-    return {"alive": "running", "dead": "lost"}.get(producer, "unknown")
+    with closing(folder):
+        return run_state(run.record.state, folder.producer)
 
 
 def _line(row: Row) -> str:

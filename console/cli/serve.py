@@ -107,8 +107,8 @@ def guard(token: str, port: int) -> Middleware:
             origin is not None and origin.removeprefix("http://") not in hosts
         ):
             raise web.HTTPForbidden(text="This address is served to its own pages alone.")
-        given = request.query.get("token")
-        if given is not None and hmac.compare_digest(given.encode(), token.encode()):
+        offered = request.query.get("token")
+        if offered is not None and hmac.compare_digest(offered.encode(), token.encode()):
             response = web.HTTPFound(request.path)
             response.set_cookie(COOKIE, token, httponly=True, samesite="Strict")
             return response

@@ -27,16 +27,16 @@ def settings(example: bool) -> int:
         print_text("\n".join(_example()))
         return exit_codes.OK
     path = settings_path()
-    found = user_settings()
-    thresholds = found.thresholds
+    settings = user_settings()
+    thresholds = settings.thresholds
     lines = [
         f"{path}{'' if path.exists() else ' (not there: these are the defaults)'}",
         "",
-        f"theme         {found.theme or 'auto'}",
-        f"first_screen  {found.first_screen}",
-        f"mouse         {str(found.mouse).lower()}",
-        f"slow          {str(found.slow).lower()}",
-        f"ascii         {str(found.ascii).lower()}",
+        f"theme         {settings.theme or 'auto'}",
+        f"first_screen  {settings.first_screen}",
+        f"mouse         {str(settings.mouse).lower()}",
+        f"slow          {str(settings.slow).lower()}",
+        f"ascii         {str(settings.ascii).lower()}",
         f"thresholds    old_wait {thresholds.old_wait:g} s, lag {thresholds.lag:g} s",
         "",
         "Keys, by the name that [keys] knows:",
@@ -46,7 +46,7 @@ def settings(example: bool) -> int:
     controls = list(global_controls())
     width = max(len(control.id) for control in controls)
     for control in controls:
-        keys = found.keys.get(control.id, control.shown)
+        keys = settings.keys.get(control.id, control.shown)
         lines.append(f"  {control.id:<{width}}  {keys:<8}  {control.help}")
     print_text("\n".join(lines))
     return exit_codes.OK

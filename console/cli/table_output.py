@@ -15,9 +15,9 @@ from typing import Any
 
 import click
 
+from replay.diagnosis.report.text_layout import cells, cut, left, right, wrap
 from replay.export.plain import csv_chunks, json_chunks, plain_text
 from replay.recording.query_protocol import ResultColumn
-from replay.sources.cells import cells, cut, left, right, wrap
 from replay.sources.sanitize import clean_text
 
 CELL_WIDTH = 60

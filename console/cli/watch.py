@@ -85,7 +85,9 @@ def watch(
 )
 @click.option("--screen", help="The screen to open with: overview, queue, stalls, events, ...")
 @click.option("--where", metavar="FILTER", help="A filter for the rows of that screen.")
-@click.option("--open", "focus", metavar="THING", help="Enter task:ID, call:ID or row:17 at once.")
+@click.option(
+    "--open", "focus", metavar="THING", help="Enter task:ID, call:ID, row:17 or tokens at once."
+)
 def replay(
     recording: str,
     headless: bool,
@@ -146,7 +148,7 @@ def view(
     start: StartView | None = None,
     slow: bool = False,
 ) -> int:
-    from console.cli.presenter import show_once, show_runs, show_terminal
+    from console.cli.presenter import ConsoleOptions, show_once, show_runs, show_terminal
     from replay.runs.catalogue import is_folder_of_runs
 
     if headless or once or not is_interactive():
@@ -157,5 +159,6 @@ def view(
     if is_folder_of_runs(Path(target)):
         show_runs(Path(target), ascii_only=ascii_only)
         return exit_codes.OK
-    show_terminal(target, ascii_only=ascii_only, growing=growing, start=start, slow=slow)
+    options = ConsoleOptions(ascii_only, growing=growing, start=start, slow=slow)
+    show_terminal(target, options)
     return exit_codes.OK

@@ -16,7 +16,7 @@ from console.controls import GENERAL, LISTS, SCREENS, TIME, Control
 from console.filter_history import FilterHistory
 from console.formatting import duration
 from console.paint import Row, StyledLine
-from console.playback_mode import MIN_SIZE, View, is_too_small
+from console.playback_mode import MIN_SIZE, PlaybackView, is_too_small
 from console.sheet import Sheet
 from console.span_compositor import SpanCompositor
 from console.theme import Appearance
@@ -137,14 +137,14 @@ class FrameScreen(Screen[None]):
         """Return what the next frame must hold for this page at its present size."""
         raise NotImplementedError
 
-    def show(self, frame: Frame, view: View) -> None:
+    def show(self, frame: Frame, view: PlaybackView) -> None:
         """Draw a frame; each widget repaints only the lines that changed."""
         self.frame = frame
         self.show_view(frame, view)
         self._stretch.show(frame)
         self.show_page(frame)
 
-    def show_view(self, frame: Frame, view: View) -> None:
+    def show_view(self, frame: Frame, view: PlaybackView) -> None:
         """Draw only the header and notes, whose clock goes on between frames."""
         self._header.show(frame, view)
         self._notes.show(frame, view.problem)
@@ -153,8 +153,8 @@ class FrameScreen(Screen[None]):
         """What the page says, to be passed on: here what limits the run."""
         limit = frame.bottleneck
         name = frame.run.name or frame.run.run_id
-        said = limit.sentence if limit is not None else "Nothing limits the run here."
-        return f"**{name}** at {clock(frame.at - frame.t0)}: {said}"
+        sentence = limit.sentence if limit is not None else "Nothing limits the run here."
+        return f"**{name}** at {clock(frame.at - frame.t0)}: {sentence}"
 
     def show_page(self, frame: Frame) -> None:
         raise NotImplementedError

@@ -10,12 +10,13 @@ from textual.binding import BindingType
 from console.controls import Control, bindings
 from console.formatting import count, duration, words
 from console.screens.drill import DRILL, EVENT_COLUMNS, DrillScreen, event_row
+from console.screens.spending_page import SpendingScreen
 from console.screens.task_list import TasksScreen
 from console.screens.task_page import TaskScreen
 from console.theme import Appearance
 from console.widgets.select_table import SelectTable
 from replay.diagnosis.verdicts import clock
-from replay.playback.focus import CallFocus, Focus, Focused, TaskFocus, TasksFocus
+from replay.playback.focus import CallFocus, Focus, Focused, SpendingFocus, TaskFocus, TasksFocus
 from replay.playback.frame import Frame
 
 
@@ -70,5 +71,6 @@ def drill_screen(
         TaskFocus: TaskScreen,
         CallFocus: CallScreen,
         TasksFocus: TasksScreen,
+        SpendingFocus: SpendingScreen,
     }
     return kinds[type(focus)](appearance, run_title, focus, trail)

@@ -13,25 +13,27 @@ from console.formatting import cooldown_left, count, doubt_of, duration, wait_wo
 from console.screens.base import growing_span, in_window, period_of, set_height
 from console.screens.table_screen import MOVES, TableScreen
 from console.theme import Appearance
-from console.widgets.ceilings import CeilingPanel
+from console.widgets.ceilings import CeilingPanel, short_names
 from console.widgets.select_table import Cell, SelectTable, TableColumn, TableRow
 from replay.playback.frame import CeilingRow, Frame, Want
 
 _COLUMNS = (
     TableColumn("resource", 0),
     TableColumn("limit", 7),
-    TableColumn("max", 6),
+    TableColumn("max", 6, least=90),
     TableColumn("in flight", 11),
     TableColumn("waiting", 9),
     TableColumn("429s", 8, least=64),
-    TableColumn("failed", 9, least=72),
-    TableColumn("completed", 11, least=90),
+    TableColumn("failed", 9, least=90),
+    TableColumn("completed", 11, least=100),
     TableColumn("state", 16, "<", 56),
 )
 _SPANS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 43200.0, 86400.0)
 _CHANGES = ("request_limit_decreased", "request_limit_increased")
 _HEAD = 2
 _LEAST_CHART = 7
+_ROOM_FOR_DOMAINS = 100
+"""Columns of a terminal from which resources are named in full."""
 
 
 class CeilingsScreen(TableScreen):
@@ -80,8 +82,11 @@ class CeilingsScreen(TableScreen):
         self.show_facts(frame, self.table.key_at_cursor())
 
     def show_rows(self, frame: Frame) -> None:
-        rows = [_row(row, frame) for row in frame.ceilings]
         ceilings = [row.ceiling for row in frame.ceilings]
+        names = [ceiling.resource for ceiling in ceilings]
+        if self.size.width < _ROOM_FOR_DOMAINS:
+            names = short_names(names)
+        rows = [_row(row, name, frame) for row, name in zip(frame.ceilings, names, strict=True)]
         most = max(ceilings, key=lambda ceiling: ceiling.waiters, default=None)
         self.table.show(rows, count(len(rows)), None if most is None else most.resource)
 
@@ -137,7 +142,7 @@ def _change(row: CeilingRow, frame: Frame) -> str:
     )
 
 
-def _row(row: CeilingRow, frame: Frame) -> TableRow:
+def _row(row: CeilingRow, name: str, frame: Frame) -> TableRow:
     ceiling, doubt = row.ceiling, doubt_of(frame)
     left = cooldown_left(ceiling, frame.at)
     state, style = "open", "dim"
@@ -151,7 +156,7 @@ def _row(row: CeilingRow, frame: Frame) -> TableRow:
     return TableRow(
         ceiling.resource,
         (
-            Cell(ceiling.resource, "bright", ceiling.resource),
+            Cell(name, "bright", ceiling.resource),
             Cell(count(ceiling.limit), cut, ceiling.limit),
             Cell(count(ceiling.effective_max), "dim", ceiling.effective_max),
             Cell(f"{count(ceiling.in_flight)}{doubt}", "sky", ceiling.in_flight),

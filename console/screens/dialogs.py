@@ -22,7 +22,7 @@ QuitAnswer = Literal["leave", "stop", "cancel"]
 _RAISED = " on raised"
 
 
-class Lines(LineWidget):
+class FixedLines(LineWidget):
     """Fixed lines in a window; a click runs the action of a line that has one."""
 
     ground = f"text{_RAISED}"
@@ -66,10 +66,12 @@ class GoToDialog(ModalScreen[Target | None]):
         """`refusal` says why a target is nowhere in the run; empty where it is somewhere."""
         super().__init__()
         self._refusal = refusal
-        self._head = Lines(appearance, [(Row().put("Go to", f"bold bright{_RAISED}").line(), "")])
+        self._head = FixedLines(
+            appearance, [(Row().put("Go to", f"bold bright{_RAISED}").line(), "")]
+        )
         self._ahead = ""
         hint = "1:23.5 run time  17:39:50 clock  50%  +5 from here  #1234"
-        self._hint = Lines(appearance, [(Row().put(hint, f"dim{_RAISED}").line(), "")])
+        self._hint = FixedLines(appearance, [(Row().put(hint, f"dim{_RAISED}").line(), "")])
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -120,7 +122,7 @@ class QuitDialog(ModalScreen[QuitAnswer]):
             row = Row().put(control.shown, f"bold sky{_RAISED}", 8)
             label = f"{control.help}: {on_stop}" if "stop" in control.action else control.help
             lines.append((row.put(label, f"text{_RAISED}").line(), control.action))
-        self._lines = Lines(appearance, lines)
+        self._lines = FixedLines(appearance, lines)
 
     def compose(self) -> ComposeResult:
         with Vertical():

@@ -14,7 +14,7 @@ from console.screens.base import FrameScreen, set_height
 from console.sheet import Sheet
 from console.theme import Appearance
 from console.widgets.crumbs import Crumbs
-from console.widgets.select_table import Cell, Facts, SelectTable, TableColumn, TableRow
+from console.widgets.select_table import Cell, FactList, SelectTable, TableColumn, TableRow
 from replay.diagnosis.verdicts import clock
 from replay.playback.focus import EventLine, Focus, Focused
 from replay.playback.frame import Frame, Want
@@ -59,7 +59,7 @@ class DrillScreen(FrameScreen):
         self.focus_on = focus
         self.trail = tuple(trail)
         self._crumbs = Crumbs(appearance)
-        self.facts = Facts(appearance)
+        self.facts = FactList(appearance)
         self.tables = self.make_tables()
         self.table = self.tables[0]
 
@@ -137,7 +137,7 @@ class DrillScreen(FrameScreen):
         return next((line.at for line in events if f"#{line.ordinal}" == key), None)
 
     def on_select_table_picked(self, message: SelectTable.Picked) -> None:
-        table = next((one for one in self.tables if one.has_key(message.key)), self.table)
+        table = next((shown for shown in self.tables if shown.has_key(message.key)), self.table)
         again = table is self.table and table.key_at_cursor() == message.key
         self.table = table
         table.selected = message.key

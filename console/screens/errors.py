@@ -13,7 +13,7 @@ from console.screens.table_screen import MOVES, TableScreen
 from console.theme import Appearance
 from console.widgets.select_table import Cell, SelectTable, TableColumn, TableRow
 from replay.diagnosis.verdicts import clock
-from replay.playback.focus import TasksFocus
+from replay.playback.focus import SpendingFocus, TasksFocus
 from replay.playback.frame import Frame
 from replay.recording.filters import ERRORS
 from replay.state.failures import NEVER_A_FAILURE, class_of_failure, error_words
@@ -46,6 +46,7 @@ class ErrorsScreen(TableScreen):
         Control("enter", "Enter", "open", "The tasks that met it", "tasks"),
         Control("e", "e", "to_event('last')", "The last event of it", "last event"),
         Control("E", "E", "to_event('first')", "The first event of it"),
+        Control("c", "c", "cost", "Tokens by column and model, and those for nothing", "tokens"),
         *MOVES,
         FILTER[0],
         Control("n", "n", "match(1)", "The next failure in time", "next"),
@@ -99,6 +100,9 @@ class ErrorsScreen(TableScreen):
         if failure is not None:
             place = (failure.resource, failure.column, failure.error)
             self.console.open_page(TasksFocus(failure=place), error_words(failure.error))
+
+    def action_cost(self) -> None:
+        self.console.open_page(SpendingFocus(), "tokens")
 
     def action_match(self, by: int) -> None:
         """Move the cursor to the next failure in time, and show it in the stream."""

@@ -9,9 +9,9 @@ from console.formatting import WAITS
 from console.paint import Row, StyledLine
 from console.screens.event_detail import READING, ReadingScreen, section
 from console.theme import Appearance, verdict_look
+from replay.diagnosis.report.text_layout import wrap
 from replay.diagnosis.verdicts import VERDICTS
 from replay.diagnosis.verdicts.base import name_of
-from replay.sources.cells import wrap
 
 _RAISED = " on raised"
 

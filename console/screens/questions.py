@@ -14,7 +14,7 @@ from textual.widgets import Input
 from console.controls import Control, bindings
 from console.filter_history import FilterHistory
 from console.paint import Row, StyledLine
-from console.screens.dialogs import Lines
+from console.screens.dialogs import FixedLines
 from console.theme import Appearance
 from replay.recording.filters import FilterError, Subject
 
@@ -61,8 +61,10 @@ class FilterDialog(ModalScreen[str | None]):
         self._typed_ahead = ""
         names = " ".join(field.name for field in subject.fields)
         self._hint = f"words  field:value  wait>2s  !not  or  ( )   fields: {names}"
-        self._head = Lines(appearance, [(self._line(f"Filter {subject.name}", "bold bright"), "")])
-        self._below = Lines(appearance, [(self._line(self._hint, "dim"), "")])
+        self._head = FixedLines(
+            appearance, [(self._line(f"Filter {subject.name}", "bold bright"), "")]
+        )
+        self._below = FixedLines(appearance, [(self._line(self._hint, "dim"), "")])
 
     @staticmethod
     def _line(text: str, style: str) -> StyledLine:
@@ -153,7 +155,7 @@ class ConfirmDialog(ModalScreen[bool]):
         ):
             row = Row().put(key, f"bold sky{_RAISED}", 8).put(label, f"text{_RAISED}")
             lines.append((row.line(), action))
-        self._lines = Lines(appearance, lines)
+        self._lines = FixedLines(appearance, lines)
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -190,7 +192,7 @@ class ExportDialog(ModalScreen[ExportFormat | None]):
         for control in self.controls:
             row = Row().put(control.shown, f"bold sky{_RAISED}", 8)
             lines.append((row.put(control.help, f"text{_RAISED}").line(), control.action))
-        self._lines = Lines(appearance, lines)
+        self._lines = FixedLines(appearance, lines)
 
     def compose(self) -> ComposeResult:
         with Vertical():

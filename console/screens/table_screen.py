@@ -12,7 +12,7 @@ from console.screens.base import set_height
 from console.screens.filters import FILTER, Filtered
 from console.sheet import Sheet
 from console.theme import Appearance
-from console.widgets.select_table import Facts, SelectTable
+from console.widgets.select_table import FactList, SelectTable
 from replay.playback.frame import Frame, Want
 
 SAMPLES = 20
@@ -40,7 +40,7 @@ class TableScreen(Filtered):
     def __init__(self, appearance: Appearance, run_title: str, table: SelectTable) -> None:
         super().__init__(appearance, run_title)
         self.table = table
-        self.facts = Facts(appearance)
+        self.facts = FactList(appearance)
 
     def compose_page(self) -> ComposeResult:
         yield self.table

@@ -100,10 +100,10 @@ class TaskScreen(DrillScreen):
             by_kind[what] = by_kind.get(what, 0.0) + length
             for verdict, seconds in step.verdicts.items():
                 by_cause[verdict] = by_cause.get(verdict, 0.0) + seconds
-        place = [f"column {history.column}"]
-        place += [f"row group {history.row_group}"] if history.row_group is not None else []
-        place += [f"row {history.row}"] if history.row is not None else []
-        facts = [("what", ", ".join(place))]
+        position = [f"column {history.column}"]
+        position += [f"row group {history.row_group}"] if history.row_group is not None else []
+        position += [f"row {history.row}"] if history.row is not None else []
+        facts = [("what", ", ".join(position))]
         state = words(history.state)
         if history.position is not None:
             state += f", {count(history.position)} before it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from console.formatting import ceiling_facts, duration, words
+from console.formatting import ceiling_facts, cooldown_left, duration, words
 from console.paint import Row, StyledLine, cut_line, fit_tail, width_of
 from console.theme import Appearance
 from console.widgets.axis import time_axis
@@ -20,6 +20,10 @@ _FACT_STYLE = {
     "cooldown": "bold vermillion",
     "reason": "dim",
 }
+
+_LEAST_HEAT = 26
+"""Columns of a resource in a heat map."""
+_LEAST_TREND = 6
 
 _CAUSES = {"rate_limited": ", a 429", "carried": " got through", "ramp": ", start-up ramp"}
 """Why a ceiling moved, where its name says too little."""
@@ -77,7 +81,34 @@ class CeilingPanel(LineWidget):
             rows.append(row.line())
         return rows
 
+    def _heat(self, frame: Frame, width: int, room: int) -> list[StyledLine]:
+        """Many resources, several in a line: how much of each was in use, and what holds it up."""
+        names = short_names([row.ceiling.resource for row in frame.ceilings])
+        number = len(names)
+        columns = max(1, min(-(-number // room), width // _LEAST_HEAT))
+        lines = min(room, -(-number // columns))
+        each = width // columns
+        name = min(max(map(width_of, names)), each - _LEAST_TREND - 3)
+        rows = [Row() for _ in range(lines)]
+        shown = lines * columns - (lines * columns < number)
+        for index, (ceiling_row, label) in enumerate(zip(frame.ceilings, names, strict=True)):
+            if index >= shown:
+                break
+            ceiling, row = ceiling_row.ceiling, rows[index % lines]
+            row.to(index // lines * each)
+            held = cooldown_left(ceiling, frame.at) > 0
+            style = "vermillion" if held else "purple" if ceiling.waiters else "dim"
+            row.put(" ").put(fit_tail(label, name), style if style != "dim" else "bright").put(" ")
+            cells = each - name - 3
+            values = latest(ceiling_row.in_flight, cells)
+            row.put(sparkline(values, cells, ceiling.effective_max, self.appearance.glyphs), style)
+        if shown < number:
+            rows[-1].to((columns - 1) * each + 1).put(f"{number - shown} more", "dim")
+        return [row.line() for row in rows]
+
     def _compact(self, frame: Frame, width: int, room: int) -> list[StyledLine]:
+        if len(frame.ceilings) > room > 0 and width >= 2 * _LEAST_HEAT:
+            return self._heat(frame, width, room)
         names = short_names([row.ceiling.resource for row in frame.ceilings])
         facts = [ceiling_facts(row.ceiling, frame) for row in frame.ceilings]
         widest = max(sum(width_of(text) + 3 for _, text in line) for line in facts)

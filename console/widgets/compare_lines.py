@@ -11,12 +11,12 @@ from console.widgets.blame_bar import parts
 from console.widgets.chart import nice_step, resample
 from console.widgets.panel import title
 from replay.diagnosis.report.shares import Share
+from replay.diagnosis.report.text_layout import wrap
 from replay.diagnosis.verdicts import clock, phrase
 from replay.metrics.compare import Comparison, Side
 from replay.metrics.compare_text import WORDS, change_text, meaning, name_text, number_text
 from replay.metrics.difference import Difference
 from replay.metrics.overlay import QUEUE, Course
-from replay.sources.cells import wrap
 
 _STYLES = {
     "better": "bold green",

@@ -23,6 +23,8 @@ _HEAD = 2
 """Title and names of the columns."""
 _REASON = 22
 """Two spaces and `cooldown after 429s`."""
+_REFUSED = ("cooldown", "overload")
+"""Their provider takes no more calls for a while."""
 _LEAST_REASON = 14
 """Two spaces and `slots in use`."""
 
@@ -131,7 +133,7 @@ def waits_for(group: GroupRow, more: QueueRow | None) -> tuple[str, str]:
     if more is not None and more.calls_waiting and more.waits_for is not None:
         return wait_words(more.waits_for), "orange"
     if group.blocked_by and group.queued:
-        return wait_words(group.blocked_by), "orange" if group.blocked_by == "cooldown" else "text"
+        return wait_words(group.blocked_by), "orange" if group.blocked_by in _REFUSED else "text"
     if group.deferred:
         return f"{count(group.deferred)} to be retried", "orange"
     if group.ready and not group.queued:

@@ -9,13 +9,13 @@ from textual.events import Click
 from console.controls import Control
 from console.formatting import at_end, cells_done, count, duration, percent, short
 from console.paint import Row, StyledLine, clean, width_of
-from console.playback_mode import MODE_COLOUR, View, speed_label
+from console.playback_mode import MODE_COLOUR, PlaybackView, speed_label
 from console.theme import Appearance, verdict_look
 from console.widgets.line_widget import LineWidget
 from replay.diagnosis.report.shares import Share, subject
+from replay.diagnosis.report.text_layout import wrap
 from replay.diagnosis.verdicts import VerdictRow, clock
 from replay.playback.frame import Frame
-from replay.sources.cells import wrap
 from replay.state.spending import money_words
 
 _MOST_NOTE_LINES = 5
@@ -36,9 +36,9 @@ class Header(LineWidget):
         super().__init__(appearance, id="header")
         self._title = title
         self._frame: Frame | None = None
-        self._view: View | None = None
+        self._view: PlaybackView | None = None
 
-    def show(self, frame: Frame, view: View) -> None:
+    def show(self, frame: Frame, view: PlaybackView) -> None:
         self._frame, self._view = frame, view
         self.redraw()
 
@@ -48,7 +48,7 @@ class Header(LineWidget):
             return [Row().put(f" {self._title} ", "bold bright").put("opening …", "dim").line()]
         return [self._state_line(frame, view, width), self._progress_line(frame, view, width)]
 
-    def _state_line(self, frame: Frame, view: View, width: int) -> StyledLine:
+    def _state_line(self, frame: Frame, view: PlaybackView, width: int) -> StyledLine:
         badge = view.mode
         if view.mode == "REPLAY" and view.speed is not None:
             badge = f"REPLAY {speed_label(view.speed)}"  # type: ignore[assignment]
@@ -65,7 +65,7 @@ class Header(LineWidget):
             row.put(text, style)
         return row.line()
 
-    def _facts(self, frame: Frame, view: View) -> list[tuple[str, str]]:
+    def _facts(self, frame: Frame, view: PlaybackView) -> list[tuple[str, str]]:
         total = frame.t1 - frame.t0
         tenths = view.mode not in ("LIVE", "WAITING")
         facts: list[tuple[str, str]] = []
@@ -91,7 +91,7 @@ class Header(LineWidget):
             facts.append((f" / {clock(total, tenths=tenths)}", "dim"))
         return facts
 
-    def _progress_line(self, frame: Frame, view: View, width: int) -> StyledLine:
+    def _progress_line(self, frame: Frame, view: PlaybackView, width: int) -> StyledLine:
         progress = frame.progress
         facts: list[tuple[str, str]] = []
         done = count(progress.rows_done)

@@ -13,6 +13,8 @@ LaneMode = Literal["column", "packed", "lease"]
 
 @dataclass(frozen=True, slots=True)
 class Lane:
+    """One line of the timeline."""
+
     label: str
     """Empty for the further lanes of a column."""
     bars: tuple[LeaseBar, ...]

@@ -1,4 +1,4 @@
-"""`SelectTable`: rows with a cursor that can be sorted by any column; `Facts`: one row in words."""
+"""`SelectTable`: rows with a cursor, sorted by any column; `FactList`: one row in words."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class SelectTable(LineWidget):
         self.move(-1)
 
 
-class Facts(LineWidget):
+class FactList(LineWidget):
     """A title and lines of a name and what there is to say."""
 
     def __init__(self, appearance: Appearance) -> None:

@@ -14,9 +14,9 @@ from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
 from replay.diagnosis.report.build import verdict_line
 from replay.diagnosis.report.text import facts_of
+from replay.diagnosis.report.text_layout import wrap
 from replay.diagnosis.verdicts import VerdictRow, clock, phrase
 from replay.playback.frame import Frame
-from replay.sources.cells import wrap
 
 Key = tuple[str, str | None, float]
 HEAD = 2

@@ -16,6 +16,8 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class Variant:
+    """A configuration of the engine under which a scenario is measured."""
+
     title: str
     task_admission: TaskAdmissionConfig = field(default_factory=TaskAdmissionConfig)
     request_admission: RequestAdmissionConfig | None = None

@@ -71,25 +71,25 @@ def read_continuation(folder: RunFolder) -> Continuation:
     numbers = folder.segment_numbers()
     if numbers[:1] != [1]:
         raise UserError(f"{folder.path} has no whole journal, so the run can't go on.")
-    found = _Found()
+    progress = _Found()
     for number in reversed(numbers):
-        found.begin_segment()
+        progress.begin_segment()
         for line in _lines(folder, number):
-            found.note(line)
-        if found.is_complete:
+            progress.note(line)
+        if progress.is_complete:
             break
-    if found.run is None:
+    if progress.run is None:
         raise UserError(f"The journal in {folder.path} does not say of which run it is.")
-    if found.run.producer != "headgate":
-        raise UserError(f"{folder.path} holds a run of {found.run.producer}, not of headgate.")
-    ids = (found.ids[prefix] for prefix in _ID_PREFIXES)
+    if progress.run.producer != "headgate":
+        raise UserError(f"{folder.path} holds a run of {progress.run.producer}, not of headgate.")
+    ids = (progress.ids[prefix] for prefix in _ID_PREFIXES)
     return Continuation(
-        found.run,
+        progress.run,
         numbers[-1],
-        found.events,
-        found.sequences["scheduler"],
-        found.sequences["request"],
-        found.run.monotonic_start if found.last_time is None else found.last_time,
+        progress.events,
+        progress.sequences["scheduler"],
+        progress.sequences["request"],
+        progress.run.monotonic_start if progress.last_time is None else progress.last_time,
         LastIds(*ids),
     )
 

@@ -52,6 +52,8 @@ answer is not usable."""
 
 
 class FailureKind(NamedTuple):
+    """A class of failures: what it says of the provider, and what a person can do."""
+
     name: FailureClass
     error_type: str | None
     """The type of error that events name; None where that is its HTTP status."""
@@ -225,6 +227,8 @@ FAILURE_KINDS: tuple[FailureKind, ...] = (
         "set dimensions of the column to what the model gives",
     ),
 )
+ERROR_IN_BODY = "ErrorInBody"
+"""The type of a provider's failure that it tells in the body of an answer with status 200."""
 FAILURES: dict[FailureClass, FailureKind] = {kind.name: kind for kind in FAILURE_KINDS}
 assert tuple(FAILURES) == get_args(FailureClass)
 
@@ -235,4 +239,5 @@ def scope_of(failure: FailureClass) -> FailureScope:
 
 def error_type_of(failure: FailureClass, status: int | None = None) -> str:
     """The type of error that events name for a failure answered with `status`."""
-    return FAILURES[failure].error_type or f"HTTP{status}"
+    answered = status is not None and 200 <= status < 300
+    return FAILURES[failure].error_type or (ERROR_IN_BODY if answered else f"HTTP{status}")

@@ -458,9 +458,10 @@ EVENT_KINDS: tuple[EventKind, ...] = (
             PayloadField("samples", "int", "how often the watchdog looked"),
             PayloadField(
                 "frames",
-                "[{module, function, file, line, count, column, thread}]",
+                "[{module, function, file, line, count, column, thread, library}]",
                 "where the loop's thread was, in the user's own code if it was there; `thread` is "
-                "`other` for a thread that held the interpreter lock instead",
+                "`other` for a thread that held the interpreter lock instead, `library` is true "
+                "where none of the user's own code was",
             ),
         ),
         "failure",

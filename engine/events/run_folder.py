@@ -17,29 +17,25 @@ folder under the old name is not mistaken for it.
 from __future__ import annotations
 
 import errno
-import json
 import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
 
 import msgspec
 
 from engine.errors import UserError
 from engine.events import folder_claim
 from engine.events.process_lock import Doubt, Presence, ProcessLock, presence
+from engine.events.run_record import RunRecord, decode_record
 from engine.events.safe_files import (
     check_regular,
     open_folder,
     open_regular,
     read_small,
 )
-from engine.events.types import SCHEMA_VERSION, Seconds
 
 JOURNAL = "journal"
 CELLS = "cells"
@@ -62,38 +58,6 @@ _UNSURE: dict[Doubt, str] = {
     "unidentified": "its run.lock does not say which process held it",
     "elsewhere": "it was started on another machine; resume it there, or copy the folder here",
 }
-
-RunStateName = Literal["running", "ended", "complete", "lost"]
-"""The producer writes `running` and `ended`; the recorder writes `complete` (all is imported, after
-a clean end) and `lost` (all is imported, but the producer died without an end)."""
-
-
-class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`run.json`: what a run is and how far it got, readable without opening a recording."""
-
-    run_id: str
-    name: str
-    state: RunStateName
-    outcome: str | None = None
-    """`success`, `failed`, `cancelled`; None while running and after a loss."""
-    message: str = ""
-    wall_start: Seconds | None = None
-    wall_end: Seconds | None = None
-    versions: dict[str, str] = {}
-    """Versions of `headgate`, `python` and `duckdb` that made the run."""
-    producer: str = "headgate"
-    records: int | None = None
-    rows_done: int = 0
-    rows_dropped: int = 0
-    schema_version: int = SCHEMA_VERSION
-    pid: int | None = None
-    """Process id of the producer, for people; the lock shows whether it is alive."""
-    capacity_plan: dict[str, Any] = {}
-    """Configured values; at the end also those observed."""
-    resumes: int = 0
-    """How often the run has gone on after an interruption."""
-    paused_seconds: float = 0.0
-    """Wall time of its interruptions, which is no part of how long it took."""
 
 
 class RunFolder:
@@ -391,36 +355,12 @@ def segment_name(number: int) -> str:
 
 
 def read_record(folder: RunFolder) -> RunRecord | None:
-    """Read `run.json`; None if there is none or it can't be read.
-
-    Fields with invalid values get their defaults, as long as the run can be identified.
-    """
+    """Read `run.json`; None if there is none or it can't be read."""
     try:
         data = read_small(RUN_JSON, dir_fd=folder.fd)
     except OSError:
         return None
-    try:
-        return msgspec.json.decode(data, type=RunRecord)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _usable_part(data)
-
-
-def _usable_part(data: bytes) -> RunRecord | None:
-    try:
-        facts = json.loads(data, parse_constant=lambda _: None)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(facts, dict):
-        return None
-    usable: dict[str, Any] = {}
-    for field in msgspec.structs.fields(RunRecord):
-        if field.encode_name in facts:
-            with suppress(msgspec.ValidationError, OverflowError):
-                value = msgspec.convert(facts[field.encode_name], field.type)
-                usable[field.name] = value
-    if not usable.keys() >= {"run_id", "name", "state"}:
-        return None
-    return RunRecord(**usable)
+    return decode_record(data)
 
 
 def write_record(folder: RunFolder, record: RunRecord) -> None:
@@ -439,14 +379,3 @@ def write_record(folder: RunFolder, record: RunRecord) -> None:
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=fd)
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions for `RunRecord.versions`, found without importing the packages."""
-    versions = {"python": platform.python_version()}
-    for package in ("headgate", "duckdb"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions

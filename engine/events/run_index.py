@@ -15,7 +15,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from engine.events.run_folder import RUN_JSON, RunFolder, RunRecord, read_record
+from engine.events.run_folder import RUN_JSON, RunFolder, read_record
+from engine.events.run_record import RunRecord
 from engine.events.safe_files import read_small
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,119}")
@@ -58,8 +59,8 @@ def register(folder: RunFolder, record: RunRecord) -> None:
         home = index_home()
         home.mkdir(parents=True, exist_ok=True)
         pointer = home / pointer_name(record.run_id)
-        known = _read(pointer)
-        if known is not None and (known.path == here or _keeps(known, folder)):
+        stored = _read(pointer)
+        if stored is not None and (stored.path == here or _keeps(stored, folder)):
             return
         pointer_data = Pointer(record.run_id, here, record.name)
         part = home / f".{pointer.name}.{os.getpid()}"
@@ -78,10 +79,10 @@ def list_runs() -> list[KnownRun]:
     except OSError:
         return []
     for pointer in pointers:
-        known = _read(pointer)
-        if known is None:
+        stored = _read(pointer)
+        if stored is None:
             continue
-        run = _look_up(pointer, known)
+        run = _look_up(pointer, stored)
         try:
             registered = pointer.stat().st_mtime
         except OSError:
@@ -114,25 +115,25 @@ def pointer_name(run_id: str) -> str:
     return hashlib.sha256(run_id.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
-def _look_up(pointer: Path, known: Pointer) -> KnownRun:
-    path = Path(known.path)
+def _look_up(pointer: Path, stored: Pointer) -> KnownRun:
+    path = Path(stored.path)
     folder = RunFolder(path)
     record = read_record(folder)
     there = folder.has(RUN_JSON)
     folder.close()
-    if record is not None and known.run_id in ("", record.run_id):
+    if record is not None and stored.run_id in ("", record.run_id):
         return KnownRun(pointer, record.run_id, record.name, path, "here", record)
     where: Whereabouts = "unreadable" if record is None and there else "away"
-    return KnownRun(pointer, known.run_id, known.name, path, where, None)
+    return KnownRun(pointer, stored.run_id, stored.name, path, where, None)
 
 
-def _keeps(known: Pointer, other: RunFolder) -> bool:
+def _keeps(stored: Pointer, other: RunFolder) -> bool:
     """Whether the run still exists where the pointer leads, and is no copy of `other`."""
-    folder = RunFolder(Path(known.path))
+    folder = RunFolder(Path(stored.path))
     record = read_record(folder)
     is_copy = folder.doubt == "copy"
     folder.close()
-    stands = record is not None and record.run_id == known.run_id
+    stands = record is not None and record.run_id == stored.run_id
     return stands and not (is_copy and other.doubt == "")
 
 
@@ -140,8 +141,8 @@ def _drop_older(home: Path, path: str, kept: Path) -> None:
     """Remove pointers to the same folder that an older headgate wrote without a run id."""
     for entry in home.iterdir():
         if entry != kept and not entry.name.startswith("."):
-            known = _read(entry)
-            if known is not None and not known.run_id and known.path == path:
+            stored = _read(entry)
+            if stored is not None and not stored.run_id and stored.path == path:
                 entry.unlink(missing_ok=True)
 
 
@@ -155,7 +156,7 @@ def _read(pointer: Path) -> Pointer | None:
         return Pointer("", data.decode(errors="surrogateescape"))
     try:
         # A path that is not UTF-8 has lone surrogates, which only this decoder takes.
-        known = msgspec.convert(json.loads(data), Pointer)
+        stored = msgspec.convert(json.loads(data), Pointer)
     except (ValueError, RecursionError, msgspec.ValidationError):
         return None
-    return known if known.path.startswith("/") else None
+    return stored if stored.path.startswith("/") else None

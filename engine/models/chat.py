@@ -139,9 +139,9 @@ def without_thinking(text: str) -> str:
     return _END_OF_THINKING.sub("", text, count=1)
 
 
-def malformed(said: str = "") -> ProviderError:
+def malformed(detail: str = "") -> ProviderError:
     message = "the provider's answer is no chat completion"
-    return ProviderError("malformed_answer", "MalformedAnswer", message + said)
+    return ProviderError("malformed_answer", "MalformedAnswer", message + detail)
 
 
 def _text(content: Any) -> str:

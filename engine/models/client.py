@@ -83,12 +83,14 @@ class ModelRequest:
 
     def followed_by(self, answer: str, prompt: str) -> ModelRequest:
         """The request that goes on after an answer."""
-        said = Turn("user", self.prompt, self.images), Turn("assistant", answer)
-        return replace(self, turns=(*self.turns, *said), prompt=prompt, images=())
+        exchange = Turn("user", self.prompt, self.images), Turn("assistant", answer)
+        return replace(self, turns=(*self.turns, *exchange), prompt=prompt, images=())
 
 
 @dataclass(frozen=True, slots=True)
 class ModelResponse:
+    """The answer of a provider to one request."""
+
     text: str
     prompt_tokens: int | None = None
     completion_tokens: int | None = None

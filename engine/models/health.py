@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from engine.errors import RetryableTaskError, UserError
 from engine.events.failures import AnswerAction, AnswerVerdict, scope_of
+from engine.models.caller import ModelCaller
 from engine.models.client import ANSWER_ACTIONS, ModelRequest, ProviderError
-from engine.models.executor import ModelCaller
 from engine.request_admission.types import RequestAdmissionError
 
 HEALTH_PROMPT = "Reply with the word ok."

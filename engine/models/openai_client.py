@@ -189,8 +189,8 @@ class OpenAIClient:
             wall = self._clock.wall()
             raise refusal(status, _lower(response), answer_body, wall, private)
         if answer_body is None or isinstance(answer_body, str):
-            said = sanitised(_title(answer_body or ""), private)
-            raise malformed(f': "{said}"' if said else "")
+            title = sanitised(_title(answer_body or ""), private)
+            raise malformed(f': "{title}"' if title else "")
         embeds = request.operation == "embedding"
         answer = read_embedding(answer_body) if embeds else read_answer(answer_body, request)
         if any(b"ratelimit" in name.lower() for name, _ in response.raw_headers):

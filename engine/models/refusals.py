@@ -152,36 +152,37 @@ def refusal(
     """The error for an answer that is an error.
 
     Args:
-        status: Its HTTP status; with 200 the body decides.
+        status: Its HTTP status; with 200 the body decides what it means.
         headers: Its headers, names in lower case.
         body: The decoded JSON; anything else for a body that is none.
         wall: Unix seconds.
         private: Texts that must not be repeated: prompt, system prompt, key.
     """
-    said = error_body(body)
+    content = error_body(body)
+    meant = status
     if status < 400:
-        status = said.status or next(
-            (_CODE_STATUS[c] for c in said.codes if c in _CODE_STATUS), 500
+        meant = content.status or next(
+            (_CODE_STATUS[c] for c in content.codes if c in _CODE_STATUS), 500
         )
     wait = retry_after_seconds(headers, wall)
-    failure = classify(status, said, wait is not None)
+    failure = classify(meant, content, wait is not None)
     if failure in ("rate_limit", "overload", "quota_used_up") and wait is None:
-        wait = reset_hint_seconds(headers, body, said.message, wall)
+        wait = reset_hint_seconds(headers, body, content.message, wall)
     return ProviderError(
         failure,
         error_type_of(failure, status),
-        describe(failure, status, said, private),
+        describe(failure, status, content, private),
         status=status,
-        code=said.code,
-        param=said.param,
+        code=content.code,
+        param=content.param,
         retry_after_seconds=wait,
         budgets=budgets_of(headers, wall),
     )
 
 
-def classify(status: int, said: ErrorBody, waits: bool) -> FailureClass:
+def classify(status: int, content: ErrorBody, waits: bool) -> FailureClass:
     """The class of a failure; `waits`: `Retry-After` names a delay."""
-    codes, words = frozenset(said.codes), said.message
+    codes, words = frozenset(content.codes), content.message
     per_day = bool(_DAILY_WORDS.search(words)) or any(map(_DAILY_WORDS.search, codes))
     if status == 402 or codes & _QUOTA_CODES:
         return "quota_spent"
@@ -292,18 +293,18 @@ def holds_error(body: Any) -> bool:
 
 
 def describe(
-    failure: FailureClass, status: int | None, said: ErrorBody, private: Sequence[str] = ()
+    failure: FailureClass, status: int | None, content: ErrorBody, private: Sequence[str] = ()
 ) -> str:
     """One bounded sentence: what it means, status and code, and the provider's words."""
-    facts = [str(status)] if status is not None else []
-    if said.code and said.code != str(status):
-        facts.append(said.code)
-    if said.param:
-        facts.append(f"parameter {said.param}")
+    facts = [f"HTTP {status}" if status < 400 else str(status)] if status is not None else []
+    if content.code and content.code != str(status):
+        facts.append(content.code)
+    if content.param:
+        facts.append(f"parameter {content.param}")
     sentence = f"the provider {FAILURES[failure].meaning}"
     if facts:
         sentence += f" ({', '.join(facts)})"
-    words = sanitised(said.message, private)
+    words = sanitised(content.message, private)
     return f"{sentence}: {words}" if words else sentence
 
 

@@ -22,11 +22,11 @@ class ScriptedClient:
         self._clock = clock
 
     async def send(self, request: ModelRequest) -> ModelResponse:
-        said = (*(turn.text for turn in request.turns), request.prompt)
+        texts = (*(turn.text for turn in request.turns), request.prompt)
         reply = self._player.arrive(
             self._clock.monotonic(),
             request.resource.model_id,
-            "\n".join(said),
+            "\n".join(texts),
             request.system,
             schema=schema_of(request.options.get("response_format")),
             embeds=request.operation == "embedding",

@@ -29,8 +29,8 @@ def scripted_vector(text: str, dimensions: int) -> tuple[float, ...]:
     total = [0.0] * dimensions
     for word in text.lower().split() or [""]:
         stream = hashlib.shake_128(word.encode("utf-8", "surrogatepass")).digest(dimensions)
-        for place, byte in enumerate(stream):
-            total[place] += byte - 127.5
+        for position, byte in enumerate(stream):
+            total[position] += byte - 127.5
     length = math.sqrt(sum(number * number for number in total))
     return tuple(round(number / length, 6) for number in total)
 
@@ -94,10 +94,10 @@ def _number(schema: Mapping[str, Any], kind: str, number: int) -> int | float:
 
 def _resolved(reference: Any, root: Any) -> Any:
     """What `#/$defs/Name` leads to."""
-    found = root
+    value = root
     for step in str(reference).removeprefix("#").split("/")[1:]:
-        found = found.get(step) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value
 
 
 def digest(*parts: str) -> bytes:

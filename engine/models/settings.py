@@ -133,8 +133,8 @@ class SamplingParameters(StrictModel):
         """The fields of a request's body besides model, messages, temperature and max_tokens."""
         names = SamplingParameters.model_fields.keys() - self._NOT_IN_OPTIONS
         options = {name: getattr(self, name) for name in sorted(names)}
-        given = {name: value for name, value in options.items() if value is not None}
-        return given | self.extra_body
+        options_given = {name: value for name, value in options.items() if value is not None}
+        return options_given | self.extra_body
 
 
 class TokenPrice(StrictModel):

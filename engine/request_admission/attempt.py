@@ -1,4 +1,4 @@
-"""`Attempt`: one acquisition, from its wait to the release of its lease."""
+"""`RequestAttempt`: one acquisition, from its wait to the release of its lease."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.request_admission.types import RequestAdmissionItem, RequestAdmissio
 AttemptPhase = Literal["waiting", "leased", "in_provider", "returned"]
 
 
-class Attempt:
+class RequestAttempt:
     """The controller's record of it. `since` is when its phase began; times are monotonic."""
 
     __slots__ = (

@@ -47,7 +47,7 @@ MOSTLY_ANSWERED = 2
 its own fault."""
 
 
-class Tally(NamedTuple):
+class CallTally(NamedTuple):
     """Calls to a resource so far."""
 
     answered: int
@@ -56,7 +56,7 @@ class Tally(NamedTuple):
     refused: int
     """For the load; probes not included."""
 
-    def shows_own_fault(self, before: Tally) -> bool:
+    def shows_own_fault(self, before: CallTally) -> bool:
         """Whether a request that was refused at the time of `before`, and is refused again now, is
         refused for its own sake: most others were answered since, or nothing but probes was."""
         answered = self.answered - before.answered
@@ -103,8 +103,8 @@ class Availability:
         """Failures in a row so far."""
         return self._failures
 
-    def tally(self) -> Tally:
-        return Tally(self.answered, self.probes_answered, self.refused)
+    def tally(self) -> CallTally:
+        return CallTally(self.answered, self.probes_answered, self.refused)
 
     def mark(self) -> FailureMark:
         """Taken when a failure is met, before it is counted."""

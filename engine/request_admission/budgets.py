@@ -40,7 +40,9 @@ class Opening(NamedTuple):
 
 def last_opening(openings: Iterable[Opening | None], now: float) -> Opening | None:
     """The last of them that is still to come; None for none."""
-    return max((one for one in openings if one is not None and one.at > now), default=None)
+    return max(
+        (opening for opening in openings if opening is not None and opening.at > now), default=None
+    )
 
 
 class BudgetNews:
@@ -124,7 +126,7 @@ class RateBudgets:
             "input_tokens": bucket(sizes.input_tokens),
             "output_tokens": bucket(sizes.output_tokens),
         }
-        self._buckets = {name: one for name, one in buckets.items() if one is not None}
+        self._buckets = {name: bucket for name, bucket in buckets.items() if bucket is not None}
         self._answer_tokens = 0.0
         """Moving average of the tokens of an answer."""
 

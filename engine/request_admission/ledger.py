@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
-from engine.request_admission.attempt import Attempt
+from engine.request_admission.attempt import RequestAttempt
 from engine.request_admission.types import RequestAdmissionLease, RequestReleaseReason
 
 _generations = itertools.count(1)
@@ -18,14 +18,14 @@ class RequestLeaseLedger:
     def __init__(self, issued: int = 0) -> None:
         self.generation = next(_generations)
         self._issued = issued
-        self._live: dict[str, Attempt] = {}
+        self._live: dict[str, RequestAttempt] = {}
         self.refusals: dict[str, int] = {}
         """Refused releases by reason."""
 
-    def attempts(self) -> Iterable[Attempt]:
+    def attempts(self) -> Iterable[RequestAttempt]:
         return self._live.values()
 
-    def issue(self, attempt: Attempt, now: float) -> RequestAdmissionLease:
+    def issue(self, attempt: RequestAttempt, now: float) -> RequestAdmissionLease:
         state = attempt.state
         limits = state.limits
         self._issued += 1
@@ -59,12 +59,12 @@ class RequestLeaseLedger:
         self._live[lease.lease_id] = attempt
         return lease
 
-    def find(self, lease: RequestAdmissionLease) -> Attempt | None:
+    def find(self, lease: RequestAdmissionLease) -> RequestAttempt | None:
         """The live attempt that holds exactly this lease."""
         attempt = self._live.get(lease.lease_id)
         return attempt if attempt is not None and attempt.lease is lease else None
 
-    def close(self, attempt: Attempt) -> None:
+    def close(self, attempt: RequestAttempt) -> None:
         """The attempt must be live, as `find` gave it."""
         if attempt.lease is not None:
             del self._live[attempt.lease.lease_id]

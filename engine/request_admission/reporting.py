@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from engine.events import EventStream, RequestResource
 from engine.identity import RequestResourceKey
-from engine.request_admission.attempt import Attempt
+from engine.request_admission.attempt import RequestAttempt
 from engine.request_admission.budgets import ObservedBudget
 from engine.request_admission.limits import LimitTransition, RateLimitEffect
 from engine.request_admission.resources import Registration, ResourceState
@@ -59,7 +59,7 @@ class RequestReporter:
             )
 
     def wait_started(
-        self, attempt: Attempt, reason: RequestWaitReason | None, waiters: int
+        self, attempt: RequestAttempt, reason: RequestWaitReason | None, waiters: int
     ) -> None:
         if not self._stream.requests_enabled:
             return
@@ -78,7 +78,7 @@ class RequestReporter:
         if reason is not None and waiters == 0:
             self._resource_event("request_queue_formed", state, attempt.since)
 
-    def wait_completed(self, attempt: Attempt, drained: bool, now: float) -> None:
+    def wait_completed(self, attempt: RequestAttempt, drained: bool, now: float) -> None:
         """The wait ended with a lease. `drained`: it was the last waiter of the resource."""
         if not self._stream.requests_enabled:
             return
@@ -92,7 +92,7 @@ class RequestReporter:
             self._resource_event("request_queue_drained", attempt.state, now)
 
     def wait_ended(
-        self, attempt: Attempt, reason: RequestDenialReason, drained: bool, now: float
+        self, attempt: RequestAttempt, reason: RequestDenialReason, drained: bool, now: float
     ) -> None:
         """The wait ended without a lease."""
         if not self._stream.requests_enabled:
@@ -142,32 +142,32 @@ class RequestReporter:
         }
         self._resource_event("request_wait_reason_changed", state, now, **diagnostics)
 
-    def lease_acquired(self, attempt: Attempt) -> None:
+    def lease_acquired(self, attempt: RequestAttempt) -> None:
         if self._stream.requests_enabled:
             probe = True if attempt.probe else None
             self._attempt_event("request_lease_acquired", attempt, attempt.since, probe=probe)
 
     def rate_limited(
         self,
-        attempt: Attempt,
+        attempt: RequestAttempt,
         effect: RateLimitEffect,
         outcome: RequestReleaseOutcome,
         now: float,
     ) -> None:
         if not self._stream.requests_enabled:
             return
-        retry_after, said = outcome.retry_after_seconds, outcome.failure
+        retry_after, failure = outcome.retry_after_seconds, outcome.failure
         self._attempt_event(
             "request_rate_limited",
             attempt,
             now,
             retry_after=retry_after,
-            retry_after_said=said.retry_after_said if said is not None else None,
-            status=said.status if said is not None else None,
-            code=said.code if said is not None else None,
+            retry_after_said=failure.retry_after_said if failure is not None else None,
+            status=failure.status if failure is not None else None,
+            code=failure.code if failure is not None else None,
             blocked_until=effect.blocked_until,
             cut=effect.cut is not None,
-            **({"class": said.failure} if said is not None else {}),
+            **({"class": failure.failure} if failure is not None else {}),
         )
         if effect.cut is not None:
             self.limit_changed(attempt.state, (effect.cut,), attempt, now, retry_after)
@@ -176,7 +176,7 @@ class RequestReporter:
         self,
         state: ResourceState,
         transitions: tuple[LimitTransition, ...],
-        attempt: Attempt | None,
+        attempt: RequestAttempt | None,
         now: float,
         retry_after: float | None = None,
     ) -> None:
@@ -224,10 +224,10 @@ class RequestReporter:
     ) -> None:
         """A resource that answers fails more often than a rare error would."""
         key = state.key
-        said = f": {last.message}" if last.message else ""
+        reason = f": {last.message}" if last.message else ""
         message = (
             f'provider "{key.provider_name}", model {key.model_id} is degraded: {failures} of its '
-            f"last {calls} calls failed, most recently with {last.failure}{said}; each is made "
+            f"last {calls} calls failed, most recently with {last.failure}{reason}; each is made "
             "again, which costs time"
         )
         self._stream.scheduler(
@@ -267,7 +267,7 @@ class RequestReporter:
             diagnostics=_known(facts),
         )
 
-    def lease_released(self, attempt: Attempt, outcome: str, now: float) -> None:
+    def lease_released(self, attempt: RequestAttempt, outcome: str, now: float) -> None:
         if self._stream.requests_enabled:
             self._attempt_event("request_lease_released", attempt, now, outcome=outcome)
 
@@ -290,7 +290,7 @@ class RequestReporter:
     def _attempt_event(
         self,
         kind: str,
-        attempt: Attempt,
+        attempt: RequestAttempt,
         now: float,
         outcome: str | None = None,
         **diagnostics: Any,

@@ -272,6 +272,8 @@ class CapChange(NamedTuple):
 
 
 class Registration(NamedTuple):
+    """What the registration of a resource has changed."""
+
     state: ResourceState
     new: bool
     """A new resource, or a new alias or cap of a known one."""

@@ -148,7 +148,9 @@ class RequestReleaseOutcome:
     completion_tokens: int | None = None
 
 
-class ReleaseResult(NamedTuple):
+class RequestReleaseResult(NamedTuple):
+    """Whether a request lease was released, and why not."""
+
     released: bool
     reason: RequestReleaseReason
     diagnostics: Mapping[str, str]

@@ -43,6 +43,8 @@ class DatasetFile(msgspec.Struct, frozen=True):
 
 
 class DatasetColumn(msgspec.Struct, frozen=True):
+    """A column of a dataset, as its manifest lists it."""
+
     name: str
     type: str
     """As in the workflow."""
@@ -51,6 +53,8 @@ class DatasetColumn(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
+    """`manifest.json`: what a dataset is, and whether it is complete."""
+
     run_id: str
     workflow: str
     seed: int

@@ -146,10 +146,10 @@ def row_numbers(folder_fd: int, folder: Path, row_group: int) -> RowNumbers:
 
     with _readable(folder_fd, folder, row_group) as file:
         parquet = pq.ParquetFile(file)
-        said = (parquet.schema_arrow.metadata or {}).get(_NUMBERS)
+        encoded = (parquet.schema_arrow.metadata or {}).get(_NUMBERS)
         rows = parquet.metadata.num_rows
     try:
-        first, count, missing = json.loads(said or b"null")
+        first, count, missing = json.loads(encoded or b"null")
         numbers = RowNumbers(int(first), int(count), tuple(map(int, missing)))
     except (TypeError, ValueError):
         return RowNumbers(0, rows)

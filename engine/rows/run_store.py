@@ -10,7 +10,8 @@ In `cells/` of the run's folder, for its owner alone:
 The files are only appended to. What one iteration of the event loop has made is handed to the
 system together in the next one, so that a killed process loses no cell whose answer it had; the
 disk itself is asked to keep it once a second (`SYNC_SECONDS`), and for a written row group at once.
-The size is bounded by the row groups that are open, and by what was dropped.
+The size is bounded by the row groups that are open, and by what was dropped. Whatever knows the
+layout of these files stands in this module.
 """
 
 from __future__ import annotations
@@ -316,14 +317,14 @@ class RunStore:
         return written == len(slot)
 
     def _read_spent(self) -> tuple[int, bytes]:
-        found: list[tuple[int, bytes]] = [(0, b"")]
+        written: list[tuple[int, bytes]] = [(0, b"")]
         for slot in range(2):
             data = os.pread(self._spent_fd, _SLOT_BYTES, slot * _SLOT_BYTES)
             for _, payload in read_frames(data):
                 number, spent = msgspec.msgpack.decode(payload)
-                found.append((number, spent))
+                written.append((number, spent))
                 break
-        return max(found)
+        return max(written)
 
     def _sync(self) -> None:
         self._sync_due = False

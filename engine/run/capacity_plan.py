@@ -42,6 +42,8 @@ class CapacityValue(msgspec.Struct, Generic[T], frozen=True, forbid_unknown_fiel
 
 
 class RowGroupCapacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many rows may be under way at once."""
+
     row_group_concurrency: CapacityValue[int]
     mode: CapacityValue[str]
     initial_target: CapacityValue[int]
@@ -91,6 +93,8 @@ class ObservedMaxima(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AsyncCapacityPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a run may use at once: as configured, at this instant, and at most so far."""
+
     configured: ConfiguredCapacity
     runtime_snapshot: RuntimeCapacity
     observed_maxima: ObservedMaxima

@@ -20,7 +20,9 @@ from engine.workflow.columns.findings import Finding
 from engine.workflow.columns.generator import BatchContext, CellContext
 
 
-class Message(msgspec.Struct, frozen=True):
+class PlannedMessage(msgspec.Struct, frozen=True):
+    """A message of a request that a dry run shows."""
+
     role: str
     text: str
     images: int = 0
@@ -50,7 +52,7 @@ class PlannedColumn(msgspec.Struct, frozen=True, kw_only=True):
     """About as many as the prompts of `fewest_calls` have; None where no prompt is known."""
     most_completion_tokens: int | None
     """Of `fewest_calls`; None without a limit of tokens."""
-    first_prompt: tuple[Message, ...] = ()
+    first_prompt: tuple[PlannedMessage, ...] = ()
     """The first request of the first row; values that only a call would give are placeholders."""
     first_value: Any = None
     """The value of the first row, or its placeholder."""
@@ -189,11 +191,11 @@ class _NoCalls:
         raise AssertionError("a dry run makes no call")
 
 
-def _messages(request: ModelRequest) -> list[Message]:
-    said = [] if request.system is None else [Message("system", request.system)]
-    said += [Message(turn.role, turn.text, len(turn.images)) for turn in request.turns]
+def _messages(request: ModelRequest) -> list[PlannedMessage]:
+    messages = [] if request.system is None else [PlannedMessage("system", request.system)]
+    messages += [PlannedMessage(turn.role, turn.text, len(turn.images)) for turn in request.turns]
     role = "input" if request.operation == "embedding" else "user"
-    return [*said, Message(role, request.prompt, len(request.images))]
+    return [*messages, PlannedMessage(role, request.prompt, len(request.images))]
 
 
 def _most_completion_tokens(request: ModelRequest | None, rows: int) -> int | None:

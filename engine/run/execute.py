@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,7 +18,8 @@ from engine.events import EventStream, RuntimeCorrelationProvider
 from engine.events.continuation import Continuation, LastIds
 from engine.identity import ProviderModelKey
 from engine.models.build import build_client
-from engine.models.executor import ModelCaller, ModelRequestExecutor
+from engine.models.caller import ModelCaller
+from engine.models.executor import ModelRequestExecutor
 from engine.models.health import check_health
 from engine.models.network import connection_shares, raise_descriptor_limit
 from engine.models.usage import Price
@@ -229,18 +230,9 @@ async def execute_run(
         restore=work.restore,
         on_dropped=work.drop,
     )
-    admission.on_held = scheduler.on_held
+    admission.outages.on_held = scheduler.on_held
     spending.on_exceeded = scheduler.stop
-    _apply_budgets(workflow, admission)
-    # The smallest cap first, so that no limit starts above the cap that the aliases share.
-    for alias, wanted_cap in sorted(plan.resources.raw_caps.items(), key=lambda item: item[::-1]):
-        raw_cap = min(wanted_cap, max(1, connections[workflow.models[alias].provider]))
-        for domain in workflow.domains(alias):
-            admission.register(plan.resources.resolve(alias, domain), raw_cap, alias)
-        if workflow.run.health_check:
-            admission.register(plan.resources.resolve(alias, "healthcheck"), raw_cap, alias)
-    for key, sizes in _model_budgets(workflow).items():
-        admission.limit_model(key, sizes)
+    _register_resources(plan, admission, connections)
     try:
         if workflow.run.health_check:
             health = check_health(caller, plan.health_requests())
@@ -256,6 +248,25 @@ async def execute_run(
             await client.close()
 
 
+def _register_resources(
+    plan: RunPlan, admission: AdaptiveRequestAdmissionController, connections: Mapping[str, int]
+) -> None:
+    """Make the resources of the run known to admission, with their caps and budgets.
+
+    The smallest cap comes first, so that no limit starts above the cap that the aliases share.
+    """
+    workflow = plan.workflow
+    _apply_budgets(workflow, admission)
+    for alias, wanted_cap in sorted(plan.resources.raw_caps.items(), key=lambda item: item[::-1]):
+        raw_cap = min(wanted_cap, max(1, connections[workflow.models[alias].provider]))
+        for domain in workflow.domains(alias):
+            admission.register(plan.resources.resolve(alias, domain), raw_cap, alias)
+        if workflow.run.health_check:
+            admission.register(plan.resources.resolve(alias, "healthcheck"), raw_cap, alias)
+    for key, sizes in _model_budgets(workflow).items():
+        admission.limit_model(key, sizes)
+
+
 def _spending(workflow: Workflow, store: RunStore | None) -> Spending:
     """Counts from where earlier parts of the run have left it."""
     before = read_spent(b"" if store is None else store.spent)
@@ -267,11 +278,11 @@ def _spending(workflow: Workflow, store: RunStore | None) -> Spending:
 
 def _tell_of_unkept(stream: EventStream) -> Callable[[str], None]:
     """A warning for the first value of each column that an interruption would lose."""
-    told: set[str] = set()
+    reported: set[str] = set()
 
     def tell(column: str) -> None:
-        if column not in told:
-            told.add(column)
+        if column not in reported:
+            reported.add(column)
             message = (
                 f'values of column "{column}" are of a type that can\'t be kept, so that they are '
                 "made again after an interruption"

@@ -34,12 +34,16 @@ _FILE_BYTES = 1 << 20
 
 
 class ColumnFingerprint(msgspec.Struct, frozen=True):
+    """What the cells of one column depend on."""
+
     name: str
     fields: dict[str, str]
     """Field -> digest of its value, where it is not the default."""
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
+    """What the cells of a run depend on; a run goes on only with the same."""
+
     seed: int
     records: int
     buffer_size: int
@@ -49,7 +53,7 @@ class Fingerprint(msgspec.Struct, frozen=True):
     def differences(self, now: Fingerprint) -> list[str]:
         """How a workflow has changed since this one, in words; columns added at its end are no
         difference."""
-        found = [
+        changes = [
             f"{name} is {getattr(now, field)}, it was {getattr(self, field)}"
             for name, field in (
                 ("seed", "seed"),
@@ -61,20 +65,20 @@ class Fingerprint(msgspec.Struct, frozen=True):
         before = [column.name for column in self.columns]
         after = [column.name for column in now.columns]
         gone = [name for name in before if name not in after]
-        found += [f'column "{name}" is gone' for name in gone]
+        changes += [f'column "{name}" is gone' for name in gone]
         if not gone and after[: len(before)] != before:
             new = [name for name in after[: len(before)] if name not in before]
             what = f'column "{new[0]}" stands before others' if new else "the columns are reordered"
-            found.append(f"{what} (new columns go to the end)")
+            changes.append(f"{what} (new columns go to the end)")
         known = {column.name: column.fields for column in self.columns}
         for column in now.columns:
             if column.name in known:
                 subject = f'column "{column.name}"'
-                found += _changed(subject, known[column.name], column.fields)
+                changes += _changed(subject, known[column.name], column.fields)
         for alias, fields in self.models.items():
             if alias in now.models:
-                found += _changed(f'model "{alias}"', fields, now.models[alias])
-        return found
+                changes += _changed(f'model "{alias}"', fields, now.models[alias])
+        return changes
 
 
 def fingerprint_of(workflow: Workflow, folder: Path | None = None) -> Fingerprint:

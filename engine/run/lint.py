@@ -19,11 +19,11 @@ def lint(workflow: Workflow, generators: Mapping[str, ColumnGenerator]) -> list[
         _empty_values(workflow),
         frozenset(name for column in workflow.columns for name in column.dependencies()),
     )
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for column in workflow.columns:
-        found += column.lint(view)
-        found += generators[column.name].findings(view)
-    return [*found, *_unused(workflow), *_caps_that_never_fill(workflow)]
+        findings += column.lint(view)
+        findings += generators[column.name].findings(view)
+    return [*findings, *_unused(workflow), *_caps_that_never_fill(workflow)]
 
 
 def _empty_values(workflow: Workflow) -> frozenset[str]:

@@ -39,6 +39,8 @@ _DEFAULT_TASK_ADMISSION = TaskAdmissionConfig()
 
 @dataclass(frozen=True)
 class RunPlan:
+    """What is decided before a run begins."""
+
     workflow: Workflow
     generators: Mapping[str, ColumnGenerator]
     columns: tuple[ColumnPlan, ...]
@@ -116,9 +118,9 @@ class RunPlan:
             wanted = self.workflow.domains(alias)
             if domain != "healthcheck" and domain not in wanted:
                 continue
-            asked = domain if domain != "healthcheck" else wanted[0]
-            endpoint = endpoints_of(models, providers, asked)[alias]
-            if asked == "embedding":
+            checked_domain = domain if domain != "healthcheck" else wanted[0]
+            endpoint = endpoints_of(models, providers, checked_domain)[alias]
+            if checked_domain == "embedding":
                 endpoint = endpoint.plain()
             resource = self.resources.resolve(alias, domain)
             requests[resource] = replace(endpoint.request(HEALTH_PROMPT), resource=resource)

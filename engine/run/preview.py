@@ -30,6 +30,8 @@ class LostRow:
 
 @dataclass
 class Preview:
+    """What a preview made."""
+
     result: RunResult
     rows: list[dict[str, Any]]
     lost: list[LostRow] = field(default_factory=list)

@@ -14,7 +14,7 @@ from engine.request_admission.types import FailureReport
 
 
 class ProviderWatch:
-    """The scheduler's `RequestHolds`, and the `on_probe_due` of request admission.
+    """The scheduler's `RequestHolds`, and the `on_probe_due` of `Outages`.
 
     Args:
         admission: Knows which resources are out.
@@ -35,7 +35,7 @@ class ProviderWatch:
         self._requests = probes
         self._keys = keys
         self._tasks: set[asyncio.Task[None]] = set()
-        admission.on_probe_due = self._probe
+        admission.outages.on_probe_due = self._probe
 
     def _probe(self, resource: RequestResourceKey) -> None:
         request = self._requests.get(resource)
@@ -47,7 +47,7 @@ class ProviderWatch:
 
     async def close(self) -> None:
         """Cancel the probes that are out."""
-        self._admission.on_probe_due = None
+        self._admission.outages.on_probe_due = None
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -62,7 +62,7 @@ class ProviderWatch:
         return False
 
     def held_attempts(self) -> int:
-        return self._admission.held_attempts()
+        return self._admission.outages.held_attempts()
 
     def drain(self) -> None:
         self._admission.drain()
@@ -73,7 +73,7 @@ class ProviderWatch:
         """One sentence: what each suspended resource answers, and what to do."""
         sentences = [
             self._why(resource, report, returns)
-            for resource, report, returns in self._admission.suspensions()
+            for resource, report, returns in self._admission.outages.suspensions()
         ]
         return "; ".join(dict.fromkeys(sentences))
 
@@ -81,12 +81,12 @@ class ProviderWatch:
         self, resource: RequestResourceKey, report: FailureReport, returns: float | None
     ) -> str:
         kind = FAILURES[report.failure]
-        said = report.message.removeprefix("the provider ")
+        answer = report.message.removeprefix("the provider ")
         subject = f'provider "{resource.provider_name}", model {resource.model_id}'
         key = self._keys.get(resource.provider_name)
         if key is not None and kind.name in ("auth", "quota_spent", "quota_used_up"):
             subject += f" (key in {key})"
-        sentence = f"{subject}: it {said}"
+        sentence = f"{subject}: it {answer}"
         if returns is not None and returns > 0:
             sentence += f"; the quota is back in {spoken_seconds(returns)}"
         return f"{sentence}. To do: {kind.advice}"

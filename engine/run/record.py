@@ -20,15 +20,9 @@ from engine.events import EventSink, EventStream, JournalEnd, RunInfo
 from engine.events.continuation import open_tail
 from engine.events.journal import JournalWriter
 from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import (
-    RUN_JSON,
-    RunFolder,
-    RunRecord,
-    installed_versions,
-    read_record,
-    write_record,
-)
+from engine.events.run_folder import RUN_JSON, RunFolder, read_record, write_record
 from engine.events.run_index import register
+from engine.events.run_record import RunRecord, installed_versions
 from engine.rows.dataset import (
     Dataset,
     DatasetColumn,

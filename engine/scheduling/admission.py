@@ -15,18 +15,18 @@ from engine.events.kinds import DENIAL_ORDER, DenialReason
 from engine.identity import SchedulerResourceKey, TaskGroupKey
 from engine.scheduling.decisions import (
     ReleaseReason,
-    ReleaseResult,
     TaskAdmissionBlockSummary,
     TaskAdmissionDecision,
     TaskAdmissionDenied,
     TaskAdmissionLease,
+    TaskReleaseResult,
 )
 from engine.scheduling.ledger import TaskLedger
 from engine.scheduling.policy import PolicyStateDelta, TaskAdmissionPolicy
 from engine.scheduling.types import ELIGIBLE, Eligibility, SchedulableTask
 from engine.scheduling.views import QueueView, TaskAdmissionView
 
-RELEASED = ReleaseResult(True, "released")
+RELEASED = TaskReleaseResult(True, "released")
 _LEASE_PREFIX = "t"
 _MAX_REPORTED_HOLDERS = 8
 """Holders of a short resource that an explanation names; the others are counted."""
@@ -166,7 +166,7 @@ class TaskAdmissionController:
         self._spawned.add(lease.lease_id)
         self._ledger.start_running(lease)
 
-    def release(self, lease: TaskAdmissionLease) -> ReleaseResult:
+    def release(self, lease: TaskAdmissionLease) -> TaskReleaseResult:
         """Release a lease exactly once. Any other call is refused with a reason; none raises."""
         lease_id = lease.lease_id
         if (
@@ -175,7 +175,7 @@ class TaskAdmissionController:
         ):
             refusal = self._refusal(lease)
             self.release_diagnostics[refusal] = self.release_diagnostics.get(refusal, 0) + 1
-            return ReleaseResult(False, refusal, {"lease_id": lease_id})
+            return TaskReleaseResult(False, refusal, {"lease_id": lease_id})
         if lease_id in self._spawned:
             self._spawned.discard(lease_id)
             self._ledger.stop_running(lease)

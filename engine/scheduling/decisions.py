@@ -26,6 +26,8 @@ class QueueSelection(msgspec.Struct, frozen=True, gc=False):
 
 
 class TaskAdmissionLease(msgspec.Struct, frozen=True, gc=False):
+    """A task may run: it holds these resources until the lease is released."""
+
     lease_id: str
     item: SchedulableTask
     resources: SchedulerResourceRequest
@@ -34,6 +36,8 @@ class TaskAdmissionLease(msgspec.Struct, frozen=True, gc=False):
 
 
 class TaskAdmissionDenied(msgspec.Struct, frozen=True, gc=False):
+    """A task may not run now, and why."""
+
     item: SchedulableTask
     reason: DenialReason
     available_after: float | None = None
@@ -44,7 +48,9 @@ class TaskAdmissionDenied(msgspec.Struct, frozen=True, gc=False):
 TaskAdmissionDecision = TaskAdmissionLease | TaskAdmissionDenied
 
 
-class ReleaseResult(msgspec.Struct, frozen=True, gc=False):
+class TaskReleaseResult(msgspec.Struct, frozen=True, gc=False):
+    """Whether a task lease was released, and why not."""
+
     released: bool
     reason: ReleaseReason
     diagnostics: Mapping[str, Any] = {}

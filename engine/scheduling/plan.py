@@ -49,6 +49,8 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class RunResult:
+    """How a run ended, and what it has made."""
+
     outcome: Outcome
     rows_done: int
     rows_dropped: int

@@ -20,6 +20,8 @@ from engine.scheduling.views import QueueView, TaskAdmissionView
 
 
 class TaskAdmissionPolicyDecision(msgspec.Struct, frozen=True, gc=False):
+    """What a policy says of one task; a denial names the resources it is about."""
+
     allowed: bool
     reason: DenialReason | None = None
     resources: tuple[SchedulerResourceKey, ...] = ()

@@ -3,7 +3,7 @@
 The scheduler is confined to the thread of the event loop and driven by callbacks. The end of a
 worker, of a checkpoint or of a back-off requests a dispatch pass for the next iteration of the
 loop; requests made in the same iteration share one pass. Providers, the fair order and the ledgers
-are the business of the parts that it puts to work.
+are the business of the parts that it puts to work; what is left here is one flow over all of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from engine.clock import Clock
 from engine.events import EventStream, RuntimeCorrelation, RuntimeCorrelationProvider
@@ -19,6 +19,7 @@ from engine.rows.admission import RowGroupAdmission, RowGroups, RowGroupSpec
 from engine.rows.checkpoints import Checkpoint, Checkpoints
 from engine.rows.flow import RowGroupFlow
 from engine.scheduling.admission import TaskAdmissionController
+from engine.scheduling.conclusion import result_of
 from engine.scheduling.dispatch import Dispatch
 from engine.scheduling.drop_rate import DropRate
 from engine.scheduling.keyframe import ledger_keyframe
@@ -27,7 +28,6 @@ from engine.scheduling.live_tasks import LiveTask, LiveTasks
 from engine.scheduling.peaks import SchedulerPeaks
 from engine.scheduling.plan import (
     ColumnPlan,
-    Outcome,
     ResumedRun,
     RetryPolicy,
     RunResult,
@@ -36,7 +36,7 @@ from engine.scheduling.plan import (
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.resolver import MetadataDiagnostic
 from engine.scheduling.run_events import emit_completed, emit_started
-from engine.scheduling.stopping import RunStop, StopReport
+from engine.scheduling.stopping import RequestHolds, RunStop, StopReport
 from engine.scheduling.task_events import TaskEvents
 from engine.scheduling.task_outcomes import DroppedTask, StopCause, TaskOutcomes
 from engine.scheduling.tracker import CompletionTracker, RestoredRows
@@ -47,23 +47,6 @@ from engine.workers.local import LocalWorkers, WorkerHandle
 _FULL_KEYFRAMES = frozenset({"start", "segment", "end"})
 MAX_LISTED_TASKS = 50_000
 """With more live tasks a keyframe does not list them, since its line would take long to read."""
-
-
-class RequestHolds(Protocol):
-    """What a scheduler has to know of requests that nobody answers."""
-
-    def held_attempts(self) -> int:
-        """Requests that wait for a resource that answers nobody until a person acts."""
-
-    def why_held(self) -> str:
-        """Which resource that is and what it answers, as one sentence."""
-
-    def drain(self) -> None:
-        """The run stops: wait for no resource that takes no call now."""
-
-    def finish(self, on_finished: Callable[[], object]) -> bool:
-        """The run has ended: end what goes on besides its tasks. False if that takes a while;
-        `on_finished` is then called at its end."""
 
 
 class AsyncTaskScheduler:
@@ -351,31 +334,13 @@ class AsyncTaskScheduler:
         self._keyframe_timer.stop()
         self._dispatch.stop()
         self._stop_state.end()
-        checkpoints, row_groups = self._checkpoints, self._row_groups
-        unfinished = checkpoints.rows_unfinished + sum(
-            self._specs[index].rows - len(self._tracker.dropped_rows(index))
-            for index in row_groups.in_flight
-        )
-        complete = row_groups.next is None and not row_groups.in_flight and not unfinished
-        outcome: Outcome = "success" if complete else "cancelled"
-        message = self._stop_state.message
-        if self._stop_cause == "run_failed":
-            outcome = "failed"
-        elif self._stop_cause == "stopped" or (message and outcome == "cancelled"):
-            outcome = "stopped"
-        if checkpoints.failed and not message:
-            message = checkpoints.loss(row_groups.in_flight)
-        elif outcome == "stopped":
-            message += f"; {_row_counts(checkpoints.rows_done, unfinished)}"
-        elif outcome == "cancelled" and not message:
-            message = _row_counts(checkpoints.rows_done, unfinished)
         capacity = {} if self._capacity_at_end is None else self._capacity_at_end(self._peaks)
-        result = RunResult(
-            outcome,
-            checkpoints.rows_done,
-            checkpoints.rows_dropped,
-            message,
-            unfinished,
+        result = result_of(
+            self._stop_state,
+            self._checkpoints,
+            self._row_groups,
+            self._specs,
+            self._tracker,
             capacity,
         )
         self.emit_keyframe("end")
@@ -492,9 +457,3 @@ class AsyncTaskScheduler:
         except Exception as failure:
             self._fail(f"the scheduler failed: {type(failure).__name__}", failure)
         self._wake()
-
-
-def _row_counts(done: int, unfinished: int) -> str:
-    """What a stop left of the data."""
-    written = f"{done:,} finished rows are written" if done != 1 else "1 finished row is written"
-    return f"{written}, {unfinished:,} begun rows are not finished" if unfinished else written

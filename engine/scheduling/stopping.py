@@ -1,10 +1,11 @@
-"""`RunStop`: is the run stopping, why, and until when may running tasks go on?"""
+"""`RunStop`: is the run stopping, why, and until when may running tasks go on? `RequestHolds`: what
+a stop has to know of requests."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from engine.clock import Clock
 from engine.events import EventStream
@@ -33,6 +34,23 @@ class StopReport(NamedTuple):
     tasks: tuple[OutstandingTask, ...]
     """The oldest, at most `MAX_LISTED_CALLS`."""
     total: int
+
+
+class RequestHolds(Protocol):
+    """What a scheduler has to know of requests that nobody answers."""
+
+    def held_attempts(self) -> int:
+        """Requests that wait for a resource that answers nobody until a person acts."""
+
+    def why_held(self) -> str:
+        """Which resource that is and what it answers, as one sentence."""
+
+    def drain(self) -> None:
+        """The run stops: wait for no resource that takes no call now."""
+
+    def finish(self, on_finished: Callable[[], object]) -> bool:
+        """The run has ended: end what goes on besides its tasks. False if that takes a while;
+        `on_finished` is then called at its end."""
 
 
 class RunStop:

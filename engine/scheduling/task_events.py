@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.events import EventStream
 from engine.identity import SchedulerResourceKey, TaskGroupKey
-from engine.scheduling.decisions import ReleaseResult
+from engine.scheduling.decisions import TaskReleaseResult
 from engine.scheduling.live_tasks import LiveTask
 
 Debts = Mapping[TaskGroupKey, Mapping[SchedulerResourceKey, int]]
@@ -63,7 +63,7 @@ class TaskEvents:
             diagnostics = _with_debts({"resources": live.item.resource_request.labels}, debts)
             self.emit("task_lease_acquired", live, at, diagnostics=diagnostics)
 
-    def released(self, live: LiveTask, at: float, result: ReleaseResult, debts: Debts) -> None:
+    def released(self, live: LiveTask, at: float, result: TaskReleaseResult, debts: Debts) -> None:
         if self._stream.scheduler_enabled:
             kind = "task_lease_released" if result.released else "release_diagnostic"
             self.emit(kind, live, at, result.reason, _with_debts({}, debts))

@@ -13,6 +13,8 @@ _PENDING, _READY, _HANDED_OUT, _CLOSED = range(4)
 
 
 class TrackedColumn(Protocol):
+    """What the tracker has to know of a column."""
+
     @property
     def name(self) -> str: ...
     @property

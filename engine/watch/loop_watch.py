@@ -18,8 +18,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from .meter import Meter, Usage
-from .places import Frame, Places
+from .meter import ProcessUsage, UsageMeter
+from .places import CodePlace, Places
 
 BEAT_SECONDS = 0.1
 """From one beat of the loop to the next."""
@@ -74,13 +74,13 @@ class LoopWatch:
         column_of: Callable[[FrameType], str | None] = lambda frame: None,
         own_folders: tuple[str, ...] = (),
         clock: Callable[[], float] = time.monotonic,
-        measure: Callable[[], Usage] | None = None,
+        measure: Callable[[], ProcessUsage] | None = None,
         stacks: Callable[[], dict[int, FrameType]] = sys._current_frames,
     ) -> None:
         self._emit = emit
         self._places = Places(column_of, own_folders)
         self._clock = clock
-        self._meter = Meter() if measure is None else None
+        self._meter = UsageMeter() if measure is None else None
         self._measure = self._meter.read if self._meter is not None else measure
         self._stacks = stacks
         self._lock = threading.Lock()
@@ -110,9 +110,9 @@ class LoopWatch:
         self._jitter: deque[float] = deque(maxlen=TICKS_JUDGED)
         self._held: list[tuple[float, float]] = []
         self._pauses: list[tuple[str, dict[str, Any]]] = []
-        self._seen: Counter[Frame] = Counter()
+        self._seen: Counter[CodePlace] = Counter()
         self._looks = 0
-        self._busy: Counter[Frame] = Counter()
+        self._busy: Counter[CodePlace] = Counter()
         self._reports = 0
 
     def stop(self) -> None:
@@ -176,7 +176,7 @@ class LoopWatch:
             self._seen.clear()
             self._looks = self._reports = 0
 
-    def _end_stall(self, usage: Usage) -> None:
+    def _end_stall(self, usage: ProcessUsage) -> None:
         end = usage.at
         if end - self._tick_due >= LATE_SECONDS / 2:  # the watchdog has not come back yet either
             self._held.append((self._at_tick.at, end))
@@ -253,7 +253,7 @@ class LoopWatch:
             self._at_tick = usage
             self._tick_due = usage.at + WATCH_SECONDS
 
-    def _note_pause(self, usage: Usage) -> None:
+    def _note_pause(self, usage: ProcessUsage) -> None:
         """The watchdog itself was late: it could not run, for one of several reasons."""
         if self._due > usage.at:
             return  # the loop was there first, and has told it
@@ -265,7 +265,7 @@ class LoopWatch:
         if reason is not None:
             self._pauses.append((reason, facts))
 
-    def _tell_meanwhile(self, usage: Usage) -> None:
+    def _tell_meanwhile(self, usage: ProcessUsage) -> None:
         seconds = usage.at - self._turn
         due = (
             TELL_SECONDS[self._reports]
@@ -298,7 +298,7 @@ class LoopWatch:
             self._busy[self._places.of(frame)] += 1
         self._count_others(self._busy)
 
-    def _count_others(self, counter: Counter[Frame]) -> None:
+    def _count_others(self, counter: Counter[CodePlace]) -> None:
         own = (self._thread_id, threading.get_ident())
         for thread, frame in self._stacks().items():
             if thread not in own and self._places.is_users(frame):
@@ -306,11 +306,11 @@ class LoopWatch:
 
     # Both
 
-    def _now(self) -> Usage:
+    def _now(self) -> ProcessUsage:
         assert self._measure is not None
         return self._measure()._replace(at=self._clock())
 
-    def _used(self, start: float, before: Usage, after: Usage) -> dict[str, Any]:
+    def _used(self, start: float, before: ProcessUsage, after: ProcessUsage) -> dict[str, Any]:
         seconds = after.at - start
         facts: dict[str, Any] = {
             "from": start,
@@ -342,5 +342,5 @@ def _computed(cpu_seconds: float, seconds: float) -> bool:
     return cpu_seconds >= max(LATE_SECONDS, COMPUTING_SHARE * seconds)
 
 
-def _frame_payloads(counter: Counter[Frame], most: int) -> list[dict[str, Any]]:
+def _frame_payloads(counter: Counter[CodePlace], most: int) -> list[dict[str, Any]]:
     return [frame.as_payload(count) for frame, count in counter.most_common(most)]

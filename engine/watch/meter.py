@@ -1,4 +1,4 @@
-"""`Meter`: how much has a process used, and how long did a thread wait for a processor core?"""
+"""`UsageMeter`: how much has a process used, and how long did a thread wait for a core?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from typing import NamedTuple
 
 
-class Usage(NamedTuple):
+class ProcessUsage(NamedTuple):
     """What the process had used at one instant, in seconds."""
 
     at: float
@@ -22,7 +22,7 @@ class Usage(NamedTuple):
     """Time for which the machine slept."""
 
 
-class Meter:
+class UsageMeter:
     """Reads what the process and the loop's thread have used.
 
     Linux counts in `schedstat` of a thread, in nanoseconds, how long it ran and how long it waited
@@ -40,7 +40,7 @@ class Meter:
         except OSError:
             self._schedstat = -1
 
-    def read(self) -> Usage:
+    def read(self) -> ProcessUsage:
         loop_cpu = core_wait = None
         if self._schedstat >= 0:
             try:
@@ -51,7 +51,7 @@ class Meter:
         suspended = 0.0
         if hasattr(time, "CLOCK_BOOTTIME"):
             suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-        return Usage(0.0, time.process_time(), loop_cpu, core_wait, suspended)
+        return ProcessUsage(0.0, time.process_time(), loop_cpu, core_wait, suspended)
 
     def close(self) -> None:
         if self._schedstat >= 0:

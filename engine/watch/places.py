@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 
-class Frame(NamedTuple):
+class CodePlace(NamedTuple):
     """A place in code."""
 
     module: str
@@ -18,6 +18,8 @@ class Frame(NamedTuple):
     column: str | None = None
     thread: str | None = None
     """`other` where it is not the loop's thread."""
+    library: bool | None = None
+    """True where none of the user's own code is in the stack."""
 
     def as_payload(self, count: int) -> dict[str, Any]:
         present = {name: value for name, value in self._asdict().items() if value is not None}
@@ -35,7 +37,7 @@ class Places:
         self._standard = (os.path.dirname(os.__file__) + os.sep, "<frozen ")
         self._kinds: dict[str, str] = {}
 
-    def of(self, innermost: FrameType) -> Frame:
+    def of(self, innermost: FrameType) -> CodePlace:
         """The user's frame; else the innermost one outside the standard library; else that."""
         users = others = None
         column: str | None = None
@@ -54,8 +56,13 @@ class Places:
         module = str(place.f_globals.get("__name__", ""))
         if module.startswith("headgate_user_"):
             module = os.path.splitext(os.path.basename(file))[0]
-        return Frame(
-            module, place.f_code.co_name, os.path.basename(file), place.f_lineno or 0, column
+        return CodePlace(
+            module,
+            place.f_code.co_name,
+            os.path.basename(file),
+            place.f_lineno or 0,
+            column,
+            library=None if users is not None else True,
         )
 
     def is_users(self, innermost: FrameType) -> bool:

@@ -35,8 +35,8 @@ class LoadedWorkflow:
     def override(self, records: int | None = None, seed: int | None = None) -> LoadedWorkflow:
         """The same workflow with these values where they are given. Raises `UserError` for a size
         that can't be made."""
-        given = {"records": records, "seed": seed}
-        changes = {name: value for name, value in given.items() if value is not None}
+        overrides = {"records": records, "seed": seed}
+        changes = {name: value for name, value in overrides.items() if value is not None}
         workflow = self.workflow.model_copy(update=changes)
         try:
             workflow.check_size()
@@ -46,8 +46,8 @@ class LoadedWorkflow:
 
     def limited(self, max_tokens: int | None, max_cost: float | None) -> LoadedWorkflow:
         """The same with these limits where they are given."""
-        given = {"max_tokens": max_tokens, "max_cost": max_cost}
-        changes = {name: value for name, value in given.items() if value is not None}
+        overrides = {"max_tokens": max_tokens, "max_cost": max_cost}
+        changes = {name: value for name, value in overrides.items() if value is not None}
         run = self.workflow.run.model_copy(update=changes)
         return replace(self, workflow=self.workflow.model_copy(update={"run": run}))
 

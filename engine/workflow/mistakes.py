@@ -42,15 +42,15 @@ def first_mistake(error: ValidationError, raw: Any) -> str:
 
 def _other_branches(first: ErrorDetails, details_list: list[ErrorDetails]) -> list[ErrorDetails]:
     """What the other branches of a union say of the same value."""
-    *place, last = first["loc"] or ("",)
+    *path, last = first["loc"] or ("",)
     if not _INNER_STEP.fullmatch(str(last)) or first["type"] in _NAMES_ITS_KEY:
         return []
-    depth = len(place)
+    depth = len(path)
     return [
         details
         for details in details_list
         if details is not first
-        and list(details["loc"][:depth]) == place
+        and list(details["loc"][:depth]) == path
         and len(details["loc"]) == depth + 1
         and _INNER_STEP.fullmatch(str(details["loc"][-1]))
     ]

@@ -222,14 +222,14 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         self, name: str, subject: Any, args: Sequence[Any], named: Mapping[str, Any]
     ) -> None:
         """Of a filter or method, before it makes more than it was given."""
-        given = [*args, *named.values()]
+        arguments = [*args, *named.values()]
         if name in _SLOW_FILTERS and isinstance(subject, str):
             _check_length(len(subject), _MOST_FOR_SLOW_FILTERS)
         if name in _GROWTH:
-            _check_length(_GROWTH[name](subject, given))
+            _check_length(_GROWTH[name](subject, arguments))
         if name in ("format", "format_map") and isinstance(subject, str):
-            self._check_format(subject, "%" if "{" not in subject else "{", given)
-        if name == "sum" and any(isinstance(value, list | tuple) for value in given):
+            self._check_format(subject, "%" if "{" not in subject else "{", arguments)
+        if name == "sum" and any(isinstance(value, list | tuple) for value in arguments):
             raise TemplateLimitError("adds up something else than numbers")
 
     def _check_format(self, text: str | bytes, mark: str, values: Sequence[Any]) -> None:
@@ -254,37 +254,37 @@ def _listed(value: Any) -> Any:
     return [*value] if isinstance(value, Iterable) and not isinstance(value, Sized) else value
 
 
-def _widest(subject: Any, given: Sequence[Any]) -> int:
+def _widest(subject: Any, arguments: Sequence[Any]) -> int:
     """Where a number, or the length of a text, is how much is made."""
-    sizes = (len(value) if isinstance(value, str | bytes) else value for value in given)
+    sizes = (len(value) if isinstance(value, str | bytes) else value for value in arguments)
     return max((abs(size) for size in sizes if isinstance(size, int)), default=0)
 
 
-def _in_every_line(subject: Any, given: Sequence[Any]) -> int:
+def _in_every_line(subject: Any, arguments: Sequence[Any]) -> int:
     lines = subject.count("\n") + subject.count("\t") + 1 if isinstance(subject, str) else 1
-    return lines * _widest(subject, given)
+    return lines * _widest(subject, arguments)
 
 
-def _in_every_word(subject: Any, given: Sequence[Any]) -> int:
-    return len(subject) * _widest("", [v for v in given if isinstance(v, str)])
+def _in_every_word(subject: Any, arguments: Sequence[Any]) -> int:
+    return len(subject) * _widest("", [v for v in arguments if isinstance(v, str)])
 
 
-def _replaced(subject: Any, given: Sequence[Any]) -> int:
+def _replaced(subject: Any, arguments: Sequence[Any]) -> int:
     text = subject if isinstance(subject, str | bytes) else str(subject)
-    texts = [value for value in given if isinstance(value, type(text))]
+    texts = [value for value in arguments if isinstance(value, type(text))]
     if len(texts) < 2:
         return 0
     return text.count(texts[0]) * max(len(value) for value in texts)  # type: ignore[arg-type]
 
 
-def _joined(subject: Any, given: Sequence[Any]) -> int:
-    values = [value for value in (subject, *given) if isinstance(value, Sized)]
+def _joined(subject: Any, arguments: Sequence[Any]) -> int:
+    values = [value for value in (subject, *arguments) if isinstance(value, Sized)]
     separator = max((len(value) for value in values if isinstance(value, str | bytes)), default=0)
     return separator * max((len(value) for value in values), default=0)
 
 
-def _translated(subject: Any, given: Sequence[Any]) -> int:
-    table = given[0] if given and isinstance(given[0], Mapping) else {}
+def _translated(subject: Any, arguments: Sequence[Any]) -> int:
+    table = arguments[0] if arguments and isinstance(arguments[0], Mapping) else {}
     return len(subject) * max((len(v) for v in table.values() if isinstance(v, str)), default=0)
 
 
@@ -292,7 +292,9 @@ _SLOW_FILTERS = frozenset({"pprint", "striptags", "urlize", "wordwrap", "xmlattr
 _GROWTH: dict[str, Callable[[Any, Sequence[Any]], int]] = {
     **dict.fromkeys(("center", "ljust", "rjust", "zfill", "to_bytes", "batch", "slice"), _widest),
     # What they make grows with a power of the number, or with all that is in the value.
-    **dict.fromkeys(("round", "tojson"), lambda subject, given: 10_000 * _widest("", given)),
+    **dict.fromkeys(
+        ("round", "tojson"), lambda subject, arguments: 10_000 * _widest("", arguments)
+    ),
     **dict.fromkeys(("indent", "expandtabs"), _in_every_line),
     "wordwrap": _in_every_word,
     "replace": _replaced,

@@ -10,7 +10,7 @@ from replay.diagnosis.cell_ledger import CellLedger, Key, queued_key
 from replay.diagnosis.diagnosis_state import DiagnosisState
 from replay.diagnosis.episodes import Slow
 from replay.diagnosis.holders import holders_blame
-from replay.diagnosis.queue_heads import AlikeQueues, QueueHeads
+from replay.diagnosis.queue_heads import QueueHeads
 from replay.diagnosis.rolling_stats import STALL_MIN_SECONDS, CallTimes
 from replay.diagnosis.slot_division import divide, whole
 from replay.diagnosis.slot_ledger import WHOLE, CapacityLedger
@@ -57,6 +57,8 @@ class Attribution:
         self._loop = parts.loop
         self._heads: QueueHeads | None = None
         """None until they are collected."""
+        self._pressing_sums: dict[tuple[str, int], tuple[float, int]] = {}
+        self._pressing_version = -1
 
     def recompute(self, state: State, now: float, ordinal: int) -> None:
         """Recompute everything dirty, as of `now`.
@@ -92,8 +94,8 @@ class Attribution:
         wakeups = self._wakeups
         if not wakeups.open:
             return
-        for key in [key for key in wakeups.pending if key not in self._cells.meters]:
-            del wakeups.pending[key]
+        for meter in [meter for meter in wakeups.pending if meter not in self._cells.meters]:
+            del wakeups.pending[meter]
         eligible = wakeups.eligible()
         for about in list(wakeups.open):
             if about not in eligible:
@@ -103,9 +105,9 @@ class Attribution:
         """The event loop is known to have run from `since` until now, without a pause."""
         for about, wakeup in self._wakeups.open.items():
             if wakeup.is_lost(since, now, ordinal):
-                wakeup.facts = evidence.eligible_heads(
-                    state, self._index, self._wakeups.pending, about
-                )
+                meters = [self._cells.meters[number] for number in self._wakeups.pending]
+                pending_keys = [key for meter in meters for key in meter.keys]
+                wakeup.facts = evidence.eligible_heads(state, self._index, pending_keys, about)
                 self._resolve_pending(about, ("lost_wakeup", about), now)
                 self._stalls.watch(about).span = None  # This is the verdict, and no other stall.
 
@@ -119,7 +121,10 @@ class Attribution:
             self._stalls.emit(wakeup.facts, about, wakeup.since, now, evidence_of_loss)
         else:
             self._resolve_pending(about, harmless(about), now)
-        self._dirty.invalidate_pending(self._index, self._wakeups.pending)
+        # What is alike is recomputed together: any of a meter's keys will do.
+        meters = self._cells.meters
+        pending_keys = [next(iter(meters[n].keys)) for n in self._wakeups.pending if n in meters]
+        self._dirty.invalidate_pending(self._index, pending_keys)
 
     def end_all_wakeups(self, now: float, ordinal: int) -> None:
         """Nothing is known about them beyond `now`."""
@@ -132,8 +137,6 @@ class Attribution:
         self._blame.resolve_pending(about, blame[0])
         self._loop.rename(old[0], blame[0], about)
         self._cells.rename(old, blame, now)
-        if self._heads is not None:
-            self._heads.rename(old, blame)
         self._capacity.rename(old[0], blame[0], about, now)
 
     def _recompute_meters(
@@ -146,65 +149,82 @@ class Attribution:
         ordinal: int,
     ) -> None:
         """Adds to `resources` those whose queue has another blame."""
-        wakeups, index = self._wakeups, self._index
-        pressing = proofs.Pressing(state, index.needing)
-        heads = self._collected_heads(state, meters)
-        known = self._cells.meters
-        moved: list[tuple[str, proofs.Head, AlikeQueues]] = []
+        index, cells = self._index, self._cells
+        if self._pressing_version != self._dirty.queues_version:
+            self._pressing_version = self._dirty.queues_version
+            self._pressing_sums = {}
+        pressing = proofs.Pressing(state, index.needing, self._pressing_sums)
+        heads = self._collected_heads(state, meters, resources, now)
+        moved: dict[proofs.Head, str] = {}
         for key in meters:
             kind, subject = key
-            meter = known.get(key)
-            if meter is None:
-                wakeups.set_pending(key, False)
+            tally = cells.tallies.get(key)
+            if tally is None:
                 if kind == "queued":
                     heads.forget(subject)
             elif kind != "queued":
-                self._assign(key, self._meter_blame(state, key, now, ordinal), now)
+                self._assign(tally.meter, self._meter_blame(state, key, now, ordinal), subject, now)
             else:
-                head, needs = self._head_of(state, subject), index.needs.get(subject, _NO_NEEDS)
-                moved.append((subject, head, heads.put(subject, head, needs, meter.blame)))
-        for group, head, alike in moved:
-            blame = self._head_blame(state, head, group, pressing, now, ordinal)
-            if alike.blame != blame:
-                self._assign_all(alike, blame, resources, now)
-            else:
-                self._assign_queue(group, blame, resources, now)
+                moved[self._put_head(state, heads, subject, resources, now)] = subject
+        for head, group in moved.items():
+            self._assign_alike(state, head, group, pressing, resources, now, ordinal)
         if not queues:
             return
-        for head, alike in heads.taking_from(queues):
-            blame = self._head_blame(state, head, next(iter(alike.groups)), pressing, now, ordinal)
-            if alike.blame != blame:
-                self._assign_all(alike, blame, resources, now)
+        for head, group in heads.taking_from(queues):
+            if head not in moved:
+                self._assign_alike(state, head, group, pressing, resources, now, ordinal)
 
-    def _collected_heads(self, state: State, dirty: dict[Key, None]) -> QueueHeads:
+    def _collected_heads(
+        self, state: State, dirty: dict[Key, None], resources: dict[str, None], now: float
+    ) -> QueueHeads:
         """The heads of all queues. Of a fold that was loaded those are collected that are not dirty
         anyway."""
         if self._heads is None:
-            self._heads = QueueHeads()
-            for key, meter in self._cells.meters.items():
+            self._heads = QueueHeads(self._cells)
+            for key in list(self._cells.tallies):
                 if key[0] == "queued" and key not in dirty:
-                    head, needs = self._head_of(state, key[1]), self._index.needs.get(key[1])
-                    self._heads.put(key[1], head, needs or _NO_NEEDS, meter.blame)
+                    self._put_head(state, self._heads, key[1], resources, now)
         return self._heads
 
-    def _assign_all(
-        self, alike: AlikeQueues, blame: Blame, resources: dict[str, None], now: float
-    ) -> None:
-        alike.blame = blame
-        for group in alike.groups:
-            self._assign_queue(group, blame, resources, now)
+    def _put_head(
+        self, state: State, heads: QueueHeads, group: str, resources: dict[str, None], now: float
+    ) -> proofs.Head:
+        """Put the group's queue among those that are like it."""
+        needs = self._index.needs.get(group, _NO_NEEDS)
+        request = self._index.request_of.get(group)
+        head = proofs.head_of(state, group, needs, request)
+        if heads.put(group, head, needs, now):
+            resources[request or ""] = None
+            resources[WHOLE] = None
+        return head
 
-    def _assign_queue(
-        self, group: str, blame: Blame, resources: dict[str, None], now: float
+    def _assign_alike(
+        self,
+        state: State,
+        head: proofs.Head,
+        group: str,
+        pressing: proofs.Pressing,
+        resources: dict[str, None],
+        now: float,
+        ordinal: int,
     ) -> None:
-        if self._assign(queued_key(group), blame, now):
+        """Assign the blame of all queues that are like that of `group`."""
+        blame = pressing.blames.get(head)
+        if blame is None:
+            blame = self._queued_blame(state, group, pressing, now, ordinal)
+            pressing.blames[head] = blame
+        if self._assign(self._cells.tallies[queued_key(group)].meter, blame, "", now):
             resources[self._index.request_of.get(group, "")] = None
             resources[WHOLE] = None
 
-    def _assign(self, key: Key, blame: Blame, now: float) -> bool:
-        """True if that is another blame than before."""
-        self._wakeups.set_pending(key, blame[0] in PENDING or blame[0] == "lost_wakeup")
-        return self._cells.blame(key, blame, now)
+    def _assign(self, meter: int, blame: Blame, about: str, now: float) -> bool:
+        """True if that is another blame than before.
+
+        `about` is what the meter's heads are pending for, if nothing keeps them.
+        """
+        pending_now = blame[0] in PENDING or blame[0] == "lost_wakeup"
+        self._wakeups.set_pending(meter, about if pending_now else None)
+        return self._cells.blame(meter, blame, now)
 
     def _recompute_horizon(self, state: State, resources: dict[str, None]) -> None:
         """Adds to `resources` those whose unused slots the row-group horizon explains."""
@@ -341,27 +361,6 @@ class Attribution:
         if ceiling.waiters >= max(1, ceiling.in_flight):
             return (verdict or UNKNOWN, subject)
         return (WORKING, subject)
-
-    def _head_of(self, state: State, group: str) -> proofs.Head:
-        index = self._index
-        needs = index.needs.get(group, _NO_NEEDS)
-        return proofs.head_of(state, group, needs, index.request_of.get(group))
-
-    def _head_blame(
-        self,
-        state: State,
-        head: proofs.Head,
-        group: str,
-        pressing: proofs.Pressing,
-        now: float,
-        ordinal: int,
-    ) -> Blame:
-        """As `_queued_blame`, which is asked once for all heads that are alike."""
-        blame = pressing.blames.get(head)
-        if blame is None:
-            blame = self._queued_blame(state, group, pressing, now, ordinal)
-            pressing.blames[head] = blame
-        return blame
 
     def _queued_blame(
         self, state: State, group: str, pressing: proofs.Pressing, now: float, ordinal: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -17,15 +17,20 @@ class BlameLog(msgspec.Struct):
     stretches: BlameStretches = msgspec.field(default_factory=BlameStretches)
     held: list[BlameRow] = []
     """Blame of closed bins that is still pending."""
+    pending: list[str] = []
+    """Which verdicts of the stretches that may go on are pending."""
     rows: list[BlameRow] = []
     """Not yet drained."""
 
-    def add(self, bin_number: int, rows: Iterable[BlameRow], bins: int) -> None:
+    def add(self, bin_number: int, rows: Sequence[BlameRow], bins: int) -> None:
         """The rows of a bin that has ended, or of so many that are alike."""
         single = rows if bins == 1 else [msgspec.structs.replace(row, bins=1) for row in rows]
         self._release(self.stretches.add(bin_number, single, bins))
+        verdicts = {row.verdict for row in rows}
+        self.pending = [verdict for verdict in PENDING if verdict in verdicts]
 
     def end_stretches(self) -> None:
+        self.pending = []
         self._release(self.stretches.end())
 
     def open_rows(self, provisional: Iterable[tuple[int, int, list[BlameRow]]]) -> list[BlameRow]:
@@ -44,7 +49,7 @@ class BlameLog(msgspec.Struct):
     def resolve_pending(self, resource: str, verdict: str) -> None:
         """Blame that was pending for `resource` ("" for the task queue) belongs to `verdict`."""
         old, _ = pending(resource)
-        if any(place[4] == old for place in self.stretches.open):
+        if old in self.pending:
             self.end_stretches()
         held, self.held = self.held, []
         for row in held:

@@ -17,7 +17,7 @@ marks what it may have changed:
    invalidate and recompute in the same way.
 
 5. A heartbeat of the producer's loop closes a window of time: what was counted in it where the
-   loop had not run is taken back (`LoopWatch`, `reattribution`), and its rows and verdicts are
+   loop had not run is taken back (`LoopStalls`, `reattribution`), and its rows and verdicts are
    given out. Until then they are provisional.
 
 So the results at any time are those of a full recomputation, as long as every change is marked:
@@ -25,7 +25,8 @@ where that cannot be known (a keyframe, a loss of events), everything is.
 
 Each part has one writer: `IndexSync` the live index and the counts of cells, `Attribution` the
 blame of cells, capacity, demand and wake-ups, `Diagnosis` time, bins and the timer queue's drain.
-`DirtySets`, `Changes`, `TimerQueue` and `Stalls` are written through their methods only.
+`DirtySets`, `Changes`, `TimerQueue` and `Stalls` are written through their methods only. This
+module is the order in which they act, and nothing else.
 """
 
 from __future__ import annotations
@@ -268,7 +269,7 @@ class Diagnosis:
         self._attribution.recompute(state, self._now, self._parts.ordinal)
 
     def _invalidate_all(self, state: State) -> None:
-        self._parts.dirty.invalidate_all(self._parts.cells.meters, state.ceilings)
+        self._parts.dirty.invalidate_all(self._parts.cells.tallies, state.ceilings)
 
     def _end_wakeups(self) -> None:
         self._attribution.end_all_wakeups(self._now, self._parts.ordinal)

@@ -9,14 +9,14 @@ from replay.diagnosis.cell_ledger import CellLedger
 from replay.diagnosis.error_watch import ErrorWatch
 from replay.diagnosis.invalidation import Changes, DirtySets
 from replay.diagnosis.live_index import LiveIndex
-from replay.diagnosis.loop_watch import LoopWatch
+from replay.diagnosis.loop_watch import LoopStalls
 from replay.diagnosis.slot_division import Demand
 from replay.diagnosis.slot_ledger import CapacityLedger
 from replay.diagnosis.stalls import Stalls
 from replay.diagnosis.timers import TimerQueue
 from replay.diagnosis.wakeups import Wakeups
 
-DIAGNOSIS_VERSION = 8
+DIAGNOSIS_VERSION = 9
 """Of the rules; verdicts of a recording with an older one are recomputed on reading."""
 
 
@@ -46,5 +46,5 @@ class DiagnosisState(msgspec.Struct, forbid_unknown_fields=True):
     """`State.lost_events` when it was last compared."""
     gaps_seen: int = 0
     """How many of `State.gaps` have their verdict."""
-    loop: LoopWatch = msgspec.field(default_factory=LoopWatch)
+    loop: LoopStalls = msgspec.field(default_factory=LoopStalls)
     errors: ErrorWatch = msgspec.field(default_factory=ErrorWatch)

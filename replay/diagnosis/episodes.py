@@ -12,7 +12,16 @@ from replay.diagnosis.rolling_stats import (
     STALL_MIN_SECONDS,
 )
 from replay.diagnosis.verdicts import Blame, Context, Facts, Holder
-from replay.diagnosis.verdicts.requests import ProviderLatency, RequestCooldown, SlowTasks
+from replay.diagnosis.verdicts.base import name_of
+from replay.diagnosis.verdicts.cooldowns import (
+    CooldownVerdict,
+    RequestCooldown,
+    RequestOverload,
+)
+from replay.diagnosis.verdicts.requests import (
+    ProviderLatency,
+    SlowTasks,
+)
 
 STORM_GRACE_SECONDS = 1.0
 SLOW_GAP_SECONDS = 2.0
@@ -31,6 +40,8 @@ class Storm(msgspec.Struct):
     late_evidence: dict[str, int] = {}
     """The last of each kind, and the recovery."""
     rate_limited: int = 0
+    overloaded: int = 0
+    """Refusals because the provider is overloaded, and not because of a limit."""
     held: float = 0.0
     longest: float = 0.0
     seconds_by_blame: dict[Blame, float] = {}
@@ -62,8 +73,8 @@ class Storm(msgspec.Struct):
         self.longest = max(self.longest, seconds)
         add_seconds(self.seconds_by_blame, seconds_by_blame)
         if self.facts is None:
-            for blame, known in facts.items():
-                if blame[0] == "request_cooldown":
+            for known in facts.values():
+                if isinstance(known.detail, CooldownVerdict):
                     self.facts = known
 
     def facts_at_end(self, resource: str) -> Facts | None:
@@ -71,20 +82,21 @@ class Storm(msgspec.Struct):
         if self.longest <= STALL_MIN_SECONDS:
             return None
         known = self.facts
-        detail = RequestCooldown(
-            rate_limited=self.rate_limited,
-            held_seconds=self.held,
-            limited_seconds=self.last_at - self.start,
-            unanswered=not self.success,
-        )
+        detail: CooldownVerdict
+        if self.overloaded > self.rate_limited:
+            detail = RequestOverload(overloaded=self.overloaded, held_seconds=self.held)
+        else:
+            detail = RequestCooldown(rate_limited=self.rate_limited, held_seconds=self.held)
+        detail.limited_seconds = self.last_at - self.start
+        detail.unanswered = not self.success
         context, evidence = Context(), []
         if known is not None:
             context, evidence = known.context, known.evidence
-            if isinstance(known.detail, RequestCooldown):
+            if isinstance(known.detail, CooldownVerdict):
                 detail.limit = known.detail.limit
                 detail.effective_max = known.detail.effective_max
             detail.missing = known.detail.missing
-        also = also_shares(self.seconds_by_blame, ("request_cooldown", resource))
+        also = also_shares(self.seconds_by_blame, (name_of(type(detail)), resource))
         context = replace(context, also=also, expected_release=self.until)
         return Facts(detail, context, [*self.evidence, *evidence, *self.late_evidence.values()])
 

@@ -6,7 +6,14 @@ import msgspec
 
 from replay.diagnosis.verdicts import Context, VerdictRow, row_of
 from replay.diagnosis.verdicts.errors import DroppedRows, EarlyStop, failure_verdict
-from replay.state.failures import ErrorClass, class_of_failure, failure_words, http_status
+from replay.state.ending import parted
+from replay.state.failures import (
+    ErrorClass,
+    class_of_failure,
+    error_of,
+    failure_words,
+    http_status,
+)
 from replay.state.model import Failure, State
 
 SAME_SPELL_SECONDS = 10.0
@@ -42,6 +49,9 @@ class ErrorWatch(msgspec.Struct):
     seen: dict[str, tuple[int, int]] = {}
     """Failures and lost rows by key of `State.failures`, as last counted."""
 
+    unnamed: dict[str, int] = {}
+    """Tasks that are to be tried again for a reason that no event tells, by column."""
+
     def update(self, state: State, ordinal: int) -> list[VerdictRow]:
         """A failure may have been recorded by the event `ordinal`. Returns spells that are over."""
         ended: list[VerdictRow] = []
@@ -59,7 +69,8 @@ class ErrorWatch(msgspec.Struct):
         self, state: State, records: int | None, start: float, now: float, ordinal: int
     ) -> list[VerdictRow]:
         """The run is over: everything has its verdict. `start` is when it began."""
-        return self.end_spells(state, ordinal) + _of_the_end(state, records, start, now, ordinal)
+        rows = self.end_spells(state, ordinal)
+        return rows + _of_the_end(state, self.unnamed, records, start, now, ordinal)
 
     def end_spells(self, state: State, ordinal: int) -> list[VerdictRow]:
         """Nothing follows on what has failed so far."""
@@ -94,7 +105,7 @@ class ErrorWatch(msgspec.Struct):
         if spell is None:
             spell = self.spells[key] = Spell(
                 failure.resource,
-                failure.error if failure.status is None else f"HTTP{failure.status}",
+                error_of(failure),
                 now,
                 now,
                 0,
@@ -137,7 +148,12 @@ def _row(spell: Spell, completed: int | None = None) -> VerdictRow:
 
 
 def _of_the_end(
-    state: State, records: int | None, start: float, now: float, ordinal: int
+    state: State,
+    unnamed: dict[str, int],
+    records: int | None,
+    start: float,
+    now: float,
+    ordinal: int,
 ) -> list[VerdictRow]:
     """What the end of a run says of it."""
     rows: list[VerdictRow] = []
@@ -146,10 +162,20 @@ def _of_the_end(
     worst = max(failures, key=lambda one: (one.rows_dropped, one.times), default=None)
     because = "" if worst is None else failure_words(worst)
     first = min((failure.first_at for failure in failures), default=start)
-    if progress.rows_dropped:
+    part = parted(failures, progress.rows_dropped, state.outcome, state.stop_reason)
+    dropped = progress.rows_dropped + part.made_again
+    if dropped:
         lost = DroppedRows(
-            rows_dropped=progress.rows_dropped, rows_done=progress.rows_done, because=because
+            rows_dropped=dropped,
+            rows_done=progress.rows_done,
+            because=because,
+            by_stop=part.by_stop,
+            made_again=part.made_again,
+            records=records,
         )
+        if not because and unnamed:
+            lost.column = max(unnamed, key=lambda column: (unnamed[column], column))
+            lost.tried_again = unnamed[lost.column]
         rows.append(row_of(lost, "", first, now, [ordinal], Context()))
     if state.stop_reason == "early_shutdown":
         stop = EarlyStop(because=because, rows_done=progress.rows_done, records=records)

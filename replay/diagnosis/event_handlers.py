@@ -12,6 +12,7 @@ from engine.events import RequestEvent, SchedulerEvent
 from replay.diagnosis.attribution import Attribution
 from replay.diagnosis.diagnosis_state import DiagnosisState
 from replay.diagnosis.index_sync import IndexSync
+from replay.diagnosis.proofs import cooldown_verdict
 from replay.diagnosis.rolling_stats import CALLS_NEEDED, FEW_CALLS_NEEDED, MOST_PAUSED
 from replay.diagnosis.slot_ledger import WHOLE
 from replay.state.failures import NEVER_A_FAILURE
@@ -79,7 +80,7 @@ class EventHandlers:
             paused = self._index.paused.get(task.task_id, 0.0)
             seconds = max(0.0, event.captured_at_monotonic - acquired_at - paused)
             if paused > MOST_PAUSED * (seconds + paused):
-                times.skip(acquired_at)
+                times.skip(0.0, acquired_at)
             elif times.add(seconds, acquired_at):
                 self._stalls.usual_call_ended(resource, acquired_at, now)
                 self._stalls.usual_task_ended(resource, task.column)
@@ -97,7 +98,7 @@ class EventHandlers:
         if event.snapshot is not None and "tasks" in event.snapshot:
             self._sync.resync_keyframe(state, now, ordinal)
         else:
-            self._dirty.invalidate_all(self._cells.meters, state.ceilings)
+            self._dirty.invalidate_all(self._cells.tallies, state.ceilings)
         for resource in state.ceilings:
             self._sync.follow_cooldown(state, resource, now, ordinal)
 
@@ -108,11 +109,15 @@ class EventHandlers:
         )
 
     def _task_failed(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
+        correlation = event.captured_correlation
+        if event.reason_or_result is None and event.event_kind == "retry_deferred":
+            column = "" if correlation is None else correlation.task_column or ""
+            self._errors.unnamed[column] = self._errors.unnamed.get(column, 0) + 1
         self._stalls.closed += self._errors.update(state, ordinal)
 
     def _job(self, state: State, event: SchedulerEvent, now: float, ordinal: int) -> None:
         self._index.started = True
-        self._dirty.invalidate_all(self._cells.meters, state.ceilings)
+        self._dirty.invalidate_all(self._cells.tallies, state.ceilings)
 
     def _resource_changed(self, state: State, event: RequestEvent) -> str | None:
         """Label of the event's resource, now marked as changed; None if the state has none."""
@@ -131,8 +136,10 @@ class EventHandlers:
     def _rate_limited(self, state: State, event: RequestEvent, now: float, ordinal: int) -> None:
         resource = self._resource_changed(state, event)
         if resource is not None:
-            until = state.ceilings[resource].blocked_until
-            self._stalls.rate_limited(resource, now, ordinal, until if until is not None else now)
+            ceiling = state.ceilings[resource]
+            until = now if ceiling.blocked_until is None else ceiling.blocked_until
+            overload = cooldown_verdict(ceiling) == "request_overload"
+            self._stalls.rate_limited(resource, now, ordinal, until, overload=overload)
 
     def _limit_cut(self, state: State, event: RequestEvent, now: float, ordinal: int) -> None:
         resource = self._resource_changed(state, event)
@@ -175,7 +182,7 @@ class EventHandlers:
         resource = attempt.resource
         times = self._stalls.times_of(resource, attempt.column or "")
         if paused > MOST_PAUSED * float(duration):
-            times.skip(attempt.started_at)
+            times.skip(seconds, attempt.started_at)
             if known is not None and known.overdue:
                 self._stalls.slow_call_ended(resource, seconds)
         elif times.add(seconds, attempt.started_at):

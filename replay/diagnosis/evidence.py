@@ -5,12 +5,15 @@ Taken only when a stall has lasted long enough to be one, so a walk over groups 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 from operator import itemgetter
 from typing import Any
 
+import msgspec
+
 from engine.events import RunInfo
-from replay.diagnosis.cell_ledger import CellLedger
+from replay.diagnosis.cell_ledger import CellLedger, Key
 from replay.diagnosis.holders import activities
 from replay.diagnosis.live_index import LiveIndex
 from replay.diagnosis.verdicts import (
@@ -24,13 +27,18 @@ from replay.diagnosis.verdicts import (
     kind_of,
 )
 from replay.diagnosis.verdicts.broken import LostWakeup
+from replay.diagnosis.verdicts.cooldowns import (
+    CooldownVerdict,
+    RequestCooldown,
+    RequestOutage,
+    RequestOverload,
+)
 from replay.diagnosis.verdicts.flow import AwaitsSlowCall, RetryBackoff, UpstreamVerdict
 from replay.diagnosis.verdicts.requests import (
     CeilingVerdict,
     ClientBackoff,
     RequestAggregateCap,
-    RequestCooldown,
-    RequestOutage,
+    RequestDomainLimit,
 )
 from replay.diagnosis.verdicts.slots import BorrowDebt, ShareVerdict, SlotVerdict
 from replay.state.model import Ceiling, State
@@ -51,6 +59,8 @@ def collect(
 ) -> Facts:
     """What the state of this instant says about a stall, with the ordinals that show it.
 
+    A verdict whose facts nothing here collects stays a `Bare` one.
+
     `resource` is the request resource that stands still, "" for the run as a whole.
     """
     verdict, about = blame
@@ -62,8 +72,8 @@ def collect(
     elif issubclass(kind, CeilingVerdict):
         _request_slots(state, index, kind, about, now, facts)
         _longest_call(state, index, about, now, facts)
-    elif kind is RequestCooldown:
-        _cooldown(state, index, about, facts)
+    elif issubclass(kind, CooldownVerdict):
+        _cooldown(state, index, kind, about, facts)
         _longest_call(state, index, about, now, facts)
     elif kind is RequestOutage:
         _outage(state, index, about, facts)
@@ -77,7 +87,7 @@ def collect(
         facts.detail = _slow_call(state, index, about, now)
     elif issubclass(kind, UpstreamVerdict):
         facts.detail = _upstream(state, run, index, kind)
-    else:
+    elif not any(field.required for field in msgspec.structs.fields(kind)):
         facts.detail = kind()
     facts.detail.missing = list(run.lacks)
     return facts
@@ -221,9 +231,7 @@ def _share(
     }
 
 
-def eligible_heads(
-    state: State, index: LiveIndex, pending: dict[tuple[str, str], None], about: str
-) -> Facts:
+def eligible_heads(state: State, index: LiveIndex, pending: Iterable[Key], about: str) -> Facts:
     """Of heads that nothing keeps from going on: who they are and what is free for them."""
     if about:
         ceiling = state.ceilings[about]
@@ -239,17 +247,21 @@ def eligible_heads(
     return Facts(detail, Context(waiting=waiting))
 
 
-def _cooldown(state: State, index: LiveIndex, resource: str, facts: Facts) -> None:
+def _cooldown(
+    state: State, index: LiveIndex, kind: type[CooldownVerdict], resource: str, facts: Facts
+) -> None:
     ceiling = state.ceilings[resource]
     _prove_ceiling(ceiling, facts)
     facts.context.waiting = ceiling.waiters + (_waiting(index, resource) or 0)
     facts.context.expected_release = ceiling.blocked_until
-    facts.detail = RequestCooldown(
-        rate_limited=ceiling.consecutive_rate_limits,
-        held_seconds=0.0,
-        limit=ceiling.limit,
-        effective_max=ceiling.effective_max,
-    )
+    refused = ceiling.consecutive_rate_limits
+    detail: CooldownVerdict
+    if kind is RequestOverload:
+        detail = RequestOverload(overloaded=refused, held_seconds=0.0)
+    else:
+        detail = RequestCooldown(rate_limited=refused, held_seconds=0.0)
+    detail.limit, detail.effective_max = ceiling.limit, ceiling.effective_max
+    facts.detail = detail
 
 
 def _outage(state: State, index: LiveIndex, resource: str, facts: Facts) -> None:
@@ -258,7 +270,10 @@ def _outage(state: State, index: LiveIndex, resource: str, facts: Facts) -> None
         facts.evidence.append(ceiling.out_ordinal)
     facts.context.waiting = ceiling.waiters + (_waiting(index, resource) or 0)
     facts.detail = RequestOutage(
-        because=ceiling.out_because, limit=ceiling.limit, effective_max=ceiling.effective_max
+        because=ceiling.out_because,
+        suspended=ceiling.availability == "suspended",
+        limit=ceiling.limit,
+        effective_max=ceiling.effective_max,
     )
 
 
@@ -299,6 +314,8 @@ def _request_slots(
             effective_max=ceiling.effective_max,
             free=max(0, limit - in_flight),
         )
+        if isinstance(facts.detail, RequestDomainLimit):
+            facts.detail.overloaded = ceiling.cooldown_reason == "overload"
         if isinstance(facts.detail, RequestAggregateCap):
             facts.detail.slow = sum(index.overdue.get(sibling, 0) for sibling in siblings)
     holders: list[tuple[int, str, float | None]] = []

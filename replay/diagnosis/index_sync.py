@@ -62,7 +62,7 @@ class IndexSync:
             self._apply_call(state, attempt_id, now, ordinal, ordinal)
         for task_id in [*index.tasks, *state.tasks]:
             self.apply_task(state, task_id, now, ordinal)
-        self._dirty.invalidate_all(self._cells.meters, state.ceilings)
+        self._dirty.invalidate_all(self._cells.tallies, state.ceilings)
 
     def resync_keyframe(self, state: State, now: float, ordinal: int) -> None:
         """A keyframe lists every live call: none is unknown after it."""

@@ -70,8 +70,10 @@ class DirtySets(msgspec.Struct):
     """Request resources, and `WHOLE` for the run."""
     levels: dict[str, int] = {}
     """Free amount of each scheduler resource, up to the most that one task takes."""
-    presence: dict[str, tuple[bool, bool]] = {}
-    """Whether each group has queued tasks and leases."""
+    presence: dict[str, tuple[bool, bool, float]] = {}
+    """Whether each group has queued tasks and leases, and its weight."""
+    queues_version: int = 0
+    """Grows when the first or last task of a group is queued, or a weight changes."""
     denied: dict[Key, None] = {}
     """Meters of the groups that the last blocked event says a policy denied."""
     siblings: dict[str, dict[str, None]] = {}
@@ -93,14 +95,22 @@ class DirtySets(msgspec.Struct):
         for resource in resources:
             self.resources[resource] = None
         self.resources[WHOLE] = None
+        self.queues_version += 1
 
     def invalidate_group(self, state: State, index: LiveIndex, key: str) -> None:
         """What the queue of this group, and of those it competes with, waits for."""
         group = state.groups.get(key)
         self.meters[queued_key(key)] = None
-        presence = (group is not None and group.queued > 0, group is not None and group.leased > 0)
-        shifted = self.presence.get(key) != presence
-        self.presence[key] = presence
+        if group is None:
+            presence = (False, False, 0.0)
+        else:
+            presence = (group.queued > 0, group.leased > 0, group.weight)
+        before = self.presence.get(key)
+        shifted = before != presence
+        if shifted:
+            self.presence[key] = presence
+            if before is None or (before[0], before[2]) != (presence[0], presence[2]):
+                self.queues_version += 1
         for resource in index.needs.get(key, {}):
             free = state.limits.get(resource, 0) - state.leased.get(resource, 0)
             level = min(free, index.most.get(resource, 1))

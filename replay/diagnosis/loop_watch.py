@@ -1,4 +1,4 @@
-"""`LoopWatch`: when the producer's event loop is known to have run, and when it had not.
+"""`LoopStalls`: when the producer's event loop is known to have run, and when it had not.
 
 A heartbeat covers the time since the one before it. Until it comes, the results for that interval
 are provisional; when it comes, the intervals in which the loop did not run (the
@@ -22,7 +22,7 @@ from collections.abc import Iterable
 import msgspec
 
 from engine.events import RunInfo, SchedulerEvent
-from replay.diagnosis.reattribution import HeldBins, Interval, renamed
+from replay.diagnosis.reattribution import HeldBins, Interval
 from replay.diagnosis.verdicts import AnyVerdict, Context, VerdictRow, row_of
 from replay.diagnosis.verdicts.broken import NO_HEARTBEAT, Unknown
 from replay.diagnosis.verdicts.loop import (
@@ -31,6 +31,7 @@ from replay.diagnosis.verdicts.loop import (
     StandstillVerdict,
     custom_columns,
     frames_of,
+    is_starved,
 )
 from replay.state.payload import number, text
 
@@ -96,7 +97,7 @@ class StandstillGroup(msgspec.Struct):
     intervals: list[Interval]
 
 
-class LoopWatch(msgspec.Struct):
+class LoopStalls(msgspec.Struct):
     since: float | None = None
     """The loop is known to have run, or not to have, up to here; None before the first event."""
     foreign: bool = False
@@ -137,16 +138,16 @@ class LoopWatch(msgspec.Struct):
             waited = number(event.diagnostics.get("core_wait")) or 0.0
             self.late_before = max(late, waited) > PROMPT_LATENESS_SECONDS or bool(self.told)
             return
-        late = (number(event.diagnostics.get("drift")) or 0.0) >= LATE_SECONDS
         drift = number(event.diagnostics.get("drift")) or 0.0
-        if late:
+        is_late = drift >= LATE_SECONDS
+        if is_late:
             detail = EventLoopLag(custom_columns=custom_columns(run))
             self.told.append(Standstill(now - drift, now, detail, ordinal))
-        self.doubtful = late or self.late_before
-        if late:
+        self.doubtful = is_late or self.late_before
+        if is_late:
             for silence in self.silences:
                 silence.in_doubt = silence.in_doubt or silence.end >= now - drift
-        self.late_before = late
+        self.late_before = is_late
 
     def _stood_still(self, event: SchedulerEvent, run: RunInfo, ordinal: int) -> None:
         facts = event.diagnostics
@@ -156,9 +157,10 @@ class LoopWatch(msgspec.Struct):
         self.watched = True
         reason = text(event.reason_or_result) or ""
         detail: AnyVerdict
-        if event.event_kind == "process_paused":
+        starved = is_starved(facts, reason, end - begin)
+        if starved or event.event_kind == "process_paused":
             detail = ProcessStopped(
-                reason=reason,
+                reason="starved" if starved else reason,
                 core_wait=number(facts.get("core_wait")),
                 suspended_seconds=number(facts.get("suspended_seconds")),
             )
@@ -207,8 +209,7 @@ class LoopWatch(msgspec.Struct):
     def rename(self, old: str, new: str, about: str) -> None:
         """Blame of held bins that was pending for `about` ("" for all) belongs to `new`."""
         for entry in self.held:
-            if any(row.verdict == old for row in entry.rows):
-                entry.rows = renamed(entry.rows, old, new, about)
+            entry.rename(old, new, about)
 
     def is_due(self, now: float) -> bool:
         """What has come by `now` is all that will ever be told of the time since `since`."""
@@ -302,7 +303,7 @@ class LoopWatch(msgspec.Struct):
         if copy.group is not None:
             copy.group.intervals = list(copy.group.intervals)
             copy.group.evidence = list(copy.group.evidence)
-        rows = [copy.add_to_group(one) for one in copy.standstills(until)]
+        rows = [copy.add_to_group(standstill) for standstill in copy.standstills(until)]
         rows.append(copy.end_group())
         return [row for row in rows if row is not None]
 
@@ -316,9 +317,11 @@ def trimmed(row: VerdictRow, standstills: Iterable[Standstill]) -> VerdictRow | 
         return row
     spans = [(row.start, row.end)]
     lost = 0.0
-    for one in standstills:
-        lost += max(0.0, min(one.end, row.end) - max(one.start, row.start))
-        spans = [piece for span in spans for piece in _without(span, one.start, one.end)]
+    for standstill in standstills:
+        lost += max(0.0, min(standstill.end, row.end) - max(standstill.start, row.start))
+        spans = [
+            piece for span in spans for piece in _without(span, standstill.start, standstill.end)
+        ]
     if lost <= 0.0:
         return row
     start, end = max(spans, key=lambda span: span[1] - span[0], default=(row.start, row.start))

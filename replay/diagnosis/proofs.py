@@ -13,7 +13,7 @@ def ceiling_verdict(ceiling: Ceiling, aggregate: Aggregate | None, now: float) -
     if ceiling.availability is not None:
         return outage_verdict(ceiling)
     if ceiling.blocked_until is not None and now < ceiling.blocked_until:
-        return "request_cooldown"
+        return cooldown_verdict(ceiling)
     full = ceiling.in_flight >= ceiling.limit
     if full and ceiling.limit < ceiling.effective_max:
         if ceiling.wait_reason == "request_plateau":
@@ -28,6 +28,11 @@ def ceiling_verdict(ceiling: Ceiling, aggregate: Aggregate | None, now: float) -
     ):
         return "request_aggregate_cap"
     return None
+
+
+def cooldown_verdict(ceiling: Ceiling) -> str:
+    """What holds up the calls to a resource that refuses more of them for a while."""
+    return f"request_{ceiling.cooldown_reason}"
 
 
 def outage_verdict(ceiling: Ceiling) -> str:
@@ -84,19 +89,31 @@ def head_of(state: State, group: str, needs: dict[str, int], request_resource: s
 
 def _denial(state: State, group: str) -> str | None:
     """Why the policy does not let this group in, as the last blocked event says."""
-    said = None if state.block is None else state.block.groups.get(group)
-    return None if said == "no_capacity" else said
+    denied_for = None if state.block is None else state.block.groups.get(group)
+    return None if denied_for == "no_capacity" else denied_for
 
 
 class Pressing:
     """Weights of the groups with queued work, by the resource they need: summed up once for all
     groups that are looked at in one instant."""
 
-    def __init__(self, state: State, needing: dict[str, dict[str, None]]) -> None:
-        """`needing` gives the groups that may compete, by resource."""
+    def __init__(
+        self,
+        state: State,
+        needing: dict[str, dict[str, None]],
+        sums: dict[tuple[str, int], tuple[float, int]],
+    ) -> None:
+        """Sum up for one instant.
+
+        Args:
+            state: As it is then.
+            needing: The groups that may compete, by resource.
+            sums: Of earlier instants since which no queue became empty or ceased to be: by
+                resource and number of groups that may compete, their weights and how many press.
+        """
         self._state = state
         self._needing = needing
-        self._sums: dict[str, tuple[float, int]] = {}
+        self._sums = sums
         self._demand: dict[str, float] = {}
         self.blames: dict[Head, Blame] = {}
         """Blame of the heads that were looked at."""
@@ -122,17 +139,18 @@ class Pressing:
 
     def weights(self, resource: str, own: Group) -> float | None:
         """Of `own` and all others that press; None if none does."""
-        known = self._sums.get(resource)
-        if known is None:
+        needing = self._needing.get(resource, {})
+        sums = self._sums.get((resource, len(needing)))
+        if sums is None:
             groups = self._state.groups
             pressing = [
                 peer.weight
-                for key in self._needing.get(resource, ())
+                for key in needing
                 if (peer := groups.get(key)) is not None and peer.queued > 0
             ]
-            known = self._sums[resource] = (sum(pressing), len(pressing))
-        weights, number = known
-        if own.queued <= 0 or own.key not in self._needing.get(resource, ()):
+            sums = self._sums[resource, len(needing)] = (sum(pressing), len(pressing))
+        weights, number = sums
+        if own.queued <= 0 or own.key not in needing:
             return weights + own.weight if number else None
         return weights if number > 1 else None
 
@@ -194,7 +212,7 @@ def queued_blame(
     if ceiling is not None and ceiling.availability is not None:
         return (outage_verdict(ceiling), request_resource)
     if ceiling is not None and ceiling.blocked_until is not None and now < ceiling.blocked_until:
-        return ("request_cooldown", request_resource)
+        return (cooldown_verdict(ceiling), request_resource)
     return ("queue_order", "")
 
 
@@ -202,15 +220,15 @@ def policy_denial(
     state: State, group: str, needs: dict[str, int], pressing: Pressing
 ) -> Blame | None:
     """What the policy holds against a head that the hard resources would let through."""
-    said = _denial(state, group)
+    denied_for = _denial(state, group)
     own = state.groups.get(group)
     at_share = share_resource(state, group, needs, pressing)
-    if own is not None and said == "borrow_debt":
+    if own is not None and denied_for == "borrow_debt":
         owing = (resource for resource in needs if own.debt.get(resource))
         return ("borrow_debt", next(owing, None) or at_share or above_share(state, group, needs))
     if at_share is not None:
         return ("group_cap", at_share)
-    if said == "group_cap" or said == "policy_denial":
+    if denied_for == "group_cap" or denied_for == "policy_denial":
         # All it needs is free, and a limit of the group that no event tells is all that is left.
         return ("group_cap", "")
     return None

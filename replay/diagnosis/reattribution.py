@@ -16,8 +16,9 @@ from typing import Literal
 
 import msgspec
 
-from replay.diagnosis.cell_ledger import Cell, CellLedger, Key
+from replay.diagnosis.cell_ledger import Cell, CellLedger
 from replay.diagnosis.slot_ledger import CapacityLedger
+from replay.diagnosis.wakeups import PENDING
 from replay.state.bins import bin_end
 from replay.state.rows import BlameRow
 
@@ -32,50 +33,60 @@ class HeldBins(msgspec.Struct):
     bin: int
     bins: int
     rows: list[BlameRow]
+    pending: list[str] = []
+    """Which verdicts of the rows are pending."""
+
+    def __post_init__(self) -> None:
+        verdicts = {row.verdict for row in self.rows}
+        self.pending = [verdict for verdict in PENDING if verdict in verdicts]
+
+    def rename(self, old: str, new: str, about: str) -> None:
+        """What is under `old`, about one resource or ("") any, is under `new`."""
+        if old in self.pending:
+            self.rows = renamed(self.rows, old, new, about)
+            self.__post_init__()
 
 
 def cell_seconds(ledger: CellLedger, interval: Interval) -> dict[Place, float]:
     """Seconds that were counted for cells within the interval, since which all is logged."""
     begin, end = interval
-    blame = {key: meter.blame for key, meter in ledger.meters.items()}
-    counts: dict[Key, dict[Cell, int]] = {
-        key: {cell: count.number for cell, count in meter.counts.items()}
-        for key, meter in ledger.meters.items()
-    }
-    until: dict[tuple[Key, Cell], float] = {}
+    blame = {number: meter.blame for number, meter in ledger.meters.items()}
+    counts: dict[int, dict[Cell, int]] = {}
+    for tally in ledger.tallies.values():
+        on_meter = counts.setdefault(tally.meter, {})
+        for cell, count in tally.counts.items():
+            on_meter[cell] = on_meter.get(cell, 0) + count.number
+    until: dict[tuple[int, Cell], float] = {}
     seconds: dict[Place, float] = {}
 
-    def account(key: Key, cell: Cell, since: float) -> None:
+    def account(meter: int, cell: Cell, since: float) -> None:
         """The stretch from `since` to where this count was accounted for last."""
-        last = until.get((key, cell), end)
-        until[key, cell] = min(last, since)
+        last = until.get((meter, cell), end)
+        until[meter, cell] = min(last, since)
         elapsed = last - max(since, begin)
-        number = counts[key].get(cell, 0)
+        number = counts[meter].get(cell, 0)
         if elapsed > 0.0 and number:
-            verdict, about = blame[key]
+            verdict, about = blame[meter]
             place: Place = ("cell", cell[0], cell[1], about, verdict)
             seconds[place] = seconds.get(place, 0.0) + number * elapsed
 
     for change in reversed(ledger.log):
         if change.at <= begin:
             break
-        at, key = min(change.at, end), change.key
-        known = counts.setdefault(key, {})
+        at, meter = min(change.at, end), change.meter
+        on_meter = counts.setdefault(meter, {})
         if change.cell is not None:
             if at < end:
-                account(key, change.cell, at)
-            known[change.cell] = known.get(change.cell, 0) - change.by
-            # A meter that was gone and came back has no log of the blame that it had before.
-            blame[key] = change.blame
-        else:
-            if at < end:
-                for cell in list(known):
-                    account(key, cell, at)
-            blame[key] = change.blame
-    for key, known in counts.items():
-        for cell in known:
-            if key in blame:
-                account(key, cell, begin)
+                account(meter, change.cell, at)
+            on_meter[change.cell] = on_meter.get(change.cell, 0) - change.by
+        elif at < end:
+            for cell in list(on_meter):
+                account(meter, cell, at)
+        # Of a meter that is gone, nothing but the log tells the blame.
+        blame[meter] = change.blame
+    for meter, on_meter in counts.items():
+        for cell in on_meter:
+            account(meter, cell, begin)
     return seconds
 
 
@@ -114,7 +125,10 @@ def take_back_open(
     taken = cell_seconds(cells, interval)
     slots = slot_seconds(capacity, interval)
     cells.take_back(
-        {(place[1], place[2], place[4], place[3]): amount for place, amount in taken.items()},
+        {
+            ((verdict_then, about), (column, row_group)): amount
+            for (_, column, row_group, about, verdict_then), amount in taken.items()
+        },
         verdict,
     )
     capacity.take_back({(place[3], place[4]): amount for place, amount in slots.items()}, verdict)

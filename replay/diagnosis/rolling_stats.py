@@ -26,6 +26,8 @@ MOST_PAUSED = 0.3
 """Part of a call in which its producer did not run, from which its time says nothing."""
 EARLY_CALLS = 96
 """Among so many first calls a level is looked for that was slow, and over, before any was usual."""
+LATER_LEVEL_CALLS = 12
+"""Slow calls that make such a level where it did not begin with the first slow one."""
 MOSTLY = 0.8
 """Part of the calls of a level that are slow."""
 STALL_FACTOR = 5.0
@@ -99,7 +101,8 @@ class CallTimes(msgspec.Struct):
     recent: int = 0
     """Whether each of the last calls was unusual: one bit a call."""
     early: list[tuple[float, float]] = []
-    """Begin and duration of the first calls, while no level is known."""
+    """Begin and duration of the first calls, while no level is known. A negative duration is the
+    least that a call took of which no more is known."""
     settled: bool = False
     """What is usual is known."""
     unusual_since: float | None = None
@@ -134,15 +137,16 @@ class CallTimes(msgspec.Struct):
             self.held = []
         return not unusual
 
-    def skip(self, started_at: float) -> None:
-        """What a call took is not known: its answer may have lain unread."""
+    def skip(self, seconds: float, started_at: float) -> None:
+        """A call took `seconds` at least: its answer may have lain unread after that, so that it
+        says nothing of what is usual."""
         if not self.settled:
-            self.early.append((started_at, 0.0))
+            self.early.append((started_at, -seconds))
 
     def _leave_out_early(self) -> None:
         """Some of the first calls belonged to the level that is known now."""
         least = LEVEL_FACTOR * self.median
-        slow = [(at, seconds) for at, seconds in self.early if seconds > least]
+        slow = [(at, abs(seconds)) for at, seconds in self.early if abs(seconds) > least]
         if slow:
             self.unusual_since = min(slow)[0]
             self.held = [seconds for _, seconds in slow]
@@ -165,12 +169,12 @@ class CallTimes(msgspec.Struct):
             return None
         usual = last[LEVEL_CALLS // 2]
         least = LEVEL_FACTOR * usual
-        slow = [(at, seconds) for at, seconds in self.early if seconds > least]
-        if len(slow) < LEVEL_CALLS or last[LEVEL_NEEDED - 1] > least:
+        if last[LEVEL_NEEDED - 1] > least:
             return None
-        start, end = min(slow)[0], max(at + seconds for at, seconds in slow)
-        if len(slow) < MOSTLY * sum(start <= at < end for at, _ in self.early):
+        slow = self._slow_stretch(least)
+        if not slow:
             return None
+        start, end = slow[0][0], max(at + seconds for at, seconds in slow)
         self.durations = RollingWindow(CALLS_KEPT)
         for _, seconds in self.early:
             if 0.0 < seconds <= least:
@@ -181,6 +185,20 @@ class CallTimes(msgspec.Struct):
         median = times[len(times) // 2]
         most = last[LEVEL_NEEDED - 1]
         return EarlyLevel(start, end, len(slow), median, times[-1], usual, most)
+
+    def _slow_stretch(self, least: float) -> list[tuple[float, float]]:
+        """Begin and duration of the slow ones among the first calls, from where on nearly all of
+        them were; empty where too few are."""
+        slow = sorted((at, abs(seconds)) for at, seconds in self.early if abs(seconds) > least)
+        known = [at for at, seconds in self.early if seconds > 0.0 or -seconds > least]
+        needed = LEVEL_CALLS
+        while len(slow) >= needed:
+            end = max(at + seconds for at, seconds in slow)
+            if len(slow) >= MOSTLY * sum(slow[0][0] <= at < end for at in known):
+                return slow
+            del slow[0]
+            needed = LATER_LEVEL_CALLS
+        return []
 
     @property
     def is_raised(self) -> bool:

@@ -79,6 +79,8 @@ class Settlement:
 
     def _adjusted(self, standstills: list[Standstill]) -> list[HeldBins]:
         parts = self._parts
-        intervals = [((one.start, one.end), one.verdict) for one in standstills]
+        intervals = [
+            ((standstill.start, standstill.end), standstill.verdict) for standstill in standstills
+        ]
         start = self._run.monotonic_start
         return adjusted(parts.loop.held, parts.cells, parts.capacity, intervals, start)

@@ -17,6 +17,7 @@ from replay.state.model import Ceiling, State
 NO_DEMAND = DemandCounts()
 RETRIES = frozenset({"retry_backoff", "client_backoff"})
 _QUEUE_ORDER: Blame = ("queue_order", "")
+_OF_THE_PROVIDER = ("request_cooldown", "request_overload", "request_outage")
 
 
 class Division(NamedTuple):
@@ -149,13 +150,12 @@ def _rest(
     if not ready and counts.deferred == 0:
         return ("client_backoff", resource) if cells.total(("backing_off", resource)) else None
     verdict = ceiling_verdict(ceiling, state.aggregates.get(ceiling.provider_model), now)
-    if verdict is not None and (ready or verdict in ("request_cooldown", "request_outage")):
+    if verdict is not None and (ready or verdict in _OF_THE_PROVIDER):
         return (verdict, resource)
     if ceiling.waiters > 0 and not index.attempts_seen:
         return (UNKNOWN, resource)  # it may have gone out since the snapshot that shows it
     if ceiling.waiters > 0:
-        meter = cells.meters.get(("waiting", resource))
-        return ("request_waiters_ahead", resource) if meter is None else meter.blame
+        return cells.blame_of(("waiting", resource)) or ("request_waiters_ahead", resource)
     if counts.queued > 0:
         return queued_blame_of(cells, index.queued_for.get(resource, {}))
     if counts.ready > 0:
@@ -175,9 +175,9 @@ def queued_blame_of(cells: CellLedger, groups: dict[str, int]) -> Blame:
     """What keeps most queued tasks of these groups; a short resource before a share."""
     heads: dict[Blame, int] = {}
     for group, queued in groups.items():
-        meter = cells.meters.get(queued_key(group))
-        if meter is not None:
-            heads[meter.blame] = heads.get(meter.blame, 0) + queued
+        blame = cells.blame_of(queued_key(group))
+        if blame is not None:
+            heads[blame] = heads.get(blame, 0) + queued
     return max(
         heads, key=lambda blame: (RANK.get(blame[0], 0), heads[blame], blame), default=_QUEUE_ORDER
     )

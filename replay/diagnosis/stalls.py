@@ -6,7 +6,8 @@ closely make a *stall group*, which is one verdict. The spans between the first 
 of admission belong to a *storm*, also one verdict; its cause is proved by the 429s, so it need only
 be long enough to matter.
 
-Timers that a stall needs are collected in `timers`, which `Diagnosis` drains into its queue.
+Timers that a stall needs are collected in `timers`, which `Diagnosis` drains into its queue. What
+becomes a verdict, and when, is one state machine for each resource, and stands in this module.
 """
 
 from __future__ import annotations
@@ -40,7 +41,13 @@ from replay.diagnosis.verdicts import (
     VerdictRow,
     row_of,
 )
-from replay.diagnosis.verdicts.requests import ProviderLatency, RequestCooldown, RequestVerdict
+from replay.diagnosis.verdicts.cooldowns import (
+    CooldownVerdict,
+)
+from replay.diagnosis.verdicts.requests import (
+    ProviderLatency,
+    RequestVerdict,
+)
 
 SAME_COOLDOWN_SECONDS = 0.05
 """Snapshots give what is left of a cooldown; its end moves by their rounding."""
@@ -49,6 +56,9 @@ GROUP_GAP_SECONDS = 1.0
 MAX_RECHECK_SECONDS = 60.0
 LEVEL_SECONDS = 2.0
 """A slow level at the begin that was shorter is told by nobody: connections have to be made."""
+MOST_STOOD = 0.5
+"""Part of such a level in which the event loop did not run, from which it is told by nobody."""
+EXCLUDED_KEPT = 400
 EVIDENCE_KEPT = 12
 
 
@@ -128,6 +138,8 @@ class Watch(msgspec.Struct):
 
 class Stalls(msgspec.Struct):
     watches: dict[str, Watch] = {}
+    excluded: list[tuple[float, float]] = []
+    """The last times in which the event loop did not run."""
     closed: list[VerdictRow] = []
     timers: list[Timer] = []
     """To be scheduled."""
@@ -169,7 +181,10 @@ class Stalls(msgspec.Struct):
         self._close(resource, watch, now, ordinal)
         watch.rate.admit(now, usual=storm is None)
 
-    def rate_limited(self, resource: str, now: float, ordinal: int, until: float) -> None:
+    def rate_limited(
+        self, resource: str, now: float, ordinal: int, until: float, *, overload: bool = False
+    ) -> None:
+        """A call was refused because of load; `overload`: of the provider's, and not of a limit."""
         watch = self.watch(resource)
         storm = watch.storm
         if storm is not None and storm.is_over(now, watch.span is not None):
@@ -180,7 +195,10 @@ class Stalls(msgspec.Struct):
             storm = watch.storm = Storm(now, now, until, [ordinal])
             if watch.slow is not None and watch.slow.of_tasks:
                 watch.slow = None  # Its tasks may have waited for the cooldown.
-        storm.rate_limited += 1
+        if overload:
+            storm.overloaded += 1
+        else:
+            storm.rate_limited += 1
         storm.last_at = now
         storm.until = max(storm.until, until)
         storm.grace = max(STORM_GRACE_SECONDS, until - now)
@@ -283,8 +301,14 @@ class Stalls(msgspec.Struct):
 
     def was_slow(self, resource: str, column: str, level: EarlyLevel, ordinal: int) -> None:
         """Calls were slow from the first one on, as those show that came after."""
-        if self.watch(resource).slow is not None or level.end - level.start < LEVEL_SECONDS:
+        seconds = level.end - level.start
+        if self.watch(resource).slow is not None or seconds < LEVEL_SECONDS:
             return
+        stood = sum(
+            max(0.0, min(end, level.end) - max(begin, level.start)) for begin, end in self.excluded
+        )
+        if stood > MOST_STOOD * seconds:
+            return  # What its calls took may have been that, told in part when they came back.
         detail = ProviderLatency(
             calls=level.calls,
             p95=level.most,
@@ -309,6 +333,7 @@ class Stalls(msgspec.Struct):
 
         A stall that was under way goes on after it, as another one.
         """
+        self.excluded = [*self.excluded[1 - EXCLUDED_KEPT :], (begin, end)]
         for resource, watch in self.watches.items():
             span = watch.span
             if span is not None and span.since < end and watch.storm is None:
@@ -390,7 +415,7 @@ class Stalls(msgspec.Struct):
             and facts.context.longest_waiter is None
         ):
             evidence.append(watch.wait_ordinal)
-        if isinstance(detail, RequestCooldown):
+        if isinstance(detail, CooldownVerdict):
             detail = replace(detail, held_seconds=end - span.since)
         if resource and resource != blame[1]:
             detail = replace(detail, request_resource=resource)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import msgspec
 
-from replay.diagnosis.cell_ledger import Key
 from replay.diagnosis.verdicts import Blame, Facts
 
 MISSED_SECONDS = 0.5
@@ -48,16 +47,17 @@ class Wakeup(msgspec.Struct, forbid_unknown_fields=True):
 class Wakeups(msgspec.Struct):
     """Eligible heads, and since when nothing lets them in."""
 
-    pending: dict[Key, None] = {}
-    """Meters of heads that nothing keeps from going on."""
+    pending: dict[int, str] = {}
+    """Meters of heads that nothing keeps from going on; what each is about, as in `open`."""
     open: dict[str, Wakeup] = {}
     """By request resource, "" for the task queue."""
 
-    def set_pending(self, key: Key, is_pending: bool) -> None:
-        if is_pending:
-            self.pending[key] = None
+    def set_pending(self, meter: int, about: str | None) -> None:
+        """What the meter's heads are pending for; None where something keeps them."""
+        if about is not None:
+            self.pending[meter] = about
         elif self.pending:
-            self.pending.pop(key, None)
+            self.pending.pop(meter, None)
 
     def exclude(self, end: float) -> None:
         """The loop did not run until `end`: what could go on waits from then on."""
@@ -74,7 +74,7 @@ class Wakeups(msgspec.Struct):
 
     def eligible(self) -> set[str]:
         """The keys of `open` for which some head is still pending."""
-        return {subject if kind == "waiting" else "" for kind, subject in self.pending}
+        return set(self.pending.values())
 
 
 def pending(about: str) -> Blame:

@@ -49,6 +49,8 @@ class Side(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
+    """How two runs, or two artifacts, differ."""
+
     version: int
     a: Side
     b: Side

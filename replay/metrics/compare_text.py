@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from replay.diagnosis.report.text_layout import cut, left, wrap
 from replay.diagnosis.verdicts import BY_NAME, MIN_SHARE_SHOWN, count_text
 from replay.metrics.compare import ENOUGH, SMALL_SECONDS, SMALL_SHARE, Comparison, Side
 from replay.metrics.difference import NOTHING, SMALL, Difference
-from replay.sources.cells import cut, left, wrap
 
 WIDTH = 80
 _NAME, _NUMBER, _CHANGE = 37, 10, 11

@@ -107,18 +107,18 @@ Plan = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 def capacity_plan(run: RunInfo, state: State, peaks: Peaks) -> Plan:
     """Every value of the plan as of `state`. `peaks` may be empty."""
-    told = run.capacity_plan | state.capacity
-    configured = _flat(_mapping(told.get("configured"))) or _configured_of(run, state)
+    plan = run.capacity_plan | state.capacity
+    configured = _flat(_mapping(plan.get("configured"))) or _configured_of(run, state)
     untold = {"missing_reason": _UNTOLD}
     names = (*CONFIGURED, *sorted(configured.keys() - set(CONFIGURED)))
     ended = state.outcome is not None
     return {
         "configured": {name: configured.get(name) or untold for name in names},
         "runtime_snapshot": _completed(
-            _mapping(told.get("runtime_snapshot")), RUNTIME, _runtime_of(state), ended
+            _mapping(plan.get("runtime_snapshot")), RUNTIME, _runtime_of(state), ended
         ),
         "observed_maxima": _completed(
-            _mapping(told.get("observed_maxima")), OBSERVED, _peaks(peaks), ended
+            _mapping(plan.get("observed_maxima")), OBSERVED, _peaks(peaks), ended
         ),
     }
 
@@ -165,12 +165,12 @@ def _rows(
 
 
 def _completed(
-    told: Mapping[str, Any], names: tuple[str, ...], known: Mapping[str, Any], ended: bool
+    plan: Mapping[str, Any], names: tuple[str, ...], known: Mapping[str, Any], ended: bool
 ) -> dict[str, Mapping[str, Any]]:
     """Values as told; those that are missing, from the events, or with the reason."""
     complete: dict[str, Mapping[str, Any]] = {}
     for name in names:
-        value = _mapping(told.get(name))
+        value = _mapping(plan.get(name))
         if value.get("value") is None:
             if known.get(name) is not None:
                 value = {"value": known[name], "source": "runtime_snapshot"}

@@ -29,17 +29,23 @@ def ceiling_rows(state: State, past: Samples, at: float, present: bool) -> tuple
         rows.append(
             CeilingRow(
                 ceiling,
-                (*(one.value("limit", key) for one in samples), *[float(ceiling.limit)] * present),
                 (
-                    *(one.value("in_flight", key) for one in samples),
+                    *(sample.value("limit", key) for sample in samples),
+                    *[float(ceiling.limit)] * present,
+                ),
+                (
+                    *(sample.value("in_flight", key) for sample in samples),
                     *[float(ceiling.in_flight)] * present,
                 ),
                 (
-                    *(one.value("waiters", key) for one in samples),
+                    *(sample.value("waiters", key) for sample in samples),
                     *[float(ceiling.waiters)] * present,
                 ),
-                (*(one.value("cooling", key) > 0 for one in samples), *[cooling] * present),
-                (*(int(one.sums.get(("rate_limited", key), 0)) for one in samples), *[0] * present),
+                (*(sample.value("cooling", key) > 0 for sample in samples), *[cooling] * present),
+                (
+                    *(int(sample.sums.get(("rate_limited", key), 0)) for sample in samples),
+                    *[0] * present,
+                ),
             )
         )
     return tuple(rows)
@@ -51,7 +57,7 @@ def queue_series(
     """By group; `present`: with what is queued now as the last sample."""
     return tuple(
         (
-            *(one.value("queue_depth", group.key) for one in past.samples),
+            *(sample.value("queue_depth", group.key) for sample in past.samples),
             *[float(group.queued)] * present,
         )
         for group in groups

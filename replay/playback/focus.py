@@ -1,4 +1,4 @@
-"""What a page about one thing needs: the life of a task, a call, or a list of tasks."""
+"""What a page about one thing needs: the life of a task, a call, a list of tasks, or spending."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from engine.events import Event
 from replay.diagnosis.report.schema import TaskHistory
 from replay.state.rows import AttemptRow
+from replay.state.spending import SpendingRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,12 @@ class TasksFocus:
     """Request resource, column and error, as in `replay.state.model.Failure`."""
 
 
-Focus = TaskFocus | CallFocus | TasksFocus
+@dataclass(frozen=True, slots=True)
+class SpendingFocus:
+    """Tokens and money, and what of them came to nothing."""
+
+
+Focus = TaskFocus | CallFocus | TasksFocus | SpendingFocus
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +85,5 @@ class Focused:
     tasks: tuple[TaskLine, ...] = ()
     total: int = 0
     """How many tasks there are; `tasks` may hold fewer."""
+    spending: tuple[SpendingRow, ...] = ()
+    """By column and model, of the whole run."""

@@ -21,12 +21,14 @@ from replay.playback.queue_rows import QueueRow
 from replay.playback.stretch import Stretch
 from replay.sources.base import Liveness
 from replay.state.ending import Ending, ending
-from replay.state.model import Aggregate, Block, Ceiling, Failure, Gap, Progress, RowGroups
+from replay.state.model import Aggregate, Block, Ceiling, Failure, Gap, Progress, RowGroupProgress
 from replay.state.wall_clock import WallClock
 
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
+    """Where the tasks of one group are."""
+
     key: str
     label: str
     """Short name for people: the column it feeds."""
@@ -90,6 +92,8 @@ class LeaseBar:
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
+    """An event with its place in the recording."""
+
     ordinal: int
     event: Event
 
@@ -153,7 +157,7 @@ class Frame:
     rows_per_second: float | None
     tokens_per_second: float | None
     eta_seconds: float | None
-    row_groups: RowGroups
+    row_groups: RowGroupProgress
     bottleneck: Bottleneck | None
     blame: tuple[Share, ...]
     """Run blame over the last `Want.span` seconds, sums to 1 (empty before the first event)."""

@@ -12,7 +12,7 @@ from engine.events import ColumnInfo, RunInfo
 from replay.diagnosis.verdicts import clock, count_text
 from replay.playback.frame import GroupRow, LeaseBar, Segment
 from replay.sources.base import Liveness
-from replay.state.model import Failure, Progress, RowGroups, State
+from replay.state.model import Failure, Progress, RowGroupProgress, State
 from replay.state.rows import AttemptRow, LeaseRow, RollupRow, lease_row, open_attempt_row
 from replay.state.task import Task
 from replay.state.waits import Waits, waits
@@ -58,7 +58,7 @@ def _blocked_by(
         return None
     ceiling = state.ceilings.get(resource or "")
     if ceiling is not None and ceiling.blocked_until is not None and ceiling.blocked_until > at:
-        return "cooldown"
+        return ceiling.cooldown_reason
     return blocked.get(key)
 
 
@@ -179,9 +179,9 @@ def lease_bars(
     bars.sort(key=lambda bar: (bar[0].acquired_at, bar[0].acquired_ordinal))
     by_execution: dict[str, list[AttemptRow]] = {}
     wanted = {row.execution_id for row, _ in bars[-limit:]}
-    for one in _attempts(state, attempts, ordinal):
-        if one.execution_id is not None and one.execution_id in wanted:
-            by_execution.setdefault(one.execution_id, []).append(one)
+    for attempt in _attempts(state, attempts, ordinal):
+        if attempt.execution_id is not None and attempt.execution_id in wanted:
+            by_execution.setdefault(attempt.execution_id, []).append(attempt)
     return tuple(
         LeaseBar(
             lease_id=row.lease_id,
@@ -310,7 +310,7 @@ def progress_copy(progress: Progress) -> Progress:
     return msgspec.structs.replace(progress, **counts)
 
 
-def row_groups_copy(row_groups: RowGroups) -> RowGroups:
+def row_groups_copy(row_groups: RowGroupProgress) -> RowGroupProgress:
     return msgspec.structs.replace(row_groups, in_flight=list(row_groups.in_flight))
 
 
@@ -321,46 +321,59 @@ def mended(lines: int) -> tuple[str, ...]:
     return (f"{_counted(lines, 'line')} held NaN or broken text, read as null or U+FFFD.",)
 
 
+LATE_ROWS_SECONDS = 1.5
+"""A recorder commits several times a second: what is further behind is said."""
+
+
+def late_rows(lag: float, end: float) -> tuple[str, ...]:
+    """Of a recorder that is `lag` seconds behind the state, at the run time `end`."""
+    if lag < LATE_ROWS_SECONDS:
+        return ()
+    return (
+        f"The recorder is {lag:.0f} s behind: charts, blame, bars and events end at {clock(end)}.",
+    )
+
+
 def notes(
     run: RunInfo, state: State, liveness: Liveness, complete: bool, broken: int, late: int
 ) -> tuple[str, ...]:
     """Plain sentences about what is missing or in doubt."""
-    found: list[str] = []
+    sentences: list[str] = []
     if liveness == "lost":
-        found.append(
+        sentences.append(
             "The producer is gone: no end was written. What was open then is unknown."
             if complete
             else "This recording was never completed. What was open at its end is unknown."
         )
     for at, sentence in state.warnings:
-        found.append(f"{clock(at - run.monotonic_start)}: {sentence}.")
+        sentences.append(f"{clock(at - run.monotonic_start)}: {sentence}.")
     if state.lost_events:
         places = "1 place" if len(state.gaps) == 1 else f"{len(state.gaps)} places"
-        found.append(
+        sentences.append(
             f"{_counted(state.lost_events, 'event is', 'events are')} missing in {places}: "
             "nothing is concluded across a gap."
         )
     if broken:
-        found.append(f"{_counted(broken, 'line')} could not be read and left out.")
+        sentences.append(f"{_counted(broken, 'line')} could not be read and left out.")
     out_of_order = (
         f"{_counted(late, 'event')} came too late to be put where "
         f"{'it belongs' if late == 1 else 'they belong'} in time."
     )
     if late and not run.lacks:
-        found.append(out_of_order)
+        sentences.append(out_of_order)
     odd = sum(state.malformed.values())
     if odd:
-        found.append(f"{_counted(odd, 'event')} could not be used.")
+        sentences.append(f"{_counted(odd, 'event')} could not be used.")
     unknown = sum(state.unknown_kinds.values())
     if unknown:
         kinds = ", ".join(sorted(state.unknown_kinds)[:3])
-        found.append(f"{_counted(unknown, 'event')} of unknown kinds ({kinds}).")
+        sentences.append(f"{_counted(unknown, 'event')} of unknown kinds ({kinds}).")
     if state.orphans:
-        found.append(
+        sentences.append(
             f"{_counted(state.orphans, 'event')} of tasks or calls whose first event is missing."
         )
     if run.lacks:
         # Who tells of waits when they are over always tells late: no alarm, a property.
         rest = f" {out_of_order}" if late else ""
-        found.append(f"Not in this stream: {'; '.join(run.lacks)}.{rest}")
-    return tuple(found)
+        sentences.append(f"Not in this stream: {'; '.join(run.lacks)}.{rest}")
+    return tuple(sentences)

@@ -13,6 +13,7 @@ from replay.playback.focus import (
     EventLine,
     Focus,
     Focused,
+    SpendingFocus,
     TaskFocus,
     TaskLine,
     TasksFocus,
@@ -72,6 +73,8 @@ class Lives:
             self._known = life.task(focus)
         elif isinstance(focus, CallFocus):
             self._known = life.call(focus)
+        elif isinstance(focus, SpendingFocus):
+            self._known = Focused(focus, spending=tuple(rows.reader.spending()))
         else:
             self._known = life.tasks(focus, here)
         self._read_at = place

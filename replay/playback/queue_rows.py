@@ -42,7 +42,9 @@ def queue_rows(run: RunInfo, state: State) -> tuple[QueueRow, ...]:
             waiting[key] += 1
             ceiling = state.ceilings.get(attempt.resource)
             if ceiling is not None and ceiling.wait_reason not in (None, "none"):
-                reasons.setdefault(key, Counter())[str(ceiling.wait_reason)] += 1
+                cooling = ceiling.wait_reason == "cooldown"
+                reason = ceiling.cooldown_reason if cooling else str(ceiling.wait_reason)
+                reasons.setdefault(key, Counter())[reason] += 1
         elif attempt.phase == "in_provider":
             calling[key] += 1
     at_work = {key: group for key, group in state.groups.items() if group.queued or group.leased}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from replay.diagnosis.verdicts import VerdictRow
+from replay.playback.attached import Attached
 from replay.projections.fold import Fold
 from replay.recording.ingest import Ingest
 from replay.recording.reader import RecordingReader
@@ -15,7 +16,7 @@ from replay.state.rows import BlameRow, RollupRow
 class RunRows:
     """Rows of the recording, and of a run that is still being read those that its fold has open."""
 
-    def __init__(self, reader: RecordingReader, ingest: Ingest | None) -> None:
+    def __init__(self, reader: RecordingReader, ingest: Ingest | Attached | None) -> None:
         self.reader = reader
         self._ingest = ingest
         self._written: list[VerdictRow] = []
@@ -24,9 +25,11 @@ class RunRows:
         self._verdicts_of: tuple[int, bool] | None = None
         """Last ordinal read, and whether nothing follows, when the verdicts were collected."""
         self._peaks: dict[str, dict[str, float]] | None = None
+        self._standing: tuple[tuple[float, int | None], list[VerdictRow]] | None = None
+        """Instant and last ordinal read, and what was found."""
 
     @property
-    def _fold(self) -> Fold | None:
+    def _fold(self) -> Fold | Attached | None:
         ingest = self._ingest
         return None if ingest is None or ingest.finished else ingest.fold
 
@@ -54,7 +57,7 @@ class RunRows:
     def verdicts(self) -> list[VerdictRow]:
         """All verdicts by start; the end of an open verdict is the last event read."""
         ingest = self._ingest
-        read = None if ingest is None else (ingest.last_ordinal, ingest.finished)
+        read = None if ingest is None else (ingest.recorded[0], ingest.finished)
         if self._verdicts is None or self._verdicts_of != read:
             self._written += self.reader.verdicts_written(len(self._written))
             self._written.sort(key=lambda row: (row.start, row.end))
@@ -65,9 +68,12 @@ class RunRows:
 
     def verdicts_at(self, t: float) -> list[VerdictRow]:
         """Verdicts that hold at the instant `t`, by start."""
-        rows = self.reader.verdicts(t, t)
-        rows += [row for row in self._open_verdicts() if row.start <= t <= row.end]
-        return sorted(rows, key=lambda row: (row.start, row.end))
+        place = (t, None if self._ingest is None else self._ingest.recorded[0])
+        if self._standing is None or self._standing[0] != place:
+            rows = self.reader.verdicts(t, t)
+            rows += [row for row in self._open_verdicts() if row.start <= t <= row.end]
+            self._standing = place, sorted(rows, key=lambda row: (row.start, row.end))
+        return self._standing[1]
 
     def verdicts_between(self, start: float, end: float) -> list[VerdictRow]:
         """Verdicts of which some part lies in the interval."""

@@ -44,7 +44,7 @@ class Samples:
         return sum(sample.sums.get((series, key), 0.0) for sample in self.samples)
 
     def keys(self, series: str) -> set[str]:
-        return {key for one in self.samples for name, key in one.values if name == series}
+        return {key for sample in self.samples for name, key in sample.values if name == series}
 
 
 class Sampler:
@@ -102,15 +102,15 @@ def _joined(rows: Iterable[RollupRow], begin: int, end: int, count_sums: bool) -
     sample = Sample()
     values, sums = sample.values, sample.sums
     for row in rows:
-        place = (row.series, row.key)
+        key = (row.series, row.key)
         if row.series in MEANS:
             part = row.bins / (end - begin)
-            values[place] = values.get(place, 0.0) + row.mean * part
+            values[key] = values.get(key, 0.0) + row.mean * part
         elif row.series == "cooling":
-            values[place] = 1.0
+            values[key] = 1.0
         elif row.series in SUMS:
             if count_sums:
-                sums[place] = sums.get(place, 0.0) + row.mean * row.bins
+                sums[key] = sums.get(key, 0.0) + row.mean * row.bins
         elif row.series == "limit" and row.bin + row.bins == end:
-            values[place] = row.last
+            values[key] = row.last
     return sample

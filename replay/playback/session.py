@@ -5,7 +5,9 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import msgspec
@@ -14,6 +16,7 @@ from engine.events import RunInfo
 from engine.events.run_folder import RunFolder
 from replay.diagnosis.verdicts import VerdictRow
 from replay.playback import chart_series, frame_builder
+from replay.playback.attached import Attached
 from replay.playback.capacity import capacity_plan
 from replay.playback.cursor import StateCursor
 from replay.playback.frame import EventRow, Frame, LeaseBar, Want
@@ -24,26 +27,35 @@ from replay.playback.series_sampler import Sampler
 from replay.playback.span_report import Span, SpanReport
 from replay.playback.stretch import Stretch
 from replay.recording.ingest import Ingest
+from replay.recording.live_link import LinkLost, RecordingLink, StaleRows
 from replay.recording.reader import Bounds, RecordingReader, open_recording
 from replay.recording.views.events import EVENTS
 from replay.runs.open import open_run, open_source
 from replay.sources.base import Liveness, SourceError
-from replay.sources.feed import Feed
+from replay.sources.feed import Feed, open_journal
 from replay.state.ending import ending_of
 from replay.state.model import State
 from replay.state.reducer import begin
 from replay.state.wall_clock import WallClock
 from replay.state.wire import copy_state
 
+T = TypeVar("T")
+
 SMALLEST_STEP = 200
 LARGEST_STEP = 10_000
+ATTACH_EVERY_SECONDS = 0.5
+"""Until a recorder answers, it is looked for so often."""
+CONCLUDING_POLL_SECONDS = 0.02
+CONCLUDING_SECONDS = 5.0
+"""A recorder that no longer answers, but lives, is given so long to complete the recording."""
 
 
 class Session:
     """Reads, folds and remembers; one thread at a time. Ordinals and times are the recording's.
 
-    A live run and a file being loaded are folded into a private recording in memory; a finished one
-    is asked where it lies. Either way the state at an instant is the fold of the stream up to it.
+    A live run is read beside its recorder, as `Attached` does. Where no recorder answers, it is
+    folded into a private recording in memory, as is a file being loaded; a finished one is asked
+    where it lies. Either way the state at an instant is the fold of the stream up to it.
     """
 
     def __init__(
@@ -68,7 +80,9 @@ class Session:
         self._history = history
         self._wall = wall
         self._feed = feed
-        self._ingest: Ingest | None = None
+        self._ingest: Ingest | Attached | None = None
+        self._attach_at = 0.0
+        self._lost_at: float | None = None
         self._liveness: Liveness = "waiting"
         self._outcome: str | None = None
         self._complete = True
@@ -170,7 +184,13 @@ class Session:
         if ingest is None or feed is None or ingest.finished:
             return False
         try:
+            if isinstance(ingest, Ingest) and feed.folder is not None:
+                ingest = self._attach(ingest, feed, feed.folder)
             return self._refresh(ingest, feed, budget_seconds)
+        except StaleRows:
+            return self._renew()
+        except LinkLost:
+            return self._detach(feed)
         except duckdb.Error as error:
             problem = (str(error).splitlines() or [""])[0]
             raise SourceError(
@@ -178,9 +198,9 @@ class Session:
                 f"not touched. Free memory, or space in {tempfile.gettempdir()}, and open it again."
             ) from error
 
-    def _refresh(self, ingest: Ingest, feed: Feed, budget_seconds: float) -> bool:
+    def _refresh(self, ingest: Ingest | Attached, feed: Feed, budget_seconds: float) -> bool:
         began = time.monotonic()
-        liveness, events = self._liveness, ingest.last_ordinal
+        liveness, known = self._liveness, (ingest.last_ordinal, ingest.recorded)
         while True:
             start = time.monotonic()
             taken = ingest.step(self._step_size)
@@ -199,7 +219,8 @@ class Session:
             ):
                 return True
             ingest.finish()
-        changed = self._liveness != liveness or ingest.last_ordinal != events or ingest.finished
+        read = (ingest.last_ordinal, ingest.recorded)
+        changed = self._liveness != liveness or read != known or ingest.finished
         if changed:
             self._count_lines()
             self._update(ingest)
@@ -212,7 +233,76 @@ class Session:
         elif seconds > budget / 2:
             self._step_size = max(SMALLEST_STEP, self._step_size // 2)
 
-    def _update(self, ingest: Ingest) -> None:
+    def _attach(self, ingest: Ingest, feed: Feed, folder: RunFolder) -> Ingest | Attached:
+        """Go on beside the recorder of the run, once it answers."""
+        now = time.monotonic()
+        if not feed.seekable or now < self._attach_at:
+            return ingest
+        self._attach_at = now + ATTACH_EVERY_SECONDS
+        link = RecordingLink.open(folder)
+        if link is None:
+            return ingest
+        attached = None
+        with suppress(LinkLost):
+            attached = Attached.attach(link, feed, ingest.fold, wall=self._wall)
+        if attached is None:
+            link.close()
+            return ingest
+        ingest.close()
+        self._read_through(attached)
+        return attached
+
+    def _read_through(self, source: Ingest | Attached) -> None:
+        self._ingest, self._lost_at = source, None
+        self.rows = RunRows(source.reader, source)
+        self._span.forget()
+        if self._first:
+            self._cursor = StateCursor(source.reader, self._first)
+
+    def _asking(self, work: Callable[[], T]) -> T:
+        """What asks the recorder; again where it has gone on meanwhile, or has left."""
+        try:
+            with suppress(StaleRows):
+                return work()
+            self._renew()
+            return work()
+        except LinkLost:
+            while isinstance(self._ingest, Attached) and self._feed is not None:
+                self._detach(self._feed)
+                time.sleep(CONCLUDING_POLL_SECONDS)
+            return work()
+
+    def _renew(self) -> bool:
+        if isinstance(self._ingest, Attached):
+            self._ingest.renew()
+        return True
+
+    def _detach(self, feed: Feed) -> bool:
+        """The recorder answers no more: go on in what it has completed, or else read alone.
+
+        False while that is not decided: the recorder may be about to complete it.
+        """
+        ingest, folder = self._ingest, feed.folder
+        assert ingest is not None
+        assert folder is not None
+        if self._switch_to_recording(feed, folder):
+            return True
+        now = time.monotonic()
+        self._lost_at = now if self._lost_at is None else self._lost_at
+        if folder.recorder_lives and now - self._lost_at < CONCLUDING_SECONDS:
+            return False
+        ingest.close()
+        feed.close()
+        self._feed = open_journal(folder)
+        self._first = self._last = 0
+        if self._following and self._run is not None:
+            self._state, self._at = begin(self._run), self._t0
+        self._read_through(Ingest(self._feed, ":memory:", history=self._history))
+        self._attach_at = now + ATTACH_EVERY_SECONDS
+        self._behind = True
+        return True
+
+    def _update(self, ingest: Ingest | Attached) -> None:
         if ingest.fold is None:
             return
         if self._run is None:
@@ -291,8 +381,8 @@ class Session:
         self.hold()
         if self._last == 0:
             return
-        n = max(self._first, min(n, self._last))
-        self._move(n)
+        n = max(self._first, min(n, self._reach))
+        self._asking(lambda: self._move(n))
         self._at = self._event_time(n)
 
     def seek_time(self, t: float) -> None:
@@ -301,12 +391,16 @@ class Session:
         if self._last == 0:
             return
         self._at = max(self._t0, min(t, self._t1))
-        n = self._last if t >= self._t1 else self.reader.ordinal_at(self._at)
-        self._move(max(self._first, n))
+
+        def move() -> None:
+            n = self._reach if t >= self._t1 else self.reader.ordinal_at(self._at)
+            self._move(max(self._first, n))
+
+        self._asking(move)
 
     def seek_stall(self, direction: int) -> None:
         """Move to the begin of the next stall (1), or of the one before (-1), if there is one."""
-        starts = {row.start for row in self.rows.verdicts()}
+        starts = {row.start for row in self._asking(lambda: self.rows.verdicts())}
         if direction > 0:
             target = min((start for start in starts if start > self._at), default=None)
         else:
@@ -319,7 +413,9 @@ class Session:
         `events`, if there is one."""
         sql = ((column.name, column.sql.format(t0=repr(self._t0))) for column in EVENTS.computed)
         columns = ", ".join(f'{text} AS "{name}"' for name, text in sql)
-        ordinal = self.reader.event_where(columns, condition, self._state.ordinal, direction)
+        ordinal = self._asking(
+            lambda: self.reader.event_where(columns, condition, self._state.ordinal, direction)
+        )
         if ordinal is not None:
             self.seek_ordinal(ordinal)
 
@@ -327,6 +423,11 @@ class Session:
         """Move on by `seconds` of run time."""
         if seconds != 0:
             self.seek_time(self._at + seconds)
+
+    @property
+    def _reach(self) -> int:
+        """The last event that the cursor can be put on."""
+        return self._last if self._ingest is None else min(self._last, self._ingest.recorded[0])
 
     def _go_to_newest(self) -> None:
         if self._ingest is not None and self._ingest.fold is not None:
@@ -355,18 +456,22 @@ class Session:
 
     def frame(self, want: Want) -> Frame:
         """Build the frame at the cursor, with what `want` requires."""
+        return self._asking(lambda: self._build_frame(want))
+
+    def _build_frame(self, want: Want) -> Frame:
         state, at = self._state, self._at
         run = self._run or RunInfo(run_id="", name=self._title)
         at_end = state.ordinal == self._last
         # Of a live run some rows come late: what was pending is named once it is proved.
         events = 0 if self.finished else self._last
-        edge = at if want.until is None else max(self._t0, min(want.until, self._t1))
+        rows_at = at if self._ingest is None else min(at, max(self._t0, self._ingest.recorded[1]))
+        edge = rows_at if want.until is None else max(self._t0, min(want.until, self._t1))
         window = min(want.span, max(edge - self._t0, 0.0))
         if self._last:
             whole = self.finished and (at_end if want.until is None else edge >= self._t1)
             bins = self._bins(run, edge, max(1, round(min(want.span, window + 2))), whole)
             self._span.read(run, Span(*bins, events), self.rows)
-            bins = self._bins(run, at, frame_builder.RATE_SECONDS, self.finished and at_end)
+            bins = self._bins(run, rows_at, frame_builder.RATE_SECONDS, self.finished and at_end)
             self._span.read_rates(Span(*bins, events), self.rows)
         ended = ending_of(state, self._outcome if at_end else None, run.records)
         quiet = frame_builder.quiet_seconds(state, at, self._t0)
@@ -377,7 +482,7 @@ class Session:
         span = want.span if present else want.span * (number + 1) / max(1, number)
         past = self._sampler.past(read, edge, self._t0, number, span)
         groups = frame_builder.group_rows(run, state, at)
-        rows, seconds = self._span.rate_rows(run, self._t0, at)
+        rows, seconds = self._span.rate_rows(run, self._t0, rows_at)
         speed = frame_builder.rates(run, state, rows, seconds, quiet is not None)
         feed = self._feed
         late = feed.late_events if feed is not None else 0
@@ -429,12 +534,13 @@ class Session:
                     run, state, self._liveness, self._complete, self._broken, late
                 ),
                 *frame_builder.mended(self._mended),
+                *frame_builder.late_rows(at - rows_at, rows_at - self._t0),
                 *(feed.notes if feed is not None else ()),
             ),
             awaited=feed.awaited if feed is not None else "",
             capacity=capacity_plan(run, state, self.rows.peaks()) if want.capacity else {},
             verdicts=self._newest_verdicts(want.verdicts),
-            standing=tuple(self.rows.verdicts_at(at)) if want.standing and self._last else (),
+            standing=tuple(self.rows.verdicts_at(rows_at)) if want.standing and self._last else (),
             stop_reason=state.stop_reason,
             queue=queue_rows(run, state) if want.queue else (),
             aggregates=tuple(map(msgspec.structs.replace, state.aggregates.values())),
@@ -505,6 +611,6 @@ class Session:
     def _events(self, want: Want) -> tuple[EventRow, ...]:
         if self._last == 0 or want.events + want.events_after <= 0:
             return ()
-        current = self._state.ordinal
+        current = min(self._state.ordinal, self._reach)
         rows = self.reader.events(current - want.events + 1, current + want.events_after)
         return tuple(EventRow(ordinal, event) for ordinal, event in rows)

@@ -8,6 +8,7 @@ from engine.events import RunInfo
 from replay.diagnosis.report.answer import Answer, compose
 from replay.diagnosis.report.bottleneck import Bottleneck, bottleneck
 from replay.diagnosis.report.pace import find_bound, find_slowest
+from replay.diagnosis.report.provability import called_models, tells_of_calls
 from replay.diagnosis.report.shares import Share, run_shares
 from replay.diagnosis.verdicts import VerdictRow
 from replay.playback.run_rows import RunRows
@@ -83,7 +84,16 @@ class SpanReport:
     def answer(self, run: RunInfo, state: State, ending: Ending | None, t0: float) -> Answer:
         bound = find_bound(run, state, self._run_rows, self._cell_rows)
         ended = "" if ending is None or ending.good else ending.sentence
-        return compose(ended, bound, find_slowest(run, state), self.shares(), self._verdicts, t0)
+        return compose(
+            ended,
+            bound,
+            find_slowest(run, state),
+            self.shares(),
+            self._verdicts,
+            t0,
+            tells_of_calls(run),
+            called_models(run),
+        )
 
     def stretch(self, run: RunInfo, state: State, span: Span, rows: RunRows, t0: float) -> Stretch:
         """All there is to say of a stretch; what is read of it is kept apart from the span."""

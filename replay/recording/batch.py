@@ -10,11 +10,13 @@ from engine.events import Event, RequestEvent, RunInfo, SchedulerEvent
 from replay.projections.fold import FoldOutput
 from replay.recording.keyframes import Keyframe
 from replay.recording.line_rows import LineRows
-from replay.recording.schema import Ending
+from replay.recording.schema import ImportEnding
 from replay.sources.base import BrokenLine
 
 
 class FoldCheckpoint(NamedTuple):
+    """A fold as it was after an event, from which an import can go on."""
+
     ordinal: int
     data: bytes
 
@@ -33,7 +35,7 @@ class FoldedBatch(msgspec.Struct):
     fold: FoldCheckpoint | None = None
     run: RunInfo | None = None
     """Only where it changed."""
-    ending: Ending | None = None
+    ending: ImportEnding | None = None
     """Nothing comes after this batch."""
     changes: list[Keyframe] = []
     """Keyframes of what has changed."""

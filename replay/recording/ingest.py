@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -15,7 +16,7 @@ from replay.recording.gc_control import gc_disabled
 from replay.recording.keyframes import KeyframeMaker, inflate
 from replay.recording.opening import IN_MEMORY, connect_for_writing, tune_for_writing
 from replay.recording.reader import RecordingReader
-from replay.recording.schema import Ending
+from replay.recording.schema import ImportEnding
 from replay.recording.writer import RecordingWriter
 from replay.recording.writing_process import MOST_PER_COMMIT, WritingProcess
 from replay.sources.base import Batch, BrokenLine, EventSource, SourceError
@@ -105,13 +106,35 @@ class Ingest:
         """Of the last event that is in; 0 before the first."""
         return self._ordinal
 
-    def step(self, limit: int = EVENTS_PER_STEP) -> int:
-        """Read what there is up to `limit` events, fold, commit. Returns how many events."""
+    @property
+    def recorded(self) -> tuple[int, float]:
+        """Ordinal and time of the last event that rows are derived from."""
+        return self._ordinal, 0.0 if self.fold is None else self.fold.state.time
+
+    @property
+    def position(self) -> dict[str, int]:
+        """Where the source goes on behind the last event that is in."""
+        return self._position
+
+    def before_checkpoint(self, action: Callable[[], None]) -> None:
+        """What ends the transactions of such cursors: none may be open at a checkpoint."""
+        self._writer.before_checkpoint = action
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """One for queries of the same thread, as long as no other process writes."""
+        return self._connection.cursor()
+
+    def step(self, limit: int = EVENTS_PER_STEP, between: Callable[[], None] = lambda: None) -> int:
+        """Read what there is up to `limit` events, fold, commit. Returns how many events.
+
+        `between` is called now and then before the commit.
+        """
         taken = 0
         if not self.finished:
             with gc_disabled():
                 while taken < limit and (count := self._take(limit - taken)):
                     taken += count
+                    between()
                 self._commit()
             self._hand_over()
         return taken
@@ -136,7 +159,7 @@ class Ingest:
         if not self._history:
             last.output.leases, last.output.attempts = [], []
         last.broken = self._early_broken
-        last.ending = None if going else Ending(self._feed.outcome, lost)
+        last.ending = None if going else ImportEnding(self._feed.outcome, lost)
         self._append(last)
         self._commit()
         if self._apart is None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from engine.events import Event, RunInfo, SchedulerEvent
-from replay.state.live_tasks import LiveTasks
+from replay.state.live_tasks import PackedTasks
 from replay.state.model import State
 from replay.state.wire import decode_state, encode_pieces, encode_state
 
@@ -41,13 +41,15 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class Keyframe(NamedTuple):
+    """The state of a run after an event."""
+
     ordinal: int
     t: float
     state: bytes
-    """zlib-compressed msgpack of a `State`; among changes, of `Changes`."""
+    """zlib-compressed msgpack of a `State`; among changes, of `KeyframeChanges`."""
 
 
-class Changes(msgspec.Struct):
+class KeyframeChanges(msgspec.Struct):
     """What became of a state since the keyframe before, full or not."""
 
     state: msgspec.Raw
@@ -56,7 +58,7 @@ class Changes(msgspec.Struct):
     gone_attempts: list[str]
 
 
-_changes_decoder = msgspec.msgpack.Decoder(Changes)
+_changes_decoder = msgspec.msgpack.Decoder(KeyframeChanges)
 
 
 class KeyframeMaker:
@@ -112,10 +114,10 @@ class KeyframeMaker:
         names = [name for name in self._tasks if name is not None and name in tasks]
         changed = msgspec.structs.replace(
             state,
-            tasks=LiveTasks({name: tasks[name] for name in names}),
+            tasks=PackedTasks({name: tasks[name] for name in names}),
             attempts={name: attempts[name] for name in self._attempts if name in attempts},
         )
-        changes = Changes(
+        changes = KeyframeChanges(
             msgspec.Raw(encode_state(changed)),
             [name for name in self._tasks if name is not None and name not in tasks],
             [name for name in self._attempts if name is not None and name not in attempts],

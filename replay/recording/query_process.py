@@ -44,7 +44,7 @@ from replay.recording.views import (
     RECORDING,
     RUN,
     VIEWS,
-    RunFacts,
+    RecordedRun,
     create_macros,
     in_order_of_creation,
 )
@@ -81,7 +81,7 @@ class Engine:
         self._answers: Iterator[bytes] = iter(())
         reader = open_recording(path)
         try:
-            facts = RunFacts(reader.run(), reader.status(), reader.bounds())
+            facts = RecordedRun(reader.run(), reader.status(), reader.bounds())
             began = facts.bounds.t0
             resumptions = [(at - began, wall) for at, wall in reader.resumptions()]
         finally:

@@ -25,7 +25,7 @@ BATCH = b"B"
 END = b"E"
 """No more rows or batches; also: the recording is open."""
 FAILED = b"F"
-"""A `Failure`."""
+"""A `QueryFailure`."""
 
 _VALUE_TYPES = {
     ("datetime", "date"),
@@ -66,7 +66,7 @@ class ResultColumn(NamedTuple):
     """DuckDB's name of the type."""
 
 
-class Failure(msgspec.Struct):
+class QueryFailure(msgspec.Struct):
     sentence: str
     exit_code: int
     of_query: bool
@@ -77,13 +77,13 @@ class QueryError(SourceError):
 
 
 def encode_failure(error: SourceError) -> bytes:
-    failure = Failure(clean_text(str(error)), error.exit_code, isinstance(error, QueryError))
+    failure = QueryFailure(clean_text(str(error)), error.exit_code, isinstance(error, QueryError))
     return FAILED + msgspec.msgpack.encode(failure)
 
 
 def failure_of(data: bytes) -> SourceError:
     """The error that `encode_failure` was told."""
-    failure = msgspec.msgpack.decode(data, type=Failure)
+    failure = msgspec.msgpack.decode(data, type=QueryFailure)
     kind = QueryError if failure.of_query else SourceError
     return kind(failure.sentence, failure.exit_code)
 

@@ -1,4 +1,8 @@
-"""`RecordingReader`: typed queries on a recording, finished or still written by a live console."""
+"""`RecordingReader`: typed queries on a recording, finished or still written by a live console.
+
+One class of many short methods: each is one query, and all share how a cursor belongs to a thread
+and how damage is told.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import math
 import threading
 import zlib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import duckdb
 import msgspec
@@ -18,7 +22,7 @@ from replay.recording.event_rows import event_of
 from replay.recording.keyframes import unpack_state
 from replay.recording.opening import open_file
 from replay.recording.rows import UNREADABLE, verdict_of
-from replay.recording.schema import Ending, column_list
+from replay.recording.schema import ImportEnding, column_list
 from replay.recording.spending_sql import spending_query
 from replay.sources.base import MENDED, BrokenLine, SourceError
 from replay.state import reducer
@@ -34,6 +38,8 @@ _CHANGES = "keyframe_changes"
 
 
 class RecordingStatus(msgspec.Struct, frozen=True):
+    """How far a recording goes, and how its run ended."""
+
     complete: bool
     """All is imported: nothing more will come."""
     outcome: str | None
@@ -50,6 +56,23 @@ class Bounds(msgspec.Struct, frozen=True):
     t1: float
 
 
+class Result(Protocol):
+    def fetchall(self) -> list[Any]: ...
+
+
+class Connection(Protocol):
+    """What a reader needs of DuckDB, or of somebody who asks it for us."""
+
+    def cursor(self) -> Connection: ...
+
+    def execute(self, query: str, parameters: list[object], /) -> Result:
+        """Raises `duckdb.Error`."""
+
+    def interrupt(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class RecordingReader:
     """Queries on a connection; each thread gets a cursor of its own.
 
@@ -58,7 +81,7 @@ class RecordingReader:
 
     def __init__(
         self,
-        connection: duckdb.DuckDBPyConnection,
+        connection: Connection,
         name: str = "the recording",
         owned: bool = False,
     ) -> None:
@@ -66,7 +89,7 @@ class RecordingReader:
         self._name = name
         self._owned = owned
         self._local = threading.local()
-        self._cursors: list[duckdb.DuckDBPyConnection] = []
+        self._cursors: list[Connection] = []
         self._lock = threading.Lock()
         self._known_tables: dict[str, bool] = {}
 
@@ -86,7 +109,7 @@ class RecordingReader:
         stored = self._meta("ending")
         if stored is None:
             return RecordingStatus(False, None, False)
-        ending = self._decode(stored, Ending)
+        ending = self._decode(stored, ImportEnding)
         return RecordingStatus(True, ending.outcome, ending.lost)
 
     def bounds(self) -> Bounds:
@@ -414,8 +437,8 @@ class RecordingReader:
         if self._owned:
             self._connection.close()
 
-    def _cursor(self) -> duckdb.DuckDBPyConnection:
-        cursor: duckdb.DuckDBPyConnection | None = getattr(self._local, "cursor", None)
+    def _cursor(self) -> Connection:
+        cursor: Connection | None = getattr(self._local, "cursor", None)
         if cursor is None:
             cursor = self._connection.cursor()
             self._local.cursor = cursor

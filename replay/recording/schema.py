@@ -145,7 +145,7 @@ end. A large keyframe is empty, and its bytes are in `keyframe_parts`. Recording
 have none of `keyframe_changes`, `keyframe_parts` and stretches."""
 
 
-class Ending(msgspec.Struct, frozen=True):
+class ImportEnding(msgspec.Struct, frozen=True):
     """How the import of a run ended, under the key `ending` of `meta`."""
 
     outcome: str | None

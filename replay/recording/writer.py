@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from engine.events import SCHEMA_VERSION, RunInfo
-from engine.events.run_folder import installed_versions
+from engine.events.run_record import installed_versions
 from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION
 from replay.recording.batch import FoldCheckpoint, FoldedBatch
 from replay.recording.event_rows import event_row
@@ -62,6 +62,8 @@ class RecordingWriter:
     ) -> None:
         self._connection = connection
         self._checkpoint_every = checkpoint_every
+        self.before_checkpoint: Callable[[], None] = lambda: None
+        """Ends the transactions of others: none may be open then."""
         self._since_checkpoint = 0
         self._bytes_since_checkpoint = 0
         self._pending = _Pending()
@@ -156,6 +158,7 @@ class RecordingWriter:
 
     def checkpoint(self) -> None:
         """Move what is committed from the write-ahead log into the file."""
+        self.before_checkpoint()
         self._connection.execute("CHECKPOINT")
         self._since_checkpoint = self._bytes_since_checkpoint = 0
 

@@ -54,6 +54,8 @@ _BLOCK = 1 << 20
 
 
 class Inputs(msgspec.Struct, frozen=True):
+    """The size and the settings of the work that was measured."""
+
     record_count: int
     buffer_size: int
     row_group_concurrency: int
@@ -65,13 +67,15 @@ class Inputs(msgspec.Struct, frozen=True):
 
 
 class ClockScript(msgspec.Struct, frozen=True):
+    """The clock under which it was measured."""
+
     clock: Literal["virtual", "real"]
     monotonic_start: float
     schedule: str
     """In words: what moves it."""
 
 
-class Timeline(msgspec.Struct, frozen=True):
+class ArtifactRecording(msgspec.Struct, frozen=True):
     """A recording beside the artifact: its file name, and the SHA-256 of its bytes."""
 
     path: str
@@ -81,8 +85,10 @@ class Timeline(msgspec.Struct, frozen=True):
 
 
 class Iteration(msgspec.Struct, frozen=True):
+    """One run of the scenario."""
+
     wall_time_seconds: float
-    timeline: Timeline | None
+    timeline: ArtifactRecording | None
     final_task_snapshot: dict[str, Any] | None
     final_request_snapshot: dict[str, Any] | None
     output_hashes: dict[str, str] | None
@@ -94,12 +100,16 @@ class Iteration(msgspec.Struct, frozen=True):
 
 
 class GateResult(msgspec.Struct, frozen=True):
+    """Whether a requirement on the scenario holds."""
+
     gate: str
     verdict: GateVerdict
     detail: str
 
 
 class Artifact(msgspec.Struct, frozen=True):
+    """The result of a benchmark: its inputs, each iteration, and what its gates say."""
+
     artifact_schema_version: int
     scenario_id: str
     scenario_version: int

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from engine.events import UserError
 from engine.events.run_folder import (
@@ -26,21 +26,21 @@ from engine.events.run_folder import (
     RUN_JSON,
     RUN_LOCK,
     RunFolder,
-    RunRecord,
     read_record,
 )
 from engine.events.run_index import KnownRun, list_runs
+from engine.events.run_record import RunRecord, run_state
 from replay.diagnosis.report.shares import run_shares
 from replay.diagnosis.verdicts import WORKING, phrase
 from replay.recording.reader import open_recording
 from replay.sources.base import SourceError
 
-RunState = Literal["live", "ended", "complete", "lost", "unknown", "away", "unreadable"]
-"""`ended`: all is written, not all imported. `away`, `unreadable`: as `Whereabouts`."""
+EntryState = Literal["live", "ended", "complete", "lost", "unknown", "away", "unreadable"]
+"""As `RunState`, with `live` for running; `away`, `unreadable`: as `Whereabouts`."""
 
 DATASET = "dataset"
 _OWN = frozenset({RECORDING, f"{RECORDING}.wal", RUN_JSON, RUN_LOCK, RECORDER_LOCK, OUTPUT_LOG})
-_LIVE = "live"
+_LIVE: Final = "live"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class RunEntry:
     run_id: str
     name: str
     path: Path
-    state: RunState
+    state: EntryState
     outcome: str | None = None
     started: float | None = None
     """Unix seconds."""
@@ -175,7 +175,7 @@ def delete_run(entry: RunEntry) -> None:
 
 def _indexed(run: KnownRun, now: float) -> RunEntry:
     if run.record is None:
-        state: RunState = "away" if run.where == "away" else "unreadable"
+        state: EntryState = "away" if run.where == "away" else "unreadable"
         return RunEntry(run.run_id, run.name, run.path, state, pointer=run.pointer)
     folder = RunFolder(run.path)
     with closing(folder):
@@ -183,8 +183,8 @@ def _indexed(run: KnownRun, now: float) -> RunEntry:
 
 
 def _entry(folder: RunFolder, record: RunRecord, now: float, pointer: Path | None) -> RunEntry:
-    state = _state(folder, record)
-    ended = now if state == _LIVE else record.wall_end
+    state = run_state(record.state, folder.producer)
+    ended = now if state == "running" else record.wall_end
     seconds = None
     if record.wall_start is not None and ended is not None:
         seconds = max(0.0, ended - record.wall_start - record.paused_seconds)
@@ -193,7 +193,7 @@ def _entry(folder: RunFolder, record: RunRecord, now: float, pointer: Path | Non
         run_id=record.run_id,
         name=record.name,
         path=folder.path,
-        state=state,
+        state=_LIVE if state == "running" else state,
         outcome=record.outcome,
         started=record.wall_start,
         seconds=seconds,
@@ -204,13 +204,6 @@ def _entry(folder: RunFolder, record: RunRecord, now: float, pointer: Path | Non
         producer=record.producer,
         pointer=pointer,
     )
-
-
-def _state(folder: RunFolder, record: RunRecord) -> RunState:
-    if record.state != "running":
-        return record.state
-    states: dict[str, RunState] = {"alive": "live", "dead": "lost"}
-    return states.get(folder.producer, "unknown")
 
 
 def _size(path: Path) -> int:

@@ -55,7 +55,7 @@ class Opened:
     feed: Feed | None
     recording: Path | None
     title: str
-    place: Path | None = None
+    path: Path | None = None
     """The run's folder or the one file that was found; None where it is not there yet."""
 
 
@@ -171,7 +171,7 @@ def open_run(folder: RunFolder) -> Opened:
 def _is_imported(folder: RunFolder) -> bool:
     """Does the recording have everything?"""
     record = read_record(folder)
-    done = record is not None and record.state in ("complete", "lost")
+    done = record is not None and record.is_imported
     return done and folder.has(RECORDING)
 
 

@@ -26,19 +26,21 @@ from engine.events.run_folder import (
     RECORDER_LOCK,
     RECORDING,
     RunFolder,
-    RunRecord,
-    installed_versions,
     read_record,
     write_record,
 )
+from engine.events.run_record import RunRecord, installed_versions
 from engine.events.safe_files import check_regular, open_regular
 from replay.recording.ingest import Ingest
+from replay.recording.live_server import RecordingServer
 from replay.recording.reader import open_recording
 from replay.sources.base import SourceError
 from replay.sources.feed import Feed, open_journal
 from replay.state.wall_clock import WallClock
 
 BATCH_EVENTS = 1_000
+WATCHED_STEP_EVENTS = 2_000
+"""At once while somebody watches, who waits for an answer meanwhile."""
 BATCH_BYTES = 400_000
 """About `BATCH_EVENTS` lines."""
 BATCH_SECONDS = 0.25
@@ -89,7 +91,7 @@ def finish_import(folder: RunFolder) -> None:
     completed.
     """
     record = read_record(folder)
-    done = record is not None and record.state in ("complete", "lost")
+    done = record is not None and record.is_imported
     if (done and not folder.has(JOURNAL)) or folder.producer != "dead" or not folder.is_ours:
         return
     try:
@@ -107,7 +109,7 @@ def _record(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool 
     """Import until the end, surviving a recording that fails for a time. False if stopped."""
     shutil.rmtree(_IMPORTED, ignore_errors=True, dir_fd=folder.fd)
     record = read_record(folder)
-    concluded = record is not None and record.state in ("complete", "lost")
+    concluded = record is not None and record.is_imported
     if concluded and _is_whole(folder):
         _remove_journal(folder)
         return True
@@ -143,6 +145,8 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
     feed = open_journal(folder, patient=True)
     recording = _recording_to_write(folder)
     ingest = Ingest(feed, recording, two_processes=two_processes)
+    # Where the order of events is settled late, a reader can't tell which of them are recorded.
+    server = RecordingServer(ingest, folder) if feed.seekable and not two_processes else None
     try:
         _restrict(folder)
         began = idle_since = time.monotonic()
@@ -150,7 +154,12 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
         while not stopped():
             if not folder.is_at(recording.parent):
                 return None
-            taken = ingest.step()
+            if server is not None and server.has_readers:
+                taken = ingest.step(WATCHED_STEP_EVENTS, server.serve_queries)
+            else:
+                taken = ingest.step()
+            if server is not None:
+                server.serve(0)
             now = time.monotonic()
             if ingest.finished or feed.liveness in ("ended", "lost"):
                 break
@@ -167,15 +176,21 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
                 ingest.checkpoint()
                 checkpointed = True
             if taken < BATCH_EVENTS:
-                _await_batch(folder, feed, stopped)
+                _await_batch(folder, feed, stopped, server)
         else:
+            if server is not None:
+                server.close()
             ingest.keep_fold()
             ingest.checkpoint()
             return False
+        if server is not None:
+            server.close()
         ingest.finish()
         if not folder.is_at(recording.parent):
             return None  # what DuckDB put into the file last may have left its log behind
     finally:
+        if server is not None:
+            server.close()
         ingest.close()
         feed.close()
         if called_off and new and feed.liveness == "waiting":
@@ -256,11 +271,14 @@ def _remove_stillborn(folder: RunFolder) -> None:
         os.unlink(RECORDING, dir_fd=folder.fd)
 
 
-def _await_batch(folder: RunFolder, feed: Feed, stopped: Callable[[], bool]) -> None:
+def _await_batch(
+    folder: RunFolder, feed: Feed, stopped: Callable[[], bool], server: RecordingServer | None
+) -> None:
     """Until a batch is worth a commit: enough bytes, enough time, or the producer is gone."""
+    wait = time.sleep if server is None else server.serve
     until = time.monotonic() + BATCH_SECONDS
     while time.monotonic() < until and not stopped():
-        time.sleep(REFRESH_SECONDS)
+        wait(REFRESH_SECONDS)
         if feed.pending_bytes() >= BATCH_BYTES or not folder.producer_lives:
             return
 

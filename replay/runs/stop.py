@@ -9,7 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 from engine.events import UserError
-from engine.events.run_folder import RUN_LOCK, RunFolder, RunRecord, read_record
+from engine.events.run_folder import RUN_LOCK, RunFolder, read_record
+from engine.events.run_record import RunRecord
 
 OWN_PRODUCER = "headgate"
 

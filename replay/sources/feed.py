@@ -64,6 +64,11 @@ class Feed:
         return None if self._dialect is None else self._dialect.run
 
     @property
+    def seekable(self) -> bool:
+        """Each line has its meaning by itself: reading goes on from any position."""
+        return self._source.seekable
+
+    @property
     def liveness(self) -> Liveness:
         return self._source.liveness
 
@@ -152,6 +157,7 @@ class Feed:
         beginning again, and what was handed out is left out.
         """
         self._next_ordinal = next_ordinal
+        self._ready.clear()
         if not self._source.seekable:
             self._delivered = Delivered(position)
         again = self._source.resume(position)

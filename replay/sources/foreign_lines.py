@@ -11,8 +11,8 @@ from engine.events import JournalEnd, JournalHeader, RunInfo, SchedulerEvent, de
 from replay.sources.base import MENDED, BrokenLine
 from replay.sources.broken_lines import BROKEN, check_schema, problem_of
 from replay.sources.data_designer.events import EventMapper
-from replay.sources.data_designer.run import RunFacts
-from replay.sources.data_designer.wire import Line, decode
+from replay.sources.data_designer.run import LearnedRun
+from replay.sources.data_designer.wire import WireLine, decode
 from replay.sources.dialect import Released
 from replay.sources.sanitize import clean_line, is_plain, mended_line
 from replay.sources.times import PlausibleTimes
@@ -34,7 +34,7 @@ _AROUND = (b'{"stream":"header"', b'{"stream":"end"')
 """How headgate's own lines begin in a journal that another producer writes."""
 _COMPLETED = "scheduler_job_completed"
 
-_Waiting = tuple[float, bool, int, int, Line]
+_Waiting = tuple[float, bool, int, int, WireLine]
 """In their order: time, does it belong to requests, sequence, number in the file; and the line."""
 
 
@@ -54,7 +54,7 @@ class DataDesignerLines:
         self.end: JournalEnd | None = None
         self.late = 0
         self._journal = journal
-        self._facts = RunFacts(name, run_id)
+        self._facts = LearnedRun(name, run_id)
         self._mapper = EventMapper(self._facts.rows)
         self._begun = False
         self._times = PlausibleTimes()
@@ -128,7 +128,7 @@ class DataDesignerLines:
             check_schema(read, str(journal))
             if not self._begun:
                 self._begun = True
-                self._facts = RunFacts(read.run.name, announced=read.run)
+                self._facts = LearnedRun(read.run.name, announced=read.run)
                 self._mapper = EventMapper(self._facts.rows)
                 if read.run.monotonic_start:  # 0 where it is not known
                     self._times.learn_start(read.run.monotonic_start)
@@ -144,7 +144,7 @@ class DataDesignerLines:
                 return [BrokenLine(number, mended.losses + MENDED)] if mended.losses else []
         return [BrokenLine(number, problem_of(error))]
 
-    def _accept(self, number: int, decoded: Line) -> None:
+    def _accept(self, number: int, decoded: WireLine) -> None:
         at = decoded.captured_at_monotonic
         self._times.check(at)
         self._begun = True

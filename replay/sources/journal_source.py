@@ -8,7 +8,8 @@ from pathlib import Path
 
 from engine.events import JournalHeader, RunInfo, decode_line
 from engine.events.process_lock import Doubt, Presence
-from engine.events.run_folder import RunFolder, RunRecord, read_record
+from engine.events.run_folder import RunFolder, read_record
+from engine.events.run_record import RunRecord, run_state
 from replay.sources.base import BrokenLine, Liveness
 from replay.sources.broken_lines import BROKEN
 from replay.sources.delivery import position_of
@@ -139,7 +140,7 @@ class JournalSource:
             self.liveness = "ended"
         elif record is not None:
             self.outcome = record.outcome
-        self.completed = record is not None and record.state in ("complete", "lost")
+        self.completed = record is not None and record.is_imported
         return [] if self.completed or concluded == "unknown" else self._torn()
 
     def position(self, held: Iterable[int]) -> dict[str, int]:
@@ -186,8 +187,7 @@ def run_of_record(folder: RunFolder) -> RunInfo | None:
 
 def _without_end(record: RunRecord | None, producer: Presence) -> Liveness:
     """Liveness of a journal that is read as far as it goes and that has no end line."""
-    if record is not None and record.state in ("ended", "complete"):
+    state = run_state("running" if record is None else record.state, producer)
+    if state in ("ended", "complete"):
         return "ended"
-    if record is not None and record.state == "lost":
-        return "lost"
-    return "lost" if producer == "dead" else "unknown"
+    return "lost" if state == "lost" else "unknown"

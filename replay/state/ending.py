@@ -10,6 +10,8 @@ from replay.state.model import Failure, State
 
 
 class Ending(NamedTuple):
+    """How a run ended, in words."""
+
     words: str
     good: bool
     """All rows were made."""
@@ -41,13 +43,45 @@ def ending(
     """
     if outcome is None:
         return None
-    lost = _lost(rows_done, rows_dropped, records, outcome)
-    cause = _cause(failures, rows_dropped > 0 or outcome != "success")
+    failures = tuple(failures)
+    part = parted(failures, rows_dropped, outcome, stop_reason)
+    lost = _lost(rows_done, rows_dropped + part.made_again, records, outcome)
+    lost += part.words
+    cause = _cause(failures, bool(lost) or outcome != "success")
     if outcome == "success" and not lost:
         return Ending("success", True)
     head = {"early_shutdown": "stopped early"}.get(stop_reason or "", outcome)
     parts = [part for part in ("" if head == "success" else head, lost, cause) if part]
     return Ending(": ".join(parts), False, rows_done == 0)
+
+
+class Parted(NamedTuple):
+    """Dropped rows that are not simply those of failures."""
+
+    by_stop: int = 0
+    """No failure of their own cost them: the producer stopped early."""
+    made_again: int = 0
+    """They failed in row groups that were not finished, which a resumed run makes anew."""
+
+    @property
+    def words(self) -> str:
+        if self.by_stop:
+            return f", {self.by_stop:,} of them because the run stopped"
+        if self.made_again:
+            return f", {self.made_again:,} of them in row groups that a resumed run makes again"
+        return ""
+
+
+def parted(
+    failures: Iterable[Failure], rows_dropped: int, outcome: str | None, stop_reason: str | None
+) -> Parted:
+    """What the rows that failures cost and those that the producer counts at its end differ by."""
+    charged = sum(failure.rows_dropped for failure in failures)
+    if stop_reason == "early_shutdown" and 0 < charged < rows_dropped:
+        return Parted(by_stop=rows_dropped - charged)
+    if outcome not in (None, "success") and stop_reason is None and charged > rows_dropped:
+        return Parted(made_again=charged - rows_dropped)
+    return Parted()
 
 
 def _lost(rows_done: int, rows_dropped: int, records: int | None, outcome: str) -> str:

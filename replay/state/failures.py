@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from engine.events.failures import FAILURE_KINDS, FailureClass, FailureKind
+from engine.events.failures import ERROR_IN_BODY, FAILURE_KINDS, FailureClass, FailureKind
 from replay.state.model import Failure, State
 from replay.state.task import Task
 
@@ -54,6 +54,7 @@ _BY_ERROR_TYPE = {
 }
 _BY_WORD: dict[str, ErrorClass] = {
     **_BY_ERROR_TYPE,
+    ERROR_IN_BODY: "server",
     "rate_limited": "rate_limit",
     "ModelRateLimitError": "rate_limit",
     "authentication": "authentication",
@@ -146,8 +147,9 @@ _STATUSES: dict[str, str] = {
     "ModelNotFoundError": "HTTP 404",
     "internal_server": "HTTP 5xx",
     "ModelInternalServerError": "HTTP 5xx",
+    ERROR_IN_BODY: "told in the body of an answer with HTTP 200",
 }
-"""Of Data Designer's words, what they stand for."""
+"""Of errors that are named by a word, what they stand for."""
 
 
 def error_words(error: str) -> str:
@@ -160,11 +162,15 @@ def error_words(error: str) -> str:
     return f"{words} ({_STATUSES[error]})" if error in _STATUSES else words
 
 
+def error_of(failure: Failure) -> str:
+    """The error, by the status of the answer where that says that it is one."""
+    refused = failure.status is not None and failure.status >= 400
+    return f"HTTP{failure.status}" if refused else failure.error
+
+
 def name_of(failure: Failure) -> str:
     """What failed, in a few words, by its status where that is told."""
-    if failure.status is not None and failure.status >= 400:
-        return f"HTTP {failure.status}"
-    return error_words(failure.error)
+    return error_words(error_of(failure))
 
 
 def failure_words(failure: Failure) -> str:

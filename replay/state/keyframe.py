@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.events import RunInfo, SchedulerEvent
-from replay.state.live_tasks import LiveTasks
+from replay.state.live_tasks import PackedTasks
 from replay.state.model import Aggregate, Attempt, Ceiling, Group, State
 from replay.state.payload import amounts, count, mapping, number, text
 from replay.state.request_events import apply_pressure, ceiling_of
@@ -214,7 +214,7 @@ def _set_ceiling(state: State, resource: str, facts: dict[str, Any]) -> None:
 def _replace_live(state: State, tasks: list[Any], attempts: list[Any]) -> None:
     """Live tasks and attempts, and what only they tell: demand and leased amounts by group."""
     old_tasks, old_attempts = state.tasks, state.attempts
-    state.tasks, state.attempts = LiveTasks(), {}
+    state.tasks, state.attempts = PackedTasks(), {}
     for group in state.groups.values():
         group.demand = {}
         group.leased_amounts = {}
@@ -251,7 +251,7 @@ def _replace_live(state: State, tasks: list[Any], attempts: list[Any]) -> None:
         )
 
 
-def _task(facts: dict[str, Any], old: LiveTasks) -> Task | None:
+def _task(facts: dict[str, Any], old: PackedTasks) -> Task | None:
     task_id, phase = text(facts.get("task_id")), facts.get("phase")
     if task_id is None or phase not in TASK_PHASES:
         return None

@@ -1,4 +1,4 @@
-"""`LiveTasks`: the live tasks of a run by id, in the order in which they became live.
+"""`PackedTasks`: the live tasks of a run by id, in the order in which they became live.
 
 A wide run has more than a million tasks that only wait: ready, or in the queue. A `Task` with its
 index entries takes about a kilobyte, so those are kept packed, in 64 bytes beside their id. What
@@ -37,7 +37,7 @@ class WaitingTasks(NamedTuple):
     oldest_enqueued_at: float | None
 
 
-class LiveTasks(MutableMapping[str, Task]):
+class PackedTasks(MutableMapping[str, Task]):
     """Only `unpacked` returns a task that may be modified; the other methods return copies to read.
 
     A task of `unpacked` stays the one in here until `unpacked` or an assignment brings another id.
@@ -98,9 +98,9 @@ class LiveTasks(MutableMapping[str, Task]):
         else:
             del self._unpacked[task_id]
 
-    def copy(self) -> LiveTasks:
+    def copy(self) -> PackedTasks:
         """Return a copy whose tasks are independent of this one's."""
-        copy = LiveTasks()
+        copy = PackedTasks()
         copy._tasks = self._tasks.copy()
         for task_id, task in self._unpacked.items():
             copy._tasks[task_id] = copy._unpacked[task_id] = msgspec.structs.replace(task)

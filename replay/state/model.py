@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from engine.events.types import Seconds
-from replay.state.live_tasks import LiveTasks
+from replay.state.live_tasks import PackedTasks
 from replay.state.payload import Finite
 
 AttemptPhase = Literal["waiting", "leased", "in_provider", "returned"]
@@ -91,11 +91,18 @@ class Ceiling(msgspec.Struct, omit_defaults=True):
     """The event that said so first."""
     last_change: LimitChange | None = None
     last_rate_limit_ordinal: int | None = None
+    refused_class: str = ""
+    """Class of the last refusal for load, such as `overload`; "" where no event tells."""
     completed: int = 0
     call_seconds: float = 0.0
     """What the completed calls took, where their begin was told."""
     rate_limited: int = 0
     failed: int = 0
+
+    @property
+    def cooldown_reason(self) -> str:
+        """Why calls to it wait in a cooldown, as waits are named."""
+        return "overload" if self.refused_class == "overload" else "cooldown"
 
 
 class Aggregate(msgspec.Struct, omit_defaults=True):
@@ -146,7 +153,9 @@ class Gap(msgspec.Struct):
     cause: str
 
 
-class RowGroups(msgspec.Struct, omit_defaults=True):
+class RowGroupProgress(msgspec.Struct, omit_defaults=True):
+    """Which row groups are under way, and what keeps the next one out."""
+
     in_flight: list[int] = []
     target: int | None = None
     admitted: int = 0
@@ -176,6 +185,8 @@ class Failure(msgspec.Struct, omit_defaults=True):
 
 
 class Progress(msgspec.Struct, omit_defaults=True):
+    """What the run has made and used so far."""
+
     rows_done: int = 0
     rows_dropped: int = 0
     completed_by_column: dict[str, int] = {}
@@ -209,7 +220,7 @@ class State(msgspec.Struct):
     """`success`, `failed`, `cancelled` once the run ended by itself."""
     capacity: dict[str, Any] = {}
     """`runtime_snapshot` and `observed_maxima` of the capacity plan, once the run has told them."""
-    tasks: LiveTasks = msgspec.field(default_factory=LiveTasks)
+    tasks: PackedTasks = msgspec.field(default_factory=PackedTasks)
     attempts: dict[str, Attempt] = {}
     groups: dict[str, Group] = {}
     limits: dict[str, int] = {}
@@ -217,7 +228,7 @@ class State(msgspec.Struct):
     ceilings: dict[str, Ceiling] = {}
     aggregates: dict[str, Aggregate] = {}
     block: Block | None = None
-    row_groups: RowGroups = msgspec.field(default_factory=RowGroups)
+    row_groups: RowGroupProgress = msgspec.field(default_factory=RowGroupProgress)
     progress: Progress = msgspec.field(default_factory=Progress)
     release_diagnostics: dict[str, int] = {}
     last_sequence: dict[str, int] = {}

@@ -291,6 +291,7 @@ def rate_limited(state: State, event: RequestEvent, ordinal: int, run: RunInfo) 
     ceiling.rate_limited += 1
     ceiling.consecutive_rate_limits += 1
     ceiling.last_rate_limit_ordinal = ordinal
+    ceiling.refused_class = text(event.diagnostics.get("class")) or ""
     until = number(event.diagnostics.get("blocked_until"))
     if until is not None:
         ceiling.blocked_until = until

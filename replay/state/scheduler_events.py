@@ -5,8 +5,8 @@ from __future__ import annotations
 from engine.events import DENIAL_ORDER, RunInfo, SchedulerEvent
 from replay.state import task_events
 from replay.state.keyframe import correct
-from replay.state.live_tasks import LiveTasks
-from replay.state.model import Block, Ceiling, LoopStall, RowGroups, State
+from replay.state.live_tasks import PackedTasks
+from replay.state.model import Block, Ceiling, LoopStall, RowGroupProgress, State
 from replay.state.payload import amounts, count, mapping, number, text
 from replay.state.task_events import Handler, add, withdraw
 
@@ -62,7 +62,7 @@ def run_resumed(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo)
     """Whatever was open when the run was interrupted has no end; what was counted goes on."""
     facts = event.diagnostics
     job_started(state, event, ordinal, run)
-    state.tasks, state.attempts, state.leased = LiveTasks(), {}, {}
+    state.tasks, state.attempts, state.leased = PackedTasks(), {}, {}
     for group in state.groups.values():
         group.queued = group.leased = group.running = 0
         group.demand, group.leased_amounts, group.debt = {}, {}, {}
@@ -79,7 +79,7 @@ def run_resumed(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo)
     for aggregate in state.aggregates.values():
         aggregate.in_flight = 0
     done = count(facts.get("row_groups_done")) or 0
-    state.row_groups = RowGroups(admitted=done, checkpointed=done)
+    state.row_groups = RowGroupProgress(admitted=done, checkpointed=done)
     state.block = state.loop_stall = state.outcome = state.stop_reason = state.heartbeat_at = None
     state.capacity, state.release_diagnostics, state.out_of_step = {}, {}, False
     wall = number(facts.get("wall"))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from engine.events import RunInfo
 
 
-class Stretch(NamedTuple):
+class UnbrokenStretch(NamedTuple):
     """Part of a run without an interruption."""
 
     since: float
@@ -40,11 +40,11 @@ class WallClock:
         since, wall = self._parts[0]
         return wall + seconds - since
 
-    def stretches(self, first: float, last: float) -> Iterator[Stretch]:
+    def stretches(self, first: float, last: float) -> Iterator[UnbrokenStretch]:
         """The parts between two times of the producer's clock."""
         for number, (since, wall) in enumerate(self._parts):
             more = number + 1 < len(self._parts)
             begin = first if number == 0 else max(first, since)
             end = min(last, self._parts[number + 1][0]) if more else last
             if begin <= end:
-                yield Stretch(begin, end, wall + begin - since)
+                yield UnbrokenStretch(begin, end, wall + begin - since)

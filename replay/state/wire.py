@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from replay.state.live_tasks import LiveTasks
+from replay.state.live_tasks import PackedTasks
 from replay.state.model import State
 from replay.state.task import Task
 
@@ -51,7 +51,7 @@ def encode_state(state: State) -> bytes:
 def decode_state(data: bytes | msgspec.Raw) -> State:
     """Raises `msgspec.MsgspecError` for what is no state."""
     wire = _decoder.decode(data)
-    tasks = LiveTasks()
+    tasks = PackedTasks()
     for task_id, raw in wire.tasks.items():
         tasks[task_id] = _task_decoder.decode(raw)
     facts = {name: getattr(wire, name) for name in State.__struct_fields__}
@@ -60,7 +60,7 @@ def decode_state(data: bytes | msgspec.Raw) -> State:
 
 def copy_state(state: State) -> State:
     """One that changes of the other don't change."""
-    rest = msgspec.structs.replace(state, tasks=LiveTasks())
+    rest = msgspec.structs.replace(state, tasks=PackedTasks())
     copy = decode_state(encode_state(rest))
     copy.tasks = state.tasks.copy()
     return copy

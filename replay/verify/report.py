@@ -7,9 +7,9 @@ from typing import Literal
 import msgspec
 
 from engine.events import RunInfo
+from replay.diagnosis.report.text_layout import wrap
 from replay.diagnosis.verdicts import clock, count_text
-from replay.sources.cells import wrap
-from replay.verify.rules import RULES, Deviation, Example, RuleBook, Status
+from replay.verify.rules import RULES, Deviation, DeviationExample, RuleBook, Status
 
 REPORT_VERSION = 1
 KINDS_SHOWN = 6
@@ -128,7 +128,7 @@ def _check(check: CheckResult, report: VerifyReport, width: int) -> list[str]:
     return lines
 
 
-def _example(example: Example, report: VerifyReport) -> str:
+def _example(example: DeviationExample, report: VerifyReport) -> str:
     if example.ordinal is None:
         return example.sentence
     at = "" if example.at is None else f" at {clock(example.at - report.monotonic_start)}"

@@ -17,6 +17,8 @@ Status = Literal["ok", "found", "noted", "not_checked"]
 
 
 class Rule(msgspec.Struct, frozen=True):
+    """A promise that a recording is held against."""
+
     name: str
     statement: str
     producer_specific: bool = False
@@ -66,13 +68,17 @@ BROKEN_BY_DISORDER = {
 
 
 class Position(NamedTuple):
+    """Where in a recording something is."""
+
     ordinal: int
     """Of the event."""
     at: float | None = None
     """Its monotonic seconds."""
 
 
-class Example(msgspec.Struct, frozen=True):
+class DeviationExample(msgspec.Struct, frozen=True):
+    """One place at which a rule is broken."""
+
     ordinal: int | None
     """Of the event that shows it; None where it is not about one event."""
     at: float | None
@@ -86,7 +92,7 @@ class Deviation(msgspec.Struct):
     what: str
     severity: Severity
     count: int = 0
-    examples: list[Example] = []
+    examples: list[DeviationExample] = []
 
 
 class RuleBook:
@@ -159,7 +165,7 @@ class RuleBook:
         deviation.count += 1
         if len(deviation.examples) < EXAMPLES_KEPT:
             ordinal, at = position or (None, None)
-            deviation.examples.append(Example(ordinal, at, sentence))
+            deviation.examples.append(DeviationExample(ordinal, at, sentence))
 
     def mark_unchecked(self, rules: str | Iterable[str], reason: str) -> None:
         """Note that these rules, or a part of them, could not be checked."""

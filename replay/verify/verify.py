@@ -30,7 +30,9 @@ class Piece(NamedTuple):
     broken: Sequence[BrokenLine]
 
 
-class Ending(NamedTuple):
+class SourceEnd(NamedTuple):
+    """How the source ended, and the outcome that it names."""
+
     state: str
     outcome: str | None
 
@@ -125,14 +127,14 @@ class _Source:
             yield Piece(run, [event for _, event in rows], first, ())
             first = last + 1
 
-    def ending(self) -> Ending:
+    def ending(self) -> SourceEnd:
         if self._feed is not None:
             known = {"ended": "ended", "lost": "lost", "unknown": "unknown"}
-            return Ending(known.get(self._feed.liveness, "live"), self._feed.outcome)
+            return SourceEnd(known.get(self._feed.liveness, "live"), self._feed.outcome)
         assert self._reader is not None
         status = self._reader.status()
         lost = status.lost or not status.complete
-        return Ending("lost" if lost else "ended", status.outcome)
+        return SourceEnd("lost" if lost else "ended", status.outcome)
 
     def close(self) -> None:
         if self._feed is not None:
@@ -162,7 +164,7 @@ def _search(search: ContentSearch, opened: Opened) -> None:
     """The files that make up the recording, but not the rows that the run made."""
     if opened.recording is not None:
         search.in_database(opened.recording)
-    path = opened.place
+    path = opened.path
     if path is None or not path.is_dir():
         if path is not None and path != opened.recording:
             search.in_file(open_regular(path), path.name)

@@ -22,6 +22,7 @@ from textual.drivers.headless_driver import HeadlessDriver
 
 from console.app import ConsoleApp
 from console.controls import SCREENS as CONTROLS
+from console.thin_writer import ThinWriter
 from replay.playback.frame import EventRow, Frame, LeaseBar, Segment
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -34,7 +35,8 @@ UPDATES_A_SECOND = 4
 ROUNDS = 3
 """The best one counts: whatever else the machine does can only add."""
 SIZE = (120, 40)
-TERMINAL = io.StringIO()
+TERMINAL = io.BytesIO()
+STYLES = ThinWriter()
 
 
 class BufferDriver(HeadlessDriver):
@@ -45,7 +47,7 @@ class BufferDriver(HeadlessDriver):
         return False
 
     def write(self, data: str) -> None:
-        TERMINAL.write(data)
+        TERMINAL.write(STYLES.shorten(data).encode())
 
 
 def _shift(values: tuple[Any, ...], by: int) -> tuple[Any, ...]:

@@ -203,7 +203,9 @@ def _of_iterations(iterations: Sequence[Iteration], first: Artifact) -> dict[str
 
     found: dict[str, Metric] = {}
     for name, known in first.metrics.items():
-        values = [one.metrics[name].mean for one in iterations if name in one.metrics]
+        values = [
+            iteration.metrics[name].mean for iteration in iterations if name in iteration.metrics
+        ]
         numbers = [value for value in values if value is not None]
         made = metric(name, numbers, known.missing_reason)
         found[name] = msgspec.structs.replace(made, unit=known.unit, better=known.better)
@@ -225,10 +227,11 @@ def _judge(request: Request, artifacts: list[Artifact]) -> list[Artifact]:
     baseline, candidate = artifacts
     gates = [gate for gate in candidate.gates if gate.gate != "neutral_wall"]
     if request.scenario.kind == "run":
-        walls = [[one.wall_time_seconds for one in each.iterations] for each in artifacts]
+        walls = [[one.wall_time_seconds for one in artifact.iterations] for artifact in artifacts]
         gates.append(GateResult("neutral_wall", *neutral(walls[1], walls[0])))
     hashes = [
-        {(one.output_hashes or {}).get("rows") for one in each.iterations} for each in artifacts
+        {(one.output_hashes or {}).get("rows") for one in artifact.iterations}
+        for artifact in artifacts
     ]
     if None not in hashes[0] | hashes[1]:
         alike = hashes[0] == hashes[1]

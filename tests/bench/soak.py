@@ -125,7 +125,7 @@ def soak_groups(groups: int, tell: Callable[[Look], None]) -> Soaked:
 def _short_lived(number: int, needs: SchedulerResourceRequest) -> list[SchedulableTask]:
     group = TaskGroupSpec(TaskGroupKey("model", ("alpha", "m", f"flow{number}")), 1.0)
     payloads = (TaskPayload(f"c{number}", 0, row, "cell") for row in range(TASKS_PER_GROUP))
-    return [SchedulableTask(one.task_id, one, group, needs) for one in payloads]
+    return [SchedulableTask(payload.task_id, payload, group, needs) for payload in payloads]
 
 
 class _Counting:

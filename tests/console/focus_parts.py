@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from replay.diagnosis.report.schema import HistorySpan, TaskHistory
-from replay.playback.focus import CallFocus, EventLine, Focus, Focused, TaskFocus, TaskLine
+from replay.playback.focus import (
+    CallFocus,
+    EventLine,
+    Focus,
+    Focused,
+    SpendingFocus,
+    TaskFocus,
+    TaskLine,
+)
 from replay.playback.frame import Frame
 from replay.state.rows import AttemptRow
+from replay.state.spending import SpendingRow
 from tests.console.frame_parts import BETA, T0
 
 STEPS = (
@@ -39,6 +48,13 @@ TASKS = tuple(
 )
 
 
+SPENDING = (
+    SpendingRow(None, "beta/judge", 12, 120, 12, 0, 0, None, 12, 0, None),
+    SpendingRow("critique", "beta/judge", 940, 410_000, 96_500, 0, 0, 1.52, 0, 61_300, 0.18),
+    SpendingRow("draft", "alpha/writer", 1_210, 300_400, 288_000, 0, 0, None, 1_210, 0, None),
+)
+
+
 def focused(focus: Focus, frame: Frame) -> Focused:
     """What is known of any focus."""
     events = tuple(
@@ -51,4 +67,6 @@ def focused(focus: Focus, frame: Frame) -> Focused:
     if isinstance(focus, CallFocus):
         calls = tuple(call for call in CALLS if call.attempt_id == focus.attempt_id)
         return Focused(focus, calls=calls, owner=TASKS[17], events=events)
+    if isinstance(focus, SpendingFocus):
+        return Focused(focus, spending=SPENDING)
     return Focused(focus, tasks=TASKS, total=len(TASKS))

@@ -11,7 +11,7 @@ from engine.events import (
 from replay.diagnosis.report.bottleneck import Bottleneck
 from replay.diagnosis.report.shares import Share
 from replay.playback.frame import CeilingRow, Frame
-from replay.state.model import Block, Gap, LimitChange, Progress, RowGroups
+from replay.state.model import Block, Gap, LimitChange, Progress, RowGroupProgress
 from tests.console.frame_parts import (
     AGGREGATES,
     ALPHA,
@@ -69,7 +69,7 @@ def healthy() -> Frame:
         rows_per_second=9.8,
         tokens_per_second=3120.0,
         eta_seconds=60.0,
-        row_groups=RowGroups([4, 5], 2, 6, 4),
+        row_groups=RowGroupProgress([4, 5], 2, 6, 4),
         bottleneck=Bottleneck(
             "Nothing is wrong: 88 % of the model slots are at work; alpha/gen-8b is the busiest.",
             "working",
@@ -386,7 +386,7 @@ def empty() -> Frame:
         rows_per_second=None,
         tokens_per_second=None,
         eta_seconds=None,
-        row_groups=RowGroups(),
+        row_groups=RowGroupProgress(),
         bottleneck=None,
         blame=(),
         groups=(),
@@ -403,6 +403,16 @@ def empty() -> Frame:
 def behind() -> Frame:
     """Live, but read twenty seconds late."""
     return replace(storm(), lag=20.4)
+
+
+def gap() -> Frame:
+    """Events were shed while the disk was slow; the run goes on."""
+    return replace(
+        storm(),
+        lost_events=41,
+        gaps=(Gap("scheduler", 7_102, 7_142, T0 + 80.0, T0 + 80.6, "shed"),),
+        notes=("41 events are missing in 1 place: nothing is concluded across a gap.",),
+    )
 
 
 def crowd() -> Frame:
@@ -430,4 +440,5 @@ FRAMES = {
     "empty": empty,
     "behind": behind,
     "crowd": crowd,
+    "gap": gap,
 }

@@ -10,13 +10,14 @@ from console.screens.capacity import CapacityScreen
 from console.screens.compare import CompareScreen
 from console.screens.questions import ConfirmDialog
 from console.screens.runs import RunsScreen
+from console.screens.spending_page import SpendingScreen
 from console.screens.task_list import TasksScreen
 from console.widgets.blame_bar import BlameBar
 from console.widgets.ceilings import CeilingPanel
 from console.widgets.crumbs import MarkedStretch
 from console.widgets.event_table import EventTable
 from console.widgets.header import Header
-from console.widgets.select_table import Facts, SelectTable
+from console.widgets.select_table import FactList, SelectTable
 from console.widgets.timeline import Timeline
 from tests.console.driven import Driven, drive
 from tests.console.frame_parts import BETA
@@ -87,8 +88,8 @@ def test_which_429_caused_a_cooldown_and_what_the_ceiling_did_then() -> None:
     async def test(driven: Driven) -> None:
         keys = Answered(driven, 5)
         await keys.press("3", "down")
-        assert "rate limited" in driven.text(Facts)
-        assert "→" in driven.text(Facts)
+        assert "rate limited" in driven.text(FactList)
+        assert "→" in driven.text(FactList)
         assert "seek_ordinal 15702" in await keys.press("enter")
         assert driven.app.screen.query_one(EventTable).display
 
@@ -186,3 +187,14 @@ def test_the_next_error() -> None:
         assert app.page is not None
 
     drive(test, "paused")
+
+
+def test_tokens_that_retries_took() -> None:
+    async def test(driven: Driven) -> None:
+        await Answered(driven, 3).press("9", "c")
+        assert isinstance(driven.app.screen, SpendingScreen)
+        shown = driven.text(SelectTable)
+        assert "61,300 (6 %) for nothing" in shown
+        assert "critique" in shown
+
+    drive(test)

@@ -19,7 +19,7 @@ from console.screens.dialogs import GoToDialog
 from console.screens.events import EventsScreen
 from console.screens.stalls import StallsScreen
 from engine.events import RunInfo
-from replay.playback.focus import CallFocus, Focus, TaskFocus, TasksFocus
+from replay.playback.focus import CallFocus, Focus, SpendingFocus, TaskFocus, TasksFocus
 from tests.console.driven import Driven, drive
 from tests.console.frame_parts import T0
 from tests.console.frames import replaying
@@ -175,6 +175,7 @@ def test_a_view_that_there_is_not_is_refused(
         TaskFocus("critique/rg0/17"),
         CallFocus("a:12"),
         TasksFocus(row=17),
+        SpendingFocus(),
         TasksFocus(group="model/beta/judge: large"),
         TasksFocus(failure=("beta/judge/chat", "critique", "HTTP|503")),
     ],

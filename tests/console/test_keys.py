@@ -19,6 +19,7 @@ from console.screens.help import HelpScreen, help_lines
 from console.screens.leases import LeasesScreen
 from console.screens.overview import OverviewScreen
 from console.screens.queue import QueueScreen
+from console.screens.spending_page import SpendingScreen
 from console.screens.stalls import StallsScreen
 from console.screens.task_list import TasksScreen
 from console.screens.task_page import TaskScreen
@@ -106,6 +107,7 @@ def test_help_lists_every_key_of_the_screen() -> None:
         TasksScreen,
         TaskScreen,
         CallScreen,
+        SpendingScreen,
     ],
 )
 def test_every_binding_of_a_screen_is_declared_once(screen: type[FrameScreen]) -> None:

@@ -20,6 +20,7 @@ PAGES = {
     },
     "Tasks": ("2", "enter"),
     "Task": ("2", "enter", "enter"),
+    "Tokens": ("9", "c"),
     "Call": ("2", "enter", "enter", "up", "up", "enter"),
 }
 STATES = {
@@ -31,6 +32,7 @@ STATES = {
     "lost": "LOST",
     "empty": "WAITING",
     "crowd": "LIVE",
+    "gap": "LIVE",
 }
 SIZES = ((40, 10), (80, 24), (120, 40), (200, 60))
 

@@ -14,7 +14,7 @@ from console.app import ConsoleApp
 from console.headless import status_line, summary
 from console.paint import Row, clean, fit, fit_tail, to_strip
 from console.theme import Appearance
-from replay.sources.cells import wrap
+from replay.diagnosis.report.text_layout import wrap
 from tests.console.frames import storm
 from tests.console.session_double import RecordingSession
 

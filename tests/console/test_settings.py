@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from rich.color import Color, ColorSystem
 
+from console.app import ConsoleApp
 from console.cli.main import run_cli
 from console.palettes import SERIES, THEMES, Depth, ThemeName, colours_of
+from console.runs_app import RunsApp
 from console.screens.queue import QueueScreen
 from console.settings import (
     Settings,
@@ -21,6 +23,8 @@ from console.settings import (
 from console.widgets.group_table import GroupTable
 from console.widgets.header import Footer
 from tests.console.driven import Driven, drive
+from tests.console.frames import healthy
+from tests.console.session_double import RecordingSession
 
 
 def written(folder: Path, text: str) -> Path:
@@ -116,6 +120,16 @@ def test_keys_that_are_set_do_what_the_others_did_and_are_shown() -> None:
         assert "i go to" in driven.text(Footer)
 
     drive(test, "paused", settings=Settings(keys={"mark": "z", "ask_time": "i"}))
+
+
+def test_the_list_of_runs_looks_as_the_console_does() -> None:
+    settings = Settings(theme="light", ascii=True, thresholds=Thresholds(old_wait=3.0))
+    session = RecordingSession(healthy())
+    looks = [
+        (app.appearance.theme, app.appearance.ascii_only, app.appearance.old_wait)
+        for app in (RunsApp(settings=settings), ConsoleApp(session, settings=settings))
+    ]
+    assert looks == [("light", True, 3.0)] * 2
 
 
 def test_the_first_screen_and_its_thresholds() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.events.run_folder import RunFolder, RunRecord, read_record
+from engine.events.run_folder import RunFolder, read_record
+from engine.events.run_record import RunRecord
 from replay.recording.reader import open_recording
 from tests.e2e.program import HEADGATE, environment, headgate
 from tests.e2e.scripts import CREATE, EVENTS, run_script
@@ -203,7 +204,7 @@ if __name__ == "__main__":
 """
     done = run_script(desk, script)
     assert done.returncode == 0, done.stderr
-    assert [(one.name, one.outcome) for one in records(desk)] == [
+    assert [(record.name, record.outcome) for record in records(desk)] == [
         ("spawned", "success"),
         ("called", "success"),
     ]

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from engine.events import JournalEnd, JournalHeader, encode_lines
-from engine.events.run_folder import RunFolder, RunRecord, write_record
+from engine.events.run_folder import RunFolder, write_record
 from engine.events.run_index import register
+from engine.events.run_record import RunRecord
 from replay.runs.recorder import finish_import
 from tests.e2e.forked import MEMORY_BYTES, Forked
 from tests.effort import effort
@@ -189,7 +190,7 @@ def test_no_file_of_a_run_folder_is_trusted_to_be_one(
     nursery = Nursery(tmp_path / "runs")
     turns = itertools.cycle(COMMANDS)
     pairs = list(itertools.product(PARTS, KINDS))
-    for part, kind in effort(pairs[2 * imported :: 4], pairs):
+    for part, kind in effort(pairs[3 * imported :: 7], pairs):
         for command in itertools.islice(turns, effort(1, 2)):
             if kind == "huge" and command[0] == "verify" and part not in ("run.json", "run.lock"):
                 continue  # reads a gigabyte of it, as it says

@@ -74,14 +74,14 @@ def attack(tmp_path: Path, number: int, victim: str, delay: float) -> None:
             kill_all(out)
 
 
-@pytest.mark.parametrize("seed", range(effort(4, 200)))
+@pytest.mark.parametrize("seed", range(effort(3, 200)))
 def test_a_signal(seed: int, tmp_path: Path) -> None:
     source = random.Random(seed)
     victim = source.choice(["front", "front", "front", "engine", "recorder"])
     attack(tmp_path, source.choice(SIGNALS), victim, source.uniform(0, LATEST_SECONDS))
 
 
-@pytest.mark.parametrize("seed", range(effort(4, 200)))
+@pytest.mark.parametrize("seed", range(effort(3, 200)))
 def test_a_kill(seed: int, tmp_path: Path) -> None:
     source = random.Random(1000 + seed)
     victim = source.choice(["front", "engine", "recorder"])

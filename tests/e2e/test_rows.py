@@ -79,6 +79,7 @@ def test_one_row_names_its_tasks(ran: Path) -> None:
     done = headgate("rows", "out", "--row", str(row), cwd=ran)
     assert done.returncode == 0, done.stderr
     assert f"Tasks: odd/{row}, text/{row}" in done.stderr
+    assert f"replay out --open row:{row}" in done.stderr
     assert "\x1b" not in done.stdout
     task = headgate("why", "out", "--task", f"text/{row}", cwd=ran)
     assert task.returncode == 0, task.stderr

@@ -147,7 +147,7 @@ EVERY = [
     for how in BREAKS
     if (stream, how) != ("stdin", "full")
 ]
-CASES = effort(random.Random(9).sample(EVERY, 16), EVERY)
+CASES = effort(random.Random(9).sample(EVERY, 10), EVERY)
 UNBROKEN = {"misuse": 2, "no such file": 2}
 
 

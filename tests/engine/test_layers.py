@@ -20,7 +20,7 @@ TOLD_OF_THEM = "`llm_wait`"
 
 def contract(name: str) -> dict[str, Any]:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    (found,) = (one for one in settings["contracts"] if one["name"] == name)
+    (found,) = (setting for setting in settings["contracts"] if setting["name"] == name)
     assert isinstance(found, dict)
     return found
 

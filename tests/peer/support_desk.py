@@ -14,7 +14,9 @@ import data_designer.config as dd
 from data_designer.interface import DataDesigner
 
 mode, records, seed, out, *settings = sys.argv[1:]
-run_config = {name: json.loads(value) for name, value in (one.split("=") for one in settings)}
+run_config = {
+    name: json.loads(value) for name, value in (setting.split("=") for setting in settings)
+}
 
 providers = [
     dd.ModelProvider(name="alpha", endpoint=os.environ["ALPHA_URL"], api_key="none"),

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.events import Event, JournalEnd, JournalHeader, JournalLine, RunInfo, encode_lines
-from engine.events.run_folder import RunFolder, RunRecord, write_record
+from engine.events.run_folder import RunFolder, write_record
+from engine.events.run_record import RunRecord
 from replay.projections.fold import Fold, FoldOutput
 from replay.recording.reader import RecordingReader
 from tests.replay.producer import leave_lock

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from engine.events import Event, JournalEnd, JournalHeader, JournalLine, RunInfo, encode_lines
 from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import RunFolder, RunRecord, write_record
+from engine.events.run_folder import RunFolder, write_record
+from engine.events.run_record import RunRecord
 
 
 def leave_lock(folder: RunFolder) -> None:

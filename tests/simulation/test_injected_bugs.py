@@ -15,6 +15,7 @@ from engine.events import EventStream
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.request_admission.ledger import RequestLeaseLedger
 from engine.request_admission.limits import AdaptiveRequestLimitState, LimitTransition
+from engine.request_admission.pump import RequestPump
 from engine.request_admission.resources import ResourceState
 from engine.rows.admission import RowGroupAdmission
 from engine.scheduling import keyframe
@@ -112,21 +113,21 @@ def lost_wake_up_of_waiters(patch: Patch) -> None:
     release = AdaptiveRequestAdmissionController.release
 
     def quiet(self: Any, lease: Any, outcome: Any) -> Any:
-        pump, self._pump = self._pump, lambda shared, now: None
+        run, self._pump.run = self._pump.run, lambda shared, now: None
         try:
             return release(self, lease, outcome)
         finally:
-            self._pump = pump
+            self._pump.run = run
 
     patch.setattr(AdaptiveRequestAdmissionController, "release", quiet)
 
 
 def lost_cooldown_timer(patch: Patch) -> None:
-    patch.setattr(AdaptiveRequestAdmissionController, "_arm", lambda self, state, now: None)
+    patch.setattr(RequestPump, "arm", lambda self, state, now: None)
 
 
 def lost_deadline(patch: Patch) -> None:
-    patch.setattr(AdaptiveRequestAdmissionController, "_on_deadline", lambda self, attempt: None)
+    patch.setattr(RequestPump, "_on_deadline", lambda self, attempt: None)
 
 
 def over_admission(patch: Patch) -> None:
@@ -146,10 +147,10 @@ def over_admission_of_requests(patch: Patch) -> None:
 def over_admission_of_domains(patch: Patch) -> None:
     """Each domain keeps to its own limit, and all of them together do not to the cap they share."""
 
-    def alone(self: AdaptiveRequestAdmissionController, shared: Any, now: float) -> Any:
+    def alone(self: RequestPump, shared: Any, now: float) -> Any:
         return shared.queue.select_next(lambda key: self._resources[key].has_room(now))
 
-    patch.setattr(AdaptiveRequestAdmissionController, "_next_waiter", alone)
+    patch.setattr(RequestPump, "next_waiter", alone)
 
 
 def lease_in_a_cooldown(patch: Patch) -> None:

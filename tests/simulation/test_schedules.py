@@ -14,12 +14,13 @@ from collections import Counter
 import msgspec
 import pytest
 
+from tests.effort import effort
 from tests.engine.scheduling.harness import Broken
 from tests.simulation.simulate import simulate
 
-RUNS = int(os.environ.get("SIMULATION_RUNS", "2000"))
+RUNS = int(os.environ.get("SIMULATION_RUNS", effort(1000, 4000)))
 FIRST = int(os.environ.get("SIMULATION_FROM", "0"))
-PORTIONS = 8
+PORTIONS = 4
 
 # What the worlds must bring about between them, or they search too little.
 SEEN = (
@@ -59,14 +60,15 @@ def test_no_schedule_breaks_an_invariant(portion: int) -> None:
 
 
 def test_one_seed_gives_one_stream() -> None:
-    for seed in range(40):
+    for seed in range(effort(20, 200)):
         assert outcome(seed) == outcome(seed), f"world {seed}"
 
 
 def test_one_seed_gives_one_stream_in_every_process() -> None:
     """Nothing hangs on the order of a set, which differs from process to process."""
-    script = "from tests.simulation.test_schedules import digest; print(digest(range(25)))"
-    told = {
+    seeds = range(effort(10, 100))
+    script = f"from tests.simulation.test_schedules import digest; print(digest({seeds}))"
+    digests = {
         subprocess.run(
             [sys.executable, "-c", script],
             env={**os.environ, "PYTHONHASHSEED": str(number)},
@@ -77,7 +79,7 @@ def test_one_seed_gives_one_stream_in_every_process() -> None:
         ).stdout.strip()
         for number in (1, 2)
     }
-    assert told == {digest(range(25))}
+    assert digests == {digest(seeds)}
 
 
 def digest(seeds: range) -> str:

@@ -21,8 +21,9 @@ from engine.identity import (
     RequestPressureSnapshotProvider,
     RequestResourceKey,
 )
+from engine.models.caller import ModelCaller
 from engine.models.client import ModelClient, ModelRequest
-from engine.models.executor import ModelCaller, ModelRequestExecutor
+from engine.models.executor import ModelRequestExecutor
 from engine.models.provider_script import (
     ErrorWindow,
     FailureWindow,
@@ -123,7 +124,7 @@ class Requests:
             )
 
     def began(self, scheduler: AsyncTaskScheduler) -> None:
-        self.admission.on_held = scheduler.on_held
+        self.admission.outages.on_held = scheduler.on_held
 
     async def stop(self) -> None:
         await self.holds.close()

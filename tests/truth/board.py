@@ -2,12 +2,14 @@
 
 Runs every situation for real, asks `why` of each recording, and scores it. With `--write` the
 table goes into `plans/diagnosis.md`; with `--keep FOLDER` recordings and truth are kept, in the
-form of `tests/truth/recordings.py`. Exit code 1 where something false was said.
+form of `tests/truth/recordings.py`, in a folder for each turn (`FOLDER/1`). Exit code 1 where
+something false was said.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import lzma
 import os
 import subprocess
@@ -45,9 +47,9 @@ def cells(
             run, result, said = _scored(trial, source, path)
             yield Cell(situation.name, source, turn, result, said)
             runs.append(run)
-            if keep is not None and turn == 1:
+            if keep is not None:
                 _keep(keep, run, path)
-    if keep is not None and turn == 1:
+    if keep is not None:
         truth = Truth(situation.name, situation.what, tuple(runs))
         (keep / f"{situation.name}{SUFFIX}").write_bytes(
             msgspec.json.format(msgspec.json.encode(truth), indent=1)
@@ -103,23 +105,28 @@ def main(arguments: list[str]) -> int:
     chosen = [known[name] for name in options.situations] or list(SITUATIONS)
     found: list[Cell] = []
     failed = False
-    for situation in chosen:
-        if options.neighbour:
-            situation = replace(situation, neighbour=True)
-        if options.only:
-            programs = tuple(name for name in situation.programs if name == options.only)
-            situation = replace(situation, programs=programs)
-        for turn in range(1, options.runs + 1):
-            began = time.monotonic()
-            with tempfile.TemporaryDirectory(prefix="truth-") as scratch:
-                try:
-                    for cell in cells(situation, turn, Path(scratch), designer, options.keep):
-                        found.append(cell)
-                        print_cell(cell)
-                except (AssertionError, OSError, subprocess.SubprocessError) as error:
-                    failed = True
-                    print(f"{situation.name}: could not be run: {error}", flush=True)
-            print(f"    ({time.monotonic() - began:.0f} s)", flush=True)
+    if options.neighbour:
+        chosen = [replace(situation, neighbour=True) for situation in chosen]
+    if options.only:
+        chosen = [
+            replace(
+                situation,
+                programs=tuple(name for name in situation.programs if name == options.only),
+            )
+            for situation in chosen
+        ]
+    for turn, situation in itertools.product(range(1, options.runs + 1), chosen):
+        keep = options.keep and options.keep / str(turn)
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="truth-") as scratch:
+            try:
+                for cell in cells(situation, turn, Path(scratch), designer, keep):
+                    found.append(cell)
+                    print_cell(cell)
+            except (AssertionError, OSError, subprocess.SubprocessError) as error:
+                failed = True
+                print(f"{situation.name}: could not be run: {error}", flush=True)
+        print(f"    ({time.monotonic() - began:.0f} s)", flush=True)
     print(summary(found))
     if options.write:
         write_table(found, {situation.name: situation.what for situation in chosen})

@@ -54,7 +54,7 @@ class Expectation:
     quiet: bool = False
     """Shares of work must agree with the server's log within 3 points (own, exec)."""
     silence: bool = False
-    """To say nothing of it is right as well."""
+    """To say nothing of it is right as well, if no row was lost."""
     idle: bool = True
     """`waiting for upstream columns` alone leads away from the cause."""
 
@@ -77,7 +77,7 @@ def _errors(status: str, action: str, where: str = "beta/judge-70b", words: str 
 
 
 def _mended_inside(cause: Cause) -> Cause:
-    """Data Designer's client tries again inside the task, of which its own events say nothing."""
+    """Data Designer's own events name no error that is tried again, inside a task or by it."""
     return replace(cause, sources=("own", "exec"), named=True)
 
 
@@ -166,7 +166,7 @@ EXPECTATIONS: dict[str, Expectation] = {
     "stop_short": Expectation((_PAUSE,), silence=True),
     "drained": Expectation(()),
     "r403": Expectation((_errors("403", ACT_KEY, words=_AUTH + r"|permission|refused"),)),
-    "outage": Expectation((_errors("500", ACT_SERVER, words=_SERVER_ERROR),)),
+    "outage": Expectation((_mended_inside(_errors("500", ACT_SERVER, words=_SERVER_ERROR)),)),
     "errorbody": Expectation(
         (Cause(_BAD_ANSWERS, "beta|verdict", "", ("error_body",)),), silence=True
     ),

@@ -63,6 +63,13 @@ class Run(msgspec.Struct, frozen=True):
     """When the scheduler started: of a run under `exec` checks of the models come before it."""
     rows_kept: int | None = None
     """Rows in the dataset that the run left; None where that is not known."""
+    rows_asked: int | None = None
+    """Rows that it was to make."""
+
+    @property
+    def lost_rows(self) -> bool:
+        kept, asked = self.rows_kept, self.rows_asked
+        return kept is not None and asked is not None and kept < asked
 
     @property
     def source(self) -> Source:

@@ -2,7 +2,8 @@
 
 In a program of its own: `python tests/truth/server.py SPEC.json LOG`. The specification maps
 providers to `ProviderSpec`; a line with their port is printed once they listen. Times of episodes
-count from the first call of a row; checks that a model answers come before, and are not logged.
+count from the first call of a row; checks that a model answers are not logged, and are refused
+like rows while all of them are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from aiohttp import web
 MARK = "Row "
 """Prompts of rows begin with it."""
 LIFETIME_SECONDS = 300.0
+EVERYTHING = 1_000_000
 Act = Literal[
     "status", "hang", "slow", "trickle", "reset", "malformed", "empty", "filter", "error_body"
 ]
@@ -35,7 +37,7 @@ class Episode(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int = 500
     code: str | None = None
     retry_after: float | None = None
-    most: int = 1_000_000
+    most: int = EVERYTHING
     """At most so many calls."""
     seconds: float = 0.0
     """How long a hung call stays without an answer."""
@@ -88,6 +90,14 @@ class _Provider:
                 return episode
         return None
 
+    def refusal(self, elapsed: float) -> Episode | None:
+        """The episode that refuses everything now, checks as well as rows."""
+        for episode in self.spec.episodes:
+            everything = not episode.prompt and episode.most >= EVERYTHING
+            if episode.act == "status" and everything and episode.start <= elapsed < episode.end:
+                return episode
+        return None
+
     def is_over_its_rate(self) -> bool:
         if self.spec.bucket is None:
             return False
@@ -129,8 +139,11 @@ class Server:
         prompt = str(body["messages"][-1]["content"])
         resource = f"{request.match_info['provider']}/{body['model']}"
         if MARK not in prompt:
+            refused = None if self._began is None else provider.refusal(arrived - self._began)
             await asyncio.sleep(provider.spec.check_seconds or provider.spec.latency)
-            return _answer(body["model"], "yes")
+            if refused is None:
+                return _answer(body["model"], "yes")
+            return _refusal(refused.status, refused.code, refused.retry_after)
         if self._began is None:
             self._began = arrived
         status, note, retry_after = "abandoned", "", None

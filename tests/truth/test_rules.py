@@ -80,6 +80,7 @@ def said(verdict: str, resource: str | None = BETA, **facts: Any) -> Said:
     )
 
 
+FEW_CALLS = {ALPHA: Endpoint(8, 8, 30, 60.0), BETA: Endpoint(6, 6, 15, 30.0)}
 RAISE = "Raise max_parallel_requests of this model."
 FALSE = {
     "a bug that is none": ("healthy", truth(), answer("Well.", said("lost_wakeup"))),
@@ -149,6 +150,11 @@ FALSE = {
         ),
         answer("The event loop was blocked by lag."),
     ),
+    "held slots that are called work beside a busy neighbour": (
+        "healthy",
+        truth(Window("busy neighbour", 0.0, 9.0), server=FEW_CALLS),
+        answer("85 % of the capacity that was wanted did work.", working=(0.75, 0.4)),
+    ),
     "a success without a row": (
         "all401",
         truth(Window("401 answers", 0.0, 9.0, BETA), rows_kept=0),
@@ -199,11 +205,26 @@ def test_where_the_stream_can_t_show_it_to_say_so_is_right() -> None:
     assert of("block", own, answer(honest, working=(0.0, 0.0))).grade == "missing"
 
 
+def test_slots_in_use_are_not_called_work_where_no_call_is_told() -> None:
+    busy = truth(Window("busy neighbour", 0.0, 10.0), source="native", server=FEW_CALLS)
+    used = answer("85 % of the capacity was in use.", working=(0.75, 0.5))
+    assert of("healthy", busy, used).grade == "right"
+    worked = answer("85 % of the capacity did work.", working=(0.75, 0.5))
+    assert of("healthy", busy, worked).grade == "false"
+
+
 def test_a_short_stop_need_not_be_told_but_is_never_the_providers() -> None:
     stop = Window("process stopped", 4.0, 5.2)
     assert of("stop_short", truth(stop), answer()).grade == "right"
     wrong = answer("Well.", said("provider_latency"))
     assert of("stop_short", truth(stop), wrong).grade == "false"
+
+
+def test_answers_that_cost_rows_are_named() -> None:
+    windows = Window("malformed answers", 2.0, 4.0, BETA)
+    assert of("malformed", truth(windows, rows_kept=120, rows_asked=120), answer()).grade == "right"
+    lost = truth(windows, rows_kept=110, rows_asked=120)
+    assert of("malformed", lost, answer()).grade == "missing"
 
 
 def test_the_share_of_a_cooldown_agrees_with_the_slots_that_it_took() -> None:

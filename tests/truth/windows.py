@@ -49,6 +49,7 @@ def run_of(trial: Trial, file: str, source: Source, began: float, seconds: float
         windows=tuple(sorted(windows, key=lambda window: window.start)),
         server=_endpoints(trial, calls, began),
         rows_kept=trial.rows_kept,
+        rows_asked=trial.situation.records,
     )
 
 

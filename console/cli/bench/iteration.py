@@ -33,7 +33,7 @@ from replay.metrics.run_metrics import (
 )
 from replay.recording.ingest import Ingest
 from replay.recording.reader import RecordingReader, open_recording
-from replay.runs.artifact import Iteration, Timeline, sha256_of
+from replay.runs.artifact import ArtifactRecording, Iteration, sha256_of
 from replay.sources.feed import open_journal
 from replay.state.keyframe import to_keyframe
 from replay.state.model import State
@@ -67,7 +67,7 @@ def run_once(
         add_settled_refusals(measures, scenario.bounds.get("latency"))
         iteration = Iteration(
             wall_time_seconds=wall,
-            timeline=Timeline(recording.name, sha256_of(recording), events),
+            timeline=ArtifactRecording(recording.name, sha256_of(recording), events),
             final_task_snapshot=_part(state, of_requests=False),
             final_request_snapshot=_part(state, of_requests=True),
             output_hashes=hash_rows(folder.dataset),

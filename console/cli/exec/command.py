@@ -197,6 +197,7 @@ def script_name(command: tuple[str, ...]) -> str:
 def epilogue(control: ExecControl, command: tuple[str, ...]) -> list[str]:
     """What there is to say once the command is over."""
     from engine.events.run_folder import read_record
+    from engine.events.run_record import run_state
     from replay.state.ending import ending
 
     sentences = []
@@ -205,12 +206,11 @@ def epilogue(control: ExecControl, command: tuple[str, ...]) -> list[str]:
         if run.folder.producer_lives:
             sentences.append(f"{run.run_id} goes on in a process that the command left behind")
             continue
-        how = "unknown" if record is None else record.outcome or record.state
+        how = "unknown"
         if record is not None:
             ended = ending(record.outcome, record.rows_done, record.rows_dropped, record.records)
+            how = record.outcome or run_state(record.state, run.folder.producer)
             how = how if ended is None else ended.words
-        if how == "running":
-            how = "lost" if run.folder.producer == "dead" else "unknown"
         rows = ""
         if record is not None and record.records is not None:
             rows = f", {record.rows_done} of {record.records} rows"

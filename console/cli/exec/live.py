@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from console.cli.exec.control import CannotStart, ExecControl, SeenRun
-from console.cli.presenter import show_terminal
+from console.cli.presenter import ConsoleOptions, show_terminal
 from console.cli.stop_requests import StopRequests
 from console.cli.terminal import own_name
 from engine.errors import UserError
@@ -130,11 +130,13 @@ def run_live(
                     with requests.raised(heeded):
                         outcome = show_terminal(
                             run.folder.path,
-                            ask=script.process.poll() is None,
-                            output=script.output,
-                            ascii_only=ascii_only,
-                            on_forced_exit=on_forced_exit,
-                            next_run=partial(_has_more, taken, shown),
+                            ConsoleOptions(
+                                ascii_only,
+                                ask=script.process.poll() is None,
+                                output=script.output,
+                                on_forced_exit=on_forced_exit,
+                                next_run=partial(_has_more, taken, shown),
+                            ),
                         )
                 except KeyboardInterrupt:
                     continue

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from console.cli.otel.settings import Settings, read_settings
+from console.cli.otel.settings import ExportSettings, read_settings
 from engine.errors import UserError
 from engine.events import RunInfo
 from replay.recording.reader import RecordingReader, open_recording
@@ -59,7 +59,7 @@ class Follower:
         settings: What is exported, and how.
     """
 
-    def __init__(self, target: str, settings: Settings) -> None:
+    def __init__(self, target: str, settings: ExportSettings) -> None:
         self._target = target
         self._settings = settings
         self._opened = open_source(target, growing=True)

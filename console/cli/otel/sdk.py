@@ -24,7 +24,7 @@ from console.cli.otel.delivery import (
     Delivery,
     ProblemLog,
 )
-from console.cli.otel.settings import Exporter, Protocol, Settings
+from console.cli.otel.settings import Exporter, ExportSettings, Protocol
 from engine.errors import UserError
 from engine.telemetry import instruments
 from engine.telemetry.conventions import SCOPE
@@ -46,7 +46,7 @@ class TelemetryExport:
         UserError: The port for Prometheus is taken.
     """
 
-    def __init__(self, settings: Settings, run: RunInfo) -> None:
+    def __init__(self, settings: ExportSettings, run: RunInfo) -> None:
         self._problems = ProblemLog()
         self._problems.install()
         self._timeout_seconds = settings.timeout_seconds
@@ -93,7 +93,7 @@ class TelemetryExport:
             problem=self._problems.last,
         )
 
-    def _tracer_provider(self, settings: Settings, resource: Resource) -> TracerProvider:
+    def _tracer_provider(self, settings: ExportSettings, resource: Resource) -> TracerProvider:
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         for name in settings.traces:
             exporter = _span_exporter(name, settings.traces_protocol)
@@ -102,7 +102,7 @@ class TelemetryExport:
             self._processors.append(processor)
         return provider
 
-    def _meter_provider(self, settings: Settings, resource: Resource) -> MeterProvider:
+    def _meter_provider(self, settings: ExportSettings, resource: Resource) -> MeterProvider:
         readers: list[MetricReader] = []
         for name in settings.metrics:
             if name == "prometheus":
@@ -138,7 +138,7 @@ def _metric_exporter(name: Exporter, protocol: Protocol) -> MetricExporter:
     return http.OTLPMetricExporter()
 
 
-def _prometheus_reader(settings: Settings) -> MetricReader:
+def _prometheus_reader(settings: ExportSettings) -> MetricReader:
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
     from prometheus_client import start_http_server
 

@@ -29,7 +29,7 @@ _EXPORTERS: dict[Signal, tuple[Exporter, ...]] = {
 }
 
 
-class Settings(NamedTuple):
+class ExportSettings(NamedTuple):
     """What is exported, and how. No exporter at all is the default."""
 
     traces: tuple[Exporter, ...] = ()
@@ -47,7 +47,7 @@ class Settings(NamedTuple):
         return bool(self.traces or self.metrics)
 
 
-def read_settings(environ: Mapping[str, str], *, wanted: bool = False) -> Settings:
+def read_settings(environ: Mapping[str, str], *, wanted: bool = False) -> ExportSettings:
     """The settings that the environment makes.
 
     A signal is exported where `OTEL_TRACES_EXPORTER` or `OTEL_METRICS_EXPORTER` names an exporter,
@@ -62,12 +62,12 @@ def read_settings(environ: Mapping[str, str], *, wanted: bool = False) -> Settin
         UserError: A variable has a value that can't be used, or packages are missing.
     """
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return Settings()
+        return ExportSettings()
     traces = _exporters(environ, "traces", wanted=False)
     metrics = _exporters(environ, "metrics", wanted=wanted)
     if not traces and not metrics:
-        return Settings()
-    settings = Settings(
+        return ExportSettings()
+    settings = ExportSettings(
         traces,
         metrics,
         _protocol(environ, "traces"),
@@ -139,7 +139,7 @@ def _whole(environ: Mapping[str, str], variable: str, default: int, *, most: int
     return int(text)
 
 
-def _check_host(settings: Settings) -> None:
+def _check_host(settings: ExportSettings) -> None:
     host = settings.prometheus_host
     try:
         loopback = ipaddress.ip_address(host).is_loopback
@@ -153,7 +153,7 @@ def _check_host(settings: Settings) -> None:
         )
 
 
-def _check_packages(settings: Settings) -> None:
+def _check_packages(settings: ExportSettings) -> None:
     protocols = set()
     if "otlp" in settings.traces:
         protocols.add(settings.traces_protocol)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.cli import exit_codes
-from console.cli.otel.settings import Settings, read_settings
+from console.cli.otel.settings import ExportSettings, read_settings
 from console.cli.run.claimed_folder import empty, remove_empty
 from console.cli.run.engine_link import Broken, Ended, EngineLink, Note, Reacts, Refused
 from console.cli.run.reopened_folder import undo
@@ -128,7 +128,7 @@ async def run(
     run_id: str,
     link: EngineLink,
     abandoned: Callable[[], object],
-    settings: Settings,
+    settings: ExportSettings,
     going_on: GoingOn | None = None,
     row_format: RowFormat = "parquet",
 ) -> int:

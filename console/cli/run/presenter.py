@@ -11,7 +11,13 @@ import click
 
 from console.cli import exit_codes
 from console.cli.exit_codes import ConsoleEnded
-from console.cli.presenter import LINE_SECONDS, POLL_SECONDS, last_frame, show_terminal
+from console.cli.presenter import (
+    LINE_SECONDS,
+    POLL_SECONDS,
+    ConsoleOptions,
+    last_frame,
+    show_terminal,
+)
 from console.cli.run.launch import Launched
 from console.cli.run.stopping import Stopping
 from console.cli.stop_requests import StopRequests
@@ -42,9 +48,7 @@ def show_console(launched: Launched, requests: StopRequests, *, ascii_only: bool
         with requests.raised():
             outcome = show_terminal(
                 launched.folder.path,
-                ask=True,
-                ascii_only=ascii_only,
-                on_forced_exit=on_forced_exit,
+                ConsoleOptions(ascii_only, ask=True, on_forced_exit=on_forced_exit),
             )
         stops += outcome == "stop"
     except KeyboardInterrupt:

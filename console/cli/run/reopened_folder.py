@@ -7,7 +7,8 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.events.continuation import remove_segments
-from engine.events.run_folder import RunFolder, RunRecord, read_record
+from engine.events.run_folder import RunFolder, read_record
+from engine.events.run_record import RunRecord
 from engine.rows.run_store import read_workflow
 from engine.run.fingerprint import (
     Fingerprint,

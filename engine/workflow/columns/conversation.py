@@ -89,7 +89,7 @@ class ModelColumn(BaseColumn, SamplingParameters):
 
     def answer_actions(self) -> dict[AnswerVerdict, AnswerAction]:
         """What becomes of answers that are not as they should be, where the column says so."""
-        given: dict[AnswerVerdict, AnswerAction | None] = {
+        actions: dict[AnswerVerdict, AnswerAction | None] = {
             "refusal": self.on_refusal,
             "filtered_answer": self.on_filtered,
             "truncated": self.on_truncated,
@@ -97,7 +97,7 @@ class ModelColumn(BaseColumn, SamplingParameters):
             "reasoning_only": self.on_reasoning_only,
             "thinking_in_text": self.on_thinking,
         }
-        return {verdict: action for verdict, action in given.items() if action is not None}
+        return {verdict: action for verdict, action in actions.items() if action is not None}
 
     def templates(self) -> dict[str, str]:
         named = {"prompt": self.prompt}
@@ -108,10 +108,10 @@ class ModelColumn(BaseColumn, SamplingParameters):
             named[f"examples, {number}, answer"] = example.answer
         for number, message in enumerate(self.messages):
             named[f"messages, {number}, text"] = message.text
-            for place, image in enumerate(message.images):
-                named[f"messages, {number}, images, {place}"] = image
-        for place, image in enumerate(self.images):
-            named[f"images, {place}"] = image
+            for position, image in enumerate(message.images):
+                named[f"messages, {number}, images, {position}"] = image
+        for position, image in enumerate(self.images):
+            named[f"images, {position}"] = image
         return named
 
     def aliases(self) -> Sequence[str]:
@@ -134,9 +134,9 @@ class Conversation:
         self._prompt = _Said(column.name, "user", column.prompt, column.images)
         self._system = None if column.system is None else ColumnTemplate(column.name, column.system)
         self._before = [
-            said
+            message
             for example in column.examples
-            for said in (
+            for message in (
                 _Said(column.name, "user", example.prompt),
                 _Said(column.name, "assistant", example.answer),
             )
@@ -174,7 +174,7 @@ class Conversation:
             last.text + ending,
             None if self._system is None else self._system.render(values),
             answer_actions=self._answer_actions,
-            turns=tuple(said.turn(values, self._images) for said in self._before),
+            turns=tuple(message.turn(values, self._images) for message in self._before),
             images=last.images,
         )
 

@@ -148,11 +148,11 @@ class CustomGenerator(ColumnGenerator):
         rows = [{name: row[name] for name in self._needs} for row in context.values]
         values = await self._called(rows, context.models)
         if not isinstance(values, list | tuple) or len(values) != len(rows):
-            given = f"{len(values)} values" if isinstance(values, list | tuple) else "no list"
+            returned = f"{len(values)} values" if isinstance(values, list | tuple) else "no list"
             raise PermanentTaskError(
                 "WrongBatch",
                 f'the function of column "{self.column}" must return a list of as many values as '
-                f"there are rows ({len(rows)}), and returned {given}",
+                f"there are rows ({len(rows)}), and returned {returned}",
             )
         return list(values)
 

@@ -19,6 +19,8 @@ _DEFAULT_ACTIONS: Mapping[AnswerVerdict, AnswerAction] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
+    """The model that a column asks, with the settings that hold for its requests."""
+
     alias: str
     resource: RequestResourceKey
     cap: int

@@ -95,13 +95,13 @@ class RubricShape(SchemaShape):
     def value(self, answer: Any) -> Any:
         if not isinstance(answer, dict):
             return answer
-        return {name: self._named(name, given) for name, given in answer.items()}
+        return {name: self._named(name, entry) for name, entry in answer.items()}
 
-    def _named(self, name: str, given: Any) -> Any:
-        if not isinstance(given, dict) or "score" not in given:
-            return given
-        said = given["score"]
-        if isinstance(said, float) and said.is_integer():
-            said = int(said)
+    def _named(self, name: str, entry: Any) -> Any:
+        if not isinstance(entry, dict) or "score" not in entry:
+            return entry
+        score = entry["score"]
+        if isinstance(score, float) and score.is_integer():
+            score = int(score)
         options = self._options.get(name, {})
-        return {**given, "score": options.get(str(said).strip().casefold(), said)}
+        return {**entry, "score": options.get(str(score).strip().casefold(), score)}

@@ -199,8 +199,8 @@ class SamplerColumn(BaseColumn):
 
     @model_validator(mode="after")
     def _one_source(self) -> SamplerColumn:
-        given = [name for name in _SOURCES if getattr(self, name) not in (None, False)]
-        if len(given) != 1:
+        sources = [name for name in _SOURCES if getattr(self, name) not in (None, False)]
+        if len(sources) != 1:
             raise ValueError(f"a sampler needs exactly one of {', '.join(_SOURCES)}")
         if self.weights is not None:
             if self.values is None:

@@ -127,10 +127,10 @@ class SeedGenerator(ColumnGenerator):
         """The line that a row takes its value from."""
         if self._order == "sampled":
             return self._first + cell_random(seed, self._key, row).randrange(self.count)
-        turn, place = divmod(row, self.count)
+        turn, position = divmod(row, self.count)
         if self._order == "shuffled":
-            place = shuffled_index(place, self.count, f"{seed}\x1f{turn}\x1f{self._key}")
-        return self._first + place
+            position = shuffled_index(position, self.count, f"{seed}\x1f{turn}\x1f{self._key}")
+        return self._first + position
 
 
 class SeedLines:
@@ -172,12 +172,12 @@ class SeedLines:
                     raise UserError(f"{where}: {column.path} can't be read") from error
                 source = column.sql or "SELECT * FROM seed"
                 try:
-                    found = connection.execute(f"DESCRIBE {source}").fetchall()
+                    described = connection.execute(f"DESCRIBE {source}").fetchall()
                 except duckdb.PermissionException:
                     raise
                 except duckdb.Error as error:
                     raise UserError(f'column "{column.name}", sql: {first_line(error)}') from None
-                names = [name for name, *_ in found]
+                names = [name for name, *_ in described]
                 if column.field is not None and column.field not in names:
                     listed = ", ".join(names)
                     raise UserError(

@@ -120,11 +120,11 @@ class StructuredGenerator(ModelGenerator):
                 return self._shape.value(answer)
             if rest:
                 request = request.followed_by(response.text, correction(problems))
-        asked = f"{self._rounds + 1} times" if self._rounds else "once"
+        times = f"{self._rounds + 1} times" if self._rounds else "once"
         raise ProviderError(
             "invalid_structure",
             error_type_of("invalid_structure"),
-            f'column "{self.column}" asked {asked} for JSON, and no answer fits its schema',
+            f'column "{self.column}" asked {times} for JSON, and no answer fits its schema',
         )
 
 

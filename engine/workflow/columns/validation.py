@@ -220,22 +220,22 @@ class SqlPredicate(Predicate):
             return
 
     async def reason(self, values: Mapping[str, Any]) -> str | None:
-        given = [values[name] for name in self._columns]
+        arguments = [values[name] for name in self._columns]
         if self._inline:
-            return self._checked(given)
+            return self._checked(arguments)
         loop = asyncio.get_running_loop()
         async with self._free:
             limit = loop.call_later(MOST_QUERY_SECONDS, self._connection.interrupt)
             try:
-                return await asyncio.to_thread(self._checked, given)
+                return await asyncio.to_thread(self._checked, arguments)
             finally:
                 limit.cancel()
 
-    def _checked(self, given: list[Any]) -> str | None:
+    def _checked(self, arguments: list[Any]) -> str | None:
         import duckdb
 
         try:
-            row = self._connection.execute(self._query, given).fetchone()
+            row = self._connection.execute(self._query, arguments).fetchone()
         except duckdb.InterruptException:
             raise PermanentTaskError(
                 "SqlLimit", f"the check takes more than {MOST_QUERY_SECONDS:g} s"
@@ -284,5 +284,5 @@ class FunctionPredicate(Predicate):
 
 
 def condition_query(sql: str, columns: Sequence[str]) -> str:
-    given = ", ".join(f"? AS {quoted_name(name)}" for name in columns)
-    return f"SELECT CAST((\n{sql}\n) AS BOOLEAN) FROM (SELECT {given})"
+    arguments = ", ".join(f"? AS {quoted_name(name)}" for name in columns)
+    return f"SELECT CAST((\n{sql}\n) AS BOOLEAN) FROM (SELECT {arguments})"

@@ -145,7 +145,7 @@ class _Import:
             self._note(f'column "{name}": prefix, short_form and uppercase of a UUID are left out')
         return {"name": name, "type": "sampler", **source}
 
-    def _asked(self, raw: Raw, kind: str) -> dict[str, Any]:
+    def _model_column(self, raw: Raw, kind: str) -> dict[str, Any]:
         """What columns of models have in common."""
         name = raw["name"]
         column = {
@@ -181,17 +181,17 @@ class _Import:
         return value
 
     def _text(self, raw: Raw) -> dict[str, Any]:
-        return self._asked(raw, "llm_text")
+        return self._model_column(raw, "llm_text")
 
     def _code(self, raw: Raw) -> dict[str, Any]:
         self._note(
             f'column "{raw["name"]}": code is not taken out of the answer, so the prompt must ask '
             "for code alone"
         )
-        return self._asked(raw, "llm_text")
+        return self._model_column(raw, "llm_text")
 
     def _structured(self, raw: Raw) -> dict[str, Any]:
-        return {**self._asked(raw, "llm_structured"), "schema": raw.get("output_format")}
+        return {**self._model_column(raw, "llm_structured"), "schema": raw.get("output_format")}
 
     def _judge(self, raw: Raw) -> dict[str, Any]:
         scores = []
@@ -205,7 +205,7 @@ class _Import:
             scores.append(
                 {"name": name, "description": score.get("description"), "options": options}
             )
-        return {**self._asked(raw, "llm_judge"), "scores": scores}
+        return {**self._model_column(raw, "llm_judge"), "scores": scores}
 
     def _embedding(self, raw: Raw) -> dict[str, Any]:
         column = {
@@ -304,11 +304,11 @@ class _Import:
             if name in conditions or name in above or name not in self._columns:
                 return conditions.get(name, [])
             column = self._columns[name]
-            found = [_bare(column["skip_when"])] if "skip_when" in column else []
+            gathered = [_bare(column["skip_when"])] if "skip_when" in column else []
             if raws.get(name, {}).get("propagate_skip", True):
                 for other in _names_in(column):
-                    found += of(other, above | {name})
-            conditions[name] = list(dict.fromkeys(found))
+                    gathered += of(other, above | {name})
+            conditions[name] = list(dict.fromkeys(gathered))
             return conditions[name]
 
         for name, column in self._columns.items():

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from replay.diagnosis.report.losses import (
@@ -18,7 +18,7 @@ from replay.diagnosis.report.losses import (
 from replay.diagnosis.report.pace import NOTABLE, Bound, Slowest
 from replay.diagnosis.report.shares import Share
 from replay.diagnosis.verdicts import WORKING, VerdictRow, clock, display
-from replay.diagnosis.verdicts.errors import FailureVerdict
+from replay.diagnosis.verdicts.errors import DroppedRows, FailureVerdict
 from replay.diagnosis.verdicts.requests import ProviderLatency, SlowTasks
 
 LONG_SECONDS = 2.0
@@ -58,6 +58,8 @@ def compose(
     shares: Sequence[Share],
     verdicts: Sequence[VerdictRow],
     t0: float,
+    calls_told: bool = True,
+    called: Mapping[str, str] | None = None,
 ) -> Answer:
     """The first paragraph of a report.
 
@@ -68,24 +70,30 @@ def compose(
         shares: Of the capacity that was wanted.
         verdicts: Of the same time.
         t0: When the run began, in the time of the verdicts.
+        calls_told: Whether the stream tells of single calls. Of tasks alone it is known that they
+            were under way, and not whether a provider worked for them.
+        called: The model that a column calls.
     """
     slow = _longest_slow(verdicts)
     late = "" if slow is None else _slow(slow, t0)
-    failed = " ".join(part for part in (_failures(verdicts), late) if part)
+    failures = _failures(verdicts) or _hint(verdicts, called or {})
+    failed = " ".join(part for part in (failures, late) if part)
     if not shares:
         return Answer(
             ending, failed, "", "" if failed or ending else "Nothing ran that could wait."
         )
     lost = losses(shares, verdicts)
     working = sum(share.fraction for share in shares if share.verdict == WORKING)
-    told = [loss for loss in lost if loss.fraction >= LEAST_TOLD][:LOSSES_TOLD]
+    named = [loss for loss in lost if loss.fraction >= LEAST_TOLD][:LOSSES_TOLD]
     pace = []
-    if bound is not None and (bound.sets_the_pace or (bound.saturated >= NOTABLE and not told)):
+    if bound is not None and (bound.sets_the_pace or (bound.saturated >= NOTABLE and not named)):
         pace.append(bound.sentence())
     waiting = sum(loss.fraction for loss in lost if loss.verdict == "dependency")
     if slowest is not None and waiting >= UPSTREAM_TOLD:
         pace.append(slowest.sentence())
-    return Answer(ending, failed, " ".join(pace), _lost(working, told, slow, t0))
+    did = "did work" if calls_told else "was in use, as far as tasks show it"
+    share = f"{100 * working:.0f} % of the capacity that was wanted {did}"
+    return Answer(ending, failed, " ".join(pace), _lost(share, named, slow, t0))
 
 
 def _failures(verdicts: Sequence[VerdictRow]) -> str:
@@ -93,6 +101,14 @@ def _failures(verdicts: Sequence[VerdictRow]) -> str:
     failed = [row for row in verdicts if isinstance(row.detail, FailureVerdict)]
     worst = sorted(failed, key=_weight)[:2]
     return " ".join(f"{row.sentence} {row.advice}".strip() for row in worst)
+
+
+def _hint(verdicts: Sequence[VerdictRow], called: Mapping[str, str]) -> str:
+    """Where to look for what cost rows, where nothing that failed is told."""
+    for row in verdicts:
+        if isinstance(row.detail, DroppedRows):
+            return row.detail.hint(called.get(row.detail.column, ""))
+    return ""
 
 
 def _longest_slow(verdicts: Sequence[VerdictRow]) -> VerdictRow | None:
@@ -124,13 +140,12 @@ def _weight(row: VerdictRow) -> tuple[bool, int, int, float]:
     return (row.tier != "B", -detail.rows_dropped, -detail.times, row.start)
 
 
-def _lost(working: float, told: Sequence[Loss], slow: VerdictRow | None, t0: float) -> str:
-    """`slow` has been told before, and its words are not repeated."""
-    first = f"{100 * working:.0f} % of the capacity that was wanted did work"
-    if not told:
+def _lost(first: str, named: Sequence[Loss], slow: VerdictRow | None, t0: float) -> str:
+    """`first` is what was not lost. `slow` has been told before: its words are not repeated."""
+    if not named:
         return f"{first}."
     parts = []
-    for place, loss in enumerate(told):
+    for place, loss in enumerate(named):
         if place >= LOSSES_EXPLAINED or (slow is not None and slow in loss.rows):
             parts.append(loss.brief(t0))
             continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, Protocol
 
 import msgspec
 
@@ -14,7 +13,8 @@ from replay.diagnosis.report.answer import compose
 from replay.diagnosis.report.losses import Loss, losses
 from replay.diagnosis.report.markdown import render_markdown
 from replay.diagnosis.report.pace import Bound, find_bound, find_slowest
-from replay.diagnosis.report.provability import not_provable
+from replay.diagnosis.report.provability import called_models, not_provable, tells_of_calls
+from replay.diagnosis.report.readers import ReportReader
 from replay.diagnosis.report.schema import (
     REPORT_VERSION,
     BlameLine,
@@ -39,12 +39,10 @@ from replay.diagnosis.verdicts import (
     provider_of,
 )
 from replay.diagnosis.verdicts.broken import Unknown
-from replay.sources.base import BrokenLine
 from replay.state.ending import Ending, ending_of
 from replay.state.failures import class_of_failure, since
-from replay.state.model import Failure, State
-from replay.state.rows import AttemptRow, BlameRow, LeaseRow
-from replay.state.spending import SpendingRow
+from replay.state.model import Failure
+from replay.state.rows import BlameRow
 
 __all__ = [
     "REPORT_VERSION",
@@ -60,57 +58,8 @@ CLOCK_SECONDS = 0.1
 """Times are written to this, so that an instant is reached by the time that is shown for it."""
 
 
-class Status(Protocol):
-    @property
-    def complete(self) -> bool: ...
-
-    @property
-    def outcome(self) -> str | None: ...
-
-    @property
-    def lost(self) -> bool: ...
-
-
-class Bounds(Protocol):
-    @property
-    def first_ordinal(self) -> int: ...
-
-    @property
-    def last_ordinal(self) -> int: ...
-
-    @property
-    def t0(self) -> float: ...
-
-    @property
-    def t1(self) -> float: ...
-
-
-class Reader(Protocol):
-    """What is asked of a recording; `replay.recording.reader` answers it."""
-
-    def run(self) -> RunInfo: ...
-
-    def status(self) -> Status: ...
-
-    def bounds(self) -> Bounds: ...
-
-    def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]: ...
-
-    def verdicts(self, t0: float | None = None, t1: float | None = None) -> list[VerdictRow]: ...
-
-    def broken_lines(self) -> Sequence[BrokenLine]: ...
-
-    def spending(self) -> list[SpendingRow]: ...
-
-    def ordinal_at(self, t: float) -> int: ...
-
-    def state_at(self, ordinal: int) -> State: ...
-
-    def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]: ...
-
-
 def build_report(
-    reader: Reader, window: tuple[float, float] | None = None, task: str | None = None
+    reader: ReportReader, window: tuple[float, float] | None = None, task: str | None = None
 ) -> WhyReport:
     """Why the run did not go faster, over `window` (monotonic seconds) or all of it.
 
@@ -125,6 +74,8 @@ def build_report(
         bin0, bin1 = 0, math.ceil(end - run.monotonic_start)
     else:
         bin0, bin1 = _seconds_of(start - run.monotonic_start, end - run.monotonic_start)
+        if start <= bounds.t0 + CLOCK_SECONDS / 2:
+            bin0 = min(bin0, math.floor(bounds.t0 - run.monotonic_start))
         if end >= bounds.t1 - CLOCK_SECONDS / 2:
             bin1 = max(bin1, math.ceil(bounds.t1 - run.monotonic_start) - 1)
     begin = run.monotonic_start + bin0
@@ -147,6 +98,8 @@ def build_report(
         in_demand,
         verdicts,
         bounds.t0,
+        tells_of_calls(run),
+        called_models(run),
     )
     groups = {column.name: column.group for column in run.columns}
     providers = {column.name: provider_of(column.request_resource or "") for column in run.columns}

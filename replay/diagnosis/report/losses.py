@@ -58,7 +58,9 @@ class Loss:
 
     def brief(self, t0: float) -> str:
         """Share, what, where and when."""
-        where = enumeration(list(dict.fromkeys(model_of(one) for one in self.resources[:3])))
+        where = enumeration(
+            list(dict.fromkeys(model_of(resource) for resource in self.resources[:3]))
+        )
         head = f"{100 * self.fraction:.0f} % {phrase(self.verdict)}"
         head += f" ({where})" if where else ""
         spans = [f"{clock(start)} to {clock(end)}" for start, end in self.intervals(t0)]

@@ -99,7 +99,7 @@ def _blame(title: str, blame: Sequence[BlameLine], advice: bool) -> list[str]:
 
 
 def _named(parts: Sequence[PartBlame]) -> list[tuple[str, ColumnBlame | PartBlame]]:
-    return [(one.part, one) for one in parts]
+    return [(part.part, part) for part in parts]
 
 
 def _parts(title: str, parts: Sequence[tuple[str, ColumnBlame | PartBlame]]) -> list[str]:

@@ -249,9 +249,9 @@ def _source(state: State, resource: str, cap: int) -> tuple[str, str]:
     lowest = min(caps.values())
     low = sorted(alias for alias, own in caps.items() if own == lowest)
     if lowest < max(caps.values()):
-        given = enumeration([f"{alias} {caps[alias]}" for alias in sorted(caps)])
+        listed = enumeration([f"{alias} {caps[alias]}" for alias in sorted(caps)])
         return (
-            f"max_parallel_requests: {given}; all of them are this model, and the lowest holds for"
+            f"max_parallel_requests: {listed}; all of them are this model, and the lowest holds for"
             " all",
             f"Raise max_parallel_requests of {enumeration(low)}, if its provider can take more.",
         )

@@ -1,9 +1,10 @@
-"""Which verdicts no event of a producer can ever prove, so that their absence says nothing."""
+"""What the stream of a producer tells, and what no event of it can ever prove."""
 
 from __future__ import annotations
 
 from engine.events import RunInfo
-from replay.diagnosis.verdicts import BY_NAME
+from replay.diagnosis.verdicts import BY_NAME, model_of
+from replay.diagnosis.verdicts.requests import REQUEST_STREAM
 
 
 def not_provable(run: RunInfo) -> tuple[str, ...]:
@@ -19,3 +20,17 @@ def not_provable(run: RunInfo) -> tuple[str, ...]:
         if kind.needs_known_policy and run.producer != "headgate"
     ]
     return (*lacking, *foreign)
+
+
+def tells_of_calls(run: RunInfo) -> bool:
+    """Whether the stream of this producer has events of single calls."""
+    return not any(lack.startswith(REQUEST_STREAM) for lack in run.lacks)
+
+
+def called_models(run: RunInfo) -> dict[str, str]:
+    """The model that each column calls."""
+    return {
+        column.name: model_of(column.request_resource)
+        for column in run.columns
+        if column.request_resource
+    }

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Literal, Protocol
 
 import msgspec
 
-from engine.events import RunInfo
+from replay.diagnosis.report.readers import HistoryReader
 from replay.diagnosis.report.schema import HistorySpan, TaskHistory
 from replay.diagnosis.rolling_stats import SLOW_FACTOR
 from replay.diagnosis.verdicts import BY_NAME, VerdictRow
@@ -46,33 +45,8 @@ _REASONS: dict[str, tuple[frozenset[str], ...]] = {
 LEAST_KEPT = 0.001
 
 
-class Bounds(Protocol):
-    @property
-    def last_ordinal(self) -> int: ...
-
-    @property
-    def t0(self) -> float: ...
-
-    @property
-    def t1(self) -> float: ...
-
-
-class Reader(Protocol):
-    def run(self) -> RunInfo: ...
-
-    def bounds(self) -> Bounds: ...
-
-    def ordinal_at(self, t: float) -> int: ...
-
-    def state_at(self, ordinal: int) -> State: ...
-
-    def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]: ...
-
-    def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]: ...
-
-
 def build_history(
-    reader: Reader, task_id: str, verdicts: Sequence[VerdictRow], at: float | None = None
+    reader: HistoryReader, task_id: str, verdicts: Sequence[VerdictRow], at: float | None = None
 ) -> TaskHistory:
     """`at` (monotonic seconds, the end of the recording where None) is when its position is told.
 
@@ -161,17 +135,17 @@ def _position(state: State, task: Task | None) -> int | None:
     if task is None:
         return None
     if task.phase in ("queued", "selected"):
-        queued = (one for one in state.tasks.values() if one.phase == "queued")
+        queued = (other for other in state.tasks.values() if other.phase == "queued")
         return sum(
-            (one.enqueued_at or 0.0) < (task.enqueued_at or 0.0)
-            for one in queued
-            if one.group == task.group and one is not task
+            (other.enqueued_at or 0.0) < (task.enqueued_at or 0.0)
+            for other in queued
+            if other.group == task.group and other is not task
         )
-    waits = [one for one in state.attempts.values() if one.phase == "waiting"]
+    waits = [attempt for attempt in state.attempts.values() if attempt.phase == "waiting"]
     for mine in waits:
         if mine.execution_id == task.execution_id and mine.execution_id is not None:
             since = mine.wait_started_at or mine.since
-            others = (one for one in waits if one.resource == mine.resource)
+            others = (wait for wait in waits if wait.resource == mine.resource)
             return sum((one.wait_started_at or one.since) < since for one in others)
     return None
 
@@ -181,7 +155,7 @@ class _Blame:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: HistoryReader,
         column: str,
         row_group: int | None,
         start: float,

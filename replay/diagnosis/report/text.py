@@ -14,6 +14,7 @@ from replay.diagnosis.report.schema import (
     VerdictLine,
     WhyReport,
 )
+from replay.diagnosis.report.text_layout import cells, cut, left, wrap
 from replay.diagnosis.verdicts import (
     MIN_SHARE_SHOWN,
     Holder,
@@ -22,7 +23,6 @@ from replay.diagnosis.verdicts import (
     duration_text,
     phrase,
 )
-from replay.sources.cells import cells, cut, left, wrap
 from replay.state.failures import error_words
 from replay.state.spending import dollars
 
@@ -97,8 +97,8 @@ def window_of(report: WhyReport) -> str:
     if start <= 0.05 and end >= whole - 0.05:
         return ""
     text = f"from {clock(start)} to {clock(end)}" if end > start else f"at {clock(start)}"
-    told = f"{clock(report.blame_start)} to {clock(report.blame_end)}"
-    return text if text == f"from {told}" else f"{text} (shares: of {told})"
+    counted = f"{clock(report.blame_start)} to {clock(report.blame_end)}"
+    return text if text == f"from {counted}" else f"{text} (shares: of {counted})"
 
 
 def _table(title: str, blame: Sequence[BlameLine], width: int) -> list[str]:
@@ -205,11 +205,11 @@ def mostly(blame: Sequence[BlameLine]) -> str:
 def _providers(report: WhyReport, width: int) -> list[str]:
     if len(report.run_blame_by_provider) < 2:
         return []
-    longest = max(cells(one.part) for one in report.run_blame_by_provider)
+    longest = max(cells(part.part) for part in report.run_blame_by_provider)
     lines = wrap("Run by provider", width)
-    for one in report.run_blame_by_provider:
-        head = f"  {left(cut(one.part, width // 4), min(longest, width // 4))}  "
-        lines += wrap(mostly(one.blame), width, head, " " * cells(head))
+    for part in report.run_blame_by_provider:
+        head = f"  {left(cut(part.part, width // 4), min(longest, width // 4))}  "
+        lines += wrap(mostly(part.blame), width, head, " " * cells(head))
     lines.append("")
     return lines
 
@@ -279,7 +279,7 @@ def facts_of(verdict: VerdictLine) -> list[str]:
     """What stands behind a verdict, one fact each."""
     facts = verdict.detail.facts(verdict.start)
     if verdict.holders:
-        facts.append("held by: " + "; ".join(_holder(one) for one in verdict.holders[:3]))
+        facts.append("held by: " + "; ".join(_holder(holder) for holder in verdict.holders[:3]))
     missing = []
     shortage = verdict.detail.shortage()
     if shortage is not None:

@@ -15,6 +15,7 @@ from replay.diagnosis.verdicts.words import (
     model_of,
     provider_of,
 )
+from replay.state.ending import Parted
 from replay.state.failures import ErrorClass, error_words
 
 _MAY_PASS = frozenset({"authentication", "quota", "server", "connection", "timeout"})
@@ -93,7 +94,7 @@ class FailureVerdict(Verdict, kw_only=True):
     def _cost(self) -> str:
         if not self.rows_dropped:
             return ""
-        return f" {count_text(self.rows_dropped, 'row', grouped=True)} lost."
+        return f" {count_text(self.rows_dropped, 'row', grouped=True)} dropped."
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         calls = f"{count_text(self.times, 'call', grouped=True)} to {model_of(resource)} failed"
@@ -191,12 +192,32 @@ class DroppedRows(Verdict, tag="dropped_rows", kw_only=True):
     rows_dropped: Annotated[int, fact("Rows that were given up")]
     rows_done: Annotated[int, fact("Rows that were made")]
     because: Annotated[str, fact("What cost most of them; empty where the stream does not tell")]
+    by_stop: Annotated[int, fact("Of them, given up only because the run was stopped")] = 0
+    made_again: Annotated[
+        int, fact("Of them, in unfinished row groups, which a resumed run makes anew")
+    ] = 0
+    records: Annotated[int | None, fact("Rows that were to be made; null where not told")] = None
+    column: Annotated[
+        str, fact("Column whose tasks were tried again most often, for a reason that is not told")
+    ] = ""
+    tried_again: Annotated[int, fact("How often they were")] = 0
+
+    def hint(self, called: str = "") -> str:
+        """Where to look, of a stream that does not tell why; `called` is what the column calls."""
+        if not self.tried_again:
+            return ""
+        calls = f", which calls {called}," if called else ""
+        return (
+            f"This stream does not tell why: tasks of {self.column}{calls} were tried again"
+            f" {self.tried_again:,} times. Look at that endpoint, and at the log of the run."
+        )
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
-        total = self.rows_dropped + self.rows_done
+        total = self.records or self.rows_dropped + self.rows_done
         because = f": {self.because}" if self.because else "; this stream does not tell why"
-        all_of = "All " if not self.rows_done and total > 1 else ""
-        return f"{all_of}{self.rows_dropped:,} of {total:,} rows were dropped{because}."
+        all_of = "All " if self.rows_dropped == total > 1 else ""
+        part = Parted(self.by_stop, self.made_again).words
+        return f"{all_of}{self.rows_dropped:,} of {total:,} rows were dropped{part}{because}."
 
     def advice_here(self, resource: str) -> str:
         return "Mend what made them fail, then make these rows again with a resumed or new run."

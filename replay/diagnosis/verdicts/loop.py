@@ -9,10 +9,12 @@ import msgspec
 from engine.events import RunInfo
 from replay.diagnosis.verdicts.base import Context, Display, Verdict, fact
 from replay.diagnosis.verdicts.words import duration_text, enumeration
-from replay.state.payload import count, mapping, text
+from replay.state.payload import count, mapping, number, text
 
 _COLUMNS_NAMED = 3
 _FRAMES_KEPT = 5
+SHORT_SECONDS = 0.25
+"""A shorter standstill of the loop is none that anybody has to hear of."""
 
 
 class StackFrame(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -219,6 +221,28 @@ def frames_of(facts: dict[str, Any]) -> list[StackFrame]:
         name = f"{module}.{function}" if module else function
         frames.append(StackFrame(name, file, line, times or 1, text(frame.get("column"))))
     return frames[:_FRAMES_KEPT]
+
+
+def is_starved(facts: dict[str, Any], reason: str, seconds: float) -> bool:
+    """Whether a held-up loop only had no processor core.
+
+    Without a core it was longer than it computed, what it computed would have been no stall with
+    one, and none of that was the user's own code.
+    """
+    waited = number(facts.get("core_wait")) or 0.0
+    computed = number(facts.get("loop_cpu_seconds"))
+    if computed is None or reason != "computing" or waited < seconds / 2:
+        return False
+    frames = facts.get("frames")
+    listed = frames if isinstance(frames, list) else []
+    own_code = any(not _is_of_library(frame) for frame in listed)
+    return computed < min(waited, SHORT_SECONDS) and not own_code
+
+
+def _is_of_library(entry: object) -> bool:
+    frame = mapping(entry)
+    module = text(frame.get("module")) or ""
+    return frame.get("library") is True or module.startswith("data_designer.")
 
 
 def _sum(one: float | None, other: float | None) -> float | None:

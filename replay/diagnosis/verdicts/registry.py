@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, Union
 from engine.events import RunInfo
 from replay.diagnosis.verdicts.base import Context, Display, Verdict, fact, name_of
 from replay.diagnosis.verdicts.broken import BROKEN
+from replay.diagnosis.verdicts.cooldowns import COOLDOWNS
 from replay.diagnosis.verdicts.errors import ERRORS
 from replay.diagnosis.verdicts.flow import FLOW
 from replay.diagnosis.verdicts.loop import LOOP
@@ -40,7 +41,7 @@ class Bare(Verdict, tag="bare", kw_only=True):
 
 VERDICTS: tuple[type[Verdict], ...] = tuple(
     sorted(
-        (*BROKEN, *LOOP, *SLOTS, *FLOW, *REQUESTS, *ERRORS),
+        (*BROKEN, *LOOP, *SLOTS, *FLOW, *COOLDOWNS, *REQUESTS, *ERRORS),
         key=lambda kind: (not kind.tier.isalpha(), kind.tier),
     )
 )

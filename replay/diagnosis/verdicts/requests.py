@@ -1,4 +1,4 @@
-"""Verdicts of calls: cooldowns, ceilings and caps of request resources, and slow providers."""
+"""Verdicts of calls: ceilings and caps of request resources, and slow providers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import msgspec
 
 from replay.diagnosis.rolling_stats import SLOW_FACTOR
 from replay.diagnosis.verdicts.base import Context, Display, Shortage, Verdict, fact
-from replay.diagnosis.verdicts.words import clock, count_text, duration_text, model_of, provider_of
+from replay.diagnosis.verdicts.words import count_text, duration_text, model_of, provider_of
 from replay.state.failures import error_words
 
-LONG_COOLDOWN_SECONDS = 20.0
-"""Calls held back for so long, and none has succeeded: it may be no matter of their rate."""
+REQUEST_STREAM = "request stream"
+"""How `RunInfo.lacks` begins to name the events of single calls."""
 
 
 class RequestVerdict(Verdict, kw_only=True):
@@ -35,93 +35,24 @@ class CeilingVerdict(RequestVerdict, kw_only=True):
         return Shortage(self.needed, self.free, self.limit)
 
 
-class RequestCooldown(RequestVerdict, tag="request_cooldown", kw_only=True):
-    tier = "D"
-    phrase = "cooldown after 429s"
-    proof = "waiting and now < blocked-until"
-    display = Display("C", "failure", "shade")
-    rank = 1
-    explains = frozenset({"call", "queue_last"})
-    needs_live_loop = False
-    what_to_do = (
-        "Lower max_parallel_requests of this model, or set startup_ramp_seconds, to stay below the"
-        " provider's rate; cooldown_seconds applies where the provider names no wait."
-    )
-
-    rate_limited: Annotated[
-        int, fact("Answers with 429; 0 where the stream tells of cooldowns only")
-    ]
-    held_seconds: Annotated[float, fact("Time in which calls waited and none could go out", "s")]
-    limited_seconds: Annotated[float | None, fact("From the first 429 to the last", "s")] = None
-    limit: Annotated[int | None, fact("Calls that may go out at once after it")] = None
-    effective_max: Annotated[int | None, fact("Most that the ceiling can become")] = None
-    unanswered: Annotated[
-        bool, fact("No call that went out after its last 429 had succeeded when it was told")
-    ] = False
-
-    def advice_here(self, resource: str) -> str:
-        if self.unanswered and self.held_seconds >= LONG_COOLDOWN_SECONDS:
-            return (
-                f"Nothing succeeded since. An account whose quota is spent is answered 429 as well:"
-                f" look at quota and billing at {provider_of(resource)} first. {self.what_to_do}"
-            )
-        return self.what_to_do
-
-    def sentence(self, resource: str, seconds: float, context: Context) -> str:
-        limited, held = self.rate_limited, self.held_seconds
-        times = f", {limited} times" if limited > 1 else ""
-        asked = f"Provider {provider_of(resource)} asked to slow down (429{times})"
-        calls = f"{asked}: calls to {model_of(resource)} were held back for {duration_text(held)}"
-        if seconds - held > 0.05 * seconds:
-            return f"{calls} of {duration_text(seconds)}."
-        return f"{calls}."
-
-    def facts(self, start: float) -> list[str]:
-        if self.limited_seconds is None:
-            return []
-        first, last = clock(start), clock(start + self.limited_seconds)
-        return [f"429s: from {first} to {last}" if last != first else f"429s: at {first}"]
-
-
-class RequestOutage(RequestVerdict, tag="request_outage", kw_only=True):
-    tier = "D"
-    phrase = "provider out"
-    proof = "waiting after the engine found that the resource answers nobody, until it is back"
-    display = Display("4", "turn", "plain")
-    rank = 1
-    explains = frozenset({"call", "queue_last"})
-    needs_live_loop = False
-    what_to_do = (
-        "Look at the provider's status. Nothing is lost: the run asks from time to time whether it"
-        " is back, and goes on by itself; after run.outage_stop_seconds it stops."
-    )
-
-    because: Annotated[str, fact("What the provider answered, in its own words")] = ""
-    limit: Annotated[int | None, fact("Calls that may go out at once after it")] = None
-    effective_max: Annotated[int | None, fact("Most that the ceiling can become")] = None
-
-    def sentence(self, resource: str, seconds: float, context: Context) -> str:
-        said = self.because.removeprefix("the provider ")
-        why = f": it {said}" if said and said != self.because else f": {said}" if said else ""
-        return (
-            f"Provider {provider_of(resource)} was out for {duration_text(seconds)}{why};"
-            f" calls to {model_of(resource)} waited until it was back."
-        )
-
-
 class RequestDomainLimit(CeilingVerdict, tag="request_domain_limit", kw_only=True):
     tier = "D"
     phrase = "ceiling below its maximum"
     proof = "in flight has reached the limit, which is below the effective maximum"
     display = Display("L", "ceiling", "dashes")
     what_to_do = (
-        "The ceiling rises again by itself with successes. If 429s keep cutting it, lower"
+        "The ceiling rises again by itself with successes. If refusals keep cutting it, lower"
         " max_parallel_requests of this model."
     )
 
+    overloaded: Annotated[bool, fact("The provider was overloaded; it answered with no 429")] = (
+        False
+    )
+
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
+        refusals = "refusals for overload" if self.overloaded else "429s"
         return (
-            f"After 429s only {count_text(self.limit, 'call')} at a time may go to"
+            f"After {refusals} only {count_text(self.limit, 'call')} at a time may go to"
             f" {model_of(resource)} (of {self.effective_max}), and all were in use for"
             f" {duration_text(seconds)}."
         )
@@ -137,7 +68,7 @@ class RequestAggregateCap(CeilingVerdict, tag="request_aggregate_cap", kw_only=T
     slow: Annotated[int, fact("Calls in flight that are slower than usual")] = 0
 
     def advice_here(self, resource: str) -> str:
-        if any(lack.startswith("request stream") for lack in self.missing):
+        if any(lack.startswith(REQUEST_STREAM) for lack in self.missing):
             return (
                 "Whether more calls at a time would help cannot be told: this stream does not say"
                 " what those calls did."
@@ -238,7 +169,7 @@ class ProviderLatency(Verdict, tag="provider_latency", kw_only=True):
     )
     display = Display("P", "slow", "backslash")
     is_stall = False
-    proved_from = "request stream"
+    proved_from = REQUEST_STREAM
     what_to_do = (
         "Look at the endpoint; a shorter time-out of the model turns a hung call into a retry."
     )
@@ -363,8 +294,6 @@ class ClientBackoff(Verdict, tag="client_backoff", kw_only=True):
 
 
 REQUESTS = (
-    RequestCooldown,
-    RequestOutage,
     RequestDomainLimit,
     RequestAggregateCap,
     RequestWaitersAhead,

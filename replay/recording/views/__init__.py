@@ -19,7 +19,7 @@ from replay.recording.views.ceilings import CEILINGS
 from replay.recording.views.events import EVENTS
 from replay.recording.views.leases import LEASES
 from replay.recording.views.requests import REQUESTS
-from replay.recording.views.run import RUN, RunColumn, RunFacts, RunView
+from replay.recording.views.run import RUN, RecordedRun, RunColumn, RunView
 from replay.recording.views.series import SERIES
 from replay.recording.views.spending import SPENDING
 from replay.recording.views.stalls import STALLS
@@ -33,8 +33,8 @@ __all__ = [
     "RUN",
     "VIEWS",
     "Column",
+    "RecordedRun",
     "RunColumn",
-    "RunFacts",
     "RunView",
     "View",
     "create_macros",

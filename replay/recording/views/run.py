@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from replay.recording.reader import Bounds, RecordingStatus
 
 
-class RunFacts(NamedTuple):
+class RecordedRun(NamedTuple):
     """What a recording says of its run."""
 
     info: RunInfo
@@ -59,7 +59,7 @@ class RunColumn(NamedTuple):
     type: str
     unit: str
     meaning: str
-    value: Callable[[RunFacts], object]
+    value: Callable[[RecordedRun], object]
 
 
 class RunView(NamedTuple):
@@ -76,7 +76,7 @@ class RunView(NamedTuple):
         """The INSERT statement, with a parameter for each value of `row`."""
         return f'INSERT INTO "{self.name}" VALUES ({", ".join("?" * len(self.columns))})'
 
-    def row(self, facts: RunFacts) -> list[object]:
+    def row(self, facts: RecordedRun) -> list[object]:
         return [column.value(facts) for column in self.columns]
 
 

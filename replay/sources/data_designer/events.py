@@ -11,8 +11,8 @@ from engine.events import Event, SchedulerEvent
 from replay.sources.data_designer.requests import RequestMapper
 from replay.sources.data_designer.run import RowIndex, rows_to_make
 from replay.sources.data_designer.wire import (
-    Line,
     Snapshot,
+    WireLine,
     debt_key,
     group_label,
 )
@@ -61,7 +61,7 @@ class EventMapper:
         self._checkpointed = 0
         self._rows_done = 0
         self._rows_dropped = 0
-        self._scheduler: dict[str, Callable[[Line, dict[str, Any]], str | None]] = {
+        self._scheduler: dict[str, Callable[[WireLine, dict[str, Any]], str | None]] = {
             "scheduler_job_started": self._job_started,
             "scheduler_job_completed": self._job_completed,
             "dependency_ready": self._ready,
@@ -81,7 +81,7 @@ class EventMapper:
             "row_group_checkpointed": self._row_group_checkpointed,
         }
 
-    def map(self, line: Line, *, late: bool = False, live: bool = False) -> Event:
+    def map(self, line: WireLine, *, late: bool = False, live: bool = False) -> Event:
         """`late`: what belongs behind the line was mapped already. `live`: such lines may come."""
         facts = dict(line.details.facts)
         if late:
@@ -92,7 +92,7 @@ class EventMapper:
             return self._requests.map(line, facts)
         return self._of_scheduler(line, facts)
 
-    def _of_scheduler(self, line: Line, facts: dict[str, Any]) -> SchedulerEvent:
+    def _of_scheduler(self, line: WireLine, facts: dict[str, Any]) -> SchedulerEvent:
         facts.pop("task_group_key", None)
         facts.pop("resource_request", None)
         group = line.details.group
@@ -127,7 +127,7 @@ class EventMapper:
             facts,
         )
 
-    def _job_started(self, line: Line, facts: dict[str, Any]) -> None:
+    def _job_started(self, line: WireLine, facts: dict[str, Any]) -> None:
         for column in _dicts(facts.pop("column_scheduling", None)):
             self._columns[str(column.get("group_identity_hash"))] = column
         _set(facts, "records", rows_to_make(facts))
@@ -136,7 +136,7 @@ class EventMapper:
         _rename(facts, "row_group_count", "row_groups")
         _rename(facts, "resource_limits", "limits")
 
-    def _job_completed(self, line: Line, facts: dict[str, Any]) -> str:
+    def _job_completed(self, line: WireLine, facts: dict[str, Any]) -> str:
         for name in (*_IN_SNAPSHOT, "request_pressure"):
             facts.pop(name, None)
         facts["rows_done"] = self._rows_done
@@ -144,7 +144,7 @@ class EventMapper:
         _rename(facts, "error_type", "message")
         return _OUTCOMES.get(line.reason_or_result or "", "failed")
 
-    def _ready(self, line: Line, facts: dict[str, Any]) -> None:
+    def _ready(self, line: WireLine, facts: dict[str, Any]) -> None:
         row = self._rows.find(line.captured_correlation, line.task_id)
         if row is not None:
             facts["row"] = row
@@ -165,17 +165,17 @@ class EventMapper:
         _set(facts, "weight", number(column.get("group_weight")))
         _set(facts, "request_resource", text(column.get("request_resource")))
 
-    def _lease(self, line: Line, facts: dict[str, Any]) -> None:
+    def _lease(self, line: WireLine, facts: dict[str, Any]) -> None:
         group = facts.pop("group", None)
         if group is not None and self._queued.get(group):
             self._queued[group] -= 1
 
-    def _completed(self, line: Line, facts: dict[str, Any]) -> str | None:
+    def _completed(self, line: WireLine, facts: dict[str, Any]) -> str | None:
         """A deferred or dropped task is reported completed as well: the result tells them apart."""
         _forget_shape(facts)
         return self._ends.get(line.task_execution_id or "")
 
-    def _deferred(self, line: Line, facts: dict[str, Any]) -> str | None:
+    def _deferred(self, line: WireLine, facts: dict[str, Any]) -> str | None:
         _forget_shape(facts)
         facts["attempt"] = self._attempt(line)
         if line.task_id is not None:
@@ -184,27 +184,27 @@ class EventMapper:
         self._ends[execution] = "deferred"
         return self._requests.last_failure.get(execution)
 
-    def _dropped(self, line: Line, facts: dict[str, Any]) -> str | None:
+    def _dropped(self, line: WireLine, facts: dict[str, Any]) -> str | None:
         _forget_shape(facts)
         facts["attempt"] = self._attempt(line)
         self._ends[line.task_execution_id or ""] = "dropped"
         return text(facts.pop("error_type", None))
 
-    def _cancelled(self, line: Line, facts: dict[str, Any]) -> None:
+    def _cancelled(self, line: WireLine, facts: dict[str, Any]) -> None:
         _forget_shape(facts)
 
-    def _released(self, line: Line, facts: dict[str, Any]) -> None:
+    def _released(self, line: WireLine, facts: dict[str, Any]) -> None:
         _forget_shape(facts)
         execution = line.task_execution_id or ""
         self._requests.last_failure.pop(execution, None)
         if self._ends.pop(execution, None) != "deferred" and line.task_id is not None:
             self._retries.pop(line.task_id, None)
 
-    def _skipped(self, line: Line, facts: dict[str, Any]) -> str | None:
+    def _skipped(self, line: WireLine, facts: dict[str, Any]) -> str | None:
         facts.pop("resources", None)
         return text(facts.get("pressure_reason"))
 
-    def _blocked(self, line: Line, facts: dict[str, Any]) -> str | None:
+    def _blocked(self, line: WireLine, facts: dict[str, Any]) -> str | None:
         reasons = amounts(facts.get("reasons"))
         view = line.view or _NO_SNAPSHOT
         policy = [reason for reason in reasons if reason != "no_capacity"]
@@ -228,7 +228,7 @@ class EventMapper:
         facts["resources"] = resources
         return max(reasons, key=reasons.__getitem__) if reasons else None
 
-    def _row_group_admitted(self, line: Line, facts: dict[str, Any]) -> None:
+    def _row_group_admitted(self, line: WireLine, facts: dict[str, Any]) -> None:
         row_group = facts.get("row_group")
         if isinstance(row_group, int):
             self._row_groups.add(row_group)
@@ -236,14 +236,14 @@ class EventMapper:
         _rename(facts, "row_group_size", "rows")
         self._row_group_admission(line, facts)
 
-    def _row_group_admission(self, line: Line, facts: dict[str, Any]) -> str | None:
+    def _row_group_admission(self, line: WireLine, facts: dict[str, Any]) -> str | None:
         _rename(facts, "active_row_groups", "in_flight")
         _rename(facts, "target_row_groups", "target")
         _rename(facts, "old_target", "previous")
         _rename(facts, "new_target", "current")
         return text(facts.get("reason"))
 
-    def _row_group_checkpointed(self, line: Line, facts: dict[str, Any]) -> str | None:
+    def _row_group_checkpointed(self, line: WireLine, facts: dict[str, Any]) -> str | None:
         row_group = facts.get("row_group")
         if isinstance(row_group, int):
             self._row_groups.discard(row_group)
@@ -254,7 +254,7 @@ class EventMapper:
         _rename(facts, "row_group_size", "rows")
         return text(facts.get("result"))
 
-    def _keyframe(self, line: Line, facts: dict[str, Any]) -> dict[str, Any]:
+    def _keyframe(self, line: WireLine, facts: dict[str, Any]) -> dict[str, Any]:
         """headgate's keyframe as far as the line knows it; `facts` loses what went into it."""
         view = line.view or _NO_SNAPSHOT
         parts = {name: facts.pop(name, None) for name in _IN_SNAPSHOT}
@@ -297,7 +297,7 @@ class EventMapper:
             "aggregates": aggregates,
         }
 
-    def _attempt(self, line: Line) -> int:
+    def _attempt(self, line: WireLine) -> int:
         return self._retries.get(line.task_id or "", 0) + 1
 
 

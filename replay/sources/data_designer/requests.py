@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.events import RequestEvent, RequestResource
-from replay.sources.data_designer.wire import Line, Pressure
+from replay.sources.data_designer.wire import Pressure, WireLine
 from replay.state.payload import mapping
 
 _PRESSURE_KINDS = frozenset(
@@ -55,7 +55,7 @@ class RequestMapper:
         self._cut: set[str | None] = set()
         self._raw_caps: dict[str, dict[str, int]] = {}
 
-    def map(self, line: Line, facts: dict[str, Any]) -> RequestEvent:
+    def map(self, line: WireLine, facts: dict[str, Any]) -> RequestEvent:
         """`facts`: the line's diagnostics, to be changed here and the event's own from then on."""
         kind, at = line.event_kind, line.captured_at_monotonic
         pressure = line.pressure_snapshot or Pressure()

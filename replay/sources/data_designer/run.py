@@ -9,7 +9,7 @@ import msgspec
 
 from engine.events import ColumnInfo, RunInfo, RuntimeCorrelation
 from engine.events.kinds import OUTSIDE_NUMBERING
-from replay.sources.data_designer.wire import Line
+from replay.sources.data_designer.wire import WireLine
 from replay.state.payload import count, number
 
 _CLOCK = "wall clock"
@@ -82,7 +82,7 @@ class RowIndex:
         return rows
 
 
-class RunFacts:
+class LearnedRun:
     """Learns the run from its lines in the order in which they were written."""
 
     def __init__(
@@ -118,7 +118,7 @@ class RunFacts:
             self._stale = False
         return self._run
 
-    def learn(self, line: Line) -> bool:
+    def learn(self, line: WireLine) -> bool:
         """False where the line belongs to another run than this one."""
         correlation = line.captured_correlation
         if correlation is not None:
@@ -151,7 +151,7 @@ class RunFacts:
                     self._stale = True
         return True
 
-    def _learn_order(self, line: Line, correlation: RuntimeCorrelation | None) -> None:
+    def _learn_order(self, line: WireLine, correlation: RuntimeCorrelation | None) -> None:
         """A cell that completes makes its dependents ready in the same breath: their
         `dependency_ready` and `ready_enqueued` stand directly before its `task_completed`."""
         kind = line.event_kind
@@ -199,7 +199,7 @@ class RunFacts:
         has = {_CLOCK: run.wall_start is not None, _HEARTBEAT: self._has_heartbeat}
         return tuple(fact for fact in lacks if not has.get(fact))
 
-    def _started(self, line: Line) -> None:
+    def _started(self, line: WireLine) -> None:
         if self._run is None:
             return
         self.started = True

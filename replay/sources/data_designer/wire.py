@@ -52,7 +52,7 @@ _NOTHING = msgspec.Raw()
 _NO_DIAGNOSTICS = Diagnostics({}, None, {})
 
 
-class Line(msgspec.Struct, gc=False):
+class WireLine(msgspec.Struct, gc=False):
     """One line of either stream."""
 
     event_kind: str
@@ -84,7 +84,7 @@ class Line(msgspec.Struct, gc=False):
         return None if self.request_attempt_id is msgspec.UNSET else self.request_attempt_id
 
 
-class _WholeLine(Line, gc=False):
+class _WholeLine(WireLine, gc=False):
     """What is wrong with a line is told as of a whole, not of the part that was decoded alone."""
 
     diagnostics: dict[str, Any] = {}  # type: ignore[assignment]
@@ -93,13 +93,13 @@ class _WholeLine(Line, gc=False):
 _WITH_SNAPSHOT = frozenset({"scheduler_health_snapshot", "admission_blocked", "group_capped"})
 _FREQUENT_BYTES = 512
 """Bytes up to which diagnostics are looked for among those of earlier lines."""
-_line_decoder = msgspec.json.Decoder(Line)
+_line_decoder = msgspec.json.Decoder(WireLine)
 _whole_decoder = msgspec.json.Decoder(_WholeLine)
 _facts_decoder: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 _view_decoder: msgspec.json.Decoder[Snapshot | None] = msgspec.json.Decoder(Snapshot | None)
 
 
-def decode(line: bytes) -> Line:
+def decode(line: bytes) -> WireLine:
     """A line, its snapshot decoded only where it is more than a repetition.
 
     Raises `msgspec.DecodeError`, `UnicodeDecodeError` or `RecursionError` for what is no line.

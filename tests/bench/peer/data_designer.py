@@ -205,8 +205,8 @@ class DataDesignerSide:
             DatasetBuilder.build, OpenAICompatibleClient.acompletion = build, complete
         rows = len(result.load_dataset())
         files = list(folder.glob("**/scheduler_events.jsonl"))
-        events = sum(one.read_bytes().count(b"\n") for one in files)
-        (cpu, seconds), written = spent[0], sum(one.stat().st_size for one in files)
+        events = sum(file.read_bytes().count(b"\n") for file in files)
+        (cpu, seconds), written = spent[0], sum(file.stat().st_size for file in files)
         return RunCost(cpu, seconds, rows, events, written)
 
 

@@ -14,8 +14,9 @@ from rich.cells import cell_len
 
 from console.cli.main import run_cli
 from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import RunFolder, RunRecord, read_record, write_record
+from engine.events.run_folder import RunFolder, read_record, write_record
 from engine.events.run_index import register
+from engine.events.run_record import RunRecord
 
 Capture = pytest.CaptureFixture[str]
 

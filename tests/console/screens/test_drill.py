@@ -16,7 +16,7 @@ from console.screens.task_page import TaskScreen
 from console.widgets.blame_bar import BlameBar
 from console.widgets.crumbs import Crumbs
 from console.widgets.group_table import GroupTable
-from console.widgets.select_table import Facts, SelectTable
+from console.widgets.select_table import FactList, SelectTable
 from replay.playback.focus import CallFocus, TaskFocus, TasksFocus
 from tests.console.driven import Driven, drive
 
@@ -40,12 +40,12 @@ def test_from_a_group_to_a_task_to_its_call_and_back() -> None:
         assert isinstance(task, TaskScreen)
         assert task.focus_on == TaskFocus("critique/1")
         assert "cooldown after 429s 5.0 s" in driven.text(SelectTable)
-        assert "cooldown after 429s 9.0 s" in driven.text(Facts)
+        assert "cooldown after 429s 9.0 s" in driven.text(FactList)
         await driven.press("up", "up", "enter")
         call = drilled(driven)
         assert isinstance(call, CallScreen)
         assert call.focus_on == CallFocus("a71")
-        assert "6.2 s from 1:04.4" in driven.text(Facts)
+        assert "6.2 s from 1:04.4" in driven.text(FactList)
         assert "› critique/1 › call a71" in driven.text(Crumbs)
         await driven.press("c")
         assert drilled(driven).focus_on == TaskFocus("critique/17")

@@ -87,7 +87,9 @@ def test_failures_that_come_back_cost_no_row_at_full_size(tmp_path: Path) -> Non
 
 def test_a_virtual_scenario_repeats_itself_exactly(tmp_path: Path) -> None:
     [artifact] = run("hidden-waiters-salvage", tmp_path / "out", 12, iterations=2)
-    first, second = (msgspec.structs.replace(one, timeline=None) for one in artifact.iterations)
+    first, second = (
+        msgspec.structs.replace(iteration, timeline=None) for iteration in artifact.iterations
+    )
     assert first == second
 
 

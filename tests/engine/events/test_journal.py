@@ -368,5 +368,7 @@ def test_a_folder_renamed_in_mid_run_takes_the_journal_along(tmp_path: Path) -> 
     assert writer.close(JournalEnd("success", 9.0, number, 0))
     assert folder.segment_numbers() == [1, 2]
     moved = RunFolder(tmp_path / "moved")
-    assert [one.sequence for n in (1, 2) for one in events(moved, n)] == list(range(1, number + 1))
+    assert [event.sequence for n in (1, 2) for event in events(moved, n)] == list(
+        range(1, number + 1)
+    )
     assert stranger.segment_numbers() == []

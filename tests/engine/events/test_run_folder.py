@@ -12,13 +12,8 @@ import pytest
 
 from engine.errors import UserError
 from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import (
-    RunFolder,
-    RunRecord,
-    installed_versions,
-    read_record,
-    write_record,
-)
+from engine.events.run_folder import RunFolder, read_record, write_record
+from engine.events.run_record import RunRecord, installed_versions
 
 HOLD = """
 import sys

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.events.run_folder import RunFolder, RunRecord, write_record
+from engine.events.run_folder import RunFolder, write_record
 from engine.events.run_index import forget, index_home, list_runs, register
+from engine.events.run_record import RunRecord
 
 
 @pytest.fixture(autouse=True)

@@ -18,13 +18,14 @@ from engine.events import (
     RuntimeCorrelationProvider,
 )
 from engine.identity import RequestResourceKey
+from engine.models.caller import ModelCaller
 from engine.models.client import (
     LocalTimeoutError,
     ModelRequest,
     ModelResponse,
     ProviderError,
 )
-from engine.models.executor import ModelCaller, ModelRequestExecutor
+from engine.models.executor import ModelRequestExecutor
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.request_admission.types import RequestAdmissionError

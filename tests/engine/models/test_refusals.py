@@ -188,3 +188,12 @@ def test_a_short_prompt_is_not_repeated_either() -> None:
 )
 def test_which_bodies_hold_an_error(body: Any, expected: bool) -> None:
     assert holds_error(body) is expected
+
+
+def test_an_error_with_status_200_keeps_that_status() -> None:
+    error = refusal(200, {}, openai("Provider returned error", 502), WALL)
+    assert error.details.status == 200
+    assert error.error_type == "ErrorInBody"
+    assert "(HTTP 200, 502)" in error.message
+    refused = refusal(502, {}, openai("Provider returned error", 502), WALL)
+    assert (refused.details.status, refused.error_type) == (502, "HTTP502")

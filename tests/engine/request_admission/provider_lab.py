@@ -11,8 +11,9 @@ from engine.clock import LoopClock
 from engine.errors import RetryableTaskError
 from engine.events import Event, EventStream, RequestEvent, RuntimeCorrelationProvider
 from engine.identity import RequestResourceKey
+from engine.models.caller import ModelCaller
 from engine.models.client import ModelClient, ModelRequest, ModelResponse, ProviderError
-from engine.models.executor import ModelCaller, ModelRequestExecutor
+from engine.models.executor import ModelRequestExecutor
 from engine.models.provider_script import ProviderScript
 from engine.models.scripted import ScriptedClient
 from engine.request_admission.config import RequestAdmissionConfig

@@ -197,7 +197,7 @@ def test_while_it_is_out_nobody_but_one_probe_is_let_out() -> None:
         lab = Lab()
         lab.register(cap=4)
         due: list[float] = []
-        lab.controller.on_probe_due = lambda resource: due.append(lab.loop.time())
+        lab.controller.outages.on_probe_due = lambda resource: due.append(lab.loop.time())
         leases = [await lab.acquire() for _ in range(4)]
         for lease in leases:
             lab.controller.release(lease, failed())
@@ -240,7 +240,7 @@ def test_refusals_that_spare_nobody_become_an_outage_and_the_limit_is_back_after
     async def main() -> None:
         lab = Lab()
         lab.register(cap=8)
-        lab.controller.on_probe_due = lambda resource: None
+        lab.controller.outages.on_probe_due = lambda resource: None
         for _ in range(2):
             leases = [await lab.acquire() for _ in range(lab.pressure().current_limit)]
             for lease in leases:
@@ -270,9 +270,9 @@ def test_a_suspended_resource_says_that_attempts_are_held() -> None:
     async def main() -> None:
         lab = Lab()
         lab.register(cap=2)
-        lab.controller.on_probe_due = lambda resource: None
+        lab.controller.outages.on_probe_due = lambda resource: None
         told: list[int] = []
-        lab.controller.on_held = lambda: told.append(lab.controller.held_attempts())
+        lab.controller.outages.on_held = lambda: told.append(lab.controller.outages.held_attempts())
         lab.controller.release(await lab.acquire(), failed("quota_spent"))
         waiting = lab.waiting()
         await asyncio.sleep(0)
@@ -280,7 +280,7 @@ def test_a_suspended_resource_says_that_attempts_are_held() -> None:
         assert probe is not None
         lab.controller.release(probe, failed("quota_spent"))
         assert told == [1]
-        assert [(key, cause.failure) for key, cause, _ in lab.controller.suspensions()] == [
+        assert [(key, cause.failure) for key, cause, _ in lab.controller.outages.suspensions()] == [
             (CHAT, "quota_spent")
         ]
         lab.controller.drain()

@@ -33,7 +33,7 @@ def test_it_says_how_many_of_how_many() -> None:
 
 
 def run(**script: object) -> Ran:
-    provider = ScriptedProvider(latency=Latency(mean=0.5, spread=0.1), **script)  # type: ignore[arg-type]
+    provider = ScriptedProvider(latency=Latency(mean=0.5, spread=0.1), **script)
     return run_engine(
         Workflow(
             name="w",

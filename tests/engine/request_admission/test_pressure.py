@@ -98,8 +98,12 @@ def test_pressure_tells_every_fact_of_a_resource() -> None:
 def test_pressure_lists_every_resource_and_knows_no_other() -> None:
     async def main() -> None:
         pressure = controller().pressure
-        assert [one.resource for one in pressure.snapshots()] == [CHAT, EMBEDDING, HEALTHY]
-        labels = [one.provider_model.label for one in pressure.global_snapshots()]
+        assert [snapshot.resource for snapshot in pressure.snapshots()] == [
+            CHAT,
+            EMBEDDING,
+            HEALTHY,
+        ]
+        labels = [snapshot.provider_model.label for snapshot in pressure.global_snapshots()]
         assert labels == ["alpha/m", "beta/m"]
         assert pressure.snapshot(RequestResourceKey("gamma", "m", "chat")) is None
         assert pressure.global_snapshot("gamma", "m") is None

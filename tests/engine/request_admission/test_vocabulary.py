@@ -113,7 +113,7 @@ def failed(failure: FailureClass, wait: float | None = None) -> RequestReleaseOu
 
 async def an_outage(lab: Lab) -> None:
     lab.register(cap=2)
-    lab.controller.on_probe_due = lambda resource: None
+    lab.controller.outages.on_probe_due = lambda resource: None
     for _ in range(3):
         lab.controller.release(await lab.acquire(), failed("server_error"))
     wait = lab.waiting()
@@ -127,7 +127,7 @@ async def an_outage(lab: Lab) -> None:
 
 async def a_suspension(lab: Lab) -> None:
     lab.register(cap=2)
-    lab.controller.on_probe_due = lambda resource: None
+    lab.controller.outages.on_probe_due = lambda resource: None
     lab.controller.release(await lab.acquire(), failed("auth"))
     probe = lab.controller.acquire_probe(lab.item())
     assert probe is not None

@@ -73,7 +73,7 @@ def test_the_limit_of_a_stage_is_that_of_its_endpoint_whatever_its_columns_ask_f
         made = plan(OnGpu(lower), columns, models=["writer"])
         limits = {key.label: limit for key, limit in made.limits.items()}
         assert limits["model_stage:p/m"] == 2 * 4
-        weights = {one.name: one.scheduling.group.weight for one in made.columns}
+        weights = {column.name: column.scheduling.group.weight for column in made.columns}
         assert weights == {"c": 1.0, **({"text": 4.0} if columns else {})}
 
 

@@ -27,7 +27,8 @@ from engine.scheduling.plan import ColumnPlan, RetryPolicy, RunResult
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicy
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.resolver import MetadataDiagnostic
-from engine.scheduling.scheduler import AsyncTaskScheduler, RequestHolds
+from engine.scheduling.scheduler import AsyncTaskScheduler
+from engine.scheduling.stopping import RequestHolds
 from engine.scheduling.types import (
     ResolvedTaskScheduling,
     SchedulerResourceRequest,

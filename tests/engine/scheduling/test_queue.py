@@ -325,8 +325,8 @@ def test_the_view_tells_the_facts() -> None:
     assert head is not None
     assert head.task_id == "a/0"
     assert view.first_candidate(key("z")) is None
-    assert [one.task_id for one in view.first_candidates()] == ["a/0", "b/0"]
-    assert [one.task_id for one in view.contenders(key("a"), SLOT)] == ["b/0"]
+    assert [candidate.task_id for candidate in view.first_candidates()] == ["a/0", "b/0"]
+    assert [contender.task_id for contender in view.contenders(key("a"), SLOT)] == ["b/0"]
     assert list(view.contenders(key("b"), stage("x"))) == []
 
 

@@ -147,7 +147,7 @@ def test_anything_but_metadata_is_refused() -> None:
 def test_metadata_may_lower_the_cap_of_its_endpoint_and_never_raise_it() -> None:
     resolver = TaskSchedulingResolver(static_caps={ProviderModelKey("alpha", "gen-8b"): 6})
     assert resolver.resolve("a", tells(MODEL), ("a",)).group.weight == 6
-    assert [one.code for one in resolver.diagnostics] == ["weight_above_cap"]
+    assert [diagnostic.code for diagnostic in resolver.diagnostics] == ["weight_above_cap"]
     lower = SchedulingMetadata("model", MODEL.identity, 2)
     assert resolver.resolve("b", tells(lower), ("b",)).group.weight == 2
     assert len(resolver.diagnostics) == 1

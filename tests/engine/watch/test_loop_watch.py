@@ -11,7 +11,7 @@ import pytest
 
 from engine.events import SchedulerEvent
 from engine.watch.loop_watch import BEAT_SECONDS, BLOCKED, PAUSED, WATCH_SECONDS, LoopWatch
-from engine.watch.meter import Usage
+from engine.watch.meter import ProcessUsage
 from tests.engine.events.catalogue import check_declared
 
 
@@ -26,7 +26,9 @@ class Hand:
         self.watch = LoopWatch(
             lambda *event: self.told.append(event),
             clock=lambda: self.now,
-            measure=lambda: Usage(0.0, self.cpu, self.loop_cpu, self.core_wait, self.suspended),
+            measure=lambda: ProcessUsage(
+                0.0, self.cpu, self.loop_cpu, self.core_wait, self.suspended
+            ),
             stacks=lambda: self.stacks,
         )
         self.watch.begin()
@@ -238,7 +240,7 @@ def test_another_thread_that_held_the_interpreter_is_told_in_place_of_the_loops(
     hand.go(0.2)
     kind, _, reason, facts = hand.final
     assert (kind, reason) == (BLOCKED, "interpreter_lock")
-    assert {place.get("thread") for place in facts["frames"]} == {"other"}
+    assert {fact.get("thread") for fact in facts["frames"]} == {"other"}
 
 
 def test_the_end_of_a_run_ends_a_stall() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from engine.events import Event, RunInfo
 from engine.models.provider_script import Latency
-from engine.request_admission.controller import AdaptiveRequestAdmissionController
+from engine.request_admission.pump import RequestPump
 from engine.workflow.load import LoadedWorkflow
 from engine.workflow.schema import (
     Column,
@@ -127,12 +127,12 @@ def expect_verdict(
 
 def hear_late(monkeypatch: pytest.MonkeyPatch, *, at: float, until: float) -> None:
     """A fault: request admission hears only at `until` of the slots that were freed at `at`."""
-    pump = AdaptiveRequestAdmissionController._pump
+    run = RequestPump.run
 
-    def late(admission: Any, shared: Any, now: float) -> None:
+    def late(pump: Any, shared: Any, now: float) -> None:
         if now != pytest.approx(at):
-            pump(admission, shared, now)
+            run(pump, shared, now)
         else:
-            asyncio.get_running_loop().call_at(until, pump, admission, shared, until)
+            asyncio.get_running_loop().call_at(until, run, pump, shared, until)
 
-    monkeypatch.setattr(AdaptiveRequestAdmissionController, "_pump", late)
+    monkeypatch.setattr(RequestPump, "run", late)

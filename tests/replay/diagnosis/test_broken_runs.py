@@ -16,7 +16,7 @@ import engine.scheduling.scheduler
 from engine.events import RequestEvent, SchedulerEvent
 from engine.identity import SchedulerResourceKey
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
-from engine.request_admission.types import ReleaseResult
+from engine.request_admission.types import RequestReleaseResult
 from engine.rows.checkpoints import Checkpoints
 from engine.run.plan import RunPlan
 from engine.scheduling.dispatch import Dispatch
@@ -50,9 +50,9 @@ def test_a_request_lease_whose_release_is_lost(monkeypatch: pytest.MonkeyPatch) 
     release = AdaptiveRequestAdmissionController.release
     lost = iter([True])
 
-    def forget_one(admission: Any, lease: Any, outcome: Any) -> ReleaseResult:
+    def forget_one(admission: Any, lease: Any, outcome: Any) -> RequestReleaseResult:
         if next(lost, False):
-            return ReleaseResult(True, "released", {})
+            return RequestReleaseResult(True, "released", {})
         return release(admission, lease, outcome)
 
     monkeypatch.setattr(AdaptiveRequestAdmissionController, "release", forget_one)

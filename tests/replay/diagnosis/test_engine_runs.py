@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 
 from engine.benchmark.catalogue import SCENARIOS
@@ -10,7 +13,7 @@ from engine.workflow.demo import demo_workflow
 from engine.workflow.schema import ScriptedProvider, Workflow
 from replay.diagnosis.report.bottleneck import bottleneck
 from replay.diagnosis.report.shares import run_shares
-from replay.diagnosis.verdicts import VerdictRow
+from replay.diagnosis.verdicts import VerdictRow, phrase
 from replay.projections.fold import FoldOutput
 from replay.state.bins import within
 from tests.replay.diagnosis.simulated import (
@@ -51,6 +54,8 @@ def test_a_healthy_run_works_and_has_no_alarming_verdict() -> None:
     assert share(output, "working") == pytest.approx(1.0, abs=0.02)
     assert all(row.tier in ("C", "D", "E") for row in output.verdicts)
     assert not named(output, "request_cooldown")
+    change = re.compile(r"\b(raise|lower|shorten|set)\b", re.IGNORECASE)
+    assert [row.advice for row in output.verdicts if change.search(row.advice)] == []
 
 
 def test_a_storm_names_its_provider_and_its_window() -> None:
@@ -94,6 +99,26 @@ def test_a_provider_that_fails_for_everybody_is_out() -> None:
     assert {row.resource for row in named(output, "request_outage")} == {BETA}
     assert share(output, "request_outage", BETA) > 0.2
     assert share(output, "request_outage", ALPHA) == 0.0
+
+
+@pytest.mark.parametrize(
+    "overloaded",
+    [
+        {"errors": (ErrorWindow(start=2, end=8, status=529),)},
+        {"capacity": 2, "capacity_status": 529, "capacity_retry_after": 0.5},
+    ],
+    ids=["for all", "beyond two calls"],
+)
+def test_nobody_speaks_of_429s_where_a_provider_was_overloaded(
+    overloaded: dict[str, Any],
+) -> None:
+    output = diagnose(beside_alpha(60, ScriptedProvider(latency=LATENCY, **overloaded)))
+    words = [f"{row.sentence} {row.advice} {row.detail.phrase}" for row in output.verdicts]
+    words += [phrase(row.verdict) for row in output.blame]
+    lost = {row.verdict for row in output.blame if row.scope == "run" and row.resource == BETA}
+    assert lost & {"request_overload", "request_outage"}
+    assert "request_cooldown" not in lost
+    assert [text for text in words if "429" in text] == []
 
 
 def test_calls_that_hang_until_their_time_out() -> None:

@@ -81,7 +81,7 @@ def test_an_error_of_a_column_is_no_providers() -> None:
     stream.at(1.0)
     stream.finish(work, "non_retryable_dropped", "ValueError")
     row = stream.end().only("column_errors")
-    assert row.sentence == "1 task failed with ValueError in column question. 1 row lost."
+    assert row.sentence == "1 task failed with ValueError in column question. 1 row dropped."
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,81 @@ def test_a_run_that_lost_its_rows_is_no_success() -> None:
     assert ended.words == "30 of 30 rows dropped: HTTP 401 from alpha"
     assert not ended.good
     assert ended.nothing_made
+
+
+def test_rows_that_only_the_stop_cost_are_told_apart_from_those_of_a_failure() -> None:
+    lost = [failure(rows_dropped=8)]
+    ended = ending("success", 0, 60, 60, lost, "early_shutdown")
+    assert ended is not None
+    assert ended.words == (
+        "stopped early: 60 of 60 rows dropped, 52 of them because the run stopped: HTTP 401 from"
+        " alpha"
+    )
+    whole = ending("success", 0, 60, 60, lost)
+    assert whole is not None
+    assert whole.words == "60 of 60 rows dropped: HTTP 401 from alpha"
+
+
+def test_the_end_of_a_stopped_run_and_its_verdicts_tell_the_same_numbers() -> None:
+    stream = failing("HTTP401", 3)
+    stream.queue(VERDICT, 10)
+    stream.scheduler("row_group_checkpointed", row_group=0, surviving_rows=0, dropped_rows=10)
+    stream.scheduler("scheduler_job_completed", reason="success", outcome="early_shutdown")
+    result = stream.fold()
+    assert result.only("authentication").sentence.endswith("3 rows dropped.")
+    assert result.only("dropped_rows").sentence == (
+        "All 10 of 10 rows were dropped, 7 of them because the run stopped: HTTP 401 from beta."
+    )
+    assert "10 of 10 rows dropped, 7 of them" in build_report(Reader(stream, result)).answer
+
+
+def test_rows_of_unfinished_row_groups_are_not_lost_for_good() -> None:
+    """The producer stops: of 5 rows that failed it counts the 2 of a row group that is written."""
+    stream = failing("HTTP401", 5)
+    stream.scheduler("row_group_checkpointed", row_group=0, surviving_rows=4, dropped_rows=2)
+    stream.scheduler("scheduler_job_completed", reason="stopped")
+    result = stream.fold()
+    part = "5 of 9 rows were dropped, 3 of them in row groups that a resumed run makes again"
+    assert result.only("dropped_rows").sentence == f"{part}: HTTP 401 from beta."
+    ended = ending("stopped", 4, 2, 20, [failure(rows_dropped=5)])
+    assert ended is not None
+    assert ended.words == (
+        "stopped: 5 of 20 rows dropped, 3 of them in row groups that a resumed run makes again:"
+        " HTTP 401 from alpha"
+    )
+
+
+def test_rows_that_were_lost_for_no_told_reason_have_a_place_to_look_at() -> None:
+    stream = Stream(producer="data_designer", lacks=("request stream",))
+    for row in range(3):
+        work = stream.begin(VERDICT, row)
+        stream.scheduler("retry_deferred", work, attempt=1)
+        stream.release(work)
+    stream.scheduler("row_group_checkpointed", row_group=0, surviving_rows=1, dropped_rows=3)
+    result = stream.end()
+    assert result.only("dropped_rows").sentence == (
+        "3 of 4 rows were dropped; this stream does not tell why."
+    )
+    assert (
+        "This stream does not tell why: tasks of verdict, which calls beta/judge, were tried again"
+        " 3 times."
+    ) in build_report(Reader(stream, result)).answer
+
+
+def test_an_error_in_the_body_of_an_answer_is_told_with_the_status_that_it_had() -> None:
+    stream = Stream()
+    stream.register(BETA, 2)
+    work = stream.call(stream.begin(VERDICT, 0))
+    stream.at(1.0)
+    error, outcome = error_type_of("server_error", 200), "provider_failure"
+    facts = {"error_type": error, "status": 200, "class": "server_error", "code": "500"}
+    stream.request("model_request_completed", BETA, work, outcome, **facts)
+    stream.request("request_lease_released", BETA, work, outcome)
+    stream.finish(work, "non_retryable_dropped", error)
+    row = stream.end().only("provider_errors")
+    assert "server error (told in the body of an answer with HTTP 200)" in row.sentence
+    assert "500" not in row.sentence
+    assert "The endpoint itself fails" in row.advice
 
 
 def test_a_whole_run_is_one_and_a_live_run_has_no_ending() -> None:

@@ -139,6 +139,46 @@ def test_calls_of_a_process_that_hardly_ran_say_nothing_of_what_is_usual() -> No
     assert stream.end().named("provider_latency") == []
 
 
+def test_calls_that_were_slow_beside_standstills_show_a_level_from_where_it_began() -> None:
+    """The first call alone was slow, then a few were not; of the slow ones that follow half are
+    interrupted by standstills, which take nothing from what they took at the least."""
+    times = CallTimes()
+    at, levels = 0.0, []
+    for number in range(48):
+        slow = number == 0 or 8 <= number < 24
+        seconds = 1.45 if slow else 0.5 if number < 8 else USUAL
+        if 8 <= number < 24 and number % 2:
+            times.skip(1.4, at)
+        else:
+            times.add(seconds, at)
+        at += seconds
+        level = times.early_level()
+        if level is not None:
+            levels.append(level)
+    (level,) = levels
+    assert level.start == pytest.approx(1.45 + 7 * 0.5)
+    assert level.end == pytest.approx(1.45 + 7 * 0.5 + 16 * 1.45, abs=0.1)
+    assert level.calls == 16
+    assert level.usual == pytest.approx(USUAL)
+
+
+@pytest.mark.parametrize(("stood", "told"), [(0.8, 1), (1.8, 0)])
+def test_a_level_in_which_the_loop_hardly_ran_is_the_loops(stood: float, told: int) -> None:
+    """Each call of 2 s ends in a standstill of which is told in part once its answer is read."""
+    stream = Stream()
+    stream.register(BETA, 1)
+    for row in range(16):
+        work = stream.call(stream.begin(VERDICT, row))
+        at = stream.now - 100.0
+        stream.at(at + 2.0)
+        stream.complete(work)
+        stood_still(stream, "process_paused", "starved", at + 2.0 - stood, at + 2.0)
+        stream.scheduler("scheduler_loop_heartbeat", period=2.0, drift=0.0, watch=0.25)
+    call_after_call(stream, 16, iter([USUAL] * 40))
+    watched_beats(stream, stream.now - 100.0 + 1.0)
+    assert len(stream.end().named("provider_latency")) == told
+
+
 def test_heavy_tails_are_no_early_level() -> None:
     for seed in range(200):
         noise = random.Random(seed)

@@ -74,6 +74,28 @@ def test_a_call_is_not_slow_because_the_loop_was_blocked() -> None:
     assert "column c" in verdict.advice
 
 
+@pytest.mark.parametrize(
+    ("facts", "verdict"),
+    [
+        ({}, "process_stopped"),
+        ({"core_wait": 0.3}, "event_loop_lag"),
+        ({"loop_cpu_seconds": 0.3}, "event_loop_lag"),
+        ({"frames": FRAMES}, "event_loop_lag"),
+        ({"frames": [{**FRAMES[0], "library": True}]}, "process_stopped"),
+    ],
+)
+def test_a_loop_that_had_no_core_was_not_held_up_by_what_it_computed(
+    facts: dict[str, object], verdict: str
+) -> None:
+    """A second in which it computed for 0.1 s, and waited for a core for the rest."""
+    stream = one_call_over_a_block()
+    seen = {"core_wait": 0.9, "loop_cpu_seconds": 0.1, "cpu_seconds": 0.1, "frames": []}
+    stood_still(stream, "loop_blocked", "computing", 21.0, 22.0, **{**seen, **facts})
+    row = after_the_block(stream).only(verdict)
+    assert (row.start, row.end) == pytest.approx((121.0, 122.0))
+    assert ("got no processor core" in row.sentence) == (verdict == "process_stopped")
+
+
 def test_the_same_call_without_a_word_of_the_watchdog_is_slow() -> None:
     result = after_the_block(one_call_over_a_block())
     verdict = result.only("provider_latency")

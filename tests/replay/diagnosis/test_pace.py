@@ -11,7 +11,8 @@ from replay.diagnosis.report.answer import compose
 from replay.diagnosis.report.pace import find_bound, find_slowest
 from replay.diagnosis.report.shares import Share, run_shares
 from replay.diagnosis.verdicts import Context, row_of
-from replay.diagnosis.verdicts.requests import RequestAggregateCap, RequestCooldown
+from replay.diagnosis.verdicts.cooldowns import RequestCooldown
+from replay.diagnosis.verdicts.requests import RequestAggregateCap
 from replay.diagnosis.verdicts.slots import Activity, TaskCapacity
 from replay.state.model import State
 from replay.state.rows import BlameRow

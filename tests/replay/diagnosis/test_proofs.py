@@ -15,10 +15,10 @@ def test_a_group_whose_demand_no_event_told_counts_for_its_own_share(
     peer = Group("b", queued=1, demand={"submission": 1})
     own = Group("a", queued=1, leased_amounts={"submission": held})
     state = State(groups={"a": own, "b": peer}, limits={"submission": 8})
-    assert is_eligible(state, "a", {"submission": 1}, Pressing(state, {})) is eligible
+    assert is_eligible(state, "a", {"submission": 1}, Pressing(state, {}, {})) is eligible
 
 
 def test_alone_a_group_whose_demand_no_event_told_may_have_all() -> None:
     own = Group("a", queued=1, leased_amounts={"submission": 7})
     state = State(groups={"a": own}, limits={"submission": 8})
-    assert is_eligible(state, "a", {"submission": 1}, Pressing(state, {}))
+    assert is_eligible(state, "a", {"submission": 1}, Pressing(state, {}, {}))

@@ -321,3 +321,37 @@ def test_a_cooldown_without_end_asks_for_the_quota(answered: bool) -> None:
     row = stream.fold(until=62.0).only("request_cooldown")
     assert ("quota and billing at beta" in row.advice) is not answered
     assert "Lower max_parallel_requests" in row.advice
+
+
+@pytest.mark.parametrize("refusals", [{"overload": 3}, {"overload": 1, "rate_limit": 2}])
+def test_a_provider_that_is_overloaded_asked_for_no_lower_rate(refusals: dict[str, int]) -> None:
+    """Beta's calls wait for 4 s; only answers with 429 are counted as such."""
+    stream = Stream()
+    stream.register(BETA, 4)
+    works = [stream.call(stream.begin(VERDICT, row)) for row in range(3)]
+    stream.at(2.0)
+    classes = [name for name, times in refusals.items() for _ in range(times)]
+    for work, name in zip(works, classes, strict=True):
+        facts = {"status": 529 if name == "overload" else 429, "class": name}
+        stream.answer(work, "rate_limited", blocked_until=106.0, **facts)
+        stream.wait(work, "cooldown")
+    stream.at(6.0)
+    for work in works:
+        stream.send(work)
+    stream.at(8.0)
+    for work in works:
+        stream.complete(work)
+    result = stream.end()
+    name = "request_overload" if set(refusals) == {"overload"} else "request_cooldown"
+    verdict = result.only(name)
+    assert (verdict.start, verdict.end) == pytest.approx((102.0, 106.0))
+    assert result.seconds("cell", name) == pytest.approx(12.0)
+    if name == "request_overload":
+        assert verdict.sentence == (
+            "Provider beta answered 3 times that it is overloaded: calls to beta/judge were held"
+            " back for 4.0 s."
+        )
+        assert not result.named("request_cooldown")
+        assert "429" not in f"{verdict.sentence} {verdict.advice} {verdict.detail.phrase}"
+    else:
+        assert "asked to slow down (429, 2 times)" in verdict.sentence

@@ -19,6 +19,7 @@ from tests.replay.diagnosis.stream import ALPHA, QUESTION, Stream
 
 @dataclass(frozen=True)
 class Bounds:
+    first_ordinal: int
     last_ordinal: int
     t0: float
     t1: float
@@ -38,7 +39,7 @@ class Reader:
 
     def bounds(self) -> Bounds:
         times = [event.captured_at_monotonic for event in self._stream.events]
-        return Bounds(len(times), times[0], times[-1])
+        return Bounds(1, len(times), times[0], times[-1])
 
     def ordinal_at(self, t: float) -> int:
         return sum(event.captured_at_monotonic <= t for event in self._stream.events)

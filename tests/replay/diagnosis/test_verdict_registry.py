@@ -28,13 +28,16 @@ from replay.diagnosis.verdicts import (
     encode_facts,
 )
 from replay.diagnosis.verdicts.base import Hatch, Role
+from replay.diagnosis.verdicts.cooldowns import (
+    RequestOutage,
+    RequestOverload,
+)
 from replay.diagnosis.verdicts.errors import ERRORS
 from replay.diagnosis.verdicts.flow import AwaitsSlowCall
 from replay.diagnosis.verdicts.loop import ProcessStopped
 from replay.diagnosis.verdicts.registry import AnyVerdict, Bare, Unlisted
 from replay.diagnosis.verdicts.requests import (
     ClientBackoff,
-    RequestOutage,
     RequestPlateau,
     RequestRateBudget,
     SlowTasks,
@@ -150,6 +153,7 @@ def test_there_are_facts_without_a_tag_of_every_verdict() -> None:
         *(str(kind.__struct_config__.tag) for kind in (*ERRORS, ProcessStopped, ClientBackoff)),
         *(str(kind.__struct_config__.tag) for kind in (AwaitsSlowCall, RequestOutage, SlowTasks)),
         *(str(kind.__struct_config__.tag) for kind in (RequestPlateau, RequestRateBudget)),
+        str(RequestOverload.__struct_config__.tag),
     }
     never_recorded = {WORKING, "queue_order", *tagged_from_the_first}
     assert {row["verdict"] for row in UNTAGGED} == BY_NAME.keys() - never_recorded

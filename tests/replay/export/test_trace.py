@@ -63,10 +63,10 @@ def test_slices_of_a_thread_nest(trace: dict[str, Any]) -> None:
         if event["ph"] == "X":
             threads[event["pid"], event["tid"]].append(event)
     deepest = 0
-    for found in threads.values():
-        found.sort(key=lambda event: (event["ts"], -event["dur"]))
+    for thread in threads.values():
+        thread.sort(key=lambda event: (event["ts"], -event["dur"]))
         open_ends: list[float] = []
-        for event in found:
+        for event in thread:
             while open_ends and open_ends[-1] <= event["ts"] + 1e-3:
                 open_ends.pop()
             end = event["ts"] + event["dur"]

@@ -13,6 +13,7 @@ import duckdb
 import pytest
 
 from replay.runs.materialize import materialize
+from tests.effort import effort
 from tests.replay.fuzz.exercise import ask, ask_all, assert_harmless, look_at
 from tests.replay.fuzz.hostile import FACTOR, HOSTILE_TEXTS, own_lines
 
@@ -31,7 +32,13 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_damaged_recordings(recording: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.replay.fuzz.damaged", str(recording), str(12 * FACTOR)],
+        [
+            sys.executable,
+            "-m",
+            "tests.replay.fuzz.damaged",
+            str(recording),
+            str(effort(8, 24) * FACTOR),
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

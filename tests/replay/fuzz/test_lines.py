@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.events import JournalHeader, RunInfo, encode_lines
-from engine.events.run_folder import RunFolder, RunRecord, write_record
+from engine.events.run_folder import RunFolder, write_record
+from engine.events.run_record import RunRecord
 from tests.replay.fuzz.exercise import ask_all, look_at
 from tests.replay.fuzz.hostile import bounded, foreign_lines, own_lines, streams
 

@@ -62,7 +62,7 @@ def sample() -> list[tuple[Odd, tuple[tuple[str, ...], ...]]]:
     """Files in an order that mixes all kinds; each is read by one command, in full by two."""
     dice = random.Random(7)
     every = list(odd_files())
-    chosen = dice.sample(every, effort(60, 500))
+    chosen = dice.sample(every, effort(40, 500))
     return [(odd, tuple(dice.sample(COMMANDS, effort(1, 2)))) for odd in chosen]
 
 

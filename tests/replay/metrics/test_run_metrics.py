@@ -129,7 +129,7 @@ def lease_times() -> tuple[list[float], list[float]]:
     """When leases begin, and when they end: the sums of both tell how long they were held."""
     _, events = healthy()
     begun, ended = (
-        [one.captured_at_monotonic for one in events if one.event_kind == kind]
+        [event.captured_at_monotonic for event in events if event.event_kind == kind]
         for kind in ("task_lease_acquired", "task_lease_released")
     )
     return begun, ended
@@ -171,7 +171,7 @@ def test_a_lease_that_never_ends_is_left_open(kind: str) -> None:
     def lose_end(events: list[Event]) -> None:
         del events[first(events, kind)]
         # The last keyframe would correct the fold.
-        events[:] = [one for one in events if one.event_kind != "scheduler_health_snapshot"]
+        events[:] = [event for event in events if event.event_kind != "scheduler_health_snapshot"]
 
     assert measured(lose_end).samples["open_at_the_end"] == [1.0]
     assert "end_state" in verified(lose_end).detail

@@ -16,6 +16,7 @@ from console.cli.presenter import read_all
 from console.headless import summary
 from replay.diagnosis.report.build import build_report
 from replay.diagnosis.report.losses import losses
+from replay.diagnosis.report.schema import WhyReport
 from replay.diagnosis.verdicts import WORKING
 from replay.playback.frame import Frame, Want
 from replay.playback.session import Session
@@ -142,11 +143,21 @@ def test_every_instant_of_the_console_is_reached(
 ) -> None:
     frame = session.frame(Want(verdicts=100))
     session.close()
-    for row in frame.verdicts[-6:]:
+    for row in frame.verdicts[-effort(6, 100) :]:
         for instant in (row.start, row.end):
             at = f"{max(0.0, instant - frame.t0):.1f}"
             assert run_cli(["why", str(recording), "--at", at, "--fail-on", row.verdict]) == 1
             capsys.readouterr()
+
+
+def seconds_of_blame(reports: list[WhyReport]) -> dict[tuple[str, str | None], float]:
+    """Of the run's slots, by what they were under."""
+    seconds: dict[tuple[str, str | None], float] = {}
+    for report in reports:
+        for line in report.run_blame:
+            place = (line.verdict, line.resource)
+            seconds[place] = seconds.get(place, 0.0) + line.fraction * report.run_seconds
+    return seconds
 
 
 def test_parts_of_a_run_add_up_to_it(session: Session) -> None:
@@ -159,6 +170,7 @@ def test_parts_of_a_run_add_up_to_it(session: Session) -> None:
         reports = [build_report(reader, window) for window in itertools.pairwise(edges)]
         assert math.fsum(part.run_seconds for part in reports) == pytest.approx(whole.run_seconds)
         assert math.fsum(part.cell_seconds for part in reports) == pytest.approx(whole.cell_seconds)
+        assert seconds_of_blame(reports) == pytest.approx(seconds_of_blame([whole]), abs=0.01)
         told = {(line.resource, line.column, line.error): line.times for line in whole.errors}
         sums: dict[tuple[str | None, str | None, str], int] = {}
         for line in (line for part in reports for line in part.errors):

@@ -17,7 +17,7 @@ import pytest
 from console.cli.presenter import read_all
 from console.headless import status_line
 from console.paint import StyledLine
-from console.playback_mode import View
+from console.playback_mode import PlaybackView
 from console.theme import Appearance
 from console.widgets.header import Header
 from engine.events import JournalEnd, JournalHeader, encode_lines
@@ -81,7 +81,7 @@ def instants(session: Session) -> Iterator[Frame]:
 
 def words(frame: Frame) -> str:
     header = Header(Appearance(), "walk")
-    view = View("LIVE", None, frame.at - frame.t0)
+    view = PlaybackView("LIVE", None, frame.at - frame.t0)
     header.show(frame, view)
     lines: list[StyledLine] = list(header.draw(150, 2))
     return " ".join("".join(text for text, _ in line) for line in lines)

@@ -21,7 +21,6 @@ from replay.runs.recorder import finish_import
 from replay.sources.base import SourceError
 from replay.state.model import State
 from replay.state.reducer import begin, reduce
-from replay.state.rows import RollupRow
 from replay.state.waits import Waits, waits
 from tests.fixtures.data_designer_format import generate, lines
 from tests.replay.producer import Producer
@@ -468,45 +467,6 @@ def test_damage_is_said_in_the_frame(tmp_path: Path, play: Play, opened: Open) -
 def test_what_is_no_source_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"nowhere"):
         Session.open(tmp_path / "nowhere")
-
-
-def test_rates_follow_tasks_where_rows_come_in_jumps(play: Play) -> None:
-    run, _ = play(1)
-    run_of_100 = RunInfo("r", "n", records=100, row_groups=2, columns=run.columns)
-    state = State()
-    state.progress.completed_by_column = {"topic": 2, "question": 60, "verdict": 20}
-    rows = [
-        RollupRow(0, "tasks_done", "question", 4.0, 0.0, 0.0, bins=5),
-        RollupRow(0, "tasks_done", "verdict", 2.0, 0.0, 0.0, bins=5),
-    ]
-    found = frame_builder.rates(run_of_100, state, rows, 5.0, quiet=False)
-    assert found.rows_per_second == pytest.approx((0.20 + 0.10) / 2 * 100 / 5)
-    assert found.eta_seconds == pytest.approx(60 / 3.0)
-    assert found.tokens_per_second is None
-    still = frame_builder.rates(run_of_100, state, rows, 5.0, quiet=True)
-    assert (still.rows_per_second, still.eta_seconds) == (None, None)
-    state.outcome, state.time = "failed", 20.0
-    state.progress.rows_done, state.progress.rows_dropped = 10, 90
-    assert frame_builder.rates(run_of_100, state, rows, 5.0, quiet=False).rows_per_second == 0.5
-    state.outcome = None
-    done = [RollupRow(0, "rows_done", "", 2.0, 0.0, 0.0, bins=5)]
-    unsized = frame_builder.rates(RunInfo("r", "n"), state, done, 5.0, quiet=False)
-    assert (unsized.rows_per_second, unsized.eta_seconds) == (2.0, None)
-    assert frame_builder.rates(run_of_100, state, [], 0.0, quiet=False).rows_per_second is None
-
-
-def test_a_standstill_counts_up_instead_of_a_rate(play: Play) -> None:
-    """Nothing was done for 4.9 s, then for 51 s; and a run that is over stands still for ever."""
-    run, events = play(8)
-    state = next(state for number, state in states(run, events) if state.progress.last_done_at)
-    last = state.progress.last_done_at
-    assert last is not None
-    assert frame_builder.quiet_seconds(state, last + 4.9, 0.0) is None
-    assert frame_builder.quiet_seconds(state, last + 51.0, 0.0) == pytest.approx(51.0)
-    state.progress.last_done_at = None
-    assert frame_builder.quiet_seconds(state, 9.0, 2.0) == pytest.approx(7.0)
-    state.outcome = "success"
-    assert frame_builder.quiet_seconds(state, 99.0, 2.0) is None
 
 
 def test_stalls_are_reached_one_after_another(tmp_path: Path) -> None:

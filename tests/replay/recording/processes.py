@@ -21,7 +21,8 @@ import msgspec
 from engine.events import JournalEnd, RunInfo, decode_line
 from engine.events.journal import JournalWriter
 from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import RunFolder, RunRecord, read_record, write_record
+from engine.events.run_folder import RunFolder, read_record, write_record
+from engine.events.run_record import RunRecord
 folder, script = RunFolder.create(Path(sys.argv[1])), Path(sys.argv[2])
 run = msgspec.json.decode(script.with_suffix(".run").read_bytes(), type=RunInfo)
 events = [decode_line(line) for line in script.read_bytes().splitlines()]

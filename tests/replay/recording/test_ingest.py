@@ -16,7 +16,8 @@ from engine.events import (
     RuntimeCorrelation,
     SchedulerEvent,
 )
-from engine.events.run_folder import RunFolder, RunRecord, write_record
+from engine.events.run_folder import RunFolder, write_record
+from engine.events.run_record import RunRecord
 from replay.projections.fold import FoldOutput
 from replay.recording.ingest import Ingest
 from replay.recording.reader import RecordingReader, open_recording

@@ -180,9 +180,9 @@ def test_leases_say_what_the_one_joined_timeline_says(
     for lease in kept:
         row = found[lease.lease_id]
         mine = [
-            one
-            for one in attempts
-            if one.execution_id == lease.execution_id and one.execution_id is not None
+            attempt
+            for attempt in attempts
+            if attempt.execution_id == lease.execution_id and attempt.execution_id is not None
         ]
         assert row["requests"] == len(mine)
         assert close(row["acquired_at"], lease.acquired_at - t0)

@@ -16,6 +16,7 @@ from replay.playback.session import Session
 from replay.recording.ingest import Ingest
 from replay.recording.reader import open_recording
 from replay.sources.feed import open_journal
+from tests.effort import effort
 from tests.engine_run import run_engine
 
 SECONDS = 10.4 * 86_400
@@ -23,7 +24,7 @@ WriteJournal = Callable[..., RunFolder]
 
 
 def test_ten_days_cost_what_their_events_do(write_journal: WriteJournal, tmp_path: Path) -> None:
-    ran = run_engine(demo_workflow(records=50))
+    ran = run_engine(demo_workflow(records=effort(20, 50)))
     start = ran.run.monotonic_start
     factor = SECONDS / (ran.events[-1].captured_at_monotonic - start)
     events = [

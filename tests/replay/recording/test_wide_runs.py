@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
+import msgspec
 import pytest
 
 from engine.benchmark.scenario import model, sampled, scripted, text, workflow
@@ -25,6 +27,7 @@ from tests.engine_run import run_engine
 
 COLUMNS, ROWS = 25, 30
 WriteJournal = Callable[..., RunFolder]
+TraceFunction = Callable[[FrameType, str, Any], Any]
 
 
 @cache
@@ -133,3 +136,33 @@ def test_an_event_costs_no_more_where_very_many_queues_wait() -> None:
             sys.setprofile(None)
         costs.append(calls / len(events))
     assert costs[1] < 1.5 * costs[0]
+
+
+def test_a_slot_that_comes_free_costs_no_more_where_very_many_queues_wait_for_it() -> None:
+    """Counted in lines, each round of a loop by itself. Between two events some time passes, as it
+    does in a run by the clock: so every queue is seen to wait, and to be let in, at each of them.
+    """
+    costs = []
+    for columns, rows in ((10, 120), (120, 10)):
+        run, events = ran(columns, rows)
+        events = [
+            msgspec.structs.replace(
+                event, captured_at_monotonic=event.captured_at_monotonic + number * 0.0003
+            )
+            for number, event in enumerate(events)
+        ]
+        fold, begin, lines = Fold(run), len(events) * 2 // 3, 0
+        fold.apply(events[:begin], 1)
+
+        def count(frame: FrameType, event: str, argument: object) -> TraceFunction:
+            nonlocal lines
+            lines += event == "line"
+            return count
+
+        sys.settrace(count)
+        try:
+            fold.apply(events[begin : begin + 500], begin + 1)
+        finally:
+            sys.settrace(None)
+        costs.append(lines)
+    assert costs[1] < 1.3 * costs[0]

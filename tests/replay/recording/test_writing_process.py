@@ -20,7 +20,7 @@ from replay.recording.ingest import Ingest
 from replay.recording.keyframes import Keyframe
 from replay.recording.opening import spill_folder
 from replay.recording.reader import RecordingReader, open_recording
-from replay.recording.schema import Ending
+from replay.recording.schema import ImportEnding
 from replay.recording.writer import RecordingWriter
 from replay.recording.writing_process import WritingProcess, _Inbox
 from replay.runs.materialize import materialize
@@ -107,7 +107,7 @@ def test_any_batch_arrives_as_it_was_sent() -> None:
         [Keyframe(7, float("-inf"), b"\x00\xff")],
         FoldCheckpoint(7, b"\x01"),
         RunInfo("r1", "run", configuration={"huge": -(10**40)}),
-        Ending("success", False),
+        ImportEnding("success", False),
     )
     again = BatchDecoder().decode(BatchEncoder().encode(batch))
     assert again == batch

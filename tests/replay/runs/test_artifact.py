@@ -195,11 +195,11 @@ def test_two_single_runs_admit_that_their_noise_is_unknown(
     runs = [str(made / "strict-fair-0.duckdb"), str(made / "published-recovery-0.duckdb")]
     found = compare(runs[0], runs[1], say)
     assert found.noise == "unknown"
-    assert {one.noise for one in found.metrics} == {"unknown"}
+    assert {metric.noise for metric in found.metrics} == {"unknown"}
     assert {one.judgement for one in found.every} == {"same", "unknown"}
-    shares = {one.name: one.a for one in found.verdict_shares}
+    shares = {verdict_share.name: verdict_share.a for verdict_share in found.verdict_shares}
     assert sum(share or 0.0 for share in shares.values()) == pytest.approx(1.0)
-    assert "alpha/big/chat: lowest limit" in {one.name for one in found.ceilings}
+    assert "alpha/big/chat: lowest limit" in {ceiling.name for ceiling in found.ceilings}
 
     assert run_cli(["compare", *runs, "--fail-on-worse"]) == exit_codes.OK
     told = capsys.readouterr()
@@ -267,7 +267,7 @@ def test_iterations_tell_a_difference_from_noise(
 
     def wall(a: Path, b: Path) -> Any:
         found = compare(str(a), str(b), say)
-        return next(one for one in found.metrics if one.name == "wall_time")
+        return next(metric for metric in found.metrics if metric.name == "wall_time")
 
     within = wall(usual, alike)
     assert (within.judgement, within.noise) == ("same", "within")
@@ -311,7 +311,7 @@ def test_what_one_side_lacks_is_not_a_zero(
         )
     )
     found = compare(str(path), str(made / "strict-fair.json"), say)
-    cuts = next(one for one in found.metrics if one.name == "limit_cuts")
+    cuts = next(metric for metric in found.metrics if metric.name == "limit_cuts")
     assert (cuts.a, cuts.b, cuts.judgement) == (None, 0.0, "unknown")
     assert "the recording holds no request events" in cuts.missing_reasons
     assert run_cli(["compare", str(path), str(made / "strict-fair.json")]) == exit_codes.OK

@@ -12,8 +12,9 @@ import pytest
 
 from engine.events import UserError
 from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import RunFolder, RunRecord, write_record
+from engine.events.run_folder import RunFolder, write_record
 from engine.events.run_index import list_runs, register
+from engine.events.run_record import RunRecord
 from replay.runs.catalogue import delete_run, is_folder_of_runs, list_entries
 from replay.runs.stop import stop_run
 

@@ -18,8 +18,9 @@ from engine.events import (
     encode_lines,
 )
 from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import RunFolder, RunRecord, read_record, write_record
+from engine.events.run_folder import RunFolder, read_record, write_record
 from engine.events.run_index import register
+from engine.events.run_record import RunRecord
 from replay.runs.open import Opened, open_source
 from replay.sources.base import SourceError
 from replay.sources.feed import Feed
@@ -191,7 +192,7 @@ def test_run_is_found_by_its_id_or_the_beginning_of_it(tmp_path: Path) -> None:
         open_source("r-12")
     with pytest.raises(SourceError, match="no file, folder or run r-1"):
         open_source("r-1")
-    assert open_source("2345678").place == folder.path
+    assert open_source("2345678").path == folder.path
     assert open_source("latest").recording is not None
     with pytest.raises(SourceError, match="2 runs are called made up"):
         open_source("made up")
@@ -204,7 +205,7 @@ def test_opening_a_moved_run_finds_it_again(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="is not there now"):
         open_source("r-12345678")
     open_source(moved)
-    assert open_source("r-12345678").place == moved
+    assert open_source("r-12345678").path == moved
 
 
 def test_a_link_that_the_user_names_is_followed(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from engine.events import Event, RunInfo, SchedulerEvent
 from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import RunFolder, RunRecord, read_record, write_record
+from engine.events.run_folder import RunFolder, read_record, write_record
+from engine.events.run_record import RunRecord
 from replay.projections.fold import FoldOutput
 from replay.recording.ingest import Ingest
 from replay.recording.reader import RecordingReader, open_recording

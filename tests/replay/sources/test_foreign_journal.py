@@ -11,7 +11,8 @@ import pytest
 
 from engine.events import Event, JournalEnd, JournalHeader, RunInfo, encode_lines
 from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import RunFolder, RunRecord, write_record
+from engine.events.run_folder import RunFolder, write_record
+from engine.events.run_record import RunRecord
 from replay.projections.fold import Fold
 from replay.sources.feed import Feed, open_journal
 from tests.fixtures.data_designer_format import lines as simulated

@@ -12,7 +12,8 @@ import pytest
 
 from engine.events import Event, JournalEnd, JournalHeader, RunInfo, SchedulerEvent, encode_lines
 from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import RunFolder, RunRecord, write_record
+from engine.events.run_folder import RunFolder, write_record
+from engine.events.run_record import RunRecord
 from replay.sources.base import SourceError
 from replay.sources.feed import Feed, open_journal, open_lines
 from tests.fixtures.data_designer_format import generate, lines
@@ -109,7 +110,7 @@ def test_who_resumes_misses_nothing_and_repeats_nothing(
     assert after.first_ordinal == batch.first_ordinal + len(batch.events)
     events = [*batch.events, *after.events, *read_all(second, limit)]
     told = sorted((one["event_kind"], one["sequence"]) for one in STREAM)
-    assert sorted((one.event_kind, one.sequence) for one in events) == told
+    assert sorted((event.event_kind, event.sequence) for event in events) == told
 
 
 def test_what_is_new_waits_for_what_may_come_late_but_not_for_ever(

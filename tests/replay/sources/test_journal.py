@@ -21,7 +21,8 @@ from engine.events import (
     encode_lines,
 )
 from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import RunFolder, RunRecord, write_record
+from engine.events.run_folder import RunFolder, write_record
+from engine.events.run_record import RunRecord
 from replay.sources.base import SourceError
 from replay.sources.feed import Feed, open_journal
 from tests.replay.producer import leave_lock
@@ -33,7 +34,8 @@ from pathlib import Path
 from engine.events import RunInfo, SchedulerEvent
 from engine.events.journal import JournalWriter
 from engine.events.process_lock import ProcessLock
-from engine.events.run_folder import RunFolder, RunRecord, write_record
+from engine.events.run_folder import RunFolder, write_record
+from engine.events.run_record import RunRecord
 folder = RunFolder.create(Path(sys.argv[1]))
 ProcessLock(folder.lock).acquire()
 write_record(folder, RunRecord("r1", "demo", "running"))

@@ -80,7 +80,9 @@ def read_whole(path: Path, lines: list[bytes]) -> list[Identity]:
     feed = open_lines(path, False)
     found: list[Identity] = []
     while events := feed.poll().events:
-        found += [(one.event_kind, one.captured_at_monotonic, one.sequence) for one in events]
+        found += [
+            (event.event_kind, event.captured_at_monotonic, event.sequence) for event in events
+        ]
     feed.close()
     return found
 

@@ -11,7 +11,7 @@ import pytest
 from engine.events import Event, RunInfo, SchedulerEvent
 from replay.playback.frame_builder import group_rows
 from replay.projections.fold import Fold
-from replay.state.live_tasks import LiveTasks
+from replay.state.live_tasks import PackedTasks
 from replay.state.model import State
 from replay.state.reducer import begin, reduce
 from replay.state.wire import copy_state, decode_state, encode_state
@@ -20,8 +20,10 @@ from tests.replay.random_engine import Play
 
 LIMIT = "replay.state.live_tasks.MOST_UNPACKED"
 WIDE = "replay.state.id_table.WIDE"
+MOST_UNPACKED = "replay.state.live_tasks.MOST_UNPACKED"
 NEVER = 10**9
 SEEDS = range(effort(6, 100))
+WAITING = effort(10_000, 40_000)
 
 
 def waiting_events(count: int) -> list[Event]:
@@ -121,9 +123,9 @@ def test_a_copy_is_left_alone_and_leaves_the_other_alone(
     assert copy == state
 
 
-def test_a_waiting_task_takes_few_bytes() -> None:
-    """In all of the fold, its id included. With a `Task` and an index entry each it is over 500."""
-    events = waiting_events(40_000)
+def bytes_for_each(count: int) -> float:
+    """Memory of a fold by the number of tasks that wait in it."""
+    events = waiting_events(count)
     fold = Fold(RunInfo("r", "wide"))
     tracemalloc.start()
     try:
@@ -131,22 +133,20 @@ def test_a_waiting_task_takes_few_bytes() -> None:
         size, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(fold.state.tasks) == 40_000
-    assert size / 40_000 < 300
+    assert len(fold.state.tasks) == count
+    return size / count
+
+
+def test_a_waiting_task_takes_few_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all of the fold, its id included. With a `Task` and an index entry each it is over 500."""
+    monkeypatch.setattr(MOST_UNPACKED, WAITING // 40)
+    assert bytes_for_each(WAITING) < 300
 
 
 def test_in_a_wide_run_it_takes_hardly_more_than_its_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(WIDE, 10_000)
-    events = waiting_events(40_000)
-    fold = Fold(RunInfo("r", "wide"))
-    tracemalloc.start()
-    try:
-        fold.apply(events, 1)
-        size, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert len(fold.state.tasks) == 40_000
-    assert size / 40_000 < 160
+    monkeypatch.setattr(MOST_UNPACKED, WAITING // 40)
+    monkeypatch.setattr(WIDE, WAITING // 4)
+    assert bytes_for_each(WAITING) < 160
 
 
 def test_a_frame_does_not_walk_over_all_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,10 +155,10 @@ def test_a_frame_does_not_walk_over_all_tasks(monkeypatch: pytest.MonkeyPatch) -
     for ordinal, event in enumerate(events[:30_000], 1):
         reduce(state, event, ordinal, RunInfo("r", "wide"))
 
-    def walk(self: LiveTasks) -> None:
+    def walk(self: PackedTasks) -> None:
         raise AssertionError("a walk over all tasks")
 
-    monkeypatch.setattr(LiveTasks, "__iter__", walk)
+    monkeypatch.setattr(PackedTasks, "__iter__", walk)
     rows = {row.key: row for row in group_rows(RunInfo("r", "wide"), state, state.time)}
     assert (rows["g0"].queued, rows["g0"].ready) == (100, 0)
     assert (rows["g150"].queued, rows["g150"].ready) == (0, 100)

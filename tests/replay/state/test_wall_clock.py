@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from engine.events import RunInfo
-from replay.state.wall_clock import Stretch, WallClock
+from replay.state.wall_clock import UnbrokenStretch, WallClock
 
 RUN = RunInfo("r", "run", wall_start=1000.0, monotonic_start=50.0)
 PAUSES = ((60.0, 2000.0), (70.0, 5000.0))
@@ -25,8 +25,10 @@ def test_a_producer_that_does_not_say_what_time_it_was() -> None:
 
 def test_the_parts_between_two_instants() -> None:
     assert list(WallClock(RUN, PAUSES).stretches(55.0, 80.0)) == [
-        Stretch(55.0, 60.0, 1005.0),
-        Stretch(60.0, 70.0, 2000.0),
-        Stretch(70.0, 80.0, 5000.0),
+        UnbrokenStretch(55.0, 60.0, 1005.0),
+        UnbrokenStretch(60.0, 70.0, 2000.0),
+        UnbrokenStretch(70.0, 80.0, 5000.0),
     ]
-    assert list(WallClock(RUN, PAUSES).stretches(52.0, 58.0)) == [Stretch(52.0, 58.0, 1002.0)]
+    assert list(WallClock(RUN, PAUSES).stretches(52.0, 58.0)) == [
+        UnbrokenStretch(52.0, 58.0, 1002.0)
+    ]

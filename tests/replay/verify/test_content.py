@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 
 from engine.events import JournalEnd, JournalHeader, encode_lines
-from engine.events.run_folder import RunFolder, RunRecord, write_record
+from engine.events.run_folder import RunFolder, write_record
+from engine.events.run_record import RunRecord
 from replay.recording.ingest import Ingest
 from replay.recording.writer import PART_BYTES
 from replay.sources.base import SourceError

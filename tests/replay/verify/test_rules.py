@@ -252,9 +252,9 @@ def test_an_announced_gap_is_found_as_announced_and_nothing_is_concluded_across_
         reason_or_result="shed",
         diagnostics={"stream": "request", "first_lost": 0, "last_lost": 0},
     )
-    lost = [one for one in events[500:600] if not isinstance(one, SchedulerEvent)]
+    lost = [event for event in events[500:600] if not isinstance(event, SchedulerEvent)]
     gap.diagnostics.update(first_lost=lost[0].sequence, last_lost=lost[-1].sequence)
-    kept = [one for one in events[:600] if one not in lost]
+    kept = [event for event in events[:600] if event not in lost]
     after = [msgspec.structs.replace(gap, sequence=0), *events[600:]]
     stream = _scheduler_renumbered([*kept, *after])
     verifier = verify_events(run, stream)
@@ -381,8 +381,8 @@ def test_memory_stays_bounded_however_much_is_wrong() -> None:
     ]
     kinds = verify_events(run, events).book.deviations["task_leases"]
     assert len(kinds) == KINDS_KEPT + 1
-    assert sum(found.count for found in kinds.values()) == 3_000
-    assert max(len(found.examples) for found in kinds.values()) == EXAMPLES_KEPT
+    assert sum(kind.count for kind in kinds.values()) == 3_000
+    assert max(len(kind.examples) for kind in kinds.values()) == EXAMPLES_KEPT
 
 
 VALUES = st.recursive(
@@ -419,7 +419,7 @@ def test_no_payload_breaks_the_checks(seed: int, foreign: bool, data: st.DataObj
     # Numbers and times are those of the healthy run; only the payloads are not.
     assert verifier.book.status("sequence") == verifier.book.status("time") == "ok"
     for rule in RULES:
-        for found in verifier.book.deviations[rule.name].values():
-            assert found.count >= len(found.examples) >= 1
-            ordinals = [example.ordinal for example in found.examples]
+        for deviation in verifier.book.deviations[rule.name].values():
+            assert deviation.count >= len(deviation.examples) >= 1
+            ordinals = [example.ordinal for example in deviation.examples]
             assert all(ordinal is None or 1 <= ordinal <= len(stream) for ordinal in ordinals)

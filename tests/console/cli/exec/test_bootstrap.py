@@ -374,7 +374,7 @@ def test_an_event_that_is_no_json_is_counted(control: Control) -> None:
     recorder.close()
     (events,) = recorded().values()
     gaps = [one for one in events if one.event_kind == "recording_gap"]
-    assert [(one.diagnostics["first_lost"], one.diagnostics["cause"]) for one in gaps] == [
+    assert [(gap.diagnostics["first_lost"], gap.diagnostics["cause"]) for gap in gaps] == [
         (20, "unencodable")
     ]
     assert 20 not in sequences(events)

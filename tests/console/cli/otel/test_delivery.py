@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from console.cli.otel.delivery import CountingSpanProcessor, Delivery
 from console.cli.otel.sdk import TelemetryExport
-from console.cli.otel.settings import Settings
+from console.cli.otel.settings import ExportSettings
 from tests.engine.telemetry.exported import workflow
 from tests.engine_run import Ran, run_engine
 from tests.otlp_receiver import http_receiver
@@ -43,7 +43,7 @@ def closed_endpoint() -> str:
 def deliver(ran: Ran, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Delivery, float]:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
-    export = TelemetryExport(Settings(("otlp",), ("otlp",), timeout_seconds=1.0), ran.run)
+    export = TelemetryExport(ExportSettings(("otlp",), ("otlp",), timeout_seconds=1.0), ran.run)
     export.sink.write_events(ran.events)
     began = time.monotonic()
     delivery = export.close()

@@ -6,12 +6,12 @@ import importlib.util
 
 import pytest
 
-from console.cli.otel.settings import Settings, read_settings
+from console.cli.otel.settings import ExportSettings, read_settings
 from engine.errors import UserError
 
 
 def test_nothing_is_exported_by_default() -> None:
-    assert read_settings({}) == Settings()
+    assert read_settings({}) == ExportSettings()
     assert not read_settings({"OTEL_SERVICE_NAME": "x", "OTEL_TRACES_SAMPLER": "always_on"}).enabled
 
 

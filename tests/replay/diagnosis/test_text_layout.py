@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from replay.sources.cells import cells, cut, head, left, right, wrap
+from replay.diagnosis.report.text_layout import cells, cut, head, left, right, wrap
 from tests.effort import effort
 
 TEXT = st.text(

@@ -1,4 +1,4 @@
-"""Text in the cells of a terminal: how wide it is, cut, padded and wrapped.
+"""Layout of text in the cells of a terminal: how wide it is, cut, padded and wrapped.
 
 Chinese, Japanese and Korean characters and most emoji take two cells, combining marks none.
 """
