@@ -39,8 +39,9 @@ that another client of the same provider finds a place (as BBR drains after each
 MAX_RETURN_ROUNDS = 4
 """Rounds of calls before the limit goes back, or tries to, to one that was sustained."""
 RETURN_GROWTH = 0.6
-"""The same as a share of the time since it was cut, so that the end of a long window is noticed
-within this part of it, and finding out costs ever less."""
+LONGEST_RETURN_ROUNDS = 8
+"""And before this share of the time since it was cut, but for so many rounds at most: finding out
+costs ever less, and the end of a window is noticed soon."""
 RETURN_STEP = 4
 """A return begins with this part of the limit, so that one that is refused costs little."""
 
@@ -178,7 +179,9 @@ class AdaptiveRecovery:
         if self._returns and limit < self._settled and not self._probing:
             # What a resource sustained for long and then refused was more likely a window that has
             # passed than a limit that has changed: it goes back in a few rounds.
-            if self._successes < limit * self._return_rounds or now < self._return_not_before:
+            if self._successes < limit * self._return_rounds or (
+                now < self._return_not_before and self._successes < limit * LONGEST_RETURN_ROUNDS
+            ):
                 return limit
             self._successes = 0
             self._proven = limit
