@@ -153,6 +153,7 @@ def test_modes() -> None:
         "empty": "WAITING",
         "behind": "BEHIND",
         "crowd": "LIVE",
+        "gap": "LIVE",
     }
     assert {name: mode_of(make(), playing=False) for name, make in FRAMES.items()} == expected
     assert mode_of(replaying(), playing=True) == "REPLAY"
