@@ -115,6 +115,12 @@ def record_of(folder: Path) -> dict[str, Any]:
     return record
 
 
+def is_imported(folder: Path) -> bool:
+    """Complete the import, as whoever opens the folder does. False while others hold it."""
+    finish_import(RunFolder(folder))
+    return record_of(folder)["state"] in ("complete", "lost")
+
+
 def check_nothing_is_left(folder: Path) -> None:
     assert processes_of(folder, ENGINE, RECORDER) == []
     assert not folder.exists()
@@ -126,7 +132,8 @@ def check_state(folder: Path, *, lost: bool | None, at_least: int = 0) -> dict[s
     `lost`: was the engine killed? None where it may have ended before. Returns `run.json`.
     """
     wait_for(lambda: not processes_of(folder, ENGINE, RECORDER), "the end of all processes")
-    finish_import(RunFolder(folder))
+    # A process that is killed has no command line any more before its locks are free.
+    wait_for(lambda: is_imported(folder), "the end of the import")
     record = record_of(folder)
     assert record["state"] in (["complete", "lost"] if lost is None else [_state(lost)]), record
     assert (record.get("outcome") is None) == (record["state"] == "lost"), record
