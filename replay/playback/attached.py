@@ -32,6 +32,8 @@ LATE_SECONDS = 1.0
 _ASK_SECONDS = 0.1
 _ASK_SHARE = 5
 """Of a slow recorder it is asked no more often than this many times what its answer takes."""
+_REFUSED_SECONDS = 10.0
+"""A state that the recorder does not send is asked for again after so long."""
 _FEWEST_EVENTS = 5_000
 """At least so many are read at once, if they are there: they take a fiftieth of a second."""
 _FEWEST_AHEAD = 20_000
@@ -79,6 +81,7 @@ class Attached:
         self._run = RunInfo(run_id="", name="")
         self._state = State()
         self._began: tuple[int, float] | None = None
+        self._jump_at = 0.0
 
     @classmethod
     def attach(
@@ -94,16 +97,18 @@ class Attached:
         """Go on where `fold` stands, or where the recorder stands if that is far ahead of it.
 
         Returns:
-            None where the recorder has read nothing yet.
+            None where the recorder has read nothing yet, or there is nothing to go on from.
         """
         known = link.known()
         if known is None:
             return None
         attached = cls(link, feed, known, wall=wall, clock=clock, jump_events=jump_events)
-        if fold is not None and known.ordinal - fold.state.ordinal <= jump_events:
+        if fold is not None:
             attached._run, attached._state = fold.run, fold.state
-        else:
+        if fold is None or attached._is_far_behind():
             attached._jump()
+        if attached._state.ordinal == 0:
+            return None
         attached._note_lag()
         return attached
 
@@ -151,11 +156,12 @@ class Attached:
         """Bring the state as far as the recorder is, about `limit` events at once unless it jumps.
         Returns by how many events it went on."""
         self._ask()
-        missing = self._known.ordinal - self._state.ordinal
-        if missing > self._jump_events:
+        if self._is_far_behind() and self._clock() >= self._jump_at:
             before = self._state.ordinal
             self._jump()
-            return self._state.ordinal - before
+            if self._state.ordinal != before:
+                return self._state.ordinal - before
+        missing = self._known.ordinal - self._state.ordinal
         if self._is_recorder_late():
             count = max(limit, _FEWEST_AHEAD)
         else:
@@ -213,13 +219,24 @@ class Attached:
             self._waiting_since = now
         return now - self._waiting_since > LATE_SECONDS
 
+    def _is_far_behind(self) -> bool:
+        return self._known.ordinal - self._state.ordinal > self._jump_events
+
     def _jump(self) -> None:
-        """To the state that the recorder has, with the journal behind it."""
+        """To the state that the recorder has, with the journal behind it.
+
+        One that it does not send, as it is too large, is not asked for again for some time: the
+        journal is read, by the reducer alone.
+        """
+        began = self._clock()
         known = self._link.known(state=True)
-        if known is None or known.state is None:
-            return
-        self._take(known.state)
-        self._learn(known)
+        if known is not None and known.state is not None:
+            self._take(known.state)
+            self._learn(known)
+            now = self._clock()
+            self._jump_at = now + _ASK_SHARE * (now - began)
+        else:
+            self._jump_at = began + _REFUSED_SECONDS
 
     def _take(self, answer: StateAnswer) -> None:
         self._run = msgspec.json.decode(answer.run, type=RunInfo)

@@ -35,7 +35,7 @@ class KnownRequest(msgspec.Struct, tag="known"):
     have: int
     """The ordinal of the last answer; what grows is sent only with another one. 0: none."""
     state: bool = False
-    """With the state, and where its journal goes on."""
+    """With the state, unless it is very large, and where its journal goes on."""
 
 
 class QueryRequest(msgspec.Struct, tag="query"):

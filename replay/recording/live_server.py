@@ -43,6 +43,9 @@ _LONGEST_LINGER_SECONDS = 0.1
 _MOST_UNSENT_BYTES = 1 << 30
 _RECEIVE_BYTES = 1 << 16
 
+MOST_TASKS_SENT = 100_000
+"""The state of more live tasks is not sent: that would take longer than to read the journal."""
+
 _requests = msgspec.msgpack.Decoder(Request)
 _encoder = msgspec.msgpack.Encoder()
 
@@ -207,7 +210,7 @@ class RecordingServer:
             return _encoder.encode(Known(LAYOUT, 0, 0.0))
         reader.renew_snapshot()
         known = Known(LAYOUT, ingest.last_ordinal, fold.state.time)
-        if request.state:
+        if request.state and len(fold.state.tasks) <= MOST_TASKS_SENT:
             run = msgspec.json.encode(fold.run)
             known.state = StateAnswer(run, encode_state(fold.state), ingest.position)
         if request.have == known.ordinal:

@@ -17,6 +17,7 @@ import pytest
 
 from engine.events import RunInfo, SchedulerEvent
 from engine.events.run_folder import RunFolder
+from replay.playback.attached import Attached
 from replay.recording.ingest import Ingest
 from replay.recording.live_link import LinkLost, RecordingLink, StaleRows
 from replay.recording.live_protocol import Known, framed, live_address
@@ -223,3 +224,35 @@ def open_link(recorder: Recorder) -> RecordingLink:
     link = RecordingLink.open(recorder.folder)
     assert link is not None
     return link
+
+
+def test_a_state_that_is_too_large_to_send_is_read_from_the_journal(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for_state = 0
+    known = RecordingLink.known
+
+    def count(link: RecordingLink, have: int = 0, state: bool = False) -> Known | None:
+        nonlocal asked_for_state
+        asked_for_state += state
+        return known(link, have, state)
+
+    monkeypatch.setattr(RecordingLink, "known", count)
+    monkeypatch.setattr("replay.recording.live_server.MOST_TASKS_SENT", -1)
+    recorder.write(*range(3, 41))
+    recorder.do("step")
+    now, feed = 0.0, open_journal(recorder.folder)
+    alone = Ingest(feed, ":memory:")
+    alone.step(4)
+    link = RecordingLink.open(recorder.folder)
+    assert link is not None
+    with closing(feed), closing(alone), closing(link):
+        assert Attached.attach(link, feed, None, wall=lambda: now) is None
+        source = Attached.attach(
+            link, feed, alone.fold, wall=lambda: now, clock=lambda: now, jump_events=3
+        )
+        assert source is not None
+        while source.step(10):
+            pass
+        assert source.state.ordinal == 40
+        assert asked_for_state == 2
