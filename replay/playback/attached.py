@@ -88,7 +88,7 @@ class Attached:
         cls,
         link: RecordingLink,
         feed: Feed,
-        fold: Fold | None,
+        fold: Fold | Attached | None,
         *,
         wall: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,

@@ -19,6 +19,7 @@ from replay.playback.cursor import StateCursor
 from replay.playback.frame import Frame, Want
 from replay.playback.frame_reader import FrameReader, Moment
 from replay.playback.run_rows import RunRows
+from replay.projections.fold import Fold
 from replay.recording.ingest import Ingest
 from replay.recording.live_link import LinkLost, RecordingLink, StaleRows
 from replay.recording.reader import Bounds, RecordingReader, open_recording
@@ -39,7 +40,10 @@ ATTACH_EVERY_SECONDS = 0.5
 """Until a recorder answers, it is looked for so often."""
 CONCLUDING_POLL_SECONDS = 0.02
 CONCLUDING_SECONDS = 5.0
-"""A recorder that no longer answers, but lives, is given so long to complete the recording."""
+"""A recorder that no longer answers, but lives, is given so long to complete the recording, or to
+answer again."""
+MOST_ATTACHMENTS = 3
+"""So often a frame is begun beside a recorder that ceases to answer."""
 
 
 class Session:
@@ -178,7 +182,7 @@ class Session:
         except StaleRows:
             return self._renew()
         except LinkLost:
-            return self._detach(feed)
+            return self._detach()
         except duckdb.Error as error:
             problem = (str(error).splitlines() or [""])[0]
             raise SourceError(
@@ -227,17 +231,25 @@ class Session:
         if not feed.seekable or now < self._attach_at:
             return ingest
         self._attach_at = now + ATTACH_EVERY_SECONDS
-        link = RecordingLink.open(folder)
-        if link is None:
-            return ingest
-        attached = None
-        with suppress(LinkLost):
-            attached = Attached.attach(link, feed, ingest.fold, wall=self._wall)
+        attached = self._attached_to(ingest.fold, feed, folder)
         if attached is None:
-            link.close()
             return ingest
         ingest.close()
         self._read_through(attached)
+        return attached
+
+    def _attached_to(
+        self, fold: Fold | Attached | None, feed: Feed, folder: RunFolder
+    ) -> Attached | None:
+        """Beside the recorder of the run, going on from `fold`; None where it does not answer."""
+        link = RecordingLink.open(folder)
+        if link is None:
+            return None
+        attached = None
+        with suppress(LinkLost):
+            attached = Attached.attach(link, feed, fold, wall=self._wall)
+        if attached is None:
+            link.close()
         return attached
 
     def _read_through(self, source: Ingest | Attached) -> None:
@@ -249,46 +261,68 @@ class Session:
 
     def _asking(self, work: Callable[[], T]) -> T:
         """What asks the recorder; again where it has gone on meanwhile, or has left."""
-        try:
-            with suppress(StaleRows):
+        for _ in range(MOST_ATTACHMENTS):
+            try:
+                with suppress(StaleRows):
+                    return work()
+                self._renew()
                 return work()
-            self._renew()
-            return work()
-        except LinkLost:
-            while isinstance(self._ingest, Attached) and self._feed is not None:
-                self._detach(self._feed)
-                time.sleep(CONCLUDING_POLL_SECONDS)
-            return work()
+            except LinkLost:
+                while not self._is_alone and not self._detach():
+                    time.sleep(CONCLUDING_POLL_SECONDS)
+        if not self._is_alone:
+            self._read_alone()
+        return work()
+
+    @property
+    def _is_alone(self) -> bool:
+        return not isinstance(self._ingest, Attached)
 
     def _renew(self) -> bool:
         if isinstance(self._ingest, Attached):
             self._ingest.renew()
         return True
 
-    def _detach(self, feed: Feed) -> bool:
-        """The recorder answers no more: go on in what it has completed, or else read alone.
+    def _detach(self) -> bool:
+        """The recorder answers no more: go on in what it has completed, or beside it once it
+        answers again, or else read alone.
 
-        False while that is not decided: the recorder may be about to complete it.
+        False while that is not decided: it may be about to complete the recording, or busy.
         """
-        ingest, folder = self._ingest, feed.folder
-        assert ingest is not None
+        ingest, feed = self._ingest, self._feed
+        assert isinstance(ingest, Attached)
+        assert feed is not None
+        folder = feed.folder
         assert folder is not None
         if self._switch_to_recording(feed, folder):
             return True
         now = time.monotonic()
         self._lost_at = now if self._lost_at is None else self._lost_at
         if folder.recorder_lives and now - self._lost_at < CONCLUDING_SECONDS:
-            return False
-        ingest.close()
-        feed.close()
+            attached = self._attached_to(ingest, feed, folder)
+            if attached is None:
+                return False
+            ingest.close()
+            self._read_through(attached)
+        else:
+            self._read_alone()
+        return True
+
+    def _read_alone(self) -> None:
+        """From the begin, into a private recording."""
+        assert self._ingest is not None
+        assert self._feed is not None
+        folder = self._feed.folder
+        assert folder is not None
+        self._ingest.close()
+        self._feed.close()
         self._feed = open_journal(folder)
         self._first = self._last = 0
         if self._following and self._run is not None:
             self._state, self._at = begin(self._run), self._t0
         self._read_through(Ingest(self._feed, ":memory:", history=self._history))
-        self._attach_at = now + ATTACH_EVERY_SECONDS
+        self._attach_at = time.monotonic() + ATTACH_EVERY_SECONDS
         self._behind = True
-        return True
 
     def _update(self, ingest: Ingest | Attached) -> None:
         if ingest.fold is None:

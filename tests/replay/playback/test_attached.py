@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,17 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from engine.events import Event
+from engine.events import Event, RunInfo
 from engine.workflow.demo import demo_workflow
 from replay.diagnosis.diagnosis import Diagnosis
 from replay.playback import attached as attached_module
 from replay.playback.attached import Attached
 from replay.playback.frame import Frame, Want
 from replay.playback.session import Session
-from replay.recording import writer
+from replay.recording import live_link, writer
 from replay.recording.live_link import LinkLost, RecordingLink
 from replay.recording.writer import RecordingWriter
 from replay.runs import recorder as recorder_module
+from replay.state.model import State
+from replay.state.reducer import reduce
 from tests.engine_run import Ran, run_engine
 from tests.replay.producer import Producer
 from tests.replay.recording.processes import Processes, within
@@ -292,3 +295,42 @@ def test_at_the_end_it_goes_on_in_the_recording(
     assert frame.last_ordinal == len(ran.events)
     assert frame.ordinal == (len(ran.events) if following else 400)
     session.close()
+
+
+def test_beside_a_recorder_that_was_busy_it_goes_on_where_it_was(
+    tmp_path: Path, ran: Ran, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_link, "ANSWER_SECONDS", 0.5)
+    producer = Producer(tmp_path, ran.run)
+    producer.write(ran.events[:300])
+    recorder = processes.recorder(producer.folder)
+    session = Session.open(producer.folder.path)
+    source = attach(session, 300)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("nothing is read again")
+
+    monkeypatch.setattr(Session, "_read_alone", refuse)
+    reduced: list[int] = []
+
+    def reduce_seen(state: State, event: Event, ordinal: int, run: RunInfo) -> None:
+        reduced.append(ordinal)
+        reduce(state, event, ordinal, run)
+
+    monkeypatch.setattr(attached_module, "reduce", reduce_seen)
+    recorder.send_signal(signal.SIGSTOP)
+
+    def is_lost() -> bool:
+        session.refresh()
+        return source._link.lost
+
+    assert within(10, is_lost)
+    recorder.send_signal(signal.SIGCONT)
+    producer.write(ran.events[300:900])
+    assert attach(session, 900) is not source
+    assert reduced == [*range(301, 901)]
+    reader = alone(Session.open(producer.folder.path))
+    same(session.frame(WANT), reader.frame(WANT))
+    session.close()
+    reader.close()
+    producer.lock.release()
