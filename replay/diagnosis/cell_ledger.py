@@ -37,6 +37,8 @@ class Count(msgspec.Struct):
     number: int
     settled: dict[Blame, float]
     """The meter's clocks when this count last changed."""
+    noted_at: int = -1
+    """What `Meter.clocks_begun` was when this count was last noted as changed."""
 
 
 class Tally(msgspec.Struct):
@@ -52,8 +54,9 @@ class Meter(msgspec.Struct):
     keys: dict[Key, None]
     """Of the tallies that run on it; never empty."""
     clocks: dict[Blame, float] = {}
+    clocks_begun: int = 0
     changed: list[tuple[Key, Cell]] = []
-    """Counts that have changed in this bin, in order."""
+    """Counts that have changed in this bin, each once after a clock began, in order."""
     first_change: dict[Blame, int] = {}
     """Length of `changed` when each clock began: counts that changed before do not know it."""
 
@@ -66,7 +69,20 @@ class Meter(msgspec.Struct):
             else:
                 self.clocks[blame] = now - self.since
                 self.first_change[blame] = len(self.changed)
+                self.clocks_begun += 1
             self.since = now
+
+    def note(self, key: Key, cell: Cell, count: Count) -> None:
+        """The count has changed, and knows the clocks as they are now."""
+        count.settled = dict(self.clocks)
+        if count.noted_at != self.clocks_begun:
+            count.noted_at = self.clocks_begun
+            self.changed.append((key, cell))
+
+    def clear(self) -> None:
+        """A bin begins: all clocks stand at zero, and no count knows any."""
+        self.clocks, self.changed, self.first_change = {}, [], {}
+        self.clocks_begun += 1
 
     def rename(self, old: Blame, new: Blame) -> list[tuple[Key, Cell]]:
         """Give the time on the clock of `old` to that of `new`.
@@ -123,8 +139,7 @@ class CellLedger(msgspec.Struct):
         else:
             self._settle(meter, cell, count)
         count.number += by
-        count.settled = dict(meter.clocks)
-        meter.changed.append((key, cell))
+        meter.note(key, cell, count)
         if count.number == 0:
             del tally.counts[cell]
             if not tally.counts:
@@ -153,8 +168,8 @@ class CellLedger(msgspec.Struct):
             self._settle(before, cell, count)
             self.log.append(CellChange(now, tally.meter, cell, -count.number, before.blame))
             self.log.append(CellChange(now, number, cell, count.number, after.blame))
-            count.settled = dict(after.clocks)
-            after.changed.append((key, cell))
+            count.noted_at = -1
+            after.note(key, cell, count)
         self._leave(tally.meter, key)
         after.keys[key] = None
         tally.meter = number
@@ -230,8 +245,7 @@ class CellLedger(msgspec.Struct):
             meter = self.meters[tally.meter]
             for cell, count in tally.counts.items():
                 self._settle(meter, cell, count)
-                count.settled = dict(meter.clocks)
-                meter.changed.append((key, cell))
+                meter.note(key, cell, count)
         for (blame, cell), amount in taken.items():
             seconds = self.seconds.get(blame, {})
             moved = min(amount, seconds.get(cell, 0.0))
@@ -256,7 +270,7 @@ class CellLedger(msgspec.Struct):
                 self._settle(meter, cell, count)
                 count.settled = {}
         for meter in self.meters.values():
-            meter.clocks, meter.changed, meter.first_change = {}, [], {}
+            meter.clear()
         rows = [
             BlameRow(bin_number, "cell", column, row_group, resource, verdict, seconds)
             for (verdict, resource), cells in self.seconds.items()

@@ -23,7 +23,7 @@ WIDE = "replay.state.id_table.WIDE"
 MOST_UNPACKED = "replay.state.live_tasks.MOST_UNPACKED"
 NEVER = 10**9
 SEEDS = range(effort(6, 100))
-WAITING = effort(10_000, 40_000)
+WAITING = effort(20_000, 40_000)
 
 
 def waiting_events(count: int) -> list[Event]:
