@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from replay.diagnosis.wakeups import PENDING, pending
+from replay.diagnosis.wakeups import PENDING, pending, pending_among
 from replay.state.bins import BlameStretches
 from replay.state.rows import BlameRow
 
@@ -26,8 +26,7 @@ class BlameLog(msgspec.Struct):
         """The rows of a bin that has ended, or of so many that are alike."""
         single = rows if bins == 1 else [msgspec.structs.replace(row, bins=1) for row in rows]
         self._release(self.stretches.add(bin_number, single, bins))
-        verdicts = {row.verdict for row in rows}
-        self.pending = [verdict for verdict in PENDING if verdict in verdicts]
+        self.pending = pending_among(rows)
 
     def end_stretches(self) -> None:
         self.pending = []

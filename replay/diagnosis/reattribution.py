@@ -18,7 +18,7 @@ import msgspec
 
 from replay.diagnosis.cell_ledger import Cell, CellLedger
 from replay.diagnosis.slot_ledger import CapacityLedger
-from replay.diagnosis.wakeups import PENDING
+from replay.diagnosis.wakeups import pending_among
 from replay.state.bins import bin_end
 from replay.state.rows import BlameRow
 
@@ -37,14 +37,13 @@ class HeldBins(msgspec.Struct):
     """Which verdicts of the rows are pending."""
 
     def __post_init__(self) -> None:
-        verdicts = {row.verdict for row in self.rows}
-        self.pending = [verdict for verdict in PENDING if verdict in verdicts]
+        self.pending = pending_among(self.rows)
 
     def rename(self, old: str, new: str, about: str) -> None:
         """What is under `old`, about one resource or ("") any, is under `new`."""
         if old in self.pending:
             self.rows = renamed(self.rows, old, new, about)
-            self.__post_init__()
+            self.pending = pending_among(self.rows)
 
 
 def cell_seconds(ledger: CellLedger, interval: Interval) -> dict[Place, float]:

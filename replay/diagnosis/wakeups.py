@@ -9,9 +9,12 @@ Time that was pending gets its name in retrospect, so rows of blame that hold so
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from replay.diagnosis.verdicts import Blame, Facts
+from replay.state.rows import BlameRow
 
 MISSED_SECONDS = 0.5
 """Time in which the loop ran, after which what could go on all the while was missed."""
@@ -80,6 +83,12 @@ class Wakeups(msgspec.Struct):
 def pending(about: str) -> Blame:
     """`about` is a request resource, or "" for the task queue."""
     return ("pending_request", about) if about else ("pending_queue", "")
+
+
+def pending_among(rows: Iterable[BlameRow]) -> list[str]:
+    """Which of the verdicts of these rows are pending."""
+    verdicts = {row.verdict for row in rows}
+    return [verdict for verdict in PENDING if verdict in verdicts]
 
 
 def harmless(about: str) -> Blame:

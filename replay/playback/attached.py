@@ -62,7 +62,7 @@ class Attached:
         """
         Args:
             link: To the recorder.
-            feed: The journal, read as far as `adopt` or `jump` will say.
+            feed: The journal; it is read on from where the state stands.
             known: What the recorder has said of its recording.
             wall: Unix time in seconds.
             clock: Monotonic time in seconds.

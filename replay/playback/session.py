@@ -448,9 +448,17 @@ class Session:
         """The last event that the cursor can be put on."""
         return self._last if self._ingest is None else min(self._last, self._ingest.recorded[0])
 
+    @property
+    def _folded_state(self) -> State | None:
+        """After the last event that was read; None of a recording, and before the first."""
+        if self._ingest is None or self._ingest.fold is None:
+            return None
+        return self._ingest.fold.state
+
     def _go_to_newest(self) -> None:
-        if self._ingest is not None and self._ingest.fold is not None:
-            self._state = self._ingest.fold.state
+        newest = self._folded_state
+        if newest is not None:
+            self._state = newest
         elif self._last > 0:
             self._move(self._last)
         elif self._run is not None:
@@ -487,7 +495,7 @@ class Session:
             bounds=Bounds(self._first, self._last, self._t0, self._t1),
             reach=self._reach,
             derived_until=math.inf if ingest is None else ingest.recorded[1],
-            newest=None if ingest is None or ingest.fold is None else ingest.fold.state,
+            newest=self._folded_state,
             finished=self.finished,
             liveness=self._liveness,
             outcome=self._outcome,
@@ -503,6 +511,5 @@ class Session:
 
     def _resumptions(self) -> tuple[tuple[float, float], ...]:
         """All of the run as far as it is known, wherever the cursor is."""
-        if self._ingest is not None and self._ingest.fold is not None:
-            return tuple(self._ingest.fold.state.resumptions)
-        return self._recorded_resumptions
+        newest = self._folded_state
+        return self._recorded_resumptions if newest is None else tuple(newest.resumptions)

@@ -227,10 +227,13 @@ def _judge(request: Request, artifacts: list[Artifact]) -> list[Artifact]:
     baseline, candidate = artifacts
     gates = [gate for gate in candidate.gates if gate.gate != "neutral_wall"]
     if request.scenario.kind == "run":
-        walls = [[one.wall_time_seconds for one in artifact.iterations] for artifact in artifacts]
+        walls = [
+            [iteration.wall_time_seconds for iteration in artifact.iterations]
+            for artifact in artifacts
+        ]
         gates.append(GateResult("neutral_wall", *neutral(walls[1], walls[0])))
     hashes = [
-        {(one.output_hashes or {}).get("rows") for one in artifact.iterations}
+        {(iteration.output_hashes or {}).get("rows") for iteration in artifact.iterations}
         for artifact in artifacts
     ]
     if None not in hashes[0] | hashes[1]:

@@ -84,8 +84,8 @@ def alone(session: Session) -> Session:
     return session
 
 
-def same(one: Frame, other: Frame) -> None:
-    assert replace(one, lag=0.0) == replace(other, lag=0.0)
+def same(frame: Frame, other: Frame) -> None:
+    assert replace(frame, lag=0.0) == replace(other, lag=0.0)
 
 
 def test_it_shows_what_a_session_shows_that_reads_alone(
