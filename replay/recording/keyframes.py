@@ -13,9 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from engine.events import Event, RunInfo, SchedulerEvent
-from replay.state.live_tasks import PackedTasks
 from replay.state.model import State
-from replay.state.wire import decode_state, encode_pieces, encode_state
+from replay.state.wire import Only, decode_state, encode_pieces
 
 FEWEST_EVENTS = 1_000
 MOST_EVENTS = 10_000
@@ -59,6 +58,8 @@ class KeyframeChanges(msgspec.Struct):
 
 
 _changes_decoder = msgspec.msgpack.Decoder(KeyframeChanges)
+_CHANGES_HEAD = b"\x83" + _encoder.encode("state")
+"""A map of three fields, of which the first is the state."""
 
 
 class KeyframeMaker:
@@ -110,19 +111,19 @@ class KeyframeMaker:
         return Keyframe(ordinal, state.time, data), full
 
     def _pack_changes(self, state: State) -> bytes:
-        tasks, attempts = state.tasks, state.attempts
-        names = [name for name in self._tasks if name is not None and name in tasks]
-        changed = msgspec.structs.replace(
-            state,
-            tasks=PackedTasks({name: tasks[name] for name in names}),
-            attempts={name: attempts[name] for name in self._attempts if name in attempts},
-        )
-        changes = KeyframeChanges(
-            msgspec.Raw(encode_state(changed)),
-            [name for name in self._tasks if name is not None and name not in tasks],
-            [name for name in self._attempts if name is not None and name not in attempts],
-        )
-        return zlib.compress(_encoder.encode(changes), _FAST)
+        """Compressed msgpack of a `KeyframeChanges`, made piece by piece."""
+        packer = zlib.compressobj(_FAST)
+        packed = [packer.compress(_CHANGES_HEAD)]
+        only = Only(self._tasks, self._attempts)
+        packed += [packer.compress(piece) for piece in encode_pieces(state, only)]
+        for field, ids, alive in (
+            ("gone_tasks", self._tasks, state.tasks),
+            ("gone_attempts", self._attempts, state.attempts),
+        ):
+            gone = [name for name in ids if name is not None and name not in alive]
+            packed.append(packer.compress(_encoder.encode(field) + _encoder.encode(gone)))
+        packed.append(packer.flush())
+        return b"".join(packed)
 
 
 def pack_state(state: State) -> bytes:

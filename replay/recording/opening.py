@@ -25,8 +25,9 @@ from replay.sources.sanitize import clean_text
 
 LARGEST_LIMIT_BYTES = 512 << 20
 SMALLEST_LIMIT_BYTES = 256 << 20
-"""Bounds of what DuckDB may hold in memory for a recording in a file. A writer gets the smallest: a
-recorder needs no more, and holds the fold of its run."""
+"""Bounds of what DuckDB may hold in memory for a recording in a file that is read."""
+WRITER_LIMIT_BYTES = 128 << 20
+"""The same for one that is written: a recorder holds the fold of its run beside it."""
 IN_MEMORY_LIMIT_BYTES = 64 << 20
 """The same for a database in memory: beside it a live console holds the fold of its run."""
 _MACHINE_DIVISOR = 8
@@ -67,16 +68,20 @@ def open_file(path: Path) -> duckdb.DuckDBPyConnection:
         raise _open_error(path, error) from error
 
 
-def bounded_memory(
-    database: Path | str, largest_bytes: int = LARGEST_LIMIT_BYTES
-) -> dict[str, str]:
-    """Configuration by which what doesn't fit into `largest_bytes` goes to `spill_folder`.
+def bounded_memory(database: Path | str, limit_bytes: int | None = None) -> dict[str, str]:
+    """Configuration by which what doesn't fit into a limit goes to `spill_folder`.
 
-    A recording in memory has `IN_MEMORY_LIMIT_BYTES`.
+    Args:
+        database: A recording in memory has `IN_MEMORY_LIMIT_BYTES`, whatever else is wanted.
+        limit_bytes: None for as much as a reader may take on this machine.
     """
-    limit = IN_MEMORY_LIMIT_BYTES
-    if database != IN_MEMORY:
-        limit = max(SMALLEST_LIMIT_BYTES, min(largest_bytes, machine_memory() // _MACHINE_DIVISOR))
+    if database == IN_MEMORY:
+        limit = IN_MEMORY_LIMIT_BYTES
+    elif limit_bytes is not None:
+        limit = limit_bytes
+    else:
+        share = machine_memory() // _MACHINE_DIVISOR
+        limit = max(SMALLEST_LIMIT_BYTES, min(LARGEST_LIMIT_BYTES, share))
     return {
         "memory_limit": f"{limit // 1_000_000}MB",
         "temp_directory": str(spill_folder(database)),
@@ -106,7 +111,7 @@ def connect_for_writing(
     `spill`: the folder for what does not fit into memory, in place of this process's own.
     """
     # One writer's batches are too small to share: more threads only wait for each other.
-    bounds = bounded_memory(path, SMALLEST_LIMIT_BYTES)
+    bounds = bounded_memory(path, WRITER_LIMIT_BYTES)
     config: dict[str, Setting] = {**_STORAGE, **bounds, "threads": 1}
     if spill is not None:
         config["temp_directory"] = str(spill)

@@ -34,6 +34,16 @@ def arrow_table(table: str, rows: Iterable[Sequence[object]]) -> pa.Table:
     return pa.Table.from_arrays(arrays, names=[name for name, _ in columns])
 
 
+def parts_table(ordinal: int, data: bytes, part_bytes: int) -> pa.Table:
+    """Rows of `keyframe_parts`: `data` in parts of `part_bytes`, which are not copied."""
+    starts = range(0, len(data), part_bytes)
+    offsets = pa.array([*starts, len(data)], pa.int32()).buffers()[1]
+    parts = pa.Array.from_buffers(pa.binary(), len(starts), [None, offsets, pa.py_buffer(data)])
+    names = [name for name, _ in TABLES["keyframe_parts"]]
+    ordinals = pa.repeat(pa.scalar(ordinal, pa.int64()), len(starts))
+    return pa.Table.from_arrays([ordinals, pa.array(range(len(starts)), pa.int64()), parts], names)
+
+
 def verdict_row(verdict: VerdictRow) -> tuple[object, ...]:
     """Tier, sentence and advice are kept as well, for those who read with SQL."""
     return (

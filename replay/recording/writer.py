@@ -16,8 +16,8 @@ from replay.diagnosis.diagnosis_state import DIAGNOSIS_VERSION
 from replay.recording.batch import FoldCheckpoint, FoldedBatch
 from replay.recording.event_rows import event_row
 from replay.recording.keyframes import Keyframe
-from replay.recording.opening import SMALLEST_LIMIT_BYTES
-from replay.recording.rows import arrow_table, verdict_row
+from replay.recording.opening import WRITER_LIMIT_BYTES
+from replay.recording.rows import arrow_table, parts_table, verdict_row
 from replay.recording.schema import create_tables
 from replay.sources.base import SourceError
 
@@ -25,7 +25,7 @@ CHECKPOINT_EVERY = 2 * 122_880
 """Number of events after which the write-ahead log is checkpointed, which frees the memory that it
 takes. Two row groups of DuckDB, which it writes as they are."""
 
-CHECKPOINT_BYTES = SMALLEST_LIMIT_BYTES // 8
+CHECKPOINT_BYTES = WRITER_LIMIT_BYTES // 4
 """Bytes of rows after which it is checkpointed as well, whatever the number of events."""
 
 LARGE_KEYFRAME_BYTES = 32 << 10
@@ -112,15 +112,21 @@ class RecordingWriter:
         pending = self._pending
         for table, rows in _rows(batch).items():
             if rows:
-                part = arrow_table(table, rows)
-                pending.tables.setdefault(table, []).append(part)
-                pending.bytes += part.nbytes
+                self._add(table, arrow_table(table, rows))
+        for keyframe in (*batch.keyframes, *batch.changes):
+            if _is_large(keyframe):
+                parts = parts_table(keyframe.ordinal, keyframe.state, PART_BYTES)
+                self._add("keyframe_parts", parts)
         pending.last = batch
         pending.run = batch.run or pending.run
         if batch.fold is not None:
             pending.fold = batch.fold
             pending.bytes += len(batch.fold.data)
         pending.events += batch.size
+
+    def _add(self, table: str, rows: pa.Table) -> None:
+        self._pending.tables.setdefault(table, []).append(rows)
+        self._pending.bytes += rows.nbytes
 
     def commit(self) -> None:
         """Write all that was appended since the last commit in one transaction."""
@@ -188,14 +194,17 @@ class RecordingWriter:
             return  # the failure itself ended the transaction, or the database with it
 
 
+def _is_large(keyframe: Keyframe) -> bool:
+    return len(keyframe.state) > LARGE_KEYFRAME_BYTES
+
+
 def _keyframe_row(keyframe: Keyframe) -> Keyframe:
     """The row of a keyframe. That of a large one has its ordinal and time only."""
-    large = len(keyframe.state) > LARGE_KEYFRAME_BYTES
-    return keyframe._replace(state=b"") if large else keyframe
+    return keyframe._replace(state=b"") if _is_large(keyframe) else keyframe
 
 
 def _rows(batch: FoldedBatch) -> dict[str, Sequence[Sequence[object]]]:
-    """Rows by table."""
+    """Rows by table, but for the parts of large keyframes."""
     astuple, output = msgspec.structs.astuple, batch.output
     return {
         "events": batch.event_rows
@@ -213,11 +222,4 @@ def _rows(batch: FoldedBatch) -> dict[str, Sequence[Sequence[object]]]:
         "broken_lines": [astuple(row) for row in batch.broken],
         "keyframes": [_keyframe_row(keyframe) for keyframe in batch.keyframes],
         "keyframe_changes": [_keyframe_row(keyframe) for keyframe in batch.changes],
-        "keyframe_parts": [
-            (keyframe.ordinal, part, state[part * PART_BYTES : (part + 1) * PART_BYTES])
-            for keyframe in (*batch.keyframes, *batch.changes)
-            if len(keyframe.state) > LARGE_KEYFRAME_BYTES
-            for state in (memoryview(keyframe.state),)
-            for part in range(-(-len(state) // PART_BYTES))
-        ],
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,6 +17,13 @@ _encoder = msgspec.msgpack.Encoder()
 _task_decoder = msgspec.msgpack.Decoder(Task)
 
 
+class Only(NamedTuple):
+    """The tasks and attempts of a state that are wanted, by id."""
+
+    tasks: Collection[str | None]
+    attempts: Collection[str | None]
+
+
 class _Wire(State):
     tasks: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict)  # type: ignore[assignment]
 
@@ -23,8 +31,13 @@ class _Wire(State):
 _decoder = msgspec.msgpack.Decoder(_Wire)
 
 
-def encode_pieces(state: State) -> Iterator[bytearray]:
-    """Each of about a megabyte. The buffer is used again for the next one."""
+def encode_pieces(state: State, only: Only | None = None) -> Iterator[bytearray]:
+    """Each of about a megabyte. The buffer is used again for the next one.
+
+    Args:
+        state: The whole of it, unless `only` says otherwise.
+        only: Which of its tasks and attempts; those that it does not have are left out.
+    """
     buffer = bytearray()
     names = state.__struct_fields__
     buffer += b"\xde" + len(names).to_bytes(2, "big")
@@ -34,8 +47,13 @@ def encode_pieces(state: State) -> Iterator[bytearray]:
         if name not in ("tasks", "attempts"):
             _encoder.encode_into(value, buffer, -1)
             continue
-        buffer += b"\xdf" + len(value).to_bytes(4, "big")
-        for key, live in value.items():
+        items, number = value.items(), len(value)
+        if only is not None:
+            wanted = only.tasks if name == "tasks" else only.attempts
+            keys = [key for key in wanted if key is not None and key in value]
+            items, number = ((key, value[key]) for key in keys), len(keys)
+        buffer += b"\xdf" + number.to_bytes(4, "big")
+        for key, live in items:
             _encoder.encode_into(key, buffer, -1)
             _encoder.encode_into(live, buffer, -1)
             if len(buffer) >= _PIECE_BYTES:

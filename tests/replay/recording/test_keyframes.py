@@ -14,7 +14,7 @@ from engine.events.run_folder import RunFolder
 from replay.recording.batch import FoldedBatch
 from replay.recording.ingest import Ingest
 from replay.recording.keyframes import Keyframe, pack_state, unpack_state
-from replay.recording.opening import IN_MEMORY, SMALLEST_LIMIT_BYTES, connect_for_writing
+from replay.recording.opening import IN_MEMORY, WRITER_LIMIT_BYTES, connect_for_writing
 from replay.recording.writer import RecordingWriter
 from replay.sources.feed import open_journal
 from replay.state.reducer import begin, reduce
@@ -143,7 +143,7 @@ def test_an_import_without_a_kept_fold_goes_on(
 def test_rows_of_any_size_go_through_little_memory(tmp_path: Path) -> None:
     """The write-ahead log of large rows goes into the file before it fills what memory there is."""
     config: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": f"{SMALLEST_LIMIT_BYTES}B",
+        "memory_limit": f"{WRITER_LIMIT_BYTES}B",
         "temp_directory": str(tmp_path / "spill"),
     }
     with duckdb.connect(str(tmp_path / "small.duckdb"), config=config) as connection:
@@ -158,7 +158,7 @@ def test_rows_of_any_size_go_through_little_memory(tmp_path: Path) -> None:
         assert connection.execute("SELECT count(*) FROM keyframes").fetchone() == (40,)
 
 
-@pytest.mark.parametrize(("name", "mebibytes"), [("run.duckdb", 256), (IN_MEMORY, 64)])
+@pytest.mark.parametrize(("name", "mebibytes"), [("run.duckdb", 128), (IN_MEMORY, 64)])
 def test_a_writer_leaves_memory_to_the_fold_beside_it(
     tmp_path: Path, name: str, mebibytes: int
 ) -> None:
