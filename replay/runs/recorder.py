@@ -195,6 +195,7 @@ def _import(folder: RunFolder, stopped: Callable[[], bool], two_processes: bool)
         feed.close()
         if called_off and new and feed.liveness == "waiting":
             _leave_nothing(folder)
+    del ingest, server  # the fold of a large run: what follows reads the recording
     try:
         return _conclude(folder, feed.has_end, stopped)
     except SourceError:
