@@ -23,6 +23,8 @@ _MOST_FILES = 1_000
 
 
 class SharingApp(RangeApp):
+    """The app's part for copying a command or a text, and for exports of the view."""
+
     def __init__(
         self,
         session: SessionLike,

@@ -224,6 +224,7 @@ def _print_lines(session: Session) -> None:
 
 
 def last_frame(target: Path) -> Frame:
+    """The frame at the end of a run as far as it is known."""
     session = Session.open(target, history=False)
     try:
         return _read_all(session)

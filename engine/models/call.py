@@ -156,6 +156,7 @@ async def send(
 
 
 def local_timeout(request: ModelRequest, *, uses_attempt: bool = True) -> LocalTimeoutError:
+    """The error of a call whose caller did not wait any longer."""
     return LocalTimeoutError(
         "LocalTimeout",
         f"the caller's {request.within_seconds:g} s were over before an answer",

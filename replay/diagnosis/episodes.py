@@ -32,6 +32,8 @@ _SAMPLES_KEPT = 256
 
 
 class Storm(msgspec.Struct):
+    """Refusals of one resource that follow each other, from the first 429 to the recovery."""
+
     start: float
     last_at: float
     until: float
@@ -190,11 +192,13 @@ class Slow(msgspec.Struct):
 
 
 def add_seconds(seconds_by_blame: dict[Blame, float], more: dict[Blame, float]) -> None:
+    """Adds `more` to `seconds_by_blame`, in place."""
     for blame, seconds in more.items():
         seconds_by_blame[blame] = seconds_by_blame.get(blame, 0.0) + seconds
 
 
 def also_shares(seconds_by_blame: dict[Blame, float], winner: Blame) -> dict[str, float]:
+    """Share of the whole time, from 0 to 1, of each verdict other than the winner's."""
     total = sum(seconds_by_blame.values())
     if total <= 0.0:
         return {}

@@ -44,6 +44,8 @@ class Spell(msgspec.Struct):
 
 
 class ErrorWatch(msgspec.Struct):
+    """The spells of failures that are open, and what of `State.failures` they have counted."""
+
     spells: dict[str, Spell] = {}
     """By resource, or column, and class."""
     seen: dict[str, tuple[int, int]] = {}

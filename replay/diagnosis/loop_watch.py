@@ -98,6 +98,8 @@ class StandstillGroup(msgspec.Struct):
 
 
 class LoopStalls(msgspec.Struct):
+    """What heartbeats and the watchdog have told, and what is still provisional."""
+
     since: float | None = None
     """The loop is known to have run, or not to have, up to here; None before the first event."""
     foreign: bool = False

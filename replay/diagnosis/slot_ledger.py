@@ -18,6 +18,8 @@ class Account(msgspec.Struct):
 
 
 class CapacityLedger(msgspec.Struct):
+    """Slot-seconds of the open bin by request resource and verdict."""
+
     accounts: dict[str, Account] = {}
     seconds: dict[tuple[str, str], float] = {}
     """Of the open bin, by resource and verdict."""

@@ -63,6 +63,8 @@ EVIDENCE_KEPT = 12
 
 
 class BlockedSpan(msgspec.Struct):
+    """A period in which a resource admits nothing, with its time by blame."""
+
     since: float
     ordinal: int
     blame: Blame
@@ -137,6 +139,8 @@ class Watch(msgspec.Struct):
 
 
 class Stalls(msgspec.Struct):
+    """The open spans and stall groups of every resource. Groups that are over are in `closed`."""
+
     watches: dict[str, Watch] = {}
     excluded: list[tuple[float, float]] = []
     """The last times in which the event loop did not run."""

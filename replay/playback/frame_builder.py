@@ -64,6 +64,8 @@ def _blocked_by(
 
 @dataclass(frozen=True, slots=True)
 class Rates:
+    """Speed of the run over the last seconds, and the time it still needs; None where unknown."""
+
     rows_per_second: float | None
     tokens_per_second: float | None
     eta_seconds: float | None
@@ -297,6 +299,7 @@ def _segments(attempts: Sequence[AttemptRow]) -> tuple[Segment, ...]:
 
 
 def limits(state: State) -> tuple[tuple[str, int, int], ...]:
+    """Each scheduler resource with its leased units and its limit."""
     return tuple((name, state.leased.get(name, 0), limit) for name, limit in state.limits.items())
 
 
@@ -311,6 +314,7 @@ def progress_copy(progress: Progress) -> Progress:
 
 
 def row_groups_copy(row_groups: RowGroupProgress) -> RowGroupProgress:
+    """A copy that stays as it is when the state goes on."""
     return msgspec.structs.replace(row_groups, in_flight=list(row_groups.in_flight))
 
 

@@ -57,6 +57,8 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Result(Protocol):
+    """The rows of a query, from the recording's file or from its recorder."""
+
     def fetchall(self) -> list[Any]: ...
 
 

@@ -132,6 +132,7 @@ def attempt_row(
     outcome: str | None,
     ordinal: int | None,
 ) -> AttemptRow:
+    """The row of an attempt with the end that is known of it; None for what is not."""
     return AttemptRow(
         attempt_id=attempt.attempt_id,
         resource=attempt.resource,
@@ -150,4 +151,5 @@ def attempt_row(
 
 
 def open_attempt_row(attempt: Attempt) -> AttemptRow:
+    """The row of an attempt that is still under way."""
     return attempt_row(attempt, attempt.completed_at, attempt.released_at, attempt.outcome, None)

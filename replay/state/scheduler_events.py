@@ -46,6 +46,7 @@ def blocked(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> 
 
 
 def queue_drained(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    """Whatever blocked the queue is over, as nothing is in it."""
     if state.block is not None and state.block.kind != "queue_empty":
         state.block = None
 
@@ -134,6 +135,7 @@ def row_group_target(state: State, event: SchedulerEvent, ordinal: int, run: Run
 
 
 def row_group_checkpointed(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    """A row group is written: its rows are done or dropped, and it is no longer in flight."""
     diagnostics = event.diagnostics
     row_group = count(diagnostics.get("row_group"))
     row_groups = state.row_groups

@@ -25,6 +25,8 @@ _MARKS: dict[Status, str] = {"ok": "ok", "found": "FOUND", "noted": "note", "not
 
 
 class CheckResult(msgspec.Struct, frozen=True):
+    """What became of one rule."""
+
     rule: str
     statement: str
     status: Status
@@ -36,6 +38,8 @@ class CheckResult(msgspec.Struct, frozen=True):
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
+    """Which recording was checked, the result of every rule, and the verdict on the whole."""
+
     version: int
     verdict: Verdict
     """`found`: a rule is broken. `damaged`: the recording could not all be read."""
@@ -59,6 +63,7 @@ class VerifyReport(msgspec.Struct, frozen=True):
 
 
 def results(book: RuleBook) -> tuple[CheckResult, ...]:
+    """The result of every rule, in the order of `RULES`."""
     return tuple(
         CheckResult(
             rule.name,

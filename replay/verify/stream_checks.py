@@ -158,6 +158,7 @@ class StreamChecks:
 
 
 def semantics(run: RunInfo, stream: str) -> str:
+    """What the sequence numbers of `stream` mean in this run."""
     if stream == "scheduler":
         return run.scheduler_sequence_semantics
     return run.request_sequence_semantics

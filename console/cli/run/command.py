@@ -25,6 +25,7 @@ _options = [
 
 
 def run_options(command: click.decorators.FC) -> click.decorators.FC:
+    """The options that `run` and `demo` share."""
     for option in reversed(_options):
         command = option(command)
     return command

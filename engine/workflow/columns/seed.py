@@ -90,6 +90,8 @@ class SeedColumn(BaseColumn):
 
 
 class SeedGenerator(ColumnGenerator):
+    """The values of whole row groups, from the lines of a file of the user."""
+
     task_type: TaskType = "batch"
 
     def __init__(self, column: SeedColumn, folder: Path, inline: bool) -> None:

@@ -284,5 +284,6 @@ class FunctionPredicate(Predicate):
 
 
 def condition_query(sql: str, columns: Sequence[str]) -> str:
+    """The SELECT that evaluates a condition; its parameters are the values of `columns`."""
     arguments = ", ".join(f"? AS {quoted_name(name)}" for name in columns)
     return f"SELECT CAST((\n{sql}\n) AS BOOLEAN) FROM (SELECT {arguments})"

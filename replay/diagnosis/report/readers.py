@@ -14,6 +14,8 @@ from replay.state.spending import SpendingRow
 
 
 class ReportStatus(Protocol):
+    """How far the recording of a run reaches, and how the run ended."""
+
     @property
     def complete(self) -> bool: ...
 

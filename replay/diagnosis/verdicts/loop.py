@@ -49,6 +49,8 @@ class StandstillVerdict(Verdict, kw_only=True):
 
 
 class EventLoopLag(StandstillVerdict, tag="event_loop_lag", kw_only=True):
+    """Something held the producer's event loop, so that nothing else could go on."""
+
     tier = "A"
     phrase = "event loop held up"
     proof = (
@@ -146,6 +148,8 @@ class EventLoopLag(StandstillVerdict, tag="event_loop_lag", kw_only=True):
 
 
 class ProcessStopped(StandstillVerdict, tag="process_stopped", kw_only=True):
+    """The producer's process did not run: stopped, suspended, or without a core."""
+
     tier = "E"
     phrase = "the run's own process did not run"
     proof = (
