@@ -42,6 +42,7 @@ class LeasedCall:
         self.outcome = RequestReleaseOutcome("unexpected_exception")
 
     def started(self) -> None:
+        """The request goes out."""
         now = self._started_at = self._clock.monotonic()
         self._admission.mark_started(self._lease, now)
         if self._stream.requests_enabled:
@@ -50,6 +51,7 @@ class LeasedCall:
     def succeeded(
         self, response: ModelResponse, action: AnswerAction | None, cost: float | None
     ) -> None:
+        """The provider answered; `cost` is in USD, None where the price is not known."""
         if response.budgets:
             self._admission.observe_budgets(self._lease, response.budgets)
         self._returned(
@@ -70,6 +72,7 @@ class LeasedCall:
         )
 
     def failed(self, error: BaseException, suspect: bool = False) -> None:
+        """The call ended with an error; with `suspect` it says nothing of the load."""
         kind: RequestOutcomeKind = "unexpected_exception"
         error_type = type(error).__name__
         if isinstance(error, ProviderError):

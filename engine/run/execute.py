@@ -72,6 +72,7 @@ class RunControl:
         self._stops = 0
 
     def attach(self, scheduler: AsyncTaskScheduler) -> None:
+        """The run has begun. A stop that came before takes effect at once."""
         self._scheduler = scheduler
         if self._stops:
             scheduler.drain()
@@ -104,6 +105,7 @@ class RunControl:
         return None if self._scheduler is None else self._scheduler.outstanding()
 
     def stop(self) -> None:
+        """Asks the run to end: at the first call running tasks go on, the second cancels them."""
         self._stops += 1
         if self._preparing is not None:
             self._preparing.cancel()

@@ -42,6 +42,7 @@ class ResumedRows:
         return WrittenRows(self._done, self._dropped, self._reopened)
 
     def note_written(self, index: int, group: WrittenGroup, is_finished: bool) -> None:
+        """A row group was found written; its rows count as made."""
         dropped = len(group.dropped)
         self._done += group.surviving
         self._dropped += dropped
@@ -54,6 +55,7 @@ class ResumedRows:
                 self._complete(column, count)
 
     def note_open(self, restored: Restored, batches: Set[str]) -> None:
+        """A row group was found unfinished; its cells need not be made again."""
         made: set[str] = set()
         for values in restored.values.values():
             self.open_cells += len(values)

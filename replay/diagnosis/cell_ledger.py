@@ -262,6 +262,7 @@ class CellLedger(msgspec.Struct):
                 self._count_seconds((verdict, ""), cell, moved)
 
     def run_to(self, now: float) -> None:
+        """Let all clocks run up to `now`."""
         for meter in self.meters.values():
             meter.run_to(now)
 
@@ -271,6 +272,7 @@ class CellLedger(msgspec.Struct):
             meter.since = now
 
     def close_bin(self, bin_number: int, now: float) -> list[BlameRow]:
+        """The rows of the bin that ends at `now`, in cell-seconds."""
         self.run_to(now)
         for tally in self.tallies.values():
             meter = self.meters[tally.meter]

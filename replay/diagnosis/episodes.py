@@ -56,6 +56,7 @@ class Storm(msgspec.Struct):
     """The longest seen to be left, where snapshots are all that tells of it."""
 
     def recover(self, now: float, ordinal: int) -> None:
+        """The resource admits calls again."""
         self.recovered_at = now
         self.late_evidence["recovery"] = ordinal
 
@@ -144,6 +145,7 @@ class Slow(msgspec.Struct):
             self.longest = max(0.0, self.longest - overlap)
 
     def add(self, seconds: float) -> None:
+        """A slow call has taken so many seconds."""
         self.calls += 1
         self.longest = max(self.longest, seconds)
         if len(self.times) < _SAMPLES_KEPT:

@@ -288,6 +288,7 @@ class LoopStalls(msgspec.Struct):
         return ended
 
     def end_group(self) -> VerdictRow | None:
+        """The row of the open group of standstills, which is over; None for none."""
         group, self.group = self.group, None
         return None if group is None else _row(group)
 

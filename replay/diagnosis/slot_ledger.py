@@ -91,6 +91,7 @@ class CapacityLedger(msgspec.Struct):
                 self.seconds[to] = self.seconds.get(to, 0.0) + moved
 
     def run_to(self, now: float) -> None:
+        """Book all divisions up to `now`."""
         for resource, account in self.accounts.items():
             self._run_to(resource, account, now)
 
@@ -100,6 +101,7 @@ class CapacityLedger(msgspec.Struct):
             account.since = now
 
     def close_bin(self, bin_number: int, now: float) -> list[BlameRow]:
+        """The rows of the bin that ends at `now`, in slot-seconds."""
         self.run_to(now)
         rows = [
             BlameRow(bin_number, "run", "", None, resource, verdict, seconds)

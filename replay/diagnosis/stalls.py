@@ -78,6 +78,7 @@ class BlockedSpan(msgspec.Struct):
     """Long enough for a stall, so that its facts are collected."""
 
     def change(self, blame: Blame, now: float) -> None:
+        """Another blame from `now` on."""
         self.changes.append((now, self.blame))
         self.blame = blame
 
@@ -149,6 +150,7 @@ class Stalls(msgspec.Struct):
     """To be scheduled."""
 
     def watch(self, resource: str) -> Watch:
+        """What is known of a resource; made if it is new."""
         watch = self.watches.get(resource)
         if watch is None:
             watch = self.watches[resource] = Watch()
@@ -230,6 +232,7 @@ class Stalls(msgspec.Struct):
                 storm.last_at = min(now, max(before, storm.start, until - longest))
 
     def limit_cut(self, resource: str, ordinal: int) -> None:
+        """A refusal lowered the limit of the resource."""
         storm = self.watch(resource).storm
         if storm is not None:
             if "cut" not in storm.late_evidence:
@@ -237,6 +240,7 @@ class Stalls(msgspec.Struct):
             storm.late_evidence["cut"] = ordinal
 
     def waiting_began(self, resource: str, ordinal: int) -> None:
+        """A call waits where none did."""
         watch = self.watch(resource)
         watch.wait_ordinal = ordinal
         storm = watch.storm
@@ -244,6 +248,7 @@ class Stalls(msgspec.Struct):
             storm.late_evidence["wait"] = ordinal
 
     def succeeded(self, resource: str, acquired_at: float, now: float) -> None:
+        """A call succeeded that has had its lease since `acquired_at`."""
         watch = self.watch(resource)
         storm = watch.storm
         if storm is not None and acquired_at >= storm.last_at:
@@ -364,6 +369,7 @@ class Stalls(msgspec.Struct):
         return closed
 
     def drain_timers(self) -> list[Timer]:
+        """Timers to schedule; each is returned once."""
         timers, self.timers = self.timers, []
         return timers
 

@@ -32,6 +32,7 @@ class SegmentReader:
         self._taken = 0
 
     def go(self, place: Place) -> None:
+        """Goes on reading at `place`."""
         self.close()
         self.place = place
         self._torn_reported = False

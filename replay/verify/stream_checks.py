@@ -35,6 +35,7 @@ class StreamChecks:
         self.first_kind: str | None = None
 
     def check(self, event: Event, run: RunInfo) -> None:
+        """Sees each event once, in order."""
         kind = event.event_kind
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         scheduler = type(event) is SchedulerEvent

@@ -203,6 +203,7 @@ class ProviderLatency(Verdict, tag="provider_latency", kw_only=True):
     ] = False
 
     def without_time(self, seconds: float) -> Verdict | None:
+        """The same without so many seconds of a standstill; None where nothing was slow."""
         age = self.oldest_age - seconds
         if age <= SLOW_FACTOR * self.p95:
             return None
@@ -258,6 +259,7 @@ class SlowTasks(Verdict, tag="slow_tasks", kw_only=True):
     ] = None
 
     def without_time(self, seconds: float) -> Verdict | None:
+        """The same without so many seconds of a standstill; None where nothing was slow."""
         age = self.oldest_age - seconds
         if age <= SLOW_FACTOR * self.p95:
             return None
