@@ -74,8 +74,8 @@ def emit_completed(stream: EventStream, result: RunResult) -> None:
         diagnostics["rows_unfinished"] = result.rows_unfinished
     if result.message:
         diagnostics["message"] = result.message
-    if result.capacity:
-        diagnostics["capacity"] = result.capacity
+    if result.capacity is not None:
+        diagnostics["capacity"] = result.capacity.observed_part()
     if stream.failures_by_sink:
         diagnostics["sink_failures"] = dict(stream.failures_by_sink)
     stream.scheduler("scheduler_job_completed", reason=result.outcome, diagnostics=diagnostics)

@@ -12,14 +12,14 @@ import pytest
 from console.cli import exit_codes
 from console.cli.main import run_cli
 from console.screens import capacity as screen
-from engine.events import JournalEnd, JournalHeader, JournalLine, encode_lines
-from engine.run.capacity_plan import (
+from engine.capacity_plan import (
     AsyncCapacityPlan,
     ConfiguredCapacity,
     ObservedMaxima,
     RowGroupCapacity,
     RuntimeCapacity,
 )
+from engine.events import JournalEnd, JournalHeader, JournalLine, encode_lines
 from replay.playback.capacity import CONFIGURED, OBSERVED, RUNTIME, capacity_rows
 from replay.playback.frame import Want
 from replay.playback.session import Session

@@ -9,9 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.models.provider_script import Latency, RateLimitWindow
-from engine.request_admission.config import RequestAdmissionConfig
-from engine.run.capacity_plan import (
+from engine.capacity_plan import (
     AsyncCapacityPlan,
     CapacityValue,
     ConfiguredCapacity,
@@ -19,6 +17,8 @@ from engine.run.capacity_plan import (
     RowGroupCapacity,
     RuntimeCapacity,
 )
+from engine.models.provider_script import Latency, RateLimitWindow
+from engine.request_admission.config import RequestAdmissionConfig
 from engine.run.plan import RunPlan, plan_run
 from engine.workflow.load import LoadedWorkflow
 from engine.workflow.schema import (
@@ -179,7 +179,7 @@ def test_the_end_of_a_run_tells_what_was_observed() -> None:
     ran = run_engine(workflow(buffer_size=5, max_concurrent_row_groups=2))
     assert ran.result.rows_dropped == 0
     plan = ended(ran)
-    assert ran.result.capacity == plan.observed_part()
+    assert ran.result.capacity == plan
     most, now = plan.observed_maxima, plan.runtime_snapshot
     assert most.row_groups_in_flight.value == most.row_group_target.value == 2
     assert most.in_flight_by_resource.value == {"p/m/chat": 3}

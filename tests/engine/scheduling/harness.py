@@ -21,14 +21,16 @@ from engine.events import (
     SchedulerEvent,
 )
 from engine.identity import RequestResourceKey, SchedulerResourceKey, TaskGroupKey
-from engine.rows.admission import RowGroupAdmission, RowGroups
+from engine.rows.admission import RowGroupAdmission, RowGroups, RowGroupSpec
 from engine.scheduling.admission import TaskAdmissionController
+from engine.scheduling.inputs import ReportSources, SchedulerSettings
 from engine.scheduling.plan import ColumnPlan, RetryPolicy, RunResult
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicy
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.resolver import MetadataDiagnostic
 from engine.scheduling.scheduler import AsyncTaskScheduler
 from engine.scheduling.stopping import RequestHolds
+from engine.scheduling.task_outcomes import DroppedTask
 from engine.scheduling.types import (
     ResolvedTaskScheduling,
     SchedulerResourceRequest,
@@ -231,21 +233,24 @@ class Run:
             admission=self.admission,
             row_group_admission=self.row_groups,
             workers=self.workers,
-            execute=self._execute,
-            checkpoint=self._checkpoint,
+            work=self,
             stream=self.stream,
             clock=clock,
             random=random.Random(setting.seed),
-            retry=setting.retry,
-            request_keyframe=_no_requests if self.requests is None else self.requests.keyframe,
-            keyframe_seconds=setting.keyframe_seconds,
-            keyframe_events=setting.keyframe_events,
-            heartbeat_seconds=setting.heartbeat_seconds,
+            reports=ReportSources(
+                _no_requests if self.requests is None else self.requests.keyframe,
+                setting.metadata_diagnostics,
+                setting.warnings,
+            ),
+            settings=SchedulerSettings(
+                setting.retry,
+                setting.keyframe_seconds,
+                setting.keyframe_events,
+                setting.heartbeat_seconds,
+                setting.stop_seconds,
+                setting.most_dropped_share,
+            ),
             loop_watch=setting.loop_watch,
-            metadata_diagnostics=setting.metadata_diagnostics,
-            warnings=setting.warnings,
-            stop_seconds=setting.stop_seconds,
-            most_dropped_share=setting.most_dropped_share,
             requests=setting.holds if self.requests is None else self.requests.holds,
         )
         if self.requests is not None:
@@ -268,17 +273,23 @@ class Run:
         self.stream.flush()
         self.events = sink.events
 
-    async def _execute(self, payload: TaskPayload) -> None:
+    async def execute(self, payload: TaskPayload) -> None:
         self.executed.append(payload)
         self.correlations.append(RuntimeCorrelationProvider().current())
         execute = self.setting.execute if self.requests is None else self.requests.execute
         await execute(payload)
 
-    async def _checkpoint(self, row_group: int, dropped: frozenset[int]) -> None:
+    async def checkpoint(self, row_group: int, left_out: frozenset[int]) -> None:
         if self.setting.checkpoint is not None:
-            await self.setting.checkpoint(row_group, dropped)
+            await self.setting.checkpoint(row_group, left_out)
         assert row_group not in self.checkpoints
-        self.checkpoints[row_group] = dropped
+        self.checkpoints[row_group] = left_out
+
+    def restore(self, spec: RowGroupSpec) -> None:
+        """No row was made before."""
+
+    def drop(self, task: DroppedTask) -> None:
+        """Its events tell."""
 
     def told(self, *kinds: str) -> list[SchedulerEvent]:
         return [
