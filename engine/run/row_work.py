@@ -11,8 +11,9 @@ from typing import Any
 
 from engine.rows.admission import RowGroupSpec
 from engine.rows.checkpoints import WrittenRows
+from engine.rows.kept_cells import DroppedRow, Restored, WrittenGroup
 from engine.rows.parquet import RowGroupWriter, RowNumbers
-from engine.rows.run_store import DroppedRow, Restored, RunStore, WrittenGroup
+from engine.rows.run_store import RunStore
 from engine.rows.store import RowStore
 from engine.run.plan import RunPlan
 from engine.scheduling.task_outcomes import DroppedTask

@@ -19,7 +19,9 @@ from msgspec.structs import replace
 
 from replay.diagnosis.episodes import (
     STORM_GRACE_SECONDS,
+    BlockedSpan,
     Slow,
+    StallGroup,
     Storm,
     add_seconds,
     also_shares,
@@ -41,13 +43,8 @@ from replay.diagnosis.verdicts import (
     VerdictRow,
     row_of,
 )
-from replay.diagnosis.verdicts.cooldowns import (
-    CooldownVerdict,
-)
-from replay.diagnosis.verdicts.requests import (
-    ProviderLatency,
-    RequestVerdict,
-)
+from replay.diagnosis.verdicts.cooldowns import CooldownVerdict
+from replay.diagnosis.verdicts.requests import ProviderLatency, RequestVerdict
 
 SAME_COOLDOWN_SECONDS = 0.05
 """Snapshots give what is left of a cooldown; its end moves by their rounding."""
@@ -60,62 +57,6 @@ MOST_STOOD = 0.5
 """Part of such a level in which the event loop did not run, from which it is told by nobody."""
 EXCLUDED_KEPT = 400
 EVIDENCE_KEPT = 12
-
-
-class BlockedSpan(msgspec.Struct):
-    """A period in which a resource admits nothing, with its time by blame."""
-
-    since: float
-    ordinal: int
-    blame: Blame
-    mark: float
-    """Up to here `seconds_by_blame` is summed up."""
-    seconds_by_blame: dict[Blame, float] = {}
-    changes: list[tuple[float, Blame]] = []
-    """Each change of blame since `mark`, with the blame until then."""
-    facts: dict[Blame, Facts] = {}
-    confirmed: bool = False
-    """Long enough for a stall, so that its facts are collected."""
-
-    def change(self, blame: Blame, now: float) -> None:
-        """Another blame from `now` on."""
-        self.changes.append((now, self.blame))
-        self.blame = blame
-
-    def totals(self, end: float) -> dict[Blame, float]:
-        """Seconds by blame up to `end`."""
-        seconds = dict(self.seconds_by_blame)
-        begin = self.mark
-        for at, blame in (*self.changes, (end, self.blame)):
-            elapsed = min(at, end) - begin
-            if elapsed > 0.0:
-                seconds[blame] = seconds.get(blame, 0.0) + elapsed
-                begin = at
-        return seconds or {self.blame: max(0.0, end - self.since)}
-
-    def settle(self, now: float) -> None:
-        """Nothing before `now` will be taken back."""
-        self.seconds_by_blame = self.totals(now)
-        self.mark = max(self.mark, now)
-        self.changes = []
-
-    def rest_from(self, begin: float) -> BlockedSpan:
-        """The span as if it had begun at `begin`."""
-        changes = [change for change in self.changes if change[0] > begin]
-        return BlockedSpan(begin, self.ordinal, self.blame, begin, {}, changes, self.facts)
-
-
-class StallGroup(msgspec.Struct):
-    """Stalls of one resource for one reason that follow each other closely: one verdict."""
-
-    blame: Blame
-    start: float
-    end: float
-    stalled: float
-    seconds_by_blame: dict[Blame, float]
-    facts: Facts
-    due: float
-    """From here on nothing can be added to it."""
 
 
 class Watch(msgspec.Struct):

@@ -22,7 +22,8 @@ from engine.events.continuation import Continuation, open_tail, read_continuatio
 from engine.events.journal import JournalWriter
 from engine.events.run_folder import RunFolder
 from engine.rows.dataset import Dataset
-from engine.rows.run_store import DroppedRow, RunStore, dropped_rows
+from engine.rows.kept_cells import DroppedRow
+from engine.rows.run_store import RunStore, dropped_rows
 from engine.run.execute import GoingOn, RunControl, execute_run
 from engine.run.plan import RunPlan, plan_run
 from engine.scheduling.plan import RunResult
