@@ -178,10 +178,10 @@ def report_of(error: ProviderError, longest_wait: float) -> FailureReport:
 
 
 def action_of(
-    request: ModelRequest, response: ModelResponse, asked_again: bool
+    request: ModelRequest, response: ModelResponse, repeated: bool
 ) -> AnswerAction | None:
     """What becomes of an answer; None for one that is as it should be."""
     if response.verdict is None:
         return None
     action = request.action(response.verdict)
-    return "drop" if action == "retry" and asked_again else action
+    return "drop" if action == "retry" and repeated else action

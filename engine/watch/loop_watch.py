@@ -46,7 +46,7 @@ SCARCE_SHARE = 0.3
 """A stall of whose time so much went by without a processor core is one of the machine."""
 CLEAR_SECONDS = 0.5
 """A shorter pause may also be that of a thread which held the interpreter lock and had no core."""
-FRAMES_TOLD, BUSY_FRAMES_TOLD = 5, 3
+MAX_FRAMES, MAX_BUSY_FRAMES = 5, 3
 
 BLOCKED, PAUSED = "loop_blocked", "process_paused"
 
@@ -144,7 +144,7 @@ class LoopWatch:
             if usage.core_wait is not None and before.core_wait is not None:
                 facts["core_wait"] = usage.core_wait - before.core_wait
             if self._busy:
-                facts["frames"] = _frame_payloads(self._busy, BUSY_FRAMES_TOLD)
+                facts["frames"] = _frame_payloads(self._busy, MAX_BUSY_FRAMES)
             self._busy.clear()
             self._late_seconds = 0.0
             return facts
@@ -218,7 +218,7 @@ class LoopWatch:
         loop_cpu = facts.get("loop_cpu_seconds", facts["cpu_seconds"])
         if reason == "interpreter_lock" and others and loop_cpu < facts["cpu_seconds"] / 2:
             seen = others  # where the loop's own thread waited says nothing
-        frames = _frame_payloads(seen, FRAMES_TOLD)
+        frames = _frame_payloads(seen, MAX_FRAMES)
         self._emit(BLOCKED, at, reason, {**facts, "samples": self._looks, "frames": frames})
 
     # The watchdog's beat

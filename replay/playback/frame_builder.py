@@ -133,7 +133,8 @@ def rates(
 def errors(state: State) -> tuple[Failure, ...]:
     """That which cost most rows first."""
     ordered = sorted(
-        state.failures.values(), key=lambda one: (-one.rows_dropped, -one.times, one.first_at)
+        state.failures.values(),
+        key=lambda failure: (-failure.rows_dropped, -failure.times, failure.first_at),
     )
     return tuple(msgspec.structs.replace(failure) for failure in ordered)
 

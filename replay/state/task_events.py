@@ -45,11 +45,11 @@ def take(out_of: dict[str, int], some: dict[str, int]) -> None:
 
 def shared(resources: dict[str, int]) -> dict[str, int]:
     """One mapping for all tasks that take the same."""
-    return _one_of(tuple(resources.items()))
+    return _interned(tuple(resources.items()))
 
 
 @lru_cache(maxsize=4096)
-def _one_of(resources: tuple[tuple[str, int], ...]) -> dict[str, int]:
+def _interned(resources: tuple[tuple[str, int], ...]) -> dict[str, int]:
     return dict(resources)
 
 

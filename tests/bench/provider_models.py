@@ -227,7 +227,7 @@ def main(quick: bool) -> int:
         and min(row.worst for row in adaptive) >= 0.88
         and max(row.refused for row in adaptive) <= 0.02
     )
-    return exit_codes.OK if held else exit_codes.FOUND
+    return exit_codes.OK if held else exit_codes.FINDINGS
 
 
 if __name__ == "__main__":

@@ -324,7 +324,7 @@ def main(
     refs = (baseline, candidate)
     artifacts = run_refs(request, refs, own_environments=not this_environment)
     failed = any(gate.verdict == "failed" for artifact in artifacts for gate in artifact.gates)
-    return exit_codes.FOUND if failed else exit_codes.OK
+    return exit_codes.FINDINGS if failed else exit_codes.OK
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def test_documented_commands_run(
         assert process.returncode == exit_codes.OK, f"{command}: {output}"
     for command in every:
         if command[0] not in STARTS:
-            expected = exit_codes.FOUND if set(FINDS) & set(command) else exit_codes.OK
+            expected = exit_codes.FINDINGS if set(FINDS) & set(command) else exit_codes.OK
             code = run_cli(command)
             output = "".join(capsys.readouterr())
             assert code == expected, f"{command}: {output}"

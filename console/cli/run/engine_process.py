@@ -166,9 +166,9 @@ async def run(
             sys.stderr.write(f"{sentence}\n")
             link.say(Note(sentence))
     if result.outcome == "success":
-        return exit_codes.FOUND if result.rows_dropped else exit_codes.OK
+        return exit_codes.FINDINGS if result.rows_dropped else exit_codes.OK
     if result.outcome == "stopped":
-        return exit_codes.FOUND
+        return exit_codes.FINDINGS
     return exit_codes.INTERRUPTED if result.outcome == "cancelled" else exit_codes.RUN_FAILED
 
 

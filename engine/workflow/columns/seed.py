@@ -77,7 +77,7 @@ class SeedColumn(BaseColumn):
 
     @field_validator("sql")
     @classmethod
-    def _one_select(cls, value: str | None) -> str | None:
+    def _single_select(cls, value: str | None) -> str | None:
         if value is not None:
             try:
                 check_single_query(value)

@@ -301,7 +301,7 @@ def facts_of(verdict: VerdictLine) -> list[str]:
         facts.append("also: " + ", ".join(f"{phrase(n)} {100 * s:.0f} %" for n, s in parts))
     if verdict.evidence:
         shown = verdict.evidence[:EVIDENCE_SHOWN]
-        facts.append("proved by events: " + ", ".join(str(one) for one in shown))
+        facts.append("proved by events: " + ", ".join(str(ordinal) for ordinal in shown))
     if verdict.advice:
         facts.append("what to do: " + verdict.advice)
     return facts

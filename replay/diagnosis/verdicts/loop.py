@@ -249,8 +249,8 @@ def _is_of_library(entry: object) -> bool:
     return frame.get("library") is True or module.startswith("data_designer.")
 
 
-def _sum(one: float | None, other: float | None) -> float | None:
-    return other if one is None else one if other is None else one + other
+def _sum(first: float | None, second: float | None) -> float | None:
+    return second if first is None else first if second is None else first + second
 
 
 LOOP = (EventLoopLag, ProcessStopped)

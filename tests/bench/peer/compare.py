@@ -347,7 +347,7 @@ def main(
     Both engines run in processes of their own. Exits with 1 where a gate does not hold.
     """
     held = compare_with_peer(interpreter, iterations, quick, frozenset(only), as_json)
-    return exit_codes.OK if held else exit_codes.FOUND
+    return exit_codes.OK if held else exit_codes.FINDINGS
 
 
 if __name__ == "__main__":

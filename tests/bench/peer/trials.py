@@ -177,7 +177,7 @@ def main(
     """
     chosen = list(WORKFLOWS) if "all" in workflows else workflows
     held = compare(interpreter, iterations, records, only or list(SCRIPTS), chosen, click.echo)
-    return exit_codes.OK if held else exit_codes.FOUND
+    return exit_codes.OK if held else exit_codes.FINDINGS
 
 
 if __name__ == "__main__":

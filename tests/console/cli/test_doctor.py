@@ -43,7 +43,7 @@ def test_what_is_bad_says_what_to_do(
     (tmp_path / "file").touch()
     monkeypatch.setenv("HEADGATE_HOME", str(tmp_path / "file"))
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
-    found = findings(capsys, exit_codes.FOUND)
+    found = findings(capsys, exit_codes.FINDINGS)
 
     assert found["run list"]["state"] == "bad"
     assert "HEADGATE_HOME" in found["run list"]["text"]

@@ -88,8 +88,8 @@ def test_a_window_has_the_verdicts_that_reach_into_it(
 
 
 def test_it_fails_on_a_verdict_or_a_tier(recording: Path) -> None:
-    assert run_cli(["why", str(recording), "--fail-on", "request_cooldown"]) == exit_codes.FOUND
-    assert run_cli(["why", str(recording), "--fail-on", "D"]) == exit_codes.FOUND
+    assert run_cli(["why", str(recording), "--fail-on", "request_cooldown"]) == exit_codes.FINDINGS
+    assert run_cli(["why", str(recording), "--fail-on", "D"]) == exit_codes.FINDINGS
     assert run_cli(["why", str(recording), "--fail-on", "A", "--fail-on", "B"]) == exit_codes.OK
 
 

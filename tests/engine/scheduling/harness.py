@@ -331,8 +331,10 @@ def check(one: Run) -> Verifier | None:
     if one.setting.listening:
         verifier = verify_events(RunInfo("run", "test", records=one.setting.records), one.events)
         for result in results(verifier.book):
-            for found in result.found:
-                broken.setdefault(result.rule, f"{found.what}: {found.examples[0].sentence}")
+            for deviation in result.deviations:
+                broken.setdefault(
+                    result.rule, f"{deviation.what}: {deviation.examples[0].sentence}"
+                )
         spawned = verifier.counts.get("worker_spawned", 0)
         if spawned != one.workers.spawned:
             broken.setdefault("hidden_waiters", f"{one.workers.spawned} workers, {spawned} told")

@@ -288,7 +288,7 @@ def test_iterations_tell_a_difference_from_noise(
     assert "5 and 5 runs tell what is noise" in out
     assert "wall_time 1.05 s 1.55 s +47.7 % worse" in out
     assert "worse?" not in out
-    assert run_cli(["compare", str(usual), str(slower), "--fail-on-worse"]) == exit_codes.FOUND
+    assert run_cli(["compare", str(usual), str(slower), "--fail-on-worse"]) == exit_codes.FINDINGS
     assert run_cli(["compare", str(slower), str(usual), "--fail-on-worse"]) == exit_codes.OK
     assert run_cli(["compare", str(usual), str(slower), "--json"]) == exit_codes.OK
     out = capsys.readouterr().out

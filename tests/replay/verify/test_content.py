@@ -66,7 +66,7 @@ def recorded(source: Path, target: Path) -> Path:
 
 def content(report: VerifyReport) -> dict[str, int]:
     [check] = [check for check in report.checks if check.rule == "content"]
-    return {found.what: found.count for found in check.found}
+    return {deviation.what: deviation.count for deviation in check.deviations}
 
 
 def test_a_healthy_recording_is_clean_in_every_form(tmp_path: Path) -> None:
