@@ -36,13 +36,13 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "storm.duckdb"
 
 
-def asked(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def output_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert run_cli(["why", *map(str, arguments)]) == exit_codes.OK
     return capsys.readouterr().out
 
 
 def report(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
-    found = json.loads(asked(capsys, *arguments, "--json"))
+    found = json.loads(output_of(capsys, *arguments, "--json"))
     assert isinstance(found, dict)
     return found
 
@@ -51,8 +51,8 @@ def test_the_report_says_the_same_in_all_forms(
     recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answer = report(capsys, recording)["answer"]
-    assert answer.split(".")[0] in " ".join(asked(capsys, recording).split())
-    markdown = asked(capsys, recording, "--markdown")
+    assert answer.split(".")[0] in " ".join(output_of(capsys, recording).split())
+    markdown = output_of(capsys, recording, "--markdown")
     assert markdown.startswith("# Why: ")
     for told in ("`request_cooldown`", "## Cells by column", "Not provable", "does not carry"):
         assert told in markdown
@@ -61,7 +61,7 @@ def test_the_report_says_the_same_in_all_forms(
 def test_the_json_is_what_the_schema_says(
     recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    schema = json.loads(asked(capsys, "--schema"))
+    schema = json.loads(output_of(capsys, "--schema"))
     found = report(capsys, recording)
     assert schema["$ref"] == "#/$defs/WhyReport"
     described = schema["$defs"]["WhyReport"]
@@ -108,8 +108,8 @@ def test_a_task_is_told_from_ready_to_released(
     starts = [step["start"] for step in steps]
     assert starts == sorted(starts)
     head = f"Task {task_id} (verdict, row {story['row']}): completed"
-    assert head in asked(capsys, recording, "--task", task_id)
-    assert head in asked(capsys, recording, "--task", task_id, "--markdown")
+    assert head in output_of(capsys, recording, "--task", task_id)
+    assert head in output_of(capsys, recording, "--task", task_id, "--markdown")
 
 
 def test_what_a_foreign_stream_can_t_prove_is_named(
@@ -192,7 +192,7 @@ def test_a_run_that_its_producer_still_writes_is_not_called_lost(
     with path.open("w") as writer:
         writer.write("".join(json.dumps(line) + "\n" for line in told))
         writer.flush()
-        assert "not ended" in asked(capsys, path)
+        assert "not ended" in output_of(capsys, path)
         going = report(capsys, path)
         assert run_cli(["verify", str(path)]) == exit_codes.OK
         assert "lost" not in capsys.readouterr().out

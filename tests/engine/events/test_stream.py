@@ -50,7 +50,7 @@ def test_a_run_goes_on_without_a_sink_that_fails_and_says_so_at_its_end() -> Non
     run_virtual(one.go())
     assert one.result is not None
     assert one.result.outcome == "success"
-    (completed,) = one.told("scheduler_job_completed")
+    (completed,) = one.scheduler_events("scheduler_job_completed")
     assert completed.diagnostics["sink_failures"]["Failing"] > 1
     assert b"secret" not in one.lines()
 

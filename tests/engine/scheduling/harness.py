@@ -291,7 +291,7 @@ class Run:
     def drop(self, task: DroppedTask) -> None:
         """Its events tell."""
 
-    def told(self, *kinds: str) -> list[SchedulerEvent]:
+    def scheduler_events(self, *kinds: str) -> list[SchedulerEvent]:
         return [
             event
             for event in self.events
@@ -299,7 +299,7 @@ class Run:
         ]
 
     def kinds_of(self, task_id: str) -> list[str]:
-        return [event.event_kind for event in self.told() if event.task_id == task_id]
+        return [event.event_kind for event in self.scheduler_events() if event.task_id == task_id]
 
     def lines(self) -> bytes:
         return msgspec.json.encode(self.events)

@@ -16,7 +16,7 @@ from engine.scheduling.decisions import TaskAdmissionDenied
 from tests.engine.scheduling.admission_bench import SLOT, Bench, X, Y, key, task
 
 
-def bench(limits: dict[SchedulerResourceKey, int], **config: object) -> Bench:
+def borrow_bench(limits: dict[SchedulerResourceKey, int], **config: object) -> Bench:
     made = BoundedBorrowTaskAdmissionPolicyConfig(**config)  # type: ignore[arg-type]
     return Bench(limits, BoundedBorrowTaskAdmissionPolicy(made))
 
@@ -29,14 +29,14 @@ def blocked_peer(one: Bench) -> None:
 
 
 def test_a_group_alone_uses_everything_and_owes_nothing() -> None:
-    one = bench({SLOT: 8})
+    one = borrow_bench({SLOT: 8})
     one.enqueue("a", 20)
     assert one.dispatch() == ["a"] * 8
     assert one.debt("a", SLOT) == 0
 
 
 def test_what_a_peer_can_not_use_is_lent_and_owed() -> None:
-    one = bench({SLOT: 8, X: 1})
+    one = borrow_bench({SLOT: 8, X: 1})
     blocked_peer(one)
     one.enqueue("a", 20)
     assert one.dispatch() == ["a"] * 8
@@ -44,7 +44,7 @@ def test_what_a_peer_can_not_use_is_lent_and_owed() -> None:
 
 
 def test_an_indebted_group_gets_nothing_while_a_peer_waits() -> None:
-    one = bench({SLOT: 8, X: 8}, repay_when_withheld=False)
+    one = borrow_bench({SLOT: 8, X: 8}, repay_when_withheld=False)
     one.enqueue("hog", 1, needs={X: 8})
     one.dispatch()
     one.enqueue("peer", 20, needs={SLOT: 1, X: 1})
@@ -62,7 +62,7 @@ def test_an_indebted_group_gets_nothing_while_a_peer_waits() -> None:
 
 
 def test_the_denial_says_what_is_owed() -> None:
-    one = bench({SLOT: 8, X: 1})
+    one = borrow_bench({SLOT: 8, X: 1})
     blocked_peer(one)
     one.enqueue("a", 20)
     one.dispatch()
@@ -74,7 +74,7 @@ def test_the_denial_says_what_is_owed() -> None:
 
 
 def test_any_lease_that_ends_pays_back_and_debt_never_exceeds_what_is_held() -> None:
-    one = bench({SLOT: 8, X: 1})
+    one = borrow_bench({SLOT: 8, X: 1})
     blocked_peer(one)
     one.enqueue("a", 8)
     one.dispatch()
@@ -84,7 +84,7 @@ def test_any_lease_that_ends_pays_back_and_debt_never_exceeds_what_is_held() -> 
 
 
 def test_units_that_a_peer_takes_instead_pay_back_too() -> None:
-    one = bench({SLOT: 8, X: 8})
+    one = borrow_bench({SLOT: 8, X: 8})
     one.enqueue("hog", 1, needs={X: 8})
     one.dispatch()
     one.enqueue("peer", 20, needs={SLOT: 1, X: 1})
@@ -102,7 +102,7 @@ def test_units_that_a_peer_takes_instead_pay_back_too() -> None:
 
 
 def test_a_group_that_paid_off_is_back_in_turn_though_its_peer_goes_on() -> None:
-    one = bench({SLOT: 4, X: 8})
+    one = borrow_bench({SLOT: 4, X: 8})
     one.enqueue("hog", 1, needs={X: 8})
     one.dispatch()
     one.enqueue("peer", 200, needs={SLOT: 1, X: 1})
@@ -118,7 +118,7 @@ def test_a_group_that_paid_off_is_back_in_turn_though_its_peer_goes_on() -> None
 
 
 def test_the_share_counts_groups_that_only_hold_leases() -> None:
-    one = bench({SLOT: 8, X: 1})
+    one = borrow_bench({SLOT: 8, X: 1})
     one.enqueue("running", 2)
     one.dispatch()
     one.enqueue("a", 20)
@@ -127,7 +127,7 @@ def test_the_share_counts_groups_that_only_hold_leases() -> None:
 
 
 def test_a_share_grows_when_the_last_lease_of_a_competitor_ends() -> None:
-    one = bench({SLOT: 8})
+    one = borrow_bench({SLOT: 8})
     one.enqueue("gone", 2)
     one.dispatch()
     for name in ("a", "b"):
@@ -143,7 +143,7 @@ def test_a_share_grows_when_the_last_lease_of_a_competitor_ends() -> None:
 
 @pytest.mark.parametrize(("rounding", "owed"), [("ceil", 1), ("floor", 2)])
 def test_rounding_of_the_share_is_configurable(rounding: str, owed: int) -> None:
-    one = bench({SLOT: 7, X: 1}, strict_share_rounding=rounding)
+    one = borrow_bench({SLOT: 7, X: 1}, strict_share_rounding=rounding)
     blocked_peer(one)
     one.enqueue("a", 5)
     assert one.dispatch() == ["a"] * 5
@@ -151,7 +151,7 @@ def test_rounding_of_the_share_is_configurable(rounding: str, owed: int) -> None
 
 
 def test_shares_go_by_weight() -> None:
-    one = bench({SLOT: 8})
+    one = borrow_bench({SLOT: 8})
     one.enqueue("light", 20)
     one.dispatch()
     one.enqueue("heavy", 20, weight=3.0)
@@ -162,7 +162,7 @@ def test_shares_go_by_weight() -> None:
 
 
 def test_a_ceiling_keeps_units_free_for_groups_to_come() -> None:
-    one = bench({SLOT: 8, X: 1}, default_borrow_ceiling=1)
+    one = borrow_bench({SLOT: 8, X: 1}, default_borrow_ceiling=1)
     blocked_peer(one)
     one.enqueue("a", 20)
     assert one.dispatch() == ["a"] * 5
@@ -173,14 +173,14 @@ def test_a_ceiling_keeps_units_free_for_groups_to_come() -> None:
 
 
 def test_a_ceiling_may_be_set_for_one_group_and_resource() -> None:
-    one = bench({SLOT: 8, X: 1}, borrow_ceilings={(key("a"), SLOT): 2})
+    one = borrow_bench({SLOT: 8, X: 1}, borrow_ceilings={(key("a"), SLOT): 2})
     blocked_peer(one)
     one.enqueue("a", 20)
     assert one.dispatch() == ["a"] * 6
 
 
 def test_a_group_that_holds_nothing_is_never_denied() -> None:
-    one = bench({SLOT: 8, X: 4}, default_borrow_ceiling=0)
+    one = borrow_bench({SLOT: 8, X: 4}, default_borrow_ceiling=0)
     one.enqueue("other", 20, needs={SLOT: 1})
     one.enqueue("large", 2, needs={SLOT: 1, X: 4})
     assert "large" in one.dispatch()
@@ -189,7 +189,7 @@ def test_a_group_that_holds_nothing_is_never_denied() -> None:
 
 def test_debt_and_cap_do_not_deny_each_other() -> None:
     """One owes, the other is at its share, one slot is free: it is used."""
-    one = bench({SLOT: 8, X: 8})
+    one = borrow_bench({SLOT: 8, X: 8})
     one.enqueue("hog", 1, needs={X: 8})
     one.dispatch()
     one.enqueue("b", 30, needs={SLOT: 1, X: 1})
@@ -222,7 +222,7 @@ def test_a_bad_config_is_refused(config: dict[str, object]) -> None:
 @given(st.integers(0, 2**32))
 def test_debt_stays_between_nothing_and_what_is_held_and_no_slot_idles(seed: int) -> None:
     source = random.Random(seed)
-    one = bench(
+    one = borrow_bench(
         {SLOT: source.randint(1, 8), X: source.randint(1, 4), Y: source.randint(1, 4)},
         strict_share_rounding=source.choice(["ceil", "floor"]),
         repay_when_withheld=source.random() < 0.7,

@@ -258,7 +258,7 @@ def test_a_run_tells_once_per_task_that_a_peer_went_first() -> None:
             policy=ProviderAwareTaskAdmissionPolicy(StrictFairTaskAdmissionPolicy(), pressure),
         )
     )
-    skipped = one.told("request_pressure_advisory_skipped")
+    skipped = one.scheduler_events("request_pressure_advisory_skipped")
     first = skipped[0]
     assert (first.task_id, first.reason_or_result) == ("a/0", "waiters")
     assert first.diagnostics == {
@@ -268,5 +268,5 @@ def test_a_run_tells_once_per_task_that_a_peer_went_first() -> None:
         "peer": "b/0",
     }
     assert len({event.task_id for event in skipped}) == len(skipped)
-    order = [event.task_id for event in one.told("worker_spawned")]
+    order = [event.task_id for event in one.scheduler_events("worker_spawned")]
     assert order[:6] == [f"b/{row}" for row in range(6)]

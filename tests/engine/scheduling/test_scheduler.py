@@ -42,7 +42,7 @@ def test_what_a_task_event_carries() -> None:
     )
     one = run(Setting(columns, records=1))
     ready, enqueued, selected, acquired, spawned, completed, released = (
-        event for event in one.told() if event.task_id == "q/0"
+        event for event in one.scheduler_events() if event.task_id == "q/0"
     )
     group = "local/default/q"
     assert ready.diagnostics == {"group": group, "row": 0}
@@ -70,7 +70,7 @@ def test_what_a_task_event_carries() -> None:
 
 def test_a_run_opens_and_closes_with_its_facts() -> None:
     one = run(Setting((column("a"),), records=25, buffer_size=10, slots=3, local={"cpu": 2}))
-    started, start = one.told()[:2]
+    started, start = one.scheduler_events()[:2]
     assert started.diagnostics == {
         "records": 25,
         "row_groups": 3,
@@ -78,7 +78,7 @@ def test_a_run_opens_and_closes_with_its_facts() -> None:
         "limits": {"submission": 3, "local:cpu": 2},
     }
     assert start.diagnostics == {"reason": "start"}
-    end, completed = one.told()[-2:]
+    end, completed = one.scheduler_events()[-2:]
     assert end.diagnostics == {"reason": "end"}
     assert end.snapshot is not None
     assert end.snapshot["progress"] == {
@@ -92,21 +92,21 @@ def test_a_run_opens_and_closes_with_its_facts() -> None:
 
 def test_row_groups_are_admitted_up_to_the_target_and_follow_checkpoints() -> None:
     one = run(Setting((column("a"),), records=40, buffer_size=10, slots=100, execute=takes(1.0)))
-    admitted = one.told("row_group_admitted")
+    admitted = one.scheduler_events("row_group_admitted")
     assert [event.diagnostics["row_group"] for event in admitted] == [0, 1, 2, 3]
     assert [event.captured_at_monotonic for event in admitted] == [0.0, 0.0, 1.0, 1.0]
     assert admitted[1].diagnostics == {"row_group": 1, "rows": 10, "in_flight": 2, "target": 2}
-    blocked = one.told("row_group_admission_blocked")
+    blocked = one.scheduler_events("row_group_admission_blocked")
     assert [event.diagnostics["next_row_group"] for event in blocked] == [2]
     assert blocked[0].reason_or_result == "target_reached"
-    written = one.told("row_group_checkpointed")
+    written = one.scheduler_events("row_group_checkpointed")
     assert written[0].diagnostics == {
         "row_group": 0,
         "rows": 10,
         "surviving_rows": 10,
         "dropped_rows": 0,
     }
-    assert len(one.told("row_group_checkpoint_started")) == 4
+    assert len(one.scheduler_events("row_group_checkpoint_started")) == 4
 
 
 def test_a_retryable_failure_is_deferred_and_comes_back() -> None:
@@ -124,7 +124,7 @@ def test_a_retryable_failure_is_deferred_and_comes_back() -> None:
     ended = ["retry_deferred", "task_lease_released", "salvage_redispatched"]
     first = [*WHOLE_LIFE[:2], *retry, *ended]
     assert one.kinds_of("a/1") == [*first, *first, *WHOLE_LIFE]
-    deferred = one.told("retry_deferred")
+    deferred = one.scheduler_events("retry_deferred")
     assert [event.reason_or_result for event in deferred] == ["RateLimited"] * 2
     assert deferred[0].diagnostics == {
         "attempt": 1,
@@ -132,11 +132,11 @@ def test_a_retryable_failure_is_deferred_and_comes_back() -> None:
         "retry_at": 7.0,
         "message": "the provider asked to wait",
     }
-    salvaged = one.told("salvage_redispatched")
+    salvaged = one.scheduler_events("salvage_redispatched")
     assert salvaged[0].diagnostics == {"attempt": 2, "deferred_seconds": 7.0}
     back_off = deferred[1].diagnostics["delay_seconds"]
     assert 4.0 <= back_off <= 8.0
-    ready = [event for event in one.told("dependency_ready") if event.task_id == "a/1"]
+    ready = [event for event in one.scheduler_events("dependency_ready") if event.task_id == "a/1"]
     assert [event.diagnostics.get("attempt", 1) for event in ready] == [1, 2, 3]
     assert [event.captured_at_monotonic for event in ready] == [0.0, 7.0, 7.0 + back_off]
 
@@ -151,7 +151,7 @@ def test_a_back_off_does_not_wait_for_the_rest_of_the_row_group() -> None:
         await asyncio.sleep(100.0)
 
     one = run(Setting((column("a"),), records=2, execute=execute))
-    again = [event for event in one.told("worker_spawned") if event.task_id == "a/0"]
+    again = [event for event in one.scheduler_events("worker_spawned") if event.task_id == "a/0"]
     assert again[1].captured_at_monotonic == 1.0
 
 
@@ -167,7 +167,7 @@ def test_after_the_last_attempt_the_row_is_dropped() -> None:
     )
     assert one.result == RunResult("success", 2, 1)
     assert one.checkpoints == {0: frozenset({1})}
-    dropped = one.told("non_retryable_dropped")
+    dropped = one.scheduler_events("non_retryable_dropped")
     assert [event.task_id for event in dropped] == ["a/1"]
     assert dropped[0].reason_or_result == "RateLimited"
     assert dropped[0].diagnostics == {"attempt": 2, "message": "no luck"}
@@ -191,7 +191,7 @@ def test_any_other_error_drops_the_row_and_tells_only_its_type(error: Exception)
     columns = (column("a"), column("other"), column("b", ("a", "other")))
     one = run(Setting(columns, records=2, slots=3, execute=execute))
     assert one.result == RunResult("success", 1, 1)
-    (dropped,) = one.told("non_retryable_dropped")
+    (dropped,) = one.scheduler_events("non_retryable_dropped")
     assert (dropped.reason_or_result, dropped.diagnostics) == (
         type(error).__name__,
         {"attempt": 1},
@@ -214,7 +214,7 @@ def test_a_dropped_row_cancels_what_waits_and_lets_end_what_runs() -> None:
     setting.columns = (column("bad"), column("long"), column("late", needs={"one": 1}, weight=0.1))
     setting.slots = 2
     one = run(setting)
-    (cancelled,) = one.told("cancelled")
+    (cancelled,) = one.scheduler_events("cancelled")
     assert (cancelled.task_id, cancelled.reason_or_result) == ("late/0", "row_dropped")
     assert cancelled.task_lease_id is None
     assert one.result == RunResult("success", 1, 1)

@@ -43,7 +43,7 @@ class Fickle(StrictFairTaskAdmissionPolicy):
 def test_a_denial_after_selection_is_told_and_the_task_stays_queued() -> None:
     one = run(Setting((column("a"), column("b")), records=1, policy=Fickle(times=1)))
     assert one.result == RunResult("success", 1, 0)
-    (denied,) = one.told("admission_denied")
+    (denied,) = one.scheduler_events("admission_denied")
     assert denied.reason_or_result == "policy_denial"
     assert one.kinds_of(str(denied.task_id)) == [
         *WHOLE_LIFE[:3],
@@ -55,10 +55,10 @@ def test_a_denial_after_selection_is_told_and_the_task_stays_queued() -> None:
 def test_a_known_time_wakes_a_denied_head() -> None:
     one = run(Setting((column("a"),), records=2, policy=Fickle(opens=42.0)))
     assert one.result == RunResult("success", 2, 0)
-    (blocked,) = one.told("admission_blocked")
+    (blocked,) = one.scheduler_events("admission_blocked")
     assert blocked.reason_or_result == "policy_denial"
     assert blocked.diagnostics["available_after"] == 42.0
-    assert one.told("worker_spawned")[0].captured_at_monotonic == 42.0
+    assert one.scheduler_events("worker_spawned")[0].captured_at_monotonic == 42.0
 
 
 def test_a_stale_selection_gives_its_lease_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_a_stale_selection_gives_its_lease_back(monkeypatch: pytest.MonkeyPatch)
     )
     one = run(setting)
     assert one.result == RunResult("success", 4, 0)
-    (stale,) = one.told("stale_selection")
+    (stale,) = one.scheduler_events("stale_selection")
     assert stale.task_id == "a/1"
     assert one.kinds_of("a/1") == [
         *WHOLE_LIFE[:4],
@@ -93,7 +93,7 @@ def test_a_stale_selection_gives_its_lease_back(monkeypatch: pytest.MonkeyPatch)
 def test_blocked_is_told_on_entering_and_on_change_only() -> None:
     columns = (column("a", needs={"one": 1}), column("b"))
     one = run(Setting(columns, records=3, slots=3, local={"one": 1}, execute=takes(1.0)))
-    blocked = one.told("admission_blocked", "group_capped")
+    blocked = one.scheduler_events("admission_blocked", "group_capped")
     first = blocked[0]
     assert first.reason_or_result == "no_capacity"
     assert first.diagnostics["resources"]["submission"] == {
@@ -119,7 +119,7 @@ def test_looking_again_without_a_change_tells_nothing() -> None:
             at={float(when): lambda one: one.scheduler._wake() for when in range(1, 9)},
         )
     )
-    told = one.told("admission_blocked", "queue_empty")
+    told = one.scheduler_events("admission_blocked", "queue_empty")
     assert [(event.event_kind, event.captured_at_monotonic) for event in told] == [
         ("admission_blocked", 0.0),
         ("queue_empty", 40.0),
@@ -134,7 +134,7 @@ def test_a_block_is_told_again_when_others_hold_what_is_short() -> None:
             resource: {holder["group"] for holder in facts["holders"]}
             for resource, facts in event.diagnostics["resources"].items()
         }
-        for event in one.told("admission_blocked")
+        for event in one.scheduler_events("admission_blocked")
     ]
     assert len(holders) > 1
     assert all(before != after for before, after in pairwise(holders))
@@ -157,7 +157,7 @@ async def uneven(payload: TaskPayload) -> None:
 
 def test_holders_that_change_with_every_lease_are_told_once_a_second_at_most() -> None:
     one = run(crowd(30))
-    times = [event.captured_at_monotonic for event in one.told("admission_blocked")]
+    times = [event.captured_at_monotonic for event in one.scheduler_events("admission_blocked")]
     drained = 30
     assert len(one.executed) == 240
     assert one.ended_at / 2 < len(times) <= 1 + one.ended_at + drained
@@ -198,12 +198,12 @@ def test_whoever_begins_to_read_in_the_middle_is_told_what_holds() -> None:
             at={5.0: lambda one: one.scheduler.emit_keyframe("segment")},
         )
     )
-    assert [event.captured_at_monotonic for event in one.told("admission_blocked")] == [0.0, 5.0]
+    assert [event.captured_at_monotonic for event in one.scheduler_events("admission_blocked")] == [0.0, 5.0]
 
 
 def test_a_cap_of_its_own_is_told_as_group_capped() -> None:
     one = run(Setting((column("a", limit=1),), records=3, execute=takes(1.0)))
-    capped = one.told("group_capped")
+    capped = one.scheduler_events("group_capped")
     assert capped[0].reason_or_result == "group_cap"
     assert capped[0].diagnostics["reasons"] == {"group_cap": 1}
     assert one.ended_at == 3.0
@@ -211,16 +211,16 @@ def test_a_cap_of_its_own_is_told_as_group_capped() -> None:
 
 def test_queue_empty_and_queue_drained_are_told_once_per_time() -> None:
     one = run(Setting((column("a"),), records=2, slots=10, execute=takes(1.0)))
-    assert len(one.told("queue_drained")) == 1
-    empty = one.told("queue_empty")
+    assert len(one.scheduler_events("queue_drained")) == 1
+    empty = one.scheduler_events("queue_empty")
     assert len(empty) == 1
     assert empty[0].diagnostics == {"ready": 0, "in_flight": 2, "deferred": 0}
 
 
 def test_many_ends_in_one_iteration_lead_to_one_pass() -> None:
     one = run(Setting((column("a"),), records=100, buffer_size=100, slots=50, execute=takes(1.0)))
-    assert len(one.told("admission_blocked")) == 1
-    kinds = [event.event_kind for event in one.told() if event.captured_at_monotonic == 1.0]
+    assert len(one.scheduler_events("admission_blocked")) == 1
+    kinds = [event.event_kind for event in one.scheduler_events() if event.captured_at_monotonic == 1.0]
     assert kinds.index("selected") > max(
         index for index, kind in enumerate(kinds[:150]) if kind == "task_lease_released"
     )
@@ -237,7 +237,7 @@ def test_keyframes_come_by_time_by_count_and_on_request() -> None:
     )
     reasons = [
         (event.diagnostics["reason"], event.captured_at_monotonic)
-        for event in run(setting).told("scheduler_health_snapshot")
+        for event in run(setting).scheduler_events("scheduler_health_snapshot")
     ]
     assert (
         reasons
@@ -253,7 +253,7 @@ def test_keyframes_come_by_time_by_count_and_on_request() -> None:
     )
     assert len(reasons) >= 6
     setting.keyframe_seconds, setting.keyframe_events, setting.at = 1e9, 40, {}
-    by_count = run(setting).told("scheduler_health_snapshot")
+    by_count = run(setting).scheduler_events("scheduler_health_snapshot")
     gaps = [later.sequence - one.sequence for one, later in pairwise(by_count)]
     assert len(by_count) > 4
     assert max(gaps[1:-1]) < 60
@@ -289,8 +289,8 @@ def test_no_keyframe_is_repeated_while_nothing_happens() -> None:
             keyframe_seconds=1.0,
         )
     )
-    assert len(one.told("scheduler_loop_heartbeat")) in (99, 100)
-    assert len(one.told("scheduler_health_snapshot")) == 3
+    assert len(one.scheduler_events("scheduler_loop_heartbeat")) in (99, 100)
+    assert len(one.scheduler_events("scheduler_health_snapshot")) == 3
 
 
 class Watched(LoopWatch):
@@ -331,13 +331,13 @@ def test_a_heartbeat_tells_how_late_the_loop_is_and_what_its_watch_reports() -> 
             at={1.5: stall},
         )
     )
-    beats = [event.diagnostics for event in one.told("scheduler_loop_heartbeat")]
+    beats = [event.diagnostics for event in one.scheduler_events("scheduler_loop_heartbeat")]
     assert [beat["period"] for beat in beats[:-1]] == [1.0] * (len(beats) - 1)
     assert [round(beat["drift"], 9) for beat in beats][:3] == [0.0, 0.2, 0.0]
     assert [beat["cpu_seconds"] for beat in beats] == [1.0 + n for n in range(len(beats))]
     assert not watch.ran
     # The last one closes what is left since the one before.
-    times = [event.captured_at_monotonic for event in one.told("scheduler_loop_heartbeat")]
+    times = [event.captured_at_monotonic for event in one.scheduler_events("scheduler_loop_heartbeat")]
     assert beats[-1]["period"] == pytest.approx(times[-1] - times[-2])
-    kinds = [event.event_kind for event in one.told()]
+    kinds = [event.event_kind for event in one.scheduler_events()]
     assert kinds.index("scheduler_job_completed") > len(kinds) - 3

@@ -45,10 +45,10 @@ def test_a_failing_checkpoint_fails_the_run_and_releases_everything() -> None:
         "row group 4 ended unfinished; the 25 rows of all others are kept"
     )
     assert (one.result.rows_done, one.result.rows_unfinished) == (25, 15 + 10)
-    retried = [event.diagnostics["try"] for event in one.told("row_group_write_retried")]
+    retried = [event.diagnostics["try"] for event in one.scheduler_events("row_group_write_retried")]
     assert retried == [1, 2, 3]
-    assert {event.reason_or_result for event in one.told("cancelled")} == {"run_failed"}
-    assert one.told()[-1].diagnostics["message"] == one.result.message
+    assert {event.reason_or_result for event in one.scheduler_events("cancelled")} == {"run_failed"}
+    assert one.scheduler_events()[-1].diagnostics["message"] == one.result.message
 
 
 def test_row_groups_that_fail_one_after_the_other_end_the_run() -> None:
@@ -88,9 +88,9 @@ def test_drain_lets_end_what_runs_and_starts_nothing() -> None:
     )
     assert totals(one) == ("cancelled", 4, 0, 16)
     assert one.ended_at == 3.0
-    assert not [event for event in one.told("worker_spawned") if event.captured_at_monotonic > 2.5]
-    assert {event.reason_or_result for event in one.told("cancelled")} == {"drain"}
-    assert len(one.told("task_completed")) == 12
+    assert not [event for event in one.scheduler_events("worker_spawned") if event.captured_at_monotonic > 2.5]
+    assert {event.reason_or_result for event in one.scheduler_events("cancelled")} == {"drain"}
+    assert len(one.scheduler_events("task_completed")) == 12
 
 
 def test_drain_keeps_row_groups_that_are_complete() -> None:
@@ -134,7 +134,7 @@ def test_drain_cancels_what_is_deferred() -> None:
         )
     )
     assert one.ended_at == 5.0
-    assert len(one.told("cancelled")) == 3
+    assert len(one.scheduler_events("cancelled")) == 3
 
 
 @pytest.mark.parametrize("stops", [("abort",), ("drain", "abort"), ("abort", "drain", "abort")])
@@ -146,7 +146,7 @@ def test_abort_cancels_what_runs(stops: tuple[str, ...]) -> None:
     one = run(Setting((column("a"),), records=10, execute=takes(50.0), at={3.0: stop}))
     assert totals(one) == ("cancelled", 0, 0, 10)
     assert one.ended_at == 3.0
-    ended = [event for event in one.told("cancelled") if event.task_lease_id is not None]
+    ended = [event for event in one.scheduler_events("cancelled") if event.task_lease_id is not None]
     assert len(ended) == 4
     assert {event.reason_or_result for event in ended} == {"abort"}
 
@@ -185,7 +185,7 @@ def test_a_worker_that_cancels_itself_drops_its_row() -> None:
 
     one = run(Setting((column("a"),), records=2, execute=execute))
     assert one.result == RunResult("success", 1, 1)
-    assert one.told("non_retryable_dropped")[0].reason_or_result == "CancelledError"
+    assert one.scheduler_events("non_retryable_dropped")[0].reason_or_result == "CancelledError"
 
 
 def test_a_spawn_that_fails_releases_the_lease_and_raises() -> None:
@@ -196,4 +196,4 @@ def test_a_spawn_that_fails_releases_the_lease_and_raises() -> None:
         "task_lease_released",
         "worker_spawn_failed",
     ]
-    assert one.told()[-1].reason_or_result == "failed"
+    assert one.scheduler_events()[-1].reason_or_result == "failed"

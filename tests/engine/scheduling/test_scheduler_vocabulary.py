@@ -139,7 +139,7 @@ def test_a_run_with_a_reason_tells(kinds: str) -> None:
     setting.retry = RetryPolicy(3, 0.5, 4.0)
     one = Run(setting)
     run_virtual(one.go())
-    events = one.told()
+    events = one.scheduler_events()
     assert set(kinds.split()) <= {event.event_kind for event in events} <= ALL_SCHEDULER_KINDS
     for event in events:
         check_declared(event)

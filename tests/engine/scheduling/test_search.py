@@ -90,7 +90,7 @@ def test_every_run_ends_with_every_row_done_or_dropped(seed: int, shuffled: bool
     assert one.result.outcome == "success"
     assert one.result.rows_done + one.result.rows_dropped == one.setting.records
     assert one.result.rows_dropped == sum(len(rows) for rows in one.checkpoints.values())
-    dropped = {event.task_id for event in one.told("non_retryable_dropped")}
+    dropped = {event.task_id for event in one.scheduler_events("non_retryable_dropped")}
     assert bool(dropped) == bool(one.result.rows_dropped)
     groups = len(RowGroups(one.setting.records, one.setting.buffer_size))
     check_conservation(one.events, Promises(groups))
