@@ -60,7 +60,7 @@ class Soaked:
     @property
     def growth(self) -> float:
         """Blocks at the end per block once settled."""
-        settled = next(one for one in self.looks if one.done >= SETTLED * self.looks[-1].done)
+        settled = next(look for look in self.looks if look.done >= SETTLED * self.looks[-1].done)
         return self.looks[-1].blocks / settled.blocks
 
 

@@ -53,8 +53,8 @@ class Driven:
         return self.session.calls[before:]
 
     def text(self, widget: type[Any]) -> str:
-        found = self.app.screen.query_one(widget)
-        return "\n".join(strip.text for strip in found.render_lines(found.size.region))
+        drawn = self.app.screen.query_one(widget)
+        return "\n".join(strip.text for strip in drawn.render_lines(drawn.size.region))
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30) -> N
 
 def processes_of(folder: Path, module: str) -> list[int]:
     """Process ids of `module` working on `folder`, from their command lines."""
-    found = []
+    result = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -39,8 +39,8 @@ def processes_of(folder: Path, module: str) -> list[int]:
         except OSError:
             continue
         if module in arguments and str(folder) in arguments:
-            found.append(int(entry.name))
-    return found
+            result.append(int(entry.name))
+    return result
 
 
 def journal_events(folder: Path) -> list[Any]:
@@ -85,11 +85,11 @@ def kill(folder: Path, module: str) -> None:
 
 def ordinals(recording: Path) -> tuple[int, int, int, int]:
     with duckdb.connect(str(recording), read_only=True) as connection:
-        found = connection.execute(
+        result = connection.execute(
             "select min(ordinal), max(ordinal), count(*), count(distinct ordinal) from events"
         ).fetchone()
-    assert found is not None
-    return found
+    assert result is not None
+    return result
 
 
 def test_engine_killed(running: tuple[Path, subprocess.Popen[bytes]], tmp_path: Path) -> None:
@@ -182,9 +182,9 @@ def test_a_run_folder_renamed_in_mid_run(
         wait_for(lambda: len(journal_events(moved)) > written, "events in the moved folder")
         shown = headgate("watch", moved, "--once", cwd=tmp_path)
         assert "live" in shown.stdout
-        asked = headgate("sql", moved, "select verdict from stalls", "--csv", cwd=tmp_path)
-        assert asked.returncode == 0, asked.stderr
-        assert "producer_gone" not in asked.stdout
+        done = headgate("sql", moved, "select verdict from stalls", "--csv", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "producer_gone" not in done.stdout
         listed = json.loads(headgate("runs", "--json", cwd=tmp_path).stdout)
         assert [(run["state"], run["folder"]) for run in listed] == [("running", str(moved))]
         command.send_signal(signal.SIGTERM)
@@ -212,8 +212,8 @@ def test_a_copy_of_a_live_folder_is_no_lost_run(
         assert shown.returncode == 0, shown
         assert "lost" not in shown.stdout.lower()
         assert "producer gone" not in shown.stdout
-    told = " ".join(headgate("watch", copy, "--once", cwd=tmp_path).stdout.split())
-    assert "this is a copy of a run" in told
+    done = " ".join(headgate("watch", copy, "--once", cwd=tmp_path).stdout.split())
+    assert "this is a copy of a run" in done
     after = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     assert after == before
     assert json.loads((copy / "run.json").read_text())["state"] == "running"

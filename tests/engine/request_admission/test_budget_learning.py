@@ -9,7 +9,9 @@ from engine.request_admission.learned_rate import GROWTH_ROUND_TRIPS, LearnedRat
 from engine.request_admission.observed_budgets import ObservedBudgets
 
 
-def observed(remaining: int | None, limit: int | None = 600, reset: float | None = None) -> RateBudget:
+def observed(
+    remaining: int | None, limit: int | None = 600, reset: float | None = None
+) -> RateBudget:
     return RateBudget("requests", limit, remaining, reset)
 
 

@@ -63,13 +63,13 @@ def planned(made: Workflow, request_admission: RequestAdmissionConfig | None = N
 
 def leaves(struct: type[msgspec.Struct]) -> dict[str, Any]:
     """The type of every field, those of parts included."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for name, kind in typing.get_type_hints(struct).items():
         if kind is RowGroupCapacity:
-            found.update({f"{name}.{inner}": one for inner, one in leaves(kind).items()})
+            result.update({f"{name}.{inner}": item for inner, item in leaves(kind).items()})
         else:
-            found[name] = kind
-    return found
+            result[name] = kind
+    return result
 
 
 @pytest.mark.parametrize("part", [ConfiguredCapacity, RuntimeCapacity, ObservedMaxima])
@@ -146,8 +146,10 @@ def test_tuning_goes_before_a_benchmark_which_goes_before_the_default() -> None:
     plain = planned(workflow())
     benched = planned(workflow(), override)
     tuned = planned(workflow(cooldown_seconds=1.0, recovery="published"), override)
-    told = [one.capacity.configured.request_admission_config for one in (plain, benched, tuned)]
-    assert [(one.source, one.fallback_from) for one in told] == [
+    reported = [
+        plan.capacity.configured.request_admission_config for plan in (plain, benched, tuned)
+    ]
+    assert [(item.source, item.fallback_from) for item in reported] == [
         ("default", None),
         ("benchmark_override", None),
         ("run_config", "benchmark_override"),

@@ -101,7 +101,7 @@ def column(
 ) -> ColumnPlan:
     """`needs` names local resources besides the one submission slot that every task takes."""
     amounts = {SLOT: 1}
-    amounts.update({SchedulerResourceKey("local", one): n for one, n in (needs or {}).items()})
+    amounts.update({SchedulerResourceKey("local", item): n for item, n in (needs or {}).items()})
     return ColumnPlan(
         name,
         task_type,
@@ -219,7 +219,7 @@ class Run:
             self.requests = setting.requests(self)
         policy = setting.policy if setting.policy_of is None else setting.policy_of(self)
         limits = {SLOT: setting.slots}
-        limits.update({SchedulerResourceKey("local", one): n for one, n in setting.local.items()})
+        limits.update({SchedulerResourceKey("local", item): n for item, n in setting.local.items()})
         self.admission = TaskAdmissionController(limits, policy, clock)
         self.workers = CountingWorkers()
         self.workers.admission = self.admission
@@ -307,54 +307,54 @@ class Run:
 
 def run(setting: Setting, shuffle: random.Random | None = None) -> Run:
     """Runs under virtual time and checks what must hold after any run. Raises `Broken`."""
-    one = Run(setting)
+    ran = Run(setting)
     try:
-        run_virtual(one.go(), shuffle=shuffle)
+        run_virtual(ran.go(), shuffle=shuffle)
     except DeadlockError as error:
-        raise Broken("deadlock", f"{error}, at {one.ended_at:g} s") from error
-    check(one)
-    return one
+        raise Broken("deadlock", f"{error}, at {ran.ended_at:g} s") from error
+    check(ran)
+    return ran
 
 
-def check(one: Run) -> Verifier | None:
+def check(ran: Run) -> Verifier | None:
     """The run ended, nothing is left, and its stream breaks no rule. Raises `Broken`."""
     verifier = None
     broken: dict[str, str] = {}
-    if isinstance(one.error, TimeoutError):
-        broken["deadlock"] = f"the run still goes on at {one.ended_at:g} s"
-    elif isinstance(one.error, Broken):
-        broken.update(dict.fromkeys(one.error.invariants, str(one.error)))
-    elif some := _left_behind(one):
+    if isinstance(ran.error, TimeoutError):
+        broken["deadlock"] = f"the run still goes on at {ran.ended_at:g} s"
+    elif isinstance(ran.error, Broken):
+        broken.update(dict.fromkeys(ran.error.invariants, str(ran.error)))
+    elif some := _left_behind(ran):
         broken["left_behind"] = some
-    if one.unhandled:
-        broken["exception"] = str(one.unhandled[0])
-    if one.setting.listening:
-        verifier = verify_events(RunInfo("run", "test", records=one.setting.records), one.events)
+    if ran.unhandled:
+        broken["exception"] = str(ran.unhandled[0])
+    if ran.setting.listening:
+        verifier = verify_events(RunInfo("run", "test", records=ran.setting.records), ran.events)
         for result in results(verifier.book):
             for deviation in result.deviations:
                 broken.setdefault(
                     result.rule, f"{deviation.what}: {deviation.examples[0].sentence}"
                 )
         spawned = verifier.counts.get("worker_spawned", 0)
-        if spawned != one.workers.spawned:
-            broken.setdefault("hidden_waiters", f"{one.workers.spawned} workers, {spawned} told")
+        if spawned != ran.workers.spawned:
+            broken.setdefault("hidden_waiters", f"{ran.workers.spawned} workers, {spawned} told")
     for invariant, message in broken.items():
         raise Broken(invariant, message, *broken)
     return verifier
 
 
-def _left_behind(one: Run) -> str:
-    view = one.admission.view()
+def _left_behind(ran: Run) -> str:
+    view = ran.admission.view()
     left = {
-        "leases": one.admission.active_leases,
-        "queued": len(one.queue),
+        "leases": ran.admission.active_leases,
+        "queued": len(ran.queue),
         "units": {key.label: n for key, n in view.leased.items() if n},
         "missing": {k.label: n for k, n in view.available.items() if n != view.limits[k]},
         "running": dict(view.running),
         "debt": dict(view.debt_by_group),
-        "tasks": one.scheduler.snapshot(True)["tasks"],
-        "asyncio tasks": one.tasks_left,
-        "refused releases": one.admission.release_diagnostics,
+        "tasks": ran.scheduler.snapshot(True)["tasks"],
+        "asyncio tasks": ran.tasks_left,
+        "refused releases": ran.admission.release_diagnostics,
     }
     some = {name: what for name, what in left.items() if what}
     return str(some) if some else ""

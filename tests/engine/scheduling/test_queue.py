@@ -458,7 +458,7 @@ def test_no_eligible_head_is_ever_missed(seed: int) -> None:
             waiting[name].append(item.task_id)
             queue.enqueue([item])
         elif action < 0.6 and any(waiting.values()):
-            name = source.choice([one for one, ids in waiting.items() if ids])
+            name = source.choice([item for item, ids in waiting.items() if ids])
             task_id = source.choice(waiting[name])
             waiting[name].remove(task_id)
             assert queue.discard(task_id)

@@ -162,8 +162,8 @@ def test_calls_that_were_slow_beside_standstills_show_a_level_from_where_it_bega
     assert level.usual == pytest.approx(USUAL)
 
 
-@pytest.mark.parametrize(("stood", "told"), [(0.8, 1), (1.8, 0)])
-def test_a_level_in_which_the_loop_hardly_ran_is_the_loops(stood: float, told: int) -> None:
+@pytest.mark.parametrize(("stood", "reported"), [(0.8, 1), (1.8, 0)])
+def test_a_level_in_which_the_loop_hardly_ran_is_the_loops(stood: float, reported: int) -> None:
     """Each call of 2 s ends in a standstill of which is told in part once its answer is read."""
     stream = Stream()
     stream.register(BETA, 1)
@@ -176,7 +176,7 @@ def test_a_level_in_which_the_loop_hardly_ran_is_the_loops(stood: float, told: i
         stream.scheduler("scheduler_loop_heartbeat", period=2.0, drift=0.0, watch=0.25)
     call_after_call(stream, 16, iter([USUAL] * 40))
     watched_beats(stream, stream.now - 100.0 + 1.0)
-    assert len(stream.end().named("provider_latency")) == told
+    assert len(stream.end().named("provider_latency")) == reported
 
 
 def test_heavy_tails_are_no_early_level() -> None:

@@ -158,7 +158,9 @@ def test_a_slow_call_is_slow_from_three_times_the_usual_on() -> None:
     stream.at(35.0)
     stream.complete(slow)
     stream.scheduler("scheduler_job_completed", reason="success")
-    (call,) = [step for step in history_of(Reader(stream), "question/25").steps if step.end != step.start]
+    (call,) = [
+        step for step in history_of(Reader(stream), "question/25").steps if step.end != step.start
+    ]
     assert stretch(call) == ("in the provider", 25.0, 35.0)
     assert call.verdicts == {"provider_latency": pytest.approx(7.0)}
 

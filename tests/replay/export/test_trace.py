@@ -120,13 +120,13 @@ def test_counters_are_the_series_and_fall_back_to_zero(
             assert event["pid"] == RUN
             shown[event["name"]].append(event)
     for (resource,) in rows(query, "SELECT DISTINCT resource FROM ceilings WHERE ceiling > 0"):
-        found = shown[f"ceiling {resource}"]
+        actual = shown[f"ceiling {resource}"]
         limits = rows(
             query,
             "SELECT ceiling FROM ceilings WHERE ceiling IS NOT NULL "
             f"AND resource = '{resource}' ORDER BY t",
         )
-        assert [one["args"]["limit"] for one in found if one["args"]["limit"]] == [
+        assert [item["args"]["limit"] for item in actual if item["args"]["limit"]] == [
             row[0] for row in limits
         ]
     queues = [name for name in shown if name.startswith("queue depth ")]
@@ -137,6 +137,6 @@ def test_counters_are_the_series_and_fall_back_to_zero(
 
 
 def test_each_429_is_an_instant(trace: dict[str, Any], query: RecordingQuery) -> None:
-    found = slices(trace, "request_rate_limited")
+    instants = slices(trace, "request_rate_limited")
     (counted,) = rows(query, "SELECT count(*) FROM events WHERE kind = 'request_rate_limited'")
-    assert len(found) == counted[0]
+    assert len(instants) == counted[0]

@@ -77,8 +77,8 @@ def of_one_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecordingQu
 
 
 def rows(query: RecordingQuery, sql: str) -> list[dict[str, Any]]:
-    columns, found = query.run(sql)
-    return [dict(zip([column.name for column in columns], row, strict=True)) for row in found]
+    columns, result = query.run(sql)
+    return [dict(zip([column.name for column in columns], row, strict=True)) for row in result]
 
 
 def close(left: float | None, right: float | None) -> bool:
@@ -154,14 +154,14 @@ def test_stalls_say_when_they_free_themselves_in_the_time_of_the_run(
 ) -> None:
     reader = open_recording(recording)
     t0 = reader.bounds().t0
-    told = [
+    reported = [
         (row.start - t0, row.context.expected_release, row.context.waiting)
         for row in reader.verdicts()
     ]
     reader.close()
-    found = rows(query, "SELECT started_at, expected_release, waiting FROM stalls")
-    assert any(release is not None for _, release, _ in told)
-    for row, (start, release, waiting) in zip(found, told, strict=True):
+    table = rows(query, "SELECT started_at, expected_release, waiting FROM stalls")
+    assert any(release is not None for _, release, _ in reported)
+    for row, (start, release, waiting) in zip(table, reported, strict=True):
         assert close(row["started_at"], start)
         assert close(row["expected_release"], None if release is None else release - t0)
         assert row["waiting"] == waiting
@@ -174,11 +174,11 @@ def test_leases_say_what_the_one_joined_timeline_says(
     kept, attempts = reader.bars(-math.inf, math.inf, 100_000)
     t0 = reader.bounds().t0
     reader.close()
-    found = {row["lease_id"]: row for row in rows(query, "SELECT * FROM leases")}
-    assert found.keys() == {lease.lease_id for lease in kept}
+    actual = {row["lease_id"]: row for row in rows(query, "SELECT * FROM leases")}
+    assert actual.keys() == {lease.lease_id for lease in kept}
     checked = 0
     for lease in kept:
-        row = found[lease.lease_id]
+        row = actual[lease.lease_id]
         mine = [
             attempt
             for attempt in attempts
@@ -186,7 +186,7 @@ def test_leases_say_what_the_one_joined_timeline_says(
         ]
         assert row["requests"] == len(mine)
         assert close(row["acquired_at"], lease.acquired_at - t0)
-        if lease.released_at is None or any(one.released_at is None for one in mine):
+        if lease.released_at is None or any(lease.released_at is None for lease in mine):
             assert row["own_time"] is None
             continue
         expected = waits(lease, mine, math.nan)
@@ -331,9 +331,9 @@ def test_every_way_to_read_is_taken(of_one_run: RecordingQuery, sql: str) -> Non
 
 
 def test_columns_of_one_name_are_told_apart(of_one_run: RecordingQuery) -> None:
-    columns, found = of_one_run.run("SELECT 1 AS a, 2 AS a, 3 AS a_2")
+    columns, result = of_one_run.run("SELECT 1 AS a, 2 AS a, 3 AS a_2")
     assert [column.name for column in columns] == ["a", "a_2", "a_2_2"]
-    assert list(found) == [(1, 2, 3)]
+    assert list(result) == [(1, 2, 3)]
 
 
 @pytest.mark.parametrize("name", ["it's one.duckdb", "[x]*.duckdb", "sqlite:x.duckdb"])
@@ -361,9 +361,9 @@ def test_a_recording_may_have_any_name_and_a_log(
     monkeypatch.chdir(path.parent)
     for place in (path, Path(name)):
         query = RecordingQuery(place)
-        found = rows(query, "SELECT value FROM recording.meta WHERE key = 'versions'")
+        table = rows(query, "SELECT value FROM recording.meta WHERE key = 'versions'")
         query.close()
-        assert found == [{"value": "logged"}]
+        assert table == [{"value": "logged"}]
 
 
 def test_a_name_that_duckdb_can_not_open_is_told(recording: Path) -> None:
@@ -375,11 +375,11 @@ def test_a_name_that_duckdb_can_not_open_is_told(recording: Path) -> None:
 
 
 def test_rows_in_great_number_and_of_great_size_come_through(of_one_run: RecordingQuery) -> None:
-    _, found = of_one_run.run("SELECT range, repeat('x', 100000) FROM range(3000)")
-    assert sum(number == nth and len(text) == 100_000 for nth, (number, text) in enumerate(found))
-    _, found = of_one_run.run("SELECT 2::HUGEINT ** 3, 9::DECIMAL(9, 2), uuid(), 'a'::BLOB, now()")
+    _, result = of_one_run.run("SELECT range, repeat('x', 100000) FROM range(3000)")
+    assert sum(number == nth and len(text) == 100_000 for nth, (number, text) in enumerate(result))
+    _, result = of_one_run.run("SELECT 2::HUGEINT ** 3, 9::DECIMAL(9, 2), uuid(), 'a'::BLOB, now()")
     with pytest.raises(QueryError, match="cast them to TIMESTAMP"):
-        list(found)
+        list(result)
 
 
 def test_the_rows_of_a_query_end_with_the_next_one(of_one_run: RecordingQuery) -> None:
@@ -392,11 +392,11 @@ def test_the_rows_of_a_query_end_with_the_next_one(of_one_run: RecordingQuery) -
 
 def test_an_interrupt_is_told_whatever_the_query_does(recording: Path) -> None:
     query = RecordingQuery(recording)
-    _, found = query.run("SELECT range FROM range(1000000000)")
-    next(found)
+    _, result = query.run("SELECT range FROM range(1000000000)")
+    next(result)
     query.interrupt()
     with pytest.raises(QueryError, match="interrupted"):
-        list(found)
+        list(result)
     query.close()
 
 

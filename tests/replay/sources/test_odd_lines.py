@@ -78,7 +78,7 @@ def read(feed: Feed) -> tuple[list[Event], list[BrokenLine]]:
 
 
 @pytest.mark.parametrize(
-    ("value", "becomes", "told"),
+    ("value", "becomes", "reported"),
     [
         ("NaN", None, "NaN is read as null"),
         ("-Infinity", None, "-Infinity is read as null"),
@@ -90,7 +90,7 @@ def read(feed: Feed) -> tuple[list[Event], list[BrokenLine]]:
     ],
 )
 def test_an_event_is_kept_without_what_is_no_json(
-    tmp_path: Path, shape: tuple[Open, Make], value: str, becomes: object, told: str
+    tmp_path: Path, shape: tuple[Open, Make], value: str, becomes: object, reported: str
 ) -> None:
     opened, line = shape
     odd = line("~").replace(b"~", value.encode(errors="surrogateescape"))
@@ -98,7 +98,7 @@ def test_an_event_is_kept_without_what_is_no_json(
     assert [event.sequence for event in events] == [1, 2, 3]
     assert events[1].diagnostics["odd"] == becomes
     assert len(broken) == 1
-    assert told in broken[0].problem
+    assert reported in broken[0].problem
     assert not broken[0].skipped
 
 
@@ -114,7 +114,7 @@ def test_a_time_that_can_not_be_breaks_its_line_alone(
     lines[4] = line("1", at, 5)
     events, broken = read(opened(tmp_path, lines))
     assert [event.sequence for event in events] == [1, 2, 3, 4, 6, 7, 8]
-    assert [one.skipped for one in broken] == [True]
+    assert [broken_line.skipped for broken_line in broken] == [True]
 
 
 def test_a_first_line_of_another_time_does_not_cost_the_others(tmp_path: Path) -> None:
@@ -155,4 +155,4 @@ def test_a_header_with_an_odd_version_costs_itself_alone(tmp_path: Path, version
     line = json.dumps(header).replace('"~"', version).encode()
     events, broken = read(lines_file(tmp_path, [line, own("1", "5", 1), own("2", "6", 2)]))
     assert len(events) == 2
-    assert [(one.line_number, one.skipped) for one in broken] == [(1, True)]
+    assert [(broken_line.line_number, broken_line.skipped) for broken_line in broken] == [(1, True)]
