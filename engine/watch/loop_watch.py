@@ -214,7 +214,7 @@ class LoopWatch:
 
     def _tell_blocked(self, reason: str, at: float, facts: dict[str, Any]) -> None:
         seen = self._seen or self._busy
-        others = Counter({place: n for place, n in seen.items() if place.thread is not None})
+        others = Counter({code: n for code, n in seen.items() if code.thread is not None})
         loop_cpu = facts.get("loop_cpu_seconds", facts["cpu_seconds"])
         if reason == "interpreter_lock" and others and loop_cpu < facts["cpu_seconds"] / 2:
             seen = others  # where the loop's own thread waited says nothing

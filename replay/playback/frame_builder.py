@@ -102,8 +102,8 @@ def rates(
         return Rates(None, None, None)
     sums: dict[tuple[str, str], float] = {}
     for row in rows:
-        place = (row.series, row.key)
-        sums[place] = sums.get(place, 0.0) + row.mean * row.bins
+        key = (row.series, row.key)
+        sums[key] = sums.get(key, 0.0) + row.mean * row.bins
     tokens = sums.get(("tokens", ""), 0.0) / seconds
     known_tokens = state.progress.prompt_tokens + state.progress.completion_tokens > 0
     tokens_per_second = tokens if known_tokens else None

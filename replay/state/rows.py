@@ -88,7 +88,7 @@ class BlameRow(msgspec.Struct, frozen=True, gc=False):
     row_group: int | None
     resource: str
     verdict: str
-    each: float
+    per_bin: float = msgspec.field(name="each")
     """Seconds in each of its bins."""
     bins: int = 1
     """So many bins from `bin` on."""
@@ -96,7 +96,7 @@ class BlameRow(msgspec.Struct, frozen=True, gc=False):
     @property
     def seconds(self) -> float:
         """Of all its bins together."""
-        return self.each * self.bins
+        return self.per_bin * self.bins
 
 
 def lease_row(task: Task, released_at: float | None, ordinal: int | None) -> LeaseRow | None:

@@ -137,10 +137,10 @@ def test_the_fold_is_what_each_line_says_of_its_instant(mapped: Mapped) -> None:
             # Theirs leave the list together when a retry begins, before each is ready again.
             assert phases.count("deferred") >= facts["deferred_tasks"]
             if any("request stream" in lack for lack in mapped.run.lacks):
-                told_pressure = facts["request_pressure"]["resources"]
+                reported_pressure = facts["request_pressure"]["resources"]
             else:
-                told_pressure = {}  # the requests' own events tell, at their own times
-            for resource, pressure in told_pressure.items():
+                reported_pressure = {}  # the requests' own events tell, at their own times
+            for resource, pressure in reported_pressure.items():
                 ceiling = state.ceilings[resource]
                 assert (ceiling.limit, ceiling.in_flight, ceiling.waiters) == (
                     pressure["current_limit"],

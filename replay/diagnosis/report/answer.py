@@ -145,8 +145,8 @@ def _lost(first: str, named: Sequence[Loss], slow: VerdictRow | None, t0: float)
     if not named:
         return f"{first}."
     parts = []
-    for place, loss in enumerate(named):
-        if place >= LOSSES_EXPLAINED or (slow is not None and slow in loss.rows):
+    for index, loss in enumerate(named):
+        if index >= LOSSES_EXPLAINED or (slow is not None and slow in loss.rows):
             parts.append(loss.brief(t0))
             continue
         parts.append(loss.sentence(t0))

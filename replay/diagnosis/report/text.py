@@ -227,8 +227,8 @@ def _story(report: WhyReport, story: TaskHistory, width: int) -> list[str]:
 
 def story_head(report: WhyReport, story: TaskHistory) -> str:
     """The first line of a task's history: which task, its state, its place in the line."""
-    place = story.position
-    line = "" if place is None else f", {place} before it in line at {clock(report.end)}"
+    ahead = story.position
+    line = "" if ahead is None else f", {ahead} before it in line at {clock(report.end)}"
     row = "" if story.row is None else f" ({story.column}, row {story.row})"
     return f"Task {story.task_id}{row}: {story.state}{line}"
 

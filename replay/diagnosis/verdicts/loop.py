@@ -27,7 +27,7 @@ class StackFrame(msgspec.Struct, frozen=True, omit_defaults=True):
     column: Annotated[str | None, fact("Column whose task was executed, where known")] = None
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return f"{self.file}:{self.line}"
 
 
@@ -139,12 +139,14 @@ class EventLoopLag(StandstillVerdict, tag="event_loop_lag", kw_only=True):
             "computing": "computed",
             "interpreter_lock": "computed and kept the interpreter's lock",
         }.get(self.reason, "was at work")
-        return f"{text} {frame.function}{whose} ({frame.place}) {did}."
+        return f"{text} {frame.function}{whose} ({frame.location}) {did}."
 
     def facts(self, start: float) -> list[str]:
         if not self.frames:
             return []
-        return ["seen at: " + enumeration([f"{f.place} in {f.function}" for f in self.frames[:3]])]
+        return [
+            "seen at: " + enumeration([f"{f.location} in {f.function}" for f in self.frames[:3]])
+        ]
 
 
 class ProcessStopped(StandstillVerdict, tag="process_stopped", kw_only=True):

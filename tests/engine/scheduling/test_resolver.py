@@ -29,11 +29,11 @@ class Source:
     """A generator of which only the metadata matters."""
 
     def __init__(self, tell: Callable[[], Any]) -> None:
-        self.asked = 0
+        self.calls = 0
         self._tell = tell
 
     def get_scheduling_metadata(self) -> SchedulingMetadata:
-        self.asked += 1
+        self.calls += 1
         metadata: SchedulingMetadata = self._tell()
         return metadata
 
@@ -86,9 +86,9 @@ def test_a_column_is_asked_for_once_per_run() -> None:
     resolver = TaskSchedulingResolver()
     source = tells(MODEL)
     first = resolver.resolve("a", source, ("a",))
-    requested = source.asked
+    calls = source.calls
     assert resolver.resolve("a", source, ("a",)) is first
-    assert source.asked == requested
+    assert source.calls == calls
 
 
 def test_an_answer_that_changes_is_fatal() -> None:

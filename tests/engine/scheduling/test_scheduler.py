@@ -267,11 +267,11 @@ def test_a_batch_goes_on_without_the_dropped_rows() -> None:
         if payload.task_id == "a/3":
             raise ValueError
         if payload.task_type == "batch":
-            known.append(one_run[0].scheduler.dropped_rows(payload.row_group))
+            known.append(runs[0].scheduler.dropped_rows(payload.row_group))
 
     columns = (column("a"), column("all", ("a",), "batch"), column("b", ("all",)))
-    one_run: list[Run] = []
-    setting = Setting(columns, records=5, execute=execute, at={0.0: one_run.append})
+    runs: list[Run] = []
+    setting = Setting(columns, records=5, execute=execute, at={0.0: runs.append})
 
     async def later(payload: TaskPayload) -> None:
         await asyncio.sleep(0.1)

@@ -26,15 +26,15 @@ class Fickle(StrictFairTaskAdmissionPolicy):
         self.times = times
         self.opens = opens
         self.now = lambda: 0.0
-        self.asked = 0
+        self.calls = 0
 
     def evaluate(
         self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
     ) -> TaskAdmissionPolicyDecision:
-        self.asked += 1
+        self.calls += 1
         if self.opens is not None and asyncio.get_running_loop().time() < self.opens:
             return TaskAdmissionPolicyDecision(False, "policy_denial", (), self.opens)
-        if self.times and self.asked % 2 == 0:
+        if self.times and self.calls % 2 == 0:
             self.times -= 1
             return TaskAdmissionPolicyDecision(False, "policy_denial")
         return super().evaluate(item, queue_view, admission_view)

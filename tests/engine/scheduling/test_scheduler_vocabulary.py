@@ -33,13 +33,13 @@ WORK = Setting((column("a"),), records=6, buffer_size=2, row_groups=1, execute=t
 class SecondThoughts(StrictFairTaskAdmissionPolicy):
     """Refuses the first acquisition after it has let the head be chosen."""
 
-    asked = 0
+    calls = 0
 
     def evaluate(
         self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
     ) -> TaskAdmissionPolicyDecision:
-        self.asked += 1
-        if self.asked == 2:
+        self.calls += 1
+        if self.calls == 2:
             return TaskAdmissionPolicyDecision(False, "policy_denial")
         return super().evaluate(item, queue_view, admission_view)
 
@@ -126,10 +126,10 @@ SETTINGS: dict[str, Setting] = {
         (column("a"),), metadata_diagnostics=[MetadataDiagnostic("a", "no_gpu", "on the CPU")]
     ),
 }
-TOLD_BY_THE_JOURNAL = {"recording_gap"}
-TOLD_BY_THE_WATCH = {"loop_blocked", "process_paused"}
+EMITTED_BY_THE_JOURNAL = {"recording_gap"}
+EMITTED_BY_THE_WATCH = {"loop_blocked", "process_paused"}
 """`tests/engine/watch` has each of them."""
-TOLD_BY_A_RESUMED_RUN = {"run_resumed"}
+EMITTED_BY_A_RESUMED_RUN = {"run_resumed"}
 """`tests/engine/run/test_resume.py` has it."""
 
 
@@ -170,5 +170,5 @@ def test_a_journal_that_lost_lines_tells_the_gap(tmp_path: Path) -> None:
 
 def test_the_table_is_the_vocabulary() -> None:
     reported = {kind for kinds in SETTINGS for kind in kinds.split()}
-    elsewhere = TOLD_BY_THE_JOURNAL | TOLD_BY_THE_WATCH | TOLD_BY_A_RESUMED_RUN
+    elsewhere = EMITTED_BY_THE_JOURNAL | EMITTED_BY_THE_WATCH | EMITTED_BY_A_RESUMED_RUN
     assert reported | elsewhere == ALL_SCHEDULER_KINDS

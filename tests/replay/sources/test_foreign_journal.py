@@ -48,9 +48,11 @@ def out_of_order(kind: str) -> list[dict[str, Any]]:
     lines = sorted(simulated(storm=True), key=lambda line: float(line["captured_at_monotonic"]))
     begun = [place for place, line in enumerate(lines) if line["event_kind"] == kind]
     late = lines.pop(begun[len(begun) // 2])
-    told_at = float(late["captured_at_monotonic"]) + LATE_SECONDS
+    reported_at = float(late["captured_at_monotonic"]) + LATE_SECONDS
     place = next(
-        place for place, line in enumerate(lines) if float(line["captured_at_monotonic"]) > told_at
+        place
+        for place, line in enumerate(lines)
+        if float(line["captured_at_monotonic"]) > reported_at
     )
     return [*lines[:place], late, *lines[place:]]
 

@@ -82,7 +82,7 @@ def series_of(output: FoldOutput) -> dict[tuple[int, str, str], tuple[float, ...
 
 def blame_of(output: FoldOutput) -> dict[tuple[object, ...], float]:
     return {
-        (row.bin, row.scope, row.column, row.row_group, row.resource, row.verdict): row.each
+        (row.bin, row.scope, row.column, row.row_group, row.resource, row.verdict): row.per_bin
         for row in bin_by_bin(output.blame)
     }
 
