@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -26,7 +26,6 @@ from console.controls import (
 )
 from console.driver import TerminalDriver
 from console.focus_names import name_of
-from console.frames_app import TICK_SECONDS
 from console.goto import Target
 from console.outcome import OpenRun, StartView
 from console.paint import AsciiFilter, clean
@@ -52,10 +51,13 @@ from console.screens.things import things
 from console.session_thread import SessionLike
 from console.settings import SLOW_TICK_SECONDS, Settings
 from console.sharing_app import SharingApp
+from console.surroundings import Surroundings
 from console.terminal_app import appearance_of
 from console.theme import textual_theme
 from replay.playback.focus import Focus, TasksFocus
 from replay.playback.frame import Frame
+
+_OWN_SURROUNDINGS = Surroundings()
 
 
 class ConsoleApp(SharingApp):
@@ -84,19 +86,13 @@ class ConsoleApp(SharingApp):
         title: str = "",
         on_quit: Literal["leave", "ask"] = "leave",
         output: Path | None = None,
-        ascii_only: bool = False,
         settings: Settings | None = None,
-        slow: bool = False,
         depth: Depth = "full",
         follow: bool = True,
         at_end: bool = False,
-        tick_seconds: float | None = TICK_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
-        local: Callable[[float], time.struct_time] = time.localtime,
         run_actions: RunActions | None = None,
         start: StartView | None = None,
-        copies: Path | None = None,
-        exports: Path | None = None,
+        surroundings: Surroundings = _OWN_SURROUNDINGS,
         next_run: Callable[[], bool] | None = None,
     ) -> None:
         """Create the app.
@@ -106,37 +102,27 @@ class ConsoleApp(SharingApp):
             title: Name of the run for the header.
             on_quit: "ask" whether the run goes on; for a run that this command has started.
             output: The file that the run's script prints to, if it is kept.
-            ascii_only: Draw with ASCII characters only.
             settings: What the user has set.
-            slow: Draw rarely, as on a thin link.
             depth: How many colours the terminal can tell apart.
             follow: Follow the newest event; False plays from the first one.
             at_end: Do not play, but go to the end once all is read, with the whole run in view.
-            tick_seconds: Longest time between two turns; None waits until one is requested.
-            clock: Monotonic time in seconds.
-            local: Unix time as the time of the day here.
             run_actions: What the list of runs reads and does.
             start: The view to open with.
-            copies: Folder of the files that keep what was copied last, and the filters used.
-            exports: Folder that exports are written to; None: where the console was started.
+            surroundings: Clocks and folders.
             next_run: Whether another run of the same script is there, to go on to once this one is
                 over and nobody has gone back in it.
         """
         settings = Settings() if settings is None else settings
-        appearance = appearance_of(settings, os.environ, ascii_only=ascii_only, depth=depth)
+        appearance = appearance_of(settings, os.environ, depth)
         colour = appearance.palette.colour
-        if tick_seconds is not None and (slow or settings.slow):
-            tick_seconds = SLOW_TICK_SECONDS
+        if surroundings.tick_seconds is not None and settings.slow:
+            surroundings = replace(surroundings, tick_seconds=SLOW_TICK_SECONDS)
         super().__init__(
             session,
             follow=follow,
             at_end=at_end,
-            tick_seconds=tick_seconds,
-            clock=clock,
-            local=local,
+            surroundings=surroundings,
             ansi_color=None if colour else True,
-            copies=copies,
-            exports=exports,
         )
         self._settings = settings
         self._depth = depth

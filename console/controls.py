@@ -30,6 +30,7 @@ class Control:
 
 
 def bindings(controls: Iterable[Control], *, priority: bool = False) -> list[Binding]:
+    """The bindings of controls, for a `BINDINGS` of Textual."""
     return [
         Binding(
             control.keys, control.action, control.help, show=False, priority=priority, id=control.id

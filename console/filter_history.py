@@ -11,6 +11,8 @@ MOST_KEPT = 30
 
 
 class FilterHistory:
+    """The filters of each subject, newest first."""
+
     def __init__(self, path: Path | None = None) -> None:
         """`path`: where they are kept; None keeps them only as long as the console runs."""
         self._path = path

@@ -12,6 +12,7 @@ _SPENDING = "tokens"
 
 
 def name_of(focus: Focus) -> str:
+    """The word for a focus, which `parse_focus` reads back."""
     if isinstance(focus, TaskFocus):
         return f"task:{focus.task_id}"
     if isinstance(focus, CallFocus):

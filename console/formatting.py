@@ -36,6 +36,7 @@ def duration(seconds: float | None) -> str:
 
 
 def count(number: int) -> str:
+    """An integer with commas between thousands."""
     return f"{number:,}"
 
 
@@ -66,6 +67,7 @@ def byte_count(number: int) -> str:
 
 
 def percent(fraction: float) -> str:
+    """A share from 0 to 1 in whole percent; `<1 %` for less than that."""
     if 0 < fraction < 0.01:
         return "<1 %"
     return f"{fraction * 100:.0f} %"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -15,11 +14,10 @@ from console.playback_mode import MOST_LAG, PlaybackView, is_too_small, mode_of
 from console.screens.base import FrameScreen
 from console.screens.dialogs import QuitDialog
 from console.session_thread import Command, SessionLike, SessionThread
+from console.surroundings import Surroundings
 from console.terminal_app import TerminalApp
 from replay.playback.frame import Frame, Want
 from replay.sources.base import SourceError
-
-TICK_SECONDS = 0.25
 
 
 class FramesApp(TerminalApp):
@@ -30,22 +28,18 @@ class FramesApp(TerminalApp):
         self,
         session: SessionLike,
         *,
-        tick_seconds: float | None,
-        clock: Callable[[], float] = time.monotonic,
-        local: Callable[[float], time.struct_time] = time.localtime,
+        surroundings: Surroundings,
         ansi_color: bool | None = None,
     ) -> None:
         """
         Args:
             session: The session to show.
-            tick_seconds: Longest time between two turns; None waits until one is requested.
-            clock: Monotonic time in seconds.
-            local: Unix time as the time of the day here.
+            surroundings: Clocks and folders.
             ansi_color: As for Textual's `App`.
         """
         super().__init__(ansi_color=ansi_color)
-        self._tick_seconds = tick_seconds
-        self._clock = clock
+        self._surroundings = surroundings
+        self._clock = surroundings.clock
         self._session_thread = SessionThread(session)
         self._frame: Frame | None = None
         self._frame_at = 0.0
@@ -57,7 +51,6 @@ class FramesApp(TerminalApp):
         self._speed = 1.0
         self._problem = ""
         self._most_lag = MOST_LAG
-        self._local = local
         self._utc = False
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
@@ -100,7 +93,7 @@ class FramesApp(TerminalApp):
         try:
             while True:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._tick_seconds)
+                    await asyncio.wait_for(self._wake.wait(), self._surroundings.tick_seconds)
                 self._wake.clear()
                 now = self._clock()
                 await self._turn(now - last)
@@ -190,7 +183,7 @@ class FramesApp(TerminalApp):
         if at is None or not frame.last_ordinal:
             return ""
         try:
-            there = time.gmtime(at) if self._utc else self._local(at)
+            there = time.gmtime(at) if self._utc else self._surroundings.local(at)
         except (OverflowError, ValueError, OSError):  # a clock of no year that there is
             return ""
         return time.strftime("%H:%M:%S", there) + (" UTC" if self._utc else "")

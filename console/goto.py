@@ -43,7 +43,7 @@ def parse_target(text: str) -> Target | None:
     first, dash, second = text.partition("-")
     if dash and first and not first.startswith("#"):
         ends = parse_target(first), parse_target(second)
-        if ends[0] is None or ends[1] is None or not all(map(_is_place, ends)):
+        if ends[0] is None or ends[1] is None or not all(map(_is_instant, ends)):
             return None
         return Target(span=(ends[0], ends[1]))
     if text.startswith("#"):
@@ -66,7 +66,7 @@ def parse_target(text: str) -> Target | None:
     return Target(run_time=value, of_day=of_day)
 
 
-def _is_place(target: Target | None) -> bool:
+def _is_instant(target: Target | None) -> bool:
     return target is not None and (target.run_time is not None or target.percent is not None)
 
 

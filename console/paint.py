@@ -72,6 +72,7 @@ def measured(text: str) -> tuple[str, int]:
 
 
 def clean(text: str) -> str:
+    """The text with every character replaced that could control a terminal."""
     return measured(text)[0]
 
 
@@ -84,6 +85,7 @@ def to_ascii(text: str) -> str:
 
 
 def width_of(text: str) -> int:
+    """Number of terminal cells that the text takes."""
     return len(text) if text.isascii() else measured(text)[1]
 
 

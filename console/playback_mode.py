@@ -27,6 +27,7 @@ def terminal_size(terminal: int) -> tuple[int, int]:
 
 
 def is_too_small(columns: int, rows: int) -> bool:
+    """Whether the terminal is smaller than `MIN_SIZE` in either direction."""
     return columns < MIN_SIZE[0] or rows < MIN_SIZE[1]
 
 
@@ -42,6 +43,7 @@ MOST_LAG = 2.0
 
 
 def speed_label(speed: float) -> str:
+    """The speed of the playback as the header writes it."""
     if speed == 0.25:
         return "×¼"
     if speed == 0.5:

@@ -64,6 +64,7 @@ class RangeApp(PlaybackApp):
         super()._move(command)
 
     def wanted(self, page: FrameScreen) -> Want:
+        """What `page` needs of a frame, with what the marked stretch needs."""
         want = page.want()
         if self.range is not None:
             want = replace(want, stretch=(self.range.low, self.range.high))

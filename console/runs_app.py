@@ -32,14 +32,13 @@ class RunsApp(TerminalApp):
     def __init__(
         self,
         *,
-        ascii_only: bool = False,
         actions: RunActions | None = None,
         problem: str = "",
         settings: Settings | None = None,
         depth: Depth = "full",
     ) -> None:
         settings = Settings() if settings is None else settings
-        self.appearance = appearance_of(settings, os.environ, ascii_only=ascii_only, depth=depth)
+        self.appearance = appearance_of(settings, os.environ, depth)
         colour = self.appearance.palette.colour
         super().__init__(ansi_color=None if colour else True)
         theme = textual_theme(self.appearance.theme, depth)

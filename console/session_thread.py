@@ -27,15 +27,20 @@ class SessionLike(Protocol):
     def refresh(self, budget_seconds: float = 0.1) -> bool:
         """Read what the source has; True where something changed."""
 
-    def follow(self) -> None: ...
+    def follow(self) -> None:
+        """Goes to the newest event and stays there."""
 
-    def hold(self) -> None: ...
+    def hold(self) -> None:
+        """Stays at the cursor while the run goes on."""
 
-    def step(self, delta: int) -> None: ...
+    def step(self, delta: int) -> None:
+        """Moves by so many events."""
 
-    def seek_ordinal(self, n: int) -> None: ...
+    def seek_ordinal(self, n: int) -> None:
+        """Goes to an event by its ordinal."""
 
-    def seek_time(self, t: float) -> None: ...
+    def seek_time(self, t: float) -> None:
+        """Goes to a run time in seconds."""
 
     def seek_stall(self, direction: int) -> None:
         """To where the next stall begins (1), or the one before (-1); stays if there is none."""
@@ -44,9 +49,11 @@ class SessionLike(Protocol):
         """To the next event (1), or the one before (-1), that meets this condition on the view
         `events`; stays if there is none."""
 
-    def advance(self, seconds: float) -> None: ...
+    def advance(self, seconds: float) -> None:
+        """Plays so many seconds of run time."""
 
-    def frame(self, want: Want) -> Frame: ...
+    def frame(self, want: Want) -> Frame:
+        """The frame at the cursor, with what `want` names."""
 
 
 Command = Callable[[SessionLike], None]

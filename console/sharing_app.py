@@ -16,6 +16,7 @@ from console.screens.drill import DrillScreen
 from console.screens.filters import Filtered
 from console.screens.questions import ExportDialog, ExportFormat
 from console.session_thread import SessionLike
+from console.surroundings import Surroundings
 from engine.events.run_index import index_home
 
 _FILE_NAME = re.compile(r"[^\w.-]+")
@@ -23,24 +24,18 @@ _MOST_FILES = 1_000
 
 
 class SharingApp(RangeApp):
-    def __init__(
-        self,
-        session: SessionLike,
-        *,
-        copies: Path | None = None,
-        exports: Path | None = None,
-        **options: Any,
-    ) -> None:
+    """The app's part for copying a command or a text, and for exports of the view."""
+
+    def __init__(self, session: SessionLike, *, surroundings: Surroundings, **options: Any) -> None:
         """
         Args:
             session: The session to show.
-            copies: Folder of the files that keep what was copied last, and the filters used.
-            exports: Folder that exports are written to; None: where the console was started.
+            surroundings: Clocks and folders.
             options: As for the classes above.
         """
-        super().__init__(session, **options)
-        self._copies = copies if copies is not None else index_home().parent
-        self._exports = Path() if exports is None else exports
+        super().__init__(session, surroundings=surroundings, **options)
+        self._copies = surroundings.copies or index_home().parent
+        self._exports = surroundings.exports
         self.filter_history = FilterHistory(self._copies / "filters.json")
 
     @property

@@ -12,6 +12,8 @@ from textual._compositor import ChopsUpdate, Compositor
 
 
 class SpanUpdate(ChopsUpdate):
+    """An update that writes of each line only the cells within its spans."""
+
     def render_segments(self, console: Console) -> str:
         parts: list[str] = []
         for y, first, after in self.spans:
@@ -27,6 +29,8 @@ class SpanUpdate(ChopsUpdate):
 
 
 class SpanCompositor(Compositor):
+    """Textual's compositor, with `SpanUpdate` in place of its own partial updates."""
+
     def render_partial_update(self) -> ChopsUpdate | None:
         update = super().render_partial_update()
         if update is None:

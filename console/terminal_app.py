@@ -26,8 +26,6 @@ LEAVE_SECONDS = 5.0
 def appearance_of(
     settings: Settings,
     environment: Mapping[str, str],
-    *,
-    ascii_only: bool = False,
     depth: Depth = "full",
 ) -> Appearance:
     """How an app looks on this terminal.
@@ -35,13 +33,12 @@ def appearance_of(
     Args:
         settings: What the user has set.
         environment: Variables of the process: what the terminal says of itself, and `NO_COLOR`.
-        ascii_only: Draw with ASCII characters only, whatever is set.
         depth: How many colours the terminal can tell apart.
     """
     return Appearance(
         theme=settings.theme or preferred_theme(environment),
         colour=not environment.get("NO_COLOR"),
-        ascii_only=ascii_only or settings.ascii,
+        ascii_only=settings.ascii,
         depth=depth,
         keys=settings.keys,
         old_wait=settings.thresholds.old_wait,

@@ -10,9 +10,11 @@ from typing import Protocol
 class Clock(Protocol):
     """Two scales in seconds: monotonic for intervals, wall (since the Unix epoch) for people."""
 
-    def monotonic(self) -> float: ...
+    def monotonic(self) -> float:
+        """Seconds that never go back; only differences have a meaning."""
 
-    def wall(self) -> float: ...
+    def wall(self) -> float:
+        """Seconds since the epoch."""
 
 
 class ShiftedLoop(asyncio.SelectorEventLoop):

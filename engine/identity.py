@@ -119,6 +119,7 @@ class TaskGroupKey(msgspec.Struct, frozen=True, order=True, cache_hash=True, gc=
 
     @property
     def label(self) -> str:
+        """The group as events name it."""
         return "/".join(self.identity)
 
     @property
@@ -174,10 +175,14 @@ class RequestPressureSnapshotProvider(Protocol):
     Returns None for what is not registered. A snapshot is immutable and costs O(domains).
     """
 
-    def snapshot(self, resource: RequestResourceKey) -> PressureSnapshot | None: ...
+    def snapshot(self, resource: RequestResourceKey) -> PressureSnapshot | None:
+        """The pressure on one resource; None where it is not registered."""
 
-    def snapshots(self) -> tuple[PressureSnapshot, ...]: ...
+    def snapshots(self) -> tuple[PressureSnapshot, ...]:
+        """The pressure on every resource."""
 
-    def global_snapshot(self, provider: str, model: str) -> GlobalPressureSnapshot | None: ...
+    def global_snapshot(self, provider: str, model: str) -> GlobalPressureSnapshot | None:
+        """The pressure on a model over all its domains; None where none is registered."""
 
-    def global_snapshots(self) -> tuple[GlobalPressureSnapshot, ...]: ...
+    def global_snapshots(self) -> tuple[GlobalPressureSnapshot, ...]:
+        """The pressure on every model over all its domains."""

@@ -100,6 +100,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return timer
 
     def jump_to_next_timer(self) -> None:
+        """Advances the time to the earliest timer, which must exist."""
         scheduled = self._scheduled  # type: ignore[attr-defined]
         self._set_time(max(self._virtual_now, scheduled[0].when()))
 

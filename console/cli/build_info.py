@@ -45,6 +45,7 @@ class BuildInfo(msgspec.Struct, frozen=True):
 
 
 def build_info() -> BuildInfo:
+    """Version, commit, Python and packages of this installation."""
     built = _built()
     commit = built.get("commit") or _commit_of_checkout()
     return BuildInfo(
@@ -58,6 +59,7 @@ def build_info() -> BuildInfo:
 
 
 def package_version(name: str) -> str | None:
+    """Version of an installed package; None for one that is missing."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -35,4 +35,4 @@ def compare(a: str, b: str, as_json: bool, fail_on_worse: bool) -> int:
     if fail_on_worse and (comparison.other_work or comparison.noise == "unknown"):
         why = "they did not do the same work" if comparison.other_work else "the noise is not known"
         click.echo(f"headgate: --fail-on-worse found nothing: {why}.", err=True)
-    return exit_codes.FOUND if fail_on_worse and comparison.worse else exit_codes.OK
+    return exit_codes.FINDINGS if fail_on_worse and comparison.worse else exit_codes.OK

@@ -51,7 +51,7 @@ def doctor(as_json: bool) -> int:
         print_json(findings)
     else:
         print_text("\n".join(f"{f.state:<5} {f.name:<{WIDTH}} {f.text}" for f in findings))
-    return exit_codes.FOUND if any(f.state == "bad" for f in findings) else exit_codes.OK
+    return exit_codes.FINDINGS if any(f.state == "bad" for f in findings) else exit_codes.OK
 
 
 def _version() -> Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 OK = 0
-FOUND = 1
+FINDINGS = 1
 """Found something, or rows were dropped."""
 MISUSE = 2
 RUN_FAILED = 3

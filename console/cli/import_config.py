@@ -44,4 +44,4 @@ def import_config(file: Path, out: Path | None, records: int) -> int:
             raise UserError(f"can't write {out}: {error.strerror}") from None
     for note in imported.notes:
         click.echo(f"headgate: {note}.", err=True)
-    return exit_codes.FOUND if imported.notes else exit_codes.OK
+    return exit_codes.FINDINGS if imported.notes else exit_codes.OK

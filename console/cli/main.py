@@ -108,6 +108,7 @@ class LazyGroup(click.Group):
 
 
 def print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    """Callback of `--version`: prints it and ends the command."""
     if not wanted or ctx.resilient_parsing:
         return
     from console.cli.build_info import build_info
@@ -270,6 +271,7 @@ def _loads_extension(frame: FrameType | None) -> bool:
 
 
 def run_cli(arguments: list[str], streams: Streams | None = None) -> int:
+    """Runs one command. Returns its exit code, after one sentence on stderr if it failed."""
     interrupts = Interrupts(hangup=not arguments or arguments[0] not in STARTS_RUNS)
     try:
         result = cli.main(
@@ -330,5 +332,6 @@ def tell(error: Exception) -> int:
 
 
 def complain(sentence: str, exit_code: int) -> int:
+    """Writes the sentence on stderr and returns the exit code."""
     click.echo(f"headgate: {clean_text(sentence)}", err=True)
     return exit_code

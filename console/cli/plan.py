@@ -35,4 +35,4 @@ def plan(workflow: Path, records: int | None, seed: int | None, as_json: bool) -
         print_json(planned)
     else:
         print_text(plan_text(planned))
-    return exit_codes.FOUND if planned.findings else exit_codes.OK
+    return exit_codes.FINDINGS if planned.findings else exit_codes.OK

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -23,6 +23,9 @@ from console.outcome import OpenRun, Outcome, StartView
 from replay.playback.frame import Frame, Want
 from replay.playback.session import Session
 from replay.sources.base import SourceError
+
+if TYPE_CHECKING:
+    from console.settings import Settings
 
 LINE_SECONDS = 2.0
 POLL_SECONDS = 0.1
@@ -52,6 +55,14 @@ class ConsoleOptions:
     """Draw rarely, as on a thin link."""
     next_run: Callable[[], bool] | None = None
     """Whether there is another run to go on to once this one is over."""
+
+    def applied_to(self, settings: Settings) -> Settings:
+        """What the user has set, with what this command asks for."""
+        return replace(
+            settings,
+            ascii=self.ascii_only or settings.ascii,
+            slow=self.slow or settings.slow,
+        )
 
     def for_another(self, run: OpenRun) -> ConsoleOptions:
         """For a run that was chosen in the console."""
@@ -106,10 +117,9 @@ def show_runs(within: Path | None = None, *, ascii_only: bool) -> None:
     problem = ""
     while True:
         app = RunsApp(
-            ascii_only=ascii_only,
             actions=RunActions(entries=partial(list_entries, within)),
             problem=problem,
-            settings=user_settings(),
+            settings=options.applied_to(user_settings()),
             depth=colour_depth(os.environ),
         )
         run = app.run_in_terminal()
@@ -144,12 +154,10 @@ def _show(target: str | Path, options: ConsoleOptions) -> Outcome:
         title=str(target),
         on_quit="ask" if options.ask else "leave",
         output=options.output,
-        ascii_only=options.ascii_only,
         follow=options.growing is not False,
         at_end=options.growing is False,
         start=options.start,
-        settings=settings,
-        slow=options.slow,
+        settings=options.applied_to(settings),
         next_run=options.next_run,
         depth=colour_depth(os.environ),
     )
@@ -224,6 +232,7 @@ def _print_lines(session: Session) -> None:
 
 
 def last_frame(target: Path) -> Frame:
+    """The frame at the end of a run as far as it is known."""
     session = Session.open(target, history=False)
     try:
         return _read_all(session)

@@ -54,7 +54,7 @@ def preview(workflow: Path, rows: int, seed: int | None, as_json: bool) -> int:
     if made.result.outcome == "failed":
         return exit_codes.RUN_FAILED
     complete = made.result.outcome == "success" and not made.result.rows_dropped
-    return exit_codes.OK if complete else exit_codes.FOUND
+    return exit_codes.OK if complete else exit_codes.FINDINGS
 
 
 def _lines(made: Preview) -> Iterator[str]:

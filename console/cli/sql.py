@@ -120,6 +120,7 @@ def answer(
     limit: int | None,
     for_spreadsheet: bool,
 ) -> None:
+    """Writes the rows of one query on stdout, as a table, CSV or JSON."""
     from console.cli.table_output import write_csv, write_json, write_table
 
     row_limit = TABLE_ROWS if limit is None and not (as_csv or as_json) else (limit or None)

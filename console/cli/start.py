@@ -14,6 +14,7 @@ from contextlib import suppress  # noqa: E402
 
 
 def main() -> None:
+    """The command's entry."""
     from console.cli.main import main as run_command
 
     if untouched:

@@ -74,12 +74,14 @@ def write_csv(
     limit: int | None,
     for_spreadsheet: bool = False,
 ) -> bool:
+    """Writes at most `limit` rows as CSV. Returns whether there were more."""
     return _write(partial(csv_chunks, for_spreadsheet=for_spreadsheet), columns, rows, limit)
 
 
 def write_json(
     columns: Sequence[ResultColumn], rows: Iterator[Sequence[Any]], limit: int | None
 ) -> bool:
+    """Writes at most `limit` rows as JSON. Returns whether there were more."""
     return _write(json_chunks, columns, rows, limit)
 
 

@@ -43,7 +43,7 @@ def verify(recording: str, as_json: bool, canaries: tuple[str, ...]) -> int:
         print_json(report)
     else:
         print_text(render_text(report))
-    return {"fine": exit_codes.OK, "found": exit_codes.FOUND, "damaged": exit_codes.DAMAGED}[
+    return {"fine": exit_codes.OK, "found": exit_codes.FINDINGS, "damaged": exit_codes.DAMAGED}[
         report.verdict
     ]
 

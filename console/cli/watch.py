@@ -148,6 +148,7 @@ def view(
     start: StartView | None = None,
     slow: bool = False,
 ) -> int:
+    """Shows a run or a folder of runs, in the console or as lines. Returns the exit code."""
     from console.cli.presenter import ConsoleOptions, show_once, show_runs, show_terminal
     from replay.runs.catalogue import is_folder_of_runs
 

@@ -103,7 +103,7 @@ def why(
     else:
         print_text(render_text(report))
     names = {name for row in report.verdicts for name in (row.verdict, row.tier)}
-    return exit_codes.FOUND if names.intersection(fail_on) else exit_codes.OK
+    return exit_codes.FINDINGS if names.intersection(fail_on) else exit_codes.OK
 
 
 def _view_row(line: VerdictLine) -> dict[str, object]:

@@ -21,6 +21,8 @@ _COLUMNS = (
 
 
 class CapacityScreen(TableScreen):
+    """The capacity plan as a table."""
+
     page_name = "Capacity"
     detail_lines = 5
 

@@ -37,6 +37,8 @@ _ROOM_FOR_DOMAINS = 100
 
 
 class CeilingsScreen(TableScreen):
+    """The ceilings as a table, with the course of the selected one as a chart."""
+
     page_name = "Ceilings"
     detail_lines: ClassVar[int] = 4
     controls: ClassVar[tuple[Control, ...]] = (

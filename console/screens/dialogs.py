@@ -56,6 +56,8 @@ _DIALOG_CSS = """
 
 
 class GoToDialog(ModalScreen[Target | None]):
+    """Asks for a time, a row or a task, and answers with the target; None if cancelled."""
+
     controls: ClassVar[tuple[Control, ...]] = (Control("escape", "Esc", "cancel", "Back"),)
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(controls)]
     DEFAULT_CSS = _DIALOG_CSS.format(name="GoToDialog")
@@ -106,6 +108,8 @@ class GoToDialog(ModalScreen[Target | None]):
 
 
 class QuitDialog(ModalScreen[QuitAnswer]):
+    """Asks whether a run that still goes on is left running or stopped."""
+
     controls: ClassVar[tuple[Control, ...]] = (
         Control("enter,l", "Enter", "answer('leave')", "Leave it running"),
         Control("s", "s", "answer('stop')", "Stop it"),

@@ -149,6 +149,7 @@ class DrillScreen(FrameScreen):
 
 
 def event_row(line: EventLine) -> TableRow:
+    """An event as a row of a page's table of events; its key is `#` and the ordinal."""
     event = line.event
     what = getattr(event, "reason_or_outcome", None) or getattr(event, "reason_or_result", None)
     return TableRow(

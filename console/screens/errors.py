@@ -37,10 +37,13 @@ _FAILED = (
 
 
 def key_of(failure: Failure) -> str:
+    """The key of a failure's row in the table."""
     return "\n".join((failure.resource, failure.column, failure.error))
 
 
 class ErrorsScreen(TableScreen):
+    """The failures as a table, each with its class, its number and its cost."""
+
     page_name = "Errors"
     controls: ClassVar[tuple[Control, ...]] = (
         Control("enter", "Enter", "open", "The tasks that met it", "tasks"),

@@ -24,6 +24,8 @@ _RUNNING_SECONDS = 0.9
 
 
 class EventsScreen(Filtered):
+    """The events around the cursor as a table."""
+
     page_name = "Events"
     subject = EVENTS
     controls: ClassVar[tuple[Control, ...]] = (

@@ -17,11 +17,14 @@ _RAISED = " on raised"
 
 
 class HelpScreen(ReadingScreen):
+    """The help of one page."""
+
     def __init__(self, appearance: Appearance, page: str, controls: Sequence[Control]) -> None:
         super().__init__(appearance, help_lines(appearance, page, controls))
 
 
 def help_lines(appearance: Appearance, page: str, controls: Sequence[Control]) -> list[StyledLine]:
+    """All keys that do something on `page`, whose own are `controls`, in sections."""
     lines: list[StyledLine] = []
     own = {control.keys for control in controls}
     for name, table in (

@@ -34,6 +34,8 @@ _SHORTEST, _LONGEST = 0.05, 7 * 86400.0
 
 
 class LeasesScreen(Filtered):
+    """The leases as lanes over time, with the selected one in words."""
+
     page_name = "Leases"
     subject = LEASES
     controls: ClassVar[tuple[Control, ...]] = (

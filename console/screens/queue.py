@@ -34,6 +34,8 @@ _MOST_HOLDERS = 4
 
 
 class QueueScreen(TableScreen):
+    """The groups of the queue as a table."""
+
     page_name = "Queue"
     controls: ClassVar[tuple[Control, ...]] = (
         Control("enter", "Enter", "open", "The tasks of this group, next in order first", "tasks"),

@@ -11,6 +11,8 @@ from replay.state.spending import SpendingRow, dollars
 
 
 class SpendingScreen(DrillScreen):
+    """Calls, tokens and cost as a table, by column and model."""
+
     page_name = "Tokens"
 
     def make_tables(self) -> tuple[SelectTable, ...]:

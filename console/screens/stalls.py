@@ -37,6 +37,8 @@ _ORDERS: tuple[tuple[str, Callable[[VerdictRow], tuple[object, ...]] | None], ..
 
 
 class StallsScreen(Filtered):
+    """The stalls as a list, with the selected one in words."""
+
     page_name = "Stalls"
     subject = STALLS
     controls: ClassVar[tuple[Control, ...]] = (

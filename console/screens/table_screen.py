@@ -29,6 +29,8 @@ MOVES = (
 
 
 class TableScreen(Filtered):
+    """A page that is one table; subclasses give rows and facts to `show_rows` and `show_facts`."""
+
     controls: ClassVar[tuple[Control, ...]] = MOVES
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(MOVES)]
     DEFAULT_CSS = """

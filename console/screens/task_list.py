@@ -11,6 +11,8 @@ from replay.playback.frame import Frame
 
 
 class TasksScreen(DrillScreen):
+    """The tasks of a `TasksFocus` as a table."""
+
     page_name = "Tasks"
 
     def make_tables(self) -> tuple[SelectTable, ...]:

@@ -17,6 +17,7 @@ MOST_THINGS = 100
 
 
 def things(frame: Frame, console: Console) -> Iterator[SystemCommand]:
+    """The palette's commands for them, at most `MOST_THINGS` of each sort."""
     for group in frame.groups[:MOST_THINGS]:
         yield SystemCommand(
             f"Tasks of {group.label}",

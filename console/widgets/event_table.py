@@ -28,6 +28,7 @@ _STYLES: dict[Significance, str] = {
 
 
 def kind_style(kind: str) -> str:
+    """The style of an event kind, by its significance."""
     return _STYLES[significance_of(kind)]
 
 
@@ -45,6 +46,7 @@ def subject(event: Event) -> str:
 
 
 def resource(event: Event) -> str:
+    """What the event is about: its resource or its group; empty where it names none."""
     if isinstance(event, RequestEvent):
         key = event.request_resource_key
         return key.label if key else event.request_group_key or ""

@@ -12,6 +12,8 @@ from console.widgets.line_widget import LineWidget
 
 
 class Pages(LineWidget):
+    """Lines that are scrolled as a whole."""
+
     DEFAULT_CSS = "Pages { height: 1fr; }"
 
     def __init__(

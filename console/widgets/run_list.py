@@ -53,6 +53,8 @@ class RunList(LineWidget):
         self.marked: tuple[Path, ...] = ()
 
     class Picked(Message):
+        """A run was chosen with Enter or by a click."""
+
         def __init__(self, path: Path) -> None:
             super().__init__()
             self.path = path

@@ -22,6 +22,8 @@ Sortable = float | str | None
 
 @dataclass(frozen=True, slots=True)
 class Cell:
+    """A cell of a table: what is shown, and what it is sorted and exported by."""
+
     text: str
     style: str = "text"
     value: Sortable = None
@@ -34,6 +36,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
+    """A column of a table, with its width and what happens where there is less room."""
+
     name: str
     width: int
     align: str = ">"
@@ -82,6 +86,8 @@ class SelectTable(LineWidget):
         """Whether its cursor is the one that keys move."""
 
     class Picked(Message):
+        """A row was chosen with Enter or by a click."""
+
         def __init__(self, key: str) -> None:
             super().__init__()
             self.key = key

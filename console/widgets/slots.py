@@ -13,6 +13,8 @@ from replay.playback.frame import Frame
 
 
 class Slots(LineWidget):
+    """A bar of leases for each scheduler resource."""
+
     def __init__(self, appearance: Appearance) -> None:
         super().__init__(appearance, id="slots")
         self._limits: tuple[tuple[str, int, int], ...] = ()

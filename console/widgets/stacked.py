@@ -23,6 +23,8 @@ _GROUP_COLOURS = ("sky", "orange", "green", "purple", "yellow", "blue", "vermill
 
 @dataclass(frozen=True, slots=True)
 class Layer:
+    """One series of a stacked chart, with its place in the legend."""
+
     name: str
     colour: str
     values: tuple[float, ...]

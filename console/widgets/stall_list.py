@@ -40,6 +40,8 @@ class StallList(LineWidget):
         self.selected: Key | None = None
 
     class Picked(Message):
+        """A stall was chosen with Enter or by a click."""
+
         def __init__(self, key: Key) -> None:
             super().__init__()
             self.key = key

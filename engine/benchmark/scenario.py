@@ -65,10 +65,12 @@ def scripted(mean: float, **script: Any) -> dict[str, Any]:
 
 
 def model(provider: str, name: str, cap: int) -> dict[str, Any]:
+    """A model as a workflow file declares it; `cap` is its `max_parallel_requests`."""
     return {"provider": provider, "model": name, "max_parallel_requests": cap}
 
 
 def sampled(name: str) -> dict[str, Any]:
+    """A column of random integers as a workflow file declares it."""
     return {"type": "sampler", "name": name, "integers": {"low": 100, "high": 999}}
 
 

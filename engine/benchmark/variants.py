@@ -49,6 +49,7 @@ VARIANTS = {
 
 
 def plan_variant(loaded: LoadedWorkflow, variant: Variant, *, inline: bool) -> RunPlan:
+    """A workflow's plan under the variant's policies. Raises `UserError` as `plan_run` does."""
     plan = plan_run(loaded, inline_functions=inline, task_admission=variant.task_admission)
     if variant.request_admission is None:
         return plan

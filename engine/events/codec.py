@@ -58,6 +58,7 @@ class HeaderFacts:
         }
 
     def shorten(self, line: JournalLine) -> JournalLine:
+        """The line without what is the same as in the header."""
         if not isinstance(line, SchedulerEvent | RequestEvent):
             return line
         correlation = line.captured_correlation

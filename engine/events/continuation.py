@@ -71,7 +71,7 @@ def read_continuation(folder: RunFolder) -> Continuation:
     numbers = folder.segment_numbers()
     if numbers[:1] != [1]:
         raise UserError(f"{folder.path} has no whole journal, so the run can't go on.")
-    progress = _Found()
+    progress = _TailFacts()
     for number in reversed(numbers):
         progress.begin_segment()
         for line in _lines(folder, number):
@@ -121,7 +121,7 @@ def remove_segments(folder: RunFolder, after: int) -> None:
                 os.unlink(segment_name(number), dir_fd=journal)
 
 
-class _Found:
+class _TailFacts:
     """What the segments say, from the last one backwards, until nothing more can be learnt."""
 
     def __init__(self) -> None:

@@ -234,6 +234,7 @@ assert tuple(FAILURES) == get_args(FailureClass)
 
 
 def scope_of(failure: FailureClass) -> FailureScope:
+    """Whom a failure of this class concerns: the request, its provider or the run."""
     return FAILURES[failure].scope
 
 

@@ -351,6 +351,7 @@ class RunFolder:
 
 
 def segment_name(number: int) -> str:
+    """File name of the journal's segment with this number."""
     return f"{number:06d}.jsonl"
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from engine.capacity_plan import AsyncCapacityPlan
 from engine.events.process_lock import Presence
 from engine.events.types import SCHEMA_VERSION, Seconds
 
@@ -41,7 +42,7 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     schema_version: int = SCHEMA_VERSION
     pid: int | None = None
     """Process id of the producer, for people; the lock shows whether it is alive."""
-    capacity_plan: dict[str, Any] = {}
+    capacity_plan: AsyncCapacityPlan | None = None
     """Configured values; at the end also those observed."""
     resumes: int = 0
     """How often the run has gone on after an interruption."""

@@ -31,7 +31,8 @@ class EventSink(Protocol):
     A sink that also has `write_through`, for any thread, gets what is said while the loop stands.
     """
 
-    def write_events(self, events: Sequence[Event]) -> None: ...
+    def write_events(self, events: Sequence[Event]) -> None:
+        """Takes over a batch. An exception counts as a failure of the sink, not of the run."""
 
 
 class SchedulerAdmissionEventSink(Protocol):
@@ -114,6 +115,7 @@ class EventStream:
         diagnostics: dict[str, Any] | None = None,
         at: float | None = None,
     ) -> None:
+        """Adds an event of the scheduler stream, numbered and at `at` (monotonic; None for now)."""
         if not self.scheduler_enabled:
             return
         self.scheduler_sequence += 1
@@ -167,6 +169,7 @@ class EventStream:
         diagnostics: dict[str, Any] | None = None,
         at: float | None = None,
     ) -> None:
+        """Adds an event of the request stream, numbered and at `at` (monotonic; None for now)."""
         if not self.requests_enabled:
             return
         self.request_sequence += 1

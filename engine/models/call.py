@@ -42,6 +42,7 @@ class LeasedCall:
         self.outcome = RequestReleaseOutcome("unexpected_exception")
 
     def started(self) -> None:
+        """The request goes out."""
         now = self._started_at = self._clock.monotonic()
         self._admission.mark_started(self._lease, now)
         if self._stream.requests_enabled:
@@ -50,6 +51,7 @@ class LeasedCall:
     def succeeded(
         self, response: ModelResponse, action: AnswerAction | None, cost: float | None
     ) -> None:
+        """The provider answered; `cost` is in USD, None where the price is not known."""
         if response.budgets:
             self._admission.observe_budgets(self._lease, response.budgets)
         self._returned(
@@ -70,6 +72,7 @@ class LeasedCall:
         )
 
     def failed(self, error: BaseException, suspect: bool = False) -> None:
+        """The call ended with an error; with `suspect` it says nothing of the load."""
         kind: RequestOutcomeKind = "unexpected_exception"
         error_type = type(error).__name__
         if isinstance(error, ProviderError):
@@ -156,6 +159,7 @@ async def send(
 
 
 def local_timeout(request: ModelRequest, *, uses_attempt: bool = True) -> LocalTimeoutError:
+    """The error of a call whose caller did not wait any longer."""
     return LocalTimeoutError(
         "LocalTimeout",
         f"the caller's {request.within_seconds:g} s were over before an answer",
@@ -174,10 +178,10 @@ def report_of(error: ProviderError, longest_wait: float) -> FailureReport:
 
 
 def action_of(
-    request: ModelRequest, response: ModelResponse, asked_again: bool
+    request: ModelRequest, response: ModelResponse, repeated: bool
 ) -> AnswerAction | None:
     """What becomes of an answer; None for one that is as it should be."""
     if response.verdict is None:
         return None
     action = request.action(response.verdict)
-    return "drop" if action == "retry" and asked_again else action
+    return "drop" if action == "retry" and repeated else action

@@ -56,7 +56,7 @@ class ModelCaller:
         deadline = self._executor.deadline(request)
         refusals = 0
         before: CallTally | None = None
-        asked_again = False
+        repeated = False
         first_attempt: str | None = None
         while True:
             suspect = refusals >= SUSPECT_REFUSALS
@@ -68,7 +68,7 @@ class ModelCaller:
                     request,
                     deadline,
                     suspect=suspect,
-                    asked_again=asked_again,
+                    repeated=repeated,
                     attempt_id=attempt_id,
                     repeats=first_attempt,
                 )
@@ -87,12 +87,12 @@ class ModelCaller:
                     raise
                 raise RetryableTaskError(*known, uses_attempt=False) from error
             else:
-                action = action_of(request, response, asked_again)
+                action = action_of(request, response, repeated)
                 if action == "drop":
                     raise rejected(response)
                 if action != "retry":
                     return response
-                asked_again = True
+                repeated = True
             first_attempt = first_attempt or attempt_id
 
     async def _wait_alone(self, refusals: int, deadline: float | None) -> None:

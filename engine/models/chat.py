@@ -140,6 +140,7 @@ def without_thinking(text: str) -> str:
 
 
 def malformed(detail: str = "") -> ProviderError:
+    """The error of an answer that can't be read; `detail` follows the sentence."""
     message = "the provider's answer is no chat completion"
     return ProviderError("malformed_answer", "MalformedAnswer", message + detail)
 

@@ -74,6 +74,7 @@ class ModelRequest:
     """Options that are left out for a model that does not take them."""
 
     def action(self, verdict: AnswerVerdict) -> AnswerAction:
+        """What follows an answer that was judged so: the column's choice, or the default."""
         return self.answer_actions.get(verdict, ANSWER_ACTIONS[verdict])
 
     @property

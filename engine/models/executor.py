@@ -91,7 +91,7 @@ class ModelRequestExecutor:
         deadline: float | None = None,
         *,
         suspect: bool = False,
-        asked_again: bool = False,
+        repeated: bool = False,
         attempt_id: str | None = None,
         repeats: str | None = None,
     ) -> ModelResponse:
@@ -101,7 +101,7 @@ class ModelRequestExecutor:
             request: What is sent.
             deadline: When the time of the caller is up, in monotonic seconds; None for no limit.
             suspect: A refusal of this request says nothing of the load.
-            asked_again: An answer to this request was rejected before.
+            repeated: An answer to this request was rejected before.
             attempt_id: From `new_attempt_id`; None for a new one.
             repeats: Id of the first attempt of the logical request, where this is not the first.
 
@@ -131,7 +131,7 @@ class ModelRequestExecutor:
         else:
             usage = response.usage
             cost = usage.cost_at(self._prices.get(request.alias))
-            call.succeeded(response, action_of(request, response, asked_again), cost)
+            call.succeeded(response, action_of(request, response, repeated), cost)
             self._on_usage(usage, cost)
             return response
         finally:

@@ -90,6 +90,7 @@ class CapacityCycle(StrictModel):
     """Requests served at once, in turn."""
 
     def at(self, elapsed: float) -> int:
+        """Calls that the provider takes at once, `elapsed` seconds after its start."""
         return self.capacities[int(elapsed // self.seconds) % len(self.capacities)]
 
 

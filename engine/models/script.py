@@ -155,12 +155,12 @@ class ScriptPlayer:
     def _budgets(self) -> tuple[RateBudget, ...]:
         if not self._script.tells_budgets:
             return ()
-        told = []
+        budgets = []
         if self._requests is not None:
-            told.append(self._requests.budget("requests"))
+            budgets.append(self._requests.budget("requests"))
         if self._tokens is not None:
-            told.append(self._tokens.budget("tokens"))
-        return tuple(told)
+            budgets.append(self._tokens.budget("tokens"))
+        return tuple(budgets)
 
     def _refusal(self, elapsed: float, tokens: int) -> Reply | None:
         script = self._script

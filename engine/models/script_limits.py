@@ -20,6 +20,7 @@ class Bucket:
         self._at = 0.0
 
     def fill(self, elapsed: float) -> None:
+        """Lets it fill up to `elapsed`, seconds since the provider's start."""
         self.level = min(self.most, self.level + (elapsed - self._at) * self.per_minute / 60.0)
         self._at = elapsed
 
@@ -39,6 +40,7 @@ class Growth:
         self._at = 0.0
 
     def allows(self, elapsed: float, in_service: int) -> bool:
+        """Whether one more call may be in service, beside the `in_service` of now."""
         self.note(elapsed, in_service)
         return in_service < max(self._limit.start, self._limit.factor * self._average)
 

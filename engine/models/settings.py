@@ -121,7 +121,7 @@ class SamplingParameters(StrictModel):
     )
 
     @model_validator(mode="after")
-    def _one_token_limit(self) -> SamplingParameters:
+    def _single_token_limit(self) -> SamplingParameters:
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise ValueError("set max_tokens or max_completion_tokens, not both")
         taken = {"model", "messages", "stream", "stream_options"} & self.extra_body.keys()

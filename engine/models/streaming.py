@@ -35,6 +35,7 @@ class StreamedAnswer:
         """The body of an error that came in the stream; None for none."""
 
     def feed(self, line: bytes) -> None:
+        """Takes one line of the event stream; what is no `data:` is left out."""
         if not line.startswith(b"data:"):
             return
         data = line[5:].strip()

@@ -104,6 +104,7 @@ class Availability:
         return self._failures
 
     def tally(self) -> CallTally:
+        """Calls so far, by how they ended."""
         return CallTally(self.answered, self.probes_answered, self.refused)
 
     def mark(self) -> FailureMark:

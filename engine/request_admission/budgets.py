@@ -21,13 +21,20 @@ class ObservedBudget(Protocol):
     """What a provider says of one of its budgets."""
 
     @property
-    def dimension(self) -> str: ...
+    def dimension(self) -> str:
+        """What it counts: `requests` or `tokens`, with the period where there are several."""
+
     @property
-    def limit(self) -> int | None: ...
+    def limit(self) -> int | None:
+        """Size of the budget; None where it is not known."""
+
     @property
-    def remaining(self) -> int | None: ...
+    def remaining(self) -> int | None:
+        """What is left of it; None where it is not known."""
+
     @property
-    def reset_seconds(self) -> float | None: ...
+    def reset_seconds(self) -> float | None:
+        """Time until it is full again; None where it is not known."""
 
 
 class Opening(NamedTuple):
@@ -55,6 +62,7 @@ class BudgetNews:
         self._short: dict[str, bool] = {}
 
     def is_news(self, budget: ObservedBudget, now: float) -> bool:
+        """Whether an event should report it: it has run short or has another size."""
         name = budget.dimension
         left, size = budget.remaining, budget.limit
         short = left is not None and (left == 0 or (size is not None and left < SHORT_SHARE * size))

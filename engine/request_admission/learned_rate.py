@@ -56,6 +56,7 @@ class LearnedRate:
         return self._next_at
 
     def note_admitted(self, now: float) -> None:
+        """A call went out; the next one may go out one interval later."""
         self._begun += 1
         if self.rate is not None:
             self._next_at = max(now, self._next_at) + 1.0 / self.rate

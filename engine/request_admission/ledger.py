@@ -26,6 +26,7 @@ class RequestLeaseLedger:
         return self._live.values()
 
     def issue(self, attempt: RequestAttempt, now: float) -> RequestAdmissionLease:
+        """Gives the attempt its lease, counted in flight from now on."""
         state = attempt.state
         limits = state.limits
         self._issued += 1

@@ -131,6 +131,7 @@ class AdaptiveRequestLimitState:
 
     @property
     def ramping(self) -> bool:
+        """The limit still rises from its start and has not met a refusal."""
         return self._ramp_target is not None or self._slow_start
 
     @property
@@ -141,6 +142,7 @@ class AdaptiveRequestLimitState:
 
     @property
     def plateau(self) -> int | None:
+        """The limit above which more calls brought no more throughput; None for none."""
         return None if self._plateau is None else self._plateau.bound
 
     @property

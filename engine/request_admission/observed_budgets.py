@@ -139,10 +139,10 @@ class ObservedBudgets:
                 self._budgets[name].take(_amount(name, more_in, more_out), now)
 
     def observe(
-        self, told: Sequence[ObservedBudget], reserved: Reservation, began: float, now: float
+        self, observed: Sequence[ObservedBudget], reserved: Reservation, began: float, now: float
     ) -> None:
         """The provider told of its budgets with the answer to a call that began at `began`."""
-        for budget in told:
+        for budget in observed:
             if budget.limit is None or budget.remaining is None or budget.remaining > budget.limit:
                 continue
             rate = _rate(budget.limit, budget.remaining, budget.reset_seconds)

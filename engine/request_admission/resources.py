@@ -46,6 +46,7 @@ class ProviderState:
 
     @property
     def full(self) -> bool:
+        """The provider's own cap on calls in flight is reached."""
         return self.cap is not None and self.in_flight >= self.cap
 
     @property
@@ -113,6 +114,7 @@ class ProviderModelState:
         )
 
     def keyframe(self) -> dict[str, Any]:
+        """What a keyframe holds of the model."""
         facts: dict[str, Any] = {"static_cap": self.static_cap, "aliases": self.aliases()}
         if self.in_flight:
             facts["in_flight"] = self.in_flight
@@ -211,6 +213,7 @@ class ResourceState:
         return None
 
     def obstacle_ends_at(self, obstacle: RequestWaitReason | None, now: float) -> float | None:
+        """Monotonic time at which the obstacle ends by itself; None where that is not known."""
         if obstacle == "request_rate_budget":
             last = self.last_budget_to_open(now)
             return None if last is None else last.at
@@ -246,6 +249,7 @@ class ResourceState:
         )
 
     def keyframe(self) -> dict[str, Any]:
+        """What a keyframe holds of the resource."""
         limits = self.limits
         facts = {
             "static_cap": self.provider_model.static_cap,

@@ -24,8 +24,8 @@ import msgspec
 from engine.errors import UserError
 from engine.events.run_folder import DROPPED, MANIFEST
 from engine.events.safe_files import open_folder, open_regular, read_small
+from engine.rows.kept_cells import DroppedRow
 from engine.rows.parquet import RowNumbers, file_name, read_rows, row_numbers
-from engine.rows.run_store import DroppedRow
 
 RowFormat = Literal["parquet", "jsonl", "csv"]
 _MAX_MANIFEST_BYTES = 256 << 20

@@ -14,9 +14,8 @@ _TARGET_REACHED = ("target_reached",)
 class RowGroupPeaks(Protocol):
     """Keeps the maxima of row groups."""
 
-    def note_row_groups(
-        self, in_flight: int, target: int, block_reasons: tuple[str, ...]
-    ) -> None: ...
+    def note_row_groups(self, in_flight: int, target: int, block_reasons: tuple[str, ...]) -> None:
+        """There are so many row groups in flight, of a target of so many."""
 
 
 class RowGroupFlow:

@@ -11,6 +11,7 @@ MAX_FRAME_BYTES = 1 << 30
 
 
 def frame(payload: bytes) -> bytes:
+    """The bytes with their length and checksum before them, as they are appended."""
     return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
 
 

@@ -204,6 +204,7 @@ def _from_json(value: Any) -> Any:
 
 
 def file_name(row_group: int) -> str:
+    """File name of a finished row group."""
     return f"row-group-{row_group:06d}.parquet"
 
 

@@ -10,8 +10,8 @@ In `cells/` of the run's folder, for its owner alone:
 The files are only appended to. What one iteration of the event loop has made is handed to the
 system together in the next one, so that a killed process loses no cell whose answer it had; the
 disk itself is asked to keep it once a second (`SYNC_SECONDS`), and for a written row group at once.
-The size is bounded by the row groups that are open, and by what was dropped. Whatever knows the
-layout of these files stands in this module.
+The size is bounded by the row groups that are open, and by what was dropped. `kept_cells` has the
+frames of a row group's file, `spent_file` the file `spent`.
 """
 
 from __future__ import annotations
@@ -19,72 +19,34 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from engine.events.run_folder import CELLS
 from engine.events.safe_files import open_folder, open_regular, read_small
 from engine.rows.frames import frame, read_frames
-from engine.rows.values import UnkeepableValue, pack, unpack
+from engine.rows.kept_cells import (
+    BATCH,
+    CELL,
+    DROP,
+    DroppedRow,
+    Restored,
+    WrittenGroup,
+    frames_of,
+    replay,
+)
+from engine.rows.spent_file import SpentFile
+from engine.rows.values import UnkeepableValue, pack
 
 GROUPS_LOG = "groups.log"
 WORKFLOW_JSON = "workflow.json"
-SPENT = "spent"
-_SLOT_BYTES = 256
 SYNC_SECONDS = 1.0
 RETRY_SECONDS = 0.5
 _MAX_WORKFLOW_BYTES = 64 << 20
-_CELL, _BATCH, _DROP = range(3)
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-
-
-class DroppedRow(NamedTuple):
-    """Why a row is not in the dataset."""
-
-    row: int
-    column: str
-    error_type: str
-    failure: str
-    """Class of the failure; "" for a fault of the column's own code."""
-    attempts: int
-
-
-class WrittenGroup(NamedTuple):
-    """A row group as it was written last."""
-
-    rows: int
-    surviving: int
-    unfinished: int
-    columns: tuple[str, ...]
-    completed: Mapping[str, int]
-    dropped: tuple[DroppedRow, ...]
-
-
-class Restored:
-    """What was made of a row group."""
-
-    def __init__(self) -> None:
-        self.values: dict[int, dict[str, Any]] = {}
-        self.dropped: dict[int, DroppedRow] = {}
-        self.complete_rows: frozenset[int] = frozenset()
-        """Rows that were written, of which not all values are known."""
-        self.complete_columns: frozenset[str] = frozenset()
-        """Columns that count as made in them."""
-
-    def has(self, row: int, column: str) -> bool:
-        return column in self.values.get(row, ()) or self.is_complete(row, column)
-
-    def is_complete(self, row: int, column: str) -> bool:
-        return column in self.complete_columns and row in self.complete_rows
-
-    def is_dropped(self, row: int) -> bool:
-        return row in self.dropped
-
-    def put(self, row: int, column: str, value: Any) -> None:
-        self.values.setdefault(row, {})[column] = value
 
 
 class _Log:
@@ -125,11 +87,7 @@ class RunStore:
         self._groups_fd = open_regular(
             GROUPS_LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, dir_fd=self._folder, sole_name=True
         )
-        self._spent_fd = open_regular(
-            SPENT, os.O_RDWR | os.O_CREAT, dir_fd=self._folder, sole_name=True
-        )
-        self._spent_number, self.spent = self._read_spent()
-        self._spent_written = self.spent
+        self._spent = SpentFile(self._folder)
         self._ends: dict[int, int] = {}
         """Offset of the last frame of each row group that was written."""
         self.on_unkept: Callable[[str], object] = lambda column: None
@@ -137,6 +95,11 @@ class RunStore:
         self._read_groups()
 
     # What there is
+
+    @property
+    def spent(self) -> bytes:
+        """What the run has used so far, in the words of whoever counts it; empty for nothing."""
+        return self._spent.content
 
     def written_groups(self) -> Iterator[tuple[int, WrittenGroup]]:
         """Each row group that was written, as it was written last."""
@@ -166,7 +129,7 @@ class RunStore:
             whole = 0
             for end, payload in read_frames(data):
                 try:
-                    _replay(payload, restored)
+                    replay(payload, restored)
                 except (TypeError, ValueError):
                     break
                 whole = end
@@ -176,7 +139,7 @@ class RunStore:
 
     def rewrite(self, index: int, restored: Restored) -> None:
         """Replace the file of a row group by one with this content. Raises `OSError`."""
-        content = b"".join(_frames_of(restored))
+        content = b"".join(frames_of(restored))
         name = _log_name(index)
         temporary = f".{name}"
         fd = open_regular(
@@ -200,21 +163,21 @@ class RunStore:
     # What is made
 
     def put(self, row_group: int, row: int, column: str, value: Any) -> None:
-        self._append(row_group, [_CELL, row, column, value])
+        self._append(row_group, [CELL, row, column, value])
 
     def put_batch(
         self, row_group: int, rows: Iterable[int], column: str, values: list[Any]
     ) -> None:
-        self._append(row_group, [_BATCH, list(rows), column, values])
+        self._append(row_group, [BATCH, list(rows), column, values])
 
     def drop(self, row_group: int, rows: Iterable[DroppedRow]) -> None:
         for row in rows:
-            self._append(row_group, [_DROP, *row])
+            self._append(row_group, [DROP, *row])
 
     def flush(self) -> None:
         """Hand what is pending to the system."""
         self._flush_due = False
-        refused = self.spent is not self._spent_written and not self._write_spent()
+        refused = not self._spent.flush()
         for index, log in self._logs.items():
             if log.pending:
                 refused |= not self._write_out(index, log)
@@ -225,8 +188,8 @@ class RunStore:
             self._loop.call_later(SYNC_SECONDS, self._sync)
 
     def note_spent(self, spent: bytes) -> None:
-        """Keep what the run has used so far, in the words of whoever counts it."""
-        self.spent = spent
+        """Keep what the run has used so far."""
+        self._spent.content = spent
         self._flush_later()
 
     def end_group(self, row_group: int) -> None:
@@ -268,9 +231,8 @@ class RunStore:
     def close(self) -> None:
         for index in list(self._logs):
             self.end_group(index)
-        if self.spent is not self._spent_written:
-            self._write_spent()
-        for fd in (self._groups_fd, self._spent_fd, self._folder):
+        self._spent.close()
+        for fd in (self._groups_fd, self._folder):
             os.close(fd)
 
     def _append(self, row_group: int, parts: list[Any]) -> None:
@@ -304,27 +266,6 @@ class RunStore:
         except OSError:
             return False
         return True
-
-    def _write_spent(self) -> bool:
-        """Into the older of two slots, so that a write that is cut off loses nothing but itself."""
-        number = self._spent_number + 1
-        slot = frame(msgspec.msgpack.encode((number, self.spent)))
-        try:
-            written = os.pwrite(self._spent_fd, slot, number % 2 * _SLOT_BYTES)
-        except OSError:
-            return False
-        self._spent_number, self._spent_written = number, self.spent
-        return written == len(slot)
-
-    def _read_spent(self) -> tuple[int, bytes]:
-        written: list[tuple[int, bytes]] = [(0, b"")]
-        for slot in range(2):
-            data = os.pread(self._spent_fd, _SLOT_BYTES, slot * _SLOT_BYTES)
-            for _, payload in read_frames(data):
-                number, spent = msgspec.msgpack.decode(payload)
-                written.append((number, spent))
-                break
-        return max(written)
 
     def _sync(self) -> None:
         self._sync_due = False
@@ -375,29 +316,6 @@ class RunStore:
 
 def _log_name(index: int) -> str:
     return f"{index:06d}.log"
-
-
-def _replay(payload: bytes, restored: Restored) -> None:
-    kind, *parts = unpack(payload)
-    if kind == _CELL:
-        row, column, value = parts
-        restored.put(row, column, value)
-    elif kind == _BATCH:
-        rows, column, values = parts
-        for row, value in zip(rows, values, strict=True):
-            restored.put(row, column, value)
-    elif kind == _DROP:
-        dropped = DroppedRow(*parts)
-        restored.dropped.setdefault(dropped.row, dropped)
-
-
-def _frames_of(restored: Restored) -> Iterator[bytes]:
-    for row, values in restored.values.items():
-        for column, value in values.items():
-            with suppress(UnkeepableValue):
-                yield frame(pack([_CELL, row, column, value]))
-    for dropped in restored.dropped.values():
-        yield frame(pack([_DROP, *dropped]))
 
 
 def _sync_and_close(descriptors: list[int]) -> None:

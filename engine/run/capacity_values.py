@@ -13,10 +13,7 @@ from typing import Any
 
 import msgspec
 
-from engine.identity import ProviderModelKey, RequestDomain, SchedulerResourceKey, StaticCap
-from engine.request_admission.config import RequestAdmissionConfig
-from engine.request_admission.pressure import RequestPressure
-from engine.run.capacity_plan import (
+from engine.capacity_plan import (
     AsyncCapacityPlan,
     CapacitySource,
     CapacityValue,
@@ -26,6 +23,9 @@ from engine.run.capacity_plan import (
     RuntimeCapacity,
     observed,
 )
+from engine.identity import ProviderModelKey, RequestDomain, SchedulerResourceKey, StaticCap
+from engine.request_admission.config import RequestAdmissionConfig
+from engine.request_admission.pressure import RequestPressure
 from engine.scheduling.peaks import SchedulerPeaks
 from engine.workflow.schema import OpenAIProvider, Workflow
 

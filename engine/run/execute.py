@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -13,28 +13,23 @@ from typing import Any
 
 import msgspec
 
+from engine.capacity_plan import AsyncCapacityPlan
 from engine.clock import Clock
-from engine.events import EventStream, RuntimeCorrelationProvider
+from engine.events import EventStream
 from engine.events.continuation import Continuation, LastIds
-from engine.identity import ProviderModelKey
-from engine.models.build import build_client
-from engine.models.caller import ModelCaller
-from engine.models.executor import ModelRequestExecutor
 from engine.models.health import check_health
-from engine.models.network import connection_shares, raise_descriptor_limit
-from engine.models.usage import Price
-from engine.request_admission.budgets import BudgetSizes
 from engine.request_admission.controller import AdaptiveRequestAdmissionController
 from engine.rows.admission import RowGroupAdmission
 from engine.rows.parquet import RowGroupWriter
 from engine.rows.run_store import RunStore
-from engine.run.capacity_values import capacity_at_end, pool_limits, socket_limits
+from engine.run.capacity_values import capacity_at_end
 from engine.run.plan import RunPlan
-from engine.run.provider_watch import ProviderWatch
+from engine.run.request_side import RequestSide
 from engine.run.row_work import ResumedRows, RowWork
 from engine.run.spending import Spending, read_spent
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.config import build_policy
+from engine.scheduling.inputs import ReportSources, SchedulerSettings
 from engine.scheduling.peaks import SchedulerPeaks
 from engine.scheduling.plan import ResumedRun, RetryPolicy, RunResult
 from engine.scheduling.queue import FairTaskQueue
@@ -44,7 +39,7 @@ from engine.scheduling.stopping import StopReport
 from engine.watch.loop_watch import LoopWatch
 from engine.workers.local import LocalWorkers
 from engine.workflow.columns.generator import ColumnGenerator
-from engine.workflow.schema import OpenAIProvider, Workflow
+from engine.workflow.schema import RunSettings, Workflow
 
 _OWN_FOLDERS = tuple(
     str(Path(__file__).parents[2] / wing) + os.sep for wing in ("engine", "replay", "console")
@@ -72,6 +67,7 @@ class RunControl:
         self._stops = 0
 
     def attach(self, scheduler: AsyncTaskScheduler) -> None:
+        """The run has begun. A stop that came before takes effect at once."""
         self._scheduler = scheduler
         if self._stops:
             scheduler.drain()
@@ -104,6 +100,7 @@ class RunControl:
         return None if self._scheduler is None else self._scheduler.outstanding()
 
     def stop(self) -> None:
+        """Asks the run to end: at the first call running tasks go on, the second cancels them."""
         self._stops += 1
         if self._preparing is not None:
             self._preparing.cancel()
@@ -145,126 +142,75 @@ async def execute_run(
         UserError: Something is wrong that only shows now, such as a missing key or a folder that
             can't be written; raised before any work starts.
     """
-    workflow = plan.workflow
-    correlation = RuntimeCorrelationProvider()
-    spending = _spending(workflow, store)
+    spending = _spending(plan.workflow, store)
     if store is not None:
         store.on_unkept = _tell_of_unkept(stream)
     ids = LastIds() if going_on is None else going_on.continuation.ids
-    admission = AdaptiveRequestAdmissionController(
-        stream=stream,
-        clock=clock,
-        loop=asyncio.get_running_loop(),
-        config=plan.request_admission,
-        source=random.Random(workflow.seed),
-        leases_issued=ids.request_leases,
-    )
-    sockets = socket_limits(workflow, plan.resources.static_caps)
-    raise_descriptor_limit(sum(sockets.values()))
-    connections = pool_limits(workflow, plan.resources.static_caps) | connection_shares(sockets)
-    clients = {
-        name: build_client(name, provider, clock, max_connections=max(1, connections[name]))
-        for name, provider in workflow.providers.items()
-    }
-    executor = ModelRequestExecutor(
-        admission=admission,
-        clients=clients,
-        stream=stream,
-        clock=clock,
-        correlation=correlation,
-        attempts=ids.attempts,
-        prices={
-            alias: Price(model.price.input, model.price.output, model.price.cached_input)
-            for alias, model in workflow.models.items()
-            if model.price is not None
-        },
-        on_usage=spending.add,
-    )
-    caller = ModelCaller(executor)
-    watch = ProviderWatch(admission, executor, plan.probe_requests(), workflow.key_variables())
-    writer = RowGroupWriter(dataset, workflow.output_columns) if dataset else None
+    requests = RequestSide(plan, stream, clock, ids, spending.add)
+    writer = RowGroupWriter(dataset, plan.workflow.output_columns) if dataset else None
     retries = going_on is not None and going_on.retry_dropped
-    work = RowWork(plan, caller, writer, store, retry_dropped=retries, inline=inline)
+    work = RowWork(plan, requests.caller, writer, store, retry_dropped=retries, inline=inline)
     made = None if going_on is None else work.resumed()
     resumed = None if made is None or going_on is None else _resumed(going_on, made, clock.wall())
     if resumed is not None:
         emit_resumed(stream, plan.row_groups, plan.limits, resumed)
-
-    def capacity(peaks: SchedulerPeaks) -> dict[str, Any]:
-        return capacity_at_end(plan.capacity, admission.pressure, peaks).observed_part()
-
     scheduler = AsyncTaskScheduler(
         columns=plan.columns,
         row_groups=plan.row_groups,
         queue=FairTaskQueue(),
         admission=TaskAdmissionController(
             plan.limits,
-            build_policy(plan.task_admission, admission.pressure),
+            build_policy(plan.task_admission, requests.admission.pressure),
             clock,
             issued=ids.task_leases,
         ),
         row_group_admission=RowGroupAdmission(
-            workflow.run.max_concurrent_row_groups,
+            plan.workflow.run.max_concurrent_row_groups,
             plan.row_groups,
             plan.task_admission.adaptive_row_groups,
             frozenset() if made is None else made.finished,
         ),
         workers=LocalWorkers(),
-        execute=work.execute,
-        checkpoint=work.checkpoint,
+        work=work,
         stream=stream,
         clock=clock,
-        random=random.Random(workflow.seed),
-        retry=RetryPolicy(max_attempts=workflow.run.max_attempts),
-        request_keyframe=admission.keyframe,
-        keyframe_seconds=keyframe_seconds,
-        heartbeat_seconds=keyframe_seconds,
+        random=random.Random(plan.workflow.seed),
+        reports=_reports(plan, requests.admission),
+        settings=_settings(plan.workflow.run, keyframe_seconds),
         loop_watch=None if inline else _loop_watch(stream),
-        metadata_diagnostics=plan.metadata_diagnostics,
-        capacity_at_end=capacity,
-        stop_seconds=workflow.run.stop_seconds,
-        most_dropped_share=workflow.run.stop_at_drop_share,
-        requests=watch,
-        warnings=plan.warnings,
+        requests=requests.watch,
         resumed=resumed,
-        restore=work.restore,
-        on_dropped=work.drop,
     )
-    admission.outages.on_held = scheduler.on_held
+    requests.admission.outages.on_held = scheduler.on_held
     spending.on_exceeded = scheduler.stop
-    _register_resources(plan, admission, connections)
+    requests.register()
     try:
-        if workflow.run.health_check:
-            health = check_health(caller, plan.health_requests())
+        if plan.workflow.run.health_check:
+            health = check_health(requests.caller, plan.health_requests())
             if not await control.interruptible(health):
                 return RunResult("cancelled", 0, 0, "stopped during the health check")
         control.attach(scheduler)
         spending.check()
         return await scheduler.run()
     finally:
-        await watch.close()
-        admission.shutdown()
-        for client in clients.values():
-            await client.close()
+        await requests.close()
 
 
-def _register_resources(
-    plan: RunPlan, admission: AdaptiveRequestAdmissionController, connections: Mapping[str, int]
-) -> None:
-    """Make the resources of the run known to admission, with their caps and budgets.
+def _settings(run: RunSettings, keyframe_seconds: float) -> SchedulerSettings:
+    return SchedulerSettings(
+        retry=RetryPolicy(max_attempts=run.max_attempts),
+        keyframe_seconds=keyframe_seconds,
+        heartbeat_seconds=keyframe_seconds,
+        stop_seconds=run.stop_seconds,
+        most_dropped_share=run.stop_at_drop_share,
+    )
 
-    The smallest cap comes first, so that no limit starts above the cap that the aliases share.
-    """
-    workflow = plan.workflow
-    _apply_budgets(workflow, admission)
-    for alias, wanted_cap in sorted(plan.resources.raw_caps.items(), key=lambda item: item[::-1]):
-        raw_cap = min(wanted_cap, max(1, connections[workflow.models[alias].provider]))
-        for domain in workflow.domains(alias):
-            admission.register(plan.resources.resolve(alias, domain), raw_cap, alias)
-        if workflow.run.health_check:
-            admission.register(plan.resources.resolve(alias, "healthcheck"), raw_cap, alias)
-    for key, sizes in _model_budgets(workflow).items():
-        admission.limit_model(key, sizes)
+
+def _reports(plan: RunPlan, admission: AdaptiveRequestAdmissionController) -> ReportSources:
+    def capacity(peaks: SchedulerPeaks) -> AsyncCapacityPlan:
+        return capacity_at_end(plan.capacity, admission.pressure, peaks)
+
+    return ReportSources(admission.keyframe, plan.metadata_diagnostics, plan.warnings, capacity)
 
 
 def _spending(workflow: Workflow, store: RunStore | None) -> Spending:
@@ -305,35 +251,6 @@ def _resumed(going_on: GoingOn, made: ResumedRows, wall: float) -> ResumedRun:
         going_on.continuation.ids.executions,
         wall,
     )
-
-
-def _apply_budgets(workflow: Workflow, admission: AdaptiveRequestAdmissionController) -> None:
-    for name, provider in workflow.providers.items():
-        if isinstance(provider, OpenAIProvider):
-            sizes = BudgetSizes(provider.requests_per_minute, provider.tokens_per_minute)
-            admission.limit_provider(name, provider.max_parallel_requests, sizes)
-
-
-def _model_budgets(workflow: Workflow) -> dict[ProviderModelKey, BudgetSizes]:
-    """Budgets by model; of aliases that share one, the smallest counts."""
-    sizes_by_model: dict[ProviderModelKey, BudgetSizes] = {}
-    for model in workflow.models.values():
-        key = ProviderModelKey(model.provider, model.model)
-        sizes = BudgetSizes(
-            model.requests_per_minute,
-            model.tokens_per_minute,
-            model.input_tokens_per_minute,
-            model.output_tokens_per_minute,
-        )
-        known = sizes_by_model.get(key, BudgetSizes())
-        sizes_by_model[key] = BudgetSizes(
-            *(_smaller(a, b) for a, b in zip(known, sizes, strict=True))
-        )
-    return sizes_by_model
-
-
-def _smaller(first: float | None, second: float | None) -> float | None:
-    return min((size for size in (first, second) if size is not None), default=None)
 
 
 def _loop_watch(stream: EventStream) -> LoopWatch:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engine.capacity_plan import AsyncCapacityPlan
 from engine.events import ColumnInfo, RunInfo
 from engine.identity import (
     ProviderModelKey,
@@ -20,7 +21,6 @@ from engine.models.client import ModelRequest
 from engine.models.health import HEALTH_PROMPT, HEALTH_SECONDS
 from engine.request_admission.config import RequestAdmissionConfig
 from engine.rows.admission import RowGroups
-from engine.run.capacity_plan import AsyncCapacityPlan
 from engine.run.capacity_values import configured_capacity
 from engine.run.warnings import start_warnings
 from engine.scheduling.config import TaskAdmissionConfig

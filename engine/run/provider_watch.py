@@ -65,6 +65,7 @@ class ProviderWatch:
         return self._admission.outages.held_attempts()
 
     def drain(self) -> None:
+        """Ends all waits for providers, as no further call is wanted."""
         self._admission.drain()
         for task in self._tasks:
             task.cancel()

@@ -10,14 +10,15 @@ import sys
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from engine.capacity_plan import AsyncCapacityPlan
 from engine.clock import Clock, LoopClock
 from engine.errors import UserError
 from engine.events import EventSink, EventStream, JournalEnd, RunInfo
-from engine.events.continuation import open_tail
+from engine.events.continuation import Continuation, open_tail
 from engine.events.journal import JournalWriter
 from engine.events.process_lock import ProcessLock
 from engine.events.run_folder import RUN_JSON, RunFolder, read_record, write_record
@@ -139,8 +140,7 @@ async def record_run(
     Raises:
         UserError: The run can't start.
     """
-    loop = asyncio.get_running_loop()
-    clock = LoopClock(loop)
+    clock = LoopClock(asyncio.get_running_loop())
     before = None if going_on is None else going_on.continuation
     with _producer_lock(folder):
         if before is None:
@@ -152,67 +152,84 @@ async def record_run(
                 info, wall_start=clock.wall(), monotonic_start=clock.monotonic()
             )
         )
+        record = _record(info, plan.capacity)
         try:
-            last_lines = Reserve(folder.fd, ".run.lines", _LAST_LINES_BYTES)
-            last_record = Reserve(folder.fd, ".run.json", _LAST_RECORD_BYTES)
-            journal = JournalWriter(
-                folder,
-                info,
-                loop=loop,
-                request_keyframe=control.emit_keyframe,
-                segments=0 if before is None else before.segments,
-                events=0 if before is None else before.events,
-            )
-            store = RunStore(folder.fd, loop)
-            record = _record(info)
+            files = _open_files(folder, info, control, before)
             if before is None:
-                store.write_workflow(_workflow(plan))
+                files.store.write_workflow(_workflow(plan))
                 write_record(folder, record)
         except OSError as error:
             raise UserError(f"can't write into {folder.path}: {error.strerror}") from None
         if not may_begin():
             return None
         if going_on is not None:
-            earlier = read_record(folder)
-            paused = 0.0 if earlier is None else earlier.paused_seconds
-            record = msgspec.structs.replace(
-                record,
-                resumes=going_on.resumes,
-                paused_seconds=paused + (going_on.paused_seconds or 0.0),
-            )
-            _begin_again(plan, folder, record, store, going_on)
+            record = _begin_again(plan, folder, record, files.store, going_on)
         register(folder, record)
         result = await journal_run(
             plan,
-            journal,
+            files.journal,
             run_id,
             clock,
             dataset=folder.dataset,
             control=control,
-            before_end=last_lines.free,
-            store=store,
+            before_end=files.last_lines.free,
+            store=files.store,
             going_on=going_on,
             sinks=sinks,
         )
-        _finish_dataset(plan, folder, run_id, store, result, row_format, going_on)
-        store.close()
-        ended = msgspec.structs.replace(
-            record,
-            state="ended",
-            outcome=result.outcome,
-            message=result.message,
-            wall_end=clock.wall(),
-            rows_done=result.rows_done,
-            rows_dropped=result.rows_dropped,
-            capacity_plan=info.capacity_plan | result.capacity,
-        )
-        try:
-            write_record(folder, ended)
-        except OSError:  # the disk is full
-            with contextlib.suppress(OSError):
-                last_record.become(RUN_JSON, msgspec.json.encode(ended))
-        last_record.free()
+        _finish_dataset(plan, folder, run_id, files.store, result, row_format, going_on)
+        files.store.close()
+        _write_end(folder, files.last_record, _ended(record, result, clock))
     return result
+
+
+class _RunFiles(NamedTuple):
+    """What a run writes besides its rows, and the room kept for the last of it on a full disk."""
+
+    journal: JournalWriter
+    store: RunStore
+    last_lines: Reserve
+    last_record: Reserve
+
+
+def _open_files(
+    folder: RunFolder, info: RunInfo, control: RunControl, before: Continuation | None
+) -> _RunFiles:
+    """Raises `OSError`."""
+    loop = asyncio.get_running_loop()
+    last_lines = Reserve(folder.fd, ".run.lines", _LAST_LINES_BYTES)
+    last_record = Reserve(folder.fd, ".run.json", _LAST_RECORD_BYTES)
+    journal = JournalWriter(
+        folder,
+        info,
+        loop=loop,
+        request_keyframe=control.emit_keyframe,
+        segments=0 if before is None else before.segments,
+        events=0 if before is None else before.events,
+    )
+    return _RunFiles(journal, RunStore(folder.fd, loop), last_lines, last_record)
+
+
+def _ended(record: RunRecord, result: RunResult, clock: Clock) -> RunRecord:
+    return msgspec.structs.replace(
+        record,
+        state="ended",
+        outcome=result.outcome,
+        message=result.message,
+        wall_end=clock.wall(),
+        rows_done=result.rows_done,
+        rows_dropped=result.rows_dropped,
+        capacity_plan=result.capacity or record.capacity_plan,
+    )
+
+
+def _write_end(folder: RunFolder, reserve: Reserve, ended: RunRecord) -> None:
+    try:
+        write_record(folder, ended)
+    except OSError:  # the disk is full
+        with contextlib.suppress(OSError):
+            reserve.become(RUN_JSON, msgspec.json.encode(ended))
+    reserve.free()
 
 
 def _finish_dataset(
@@ -257,12 +274,20 @@ def _finish_dataset(
 
 def _begin_again(
     plan: RunPlan, folder: RunFolder, record: RunRecord, store: RunStore, going_on: GoingOn
-) -> None:
-    """From here on the end that the journal may have is no end any more."""
+) -> RunRecord:
+    """From here on the end that the journal may have is no end any more. Returns the new record."""
+    earlier = read_record(folder)
+    paused = 0.0 if earlier is None else earlier.paused_seconds
+    record = msgspec.structs.replace(
+        record,
+        resumes=going_on.resumes,
+        paused_seconds=paused + (going_on.paused_seconds or 0.0),
+    )
     with contextlib.suppress(OSError):  # the disk is full, and may yet have room
         open_tail(folder, going_on.continuation.segments)
         write_record(folder, record)
         store.write_workflow(_workflow(plan))
+    return record
 
 
 def _workflow(plan: RunPlan) -> bytes:
@@ -288,7 +313,7 @@ def _producer_lock(folder: RunFolder) -> ProcessLock:
         raise UserError(f"can't write into {folder.path}: {error.strerror}") from None
 
 
-def _record(info: RunInfo) -> RunRecord:
+def _record(info: RunInfo, capacity: AsyncCapacityPlan) -> RunRecord:
     return RunRecord(
         run_id=info.run_id,
         name=info.name,
@@ -298,5 +323,5 @@ def _record(info: RunInfo) -> RunRecord:
         producer=info.producer,
         records=info.records,
         pid=os.getpid(),
-        capacity_plan=info.capacity_plan,
+        capacity_plan=capacity,
     )

@@ -11,8 +11,9 @@ from typing import Any
 
 from engine.rows.admission import RowGroupSpec
 from engine.rows.checkpoints import WrittenRows
+from engine.rows.kept_cells import DroppedRow, Restored, WrittenGroup
 from engine.rows.parquet import RowGroupWriter, RowNumbers
-from engine.rows.run_store import DroppedRow, Restored, RunStore, WrittenGroup
+from engine.rows.run_store import RunStore
 from engine.rows.store import RowStore
 from engine.run.plan import RunPlan
 from engine.scheduling.task_outcomes import DroppedTask
@@ -42,6 +43,7 @@ class ResumedRows:
         return WrittenRows(self._done, self._dropped, self._reopened)
 
     def note_written(self, index: int, group: WrittenGroup, is_finished: bool) -> None:
+        """A row group was found written; its rows count as made."""
         dropped = len(group.dropped)
         self._done += group.surviving
         self._dropped += dropped
@@ -54,6 +56,7 @@ class ResumedRows:
                 self._complete(column, count)
 
     def note_open(self, restored: Restored, batches: Set[str]) -> None:
+        """A row group was found unfinished; its cells need not be made again."""
         made: set[str] = set()
         for values in restored.values.values():
             self.open_cells += len(values)

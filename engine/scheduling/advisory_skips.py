@@ -19,6 +19,7 @@ class AdvisorySkips:
         self._advice: dict[str, Mapping[str, Any]] = {}
 
     def note(self, item: SchedulableTask, verdict: Eligibility) -> None:
+        """Remembers the advice for which `verdict` passes the task over, if it does."""
         advisory = verdict.diagnostics.get("advisory")
         if advisory is not None:
             self._advice[item.task_id] = advisory

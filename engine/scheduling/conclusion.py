@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from engine.capacity_plan import AsyncCapacityPlan
 from engine.rows.admission import RowGroupAdmission, RowGroups
 from engine.rows.checkpoints import Checkpoints
 from engine.scheduling.plan import Outcome, RunResult
@@ -17,7 +16,7 @@ def result_of(
     row_groups: RowGroupAdmission,
     specs: RowGroups,
     tracker: CompletionTracker,
-    capacity: dict[str, Any],
+    capacity: AsyncCapacityPlan | None,
 ) -> RunResult:
     """The outcome, with a message where it is not a success.
 

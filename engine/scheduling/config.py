@@ -64,6 +64,7 @@ class TaskAdmissionConfig:
 def build_policy(
     config: TaskAdmissionConfig, pressure: RequestPressureSnapshotProvider
 ) -> TaskAdmissionPolicy:
+    """The policy that `config` describes. `pressure` is asked only by a provider-aware one."""
     shares: FairSharePolicy = (
         BoundedBorrowTaskAdmissionPolicy(config.bounded_borrow)
         if config.shares == "bounded_borrow"

@@ -79,6 +79,7 @@ class TaskLedger:
         return resource in self._units.get(group, ())
 
     def start_running(self, lease: TaskAdmissionLease) -> None:
+        """The lease has a worker from now on."""
         group = lease.item.group.key
         units = self._running_units.get(group)
         if units is None:
@@ -124,6 +125,7 @@ class TaskLedger:
         return changed
 
     def view(self) -> TaskAdmissionView:
+        """A copy of the ledger, which stays as it is."""
         return TaskAdmissionView(
             dict(self.limits),
             dict(self.available),

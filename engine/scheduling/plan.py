@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
+from engine.capacity_plan import AsyncCapacityPlan
 from engine.identity import RequestResourceKey, SchedulerResourceKey
 from engine.rows.checkpoints import WrittenRows
 from engine.scheduling.types import ResolvedTaskScheduling, TaskType
@@ -57,8 +58,8 @@ class RunResult:
     message: str = ""
     rows_unfinished: int = 0
     """Rows that were begun and left unfinished."""
-    capacity: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """The capacity that was used, as the last event reports it."""
+    capacity: AsyncCapacityPlan | None = field(default=None, compare=False, repr=False)
+    """The capacity that was used, which the last event reports."""
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ Rivals = Callable[[SchedulableTask], bool]
 
 
 def any_peer(peer: SchedulableTask) -> bool:
+    """Counts every group that competes for a resource."""
     return True
 
 

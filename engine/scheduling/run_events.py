@@ -20,6 +20,7 @@ def emit_started(
     warnings: Sequence[tuple[str, str]] = (),
     resumed: bool = False,
 ) -> None:
+    """The first events of a run: its size and limits, fallbacks of metadata, warnings."""
     if not resumed:
         stream.scheduler("scheduler_job_started", diagnostics=_size(row_groups, limits))
     for fallback in metadata:
@@ -64,6 +65,7 @@ def _size(row_groups: RowGroups, limits: Mapping[SchedulerResourceKey, int]) -> 
 
 
 def emit_completed(stream: EventStream, result: RunResult) -> None:
+    """The last event of a run: how it ended, with the rows it has made."""
     diagnostics: dict[str, Any] = {
         "rows_done": result.rows_done,
         "rows_dropped": result.rows_dropped,
@@ -72,8 +74,8 @@ def emit_completed(stream: EventStream, result: RunResult) -> None:
         diagnostics["rows_unfinished"] = result.rows_unfinished
     if result.message:
         diagnostics["message"] = result.message
-    if result.capacity:
-        diagnostics["capacity"] = result.capacity
+    if result.capacity is not None:
+        diagnostics["capacity"] = result.capacity.observed_part()
     if stream.failures_by_sink:
         diagnostics["sink_failures"] = dict(stream.failures_by_sink)
     stream.scheduler("scheduler_job_completed", reason=result.outcome, diagnostics=diagnostics)

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from engine.clock import Clock
 from engine.events import EventStream, RuntimeCorrelation, RuntimeCorrelationProvider
 from engine.rows.admission import RowGroupAdmission, RowGroups, RowGroupSpec
-from engine.rows.checkpoints import Checkpoint, Checkpoints
+from engine.rows.checkpoints import Checkpoints
 from engine.rows.flow import RowGroupFlow
 from engine.scheduling.admission import TaskAdmissionController
 from engine.scheduling.conclusion import result_of
 from engine.scheduling.dispatch import Dispatch
 from engine.scheduling.drop_rate import DropRate
+from engine.scheduling.inputs import ReportSources, SchedulerSettings, Work
 from engine.scheduling.keyframe import ledger_keyframe
 from engine.scheduling.keyframe_timer import KeyframeTimer
 from engine.scheduling.live_tasks import LiveTask, LiveTasks
@@ -29,21 +30,20 @@ from engine.scheduling.peaks import SchedulerPeaks
 from engine.scheduling.plan import (
     ColumnPlan,
     ResumedRun,
-    RetryPolicy,
     RunResult,
     check_limits,
 )
 from engine.scheduling.queue import FairTaskQueue
-from engine.scheduling.resolver import MetadataDiagnostic
 from engine.scheduling.run_events import emit_completed, emit_started
 from engine.scheduling.stopping import RequestHolds, RunStop, StopReport
 from engine.scheduling.task_events import TaskEvents
-from engine.scheduling.task_outcomes import DroppedTask, StopCause, TaskOutcomes
-from engine.scheduling.tracker import CompletionTracker, RestoredRows
+from engine.scheduling.task_outcomes import StopCause, TaskOutcomes
+from engine.scheduling.tracker import CompletionTracker
 from engine.scheduling.types import TaskPayload
 from engine.watch.loop_watch import LoopWatch
 from engine.workers.local import LocalWorkers, WorkerHandle
 
+_DEFAULT_SETTINGS = SchedulerSettings()
 _FULL_KEYFRAMES = frozenset({"start", "segment", "end"})
 MAX_LISTED_TASKS = 50_000
 """With more live tasks a keyframe does not list them, since its line would take long to read."""
@@ -55,25 +55,13 @@ class AsyncTaskScheduler:
     Args:
         columns: The columns in topological order.
         row_groups: The row groups of the run, by index.
-        execute: Makes the value of one task.
-        checkpoint: Called with a row group and its dropped rows; writes the surviving rows.
+        work: What the tasks do.
         random: Source of the random part of back-off delays.
-        request_keyframe: Returns what request admission adds to a keyframe; its argument is True
-            for a full keyframe.
-        keyframe_seconds: Most seconds between keyframes.
-        keyframe_events: Most events between keyframes.
-        heartbeat_seconds: Seconds between heartbeats.
+        reports: What events say on behalf of others.
+        settings: What may be chosen of a run.
         loop_watch: Watches the loop during the run.
-        metadata_diagnostics: Fallbacks to report at the start.
-        capacity_at_end: Returns what the last event says of the capacity that was used.
-        stop_seconds: Most seconds that running tasks may go on once the run stops; None for no
-            limit.
-        most_dropped_share: Share of the tasks of a column that may be dropped; None for no bound.
         requests: Which tasks wait for a resource that answers nobody.
-        warnings: Code and sentence of what a user should know at the start.
         resumed: What earlier parts of the run have made; None for a run that begins.
-        restore: Returns what they have made of a row group that is not finished.
-        on_dropped: Called for each task that failed for good.
 
     Raises:
         ValueError: A column needs a resource without a limit, or more than the limit.
@@ -88,26 +76,15 @@ class AsyncTaskScheduler:
         admission: TaskAdmissionController,
         row_group_admission: RowGroupAdmission,
         workers: LocalWorkers,
-        execute: Callable[[TaskPayload], Awaitable[None]],
-        checkpoint: Checkpoint,
+        work: Work,
         stream: EventStream,
         clock: Clock,
         random: random.Random,
-        retry: RetryPolicy,
-        request_keyframe: Callable[[bool], dict[str, Any]],
-        keyframe_seconds: float = 1.0,
-        keyframe_events: int = 5000,
-        heartbeat_seconds: float = 1.0,
+        reports: ReportSources,
+        settings: SchedulerSettings = _DEFAULT_SETTINGS,
         loop_watch: LoopWatch | None = None,
-        metadata_diagnostics: Sequence[MetadataDiagnostic] = (),
-        capacity_at_end: Callable[[SchedulerPeaks], dict[str, Any]] | None = None,
-        stop_seconds: float | None = None,
-        most_dropped_share: float | None = None,
         requests: RequestHolds | None = None,
-        warnings: Sequence[tuple[str, str]] = (),
         resumed: ResumedRun | None = None,
-        restore: Callable[[RowGroupSpec], RestoredRows | None] = lambda spec: None,
-        on_dropped: Callable[[DroppedTask], None] = lambda task: None,
     ) -> None:
         check_limits(columns, admission.limits)
         self._columns = {column.name: column for column in columns}
@@ -116,21 +93,17 @@ class AsyncTaskScheduler:
         self._queue = queue
         self._admission = admission
         self._row_groups = row_group_admission
-        self._execute = execute
+        self._work = work
         self._stream = stream
         self._clock = clock
-        self._request_keyframe = request_keyframe
-        self._metadata_diagnostics = metadata_diagnostics
-        self._capacity_at_end = capacity_at_end
+        self._reports = reports
         self._requests = requests
-        self._warnings = warnings
         self._resumed = resumed is not None
-        self._restore = restore
-        self._stop_state = RunStop(stream, clock, stop_seconds, self.abort)
+        self._stop_state = RunStop(stream, clock, settings.stop_seconds, self.abort)
         self._salvaged = False
         self._peaks = SchedulerPeaks(admission.limits)
         self._checkpoints = Checkpoints(
-            checkpoint,
+            work.checkpoint,
             stream,
             self._on_written,
             self._stop_unwritten,
@@ -140,9 +113,9 @@ class AsyncTaskScheduler:
             stream,
             clock,
             self.emit_keyframe,
-            keyframe_seconds=keyframe_seconds,
-            keyframe_events=keyframe_events,
-            heartbeat_seconds=heartbeat_seconds,
+            keyframe_seconds=settings.keyframe_seconds,
+            keyframe_events=settings.keyframe_events,
+            heartbeat_seconds=settings.heartbeat_seconds,
             loop_watch=loop_watch,
         )
         self._events = TaskEvents(stream)
@@ -157,7 +130,7 @@ class AsyncTaskScheduler:
             events=self._events,
             peaks=self._peaks,
             clock=clock,
-            work=self._work,
+            work=self._execute,
             on_end=self._on_worker_done,
             wake=self._wake,
             executions=0 if resumed is None else resumed.executions,
@@ -171,11 +144,11 @@ class AsyncTaskScheduler:
             row_groups=row_groups,
             clock=clock,
             random=random,
-            retry=retry,
+            retry=settings.retry,
             on_ready_again=self._become_ready,
             on_dropped_late=self._on_dropped_late,
-            drop_rate=DropRate(most_dropped_share, self.stop),
-            on_dropped=on_dropped,
+            drop_rate=DropRate(settings.most_dropped_share, self.stop),
+            on_dropped=work.drop,
             completed_by_column={} if resumed is None else resumed.completed_by_column,
         )
         self._correlations = RuntimeCorrelationProvider()
@@ -197,8 +170,8 @@ class AsyncTaskScheduler:
             self._stream,
             self._specs,
             self._admission.limits,
-            self._metadata_diagnostics,
-            self._warnings,
+            self._reports.metadata_diagnostics,
+            self._reports.warnings,
             self._resumed,
         )
         self._stop_state.run_begins()
@@ -276,7 +249,7 @@ class AsyncTaskScheduler:
         }
         if full:
             keyframe["tasks"] = self._live.rows()
-        keyframe.update(self._request_keyframe(full))
+        keyframe.update(self._reports.request_keyframe(full))
         return keyframe
 
     # Stopping
@@ -334,7 +307,8 @@ class AsyncTaskScheduler:
         self._keyframe_timer.stop()
         self._dispatch.stop()
         self._stop_state.end()
-        capacity = {} if self._capacity_at_end is None else self._capacity_at_end(self._peaks)
+        capacity_at_end = self._reports.capacity_at_end
+        capacity = None if capacity_at_end is None else capacity_at_end(self._peaks)
         result = result_of(
             self._stop_state,
             self._checkpoints,
@@ -362,7 +336,7 @@ class AsyncTaskScheduler:
             if self._stop_cause is None:
                 for spec in self._flow.admit():
                     self._live.begin_row_group(spec.index)
-                    restored = self._restore(spec)
+                    restored = self._work.restore(spec)
                     self._announce(self._tracker.add_row_group(spec, restored))
                     if restored is not None:
                         self._wake()  # all of it may be made already
@@ -443,10 +417,10 @@ class AsyncTaskScheduler:
             live.enter("queued", now)
             self._events.enqueued(live, now)
 
-    async def _work(self, payload: TaskPayload, correlation: RuntimeCorrelation) -> None:
+    async def _execute(self, payload: TaskPayload, correlation: RuntimeCorrelation) -> None:
         token = self._correlations.set(correlation)
         try:
-            await self._execute(payload)
+            await self._work.execute(payload)
         finally:
             self._correlations.reset(token)
 

@@ -121,6 +121,7 @@ class RunStop:
             self._timer = None
 
     def report(self, running: Iterable[LiveTask]) -> StopReport:
+        """Which tasks still run, and why the run is not over yet."""
         now = self._clock.monotonic()
         tasks = sorted(
             (

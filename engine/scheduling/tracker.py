@@ -20,14 +20,18 @@ class TrackedColumn(Protocol):
     @property
     def task_type(self) -> TaskType: ...
     @property
-    def depends_on(self) -> tuple[str, ...]: ...
+    def depends_on(self) -> tuple[str, ...]:
+        """Names of the columns whose values it needs."""
 
 
 class RestoredRows(Protocol):
     """What an earlier part of the run has made of a row group."""
 
-    def has(self, row: int, column: str) -> bool: ...
-    def is_dropped(self, row: int) -> bool: ...
+    def has(self, row: int, column: str) -> bool:
+        """Whether the cell was made in an earlier part of the run."""
+
+    def is_dropped(self, row: int) -> bool:
+        """Whether the row was given up in an earlier part of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +151,11 @@ class CompletionTracker:
 
     @property
     def ready_count(self) -> int:
+        """Number of tasks that are ready and not handed out yet."""
         return len(self._frontier)
 
     def mark_enqueued(self, task_ids: Iterable[str]) -> None:
+        """The queue has taken over these tasks of the frontier."""
         for task_id in task_ids:
             payload = self._frontier.pop(task_id)
             self._handed_out[task_id] = payload

@@ -35,6 +35,7 @@ class Holders:
             self._idle_weight += weight
 
     def remove(self, group: TaskGroupKey) -> None:
+        """The group gave back its last units."""
         del self.weights[group]
         weight = self._idle.pop(group, None)
         if weight is not None:
@@ -88,12 +89,14 @@ class QueueView(Protocol):
 
     def queued_by_group(self) -> Mapping[TaskGroupKey, int]: ...
 
-    def queued_in(self, group: TaskGroupKey) -> int: ...
+    def queued_in(self, group: TaskGroupKey) -> int:
+        """Number of queued tasks of the group."""
 
     def demand_by_resource(self) -> Mapping[SchedulerResourceKey, int]:
         """Units that all queued tasks need in total."""
 
-    def demand(self, group: TaskGroupKey, resource: SchedulerResourceKey) -> int: ...
+    def demand(self, group: TaskGroupKey, resource: SchedulerResourceKey) -> int:
+        """Units of the resource that queued tasks of the group need."""
 
     def peer_demand(self, group: TaskGroupKey, resource: SchedulerResourceKey) -> int:
         """Units that the queued tasks of all other groups need."""

@@ -67,4 +67,5 @@ the name of the conventions; the value of `MODEL` is an alias of the workflow.""
 
 
 def operation_of(domain: str) -> str:
+    """The conventions' name of the operation; a domain without one keeps its own."""
     return OPERATION_BY_DOMAIN.get(domain, domain)

@@ -66,24 +66,26 @@ class Gauges:
         return [Observation(total, {names.RESOURCE_KIND: kind}) for kind, total in sums.items()]
 
     def _by_request(self, field: str) -> list[Observation]:
-        return self._summed((facts, _amount(ceiling.get(field))) for facts, ceiling in self._each())
+        return self._summed(
+            (facts, _amount(ceiling.get(field))) for facts, ceiling in self._ceilings()
+        )
 
     def _limits(self) -> list[Observation]:
         extra = {names.ALGORITHM: self._algorithm} if self._algorithm else {}
         return self._summed(
-            (facts | extra, _amount(ceiling.get("limit"))) for facts, ceiling in self._each()
+            (facts | extra, _amount(ceiling.get("limit"))) for facts, ceiling in self._ceilings()
         )
 
     def _cooldowns(self) -> list[Observation]:
         """The longest, where several resources have the same labels."""
         longest: dict[tuple[tuple[str, str], ...], float] = {}
-        for facts, ceiling in self._each():
+        for facts, ceiling in self._ceilings():
             left = max(0.0, _amount(ceiling.get("blocked_until")) - self._at)
             key = tuple(facts.items())
             longest[key] = max(longest.get(key, 0.0), left)
         return [Observation(left, dict(key)) for key, left in longest.items()]
 
-    def _each(self) -> Iterator[tuple[dict[str, str], Mapping[str, Any]]]:
+    def _ceilings(self) -> Iterator[tuple[dict[str, str], Mapping[str, Any]]]:
         for label, ceiling in _mapping(self._snapshot.get("requests")).items():
             yield self._labels.of_label(label).request, _mapping(ceiling)
 

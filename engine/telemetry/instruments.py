@@ -159,6 +159,7 @@ INSTRUMENTS: tuple[Instrument, ...] = (
 
 
 def histogram(meter: Meter, instrument: Instrument) -> Histogram:
+    """The histogram of `instrument`, with its buckets. Raises `ValueError` for one not listed."""
     return meter.create_histogram(
         check(instrument).name,
         unit=instrument.unit,

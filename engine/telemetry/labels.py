@@ -24,6 +24,7 @@ class BoundedValues:
         self._known: set[str] = set()
 
     def value(self, text: str) -> str:
+        """The text, or `other` once there are `MOST_VALUES` different ones."""
         if text in self._known:
             return text
         if len(self._known) >= MOST_VALUES or not _WORD.fullmatch(text):

@@ -46,7 +46,7 @@ SCARCE_SHARE = 0.3
 """A stall of whose time so much went by without a processor core is one of the machine."""
 CLEAR_SECONDS = 0.5
 """A shorter pause may also be that of a thread which held the interpreter lock and had no core."""
-FRAMES_TOLD, BUSY_FRAMES_TOLD = 5, 3
+MAX_FRAMES, MAX_BUSY_FRAMES = 5, 3
 
 BLOCKED, PAUSED = "loop_blocked", "process_paused"
 
@@ -144,7 +144,7 @@ class LoopWatch:
             if usage.core_wait is not None and before.core_wait is not None:
                 facts["core_wait"] = usage.core_wait - before.core_wait
             if self._busy:
-                facts["frames"] = _frame_payloads(self._busy, BUSY_FRAMES_TOLD)
+                facts["frames"] = _frame_payloads(self._busy, MAX_BUSY_FRAMES)
             self._busy.clear()
             self._late_seconds = 0.0
             return facts
@@ -214,11 +214,11 @@ class LoopWatch:
 
     def _tell_blocked(self, reason: str, at: float, facts: dict[str, Any]) -> None:
         seen = self._seen or self._busy
-        others = Counter({place: n for place, n in seen.items() if place.thread is not None})
+        others = Counter({code: n for code, n in seen.items() if code.thread is not None})
         loop_cpu = facts.get("loop_cpu_seconds", facts["cpu_seconds"])
         if reason == "interpreter_lock" and others and loop_cpu < facts["cpu_seconds"] / 2:
             seen = others  # where the loop's own thread waited says nothing
-        frames = _frame_payloads(seen, FRAMES_TOLD)
+        frames = _frame_payloads(seen, MAX_FRAMES)
         self._emit(BLOCKED, at, reason, {**facts, "samples": self._looks, "frames": frames})
 
     # The watchdog's beat

@@ -51,16 +51,16 @@ class Places:
             if column is None and kind not in ("user", "standard"):
                 column = self._column(frame)
             frame = frame.f_back
-        place = users or others or innermost
-        file = place.f_code.co_filename
-        module = str(place.f_globals.get("__name__", ""))
+        chosen = users or others or innermost
+        file = chosen.f_code.co_filename
+        module = str(chosen.f_globals.get("__name__", ""))
         if module.startswith("headgate_user_"):
             module = os.path.splitext(os.path.basename(file))[0]
         return CodePlace(
             module,
-            place.f_code.co_name,
+            chosen.f_code.co_name,
             os.path.basename(file),
-            place.f_lineno or 0,
+            chosen.f_lineno or 0,
             column,
             library=None if users is not None else True,
         )

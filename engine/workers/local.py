@@ -14,4 +14,5 @@ class LocalWorkers:
     """Workers are started here and nowhere else, so that another implementation can replace it."""
 
     def spawn(self, coro_factory: Callable[[], Coroutine[Any, Any, None]]) -> WorkerHandle:
+        """Starts the coroutine as a task of the running loop."""
         return asyncio.get_running_loop().create_task(coro_factory())

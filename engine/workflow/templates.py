@@ -40,6 +40,7 @@ def template_variables(source: str) -> set[str]:
 
 
 def compile_template(source: str) -> Template:
+    """The template of `source`. Raises Jinja's `TemplateSyntaxError` for what is none."""
     _environment.allowance = Allowance()
     return _environment.from_string(source)
 

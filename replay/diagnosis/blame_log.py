@@ -29,6 +29,7 @@ class BlameLog(msgspec.Struct):
         self.pending = pending_among(rows)
 
     def end_stretches(self) -> None:
+        """Nothing more will come: releases the rows of stretches that are open."""
         self.pending = []
         self._release(self.stretches.end())
 
@@ -58,6 +59,7 @@ class BlameLog(msgspec.Struct):
                 self.held.append(row)
 
     def drain(self) -> list[BlameRow]:
+        """Rows that are final; each is returned once."""
         rows, self.rows = self.rows, []
         return rows
 

@@ -34,6 +34,8 @@ def queued_key(group: str) -> Key:
 
 
 class Count(msgspec.Struct):
+    """Number of cells of one column and row group, and up to when their time is booked."""
+
     number: int
     settled: dict[Blame, float]
     """The meter's clocks when this count last changed."""
@@ -42,6 +44,8 @@ class Count(msgspec.Struct):
 
 
 class Tally(msgspec.Struct):
+    """Cells that do or wait for the same thing, counted by column and row group."""
+
     meter: int
     counts: dict[Cell, Count] = {}
     total: int = 0
@@ -49,6 +53,8 @@ class Tally(msgspec.Struct):
 
 
 class Meter(msgspec.Struct):
+    """A clock in seconds of run time for each blame that its tallies were under in this bin."""
+
     blame: Blame
     since: float
     keys: dict[Key, None]
@@ -112,6 +118,8 @@ class CellChange(msgspec.Struct, frozen=True, gc=False):
 
 
 class CellLedger(msgspec.Struct):
+    """Cell-seconds by blame, column and row group, summed up bin by bin."""
+
     tallies: dict[Key, Tally] = {}
     meters: dict[int, Meter] = {}
     """By number, which is never given again."""
@@ -254,6 +262,7 @@ class CellLedger(msgspec.Struct):
                 self._count_seconds((verdict, ""), cell, moved)
 
     def run_to(self, now: float) -> None:
+        """Let all clocks run up to `now`."""
         for meter in self.meters.values():
             meter.run_to(now)
 
@@ -263,6 +272,7 @@ class CellLedger(msgspec.Struct):
             meter.since = now
 
     def close_bin(self, bin_number: int, now: float) -> list[BlameRow]:
+        """The rows of the bin that ends at `now`, in cell-seconds."""
         self.run_to(now)
         for tally in self.tallies.values():
             meter = self.meters[tally.meter]

@@ -1,4 +1,5 @@
-"""Episodes of one request resource: storms of 429s, and times in which its calls are slow."""
+"""Episodes of one request resource: blocked spans and their stall groups, storms of 429s, and times
+in which its calls are slow."""
 
 from __future__ import annotations
 
@@ -31,7 +32,65 @@ OTHERS_NEEDED = 5
 _SAMPLES_KEPT = 256
 
 
+class BlockedSpan(msgspec.Struct):
+    """A period in which a resource admits nothing, with its time by blame."""
+
+    since: float
+    ordinal: int
+    blame: Blame
+    mark: float
+    """Up to here `seconds_by_blame` is summed up."""
+    seconds_by_blame: dict[Blame, float] = {}
+    changes: list[tuple[float, Blame]] = []
+    """Each change of blame since `mark`, with the blame until then."""
+    facts: dict[Blame, Facts] = {}
+    confirmed: bool = False
+    """Long enough for a stall, so that its facts are collected."""
+
+    def change(self, blame: Blame, now: float) -> None:
+        """Another blame from `now` on."""
+        self.changes.append((now, self.blame))
+        self.blame = blame
+
+    def totals(self, end: float) -> dict[Blame, float]:
+        """Seconds by blame up to `end`."""
+        seconds = dict(self.seconds_by_blame)
+        begin = self.mark
+        for at, blame in (*self.changes, (end, self.blame)):
+            elapsed = min(at, end) - begin
+            if elapsed > 0.0:
+                seconds[blame] = seconds.get(blame, 0.0) + elapsed
+                begin = at
+        return seconds or {self.blame: max(0.0, end - self.since)}
+
+    def settle(self, now: float) -> None:
+        """Nothing before `now` will be taken back."""
+        self.seconds_by_blame = self.totals(now)
+        self.mark = max(self.mark, now)
+        self.changes = []
+
+    def rest_from(self, begin: float) -> BlockedSpan:
+        """The span as if it had begun at `begin`."""
+        changes = [change for change in self.changes if change[0] > begin]
+        return BlockedSpan(begin, self.ordinal, self.blame, begin, {}, changes, self.facts)
+
+
+class StallGroup(msgspec.Struct):
+    """Stalls of one resource for one reason that follow each other closely: one verdict."""
+
+    blame: Blame
+    start: float
+    end: float
+    stalled: float
+    seconds_by_blame: dict[Blame, float]
+    facts: Facts
+    due: float
+    """From here on nothing can be added to it."""
+
+
 class Storm(msgspec.Struct):
+    """Refusals of one resource that follow each other, from the first 429 to the recovery."""
+
     start: float
     last_at: float
     until: float
@@ -54,6 +113,7 @@ class Storm(msgspec.Struct):
     """The longest seen to be left, where snapshots are all that tells of it."""
 
     def recover(self, now: float, ordinal: int) -> None:
+        """The resource admits calls again."""
         self.recovered_at = now
         self.late_evidence["recovery"] = ordinal
 
@@ -142,6 +202,7 @@ class Slow(msgspec.Struct):
             self.longest = max(0.0, self.longest - overlap)
 
     def add(self, seconds: float) -> None:
+        """A slow call has taken so many seconds."""
         self.calls += 1
         self.longest = max(self.longest, seconds)
         if len(self.times) < _SAMPLES_KEPT:
@@ -190,11 +251,13 @@ class Slow(msgspec.Struct):
 
 
 def add_seconds(seconds_by_blame: dict[Blame, float], more: dict[Blame, float]) -> None:
+    """Adds `more` to `seconds_by_blame`, in place."""
     for blame, seconds in more.items():
         seconds_by_blame[blame] = seconds_by_blame.get(blame, 0.0) + seconds
 
 
 def also_shares(seconds_by_blame: dict[Blame, float], winner: Blame) -> dict[str, float]:
+    """Share of the whole time, from 0 to 1, of each verdict other than the winner's."""
     total = sum(seconds_by_blame.values())
     if total <= 0.0:
         return {}

@@ -44,6 +44,8 @@ class Spell(msgspec.Struct):
 
 
 class ErrorWatch(msgspec.Struct):
+    """The spells of failures that are open, and what of `State.failures` they have counted."""
+
     spells: dict[str, Spell] = {}
     """By resource, or column, and class."""
     seen: dict[str, tuple[int, int]] = {}
@@ -159,7 +161,7 @@ def _of_the_end(
     rows: list[VerdictRow] = []
     progress = state.progress
     failures = state.failures.values()
-    worst = max(failures, key=lambda one: (one.rows_dropped, one.times), default=None)
+    worst = max(failures, key=lambda failure: (failure.rows_dropped, failure.times), default=None)
     because = "" if worst is None else failure_words(worst)
     first = min((failure.first_at for failure in failures), default=start)
     part = parted(failures, progress.rows_dropped, state.outcome, state.stop_reason)

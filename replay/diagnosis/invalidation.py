@@ -163,6 +163,7 @@ class DirtySets(msgspec.Struct):
 
     @property
     def any(self) -> bool:
+        """Something has to be recomputed."""
         return bool(self.meters or self.queues or self.resources)
 
     def drain_meters(self) -> tuple[dict[Key, None], dict[str, None]]:

@@ -49,6 +49,8 @@ class Leak(msgspec.Struct):
 
 
 class Leaks(msgspec.Struct):
+    """Leases whose owner has ended: suspects, and the leaks among them by resource."""
+
     suspects: dict[str, Suspect] = {}
     amounts: dict[str, int] = {}
     """What leaked leases hold, by scheduler resource or request resource."""

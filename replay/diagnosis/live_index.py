@@ -79,6 +79,7 @@ class DemandCounts(msgspec.Struct):
     deferred: int = 0
 
     def add(self, bucket: str, by: int) -> None:
+        """One bucket has `by` more, or fewer."""
         if bucket == "running":
             self.running += by
         elif bucket == "queued":
@@ -152,6 +153,7 @@ class LiveIndex(msgspec.Struct):
     """The stream has events about single calls."""
 
     def learn_group(self, task: Task, request_resource: str) -> None:
+        """Takes over what tasks of this group need."""
         if self.needs.get(task.group) != task.resources and task.resources:
             self.needs[task.group] = task.resources
             for resource, amount in task.resources.items():
@@ -278,6 +280,7 @@ class LiveIndex(msgspec.Struct):
         return call
 
     def count_overdue(self, call: Call, overdue: bool) -> None:
+        """The call is, or is no longer, slower than usual."""
         if call.overdue != overdue:
             call.overdue = overdue
             self.overdue[call.resource] = self.overdue.get(call.resource, 0) + (

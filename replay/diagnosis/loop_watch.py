@@ -98,6 +98,8 @@ class StandstillGroup(msgspec.Struct):
 
 
 class LoopStalls(msgspec.Struct):
+    """What heartbeats and the watchdog have told, and what is still provisional."""
+
     since: float | None = None
     """The loop is known to have run, or not to have, up to here; None before the first event."""
     foreign: bool = False
@@ -112,7 +114,7 @@ class LoopStalls(msgspec.Struct):
     """The heartbeat that closes the time since `since`, or the one before it, was late."""
     beat_at: float | None = None
     """A heartbeat of the current instant: it closes the time since the one before."""
-    told: list[Standstill] = []
+    reported: list[Standstill] = msgspec.field(name="told", default_factory=list)
     """Since `since`, by the producer or by a late beat."""
     silences: list[Silence] = []
     held: list[HeldBins] = []
@@ -136,13 +138,13 @@ class LoopStalls(msgspec.Struct):
         if self.watched:
             late = number(event.diagnostics.get("late_seconds")) or 0.0
             waited = number(event.diagnostics.get("core_wait")) or 0.0
-            self.late_before = max(late, waited) > PROMPT_LATENESS_SECONDS or bool(self.told)
+            self.late_before = max(late, waited) > PROMPT_LATENESS_SECONDS or bool(self.reported)
             return
         drift = number(event.diagnostics.get("drift")) or 0.0
         is_late = drift >= LATE_SECONDS
         if is_late:
             detail = EventLoopLag(custom_columns=custom_columns(run))
-            self.told.append(Standstill(now - drift, now, detail, ordinal))
+            self.reported.append(Standstill(now - drift, now, detail, ordinal))
         self.doubtful = is_late or self.late_before
         if is_late:
             for silence in self.silences:
@@ -168,9 +170,9 @@ class LoopStalls(msgspec.Struct):
             detail = EventLoopLag(
                 custom_columns=custom_columns(run), reason=reason, frames=frames_of(facts)
             )
-        known = [one for one in self.told if abs(one.start - begin) > 1e-9]
+        known = [other for other in self.reported if abs(other.start - begin) > 1e-9]
         ongoing = facts.get("ongoing") is True
-        self.told = [*known, Standstill(begin, end, detail, ordinal, ongoing)]
+        self.reported = [*known, Standstill(begin, end, detail, ordinal, ongoing)]
 
     def standstills(self, until: float) -> list[Standstill]:
         """Disjoint and in order, from `since` to `until`.
@@ -179,8 +181,16 @@ class LoopStalls(msgspec.Struct):
         """
         begin = -math.inf if self.since is None else self.since
         ranked = [
-            *(one for one in self.told if isinstance(one.detail, ProcessStopped)),
-            *(one for one in self.told if not isinstance(one.detail, ProcessStopped)),
+            *(
+                standstill
+                for standstill in self.reported
+                if isinstance(standstill.detail, ProcessStopped)
+            ),
+            *(
+                standstill
+                for standstill in self.reported
+                if not isinstance(standstill.detail, ProcessStopped)
+            ),
         ]
         if not self.watched and (self.doubtful or (self.foreign and not self.beats)):
             ranked += [
@@ -189,16 +199,16 @@ class LoopStalls(msgspec.Struct):
                 if silence.in_doubt
             ]
         parts: list[Standstill] = []
-        for one in ranked:
-            free = [(max(one.start, begin), min(one.end, until))]
+        for standstill in ranked:
+            free = [(max(standstill.start, begin), min(standstill.end, until))]
             for other in parts:
                 free = [piece for span in free for piece in _without(span, other.start, other.end)]
             parts += [
-                msgspec.structs.replace(one, start=low, end=high)
+                msgspec.structs.replace(standstill, start=low, end=high)
                 for low, high in free
                 if high - low > 1e-6
             ]
-        return sorted(parts, key=lambda one: one.start)
+        return sorted(parts, key=lambda standstill: standstill.start)
 
     def add_silence(
         self, begin: float, end: float, ordinal: int, columns: list[str], in_doubt: bool
@@ -216,12 +226,12 @@ class LoopStalls(msgspec.Struct):
         if self.since is None:
             return False
         if self.beat_at is not None:
-            return not any(standstill.ongoing for standstill in self.told)
+            return not any(standstill.ongoing for standstill in self.reported)
         elapsed = now - self.since
         if self.watched:
-            return elapsed > WATCHDOG_TIMEOUT_SECONDS and not self.told
+            return elapsed > WATCHDOG_TIMEOUT_SECONDS and not self.reported
         silent = sum(silence.end - silence.start for silence in self.silences)
-        return elapsed - silent > HEARTBEAT_TIMEOUT_SECONDS and not self.told
+        return elapsed - silent > HEARTBEAT_TIMEOUT_SECONDS and not self.reported
 
     @property
     def proves_running(self) -> bool:
@@ -233,14 +243,14 @@ class LoopStalls(msgspec.Struct):
         self.since = until
         self.beat_at = None
         self.doubtful = False
-        self.told = [one for one in self.told if one.end > until]
+        self.reported = [standstill for standstill in self.reported if standstill.end > until]
         self.silences = []
         self.held = []
 
     def settle_covered(self, until: float) -> None:
         """Events were lost up to `until`: that time is not reattributed."""
         self.since = until
-        self.told = []
+        self.reported = []
         self.silences = []
 
     def drain_verdicts(self) -> list[VerdictRow]:
@@ -286,6 +296,7 @@ class LoopStalls(msgspec.Struct):
         return ended
 
     def end_group(self) -> VerdictRow | None:
+        """The row of the open group of standstills, which is over; None for none."""
         group, self.group = self.group, None
         return None if group is None else _row(group)
 

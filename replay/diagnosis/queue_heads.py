@@ -15,13 +15,14 @@ from replay.diagnosis.proofs import Head
 class AlikeQueues:
     """Queues whose heads are alike."""
 
-    __slots__ = ("groups", "meter", "needs")
+    __slots__ = ("meter", "needs", "queues")
 
     def __init__(self, needs: dict[str, int], meter: int) -> None:
         self.needs = needs
         """What each of their tasks takes. Kept, as a head knows it by its identity."""
         self.meter = meter
-        self.groups: dict[str, None] = {}
+        self.queues = 0
+        """How many there are."""
 
 
 class QueueHeads:
@@ -41,9 +42,10 @@ class QueueHeads:
             Whether the queue has another blame by that.
         """
         before = self._heads.get(group)
-        if before != head:
+        is_new = before != head
+        if is_new:
             if before is not None:
-                self._leave(group, before)
+                self._leave(before)
             self._heads[group] = head
         key = queued_key(group)
         cells, tally = self._cells, self._cells.tallies[key]
@@ -53,7 +55,7 @@ class QueueHeads:
         elif alike.meter not in cells.meters:
             self._head_on.pop(alike.meter, None)
             alike.meter = self._take_meter(key, head, now)
-        alike.groups[group] = None
+        alike.queues += is_new
         if tally.meter == alike.meter:
             return False
         blame = cells.meters[tally.meter].blame
@@ -61,9 +63,10 @@ class QueueHeads:
         return cells.meters[alike.meter].blame != blame
 
     def forget(self, group: str) -> None:
+        """The queue has no cells any more."""
         head = self._heads.pop(group, None)
         if head is not None:
-            self._leave(group, head)
+            self._leave(head)
 
     def taking_from(self, resources: Iterable[str]) -> Iterator[tuple[Head, str]]:
         """Heads of tasks that take from one of these scheduler resources, with a group of each."""
@@ -81,9 +84,9 @@ class QueueHeads:
         self._head_on[number] = head
         return number
 
-    def _leave(self, group: str, head: Head) -> None:
+    def _leave(self, head: Head) -> None:
         alike = self._alike[head]
-        del alike.groups[group]
-        if not alike.groups:
+        alike.queues -= 1
+        if not alike.queues:
             del self._alike[head]
             self._head_on.pop(alike.meter, None)

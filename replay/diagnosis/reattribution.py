@@ -22,7 +22,7 @@ from replay.diagnosis.wakeups import pending_among
 from replay.state.bins import bin_end
 from replay.state.rows import BlameRow
 
-Place = tuple[Literal["cell", "run"], str, int | None, str, str]
+BlameKey = tuple[Literal["cell", "run"], str, int | None, str, str]
 """Scope, column, row group, resource and verdict of a row of blame."""
 Interval = tuple[float, float]
 
@@ -46,7 +46,7 @@ class HeldBins(msgspec.Struct):
             self.pending = pending_among(self.rows)
 
 
-def cell_seconds(ledger: CellLedger, interval: Interval) -> dict[Place, float]:
+def cell_seconds(ledger: CellLedger, interval: Interval) -> dict[BlameKey, float]:
     """Seconds that were counted for cells within the interval, since which all is logged."""
     begin, end = interval
     blame = {number: meter.blame for number, meter in ledger.meters.items()}
@@ -56,7 +56,7 @@ def cell_seconds(ledger: CellLedger, interval: Interval) -> dict[Place, float]:
         for cell, count in tally.counts.items():
             on_meter[cell] = on_meter.get(cell, 0) + count.number
     until: dict[tuple[int, Cell], float] = {}
-    seconds: dict[Place, float] = {}
+    seconds: dict[BlameKey, float] = {}
 
     def account(meter: int, cell: Cell, since: float) -> None:
         """The stretch from `since` to where this count was accounted for last."""
@@ -66,8 +66,8 @@ def cell_seconds(ledger: CellLedger, interval: Interval) -> dict[Place, float]:
         number = counts[meter].get(cell, 0)
         if elapsed > 0.0 and number:
             verdict, about = blame[meter]
-            place: Place = ("cell", cell[0], cell[1], about, verdict)
-            seconds[place] = seconds.get(place, 0.0) + number * elapsed
+            key: BlameKey = ("cell", cell[0], cell[1], about, verdict)
+            seconds[key] = seconds.get(key, 0.0) + number * elapsed
 
     for change in reversed(ledger.log):
         if change.at <= begin:
@@ -89,20 +89,20 @@ def cell_seconds(ledger: CellLedger, interval: Interval) -> dict[Place, float]:
     return seconds
 
 
-def slot_seconds(ledger: CapacityLedger, interval: Interval) -> dict[Place, float]:
+def slot_seconds(ledger: CapacityLedger, interval: Interval) -> dict[BlameKey, float]:
     """The same of the slots of request resources."""
     begin, end = interval
     parts = {resource: account.parts for resource, account in ledger.accounts.items()}
     until = dict.fromkeys(parts, end)
-    seconds: dict[Place, float] = {}
+    seconds: dict[BlameKey, float] = {}
 
     def account(resource: str, since: float) -> None:
         elapsed = until.get(resource, end) - max(since, begin)
         until[resource] = min(until.get(resource, end), since)
         if elapsed > 0.0:
             for verdict, slots in parts.get(resource, {}).items():
-                place: Place = ("run", "", None, resource, verdict)
-                seconds[place] = seconds.get(place, 0.0) + slots * elapsed
+                key: BlameKey = ("run", "", None, resource, verdict)
+                seconds[key] = seconds.get(key, 0.0) + slots * elapsed
 
     for at, resource, before in reversed(ledger.log):
         if at <= begin:
@@ -130,46 +130,48 @@ def take_back_open(
         },
         verdict,
     )
-    capacity.take_back({(place[3], place[4]): amount for place, amount in slots.items()}, verdict)
+    capacity.take_back({(key[3], key[4]): amount for key, amount in slots.items()}, verdict)
 
 
-def take_back(rows: Iterable[BlameRow], taken: dict[Place, float], verdict: str) -> list[BlameRow]:
+def take_back(
+    rows: Iterable[BlameRow], taken: dict[BlameKey, float], verdict: str
+) -> list[BlameRow]:
     """Rows of one bin with the seconds `taken` moved to `verdict`, as far as they have them."""
-    seconds: dict[Place, float] = {}
+    seconds: dict[BlameKey, float] = {}
     number, bins = 0, 1
     for row in rows:
         number, bins = row.bin, row.bins
-        place: Place = (row.scope, row.column, row.row_group, row.resource, row.verdict)
-        seconds[place] = seconds.get(place, 0.0) + row.each
-    for place, amount in taken.items():
-        moved = min(amount, seconds.get(place, 0.0))
+        key: BlameKey = (row.scope, row.column, row.row_group, row.resource, row.verdict)
+        seconds[key] = seconds.get(key, 0.0) + row.per_bin
+    for key, amount in taken.items():
+        moved = min(amount, seconds.get(key, 0.0))
         if moved > 0.0:
-            seconds[place] -= moved
-            to = moved_place(place, verdict)
+            seconds[key] -= moved
+            to = moved_key(key, verdict)
             seconds[to] = seconds.get(to, 0.0) + moved
     return [
-        BlameRow(number, place[0], place[1], place[2], place[3], place[4], amount, bins)
-        for place, amount in seconds.items()
+        BlameRow(number, key[0], key[1], key[2], key[3], key[4], amount, bins)
+        for key, amount in seconds.items()
         if amount > 1e-12
     ]
 
 
 def renamed(rows: Iterable[BlameRow], old: str, new: str, about: str) -> list[BlameRow]:
     """Rows of one bin in which `old`, about one resource or ("") any, is called `new`."""
-    kept: dict[Place, BlameRow] = {}
+    kept: dict[BlameKey, BlameRow] = {}
     for row in rows:
         changed = row.verdict == old and about in ("", row.resource)
         verdict = new if changed else row.verdict
-        place: Place = (row.scope, row.column, row.row_group, row.resource, verdict)
-        known = kept.get(place)
-        each = row.each if known is None else row.each + known.each
-        kept[place] = msgspec.structs.replace(row, verdict=verdict, each=each)
+        key: BlameKey = (row.scope, row.column, row.row_group, row.resource, verdict)
+        known = kept.get(key)
+        per_bin = row.per_bin if known is None else row.per_bin + known.per_bin
+        kept[key] = msgspec.structs.replace(row, verdict=verdict, per_bin=per_bin)
     return list(kept.values())
 
 
-def moved_place(place: Place, verdict: str) -> Place:
-    """Where seconds of `place` belong while the loop did not run."""
-    scope, column, row_group, resource, _ = place
+def moved_key(key: BlameKey, verdict: str) -> BlameKey:
+    """Where seconds of `key` belong while the loop did not run."""
+    scope, column, row_group, resource, _ = key
     return (scope, column, row_group, resource if scope == "run" else "", verdict)
 
 
@@ -196,7 +198,7 @@ def adjusted(
                 if low >= high:
                     continue
                 if low <= begin and high >= end:
-                    taken: dict[Place, float] = {
+                    taken: dict[BlameKey, float] = {
                         (row.scope, row.column, row.row_group, row.resource, row.verdict): math.inf
                         for row in rows
                     }

@@ -132,8 +132,8 @@ class CallTimes(msgspec.Struct):
             self.unusual_since = started_at if since is None else min(since, started_at)
         elif self.unusual_since is not None and self.recent.bit_count() <= 1:
             self.unusual_since = None
-            for one in self.held:
-                self.durations.add(one)
+            for duration in self.held:
+                self.durations.add(duration)
             self.held = []
         return not unusual
 

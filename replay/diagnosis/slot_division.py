@@ -21,6 +21,8 @@ _OF_THE_PROVIDER = ("request_cooldown", "request_overload", "request_outage")
 
 
 class Division(NamedTuple):
+    """The slots of one resource at an instant, by verdict."""
+
     parts: dict[str, float]
     """Slots by verdict; empty where the resource has no demand."""
     rest: Blame | None
@@ -50,6 +52,7 @@ def divide(
     resource: str,
     now: float,
 ) -> Division:
+    """How the slots of `resource` are used at `now`, and what the unused ones wait for."""
     ceiling = state.ceilings.get(resource)
     if ceiling is None or state.outcome is not None or not index.started:
         return Division({}, None, False)

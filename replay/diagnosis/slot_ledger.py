@@ -18,6 +18,8 @@ class Account(msgspec.Struct):
 
 
 class CapacityLedger(msgspec.Struct):
+    """Slot-seconds of the open bin by request resource and verdict."""
+
     accounts: dict[str, Account] = {}
     seconds: dict[tuple[str, str], float] = {}
     """Of the open bin, by resource and verdict."""
@@ -49,9 +51,9 @@ class CapacityLedger(msgspec.Struct):
         """All the slots between the last settled instant and `now` go to `verdict`."""
         for resource, account in self.accounts.items():
             slots = sum(account.parts.values())
-            place = (resource, verdict)
+            key = (resource, verdict)
             elapsed = now - account.since
-            self.seconds[place] = self.seconds.get(place, 0.0) + slots * elapsed
+            self.seconds[key] = self.seconds.get(key, 0.0) + slots * elapsed
             account.since = now
 
     def rename(self, old: str, new: str, resource: str, now: float) -> None:
@@ -70,9 +72,9 @@ class CapacityLedger(msgspec.Struct):
                 log[position] = (at, name, _renamed(parts, old, new))
         self.renamed_to[old, resource] = len(log)
         self.renamed_to.pop((new, resource), None)
-        for place in [p for p in self.seconds if p[1] == old and resource in ("", p[0])]:
-            seconds = self.seconds.pop(place)
-            self.seconds[place[0], new] = self.seconds.get((place[0], new), 0.0) + seconds
+        for key in [p for p in self.seconds if p[1] == old and resource in ("", p[0])]:
+            seconds = self.seconds.pop(key)
+            self.seconds[key[0], new] = self.seconds.get((key[0], new), 0.0) + seconds
 
     def forget_log(self) -> None:
         """The event loop is known to have run until now."""
@@ -81,14 +83,15 @@ class CapacityLedger(msgspec.Struct):
 
     def take_back(self, taken: dict[tuple[str, str], float], verdict: str) -> None:
         """Move seconds of the open bin, as far as there are any, to `verdict`."""
-        for place, amount in taken.items():
-            moved = min(amount, self.seconds.get(place, 0.0))
+        for key, amount in taken.items():
+            moved = min(amount, self.seconds.get(key, 0.0))
             if moved > 0.0:
-                self.seconds[place] -= moved
-                to = (place[0], verdict)
+                self.seconds[key] -= moved
+                to = (key[0], verdict)
                 self.seconds[to] = self.seconds.get(to, 0.0) + moved
 
     def run_to(self, now: float) -> None:
+        """Book all divisions up to `now`."""
         for resource, account in self.accounts.items():
             self._run_to(resource, account, now)
 
@@ -98,6 +101,7 @@ class CapacityLedger(msgspec.Struct):
             account.since = now
 
     def close_bin(self, bin_number: int, now: float) -> list[BlameRow]:
+        """The rows of the bin that ends at `now`, in slot-seconds."""
         self.run_to(now)
         rows = [
             BlameRow(bin_number, "run", "", None, resource, verdict, seconds)
@@ -111,8 +115,8 @@ class CapacityLedger(msgspec.Struct):
         elapsed = now - account.since
         if elapsed > 0.0:
             for verdict, slots in account.parts.items():
-                place = (resource, verdict)
-                self.seconds[place] = self.seconds.get(place, 0.0) + slots * elapsed
+                key = (resource, verdict)
+                self.seconds[key] = self.seconds.get(key, 0.0) + slots * elapsed
             account.since = now
 
 

@@ -19,7 +19,9 @@ from msgspec.structs import replace
 
 from replay.diagnosis.episodes import (
     STORM_GRACE_SECONDS,
+    BlockedSpan,
     Slow,
+    StallGroup,
     Storm,
     add_seconds,
     also_shares,
@@ -41,13 +43,8 @@ from replay.diagnosis.verdicts import (
     VerdictRow,
     row_of,
 )
-from replay.diagnosis.verdicts.cooldowns import (
-    CooldownVerdict,
-)
-from replay.diagnosis.verdicts.requests import (
-    ProviderLatency,
-    RequestVerdict,
-)
+from replay.diagnosis.verdicts.cooldowns import CooldownVerdict
+from replay.diagnosis.verdicts.requests import ProviderLatency, RequestVerdict
 
 SAME_COOLDOWN_SECONDS = 0.05
 """Snapshots give what is left of a cooldown; its end moves by their rounding."""
@@ -60,59 +57,6 @@ MOST_STOOD = 0.5
 """Part of such a level in which the event loop did not run, from which it is told by nobody."""
 EXCLUDED_KEPT = 400
 EVIDENCE_KEPT = 12
-
-
-class BlockedSpan(msgspec.Struct):
-    since: float
-    ordinal: int
-    blame: Blame
-    mark: float
-    """Up to here `seconds_by_blame` is summed up."""
-    seconds_by_blame: dict[Blame, float] = {}
-    changes: list[tuple[float, Blame]] = []
-    """Each change of blame since `mark`, with the blame until then."""
-    facts: dict[Blame, Facts] = {}
-    confirmed: bool = False
-    """Long enough for a stall, so that its facts are collected."""
-
-    def change(self, blame: Blame, now: float) -> None:
-        self.changes.append((now, self.blame))
-        self.blame = blame
-
-    def totals(self, end: float) -> dict[Blame, float]:
-        """Seconds by blame up to `end`."""
-        seconds = dict(self.seconds_by_blame)
-        begin = self.mark
-        for at, blame in (*self.changes, (end, self.blame)):
-            elapsed = min(at, end) - begin
-            if elapsed > 0.0:
-                seconds[blame] = seconds.get(blame, 0.0) + elapsed
-                begin = at
-        return seconds or {self.blame: max(0.0, end - self.since)}
-
-    def settle(self, now: float) -> None:
-        """Nothing before `now` will be taken back."""
-        self.seconds_by_blame = self.totals(now)
-        self.mark = max(self.mark, now)
-        self.changes = []
-
-    def rest_from(self, begin: float) -> BlockedSpan:
-        """The span as if it had begun at `begin`."""
-        changes = [change for change in self.changes if change[0] > begin]
-        return BlockedSpan(begin, self.ordinal, self.blame, begin, {}, changes, self.facts)
-
-
-class StallGroup(msgspec.Struct):
-    """Stalls of one resource for one reason that follow each other closely: one verdict."""
-
-    blame: Blame
-    start: float
-    end: float
-    stalled: float
-    seconds_by_blame: dict[Blame, float]
-    facts: Facts
-    due: float
-    """From here on nothing can be added to it."""
 
 
 class Watch(msgspec.Struct):
@@ -137,6 +81,8 @@ class Watch(msgspec.Struct):
 
 
 class Stalls(msgspec.Struct):
+    """The open spans and stall groups of every resource. Groups that are over are in `closed`."""
+
     watches: dict[str, Watch] = {}
     excluded: list[tuple[float, float]] = []
     """The last times in which the event loop did not run."""
@@ -145,6 +91,7 @@ class Stalls(msgspec.Struct):
     """To be scheduled."""
 
     def watch(self, resource: str) -> Watch:
+        """What is known of a resource; made if it is new."""
         watch = self.watches.get(resource)
         if watch is None:
             watch = self.watches[resource] = Watch()
@@ -226,6 +173,7 @@ class Stalls(msgspec.Struct):
                 storm.last_at = min(now, max(before, storm.start, until - longest))
 
     def limit_cut(self, resource: str, ordinal: int) -> None:
+        """A refusal lowered the limit of the resource."""
         storm = self.watch(resource).storm
         if storm is not None:
             if "cut" not in storm.late_evidence:
@@ -233,6 +181,7 @@ class Stalls(msgspec.Struct):
             storm.late_evidence["cut"] = ordinal
 
     def waiting_began(self, resource: str, ordinal: int) -> None:
+        """A call waits where none did."""
         watch = self.watch(resource)
         watch.wait_ordinal = ordinal
         storm = watch.storm
@@ -240,6 +189,7 @@ class Stalls(msgspec.Struct):
             storm.late_evidence["wait"] = ordinal
 
     def succeeded(self, resource: str, acquired_at: float, now: float) -> None:
+        """A call succeeded that has had its lease since `acquired_at`."""
         watch = self.watch(resource)
         storm = watch.storm
         if storm is not None and acquired_at >= storm.last_at:
@@ -360,6 +310,7 @@ class Stalls(msgspec.Struct):
         return closed
 
     def drain_timers(self) -> list[Timer]:
+        """Timers to schedule; each is returned once."""
         timers, self.timers = self.timers, []
         return timers
 

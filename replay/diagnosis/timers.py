@@ -52,6 +52,8 @@ class _Timer(msgspec.Struct, frozen=True, tag=True):
 
 
 class CooldownEnd(_Timer, frozen=True, tag=True):
+    """A resource may take calls again."""
+
     priority: ClassVar[int] = 0
 
     def fire(self, handlers: TimerHandlers, state: State, now: float) -> None:
@@ -59,6 +61,8 @@ class CooldownEnd(_Timer, frozen=True, tag=True):
 
 
 class StallGroupEnd(_Timer, frozen=True, tag=True):
+    """A stall group has gone on for so long without a further stall that it is over."""
+
     priority: ClassVar[int] = 1
 
     def fire(self, handlers: TimerHandlers, state: State, now: float) -> None:
@@ -66,6 +70,8 @@ class StallGroupEnd(_Timer, frozen=True, tag=True):
 
 
 class LeakDue(_Timer, frozen=True, tag=True):
+    """A lease whose owner has ended is leaked if it is still held."""
+
     priority: ClassVar[int] = 2
 
     def fire(self, handlers: TimerHandlers, state: State, now: float) -> None:
@@ -73,6 +79,8 @@ class LeakDue(_Timer, frozen=True, tag=True):
 
 
 class CallOverdue(_Timer, frozen=True, tag=True):
+    """Calls of a resource have become slower than usual."""
+
     priority: ClassVar[int] = 3
 
     def fire(self, handlers: TimerHandlers, state: State, now: float) -> None:
@@ -80,6 +88,8 @@ class CallOverdue(_Timer, frozen=True, tag=True):
 
 
 class StallDue(_Timer, frozen=True, tag=True):
+    """A span has become long enough for a stall, if it is still open."""
+
     priority: ClassVar[int] = 4
 
     def fire(self, handlers: TimerHandlers, state: State, now: float) -> None:
@@ -87,6 +97,8 @@ class StallDue(_Timer, frozen=True, tag=True):
 
 
 class StormEnd(_Timer, frozen=True, tag=True):
+    """A storm of refusals is over if none has come since."""
+
     priority: ClassVar[int] = 5
 
     def fire(self, handlers: TimerHandlers, state: State, now: float) -> None:

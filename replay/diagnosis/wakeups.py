@@ -92,4 +92,5 @@ def pending_among(rows: Iterable[BlameRow]) -> list[str]:
 
 
 def harmless(about: str) -> Blame:
+    """The blame for time that `about` spent pending and that turned out to be no lost wake-up."""
     return (PENDING[pending(about)[0]], about)

@@ -13,6 +13,8 @@ _OUTCOMES = get_args(get_type_hints(JournalEnd)["outcome"])
 
 
 class Sink(Protocol):
+    """Whatever takes lines: a file, or the compressor before one."""
+
     def write(self, data: bytes, /) -> object:
         """Take whole lines."""
 

@@ -23,6 +23,7 @@ WORDS = {
 
 
 def render_text(comparison: Comparison) -> str:
+    """The whole comparison."""
     return "\n".join(_lines(comparison))
 
 
@@ -63,6 +64,7 @@ def _side(side: Side) -> str:
 
 
 def meaning(comparison: Comparison) -> str:
+    """What the differences may be taken for, given how often each side ran."""
     a, b = comparison.a.runs, comparison.b.runs
     if comparison.other_work:
         return (
@@ -125,6 +127,7 @@ def _not_compared(rows: Sequence[Difference]) -> Iterator[str]:
 
 
 def summary_line(comparison: Comparison) -> str:
+    """How many differences are better, worse or neither."""
     judgements = [difference.judgement for difference in comparison.every]
     counts = [
         f"{judgements.count(judgement)} {word}"
@@ -135,11 +138,13 @@ def summary_line(comparison: Comparison) -> str:
 
 
 def name_text(difference: Difference) -> str:
+    """A difference's name; of a verdict, its phrase."""
     verdict = BY_NAME.get(difference.name)
     return difference.name if verdict is None else verdict.phrase
 
 
 def change_text(difference: Difference) -> str:
+    """The change from A to B: in points, in the unit, in percent or as a factor."""
     assert difference.change is not None
     if abs(difference.change) < NOTHING:
         return "0"
@@ -158,6 +163,7 @@ def _signed(value: float) -> str:
 
 
 def number_text(value: float | None, unit: str, sign: str = "") -> str:
+    """A value in its unit; `-` for one that is not known. Short times are in ms."""
     if value is None:
         return "-"
     if unit == "share":

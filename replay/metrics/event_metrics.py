@@ -81,6 +81,7 @@ class RunPass:
         self._cooldowns: dict[str, list[tuple[float, float]]] = {}
 
     def take(self, event: Event, ordinal: int) -> None:
+        """Reduces one event into the state, and measures it."""
         now = event.captured_at_monotonic
         if self._start is None:
             self._start = self._active_at = now
@@ -99,6 +100,7 @@ class RunPass:
                 self._cool(event.request_resource_key.label, now)
 
     def measures(self) -> Measures:
+        """The measures of the run up to the last event."""
         state, start = self.state, self._start or 0.0
         self._close_gaps(state.time)
         self._see_active(state.time)

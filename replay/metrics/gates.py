@@ -39,6 +39,7 @@ class Evidence:
 
 
 def evaluate(gates: Sequence[str], evidence: Evidence) -> list[GateResult]:
+    """The result of each gate. Raises `KeyError` for one that does not exist."""
     return [GateResult(gate, *_GATES[gate](evidence)) for gate in gates]
 
 

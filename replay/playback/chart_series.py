@@ -86,8 +86,8 @@ def blame_series(
         for index in range(first, after):
             part = min(end, (index + 1) * width) - max(begin, index * width)
             if part > 0:
-                values[index] += row.each * part
-                totals[index] += row.each * part
+                values[index] += row.per_bin * part
+                totals[index] += row.per_bin * part
     order = sorted(seconds, key=lambda name: (name != WORKING, -math.fsum(seconds[name]), name))
     return tuple(
         (

@@ -64,6 +64,8 @@ def _blocked_by(
 
 @dataclass(frozen=True, slots=True)
 class Rates:
+    """Speed of the run over the last seconds, and the time it still needs; None where unknown."""
+
     rows_per_second: float | None
     tokens_per_second: float | None
     eta_seconds: float | None
@@ -100,8 +102,8 @@ def rates(
         return Rates(None, None, None)
     sums: dict[tuple[str, str], float] = {}
     for row in rows:
-        place = (row.series, row.key)
-        sums[place] = sums.get(place, 0.0) + row.mean * row.bins
+        key = (row.series, row.key)
+        sums[key] = sums.get(key, 0.0) + row.mean * row.bins
     tokens = sums.get(("tokens", ""), 0.0) / seconds
     known_tokens = state.progress.prompt_tokens + state.progress.completion_tokens > 0
     tokens_per_second = tokens if known_tokens else None
@@ -131,7 +133,8 @@ def rates(
 def errors(state: State) -> tuple[Failure, ...]:
     """That which cost most rows first."""
     ordered = sorted(
-        state.failures.values(), key=lambda one: (-one.rows_dropped, -one.times, one.first_at)
+        state.failures.values(),
+        key=lambda failure: (-failure.rows_dropped, -failure.times, failure.first_at),
     )
     return tuple(msgspec.structs.replace(failure) for failure in ordered)
 
@@ -297,6 +300,7 @@ def _segments(attempts: Sequence[AttemptRow]) -> tuple[Segment, ...]:
 
 
 def limits(state: State) -> tuple[tuple[str, int, int], ...]:
+    """Each scheduler resource with its leased units and its limit."""
     return tuple((name, state.leased.get(name, 0), limit) for name, limit in state.limits.items())
 
 
@@ -311,6 +315,7 @@ def progress_copy(progress: Progress) -> Progress:
 
 
 def row_groups_copy(row_groups: RowGroupProgress) -> RowGroupProgress:
+    """A copy that stays as it is when the state goes on."""
     return msgspec.structs.replace(row_groups, in_flight=list(row_groups.in_flight))
 
 

@@ -12,7 +12,7 @@ from replay.playback.frame import EventRow, Frame, LeaseBar, Want
 from replay.playback.lives import Lives
 from replay.playback.queue_rows import queue_rows
 from replay.playback.run_rows import RunRows
-from replay.playback.series_sampler import Sampler
+from replay.playback.series_sampler import Sampler, Samples
 from replay.playback.span_report import Span, SpanReport
 from replay.playback.stretch import Stretch
 from replay.recording.reader import Bounds
@@ -76,26 +76,16 @@ class FrameReader:
         """Read the frame of a moment, with what `want` requires."""
         run, state, at, t0 = moment.run, moment.state, moment.at, moment.bounds.t0
         last, at_end = moment.bounds.last_ordinal, moment.at_end
-        if self._sampler.start != run.monotonic_start:
-            self._sampler = Sampler(run.monotonic_start)
+        rows_at, edge = _edges(moment, want)
         # Of a live run some rows come late: what was pending is named once it is proved.
         events = 0 if moment.finished else last
-        rows_at = min(at, max(t0, moment.derived_until))
-        edge = rows_at if want.until is None else max(t0, min(want.until, moment.bounds.t1))
         window = min(want.span, max(edge - t0, 0.0))
         if last:
-            whole = moment.finished and (at_end if want.until is None else edge >= moment.bounds.t1)
-            bins = _bins(moment, edge, max(1, round(min(want.span, window + 2))), whole)
-            self._span.read(run, Span(*bins, events), rows)
-            bins = _bins(moment, rows_at, frame_builder.RATE_SECONDS, moment.finished and at_end)
-            self._span.read_rates(Span(*bins, events), rows)
+            self._read_spans(moment, rows, want, events)
         ended = ending_of(state, moment.outcome if at_end else None, run.records)
         quiet = frame_builder.quiet_seconds(state, at, t0)
         present = want.until is None or edge == at
-        number = want.samples - present
-        # The sampler divides the span into one sample more, for the present.
-        span = want.span if present else want.span * (number + 1) / max(1, number)
-        past = self._sampler.past(rows.series, edge, t0, number, span)
+        past = self._past(moment, rows, want, edge, present)
         groups = frame_builder.group_rows(run, state, at)
         rate_rows, seconds = self._span.rate_rows(run, t0, rows_at)
         speed = frame_builder.rates(run, state, rate_rows, seconds, quiet is not None)
@@ -142,19 +132,7 @@ class FrameReader:
             ),
             bars=self._bars(moment, rows, want),
             events=_events(moment, rows, want),
-            notes=(
-                *frame_builder.notes(
-                    run,
-                    state,
-                    moment.liveness,
-                    moment.complete,
-                    moment.broken_lines,
-                    moment.late_events,
-                ),
-                *frame_builder.mended(moment.mended_lines),
-                *frame_builder.late_rows(at - rows_at, rows_at - t0),
-                *moment.feed_notes,
-            ),
+            notes=_notes(moment, rows_at),
             awaited=moment.awaited,
             capacity=capacity_plan(run, state, rows.peaks()) if want.capacity else {},
             verdicts=_newest_verdicts(rows, want.verdicts) if last else (),
@@ -166,6 +144,29 @@ class FrameReader:
             quiet_seconds=quiet,
             answer=self._span.answer(run, state, ended, t0) if want.standing and last else None,
         )
+
+    def _read_spans(self, moment: Moment, rows: RunRows, want: Want, events: int) -> None:
+        """Read the blame of the window, and of the last seconds for the rates."""
+        rows_at, edge = _edges(moment, want)
+        window = min(want.span, max(edge - moment.bounds.t0, 0.0))
+        whole = moment.at_end if want.until is None else edge >= moment.bounds.t1
+        length = max(1, round(min(want.span, window + 2)))
+        bins = _bins(moment, edge, length, moment.finished and whole)
+        self._span.read(moment.run, Span(*bins, events), rows)
+        ended = moment.finished and moment.at_end
+        bins = _bins(moment, rows_at, frame_builder.RATE_SECONDS, ended)
+        self._span.read_rates(Span(*bins, events), rows)
+
+    def _past(
+        self, moment: Moment, rows: RunRows, want: Want, edge: float, present: bool
+    ) -> Samples:
+        """Samples of the series up to `edge`; with `present` the frame adds the last one itself."""
+        if self._sampler.start != moment.run.monotonic_start:
+            self._sampler = Sampler(moment.run.monotonic_start)
+        number = want.samples - present
+        # The sampler divides the span into one sample more, for the present.
+        span = want.span if present else want.span * (number + 1) / max(1, number)
+        return self._sampler.past(rows.series, edge, moment.bounds.t0, number, span)
 
     def _bars(self, moment: Moment, rows: RunRows, want: Want) -> tuple[LeaseBar, ...]:
         bounds = moment.bounds
@@ -208,6 +209,30 @@ class FrameReader:
             report = self._span.stretch(run, moment.state, span, rows, bounds.t0)
             self._stretch = (span, report)
         return self._stretch[1]
+
+
+def _edges(moment: Moment, want: Want) -> tuple[float, float]:
+    """The instant up to which rows exist, and the end of the window that is shown."""
+    t0 = moment.bounds.t0
+    rows_at = min(moment.at, max(t0, moment.derived_until))
+    edge = rows_at if want.until is None else max(t0, min(want.until, moment.bounds.t1))
+    return rows_at, edge
+
+
+def _notes(moment: Moment, rows_at: float) -> tuple[str, ...]:
+    return (
+        *frame_builder.notes(
+            moment.run,
+            moment.state,
+            moment.liveness,
+            moment.complete,
+            moment.broken_lines,
+            moment.late_events,
+        ),
+        *frame_builder.mended(moment.mended_lines),
+        *frame_builder.late_rows(moment.at - rows_at, rows_at - moment.bounds.t0),
+        *moment.feed_notes,
+    )
 
 
 def _newest_verdicts(rows: RunRows, limit: int) -> tuple[VerdictRow, ...]:

@@ -153,7 +153,9 @@ class _Life:
                 owner = self._of_leases(leases)
             else:
                 tasks = state.tasks.values()
-                task = next((one for one in tasks if one.execution_id == call.execution_id), None)
+                task = next(
+                    (task for task in tasks if task.execution_id == call.execution_id), None
+                )
                 owner = None if task is None else self._of_task(task)
         began = call.wait_started_at or call.acquired_at or call.started_at or self._bounds.t0
         return Focused(
@@ -174,11 +176,11 @@ class _Life:
         if focus.row is not None:
             leases = reader.leases_that('"row" = ?', focus.row)
             live = [task for task in state.tasks.values() if task.row == focus.row]
-            places = {lease.row_group for lease in leases} | {task.row_group for task in live}
-            for place in places - {None}:
-                leases += reader.leases_that(_BATCHES, place)
+            row_groups = {lease.row_group for lease in leases} | {task.row_group for task in live}
+            for row_group in row_groups - {None}:
+                leases += reader.leases_that(_BATCHES, row_group)
                 batches = (task for task in state.tasks.values() if task.row is None)
-                live += [task for task in batches if task.row_group == place]
+                live += [task for task in batches if task.row_group == row_group]
         else:
             assert focus.failure is not None
             resource, column, error = focus.failure
@@ -187,7 +189,7 @@ class _Life:
         for lease in leases:
             by_task.setdefault(lease.task_id, []).append(lease)
         lines = (
-            *(self._of_leases(one) for task_id, one in by_task.items()
+            *(self._of_leases(rows) for task_id, rows in by_task.items()
               if all(task.task_id != task_id for task in live)),
             *(self._of_task(task) for task in live),
         )  # fmt: skip

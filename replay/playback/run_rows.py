@@ -68,11 +68,11 @@ class RunRows:
 
     def verdicts_at(self, t: float) -> list[VerdictRow]:
         """Verdicts that hold at the instant `t`, by start."""
-        place = (t, None if self._ingest is None else self._ingest.recorded[0])
-        if self._standing is None or self._standing[0] != place:
+        moment = (t, None if self._ingest is None else self._ingest.recorded[0])
+        if self._standing is None or self._standing[0] != moment:
             rows = self.reader.verdicts(t, t)
             rows += [row for row in self._open_verdicts() if row.start <= t <= row.end]
-            self._standing = place, sorted(rows, key=lambda row: (row.start, row.end))
+            self._standing = moment, sorted(rows, key=lambda row: (row.start, row.end))
         return self._standing[1]
 
     def verdicts_between(self, start: float, end: float) -> list[VerdictRow]:

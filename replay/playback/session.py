@@ -1,4 +1,8 @@
-"""`Session`: one open run with a cursor, and the frame of what is true there."""
+"""`Session`: one open run with a cursor, and the frame of what is true there.
+
+Reading and the cursor stand in one module: a recorder that comes or goes, or a run that ends,
+changes what is read and what the cursor points into at once.
+"""
 
 from __future__ import annotations
 

@@ -30,6 +30,8 @@ class Series(msgspec.Struct, array_like=True):
 
 
 class Cooldown(msgspec.Struct, array_like=True):
+    """The cooldown of one resource: up to when it is counted, its end, and its part of this bin."""
+
     at: float
     until: float | None = None
     seconds: float = 0.0

@@ -150,6 +150,7 @@ def refuse_foreign_tables(
 
 
 def table_names(connection: duckdb.DuckDBPyConnection, catalog: str | None = None) -> set[str]:
+    """Names of the tables of `catalog`; of the opened recording where none is named."""
     catalog = catalog or _opened(connection)
     return {row[2] for row in _rows(connection, _TABLES) if row[0] == catalog}
 

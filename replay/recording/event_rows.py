@@ -56,6 +56,7 @@ class RequestLine(msgspec.Struct, gc=False, tag_field="stream", tag="request"):
 
 
 def correlated_columns(correlation: RuntimeCorrelation) -> Correlated:
+    """The values of a correlation in the order of their columns."""
     return (
         correlation.run_id,
         correlation.row_group,
@@ -131,6 +132,7 @@ def request_row(
 
 
 def event_row(ordinal: int, event: Event) -> tuple[object, ...]:
+    """The row of a decoded event."""
     correlation = event.captured_correlation
     correlated = NO_CORRELATION if correlation is None else correlated_columns(correlation)
     diagnostics = _as_json(event.diagnostics) if event.diagnostics else None

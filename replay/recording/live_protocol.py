@@ -39,12 +39,16 @@ class KnownRequest(msgspec.Struct, tag="known"):
 
 
 class QueryRequest(msgspec.Struct, tag="query"):
+    """A query on what has been recorded so far."""
+
     sql: str
     """One SELECT."""
     values: list[Any]
 
 
 class StateAnswer(msgspec.Struct):
+    """The recorder's state, from which a session goes on without reading the journal again."""
+
     run: bytes
     """JSON: an integer of msgpack has 64 bits."""
     state: bytes
@@ -69,10 +73,14 @@ class Known(msgspec.Struct, tag="known"):
 
 
 class Rows(msgspec.Struct, tag="rows"):
+    """All rows of a query."""
+
     rows: list[tuple[Any, ...]]
 
 
 class Failed(msgspec.Struct, tag="failed"):
+    """The query could not be answered; `problem` is a sentence for people."""
+
     problem: str
     stale: bool = False
     """The recording is no longer as the reader was told: it is to ask again how far it reaches."""
@@ -100,4 +108,5 @@ def live_address(folder: RunFolder) -> Path | None:
 
 
 def framed(data: bytes) -> bytes:
+    """The message with its length before it, as it goes through the socket."""
     return len(data).to_bytes(LENGTH_BYTES, "big") + data

@@ -61,7 +61,7 @@ class _Reader:
         self.in_snapshot = self.stale = False
         self.postponed = False
         """It has asked what is answered only after a commit."""
-        self.asked_at = time.monotonic()
+        self.last_request_at = time.monotonic()
 
     def renew_snapshot(self) -> None:
         """Queries see the recording as it is now, until the next call."""
@@ -137,7 +137,7 @@ class RecordingServer:
             if now >= until:
                 break
         for reader in self._readers.values():
-            if now - reader.asked_at > SNAPSHOT_SECONDS:
+            if now - reader.last_request_at > SNAPSHOT_SECONDS:
                 reader.end_snapshot()
 
     def _end_snapshots(self) -> None:
@@ -195,7 +195,7 @@ class RecordingServer:
                 reader.postponed = True
                 return
             del received[: LENGTH_BYTES + length]
-            reader.asked_at = time.monotonic()
+            reader.last_request_at = time.monotonic()
             if isinstance(request, KnownRequest):
                 answer = self._known(reader, request)
             else:

@@ -61,12 +61,16 @@ Request = Open | Ask | More
 
 
 class ResultColumn(NamedTuple):
+    """A column of a query's result."""
+
     name: str
     type: str
     """DuckDB's name of the type."""
 
 
 class QueryFailure(msgspec.Struct):
+    """Why a query failed: a sentence, and the exit code of the command that asked."""
+
     sentence: str
     exit_code: int
     of_query: bool
@@ -77,6 +81,7 @@ class QueryError(SourceError):
 
 
 def encode_failure(error: SourceError) -> bytes:
+    """The answer to a query that failed; control characters of its text are replaced."""
     failure = QueryFailure(clean_text(str(error)), error.exit_code, isinstance(error, QueryError))
     return FAILED + msgspec.msgpack.encode(failure)
 
@@ -89,6 +94,7 @@ def failure_of(data: bytes) -> SourceError:
 
 
 def encode_rows(rows: Sequence[Sequence[Any]]) -> bytes:
+    """The answer with some rows of a result."""
     return ROWS + pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)
 
 

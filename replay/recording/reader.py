@@ -1,23 +1,21 @@
 """`RecordingReader`: typed queries on a recording, finished or still written by a live console.
 
-One class of many short methods: each is one query, and all share how a cursor belongs to a thread
-and how damage is told.
+One class of many short methods: each is one query.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 import zlib
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
-import duckdb
 import msgspec
 
 from engine.events import Event, RunInfo
 from replay.diagnosis.verdicts import VerdictRow
 from replay.recording.connections import reading_error
+from replay.recording.cursors import Connection, Cursors
 from replay.recording.event_rows import event_of
 from replay.recording.keyframes import unpack_state
 from replay.recording.opening import open_file
@@ -56,23 +54,6 @@ class Bounds(msgspec.Struct, frozen=True):
     t1: float
 
 
-class Result(Protocol):
-    def fetchall(self) -> list[Any]: ...
-
-
-class Connection(Protocol):
-    """What a reader needs of DuckDB, or of somebody who asks it for us."""
-
-    def cursor(self) -> Connection: ...
-
-    def execute(self, query: str, parameters: list[object], /) -> Result:
-        """Raises `duckdb.Error`."""
-
-    def interrupt(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class RecordingReader:
     """Queries on a connection; each thread gets a cursor of its own.
 
@@ -85,13 +66,9 @@ class RecordingReader:
         name: str = "the recording",
         owned: bool = False,
     ) -> None:
-        self._connection = connection
         self._name = name
-        self._owned = owned
-        self._local = threading.local()
-        self._cursors: list[Connection] = []
-        self._lock = threading.Lock()
-        self._known_tables: dict[str, bool] = {}
+        self._cursors = Cursors(connection, name, owned)
+        self._rows, self._has = self._cursors.rows, self._cursors.has
 
     def run(self) -> RunInfo:
         """Raises `SourceError` where the recording has no run (yet)."""
@@ -248,18 +225,6 @@ class RecordingReader:
     @property
     def _keyframe_tables(self) -> tuple[str, ...]:
         return ("keyframes", _CHANGES) if self._has(_CHANGES) else ("keyframes",)
-
-    def _has(self, table: str) -> bool:
-        """Older recordings lack some tables."""
-        present = self._known_tables.get(table)
-        if present is None:
-            rows = self._rows(
-                "SELECT count(*) FROM duckdb_tables() WHERE table_name = ?"
-                " AND database_name = current_catalog()",
-                table,
-            )
-            present = self._known_tables[table] = bool(rows[0][0])
-        return present
 
     def bars(
         self, t0: float, t1: float, limit: int, ordinal: int | None = None
@@ -425,34 +390,10 @@ class RecordingReader:
 
     def interrupt(self) -> None:
         """Stop queries that run in other threads; they raise `SourceError`."""
-        with self._lock:
-            for cursor in self._cursors:
-                cursor.interrupt()
+        self._cursors.interrupt()
 
     def close(self) -> None:
-        with self._lock:
-            for cursor in self._cursors:
-                cursor.close()
-            self._cursors.clear()
-        if self._owned:
-            self._connection.close()
-
-    def _cursor(self) -> Connection:
-        cursor: Connection | None = getattr(self._local, "cursor", None)
-        if cursor is None:
-            cursor = self._connection.cursor()
-            self._local.cursor = cursor
-            with self._lock:
-                self._cursors.append(cursor)
-        return cursor
-
-    def _rows(self, query: str, *values: object) -> list[Any]:
-        try:
-            return self._cursor().execute(query, list(values)).fetchall()
-        except duckdb.InterruptException as error:
-            raise SourceError(f"A query on {self._name} was interrupted.") from error
-        except duckdb.Error as error:
-            raise self._damaged(error) from error
+        self._cursors.close()
 
     def _meta(self, key: str) -> str | None:
         rows = self._rows("SELECT value FROM meta WHERE key = ?", key)

@@ -44,6 +44,25 @@ EVENT_COLUMNS: tuple[tuple[str, str], ...] = (
 """Columns of `events`. `run_id` is null without a correlation, `provider_name` without a request
 resource; `snapshot` and `diagnostics` are JSON, the latter null where it is empty."""
 
+_ROLLUP = (
+    ("bin", "BIGINT"),
+    ("series", "VARCHAR"),
+    ("key", "VARCHAR"),
+    ("mean", "DOUBLE"),
+    ("last", "DOUBLE"),
+    ("peak", "DOUBLE"),
+)
+_BLAME = (
+    ("bin", "BIGINT"),
+    ("scope", "VARCHAR"),
+    ("column", "VARCHAR"),
+    ("row_group", "BIGINT"),
+    ("resource", "VARCHAR"),
+    ("verdict", "VARCHAR"),
+    ("seconds", "DOUBLE"),
+)
+_BINS = ("bins", "BIGINT")
+"""Length of a stretch, whose row stands for so many bins."""
 TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     "meta": (("key", "VARCHAR"), ("value", "VARCHAR")),
     "events": EVENT_COLUMNS,
@@ -91,42 +110,10 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("first_ordinal", "BIGINT"),
         ("last_ordinal", "BIGINT"),
     ),
-    "rollup": (
-        ("bin", "BIGINT"),
-        ("series", "VARCHAR"),
-        ("key", "VARCHAR"),
-        ("mean", "DOUBLE"),
-        ("last", "DOUBLE"),
-        ("peak", "DOUBLE"),
-    ),
-    "blame": (
-        ("bin", "BIGINT"),
-        ("scope", "VARCHAR"),
-        ("column", "VARCHAR"),
-        ("row_group", "BIGINT"),
-        ("resource", "VARCHAR"),
-        ("verdict", "VARCHAR"),
-        ("seconds", "DOUBLE"),
-    ),
-    "rollup_stretches": (
-        ("bin", "BIGINT"),
-        ("series", "VARCHAR"),
-        ("key", "VARCHAR"),
-        ("mean", "DOUBLE"),
-        ("last", "DOUBLE"),
-        ("peak", "DOUBLE"),
-        ("bins", "BIGINT"),
-    ),
-    "blame_stretches": (
-        ("bin", "BIGINT"),
-        ("scope", "VARCHAR"),
-        ("column", "VARCHAR"),
-        ("row_group", "BIGINT"),
-        ("resource", "VARCHAR"),
-        ("verdict", "VARCHAR"),
-        ("seconds", "DOUBLE"),
-        ("bins", "BIGINT"),
-    ),
+    "rollup": _ROLLUP,
+    "blame": _BLAME,
+    "rollup_stretches": (*_ROLLUP, _BINS),
+    "blame_stretches": (*_BLAME, _BINS),
     "verdicts": (
         ("verdict", "VARCHAR"),
         ("tier", "VARCHAR"),

@@ -198,6 +198,7 @@ def recording_of(path: Path, artifact: Artifact, iteration: int = 0) -> Path:
 
 
 def sha256_of(path: Path) -> str:
+    """SHA-256 of a regular file, in hexadecimal."""
     digest = hashlib.sha256()
     with open(open_regular(path), "rb") as file:
         while block := file.read(_BLOCK):

@@ -15,6 +15,7 @@ class Delivered:
         self._position = position or {}
 
     def was_read(self, number: int) -> bool:
+        """The line of this number was handed out before the restart."""
         return number <= self._position.get("read", 0)
 
     def others(self, lines: list[tuple[int, Event, bytes]]) -> list[tuple[int, Event, bytes]]:

@@ -45,7 +45,7 @@ class Dialect(Protocol):
         """The last line of the run was accepted."""
 
     @property
-    def one_header(self) -> bool:
+    def has_single_header(self) -> bool:
         """All lines stand under one header, which is `run`: it says all that they leave out."""
 
     @property

@@ -143,7 +143,7 @@ class Feed:
             released = [self._ready.popleft() for _ in range(limit)]
         events = [event for _, event, _ in released]
         lines = [line for _, _, line in released]
-        if self._dialect is None or not self._dialect.one_header or not all(lines):
+        if self._dialect is None or not self._dialect.has_single_header or not all(lines):
             lines = []
         self._next_ordinal += len(events)
         broken, self._broken = self._broken, []

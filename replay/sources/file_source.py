@@ -72,6 +72,7 @@ class FileSource:
 
     @property
     def over(self) -> bool:
+        """The file was read to its end, and nobody is believed to write it."""
         return self._reader.at_end and not self.growing
 
     @property

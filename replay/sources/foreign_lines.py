@@ -41,7 +41,7 @@ _Waiting = tuple[float, bool, int, int, WireLine]
 class DataDesignerLines:
     """Data Designer's lines: put in order of time, then mapped."""
 
-    one_header = False
+    has_single_header = False
 
     def __init__(self, name: str, run_id: str | None = None, journal: Path | None = None) -> None:
         """

@@ -16,7 +16,7 @@ from replay.sources.delivery import position_of
 from replay.sources.dialect import Dialect
 from replay.sources.line_source import NO_LINES, Lines
 from replay.sources.sanitize import clean_line
-from replay.sources.segment_reader import MAX_LINE, Place, SegmentReader
+from replay.sources.segment_reader import MAX_LINE, Position, SegmentReader
 
 LINES_PER_RELEASE = 20_000
 
@@ -103,14 +103,14 @@ class JournalSource:
             lines = self._lines = reader.lines(limit)
             if lines:
                 self._quiet_since = self._clock()
-                first = self._lines_before + reader.place.line + 1
+                first = self._lines_before + reader.position.line + 1
                 return Lines(range(first, first + len(lines)), lines, problems)
             if not followed:
                 self.caught_up = True
                 break
             problems += self._torn()
             if not self.seekable:
-                self._lines_before += reader.place.line
+                self._lines_before += reader.position.line
             reader.go_on()
         return NO_LINES._replace(problems=problems)
 
@@ -131,7 +131,7 @@ class JournalSource:
             self.liveness, self.outcome = "ended", dialect.end.outcome
             return []
         record = read_record(self.folder)
-        if record is None and self._reader.place == Place(1, 0, 0):
+        if record is None and self._reader.position == Position(1, 0, 0):
             self.liveness = "waiting"
             return []
         concluded = _without_end(record, self._producer)
@@ -144,18 +144,18 @@ class JournalSource:
         return [] if self.completed or concluded == "unknown" else self._torn()
 
     def position(self, held: Iterable[int]) -> dict[str, int]:
-        place = self._reader.place
+        here = self._reader.position
         if self.seekable:
-            return place._asdict()
-        return position_of(self._lines_before + place.line, held)
+            return here._asdict()
+        return position_of(self._lines_before + here.line, held)
 
     def resume(self, position: dict[str, int]) -> Lines:
         """Returns the header of the segment, so that the run is known at once."""
         if not self.seekable:
             return NO_LINES
-        self._reader.go(Place(**position))
+        self._reader.go(Position(**position))
         try:
-            with open(self.folder.open_segment(self._reader.place.segment), "rb") as file:
+            with open(self.folder.open_segment(self._reader.position.segment), "rb") as file:
                 line = file.readline(MAX_LINE)
             header = decode_line(clean_line(line))
         except (OSError, *BROKEN):
@@ -173,7 +173,7 @@ class JournalSource:
         """The bytes behind the last whole line, once nothing will complete them."""
         if not self._reader.torn():
             return []
-        number = self._reader.place.line + 1
+        number = self._reader.position.line + 1
         return [BrokenLine(number, self._reader.named("the line is cut off"))]
 
 

@@ -65,16 +65,20 @@ class LineSource(Protocol):
         """Seconds since the last line was read."""
 
     @property
-    def liveness(self) -> Liveness: ...
+    def liveness(self) -> Liveness:
+        """Whether the run goes on, as far as the source can tell."""
 
     @property
-    def outcome(self) -> str | None: ...
+    def outcome(self) -> str | None:
+        """How the run ended, as its lines say; None where they do not."""
 
     @property
-    def completed(self) -> bool: ...
+    def completed(self) -> bool:
+        """The lines hold the end of the run."""
 
     @property
-    def awaited(self) -> str: ...
+    def awaited(self) -> str:
+        """What is still waited for, as a sentence; empty for nothing."""
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ class _HeadgateLines:
         self.end: JournalEnd | None = None
         self._name = name
         self._own = OwnLines()
-        self.one_header = False
+        self.has_single_header = False
         self._ready: list[Released] = []
         self._header = HeaderFacts(assumed)
 
@@ -60,7 +60,7 @@ class _HeadgateLines:
     ) -> int:
         complete, append = self._header.complete, self._ready.append
         decoded, compact = self._own.read(lines)
-        as_written = compact and self.one_header
+        as_written = compact and self.has_single_header
         for number, read, line in zip(numbers, decoded, lines, strict=True):
             kind = type(read)
             if kind is SchedulerEvent or kind is RequestEvent:
@@ -74,8 +74,10 @@ class _HeadgateLines:
                 append((number, complete(read), b""))  # type: ignore[arg-type]
             elif isinstance(read, JournalHeader):
                 check_schema(read, self._name)
-                self.one_header = self.run is None or (self.one_header and self.run == read.run)
-                as_written = compact and self.one_header
+                self.has_single_header = self.run is None or (
+                    self.has_single_header and self.run == read.run
+                )
+                as_written = compact and self.has_single_header
                 self.run = read.run
                 self._header = HeaderFacts(read.run)
                 complete = self._header.complete

@@ -42,6 +42,7 @@ class SeenLines:
         return zlib.crc32(memoryview(self._sums)[:number])
 
     def go_back(self) -> None:
+        """Compares from the first line on again."""
         self._first = self._next = 0
 
     def repeats(self, line: bytes) -> bool:

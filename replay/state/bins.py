@@ -64,7 +64,7 @@ class BlameStretches(msgspec.Struct):
             key = (row.scope, row.column, row.row_group, row.resource, row.verdict)
             previous = before.pop(key, None)
             if previous is not None:
-                if math.isclose(row.each, previous.each, rel_tol=_ALIKE, abs_tol=_ALIKE):
+                if math.isclose(row.per_bin, previous.per_bin, rel_tol=_ALIKE, abs_tol=_ALIKE):
                     self.open[key] = _longer(previous, bins)
                     continue
                 ended.append(previous)

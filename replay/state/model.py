@@ -129,19 +129,6 @@ class Block(msgspec.Struct, omit_defaults=True):
     available_after: Finite | None = None
 
 
-class LoopStall(msgspec.Struct, omit_defaults=True):
-    """The last interval in which the event loop did not run, as the producer's watchdog says."""
-
-    kind: str
-    """`loop_blocked` or `process_paused`."""
-    reason: str
-    start: Finite
-    end: Finite
-    ongoing: bool = False
-    """It went on at `end`, the time of telling."""
-    ordinal: int = 0
-
-
 class Gap(msgspec.Struct):
     """Events of one stream that are known to be missing."""
 
@@ -235,9 +222,6 @@ class State(msgspec.Struct):
     """Last sequence seen, by stream."""
     lost_events: int = 0
     gaps: list[Gap] = []
-    heartbeat_at: Finite | None = None
-    heartbeat_drift: Finite = 0.0
-    loop_stall: LoopStall | None = None
     unknown_kinds: dict[str, int] = {}
     orphans: int = 0
     """Events about a task or attempt whose beginning was never seen."""

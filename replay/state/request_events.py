@@ -21,6 +21,7 @@ LOCAL_OUTCOMES = frozenset({"local_cancelled", "local_timeout"})
 
 
 def ceiling_of(state: State, resource: str) -> Ceiling:
+    """The ceiling of a resource, which is made if it is new."""
     ceiling = state.ceilings.get(resource)
     if ceiling is None:
         provider_model = resource.rpartition("/")[0] or resource
@@ -29,6 +30,7 @@ def ceiling_of(state: State, resource: str) -> Ceiling:
 
 
 def aggregate_of(state: State, provider_model: str) -> Aggregate:
+    """The sum over the domains of a model, which is made if it is new."""
     aggregate = state.aggregates.get(provider_model)
     if aggregate is None:
         aggregate = state.aggregates[provider_model] = Aggregate(provider_model)
@@ -135,6 +137,7 @@ def apply_pressure(state: State, ceiling: Ceiling, facts: dict[str, Any]) -> Non
 
 
 def take_pressure(state: State, event: RequestEvent) -> None:
+    """Takes over the numbers of the event's own pressure snapshot, if it has one."""
     if event.request_resource_key is not None and event.pressure_snapshot:
         apply_pressure(state, _ceiling(state, event), event.pressure_snapshot)
 
@@ -162,6 +165,7 @@ def registered(state: State, event: RequestEvent, ordinal: int, run: RunInfo) ->
 
 
 def effective_cap_changed(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    """Another cap for the resource and its model. Raises `ValueError` without one."""
     current = count(event.diagnostics.get("current"))
     if current is None:
         raise ValueError("no cap")
@@ -171,6 +175,7 @@ def effective_cap_changed(state: State, event: RequestEvent, ordinal: int, run: 
 
 
 def wait_started(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    """An attempt waits; a second wait of the same attempt is valid from foreign producers only."""
     ceiling = _ceiling(state, event)
     if event.diagnostics.get("attempt_over"):
         return
@@ -209,6 +214,7 @@ def wait_failed(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -
 
 
 def lease_acquired(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    """The attempt takes a place of its resource. Raises `ValueError` without a lease."""
     lease_id = event.request_lease_id
     if lease_id is None:
         raise ValueError("no lease")
@@ -239,6 +245,7 @@ def request_started(state: State, event: RequestEvent, ordinal: int, run: RunInf
 
 
 def request_completed(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    """The call is over; its lease is not, until `lease_released`."""
     diagnostics = event.diagnostics
     ceiling = _ceiling(state, event)
     progress = state.progress
@@ -336,6 +343,7 @@ def nothing(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> No
 
 
 def lease_released(state: State, event: RequestEvent, ordinal: int, run: RunInfo) -> None:
+    """The place is free again; the attempt leaves once its call is over as well."""
     ceiling = _ceiling(state, event)
     outcome = text(event.reason_or_outcome)
     ceiling.last_outcome = outcome

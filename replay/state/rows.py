@@ -88,7 +88,7 @@ class BlameRow(msgspec.Struct, frozen=True, gc=False):
     row_group: int | None
     resource: str
     verdict: str
-    each: float
+    per_bin: float = msgspec.field(name="each")
     """Seconds in each of its bins."""
     bins: int = 1
     """So many bins from `bin` on."""
@@ -96,7 +96,7 @@ class BlameRow(msgspec.Struct, frozen=True, gc=False):
     @property
     def seconds(self) -> float:
         """Of all its bins together."""
-        return self.each * self.bins
+        return self.per_bin * self.bins
 
 
 def lease_row(task: Task, released_at: float | None, ordinal: int | None) -> LeaseRow | None:
@@ -132,6 +132,7 @@ def attempt_row(
     outcome: str | None,
     ordinal: int | None,
 ) -> AttemptRow:
+    """The row of an attempt with the end that is known of it; None for what is not."""
     return AttemptRow(
         attempt_id=attempt.attempt_id,
         resource=attempt.resource,
@@ -150,4 +151,5 @@ def attempt_row(
 
 
 def open_attempt_row(attempt: Attempt) -> AttemptRow:
+    """The row of an attempt that is still under way."""
     return attempt_row(attempt, attempt.completed_at, attempt.released_at, attempt.outcome, None)

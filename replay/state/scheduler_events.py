@@ -6,7 +6,7 @@ from engine.events import DENIAL_ORDER, RunInfo, SchedulerEvent
 from replay.state import task_events
 from replay.state.keyframe import correct
 from replay.state.live_tasks import PackedTasks
-from replay.state.model import Block, Ceiling, LoopStall, RowGroupProgress, State
+from replay.state.model import Block, Ceiling, RowGroupProgress, State
 from replay.state.payload import amounts, count, mapping, number, text
 from replay.state.task_events import Handler, add, withdraw
 
@@ -46,6 +46,7 @@ def blocked(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> 
 
 
 def queue_drained(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    """Whatever blocked the queue is over, as nothing is in it."""
     if state.block is not None and state.block.kind != "queue_empty":
         state.block = None
 
@@ -80,7 +81,7 @@ def run_resumed(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo)
         aggregate.in_flight = 0
     done = count(facts.get("row_groups_done")) or 0
     state.row_groups = RowGroupProgress(admitted=done, checkpointed=done)
-    state.block = state.loop_stall = state.outcome = state.stop_reason = state.heartbeat_at = None
+    state.block = state.outcome = state.stop_reason = None
     state.capacity, state.release_diagnostics, state.out_of_step = {}, {}, False
     wall = number(facts.get("wall"))
     if wall is not None:
@@ -134,6 +135,7 @@ def row_group_target(state: State, event: SchedulerEvent, ordinal: int, run: Run
 
 
 def row_group_checkpointed(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    """A row group is written: its rows are done or dropped, and it is no longer in flight."""
     diagnostics = event.diagnostics
     row_group = count(diagnostics.get("row_group"))
     row_groups = state.row_groups
@@ -161,25 +163,11 @@ def release_diagnostic(state: State, event: SchedulerEvent, ordinal: int, run: R
     add(state.release_diagnostics, {event.reason_or_result or "unknown": 1})
 
 
-def heartbeat(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
-    state.heartbeat_at = event.captured_at_monotonic
-    state.heartbeat_drift = number(event.diagnostics.get("drift")) or 0.0
-
-
 def loop_stood(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
-    """`loop_blocked`, `process_paused`: the later one of the same stall replaces the earlier."""
-    facts = event.diagnostics
-    start, end = number(facts.get("from")), number(facts.get("to"))
+    """The diagnosis takes the interval from the event; here it must only be one."""
+    start, end = number(event.diagnostics.get("from")), number(event.diagnostics.get("to"))
     if start is None or end is None or end < start:
         raise ValueError("no interval")
-    state.loop_stall = LoopStall(
-        kind=event.event_kind,
-        reason=text(event.reason_or_result) or "",
-        start=start,
-        end=end,
-        ongoing=facts.get("ongoing") is True,
-        ordinal=ordinal,
-    )
 
 
 def warned(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
@@ -215,7 +203,7 @@ HANDLERS: dict[str, Handler] = {
     "salvage_redispatched": nothing,
     "queue_drained": queue_drained,
     "release_diagnostic": release_diagnostic,
-    "scheduler_loop_heartbeat": heartbeat,
+    "scheduler_loop_heartbeat": nothing,
     "loop_blocked": loop_stood,
     "process_paused": loop_stood,
     "metadata_diagnostic": nothing,

@@ -20,6 +20,7 @@ Handler = Callable[[State, SchedulerEvent, int, RunInfo], None]
 
 
 def group_of(state: State, key: str) -> Group:
+    """The group of this key, which is made if it is new."""
     group = state.groups.get(key)
     if group is None:
         group = state.groups[key] = Group(key)
@@ -27,6 +28,7 @@ def group_of(state: State, key: str) -> Group:
 
 
 def add(into: dict[str, int], some: dict[str, int]) -> None:
+    """Adds the amounts of `some` to those of `into`, in place."""
     for name, amount in some.items():
         into[name] = into.get(name, 0) + amount
 
@@ -43,11 +45,11 @@ def take(out_of: dict[str, int], some: dict[str, int]) -> None:
 
 def shared(resources: dict[str, int]) -> dict[str, int]:
     """One mapping for all tasks that take the same."""
-    return _one_of(tuple(resources.items()))
+    return _interned(tuple(resources.items()))
 
 
 @lru_cache(maxsize=4096)
-def _one_of(resources: tuple[tuple[str, int], ...]) -> dict[str, int]:
+def _interned(resources: tuple[tuple[str, int], ...]) -> dict[str, int]:
     return dict(resources)
 
 
@@ -150,6 +152,7 @@ def _orphan(state: State, event: SchedulerEvent, run: RunInfo) -> Task:
 
 
 def dependency_ready(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    """A task begins, or begins again for its next attempt."""
     old = state.tasks.get(event.task_id or "")
     task = _new_task(state, event, run)
     if old is not None:
@@ -179,6 +182,7 @@ def ready_enqueued(state: State, event: SchedulerEvent, ordinal: int, run: RunIn
 
 
 def selected(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    """The task has been chosen; it counts as queued until it has its lease."""
     task = state.tasks.unpacked(event.task_id or "")
     if task is None:
         task = _orphan(state, event, run)
@@ -198,6 +202,7 @@ def back_in_queue(state: State, event: SchedulerEvent, ordinal: int, run: RunInf
 
 
 def task_lease_acquired(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    """The task leaves the queue and takes its resources. Raises `ValueError` without a lease."""
     lease_id = event.task_lease_id
     if lease_id is None:
         raise ValueError("no lease")
@@ -257,6 +262,7 @@ def _column(event: SchedulerEvent, task: Task | None) -> str | None:
 
 
 def task_completed(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    """The task is done; from foreign producers, deferred and dropped ones end so as well."""
     task = state.tasks.get(event.task_id or "")
     if task is None:
         state.orphans += 1
@@ -313,6 +319,7 @@ def non_retryable_dropped(state: State, event: SchedulerEvent, ordinal: int, run
 
 
 def cancelled(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    """The task ends without a result, unless it has one already."""
     task = state.tasks.get(event.task_id or "")
     waits_for_retry = task is not None and task.phase == "deferred" and task.lease_id is None
     if task is not None and (task.result is None or waits_for_retry):
@@ -332,6 +339,7 @@ def _owe(state: State, event: SchedulerEvent) -> None:
 
 
 def task_lease_released(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:
+    """Gives the resources back; a task that never ran is queued again."""
     _owe(state, event)
     task = state.tasks.unpacked(event.task_id or "")
     if task is None or task.lease_id is None or task.lease_id != event.task_lease_id:

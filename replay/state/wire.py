@@ -63,6 +63,7 @@ def encode_pieces(state: State, only: Only | None = None) -> Iterator[bytearray]
 
 
 def encode_state(state: State) -> bytes:
+    """The whole state at once, as `encode_pieces` gives it piece by piece."""
     return b"".join(bytes(piece) for piece in encode_pieces(state))
 
 

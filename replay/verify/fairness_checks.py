@@ -34,6 +34,8 @@ class _Member:
 
 
 class FairnessChecks:
+    """Counts dispatches by group, and compares pairs of groups while both are eligible."""
+
     def __init__(self, book: RuleBook) -> None:
         self._book = book
         self._members: dict[str, _Member] = {}

@@ -18,6 +18,7 @@ class IssuedIds:
         self._order: deque[str] = deque()
 
     def is_new(self, identifier: str) -> bool:
+        """Whether the id was not issued before; it counts as issued from now on."""
         number = identifier[1:]
         if identifier[0:1] == self._letter and number.isdecimal() and len(number) < 19:
             serial = int(number)

@@ -20,6 +20,8 @@ DIFFERENCES_SHOWN = 3
 
 
 class KeyframeChecks:
+    """Compares the state with the engine's own numbers in each keyframe."""
+
     def __init__(self, book: RuleBook, run: RunInfo) -> None:
         self._book = book
         self.run = run

@@ -25,6 +25,8 @@ _MARKS: dict[Status, str] = {"ok": "ok", "found": "FOUND", "noted": "note", "not
 
 
 class CheckResult(msgspec.Struct, frozen=True):
+    """What became of one rule."""
+
     rule: str
     statement: str
     status: Status
@@ -32,10 +34,12 @@ class CheckResult(msgspec.Struct, frozen=True):
     """How many facts of the recording the rule was held against."""
     not_checked: tuple[str, ...]
     """Why the rule, or a part of it, could not be checked."""
-    found: tuple[Deviation, ...]
+    deviations: tuple[Deviation, ...] = msgspec.field(name="found")
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
+    """Which recording was checked, the result of every rule, and the verdict on the whole."""
+
     version: int
     verdict: Verdict
     """`found`: a rule is broken. `damaged`: the recording could not all be read."""
@@ -59,6 +63,7 @@ class VerifyReport(msgspec.Struct, frozen=True):
 
 
 def results(book: RuleBook) -> tuple[CheckResult, ...]:
+    """The result of every rule, in the order of `RULES`."""
     return tuple(
         CheckResult(
             rule.name,
@@ -115,14 +120,14 @@ def _head(report: VerifyReport, width: int) -> list[str]:
 def _check(check: CheckResult, report: VerifyReport, width: int) -> list[str]:
     indent = " " * 7
     lines = wrap(f"{_MARKS[check.status]:<6} {check.rule}: {check.statement}", width, rest=indent)
-    for deviation in check.found[:KINDS_SHOWN]:
+    for deviation in check.deviations[:KINDS_SHOWN]:
         mark = "!" if deviation.severity == "finding" else "note:"
         times = f" ({deviation.count:,} times)" if deviation.count > 1 else ""
         lines += _wrapped(f"{mark} {deviation.what}{times}", indent, width)
         for example in deviation.examples[:EXAMPLES_SHOWN]:
             lines += _wrapped(_example(example, report), indent + "  ", width)
-    if len(check.found) > KINDS_SHOWN:
-        lines += _wrapped(f"and {len(check.found) - KINDS_SHOWN} more kinds", indent, width)
+    if len(check.deviations) > KINDS_SHOWN:
+        lines += _wrapped(f"and {len(check.deviations) - KINDS_SHOWN} more kinds", indent, width)
     for reason in check.not_checked:
         lines += _wrapped(f"not checked: {reason}", indent, width)
     return lines

@@ -48,6 +48,8 @@ ENDS_AN_EXECUTION = frozenset(
 
 
 class RequestChecks:
+    """The rules about calls, with what they must remember of earlier events."""
+
     def __init__(self, book: RuleBook, run: RunInfo) -> None:
         self._book = book
         self.run = run
@@ -360,9 +362,11 @@ class RequestChecks:
 
 
 def ceiling_of(state: State, event: RequestEvent) -> Ceiling | None:
+    """The ceiling of the event's resource; None where the state knows none."""
     resource = event.request_resource_key
     return None if resource is None else state.ceilings.get(resource.label)
 
 
 def resource_of(event: RequestEvent) -> str:
+    """The event's resource, as a deviation names it."""
     return "no resource" if event.request_resource_key is None else event.request_resource_key.label

@@ -35,6 +35,7 @@ class StreamChecks:
         self.first_kind: str | None = None
 
     def check(self, event: Event, run: RunInfo) -> None:
+        """Sees each event once, in order."""
         kind = event.event_kind
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         scheduler = type(event) is SchedulerEvent
@@ -158,6 +159,7 @@ class StreamChecks:
 
 
 def semantics(run: RunInfo, stream: str) -> str:
+    """What the sequence numbers of `stream` mean in this run."""
     if stream == "scheduler":
         return run.scheduler_sequence_semantics
     return run.request_sequence_semantics

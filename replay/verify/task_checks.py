@@ -40,6 +40,8 @@ ORDER: dict[str, frozenset[str]] = {
 
 
 class TaskChecks:
+    """The rules about tasks, with what they must remember of earlier events."""
+
     def __init__(self, book: RuleBook, run: RunInfo) -> None:
         self._book = book
         self.run = run
@@ -315,4 +317,5 @@ def _holders(shortage: dict[str, Any]) -> frozenset[str]:
 
 
 def queued_total(state: State) -> int:
+    """Number of queued tasks in all groups."""
     return sum(group.queued for group in state.groups.values())

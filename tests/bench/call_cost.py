@@ -195,7 +195,7 @@ def main(profiled: str | None, most: int) -> int:
         held &= cost.microseconds <= RUN_TARGET
         held &= cost.microseconds <= MOST_OF_FEWEST * fewest.microseconds
         _tell("whole run", in_flight, cost, RUN_TARGET)
-    return exit_codes.OK if held else exit_codes.FOUND
+    return exit_codes.OK if held else exit_codes.FINDINGS
 
 
 def _tell(what: str, in_flight: int, cost: Cost, target: float) -> None:

@@ -24,6 +24,7 @@ from console.app import ConsoleApp
 from console.controls import SCREENS as CONTROLS
 from console.thin_writer import ThinWriter
 from replay.playback.frame import EventRow, Frame, LeaseBar, Segment
+from tests.console.driven import STILL
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.console.frames import FRAMES
@@ -120,7 +121,7 @@ def frames(start: Frame) -> Iterator[Frame]:
 async def measure(keys: tuple[str, ...], start: Frame) -> tuple[list[float], float]:
     """Milliseconds of CPU for each update, and bytes written for each."""
     session = RecordingSession(start)
-    app = ConsoleApp(session, tick_seconds=None, clock=lambda: 0.0)
+    app = ConsoleApp(session, surroundings=STILL)
     app.driver_class = BufferDriver
     prepared = list(frames(session.shown))
     spent: list[float] = []

@@ -38,7 +38,7 @@ def run(desk: Desk, kind: str) -> dict[str, float]:
 
 
 def rounds(kinds: Sequence[str], number: int, seconds: float, records: int) -> list[Costs]:
-    found = []
+    result = []
     for turn in range(number):
         costs: Costs = {}
         start = turn % len(kinds)
@@ -48,20 +48,20 @@ def rounds(kinds: Sequence[str], number: int, seconds: float, records: int) -> l
                 open_desk(Path(folder) / "desk", seconds, records) as desk,
             ):
                 costs[kind] = run(desk, kind)
-        found.append(costs)
+        result.append(costs)
         print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    return found
+    return result
 
 
-def compare(found: list[Costs], one: str, other: str, what: str) -> Interval:
+def compare(actual: list[Costs], name: str, other: str, what: str) -> Interval:
     """How much more `one` costs than `other`, as a fraction, from the pairs of each round."""
-    over = median_interval([costs[one][what] / costs[other][what] - 1 for costs in found])
-    spent = median_interval([costs[one][what] for costs in found]).median
+    over = median_interval([costs[name][what] / costs[other][what] - 1 for costs in actual])
+    spent = median_interval([costs[name][what] for costs in actual]).median
     print(
-        f"{what:18} {one} against {other}: {100 * over.median:+.1f} % "
+        f"{what:18} {name} against {other}: {100 * over.median:+.1f} % "
         f"({100 * over.low:+.1f} to {100 * over.high:+.1f} at {100 * over.confidence:.1f} %, "
-        f"{len(found)} pairs; {one} {spent:.2f} s)"
+        f"{len(actual)} pairs; {name} {spent:.2f} s)"
     )
     return over
 

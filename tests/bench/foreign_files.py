@@ -59,4 +59,4 @@ def main(recordings: list[Path]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main([Path(one) for one in sys.argv[1:]]))
+    sys.exit(main([Path(item) for item in sys.argv[1:]]))

@@ -53,7 +53,7 @@ def main(only: tuple[str, ...], out: Path | None) -> int:
                 if gate.verdict == "failed"
             ]
     click.echo(f"{len(scenarios)} scenarios, failed: {', '.join(failed) or 'none'}")
-    return exit_codes.FOUND if failed else exit_codes.OK
+    return exit_codes.FINDINGS if failed else exit_codes.OK
 
 
 if __name__ == "__main__":

@@ -66,19 +66,19 @@ class Row(NamedTuple):
 
     @property
     def mean(self) -> float:
-        return statistics.mean(one.goodput for one in self.measured)
+        return statistics.mean(measured.goodput for measured in self.measured)
 
     @property
     def worst(self) -> float:
-        return min(one.goodput for one in self.measured)
+        return min(measured.goodput for measured in self.measured)
 
     @property
     def refused(self) -> float:
-        return max(one.refused for one in self.measured)
+        return max(measured.refused for measured in self.measured)
 
     @property
     def inflation(self) -> float:
-        return statistics.mean(one.inflation for one in self.measured)
+        return statistics.mean(measured.inflation for measured in self.measured)
 
 
 def load_of(
@@ -227,7 +227,7 @@ def main(quick: bool) -> int:
         and min(row.worst for row in adaptive) >= 0.88
         and max(row.refused for row in adaptive) <= 0.02
     )
-    return exit_codes.OK if held else exit_codes.FOUND
+    return exit_codes.OK if held else exit_codes.FINDINGS
 
 
 if __name__ == "__main__":

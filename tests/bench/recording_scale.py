@@ -132,11 +132,11 @@ def build(path: Path, total: int) -> None:
     run, events = ran.run, ran.events
     ingest = Ingest(Repeated(run, events, total), path)
     began = time.process_time()
-    told = 0
+    reported = 0
     while ingest.step():
-        if ingest.last_ordinal - told >= 500_000:
-            told = ingest.last_ordinal
-            print(f"  {told:>11,} events, {rate(told, began)}", flush=True)
+        if ingest.last_ordinal - reported >= 500_000:
+            reported = ingest.last_ordinal
+            print(f"  {reported:>11,} events, {rate(reported, began)}", flush=True)
     ingest.finish()
     ingest.close()
     print(f"written    {rate(total, began)}, {peak_mb():.0f} MB at most")
@@ -192,15 +192,15 @@ def measure(path: Path) -> bool:
     budget("memory of this process so far", peak_mb(), MEMORY_MB, "MB")
     print(f"{'why, from stored verdicts':<44} {timed(lambda: build_report(reader)):>9,.1f} ms")
     session.close()
-    asked = RecordingQuery(path)
+    query = RecordingQuery(path)
     for name, sql in (
         ("events by kind", "SELECT kind, count(*) FROM events GROUP BY 1"),
         ("blame by verdict", "SELECT verdict, sum(seconds) FROM blame GROUP BY 1"),
         ("waits by column", "SELECT task_column, avg(request_wait) FROM leases GROUP BY 1"),
         ("all tasks", "SELECT task_column, quantile_cont(held, 0.95) FROM tasks GROUP BY 1"),
     ):
-        print(f"{'sql: ' + name:<44} {timed(lambda sql=sql: list(asked.run(sql)[1])):>9,.1f} ms")  # type: ignore[misc]
-    asked.close()
+        print(f"{'sql: ' + name:<44} {timed(lambda sql=sql: list(query.run(sql)[1])):>9,.1f} ms")  # type: ignore[misc]
+    query.close()
     print(f"{'memory at the end':<44} {peak_mb():>9,.1f} MB")
     return good
 

@@ -176,19 +176,19 @@ def _join(request: Request, ref: Ref, refs: Sequence[Ref]) -> Artifact:
         iterations.append(iteration)
     first = ref.artifacts[0][1]
     metrics = pooled(measures) if measures else _of_iterations(iterations, first)
-    shas = {f"{one.role}_sha": one.sha for one in refs}
+    shas = {f"{ref.role}_sha": ref.sha for ref in refs}
     missing = {
         name: "the checkout is no git repository" for name, sha in shas.items() if sha is None
     }
     return msgspec.structs.replace(
         first,
         variant=ref.role,
-        command_lines=[line for _, one in ref.artifacts for line in one.command_lines],
+        command_lines=[line for _, artifact in ref.artifacts for line in artifact.command_lines],
         inputs=msgspec.structs.replace(first.inputs, iterations=len(iterations)),
         iterations=iterations,
         derived_metrics={name: metrics[name] for name in DERIVED},
         metrics=metrics,
-        gates=_worst([one.gates for _, one in ref.artifacts]),
+        gates=_worst([artifact.gates for _, artifact in ref.artifacts]),
         missing_reasons={
             name: why for name, why in first.missing_reasons.items() if not name.endswith("_sha")
         }
@@ -201,24 +201,24 @@ def _of_iterations(iterations: Sequence[Iteration], first: Artifact) -> dict[str
     """Where there are no recordings: statistics over the one number of each iteration."""
     from replay.metrics.run_metrics import metric
 
-    found: dict[str, Metric] = {}
+    metrics: dict[str, Metric] = {}
     for name, known in first.metrics.items():
         values = [
             iteration.metrics[name].mean for iteration in iterations if name in iteration.metrics
         ]
         numbers = [value for value in values if value is not None]
         made = metric(name, numbers, known.missing_reason)
-        found[name] = msgspec.structs.replace(made, unit=known.unit, better=known.better)
-    return found
+        metrics[name] = msgspec.structs.replace(made, unit=known.unit, better=known.better)
+    return metrics
 
 
 def _worst(gates: Sequence[Sequence[GateResult]]) -> list[GateResult]:
     """Of each gate the worst that an iteration found."""
     worst: dict[str, GateResult] = {}
-    for one in (gate for iteration in gates for gate in iteration):
-        known = worst.get(one.gate)
-        if known is None or _WORST.index(one.verdict) > _WORST.index(known.verdict):
-            worst[one.gate] = one
+    for verdict in (gate for iteration in gates for gate in iteration):
+        known = worst.get(verdict.gate)
+        if known is None or _WORST.index(verdict.verdict) > _WORST.index(known.verdict):
+            worst[verdict.gate] = verdict
     return list(worst.values())
 
 
@@ -255,9 +255,9 @@ def _cycle_gate(cycles: Sequence[str], baseline: Artifact, candidate: Artifact) 
     ratios = []
     for before, after in zip(baseline.iterations, candidate.iterations, strict=True):
         cells = [
-            (one / other)
+            (new / old)
             for name in cycles
-            if (one := after.metrics[name].mean) and (other := before.metrics[name].mean)
+            if (new := after.metrics[name].mean) and (old := before.metrics[name].mean)
         ]
         ratios.append(sum(cells) / len(cells))
     mean = sum(ratios) / len(ratios)
@@ -324,7 +324,7 @@ def main(
     refs = (baseline, candidate)
     artifacts = run_refs(request, refs, own_environments=not this_environment)
     failed = any(gate.verdict == "failed" for artifact in artifacts for gate in artifact.gates)
-    return exit_codes.FOUND if failed else exit_codes.OK
+    return exit_codes.FINDINGS if failed else exit_codes.OK
 
 
 if __name__ == "__main__":

@@ -46,10 +46,10 @@ def main(quick: bool) -> int:
     print("policy     capacity   goodput (worst, mean)   429s (worst, mean)   overall (mean)")
     for recovery in POLICIES:
         for capacity in CAPACITIES:
-            found = of_capacity(capacity, recovery, 1 if quick else 3)
-            goodput = [one.goodput for one in found]
-            refused = [one.refused for one in found]
-            overall = statistics.mean(one.overall for one in found)
+            cases = of_capacity(capacity, recovery, 1 if quick else 3)
+            goodput = [measured.goodput for measured in cases]
+            refused = [measured.refused for measured in cases]
+            overall = statistics.mean(measured.overall for measured in cases)
             print(
                 f"{recovery:<10} {capacity:>8}"
                 f"   {min(goodput):>7.2f} {statistics.mean(goodput):>7.2f}"

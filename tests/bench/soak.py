@@ -60,7 +60,7 @@ class Soaked:
     @property
     def growth(self) -> float:
         """Blocks at the end per block once settled."""
-        settled = next(one for one in self.looks if one.done >= SETTLED * self.looks[-1].done)
+        settled = next(look for look in self.looks if look.done >= SETTLED * self.looks[-1].done)
         return self.looks[-1].blocks / settled.blocks
 
 
@@ -186,7 +186,7 @@ def main(tasks: int, groups: int) -> int:
             f"  {'passed' if held else 'failed'}: {(soaked.growth - 1) * 100:+.1f} % blocks since "
             f"a quarter of it, at most {(FLAT - 1) * 100:+.0f} % is allowed"
         )
-    return exit_codes.OK if flat else exit_codes.FOUND
+    return exit_codes.OK if flat else exit_codes.FINDINGS
 
 
 if __name__ == "__main__":

@@ -174,12 +174,12 @@ def _of_the_fastest(events: Sequence[Event], slots: int) -> dict[str, float]:
         elif event.event_kind == "model_request_completed" and event.reason_or_outcome == "success":
             answers.setdefault(resource, []).append((now, event.diagnostics["duration_seconds"]))
     healthy = limits.keys() - refused
-    fastest = max(sorted(healthy), key=lambda one: limits[one] / _mean_duration(answers[one]))
-    told = answers[fastest]
-    end = told[-1][0]
+    fastest = max(sorted(healthy), key=lambda item: limits[item] / _mean_duration(answers[item]))
+    reported = answers[fastest]
+    end = reported[-1][0]
     parked = sum(min(0.0, at - end) * -change for at, change in waiters)
     return {
-        "fastest": len(told) / end * _mean_duration(told) / limits[fastest],
+        "fastest": len(reported) / end * _mean_duration(reported) / limits[fastest],
         "parked": parked / end / slots,
     }
 
@@ -199,9 +199,9 @@ def main() -> int:
     return 0
 
 
-def _line(found: dict[str, Any]) -> str:
+def _line(result: dict[str, Any]) -> str:
     return "  ".join(
-        f"{key} {'-' if value is None else f'{value:.3g}':>6}" for key, value in found.items()
+        f"{key} {'-' if value is None else f'{value:.3g}':>6}" for key, value in result.items()
     )
 
 

@@ -21,12 +21,12 @@ def checkout(place: Path, version: str) -> Path:
             ROOT / package, place / package, ignore=shutil.ignore_patterns("__pycache__")
         )
     shutil.copy(ROOT / "pyproject.toml", place)
-    told = place / "engine" / "version.py"
+    version_file = place / "engine" / "version.py"
     lines = [
         f'VERSION = "{version}"' if line.startswith("VERSION") else line
-        for line in told.read_text().splitlines()
+        for line in version_file.read_text().splitlines()
     ]
-    told.write_text("\n".join(lines) + "\n")
+    version_file.write_text("\n".join(lines) + "\n")
     return place
 
 

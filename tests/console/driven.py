@@ -6,13 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from textual.pilot import Pilot
 
 from console.app import ConsoleApp
+from console.surroundings import Surroundings
 from tests.console.frames import FRAMES
 from tests.console.session_double import RecordingSession
+
+STILL = Surroundings(lambda: 0.0, tick_seconds=None)
+"""Time stands still, and frames come when they are asked for."""
 
 
 @dataclass
@@ -53,17 +58,22 @@ class Driven:
         return self.session.calls[before:]
 
     def text(self, widget: type[Any]) -> str:
-        found = self.app.screen.query_one(widget)
-        return "\n".join(strip.text for strip in found.render_lines(found.size.region))
+        drawn = self.app.screen.query_one(widget)
+        return "\n".join(strip.text for strip in drawn.render_lines(drawn.size.region))
 
 
 @asynccontextmanager
 async def running(
-    name: str, size: tuple[int, int] = (120, 40), **options: Any
+    name: str,
+    size: tuple[int, int] = (120, 40),
+    copies: Path | None = None,
+    exports: Path = Path(),
+    **options: Any,
 ) -> AsyncIterator[Driven]:
     session = RecordingSession(FRAMES[name]())
     clock = Clock()
-    app = ConsoleApp(session, tick_seconds=None, clock=clock, **options)
+    surroundings = Surroundings(clock, tick_seconds=None, copies=copies, exports=exports)
+    app = ConsoleApp(session, surroundings=surroundings, **options)
     async with app.run_test(size=size) as pilot:
         driven = Driven(app, session, pilot, clock)
         await driven.settle()

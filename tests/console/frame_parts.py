@@ -250,7 +250,7 @@ def make_verdicts(now: float) -> tuple[VerdictRow, ...]:
     }
     upstream = {"in_flight": {"topic": 4}, "critical_path": [], "columns_waiting": [], "also": {}}
     missed = {"waiting": 2, "free": 1, "needed": 1}
-    told = (
+    reported = (
         ("request_cooldown", BETA, 39.2, 84.2, (15_120, 15_702, 15_704), cooldown),
         ("task_capacity", "model_stage:beta/judge-large", 31.0, 36.4, (9_801, 9_950), slots),
         ("dependency", "", 0.4, 1.1, (12, 40), upstream),
@@ -267,7 +267,7 @@ def make_verdicts(now: float) -> tuple[VerdictRow, ...]:
             evidence,
             json.dumps(detail),
         )
-        for verdict, about, start, end, evidence, detail in told
+        for verdict, about, start, end, evidence, detail in reported
     )
 
 

@@ -12,6 +12,8 @@ from rich.cells import cell_len
 
 from console.app import ConsoleApp
 from console.paint import to_ascii
+from console.settings import Settings
+from tests.console.driven import STILL
 from tests.console.odd_frames import ODD
 from tests.console.session_double import RecordingSession
 from tests.console.test_resizes import WINDOWS
@@ -32,9 +34,8 @@ async def show(state: str, window: str, tmp_path: Path) -> None:
         title="",
         on_quit="ask",
         output=output,
-        ascii_only=True,
-        tick_seconds=None,
-        clock=lambda: 0.0,
+        settings=Settings(ascii=True),
+        surroundings=STILL,
     )
     async with app.run_test(size=(80, 24)) as pilot:
         await app.settle()

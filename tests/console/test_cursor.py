@@ -103,7 +103,7 @@ def test_what_is_still_being_read_does_not_end_the_replay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "asked"),
+    ("keys", "requested"),
     [
         (("home",), ["hold", "seek_ordinal 1"]),
         (("end",), ["follow"]),
@@ -111,15 +111,15 @@ def test_what_is_still_being_read_does_not_end_the_replay() -> None:
     ],
     ids=["home", "end", "f"],
 )
-def test_ends(keys: tuple[str, ...], asked: list[str]) -> None:
+def test_ends(keys: tuple[str, ...], requested: list[str]) -> None:
     async def test(driven: Driven) -> None:
-        assert await driven.press(*keys) == asked
+        assert await driven.press(*keys) == requested
 
     drive(test, "replaying")
 
 
 @pytest.mark.parametrize(
-    ("typed", "asked"),
+    ("typed", "requested"),
     [
         ("1:23.5", f"seek_time {T0 + 83.5:.1f}"),
         ("+5", f"seek_time {T0 + 89.2:.1f}"),
@@ -128,13 +128,13 @@ def test_ends(keys: tuple[str, ...], asked: list[str]) -> None:
         ("#31402", "seek_ordinal 31402"),
     ],
 )
-def test_go_to(typed: str, asked: str) -> None:
+def test_go_to(typed: str, requested: str) -> None:
     async def test(driven: Driven) -> None:
         await driven.press("g")
         assert isinstance(driven.app.screen, GoToDialog)
         for character in typed:
             await driven.pilot.press(character)
-        assert await driven.press("enter") == ["hold", asked]
+        assert await driven.press("enter") == ["hold", requested]
 
     drive(test, "replaying")
 

@@ -49,14 +49,14 @@ def test_ceiling_chart() -> None:
 
 
 def test_a_legend_names_verdicts_before_resources() -> None:
-    told = ("request_cooldown", "request_domain_limit", "task_capacity")
-    losses = [Share(verdict, 0.1, "provider/model-of-some-size/chat") for verdict in told]
+    reported = ("request_cooldown", "request_domain_limit", "task_capacity")
+    losses = [Share(verdict, 0.1, "provider/model-of-some-size/chat") for verdict in reported]
     bar = BlameBar(Appearance())
     bar.show((Share("working", 0.7), *losses), "")
     wide, narrow = (" ".join(map(text, bar.draw(80, height)[2:])) for height in (6, 4))
     assert wide.count("provider/model-of-some-size/chat") == len(losses)
     assert "provider/model-of-some-size/chat" not in narrow
-    for verdict in told:
+    for verdict in reported:
         assert phrase(verdict) in wide
         assert phrase(verdict) in narrow
 
@@ -127,8 +127,8 @@ def test_one_share_a_verdict() -> None:
 def test_lanes_hold_no_two_leases_at_once() -> None:
     bars = [bar("1", 0, 5), bar("2", 1, 3), bar("3", 4, None), bar("4", 6, 8), bar("5", 0, 9, "b")]
     lanes = LaneBook().lay_out(bars, "column", 0.5, 9.0, ["a", "b"])
-    found = [(lane.label, [b.lease_id for b in lane.bars]) for lane in lanes]
-    assert found == [("a", ["1", "4"]), ("", ["2", "3"]), ("b", ["5"])]
+    lanes_shown = [(lane.label, [b.lease_id for b in lane.bars]) for lane in lanes]
+    assert lanes_shown == [("a", ["1", "4"]), ("", ["2", "3"]), ("b", ["5"])]
     packed = LaneBook().lay_out(bars, "packed", 0.5, 9.0, ["a", "b"])
     assert len(packed) == 3
     single = LaneBook().lay_out(bars, "lease", 0.0, 9.0, ["a", "b"])

@@ -80,7 +80,7 @@ def test_one_snapshot_has_the_events_that_waited_for_earlier_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "scheduler_events.jsonl"
-    told = [line for line in lines(storm=False) if "request_attempt_id" not in line][:20]
-    path.write_text("".join(json.dumps(line) + "\n" for line in told))
+    stream = [line for line in lines(storm=False) if "request_attempt_id" not in line][:20]
+    path.write_text("".join(json.dumps(line) + "\n" for line in stream))
     show_once(path, growing=True, once=True)
     assert "events    20\n" in capsys.readouterr().out

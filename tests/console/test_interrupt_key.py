@@ -10,15 +10,14 @@ import pytest
 from console.app import ConsoleApp
 from console.screens.dialogs import QuitDialog
 from replay.playback.frame import Frame
+from tests.console.driven import STILL
 from tests.console.frames import ended, storm
 from tests.console.session_double import RecordingSession
 
 
 async def returned(keys: tuple[str, ...], on_quit: Literal["leave", "ask"], frame: Frame) -> object:
     """What the console returns after these keys; the screen where it is still open."""
-    app = ConsoleApp(
-        RecordingSession(frame), title="", on_quit=on_quit, tick_seconds=None, clock=lambda: 0.0
-    )
+    app = ConsoleApp(RecordingSession(frame), title="", on_quit=on_quit, surroundings=STILL)
     async with app.run_test() as pilot:
         await app.settle()
         for key in keys:

@@ -12,6 +12,7 @@ from console.controls import OUTPUT
 from console.screens.help import HelpScreen
 from console.screens.output import OutputWindow, output_lines, tail
 from console.theme import Appearance
+from tests.console.driven import STILL
 from tests.console.frames import FRAMES
 from tests.console.session_double import RecordingSession
 
@@ -64,8 +65,7 @@ def test_the_key_is_there_where_the_output_is_kept(tmp_path: Path, kept: bool) -
     app = ConsoleApp(
         RecordingSession(FRAMES["storm"]()),
         output=path if kept else None,
-        tick_seconds=None,
-        clock=lambda: 0.0,
+        surroundings=STILL,
     )
 
     async def run() -> None:

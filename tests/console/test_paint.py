@@ -15,6 +15,7 @@ from console.headless import status_line, summary
 from console.paint import Row, clean, fit, fit_tail, to_strip
 from console.theme import Appearance
 from replay.diagnosis.report.text_layout import wrap
+from tests.console.driven import STILL
 from tests.console.frames import storm
 from tests.console.session_double import RecordingSession
 
@@ -99,7 +100,7 @@ def hostile_frame() -> Any:
 
 def test_no_screen_lets_a_control_character_through() -> None:
     async def main() -> None:
-        app = ConsoleApp(RecordingSession(hostile_frame()), tick_seconds=None, clock=lambda: 0.0)
+        app = ConsoleApp(RecordingSession(hostile_frame()), surroundings=STILL)
         async with app.run_test(size=(120, 40)) as pilot:
             for key in ("1", "4", "down", "6", "enter"):
                 await pilot.press(key)

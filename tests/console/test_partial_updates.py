@@ -14,6 +14,7 @@ from console.app import ConsoleApp
 from console.paint import StyledLine, changed_span, width_of
 from replay.playback.frame import Frame
 from tests.bench.console_update import frames
+from tests.console.driven import STILL
 from tests.console.frames import FRAMES
 from tests.console.session_double import RecordingSession
 
@@ -45,7 +46,7 @@ def test_small_updates_add_up_to_the_whole_screen(key: str) -> None:
 async def compare(key: str) -> None:
     terminal = pyte.Screen(*SIZE)
     session = RecordingSession(FRAMES["storm"]())
-    app = ConsoleApp(session, tick_seconds=None, clock=lambda: 0.0)
+    app = ConsoleApp(session, surroundings=STILL)
     app.driver_class = emulated(terminal)
     async with app.run_test(headless=False, size=SIZE) as pilot:
         await app.settle()

@@ -9,6 +9,7 @@ import pytest
 from textual.widget import Widget
 
 from console.app import ConsoleApp
+from tests.console.driven import STILL
 from tests.console.odd_frames import ODD
 from tests.console.session_double import RecordingSession
 from tests.effort import effort
@@ -57,9 +58,7 @@ async def resize(state: str, window: str, tmp_path: Path) -> None:
     output = tmp_path / "output.log"
     output.write_text("評価 printed\n" * 90)
     session = RecordingSession(ODD[state]())
-    app = ConsoleApp(
-        session, title=state, on_quit="ask", output=output, tick_seconds=None, clock=lambda: 0.0
-    )
+    app = ConsoleApp(session, title=state, on_quit="ask", output=output, surroundings=STILL)
     async with app.run_test(size=(80, 24)) as pilot:
         await app.settle()
         for key in WINDOWS[window]:
@@ -102,9 +101,7 @@ async def rooms(
     page: str, opened: tuple[int, int], resized: tuple[int, int]
 ) -> list[tuple[str, bool, tuple[int, int]]]:
     """The widgets of a page that is opened in one size and brought to another."""
-    app = ConsoleApp(
-        RecordingSession(ODD["foreign"]()), title="", tick_seconds=None, clock=lambda: 0.0
-    )
+    app = ConsoleApp(RecordingSession(ODD["foreign"]()), title="", surroundings=STILL)
     async with app.run_test(size=opened) as pilot:
         await app.settle()
         await pilot.press(page)

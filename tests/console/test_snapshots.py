@@ -12,6 +12,7 @@ from console.controls import SCREENS
 from console.palettes import ThemeName
 from console.runs_app import RunsApp
 from console.settings import Settings
+from tests.console.driven import STILL
 from tests.console.frames import FRAMES
 from tests.console.run_entries import Deeds
 from tests.console.session_double import RecordingSession
@@ -23,7 +24,7 @@ Compare = Callable[..., bool]
 
 def app_for(name: str, **options: Any) -> ConsoleApp:
     session = RecordingSession(FRAMES[name]())
-    return ConsoleApp(session, tick_seconds=None, clock=lambda: 0.0, **options)
+    return ConsoleApp(session, surroundings=STILL, **options)
 
 
 def press(*keys: str) -> Callable[[Any], Any]:
@@ -147,7 +148,7 @@ def test_light(snap_compare: Compare, key: str) -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_ascii(snap_compare: Compare, key: str) -> None:
-    app = app_for("storm", ascii_only=True)
+    app = app_for("storm", settings=Settings(ascii=True))
     assert snap_compare(app, terminal_size=(80, 24), run_before=press(key))
 
 

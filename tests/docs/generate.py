@@ -45,14 +45,14 @@ def reference() -> str:
 
 
 def _in_order(schema: dict[str, Any], models: dict[str, Any]) -> list[str]:
-    found: dict[str, None] = {}
+    result: dict[str, None] = {}
     waiting = list(_references(schema))
     while waiting:
         name = waiting.pop(0)
-        if name not in found and "properties" in models[name]:
-            found[name] = None
+        if name not in result and "properties" in models[name]:
+            result[name] = None
             waiting += _references(models[name])
-    return list(found)
+    return list(result)
 
 
 def _references(part: Any) -> Iterator[str]:

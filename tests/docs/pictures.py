@@ -19,6 +19,7 @@ from engine.run.plan import plan_run
 from engine.workflow.demo import demo_workflow
 from engine.workflow.load import LoadedWorkflow
 from replay.playback.session import Session
+from tests.console.driven import STILL
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 SIZE = (120, 40)
@@ -61,8 +62,7 @@ async def draw(recording: Path, picture: Picture) -> str:
         app = ConsoleApp(
             session,
             title="demo",
-            tick_seconds=None,
-            clock=lambda: 0.0,
+            surroundings=STILL,
             follow=False,
             start=StartView(picture.screen, parse_target(picture.at)),
         )

@@ -49,7 +49,7 @@ def pages() -> list[Path]:
 
 def commands(kind: str) -> list[list[str]]:
     """Those of every page in fences of this kind: `console` ones run, `text` ones do not."""
-    found = []
+    result = []
     for page in pages():
         for fence in _FENCE.finditer(page.read_text()):
             if fence["kind"] != kind:
@@ -61,8 +61,8 @@ def commands(kind: str) -> list[list[str]]:
                 while words and "=" in words[0]:
                     words = words[1:]
                 if words and Path(words[0]).name == "headgate":
-                    found.append(words[1:])
-    return found
+                    result.append(words[1:])
+    return result
 
 
 def test_every_page_is_in_the_navigation() -> None:
@@ -107,10 +107,10 @@ def test_every_picture_that_is_shown_is_made() -> None:
 @pytest.mark.parametrize("command", commands("text"), ids=" ".join)
 def test_commands_that_are_only_shown_exist_with_their_options(command: list[str]) -> None:
     assert command[0] in COMMANDS
-    found = cli.get_command(click.Context(cli), command[0])
-    assert found is not None
+    declared = cli.get_command(click.Context(cli), command[0])
+    assert declared is not None
     own = command[: command.index("--")] if "--" in command else command
-    known = {name for parameter in found.params for name in parameter.opts}
+    known = {name for parameter in declared.params for name in parameter.opts}
     assert {word for word in own if word.startswith("--")} <= known
 
 
@@ -153,7 +153,7 @@ def test_documented_commands_run(
         assert process.returncode == exit_codes.OK, f"{command}: {output}"
     for command in every:
         if command[0] not in STARTS:
-            expected = exit_codes.FOUND if set(FINDS) & set(command) else exit_codes.OK
+            expected = exit_codes.FINDINGS if set(FINDS) & set(command) else exit_codes.OK
             code = run_cli(command)
             output = "".join(capsys.readouterr())
             assert code == expected, f"{command}: {output}"

@@ -67,8 +67,9 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> N
         time.sleep(0.02)
 
 
-def processes_of(folder: Path, *modules: str) -> list[int]:
-    """Process ids of these modules working on `folder`, from their command lines."""
+def processes_of(path: Path, *modules: str) -> list[int]:
+    """Process ids of these modules working on `path`, from their command lines; without modules
+    of all programs."""
     pids = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -77,7 +78,7 @@ def processes_of(folder: Path, *modules: str) -> list[int]:
             arguments = (entry / "cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue
-        if str(folder) in arguments and any(module in arguments for module in modules):
+        if str(path) in arguments and (not modules or not set(modules).isdisjoint(arguments)):
             pids.append(int(entry.name))
     return pids
 

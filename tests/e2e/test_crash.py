@@ -7,8 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +15,9 @@ import duckdb
 import pytest
 
 from engine.events import JournalHeader, decode_line
+from tests.e2e.ended_run import ENGINE, RECORDER, processes_of, wait_for
 from tests.e2e.program import HEADGATE, environment, headgate
 from tests.e2e.terminal import Terminal
-
-
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"never came: {what}")
-        time.sleep(0.02)
-
-
-def processes_of(folder: Path, module: str) -> list[int]:
-    """Process ids of `module` working on `folder`, from their command lines."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            arguments = (entry / "cmdline").read_bytes().decode().split("\0")
-        except OSError:
-            continue
-        if module in arguments and str(folder) in arguments:
-            found.append(int(entry.name))
-    return found
 
 
 def journal_events(folder: Path) -> list[Any]:
@@ -70,7 +47,7 @@ def running(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
         wait_for(lambda: (out / "journal").exists() and len(journal_events(out)) > 400, "events")
         yield out, command
     finally:
-        for module in ("console.cli.run.engine_process", "replay.runs.recorder"):
+        for module in (ENGINE, RECORDER):
             for pid in processes_of(out, module):
                 os.kill(pid, signal.SIGKILL)
         command.kill()
@@ -85,11 +62,11 @@ def kill(folder: Path, module: str) -> None:
 
 def ordinals(recording: Path) -> tuple[int, int, int, int]:
     with duckdb.connect(str(recording), read_only=True) as connection:
-        found = connection.execute(
+        result = connection.execute(
             "select min(ordinal), max(ordinal), count(*), count(distinct ordinal) from events"
         ).fetchone()
-    assert found is not None
-    return found
+    assert result is not None
+    return result
 
 
 def test_engine_killed(running: tuple[Path, subprocess.Popen[bytes]], tmp_path: Path) -> None:
@@ -97,7 +74,7 @@ def test_engine_killed(running: tuple[Path, subprocess.Popen[bytes]], tmp_path: 
     with Terminal([HEADGATE, "watch", out], cwd=tmp_path, env=environment(tmp_path)) as terminal:
         terminal.wait_for("LIVE")
         written = len(journal_events(out))
-        kill(out, "console.cli.run.engine_process")
+        kill(out, ENGINE)
         terminal.wait_for("LOST", "The producer is gone")
         terminal.send("q")
         assert terminal.wait_exit() == 0
@@ -128,10 +105,10 @@ def test_recorder_killed(running: tuple[Path, subprocess.Popen[bytes]], tmp_path
     out, command = running
     wait_for(lambda: (out / "recording.duckdb").exists(), "a first commit")
     command.kill()  # it would finish the import itself
-    kill(out, "replay.runs.recorder")
-    for pid in processes_of(out, "console.cli.run.engine_process"):
+    kill(out, RECORDER)
+    for pid in processes_of(out, ENGINE):
         os.kill(pid, signal.SIGTERM)  # the rest would only take time
-    wait_for(lambda: not processes_of(out, "console.cli.run.engine_process"), "the end", 90)
+    wait_for(lambda: not processes_of(out, ENGINE), "the end", 90)
     assert (out / "journal").exists()
     written = [e for e in journal_events(out) if hasattr(e, "event_kind")]
     shown = headgate("replay", out, "--once", cwd=tmp_path)
@@ -152,7 +129,7 @@ def test_console_killed(tmp_path: Path) -> None:
             terminal.wait_for("LIVE")
             terminal.process.send_signal(signal.SIGKILL)
             terminal.process.wait()
-        assert processes_of(out, "console.cli.run.engine_process")
+        assert processes_of(out, ENGINE)
         with Terminal(
             [HEADGATE, "watch", out], cwd=tmp_path, env=environment(tmp_path)
         ) as terminal:
@@ -164,7 +141,7 @@ def test_console_killed(tmp_path: Path) -> None:
         record = json.loads((out / "run.json").read_text())
         assert (record["state"], record["rows_done"]) == ("complete", 20)
     finally:
-        for module in ("console.cli.run.engine_process", "replay.runs.recorder"):
+        for module in (ENGINE, RECORDER):
             for pid in processes_of(out, module):
                 os.kill(pid, signal.SIGKILL)
 
@@ -182,9 +159,9 @@ def test_a_run_folder_renamed_in_mid_run(
         wait_for(lambda: len(journal_events(moved)) > written, "events in the moved folder")
         shown = headgate("watch", moved, "--once", cwd=tmp_path)
         assert "live" in shown.stdout
-        asked = headgate("sql", moved, "select verdict from stalls", "--csv", cwd=tmp_path)
-        assert asked.returncode == 0, asked.stderr
-        assert "producer_gone" not in asked.stdout
+        done = headgate("sql", moved, "select verdict from stalls", "--csv", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "producer_gone" not in done.stdout
         listed = json.loads(headgate("runs", "--json", cwd=tmp_path).stdout)
         assert [(run["state"], run["folder"]) for run in listed] == [("running", str(moved))]
         command.send_signal(signal.SIGTERM)
@@ -212,8 +189,8 @@ def test_a_copy_of_a_live_folder_is_no_lost_run(
         assert shown.returncode == 0, shown
         assert "lost" not in shown.stdout.lower()
         assert "producer gone" not in shown.stdout
-    told = " ".join(headgate("watch", copy, "--once", cwd=tmp_path).stdout.split())
-    assert "this is a copy of a run" in told
+    done = " ".join(headgate("watch", copy, "--once", cwd=tmp_path).stdout.split())
+    assert "this is a copy of a run" in done
     after = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     assert after == before
     assert json.loads((copy / "run.json").read_text())["state"] == "running"

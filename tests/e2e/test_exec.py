@@ -23,9 +23,11 @@ from tests.fixtures.data_designer_stand_in import write_stand_in
 def records(desk: Path) -> list[RunRecord]:
     done = headgate("runs", "--json", cwd=desk)
     folders = [RunFolder(Path(row["folder"])) for row in json.loads(done.stdout)]
-    found = [read_record(folder) for folder in folders]
-    assert None not in found
-    return sorted((one for one in found if one is not None), key=lambda one: one.wall_start or 0)
+    read = [read_record(folder) for folder in folders]
+    assert None not in read
+    return sorted(
+        (item for item in read if item is not None), key=lambda record: record.wall_start or 0
+    )
 
 
 def kinds(folder: Path) -> list[tuple[str, int]]:
@@ -45,7 +47,9 @@ def test_a_run_is_recorded_whole(desk: Path) -> None:
     assert record is not None
     assert (record.state, record.outcome, record.rows_done) == ("complete", "success", 5)
     assert (record.name, record.producer, record.records) == ("script", "data_designer", 5)
-    assert kinds(desk / "here") == sorted((one["event_kind"], one["sequence"]) for one in EVENTS)
+    assert kinds(desk / "here") == sorted(
+        (event["event_kind"], event["sequence"]) for event in EVENTS
+    )
     assert f"headgate watch {record.run_id}" in done.stderr
     assert done.stdout == ""
 
@@ -65,10 +69,10 @@ def test_each_run_of_a_script_has_a_folder_of_its_own(desk: Path) -> None:
     script = CREATE + 'DataDesigner().preview(run_id="run-2")\n'
     done = run_script(desk, script, "--out", "here")
     assert done.returncode == 0, done.stderr
-    found = records(desk)
-    assert [one.name for one in found] == ["script", "script preview"]
+    run_records = records(desk)
+    assert [record.name for record in run_records] == ["script", "script preview"]
     assert kinds(desk / "here") == kinds(desk / "here-2")
-    assert all(f"headgate watch {one.run_id}" in done.stderr for one in found)
+    assert all(f"headgate watch {record.run_id}" in done.stderr for record in run_records)
 
 
 def test_the_script_and_its_children_see_their_own_world(desk: Path) -> None:
@@ -148,7 +152,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     record = read_record(RunFolder(desk / "here"))
     assert record is not None
     assert record.state == "lost"
-    expected = sorted((one["event_kind"], one["sequence"]) for one in EVENTS[:200])
+    expected = sorted((event["event_kind"], event["sequence"]) for event in EVENTS[:200])
     assert kinds(desk / "here") == expected
     shown = headgate("watch", "--once", "here", cwd=desk)
     assert "lost" in shown.stdout.lower()
@@ -181,11 +185,15 @@ designer.create(run_id="run-2")
 """
     done = run_script(desk, script, "--name", "forks")
     assert done.returncode == 0, done.stderr
-    found = records(desk)
-    assert [one.name for one in found] == ["forks"] * 3
-    assert sorted(str(one.outcome) for one in found) == ["cancelled", "success", "success"]
-    assert all(one.state == "complete" for one in found)
-    assert len({one.pid for one in found}) == 2
+    run_records = records(desk)
+    assert [record.name for record in run_records] == ["forks"] * 3
+    assert sorted(str(record.outcome) for record in run_records) == [
+        "cancelled",
+        "success",
+        "success",
+    ]
+    assert all(record.state == "complete" for record in run_records)
+    assert len({record.pid for record in run_records}) == 2
 
 
 def test_runs_of_spawned_and_called_pythons_are_recorded(desk: Path) -> None:
@@ -397,10 +405,12 @@ print(set(scheduler.kinds), sorted(set(request.kinds)))
     bare = subprocess.run(
         [sys.executable, "script.py"], cwd=desk, capture_output=True, text=True, check=True
     )
-    told = bare.stdout.splitlines()
-    assert "sink raised ValueError" in told
-    assert set(done.stdout.splitlines()) == set(told)
-    assert kinds(desk / "here") == sorted((one["event_kind"], one["sequence"]) for one in EVENTS)
+    printed = bare.stdout.splitlines()
+    assert "sink raised ValueError" in printed
+    assert set(done.stdout.splitlines()) == set(printed)
+    assert kinds(desk / "here") == sorted(
+        (event["event_kind"], event["sequence"]) for event in EVENTS
+    )
 
 
 def test_a_folder_that_can_not_be_made_is_told_and_the_script_goes_on(desk: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.ended_run import interrupted_before_us, wait_for
+from tests.e2e.ended_run import interrupted_before_us, processes_of, wait_for
 from tests.e2e.program import HEADGATE, environment
 from tests.e2e.terminal import Terminal
 from tests.effort import effort
@@ -29,18 +29,6 @@ _every_instant = [
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ]
 STARTS = effort(random.Random(3).sample(_every_instant, 4), _every_instant)
-
-
-def processes_of(script: Path) -> list[int]:
-    pids = []
-    for entry in Path("/proc").iterdir():
-        try:
-            arguments = (entry / "cmdline").read_bytes().decode().split("\0")
-        except OSError:
-            continue
-        if entry.name.isdigit() and str(script) in arguments:
-            pids.append(int(entry.name))
-    return pids
 
 
 def interrupted_before(script: Path, output: str) -> bool:

@@ -113,12 +113,12 @@ class Outside:
         self._before = self._look()
 
     def _look(self) -> list[tuple[str, int, int, bytes]]:
-        found = []
+        result = []
         for path in sorted(self._place.rglob("*")):
             status = path.lstat()
             data = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
-            found.append((str(path), status.st_mode, status.st_mtime_ns, data))
-        return found
+            result.append((str(path), status.st_mode, status.st_mtime_ns, data))
+        return result
 
     def check(self, case: object) -> None:
         assert self._look() == self._before, case
@@ -176,9 +176,9 @@ def _bind(path: Path) -> None:
 def forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Forked]:
     monkeypatch.setenv("HEADGATE_HOME", str(tmp_path / "home"))
     (tmp_path / "cwd").mkdir()
-    found = Forked(tmp_path / "cwd", tmp_path / "home")
-    yield found
-    found.close()
+    sandbox = Forked(tmp_path / "cwd", tmp_path / "home")
+    yield sandbox
+    sandbox.close()
 
 
 @pytest.mark.parametrize("imported", [True, False], ids=["imported", "not imported"])
@@ -205,9 +205,11 @@ def test_no_file_of_a_run_folder_is_trusted_to_be_one(
             assert outcome.code in (0, 1, *ONE_SENTENCE), case
             assert "Traceback" not in outcome.err, case
             if outcome.code in ONE_SENTENCE:
-                told = [line for line in outcome.err.splitlines() if line.startswith("headgate:")]
+                printed = [
+                    line for line in outcome.err.splitlines() if line.startswith("headgate:")
+                ]
                 reported = command[0] == "verify" and "damaged" in outcome.out
-                assert len(told) == 1 or reported, case
+                assert len(printed) == 1 or reported, case
             watched = part not in ("dataset",) and (part != "output.log" or kind in REFUSED)
             if watched and kind in REFUSED and command[0] != "runs":
                 assert outcome.code == 4, case

@@ -81,7 +81,7 @@ def start(folder: Path, argv: list[str]) -> subprocess.Popen[bytes]:
 
 def stalls(folder: Path, *, over: bool = True) -> list[Stall]:
     """Events about the loop in a run's recording, or in its journal while it runs."""
-    found: list[Stall] = []
+    blocked: list[Stall] = []
     if over:
         query = (
             "SELECT kind, reason, diagnostics FROM events "
@@ -94,15 +94,15 @@ def stalls(folder: Path, *, over: bool = True) -> list[Stall]:
             check=True,
         )
         for row in json.loads(done.stdout):
-            found.append({**row, **json.loads(row["diagnostics"])})
+            blocked.append({**row, **json.loads(row["diagnostics"])})
     else:
         for segment in (folder / "out" / "journal").glob("*.jsonl"):
             for line in segment.read_bytes().splitlines(keepends=True):
                 event = json.loads(line) if line.endswith(b"\n") else {}
                 if event.get("event_kind") in ("loop_blocked", "process_paused"):
                     reason = {"kind": event["event_kind"], "reason": event["reason_or_result"]}
-                    found.append({**reason, **event["diagnostics"]})
-    return found
+                    blocked.append({**reason, **event["diagnostics"]})
+    return blocked
 
 
 def final(folder: Path) -> Stall:
@@ -138,12 +138,12 @@ def test_a_column_that_blocks_the_loop_is_named_with_its_line(
 def test_a_blocked_loop_is_told_while_it_is_blocked(tmp_path: Path) -> None:
     with start(tmp_path, command(tmp_path, "sleeps")) as run:
         deadline = time.monotonic() + 60
-        while not (told := stalls(tmp_path, over=False)):
+        while not (reported := stalls(tmp_path, over=False)):
             assert time.monotonic() < deadline
             assert run.poll() is None, "the run ended without a word"
             time.sleep(0.01)
-        assert told[0]["ongoing"]
-        assert told[0]["frames"][0]["column"] == "lag"
+        assert reported[0]["ongoing"]
+        assert reported[0]["frames"][0]["column"] == "lag"
         assert run.wait(60) == 0
 
 
@@ -217,11 +217,11 @@ def test_the_loop_of_another_program_is_watched_too(tmp_path: Path) -> None:
 def test_a_stop_of_another_program_is_told_too(tmp_path: Path) -> None:
     with start(tmp_path, executing(tmp_path)) as run:
         deadline = time.monotonic() + 60
-        while not (told := stalls(tmp_path, over=False)):
+        while not (reported := stalls(tmp_path, over=False)):
             assert time.monotonic() < deadline
             assert run.poll() is None
             time.sleep(0.01)
-        assert told[0]["ongoing"]
+        assert reported[0]["ongoing"]
         pid: int = json.loads((tmp_path / "out" / "run.json").read_text())["pid"]
         since = time.monotonic()
         os.kill(pid, signal.SIGSTOP)

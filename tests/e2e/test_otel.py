@@ -203,8 +203,8 @@ def test_prometheus_reads_the_metrics_of_a_live_run(file: Path, tmp_path: Path) 
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    asked = dashboard_expressions()
-    wanted = {name for expression in asked for name in _NAME.findall(expression)} - _LABELS
+    requested = dashboard_expressions()
+    wanted = {name for expression in requested for name in _NAME.findall(expression)} - _LABELS
     wanted.discard("headgate_telemetry_spans_lost_total")  # spans are not exported here
     assert len(wanted) > 10
     try:
@@ -214,7 +214,7 @@ def test_prometheus_reads_the_metrics_of_a_live_run(file: Path, tmp_path: Path) 
         run.wait(SECONDS)
 
     labels = set(re.findall(r'[{,]([a-z_]+)="', page))
-    for expression in asked:
+    for expression in requested:
         for group in re.findall(r"by \(([^)]*)\)", expression):
             assert set(re.split(r", *", group)) <= labels, expression
 

@@ -14,21 +14,23 @@ LEGACY = re.compile(
     r"[Tt]hrottle|SchedulingHint|_model_aliases_for_generator|is_llm_bound|llm_wait"
     r"|TrackingSemaphore|\b\w*_semaphore\b"
 )
-TOLD_OF_THEM = "`llm_wait`"
+FIELD_NAME = "`llm_wait`"
 """So people of Data Designer find the name of a task slot that their runs show."""
 
 
 def contract(name: str) -> dict[str, Any]:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    (found,) = (setting for setting in settings["contracts"] if setting["name"] == name)
-    assert isinstance(found, dict)
-    return found
+    (rule,) = (setting for setting in settings["contracts"] if setting["name"] == name)
+    assert isinstance(rule, dict)
+    return rule
 
 
 def modules(package: str, but: str) -> set[str]:
     """What stands directly in it."""
     inside = (ROOT / package).iterdir()
-    names = {one.stem for one in inside if one.suffix == ".py" or (one / "__init__.py").exists()}
+    names = {
+        path.stem for path in inside if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
     return {f"{package}.{name}" for name in names - {"__init__", but}}
 
 
@@ -54,9 +56,9 @@ def test_no_legacy_name_is_used_in_code_or_docs() -> None:
         *(ROOT / "docs").rglob("*.md"),
         ROOT / "README.md",
     ]
-    found = [
+    matches = [
         f"{path.relative_to(ROOT)}: {match.group()}"
         for path in files
-        for match in LEGACY.finditer(path.read_text().replace(TOLD_OF_THEM, ""))
+        for match in LEGACY.finditer(path.read_text().replace(FIELD_NAME, ""))
     ]
-    assert found == []
+    assert matches == []

@@ -104,12 +104,12 @@ def test_ready_callbacks_run_in_order_without_shuffle() -> None:
 
 
 def test_shuffle_is_an_order_of_the_same_callbacks_drawn_from_the_seed() -> None:
-    one, again = (_order_of_callbacks(random.Random(7)) for _ in range(2))
+    first, again = (_order_of_callbacks(random.Random(7)) for _ in range(2))
     other = _order_of_callbacks(random.Random(8))
-    assert one == again
-    assert sorted(one) == sorted(other) == list(range(20))
-    assert one != list(range(20))
-    assert one != other
+    assert first == again
+    assert sorted(first) == sorted(other) == list(range(20))
+    assert first != list(range(20))
+    assert first != other
 
 
 def test_timers_due_together_fire_in_the_order_they_were_set() -> None:

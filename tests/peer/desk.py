@@ -139,10 +139,14 @@ class Desk:
     @property
     def refused(self) -> list[float]:
         """When each 429 was given, in monotonic seconds of this machine, in order."""
-        return sorted(one.answered_at for one in self._beta("rate_limited"))
+        return sorted(item.answered_at for item in self._beta("rate_limited"))
 
     def _beta(self, outcome: str) -> list[Served]:
-        return [one for one in self.served if (one.provider, one.outcome) == ("beta", outcome)]
+        return [
+            record
+            for record in self.served
+            if (record.provider, record.outcome) == ("beta", outcome)
+        ]
 
     def _script(self, seed: int) -> dict[str, Any]:
         return {"seed": seed, "latency": {"mean": self.seconds, "spread": self.seconds / 3}}

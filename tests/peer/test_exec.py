@@ -32,9 +32,9 @@ def executing(desk: Desk, mode: str, *options: str) -> Terminal:
 def announced(terminal: Terminal) -> str:
     """The id of the run that `headgate exec` told on the script's own terminal."""
     terminal.wait_for("headgate watch ", seconds=PATIENCE)
-    found = re.search(r"headgate watch (\S+)", terminal.text)
-    assert found is not None
-    return found[1]
+    match = re.search(r"headgate watch (\S+)", terminal.text)
+    assert match is not None
+    return match[1]
 
 
 def watching(desk: Desk, run_id: str) -> Terminal:

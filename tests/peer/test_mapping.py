@@ -118,14 +118,14 @@ def by_group(amounts: dict[str, int]) -> dict[str, int]:
 
 
 def test_the_fold_is_what_each_line_says_of_its_instant(mapped: Mapped) -> None:
-    told = 0
+    reported = 0
     for event, state in states(mapped.run, mapped.events):
         if not isinstance(event, SchedulerEvent) or _is_observed(event):
             continue
         line = mapped.written[event.sequence]
         snapshot = line["snapshot"]
         if snapshot:
-            told += 1
+            reported += 1
             assert positive(state.leased) == positive(snapshot["leased_resources"]), line
             leased = {key: group.leased for key, group in state.groups.items()}
             assert positive(leased) == by_group(snapshot["running_counts_by_group"]), line
@@ -137,17 +137,17 @@ def test_the_fold_is_what_each_line_says_of_its_instant(mapped: Mapped) -> None:
             # Theirs leave the list together when a retry begins, before each is ready again.
             assert phases.count("deferred") >= facts["deferred_tasks"]
             if any("request stream" in lack for lack in mapped.run.lacks):
-                told_pressure = facts["request_pressure"]["resources"]
+                reported_pressure = facts["request_pressure"]["resources"]
             else:
-                told_pressure = {}  # the requests' own events tell, at their own times
-            for resource, pressure in told_pressure.items():
+                reported_pressure = {}  # the requests' own events tell, at their own times
+            for resource, pressure in reported_pressure.items():
                 ceiling = state.ceilings[resource]
                 assert (ceiling.limit, ceiling.in_flight, ceiling.waiters) == (
                     pressure["current_limit"],
                     pressure["in_flight_count"],
                     pressure["waiters"],
                 )
-    assert told > 1000
+    assert reported > 1000
 
 
 def test_each_cell_has_the_row_that_its_id_hides(mapped: Mapped) -> None:
@@ -167,10 +167,10 @@ def test_the_inferred_graph_is_theirs_as_far_as_it_goes(mapped: Mapped) -> None:
     run = mapped.run
     assert run.edges_inferred
     assert any("inferred" in lack for lack in run.lacks)
-    found = {column.name: set(column.depends_on) for column in run.columns}
+    edges = {column.name: set(column.depends_on) for column in run.columns}
     for column, needs in NEEDS.items():
-        assert found[column]
-        assert found[column] <= needs
+        assert edges[column]
+        assert edges[column] <= needs
 
 
 def test_every_event_of_theirs_is_there_once(mapped: Mapped) -> None:
@@ -206,7 +206,7 @@ def test_requests_stand_where_their_time_belongs(mapped: Mapped) -> None:
     assert kinds["request_rate_limited"] == len(mapped.desk.refused)
     answered = [event for event in requests if event.event_kind == "model_request_completed"]
     assert Counter(event.reason_or_outcome for event in answered) == Counter(
-        {"answer": "success"}.get(one.outcome, one.outcome) for one in mapped.desk.served
+        {"answer": "success"}.get(record.outcome, record.outcome) for record in mapped.desk.served
     )
     began: dict[str | None, float] = {}
     longest = 0.0

@@ -26,13 +26,13 @@ _EVENTS = frozenset(kind.name for kind in EVENT_KINDS)
 @cache
 def classes() -> dict[str, set[str]]:
     """Class -> its fields, methods and what it sets of itself, over all that have this name."""
-    found: dict[str, set[str]] = {}
+    result: dict[str, set[str]] = {}
     for wing in ("engine", "replay", "console"):
         for path in (ROOT / wing).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.ClassDef):
-                    found.setdefault(node.name, set()).update(members(node))
-    return found
+                    result.setdefault(node.name, set()).update(members(node))
+    return result
 
 
 def members(node: ast.ClassDef) -> set[str]:
@@ -87,8 +87,8 @@ def test_every_class_that_is_named_exists(source: Path) -> None:
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_every_field_and_method_is_one_of_its_class(source: Path) -> None:
     for name, inside in _MEMBERS.findall(body(source)):
-        told = {re.match(r"\w+", line.strip())[0] for line in inside.splitlines() if line.strip()}  # type: ignore[index]
-        assert told - classes()[name] == set(), name
+        listed = {name for line in inside.splitlines() for name in re.findall(r"^\s*(\w+)", line)}
+        assert listed - classes()[name] == set(), name
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)

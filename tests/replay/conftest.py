@@ -59,9 +59,9 @@ def write_journal(tmp_path: Path) -> WriteJournal:
 
 @pytest.fixture
 def processes() -> Iterator[Processes]:
-    found = Processes()
-    yield found
-    for process in found.started:
+    result = Processes()
+    yield result
+    for process in result.started:
         if process.poll() is None:
             process.kill()
         process.communicate()

@@ -301,34 +301,34 @@ class RandomEngine(LiveWork):
         )
 
     def moves(self) -> list[Callable[[], None]]:
-        found: list[Callable[[], None]] = []
+        actions: list[Callable[[], None]] = []
         if self.admitted < self.row_groups and len(self.in_flight_groups) < 2:
-            found.append(self.admit_row_group)
+            actions.append(self.admit_row_group)
         called = {call.work.task_id for call in self.calls.values()}
         for work in self.work.values():
             if work.phase == "ready":
-                found.append(lambda work=work: self.enqueue(work))  # type: ignore[misc]
+                actions.append(lambda work=work: self.enqueue(work))  # type: ignore[misc]
             elif work.phase == "queued":
                 act = self.dispatch if self.fits(work) else self.blocked
-                found.append(lambda work=work, act=act: act(work))  # type: ignore[misc]
+                actions.append(lambda work=work, act=act: act(work))  # type: ignore[misc]
             elif work.phase == "deferred":
                 attempt = work.facts["attempt"] + 1
-                found.append(lambda work=work, n=attempt: self.ready(work, n))  # type: ignore[misc]
+                actions.append(lambda work=work, n=attempt: self.ready(work, n))  # type: ignore[misc]
             elif work.phase == "running" and work.task_id not in called:
                 run = self.finish if work.column.request_resource is None else self.call
-                found.append(lambda work=work, run=run: run(work))  # type: ignore[misc]
+                actions.append(lambda work=work, run=run: run(work))  # type: ignore[misc]
         waiting: set[str] = set()
         for call_id, call in self.calls.items():
             label = call.resource.label
             if call.phase == "leased":
-                found.append(lambda one=call_id: self.send(one))  # type: ignore[misc]
+                actions.append(lambda item=call_id: self.send(item))  # type: ignore[misc]
             elif call.phase == "in_provider":
-                found.append(lambda one=call_id: self.answer(one))  # type: ignore[misc]
+                actions.append(lambda item=call_id: self.answer(item))  # type: ignore[misc]
             elif label not in waiting:
                 waiting.add(label)
                 if self.pressure(label)["in_flight"] < self.requests[label]["limit"]:
-                    found.append(lambda one=call_id: self.admit(one))  # type: ignore[misc]
-        return found
+                    actions.append(lambda item=call_id: self.admit(item))  # type: ignore[misc]
+        return actions
 
     def play(self, steps: int | None = None) -> list[Event]:
         """Until nothing is left to do, or at most so many moves."""

@@ -48,8 +48,8 @@ def random_limits(script: ProviderScript, source: random.Random) -> ProviderScri
             {"tokens_per_minute": 3000.0, "token_burst": 40, "completion_tokens": 10},
         ]
     )
-    told = source.random() < 0.5
-    return script.model_copy(update={**limit, "tells_budgets": told})
+    reported = source.random() < 0.5
+    return script.model_copy(update={**limit, "tells_budgets": reported})
 
 
 def random_adversity(source: random.Random) -> Adversity:

@@ -81,7 +81,7 @@ def _of_the_provider(event: SchedulerEvent) -> bool:
 
 
 def _confirmed_outages(events: list[Event]) -> dict[str, list[Outage]]:
-    found: dict[str, list[Outage]] = defaultdict(list)
+    result: dict[str, list[Outage]] = defaultdict(list)
     began: dict[str, float] = {}
     confirmed: set[str] = set()
     for event in events:
@@ -94,11 +94,11 @@ def _confirmed_outages(events: list[Event]) -> dict[str, list[Outage]]:
             began[label] = now
         elif event.reason_or_outcome == "closed":
             if label in confirmed:
-                found[label].append(Outage(began[label], now))
+                result[label].append(Outage(began[label], now))
             confirmed.discard(label)
             began.pop(label)
         else:
             confirmed.add(label)
     for label in confirmed:
-        found[label].append(Outage(began[label], math.inf))
-    return found
+        result[label].append(Outage(began[label], math.inf))
+    return result

@@ -29,7 +29,7 @@ EXPECTED_ENDS = {
 def simulate(seed: int, shuffled: bool = True) -> Run:
     """Raises `Broken` with the invariant's name."""
     world = random_world(seed)
-    one = run(world.setting, random.Random(seed + 1) if shuffled else None)
+    ran = run(world.setting, random.Random(seed + 1) if shuffled else None)
     setting = world.setting
     row_groups = 0
     if world.stop is None:
@@ -39,37 +39,37 @@ def simulate(seed: int, shuffled: bool = True) -> Run:
         policy.shares == "bounded_borrow"
         and policy.bounded_borrow.default_borrow_ceiling is not None
     )
-    check_outages(one.events, setting.retry.max_attempts)
-    check_conservation(one.events, Promises(row_groups, world.queue_wait_timeout, holds_back))
-    _check_end(one, world)
-    return one
+    check_outages(ran.events, setting.retry.max_attempts)
+    check_conservation(ran.events, Promises(row_groups, world.queue_wait_timeout, holds_back))
+    _check_end(ran, world)
+    return ran
 
 
-def _check_end(one: Run, world: World) -> None:
-    end = "error" if one.result is None else one.result.outcome
+def _check_end(ran: Run, world: World) -> None:
+    end = "error" if ran.result is None else ran.result.outcome
     if end not in EXPECTED_ENDS[world.stop] | ({"stopped"} if world.fatal else set()):
-        raise Broken("outcome", f"{end} after {world.stop}: {one.error!r}")
-    if isinstance(one.error, Exception) and not isinstance(one.error, OSError):
-        raise Broken("outcome", f"the run raised {one.error!r}")
-    if one.result is not None and one.result.outcome == "success":
-        kept = one.result.rows_done + one.result.rows_dropped
-        if kept != world.setting.records or len(one.checkpoints) != one.row_groups.finished:
+        raise Broken("outcome", f"{end} after {world.stop}: {ran.error!r}")
+    if isinstance(ran.error, Exception) and not isinstance(ran.error, OSError):
+        raise Broken("outcome", f"the run raised {ran.error!r}")
+    if ran.result is not None and ran.result.outcome == "success":
+        kept = ran.result.rows_done + ran.result.rows_dropped
+        if kept != world.setting.records or len(ran.checkpoints) != ran.row_groups.finished:
             raise Broken("outcome", f"{kept} of {world.setting.records} rows done or dropped")
-        if one.row_groups.in_flight:
-            raise Broken("outcome", f"row groups in flight: {one.row_groups.in_flight}")
-    failures = one.stream.failures_by_sink
+        if ran.row_groups.in_flight:
+            raise Broken("outcome", f"row groups in flight: {ran.row_groups.in_flight}")
+    failures = ran.stream.failures_by_sink
     if set(failures) - ({"FailingSink"} if world.failing_sink else set()):
         raise Broken("sinks", f"failures {failures}")
 
 
 def main(arguments: list[str]) -> int:
     try:
-        one = simulate(int(arguments[0]))
+        ran = simulate(int(arguments[0]))
     except Broken as error:
         print(error)
         return 1
-    print(one.result, f"{one.ended_at:g} s", len(one.events), "events")
-    print(dict(Counter(event.event_kind for event in one.events).most_common()))
+    print(ran.result, f"{ran.ended_at:g} s", len(ran.events), "events")
+    print(dict(Counter(event.event_kind for event in ran.events).most_common()))
     return 0
 
 

@@ -134,8 +134,8 @@ def over_admission(patch: Patch) -> None:
     obstacle = TaskAdmissionController._obstacle
 
     def blind(self: TaskAdmissionController, item: Any) -> Any:
-        found = obstacle(self, item)
-        return None if found is not None and found.reason == "no_capacity" else found
+        result = obstacle(self, item)
+        return None if result is not None and result.reason == "no_capacity" else result
 
     patch.setattr(TaskAdmissionController, "_obstacle", blind)
 
@@ -219,8 +219,10 @@ def wrong_keyframe(patch: Patch) -> None:
     ledger = keyframe.ledger_keyframe
 
     def generous(*parts: Any) -> dict[str, Any]:
-        told = ledger(*parts)
-        return told | {"queued_total": told["queued_total"] + (told["active_leases"] > 1)}
+        reported = ledger(*parts)
+        return reported | {
+            "queued_total": reported["queued_total"] + (reported["active_leases"] > 1)
+        }
 
     patch.setattr("engine.scheduling.scheduler.ledger_keyframe", generous)
 

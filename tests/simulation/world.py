@@ -87,23 +87,23 @@ class World:
 class Requests:
     """The request side of one run: controller, executor, scripted providers, what tasks do."""
 
-    def __init__(self, world: World, one: Run) -> None:
+    def __init__(self, world: World, run: Run) -> None:
         loop = asyncio.get_running_loop()
         self._world = world
         self.admission = AdaptiveRequestAdmissionController(
-            stream=one.stream, clock=one.clock, loop=loop, config=world.config
+            stream=run.stream, clock=run.clock, loop=loop, config=world.config
         )
         self._scripted = {
-            name: ScriptedClient(script, one.clock) for name, script in world.scripts.items()
+            name: ScriptedClient(script, run.clock) for name, script in world.scripts.items()
         }
         clients: dict[str, ModelClient] = dict(self._scripted)
         for name, adversity in world.adversities.items():
-            clients[name] = AdverseClient(clients[name], adversity, one.clock)
+            clients[name] = AdverseClient(clients[name], adversity, run.clock)
         executor = ModelRequestExecutor(
             admission=self.admission,
             clients=clients,
-            stream=one.stream,
-            clock=one.clock,
+            stream=run.stream,
+            clock=run.clock,
             correlation=RuntimeCorrelationProvider(),
             queue_wait_timeout=world.queue_wait_timeout,
         )
@@ -243,8 +243,8 @@ def random_world(seed: int) -> World:
         keyframe_events=source.choice([40, 5000]),
         heartbeat_seconds=source.choice([1.0, 5.0]),
         adaptive_row_groups=source.random() < 0.3,
-        requests=lambda one: Requests(world, one),
-        policy_of=lambda one: build_policy(world.policy, pressure_of(one)),
+        requests=lambda run: Requests(world, run),
+        policy_of=lambda run: build_policy(world.policy, pressure_of(run)),
         sinks=[FailingSink()] if world.failing_sink else [],
         horizon=HORIZON,
     )
@@ -331,8 +331,8 @@ def _storms(source: random.Random, crowded: bool) -> tuple[RateLimitWindow, ...]
         if source.random() < (0.8 if crowded else 0.35):
             end = at + source.choice([0.1, 0.2] if crowded else [0.1, 0.2, 1.0])
             allow = source.choice([0, 0, 1])
-            asked = source.choice([None, 0.1, 0.5, 2.0])
-            windows.append(RateLimitWindow(start=at, end=end, retry_after=asked, allow=allow))
+            requested = source.choice([None, 0.1, 0.5, 2.0])
+            windows.append(RateLimitWindow(start=at, end=end, retry_after=requested, allow=allow))
             if source.random() < (0.8 if crowded else 0.4):
                 after = source.choice([None, 0.1])
                 windows.append(RateLimitWindow(start=end, end=end + 0.5, retry_after=after))
@@ -347,8 +347,8 @@ def _columns(
     alike = source.random() < 0.4
     for number in range(source.randint(1, 5)):
         name = f"c{number}"
-        above = [one.name for one in columns]
-        needs = {} if alike else {one: 1 for one in ("x", "y") if source.random() < 0.2}
+        above = [column.name for column in columns]
+        needs = {} if alike else {name: 1 for name in ("x", "y") if source.random() < 0.2}
         some = tuple(source.sample(list(endpoints), source.randint(0, min(2, len(endpoints)))))
         uses[name] = some
         columns.append(
@@ -391,18 +391,18 @@ def _policy(source: random.Random) -> TaskAdmissionConfig:
     )
 
 
-def pressure_of(one: Run) -> RequestPressureSnapshotProvider:
-    assert isinstance(one.requests, Requests)
-    return one.requests.admission.pressure
+def pressure_of(run: Run) -> RequestPressureSnapshotProvider:
+    assert isinstance(run.requests, Requests)
+    return run.requests.admission.pressure
 
 
 def _stop(world: World, source: random.Random) -> None:
     setting, when = world.setting, source.choice([0.0, 0.1, 0.25, 0.5, 1.0, source.random() * 4])
     stops: dict[str, Callable[[Run], object]] = {
-        "drain": lambda one: one.scheduler.drain(),
-        "abort": lambda one: one.scheduler.abort(),
-        "cancel": lambda one: one.task.cancel(),
-        "twice": lambda one: one.scheduler.drain(),
+        "drain": lambda run: run.scheduler.drain(),
+        "abort": lambda run: run.scheduler.abort(),
+        "cancel": lambda run: run.task.cancel(),
+        "twice": lambda run: run.scheduler.drain(),
     }
     if world.stop == "disk":
         setting.checkpoint = _full_disk(source.randint(0, 2))

@@ -103,7 +103,7 @@ def main(arguments: list[str]) -> int:
     designer = os.environ.get("HEADGATE_PEER_PYTHON")
     known = {situation.name: situation for situation in SITUATIONS}
     chosen = [known[name] for name in options.situations] or list(SITUATIONS)
-    found: list[Cell] = []
+    result: list[Cell] = []
     failed = False
     if options.neighbour:
         chosen = [replace(situation, neighbour=True) for situation in chosen]
@@ -121,16 +121,16 @@ def main(arguments: list[str]) -> int:
         with tempfile.TemporaryDirectory(prefix="truth-") as scratch:
             try:
                 for cell in cells(situation, turn, Path(scratch), designer, keep):
-                    found.append(cell)
+                    result.append(cell)
                     print_cell(cell)
             except (AssertionError, OSError, subprocess.SubprocessError) as error:
                 failed = True
                 print(f"{situation.name}: could not be run: {error}", flush=True)
         print(f"    ({time.monotonic() - began:.0f} s)", flush=True)
-    print(summary(found))
+    print(summary(result))
     if options.write:
-        write_table(found, {situation.name: situation.what for situation in chosen})
-    return 1 if failed or any(cell.score.grade == "false" for cell in found) else 0
+        write_table(result, {situation.name: situation.what for situation in chosen})
+    return 1 if failed or any(cell.score.grade == "false" for cell in result) else 0
 
 
 def print_cell(cell: Cell) -> None:

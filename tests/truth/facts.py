@@ -68,8 +68,8 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def lost_rows(self) -> bool:
-        kept, asked = self.rows_kept, self.rows_asked
-        return kept is not None and asked is not None and kept < asked
+        kept, requested = self.rows_kept, self.rows_asked
+        return kept is not None and requested is not None and kept < requested
 
     @property
     def source(self) -> Source:

@@ -66,9 +66,9 @@ def main(arguments: list[str]) -> int:
     cells: list[Cell] = []
     folders = [options.folder, *options.also]
     everything = (
-        (turn, *one)
+        (turn, *item)
         for turn, folder in enumerate(folders, 1)
-        for one in scored(folder, options.situations)
+        for item in scored(folder, options.situations)
     )
     for turn, truth, run, answer, result in everything:
         if options.only and run.source != options.only:
@@ -87,7 +87,10 @@ def main(arguments: list[str]) -> int:
         (options.folder / GRADES).write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
     if options.write:
         shown = {cell.situation for cell in cells}
-        write_table(cells, {one.name: one.what for one in SITUATIONS if one.name in shown})
+        write_table(
+            cells,
+            {situation.name: situation.what for situation in SITUATIONS if situation.name in shown},
+        )
     return 1 if any("false" in counts for counts in grades.values()) else 0
 
 

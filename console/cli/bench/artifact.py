@@ -76,6 +76,7 @@ def make_artifact(
 
 
 def inputs_of(workflow: Workflow, warmups: int, iterations: int) -> Inputs:
+    """What the workflow of a benchmark was given, as its artifact keeps it."""
     run = workflow.run
     return Inputs(
         record_count=workflow.records,
@@ -90,6 +91,7 @@ def inputs_of(workflow: Workflow, warmups: int, iterations: int) -> Inputs:
 
 
 def scripts_of(workflow: Workflow) -> dict[str, Any]:
+    """The scripts of the workflow's scripted providers, by provider."""
     return {
         name: provider.model_dump(mode="json", by_alias=True)
         for name, provider in workflow.providers.items()
@@ -98,6 +100,7 @@ def scripts_of(workflow: Workflow) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
+    """What the benchmark ran on, with the load of the last minute."""
     return {
         "system": platform.system(),
         "release": platform.release(),
@@ -153,6 +156,7 @@ def summary_lines(artifact: Artifact) -> list[str]:
 
 
 def report_artifact(artifact: Artifact, path: Path, say: Callable[[str], None]) -> None:
+    """Says how many iterations there were, what each gate found, and where the artifact is."""
     say(f"{artifact.scenario_id}, {artifact.variant}: {len(artifact.iterations)} iterations")
     for gate in artifact.gates:
         say(f"  {gate.verdict:<12} {gate.gate}: {gate.detail}")

@@ -56,7 +56,7 @@ def list_scenarios(as_json: bool) -> None:
 @click.option("--records", type=click.IntRange(1), help="Over the scenario's.")
 @click.option("--iterations", type=click.IntRange(1), help="Over the scenario's.")
 @click.option("--smoke", is_flag=True, help="Small, and under the virtual clock: seconds.")
-def run_one(
+def run_scenario(
     scenario: str,
     out: Path,
     policy: str,
@@ -76,4 +76,4 @@ def run_one(
     request = Request(find_scenario(scenario), variants, out, records, iterations, smoke)
     artifacts = run_scenario(request)
     failed = any(gate.verdict == "failed" for artifact in artifacts for gate in artifact.gates)
-    return exit_codes.FOUND if failed else exit_codes.OK
+    return exit_codes.FINDINGS if failed else exit_codes.OK

@@ -47,6 +47,8 @@ ABORT_AFTER = 0.02
 
 @dataclass(frozen=True)
 class Ran:
+    """An iteration with its measures and checks."""
+
     iteration: Iteration
     measures: Measures
     checks: tuple[CheckResult, ...]
@@ -92,6 +94,7 @@ def serial_hashes(plan: RunPlan, scenario: Scenario) -> dict[str, str]:
 
 @contextmanager
 def run_folder() -> Iterator[RunFolder]:
+    """A run folder that is removed with everything in it at the end."""
     with tempfile.TemporaryDirectory(prefix="headgate-bench-") as directory:
         yield RunFolder.create(Path(directory) / "run")
 

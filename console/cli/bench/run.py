@@ -82,6 +82,7 @@ def find_scenario(name: str) -> Scenario:
 
 
 def check_variant(name: str) -> str:
+    """The name of a variant as it is. Raises `UserError` for an unknown one."""
     if name not in VARIANTS:
         raise UserError(f'there is no policy "{name}"; known: {", ".join(VARIANTS)}')
     return name

@@ -115,6 +115,7 @@ class Watched:
         self._recorders: list[tuple[SeenRun, subprocess.Popen[bytes]]] = []
 
     def look(self) -> None:
+        """Sees which runs the command has begun since, and starts their recorders."""
         runs, warnings = self._control.look()
         for warning in warnings:
             say(warning)
@@ -153,6 +154,7 @@ class Watched:
                 say(f"{run.run_id} is imported only when it is opened")
 
     def conclude(self, command: tuple[str, ...]) -> None:
+        """The command is over: says what has been recorded."""
         for sentence in epilogue(self._control, command):
             say(sentence)
 

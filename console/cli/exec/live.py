@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -57,6 +57,11 @@ class LiveScript:
         self.stops = 0
         self._owner: Path | None = None
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.process.poll() is None
+
     def keep_output(self, run: SeenRun) -> None:
         """The first run's folder takes the file; a later run's shares it."""
         output_log = run.folder.output_log
@@ -75,9 +80,57 @@ class LiveScript:
         self.stops += 1
         if self.stops > 1:
             number = signal.SIGTERM if self.stops == 2 else signal.SIGKILL
-        if self.process.poll() is None:
+        if self.runs:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
+
+    def stop_with_console(self, number: int) -> None:
+        """The console ends because of this signal; a closed terminal leaves the script alone."""
+        if number != signal.SIGHUP:
+            self.stop(number)
+
+
+class _RunWatch:
+    """Sees the runs that the script begins, in a thread of its own until it is closed."""
+
+    def __init__(
+        self, script: LiveScript, control: ExecControl, take: Callable[[SeenRun], None]
+    ) -> None:
+        self.taken: list[SeenRun] = []
+        self._script = script
+        self._control = control
+        self._take = take
+        self._messages: list[str] = []
+        self._looking = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep_looking, daemon=True)
+        self._thread.start()
+
+    def look(self) -> None:
+        """Take the runs that have begun since."""
+        with self._looking:
+            runs, warnings = self._control.look()
+            for run in runs:
+                self._script.keep_output(run)
+                self._take(run)
+                self.taken.append(run)
+            self._messages.extend(warnings)
+
+    def has_more(self, shown: int) -> bool:
+        """Whether there is a run that has not been shown yet."""
+        return shown < len(self.taken)
+
+    def close(self) -> list[str]:
+        """Looks once more. Returns all warnings about runs."""
+        self._over.set()
+        self._thread.join()
+        self.look()
+        return self._messages
+
+    def _keep_looking(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            with contextlib.suppress(OSError):
+                self.look()
 
 
 def run_live(
@@ -94,50 +147,29 @@ def run_live(
     it. `take` gets each run once its folder stands. Raises `CannotStart`.
     """
     script = _start(command, control, say)
-    over = threading.Event()
-    looking = threading.Lock()
-    taken: list[SeenRun] = []
-    messages: list[str] = []
-
-    def look() -> None:
-        with looking:
-            runs, warnings = control.look()
-            for run in runs:
-                script.keep_output(run)
-                take(run)
-                taken.append(run)
-            messages.extend(warnings)
-
-    def on_forced_exit(number: int) -> None:
-        if number != signal.SIGHUP:
-            script.stop(number)
-
-    watcher = threading.Thread(target=_keep_looking, args=(look, over), daemon=True)
-    watcher.start()
+    watch = _RunWatch(script, control, take)
     shown = heeded = 0
     try:
         while True:
             while heeded < len(requests):
                 script.stop(requests[heeded])
                 heeded += 1
-            ended = script.process.poll() is not None
+            ended = not script.runs
             if ended:
-                look()
-            if shown < len(taken) and not script.stops:
-                run = taken[shown]
+                watch.look()
+            if watch.has_more(shown) and not script.stops:
+                run = watch.taken[shown]
                 shown += 1
+                options = ConsoleOptions(
+                    ascii_only,
+                    ask=script.runs,
+                    output=script.output,
+                    on_forced_exit=script.stop_with_console,
+                    next_run=partial(watch.has_more, shown),
+                )
                 try:
                     with requests.raised(heeded):
-                        outcome = show_terminal(
-                            run.folder.path,
-                            ConsoleOptions(
-                                ascii_only,
-                                ask=script.process.poll() is None,
-                                output=script.output,
-                                on_forced_exit=on_forced_exit,
-                                next_run=partial(_has_more, taken, shown),
-                            ),
-                        )
+                        outcome = show_terminal(run.folder.path, options)
                 except KeyboardInterrupt:
                     continue
                 if outcome == "next":
@@ -145,34 +177,26 @@ def run_live(
                 if outcome == "stop":
                     script.stop(signal.SIGINT)
                     say("stopping the script; Ctrl+C again ends it at once")
-                elif script.process.poll() is None and run.folder.producer_lives:
+                elif script.runs and run.folder.producer_lives:
                     say(f"the run goes on; come back with: {own_name()} watch {run.run_id}")
                     return None
-                elif script.process.poll() is None and shown == len(taken):
+                elif script.runs and not watch.has_more(shown):
                     say("that run is over, the script goes on; Ctrl+C stops it")
             elif ended:
                 break
             else:
                 time.sleep(LOOK_SECONDS)
     except Exception:
-        if script.process.poll() is None:
+        if script.runs:
             say(f"the script goes on as process {script.process.pid}: {script.output}")
         raise
     finally:
-        over.set()
-        watcher.join()
-        look()
-        for sentence in messages:
+        for sentence in watch.close():
             say(sentence)
-    if not taken:
+    if not watch.taken:
         _print_output(script.output)
     status = script.process.returncode
     return status if status >= 0 else 128 - status
-
-
-def _has_more(taken: Sequence[SeenRun], shown: int) -> bool:
-    """Whether there is a run that has not been shown yet."""
-    return shown < len(taken)
 
 
 def _start(
@@ -187,14 +211,6 @@ def _start(
     if hangups:
         os.kill(os.getpid(), signal.SIGHUP)
     return script
-
-
-def _keep_looking(look: Callable[[], None], over: threading.Event) -> None:
-    while not over.wait(LOOK_SECONDS):
-        try:
-            look()
-        except OSError:
-            continue
 
 
 def _print_output(path: Path) -> None:

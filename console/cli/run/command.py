@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from console.cli.exit_codes import FOUND, OK
+from console.cli.exit_codes import FINDINGS, OK
 from console.cli.terminal import is_interactive, require_size
 
 _options = [
@@ -25,6 +25,7 @@ _options = [
 
 
 def run_options(command: click.decorators.FC) -> click.decorators.FC:
+    """The options that `run` and `demo` share."""
     for option in reversed(_options):
         command = option(command)
     return command
@@ -147,7 +148,7 @@ def start(
         loaded = reopened.workflow(loaded, records, seed)
         if reopened.is_complete(loaded, retry_dropped):
             tell(f"The run in {resume} is complete: nothing is left to be made.")
-            return FOUND if reopened.record.rows_dropped else OK
+            return FINDINGS if reopened.record.rows_dropped else OK
         records, seed = loaded.workflow.records, loaded.workflow.seed
     for name, provider in loaded.workflow.providers.items():
         check_reachable(name, provider)

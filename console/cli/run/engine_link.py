@@ -159,6 +159,7 @@ class EngineLink:
     def answer_questions(
         self, loop: asyncio.AbstractEventLoop, answer: Callable[[], Reacts] = Reacts
     ) -> None:
+        """Answers from now on what the console asks, on `loop`."""
         os.set_blocking(self._read, False)
         loop.add_reader(self._read, self._answer, loop, answer)
 

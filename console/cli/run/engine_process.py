@@ -42,6 +42,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: list[str]) -> int:
+    """Runs the workflow that the arguments name. Returns the exit code of `headgate run`."""
     parser = argparse.ArgumentParser(prog="headgate engine")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--run-id", required=True)
@@ -132,6 +133,7 @@ async def run(
     going_on: GoingOn | None = None,
     row_format: RowFormat = "parquet",
 ) -> int:
+    """Runs the plan until it ends or is stopped. Returns the exit code of `headgate run`."""
     control = RunControl()
     loop = asyncio.get_running_loop()
     exports: list[TelemetryExport] = []
@@ -164,9 +166,9 @@ async def run(
             sys.stderr.write(f"{sentence}\n")
             link.say(Note(sentence))
     if result.outcome == "success":
-        return exit_codes.FOUND if result.rows_dropped else exit_codes.OK
+        return exit_codes.FINDINGS if result.rows_dropped else exit_codes.OK
     if result.outcome == "stopped":
-        return exit_codes.FOUND
+        return exit_codes.FINDINGS
     return exit_codes.INTERRUPTED if result.outcome == "cancelled" else exit_codes.RUN_FAILED
 
 

@@ -148,9 +148,9 @@ class Launched:
         if outcome == "cancelled" or (outcome is None and self.killed):
             return requests.exit_code
         if outcome == "stopped":
-            return exit_codes.FOUND
+            return exit_codes.FINDINGS
         if ended is not None and outcome == "success":
-            return exit_codes.FOUND if ended.rows_dropped else exit_codes.OK
+            return exit_codes.FINDINGS if ended.rows_dropped else exit_codes.OK
         return exit_codes.RUN_FAILED
 
 

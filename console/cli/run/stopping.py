@@ -26,9 +26,14 @@ class Stoppable(Protocol):
 
     @property
     def running(self) -> bool: ...
-    def ask(self) -> None: ...
-    def stop(self) -> None: ...
-    def kill(self) -> None: ...
+    def ask(self) -> None:
+        """Ask it to finish what it does."""
+
+    def stop(self) -> None:
+        """Ask it to end at once."""
+
+    def kill(self) -> None:
+        """End it."""
 
 
 class Stopping:

@@ -91,6 +91,7 @@ def first_line(error: Exception) -> str:
 
 
 def quoted_name(name: str) -> str:
+    """A name as an SQL identifier, whatever characters it has."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -61,6 +61,8 @@ class EmbeddingColumn(BaseColumn):
 
 
 class EmbeddingGenerator(ModelGenerator):
+    """Asks the endpoint for the vector of the rendered text, and checks how long it is."""
+
     def __init__(self, column: EmbeddingColumn, endpoint: Endpoint) -> None:
         options = dict(column.extra_body)
         if column.request_dimensions and column.dimensions is not None:

@@ -45,6 +45,8 @@ class ExpressionColumn(BaseColumn):
 
 
 class ExpressionGenerator(ColumnGenerator):
+    """Renders the template and reads the text as the column's type. Calls no model."""
+
     def __init__(self, column: ExpressionColumn) -> None:
         super().__init__(column.name)
         self._template = ColumnTemplate(column.name, column.template)

@@ -26,6 +26,8 @@ class LlmTextColumn(ModelColumn):
 
 
 class LlmTextGenerator(ModelGenerator):
+    """The answer's text as it came."""
+
     def __init__(self, conversation: Conversation) -> None:
         super().__init__(conversation.column, conversation.endpoint)
         self._conversation = conversation

@@ -198,7 +198,7 @@ class SamplerColumn(BaseColumn):
     example: ClassVar[str] = "{ name: topic, type: sampler, categories: { billing: 3, login: 1 } }"
 
     @model_validator(mode="after")
-    def _one_source(self) -> SamplerColumn:
+    def _single_source(self) -> SamplerColumn:
         sources = [name for name in _SOURCES if getattr(self, name) not in (None, False)]
         if len(sources) != 1:
             raise ValueError(f"a sampler needs exactly one of {', '.join(_SOURCES)}")

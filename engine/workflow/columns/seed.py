@@ -77,7 +77,7 @@ class SeedColumn(BaseColumn):
 
     @field_validator("sql")
     @classmethod
-    def _one_select(cls, value: str | None) -> str | None:
+    def _single_select(cls, value: str | None) -> str | None:
         if value is not None:
             try:
                 check_single_query(value)
@@ -90,6 +90,8 @@ class SeedColumn(BaseColumn):
 
 
 class SeedGenerator(ColumnGenerator):
+    """The values of whole row groups, from the lines of a file of the user."""
+
     task_type: TaskType = "batch"
 
     def __init__(self, column: SeedColumn, folder: Path, inline: bool) -> None:

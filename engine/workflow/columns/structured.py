@@ -161,6 +161,7 @@ def instruction(schema: Mapping[str, Any]) -> str:
 
 
 def correction(problems: list[str]) -> str:
+    """The message that asks for the answer again, naming what is wrong with it."""
     listed = "\n".join(f"- {problem}" for problem in problems)
     return (
         f"That answer can't be used:\n{listed}\nAnswer again with the whole corrected JSON alone."

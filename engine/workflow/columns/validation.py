@@ -72,14 +72,14 @@ class ValidationColumn(BaseColumn):
         return None if value is None else checked_reference(value)
 
     @model_validator(mode="after")
-    def _one_check(self) -> ValidationColumn:
+    def _single_check(self) -> ValidationColumn:
         if (self.sql is None) == (self.function is None):
             raise ValueError("a validation needs exactly one of sql, function")
         return self
 
     @field_validator("sql")
     @classmethod
-    def _is_one_condition(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _is_sql_condition(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and "columns" in info.data:
             try:
                 check_single_query(condition_query(value, info.data["columns"]))
@@ -284,5 +284,6 @@ class FunctionPredicate(Predicate):
 
 
 def condition_query(sql: str, columns: Sequence[str]) -> str:
+    """The SELECT that evaluates a condition; its parameters are the values of `columns`."""
     arguments = ", ".join(f"? AS {quoted_name(name)}" for name in columns)
     return f"SELECT CAST((\n{sql}\n) AS BOOLEAN) FROM (SELECT {arguments})"

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from replay.diagnosis.report.losses import (
-    LEAST_TOLD,
     LOSSES_EXPLAINED,
-    LOSSES_TOLD,
+    MAX_LOSSES,
+    MIN_LOSS_SHARE,
     Loss,
     losses,
 )
@@ -30,7 +30,7 @@ LEAST_ADVISED = 0.05
 """Share of a loss from which it is told what to do about it."""
 _ADVISED = frozenset({"failure", "slow", "ceiling"})
 """Roles of verdicts that something is to be done about."""
-UPSTREAM_TOLD = 0.08
+MIN_UPSTREAM_SHARE = 0.08
 """Waiting for upstream columns from which the slowest endpoint is told."""
 
 
@@ -58,7 +58,7 @@ def compose(
     shares: Sequence[Share],
     verdicts: Sequence[VerdictRow],
     t0: float,
-    calls_told: bool = True,
+    has_calls: bool = True,
     called: Mapping[str, str] | None = None,
 ) -> Answer:
     """The first paragraph of a report.
@@ -70,7 +70,7 @@ def compose(
         shares: Of the capacity that was wanted.
         verdicts: Of the same time.
         t0: When the run began, in the time of the verdicts.
-        calls_told: Whether the stream tells of single calls. Of tasks alone it is known that they
+        has_calls: Whether the stream tells of single calls. Of tasks alone it is known that they
             were under way, and not whether a provider worked for them.
         called: The model that a column calls.
     """
@@ -84,14 +84,14 @@ def compose(
         )
     lost = losses(shares, verdicts)
     working = sum(share.fraction for share in shares if share.verdict == WORKING)
-    named = [loss for loss in lost if loss.fraction >= LEAST_TOLD][:LOSSES_TOLD]
+    named = [loss for loss in lost if loss.fraction >= MIN_LOSS_SHARE][:MAX_LOSSES]
     pace = []
     if bound is not None and (bound.sets_the_pace or (bound.saturated >= NOTABLE and not named)):
         pace.append(bound.sentence())
     waiting = sum(loss.fraction for loss in lost if loss.verdict == "dependency")
-    if slowest is not None and waiting >= UPSTREAM_TOLD:
+    if slowest is not None and waiting >= MIN_UPSTREAM_SHARE:
         pace.append(slowest.sentence())
-    did = "did work" if calls_told else "was in use, as far as tasks show it"
+    did = "did work" if has_calls else "was in use, as far as tasks show it"
     share = f"{100 * working:.0f} % of the capacity that was wanted {did}"
     return Answer(ending, failed, " ".join(pace), _lost(share, named, slow, t0))
 
@@ -145,8 +145,8 @@ def _lost(first: str, named: Sequence[Loss], slow: VerdictRow | None, t0: float)
     if not named:
         return f"{first}."
     parts = []
-    for place, loss in enumerate(named):
-        if place >= LOSSES_EXPLAINED or (slow is not None and slow in loss.rows):
+    for index, loss in enumerate(named):
+        if index >= LOSSES_EXPLAINED or (slow is not None and slow in loss.rows):
             parts.append(loss.brief(t0))
             continue
         parts.append(loss.sentence(t0))

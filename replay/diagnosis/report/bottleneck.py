@@ -60,7 +60,7 @@ def bottleneck(
 
 def _errors(failures: Sequence[Failure]) -> str:
     """The failure that cost most, and that there are others."""
-    worst = max(failures, key=lambda one: (one.rows_dropped, one.times), default=None)
+    worst = max(failures, key=lambda failure: (failure.rows_dropped, failure.times), default=None)
     if worst is None:
         return ""
     others = sum(failure.times for failure in failures) - worst.times

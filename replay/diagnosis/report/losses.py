@@ -17,11 +17,11 @@ from replay.diagnosis.verdicts import (
 )
 from replay.diagnosis.verdicts.words import enumeration
 
-LOSSES_TOLD = 5
+MAX_LOSSES = 5
 LOSSES_EXPLAINED = 3
 """Of these the words of the longest stall are told as well."""
-LEAST_TOLD = 0.02
-INTERVALS_TOLD = 4
+MIN_LOSS_SHARE = 0.02
+MAX_INTERVALS = 4
 CAUSES: dict[str, str] = {
     "awaits_slow_call": "provider_latency",
 }
@@ -66,8 +66,8 @@ class Loss:
         spans = [f"{clock(start)} to {clock(end)}" for start, end in self.intervals(t0)]
         if not spans:
             return f"{head}."
-        more = len(spans) - INTERVALS_TOLD
-        shown = ", ".join(spans[:INTERVALS_TOLD])
+        more = len(spans) - MAX_INTERVALS
+        shown = ", ".join(spans[:MAX_INTERVALS])
         return f"{head}, {shown}" + (f" and {count_text(more, 'more time')}." if more > 0 else ".")
 
     def sentence(self, t0: float) -> str:

@@ -21,7 +21,7 @@ from replay.diagnosis.report.text import (
 from replay.diagnosis.verdicts import MIN_SHARE_SHOWN, clock, phrase
 
 PARTS_SHOWN = 20
-_SPECIAL = str.maketrans({one: f"\\{one}" for one in "\\`*_[]<>|#~"})
+_SPECIAL = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>|#~"})
 
 
 def render_markdown(
@@ -48,7 +48,9 @@ def render_markdown(
         lines.append("")
     lines += _blame("Run: where the request slots in demand went", report.run_blame, advice)
     lines += _blame("Cells: where their time went, from ready to done", report.cell_blame, advice)
-    lines += _parts("Cells by column", [(one.column, one) for one in report.cell_blame_by_column])
+    lines += _parts(
+        "Cells by column", [(column.column, column) for column in report.cell_blame_by_column]
+    )
     lines += _parts("Cells by provider", _named(report.cell_blame_by_provider))
     lines += _parts("Cells by row group", _named(report.cell_blame_by_row_group))
     lines += _parts("Run by provider", _named(report.run_blame_by_provider))
@@ -106,13 +108,13 @@ def _parts(title: str, parts: Sequence[tuple[str, ColumnBlame | PartBlame]]) -> 
     """Each part's share of all, and what it went to; the largest where there are too many."""
     if len(parts) < 2:
         return []
-    total = sum(one.seconds for _, one in parts)
-    least = sorted((one.seconds for _, one in parts), reverse=True)[:PARTS_SHOWN][-1]
-    shown = [(name, one) for name, one in parts if one.seconds >= least][:PARTS_SHOWN]
+    total = sum(part.seconds for _, part in parts)
+    least = sorted((part.seconds for _, part in parts), reverse=True)[:PARTS_SHOWN][-1]
+    shown = [(name, part) for name, part in parts if part.seconds >= least][:PARTS_SHOWN]
     lines = [f"## {title}", "", "| | share | what it went to |", "|---|---:|---|"]
-    for name, one in shown:
-        share = f"{100 * one.seconds / total:.1f} %" if total > 0 else ""
-        lines.append(f"| {escape(name)} | {share} | {escape(mostly(one.blame))} |")
+    for name, part in shown:
+        share = f"{100 * part.seconds / total:.1f} %" if total > 0 else ""
+        lines.append(f"| {escape(name)} | {share} | {escape(mostly(part.blame))} |")
     if len(shown) < len(parts):
         lines.append(f"| {len(parts) - len(shown)} more | | |")
     return [*lines, ""]

@@ -196,13 +196,13 @@ def _saturation(
         ran += row.seconds
         for number in range(row.bin, row.bin + row.bins):
             wanted = demand.setdefault(number, {})
-            wanted[row.resource] = wanted.get(row.resource, 0.0) + row.each
+            wanted[row.resource] = wanted.get(row.resource, 0.0) + row.per_bin
             if row.verdict in _BUSY:
                 used = busy.setdefault(number, {})
-                used[row.resource] = used.get(row.resource, 0.0) + row.each
+                used[row.resource] = used.get(row.resource, 0.0) + row.per_bin
             elif row.verdict in _TURNING_OVER:
                 turned = turning.setdefault(number, {})
-                turned[row.resource] = turned.get(row.resource, 0.0) + row.each
+                turned[row.resource] = turned.get(row.resource, 0.0) + row.per_bin
     elapsed = 0.0
     saturated: dict[str, float] = {}
     for number, wanted in demand.items():

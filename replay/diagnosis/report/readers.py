@@ -14,14 +14,19 @@ from replay.state.spending import SpendingRow
 
 
 class ReportStatus(Protocol):
-    @property
-    def complete(self) -> bool: ...
+    """How far the recording of a run reaches, and how the run ended."""
 
     @property
-    def outcome(self) -> str | None: ...
+    def complete(self) -> bool:
+        """Nothing more will come."""
 
     @property
-    def lost(self) -> bool: ...
+    def outcome(self) -> str | None:
+        """How the run ended; None where no end is known."""
+
+    @property
+    def lost(self) -> bool:
+        """The producer died without an end of the run."""
 
 
 class EventBounds(Protocol):
@@ -34,10 +39,12 @@ class EventBounds(Protocol):
     def last_ordinal(self) -> int: ...
 
     @property
-    def t0(self) -> float: ...
+    def t0(self) -> float:
+        """Monotonic time of the first event."""
 
     @property
-    def t1(self) -> float: ...
+    def t1(self) -> float:
+        """Monotonic time of the last event."""
 
 
 class HistoryReader(Protocol):
@@ -47,13 +54,17 @@ class HistoryReader(Protocol):
 
     def bounds(self) -> EventBounds: ...
 
-    def ordinal_at(self, t: float) -> int: ...
+    def ordinal_at(self, t: float) -> int:
+        """Ordinal of the last event up to run time `t`; 0 for none."""
 
-    def state_at(self, ordinal: int) -> State: ...
+    def state_at(self, ordinal: int) -> State:
+        """The state after the event with this ordinal."""
 
-    def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]: ...
+    def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]:
+        """All leases of a task, and the calls within them."""
 
-    def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]: ...
+    def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]:
+        """The blame of the bins `bin0` to `bin1`, both included."""
 
 
 class ReportReader(Protocol):
@@ -65,16 +76,22 @@ class ReportReader(Protocol):
 
     def bounds(self) -> EventBounds: ...
 
-    def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]: ...
+    def blame(self, bin0: int, bin1: int, scope: Literal["cell", "run"]) -> list[BlameRow]:
+        """The blame of the bins `bin0` to `bin1`, both included."""
 
-    def verdicts(self, t0: float | None = None, t1: float | None = None) -> list[VerdictRow]: ...
+    def verdicts(self, t0: float | None = None, t1: float | None = None) -> list[VerdictRow]:
+        """The verdicts that overlap the time from `t0` to `t1`; None leaves an end open."""
 
-    def broken_lines(self) -> Sequence[BrokenLine]: ...
+    def broken_lines(self) -> Sequence[BrokenLine]:
+        """What could not be read of the source."""
 
     def spending(self) -> list[SpendingRow]: ...
 
-    def ordinal_at(self, t: float) -> int: ...
+    def ordinal_at(self, t: float) -> int:
+        """Ordinal of the last event up to run time `t`; 0 for none."""
 
-    def state_at(self, ordinal: int) -> State: ...
+    def state_at(self, ordinal: int) -> State:
+        """The state after the event with this ordinal."""
 
-    def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]: ...
+    def life(self, task_id: str) -> tuple[list[LeaseRow], list[AttemptRow]]:
+        """All leases of a task, and the calls within them."""

@@ -15,6 +15,8 @@ _RUN_TIME = "s of run time"
 
 
 class RunFacts(msgspec.Struct, frozen=True):
+    """Which run the report is about, and how it ended."""
+
     run_id: Annotated[str, fact("Id of the run")]
     name: Annotated[str, fact("Name of the workflow")]
     producer: Annotated[str, fact("Which engine made the run")]
@@ -49,6 +51,8 @@ class RunFacts(msgspec.Struct, frozen=True):
 
 
 class BlameLine(msgspec.Struct, frozen=True):
+    """The share of the time that went to one verdict."""
+
     verdict: Annotated[str, fact("`working`, or the verdict that the time went to")]
     phrase: Annotated[str, fact("The verdict in a few words")]
     resource: Annotated[str | None, fact("What the verdict is about; null for the run")]
@@ -57,6 +61,8 @@ class BlameLine(msgspec.Struct, frozen=True):
 
 
 class ColumnBlame(msgspec.Struct, frozen=True):
+    """Where the time of the cells of one column went."""
+
     column: Annotated[str, fact("Column of the cells")]
     seconds: Annotated[float, fact("Time of cells from dependency-ready to released", "cell-s")]
     blame: Annotated[tuple[BlameLine, ...], fact("Where it went, the largest share first")]
@@ -113,6 +119,8 @@ class TaskHistory(msgspec.Struct, frozen=True):
 
 
 class VerdictLine(msgspec.Struct, frozen=True):
+    """One verdict with its proof: what held up what, from when to when."""
+
     verdict: Annotated[str, fact("What held it up")]
     tier: Annotated[str, fact("`A` (must never happen) to `F`; `-` where nothing is proved")]
     resource: Annotated[str | None, fact("What it is about; null for the run")]
@@ -179,6 +187,8 @@ class ErrorLine(msgspec.Struct, frozen=True):
 
 
 class SpendingLine(msgspec.Struct, frozen=True):
+    """Calls, tokens and cost of one column at one model."""
+
     column: Annotated[str | None, fact("Column of the workflow; null for checks of health")]
     model: Annotated[str, fact("Provider and model")]
     calls: Annotated[int, fact("Answered calls")]
@@ -195,6 +205,8 @@ class SpendingLine(msgspec.Struct, frozen=True):
 
 
 class WhyReport(msgspec.Struct, frozen=True):
+    """The whole report: the answer, the blame it rests on, and the verdicts with their proof."""
+
     version: Annotated[int, fact("Version of this report's form")]
     diagnosis_version: Annotated[int, fact("Version of the diagnosis that found the verdicts")]
     answer: Annotated[str, fact("The most important of it in one or two sentences")]

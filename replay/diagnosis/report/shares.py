@@ -41,7 +41,7 @@ def _shares(rows: Iterable[BlameRow]) -> tuple[Share, ...]:
     for row in rows:
         parts.setdefault((row.verdict, row.resource), []).append(row.seconds)
     # The same to the last bit in whatever order the rows come.
-    sums = {place: math.fsum(seconds) for place, seconds in parts.items()}
+    sums = {key: math.fsum(seconds) for key, seconds in parts.items()}
     total = math.fsum(sums.values())
     if total <= 0.0:
         return ()

@@ -63,9 +63,9 @@ def build_history(
             leases.append(held)
         tried = {attempt.attempt_id for attempt in attempts}
         attempts += [
-            open_attempt_row(one)
-            for one in state.attempts.values()
-            if one.execution_id == task.execution_id and one.attempt_id not in tried
+            open_attempt_row(attempt)
+            for attempt in state.attempts.values()
+            if attempt.execution_id == task.execution_id and attempt.attempt_id not in tried
         ]
     if task is None and not leases:
         raise LookupError(task_id)
@@ -89,7 +89,7 @@ def build_history(
         row,
         task.phase if task is not None else (leases[-1].result or "unknown"),
         _position(then, then.tasks.get(task_id)),
-        tuple(_told(step, blame, verdicts, bounds.t0, bounds.t1) for step in steps),
+        tuple(_span_line(step, blame, verdicts, bounds.t0, bounds.t1) for step in steps),
     )
 
 
@@ -146,7 +146,7 @@ def _position(state: State, task: Task | None) -> int | None:
         if mine.execution_id == task.execution_id and mine.execution_id is not None:
             since = mine.wait_started_at or mine.since
             others = (wait for wait in waits if wait.resource == mine.resource)
-            return sum((one.wait_started_at or one.since) < since for one in others)
+            return sum((other.wait_started_at or other.since) < since for other in others)
     return None
 
 
@@ -183,7 +183,7 @@ class _Blame:
                 kept[verdict] = kept.get(verdict, 0.0) + part * share
         return {
             name: seconds
-            for name, seconds in sorted(kept.items(), key=lambda one: (-one[1], one[0]))
+            for name, seconds in sorted(kept.items(), key=lambda item: (-item[1], item[0]))
             if seconds >= LEAST_KEPT
         }
 
@@ -224,7 +224,7 @@ def _shares(
     return shares
 
 
-def _told(
+def _span_line(
     step: HistorySpan, blame: _Blame, verdicts: Sequence[VerdictRow], t0: float, last: float
 ) -> HistorySpan:
     """In run time, with what kept it."""

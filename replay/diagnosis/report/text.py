@@ -226,8 +226,9 @@ def _story(report: WhyReport, story: TaskHistory, width: int) -> list[str]:
 
 
 def story_head(report: WhyReport, story: TaskHistory) -> str:
-    place = story.position
-    line = "" if place is None else f", {place} before it in line at {clock(report.end)}"
+    """The first line of a task's history: which task, its state, its place in the line."""
+    ahead = story.position
+    line = "" if ahead is None else f", {ahead} before it in line at {clock(report.end)}"
     row = "" if story.row is None else f" ({story.column}, row {story.row})"
     return f"Task {story.task_id}{row}: {story.state}{line}"
 
@@ -300,7 +301,7 @@ def facts_of(verdict: VerdictLine) -> list[str]:
         facts.append("also: " + ", ".join(f"{phrase(n)} {100 * s:.0f} %" for n, s in parts))
     if verdict.evidence:
         shown = verdict.evidence[:EVIDENCE_SHOWN]
-        facts.append("proved by events: " + ", ".join(str(one) for one in shown))
+        facts.append("proved by events: " + ", ".join(str(ordinal) for ordinal in shown))
     if verdict.advice:
         facts.append("what to do: " + verdict.advice)
     return facts

@@ -157,4 +157,5 @@ class Verdict(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="verdi
 
 
 def name_of(kind: type[Verdict]) -> str:
+    """The verdict's name, as recordings and reports write it."""
     return str(kind.__struct_config__.tag)

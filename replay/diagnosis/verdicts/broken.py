@@ -21,6 +21,8 @@ _OPEN_TASKS = fact("Tasks that were ready, queued or under way")
 
 
 class LeakedLease(Verdict, tag="leaked_lease", kw_only=True):
+    """A lease that is still held although its task or call has ended."""
+
     tier = "A"
     phrase = "lease never given back"
     proof = (
@@ -53,6 +55,8 @@ class LeakedLease(Verdict, tag="leaked_lease", kw_only=True):
 
 
 class LostWakeup(Verdict, tag="lost_wakeup", kw_only=True):
+    """Work that could be let in, and was not, while the event loop ran."""
+
     tier = "A"
     phrase = "nothing let in although it could be"
     proof = "see below"
@@ -103,6 +107,8 @@ class LostWakeup(Verdict, tag="lost_wakeup", kw_only=True):
 
 
 class ProducerGone(Verdict, tag="producer_gone", kw_only=True):
+    """The producer has died without an end of the run."""
+
     tier = "A"
     phrase = "producer gone"
     proof = "the stream ends without an end of the run; what is open is unknown"
@@ -124,6 +130,8 @@ class ProducerGone(Verdict, tag="producer_gone", kw_only=True):
 
 
 class Unknown(Verdict, tag="unknown", kw_only=True):
+    """Time of which the stream does not tell enough for any other verdict."""
+
     tier = "-"
     phrase = "unknown"
     proof = (

@@ -45,6 +45,8 @@ class CooldownVerdict(RequestVerdict, kw_only=True):
 
 
 class RequestCooldown(CooldownVerdict, tag="request_cooldown", kw_only=True):
+    """Calls wait for the end of a pause that refusals of the provider have caused."""
+
     phrase = "cooldown after 429s"
     proof = "waiting and now < blocked-until"
     display = Display("C", "failure", "shade")
@@ -75,6 +77,8 @@ class RequestCooldown(CooldownVerdict, tag="request_cooldown", kw_only=True):
 
 
 class RequestOverload(CooldownVerdict, tag="request_overload", kw_only=True):
+    """The same pause, after answers that told of overload and not of a rate limit."""
+
     phrase = "provider overloaded"
     proof = "as `request_cooldown`, where the last refusal told of overload (529, 503) and no limit"
     display = Display("9", "turn", "hash")
@@ -95,6 +99,8 @@ class RequestOverload(CooldownVerdict, tag="request_overload", kw_only=True):
 
 
 class RequestOutage(RequestVerdict, tag="request_outage", kw_only=True):
+    """Calls wait because their provider answers nobody."""
+
     tier = "D"
     phrase = "provider out"
     proof = "waiting after the engine found that the resource answers nobody, until it is back"

@@ -106,6 +106,8 @@ class FailureVerdict(Verdict, kw_only=True):
 
 
 class ProviderErrors(FailureVerdict, tag="provider_errors", kw_only=True):
+    """Calls of one resource failed with one class of error."""
+
     tier = "E"
     phrase = "errors of the provider"
     proof = (
@@ -129,6 +131,8 @@ class ProviderErrors(FailureVerdict, tag="provider_errors", kw_only=True):
 
 
 class AuthenticationFailed(FailureVerdict, tag="authentication", kw_only=True):
+    """The provider refused the key."""
+
     tier = "B"
     phrase = "key refused"
     proof = "as `provider_errors`: 401, 403, or the producer's word for them"
@@ -147,6 +151,8 @@ class AuthenticationFailed(FailureVerdict, tag="authentication", kw_only=True):
 
 
 class QuotaSpent(FailureVerdict, tag="quota_spent", kw_only=True):
+    """The account at the provider has no quota left."""
+
     tier = "B"
     phrase = "quota spent"
     proof = "as `provider_errors`: 402, or a refusal for lack of quota"
@@ -165,6 +171,8 @@ class QuotaSpent(FailureVerdict, tag="quota_spent", kw_only=True):
 
 
 class ColumnErrors(FailureVerdict, tag="column_errors", kw_only=True):
+    """The code of a column raised an error; no call is to blame."""
+
     tier = "E"
     phrase = "errors in the code of a column"
     proof = "tasks that ended with an error that is no call's"
@@ -182,6 +190,8 @@ class ColumnErrors(FailureVerdict, tag="column_errors", kw_only=True):
 
 
 class DroppedRows(Verdict, tag="dropped_rows", kw_only=True):
+    """Rows that the run has given up, and what cost them."""
+
     tier = "E"
     phrase = "rows dropped"
     proof = "rows that the producer gave up, by its own count"
@@ -224,6 +234,8 @@ class DroppedRows(Verdict, tag="dropped_rows", kw_only=True):
 
 
 class EarlyStop(Verdict, tag="early_stop", kw_only=True):
+    """The producer ended the run before its work was done, by its own word."""
+
     tier = "B"
     phrase = "stopped early by its producer"
     proof = "the producer's own word at the end of the run"

@@ -12,6 +12,8 @@ from replay.diagnosis.verdicts.words import count_text, duration_text, enumerati
 
 
 class Working(Verdict, tag="working", kw_only=True):
+    """Slots in use, and cells that are made or called for."""
+
     tier = ""
     phrase = "working"
     proof = "a slot in use, a task or call under way; no verdict"
@@ -44,6 +46,8 @@ class UpstreamVerdict(Verdict, kw_only=True):
 
 
 class RowGroupHorizon(UpstreamVerdict, tag="row_group_horizon", kw_only=True):
+    """No work is ready because no more row groups may be open at once."""
+
     tier = "C"
     phrase = "no more row groups let in"
     proof = "as `dependency`, while row-group admission is blocked and row groups are left"
@@ -62,6 +66,8 @@ class RowGroupHorizon(UpstreamVerdict, tag="row_group_horizon", kw_only=True):
 
 
 class Dependency(UpstreamVerdict, tag="dependency", kw_only=True):
+    """No work is ready because upstream columns are not."""
+
     tier = "C"
     phrase = "waiting for upstream columns"
     proof = "frontier and queue empty with work upstream"
@@ -94,6 +100,8 @@ class Dependency(UpstreamVerdict, tag="dependency", kw_only=True):
 
 
 class AwaitsSlowCall(Verdict, tag="awaits_slow_call", kw_only=True):
+    """No work is ready because all of it waits for calls that are slower than usual."""
+
     tier = "E"
     phrase = "waiting for slow calls"
     proof = (
@@ -122,6 +130,8 @@ class AwaitsSlowCall(Verdict, tag="awaits_slow_call", kw_only=True):
 
 
 class RetryBackoff(Verdict, tag="retry_backoff", kw_only=True):
+    """Only tasks are left that wait until they are tried again."""
+
     tier = "E"
     phrase = "waiting to retry an error"
     proof = "only deferred tasks are left"
@@ -149,6 +159,8 @@ class RetryBackoff(Verdict, tag="retry_backoff", kw_only=True):
 
 
 class DownstreamCompletion(Verdict, tag="downstream_completion", kw_only=True):
+    """All cells are made; their rows are being written."""
+
     tier = "F"
     phrase = "rows being written"
     proof = "only row groups that are not checkpointed are left"

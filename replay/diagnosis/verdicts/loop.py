@@ -27,7 +27,7 @@ class StackFrame(msgspec.Struct, frozen=True, omit_defaults=True):
     column: Annotated[str | None, fact("Column whose task was executed, where known")] = None
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return f"{self.file}:{self.line}"
 
 
@@ -49,6 +49,8 @@ class StandstillVerdict(Verdict, kw_only=True):
 
 
 class EventLoopLag(StandstillVerdict, tag="event_loop_lag", kw_only=True):
+    """Something held the producer's event loop, so that nothing else could go on."""
+
     tier = "A"
     phrase = "event loop held up"
     proof = (
@@ -137,15 +139,19 @@ class EventLoopLag(StandstillVerdict, tag="event_loop_lag", kw_only=True):
             "computing": "computed",
             "interpreter_lock": "computed and kept the interpreter's lock",
         }.get(self.reason, "was at work")
-        return f"{text} {frame.function}{whose} ({frame.place}) {did}."
+        return f"{text} {frame.function}{whose} ({frame.location}) {did}."
 
     def facts(self, start: float) -> list[str]:
         if not self.frames:
             return []
-        return ["seen at: " + enumeration([f"{f.place} in {f.function}" for f in self.frames[:3]])]
+        return [
+            "seen at: " + enumeration([f"{f.location} in {f.function}" for f in self.frames[:3]])
+        ]
 
 
 class ProcessStopped(StandstillVerdict, tag="process_stopped", kw_only=True):
+    """The producer's process did not run: stopped, suspended, or without a core."""
+
     tier = "E"
     phrase = "the run's own process did not run"
     proof = (
@@ -245,8 +251,8 @@ def _is_of_library(entry: object) -> bool:
     return frame.get("library") is True or module.startswith("data_designer.")
 
 
-def _sum(one: float | None, other: float | None) -> float | None:
-    return other if one is None else one if other is None else one + other
+def _sum(first: float | None, second: float | None) -> float | None:
+    return second if first is None else first if second is None else first + second
 
 
 LOOP = (EventLoopLag, ProcessStopped)

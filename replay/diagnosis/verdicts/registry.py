@@ -59,14 +59,17 @@ else:
 
 
 def kind_of(name: str) -> type[Verdict]:
+    """The class of a verdict; `Unlisted` for a name that this version does not know."""
     return BY_NAME.get(name, Unlisted)
 
 
 def tier(name: str) -> str:
+    """The tier, `A` (must never happen) to `F`."""
     return kind_of(name).tier
 
 
 def phrase(name: str) -> str:
+    """The verdict in a few words."""
     return kind_of(name).phrase or name.replace("_", " ")
 
 

@@ -36,6 +36,8 @@ class CeilingVerdict(RequestVerdict, kw_only=True):
 
 
 class RequestDomainLimit(CeilingVerdict, tag="request_domain_limit", kw_only=True):
+    """Calls fill the adaptive ceiling of their resource, which refusals have lowered."""
+
     tier = "D"
     phrase = "ceiling below its maximum"
     proof = "in flight has reached the limit, which is below the effective maximum"
@@ -59,6 +61,8 @@ class RequestDomainLimit(CeilingVerdict, tag="request_domain_limit", kw_only=Tru
 
 
 class RequestAggregateCap(CeilingVerdict, tag="request_aggregate_cap", kw_only=True):
+    """Calls fill the cap that the workflow sets for their model."""
+
     tier = "D"
     phrase = "model's request cap full"
     proof = "in flight has reached the effective maximum, or of all domains the static cap"
@@ -89,6 +93,8 @@ class RequestAggregateCap(CeilingVerdict, tag="request_aggregate_cap", kw_only=T
 
 
 class RequestWaitersAhead(CeilingVerdict, tag="request_waiters_ahead", kw_only=True):
+    """A call waits beside a free place, as others are before it."""
+
     tier = "D"
     phrase = "behind other calls"
     proof = (
@@ -105,6 +111,8 @@ class RequestWaitersAhead(CeilingVerdict, tag="request_waiters_ahead", kw_only=T
 
 
 class RequestRamp(CeilingVerdict, tag="request_ramp", kw_only=True):
+    """Calls fill the limit of the start-up ramp."""
+
     tier = "D"
     phrase = "start-up ramp"
     proof = "as `request_domain_limit`, before any 429: the ramp holds the limit down"
@@ -120,6 +128,8 @@ class RequestRamp(CeilingVerdict, tag="request_ramp", kw_only=True):
 
 
 class RequestPlateau(CeilingVerdict, tag="request_plateau", kw_only=True):
+    """Calls fill a limit that is kept because more at once brought no more throughput."""
+
     tier = "D"
     phrase = "more calls would only be slower"
     proof = "as `request_domain_limit`, where the wait reason says that more calls brought no more"
@@ -140,6 +150,8 @@ class RequestPlateau(CeilingVerdict, tag="request_plateau", kw_only=True):
 
 
 class RequestRateBudget(CeilingVerdict, tag="request_rate_budget", kw_only=True):
+    """Calls wait for the requests or tokens per minute that they may use."""
+
     tier = "D"
     phrase = "budget per minute used up"
     proof = "waiting beside a free place, where the wait reason names a budget"
@@ -158,6 +170,8 @@ class RequestRateBudget(CeilingVerdict, tag="request_rate_budget", kw_only=True)
 
 
 class ProviderLatency(Verdict, tag="provider_latency", kw_only=True):
+    """Calls take much longer than those of the same column usually do."""
+
     tier = "E"
     phrase = "provider slower than usual"
     proof = (
@@ -189,6 +203,7 @@ class ProviderLatency(Verdict, tag="provider_latency", kw_only=True):
     ] = False
 
     def without_time(self, seconds: float) -> Verdict | None:
+        """The same without so many seconds of a standstill; None where nothing was slow."""
         age = self.oldest_age - seconds
         if age <= SLOW_FACTOR * self.p95:
             return None
@@ -216,6 +231,8 @@ class ProviderLatency(Verdict, tag="provider_latency", kw_only=True):
 
 
 class SlowTasks(Verdict, tag="slow_tasks", kw_only=True):
+    """Tasks take much longer than usual, where the stream does not tell of calls."""
+
     tier = "E"
     phrase = "tasks slower than usual"
     proof = (
@@ -242,6 +259,7 @@ class SlowTasks(Verdict, tag="slow_tasks", kw_only=True):
     ] = None
 
     def without_time(self, seconds: float) -> Verdict | None:
+        """The same without so many seconds of a standstill; None where nothing was slow."""
         age = self.oldest_age - seconds
         if age <= SLOW_FACTOR * self.p95:
             return None
@@ -265,6 +283,8 @@ class SlowTasks(Verdict, tag="slow_tasks", kw_only=True):
 
 
 class ClientBackoff(Verdict, tag="client_backoff", kw_only=True):
+    """Tasks hold their slots while their client pauses between two tries."""
+
     tier = "E"
     phrase = "client pauses after failed calls"
     proof = (

@@ -77,6 +77,8 @@ class ShareVerdict(SlotVerdict, kw_only=True):
 
 
 class Unsatisfiable(ShareVerdict, tag="unsatisfiable", kw_only=True):
+    """A task needs more of a resource than its limit, and can never run."""
+
     tier = "B"
     phrase = "needs more than there is"
     proof = "a queued task needs more of a resource than its limit"
@@ -95,6 +97,8 @@ class Unsatisfiable(ShareVerdict, tag="unsatisfiable", kw_only=True):
 
 
 class PolicyMutualDenial(ShareVerdict, tag="policy_mutual_denial", kw_only=True):
+    """There is room, and the policy denies it to every group that could use it."""
+
     tier = "B"
     phrase = "groups deny each other"
     proof = (
@@ -117,6 +121,8 @@ class PolicyMutualDenial(ShareVerdict, tag="policy_mutual_denial", kw_only=True)
 
 
 class QueueOrder(Verdict, tag="queue_order", kw_only=True):
+    """A task waits only because others are chosen before it."""
+
     tier = "C"
     phrase = "in the queue, others chosen"
     proof = "nothing else keeps it: others are chosen before it. A blame, never a stall"
@@ -131,6 +137,8 @@ class QueueOrder(Verdict, tag="queue_order", kw_only=True):
 
 
 class TaskCapacity(SlotVerdict, tag="task_capacity", kw_only=True):
+    """All slots are taken that a task needs."""
+
     tier = "C"
     phrase = "no task slot free"
     proof = "less is free than one task needs"
@@ -192,6 +200,8 @@ class TaskCapacity(SlotVerdict, tag="task_capacity", kw_only=True):
 
 
 class GroupCap(ShareVerdict, tag="group_cap", kw_only=True):
+    """There is room, and the group has its share by weight."""
+
     tier = "C"
     phrase = "group at its share"
     proof = (
@@ -213,6 +223,8 @@ class GroupCap(ShareVerdict, tag="group_cap", kw_only=True):
 
 
 class BorrowDebt(ShareVerdict, tag="borrow_debt", kw_only=True):
+    """There is room, and the group has borrowed as much as the policy allows."""
+
     tier = "C"
     phrase = "group has borrowed its fill"
     proof = (

@@ -11,6 +11,7 @@ MIN_SHARE_SHOWN = 0.0005
 
 
 def provider_of(resource: str) -> str:
+    """The provider's name within the name of a request resource."""
     return resource.split("/", 1)[0]
 
 

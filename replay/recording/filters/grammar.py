@@ -66,6 +66,8 @@ class Contains:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
+    """A field compared with a text, and where in the filter both stand."""
+
     field: str
     operator: Operator
     value: str
@@ -77,17 +79,23 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Not:
+    """Rows that do not match `node`."""
+
     node: Node
 
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
+    """Rows that match every node."""
+
     nodes: tuple[Node, ...]
     """Without any, every row matches."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
+    """Rows that match at least one node."""
+
     nodes: tuple[Node, ...]
 
 

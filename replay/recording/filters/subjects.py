@@ -51,6 +51,7 @@ class Field:
 
     @property
     def sql(self) -> str:
+        """The field as an SQL expression."""
         if self.part == "first":
             return f"split_part(\"{self.column}\", '/', 1)"
         if self.part == "row":
@@ -58,6 +59,7 @@ class Field:
         return f'"{self.column}"'
 
     def value(self, row: Row) -> object:
+        """The field's value in a row that is a mapping by column."""
         value = row.get(self.column)
         if value is None or self.part == "all":
             return value
@@ -78,6 +80,7 @@ class Subject:
     fields: tuple[Field, ...]
 
     def field(self, name: str, position: int) -> Field:
+        """The field of this name. Raises `FilterError` at `position` if there is none."""
         for field in self.fields:
             if field.name == name:
                 return field

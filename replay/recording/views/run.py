@@ -63,6 +63,8 @@ class RunColumn(NamedTuple):
 
 
 class RunView(NamedTuple):
+    """The declaration of the view `run`, and the statements that make and fill it."""
+
     name: str
     description: str
     columns: tuple[RunColumn, ...]

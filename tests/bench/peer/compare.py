@@ -83,24 +83,24 @@ class Comparison:
         theirs: dict[str, Any] | None = None,
     ) -> Measured:
         """Both sides in turn; `theirs` is what the peer is asked where that differs."""
-        found = Measured(name, unit, [], [], [])
+        measured = Measured(name, unit, [], [], [])
         for iteration in range(self.iterations):
             answers: dict[str, float] = {}
             for side in ("ours", "theirs") if iteration % 2 else ("theirs", "ours"):
                 worker = self.ours if side == "ours" else self.theirs
-                asked = request if side == "ours" or theirs is None else theirs
-                answers[side] = cost(worker.ask(**asked)) * scale
-            found.ours.append(answers["ours"])
-            found.theirs.append(answers["theirs"])
-            found.ratios.append(answers["theirs"] / max(answers["ours"], 1e-12))
-        self.measured.append(found)
-        ratio = median_interval(found.ratios)
-        ours, peers = describe(found.ours).p50, describe(found.theirs).p50
+                requested = request if side == "ours" or theirs is None else theirs
+                answers[side] = cost(worker.ask(**requested)) * scale
+            measured.ours.append(answers["ours"])
+            measured.theirs.append(answers["theirs"])
+            measured.ratios.append(answers["theirs"] / max(answers["ours"], 1e-12))
+        self.measured.append(measured)
+        ratio = median_interval(measured.ratios)
+        ours, peers = describe(measured.ours).p50, describe(measured.theirs).p50
         self.say(
             f"  {name:<46} {ours:9.2f} {peers:11.2f} {unit}"
             f"   {ratio.median:7.1f}x  [{ratio.low:.1f}, {ratio.high:.1f}]"
         )
-        return found
+        return measured
 
     def gate(
         self,
@@ -163,7 +163,7 @@ def compare_admission(comparison: Comparison, quick: bool) -> None:
     """Enqueue, select, acquire, commit, release; without any sink on either side."""
     comparison.say("Task admission, microseconds of CPU per task")
     sizes = TASKS[:2] if quick else TASKS
-    found: dict[tuple[bool, int, int, int], Measured] = {}
+    actual: dict[tuple[bool, int, int, int], Measured] = {}
     for cell in admission_cells(sizes):
         model_work, capacity, tasks, groups = cell
         name = (
@@ -179,21 +179,21 @@ def compare_admission(comparison: Comparison, quick: bool) -> None:
             "most": tasks,
         }
         theirs = {**request, "most": min(tasks, PEER_ADMISSIONS.get(groups, tasks))}
-        found[cell] = comparison.measure(name, "us", request, float, 1e6, theirs)
+        actual[cell] = comparison.measure(name, "us", request, float, 1e6, theirs)
     for groups, target in ((1, 3.0), (256, 50.0)):
         for model_work in (False, True):
-            cells = [one for one in found if one[0] == model_work and one[3] == groups]
-            worst = min(cells, key=lambda one: describe(found[one].ratios).p50)
+            cells = [item for item in actual if item[0] == model_work and item[3] == groups]
+            worst = min(cells, key=lambda item: describe(actual[item].ratios).p50)
             comparison.gate(
                 f"admission at {groups} group{'s' if groups > 1 else ''} at least {target:g} times "
                 f"cheaper, {'model' if model_work else 'local'} work, the worst cell "
                 f"({worst[2]} tasks, {'plenty' if worst[1] == PLENTY else f'cap {worst[1]}'})",
-                found[worst].ratios,
+                actual[worst].ratios,
                 at_least=target,
             )
     # Logarithmic: four times the groups cost a constant more; in proportion they cost four times.
     for capacity in (PLENTY, CAP):
-        few, many = (found[False, capacity, sizes[1], groups] for groups in (64, 256))
+        few, many = (actual[False, capacity, sizes[1], groups] for groups in (64, 256))
         growth = [b / a for a, b in zip(few.ours, many.ours, strict=True)]
         comparison.gate(
             f"our cost grows at most with the log of the groups, 64 to 256, "
@@ -347,7 +347,7 @@ def main(
     Both engines run in processes of their own. Exits with 1 where a gate does not hold.
     """
     held = compare_with_peer(interpreter, iterations, quick, frozenset(only), as_json)
-    return exit_codes.OK if held else exit_codes.FOUND
+    return exit_codes.OK if held else exit_codes.FINDINGS
 
 
 if __name__ == "__main__":

@@ -127,8 +127,8 @@ class HeadgateSide:
                     plan, stream, clock, dataset=target.dataset, control=control
                 )
             cpu, seconds = time.process_time() - before, time.perf_counter() - began
-            lines = sum(one.read_bytes().count(b"\n") for one in target.journal.glob("*"))
-            written = sum(one.stat().st_size for one in target.journal.glob("*"))
+            lines = sum(path.read_bytes().count(b"\n") for path in target.journal.glob("*"))
+            written = sum(path.stat().st_size for path in target.journal.glob("*"))
             # Without the lines that begin and end a journal.
             return RunCost(cpu, seconds, result.rows_done, max(0, lines - 2), written)
 

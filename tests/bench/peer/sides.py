@@ -86,16 +86,16 @@ class Worker:
 
 def check_interpreter(interpreter: Path) -> None:
     """Raises `UserError` unless it is a Python that has the peer in the version compared with."""
-    asked = "import importlib.metadata as m; print(m.version('data-designer'))"
+    requested = "import importlib.metadata as m; print(m.version('data-designer'))"
     try:
         ran = subprocess.run(
-            [str(interpreter), "-P", "-c", asked], capture_output=True, text=True, timeout=60
+            [str(interpreter), "-P", "-c", requested], capture_output=True, text=True, timeout=60
         )
     except (OSError, subprocess.TimeoutExpired):
         raise UserError(f"{interpreter} is no Python interpreter that runs") from None
-    found = ran.stdout.strip()
-    if ran.returncode or found != VERSION:
-        has = f"has data-designer {found}" if not ran.returncode else "has no data-designer"
+    version = ran.stdout.strip()
+    if ran.returncode or version != VERSION:
+        has = f"has data-designer {version}" if not ran.returncode else "has no data-designer"
         raise UserError(
             f"{interpreter} {has}: install data-designer=={VERSION} in an environment of its own "
             "and name its Python with --python"

@@ -43,7 +43,7 @@ def test_a_worker_answers_what_it_is_asked() -> None:
 def test_a_whole_run_is_counted_with_its_journal(tmp_path: Path) -> None:
     request = {"measure": "run", "records": 3, "recorded": True, "base_url": None}
     cost = answer(HeadgateSide(), {**request, "keep": str(tmp_path / "run")})
-    journal = b"".join(one.read_bytes() for one in sorted((tmp_path / "run/journal").iterdir()))
+    journal = b"".join(path.read_bytes() for path in sorted((tmp_path / "run/journal").iterdir()))
     lines = journal.splitlines()
     assert cost["rows"] == 3
     assert cost["bytes"] == len(journal)

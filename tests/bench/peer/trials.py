@@ -131,12 +131,12 @@ def _report(
     label: str, ours: list[Outcome], theirs: list[Outcome], say: Callable[[str], None]
 ) -> bool:
     pairs = list(zip(ours, theirs, strict=True))
-    ratio = median_interval([one.seconds / other.seconds for one, other in pairs]).median
-    spent = [one.cpu / other.cpu for one, other in pairs if other.cpu]
+    ratio = median_interval([row.seconds / other.seconds for row, other in pairs]).median
+    spent = [trial.cpu / other.cpu for trial, other in pairs if other.cpu]
     cpu = f"{median_interval(spent).median:>14.2f}x" if spent else f"{'-':>15}"
-    lost = [max(one.lost for one in side) for side in (ours, theirs)]
-    seconds = [describe([one.seconds for one in side]).p50 for side in (ours, theirs)]
-    errors = sorted({one.ended for one in theirs} - {""})
+    lost = [max(trial.lost for trial in side) for side in (ours, theirs)]
+    seconds = [describe([row.seconds for row in side]).p50 for side in (ours, theirs)]
+    errors = sorted({their.ended for their in theirs} - {""})
     say(
         f"{label} {lost[0]:>6} {lost[1]:>7} {seconds[0]:>8.1f} {seconds[1]:>7.1f}"
         f" {ratio:>15.2f}x {cpu}" + (f"  they ended with {', '.join(errors)}" if errors else "")
@@ -177,7 +177,7 @@ def main(
     """
     chosen = list(WORKFLOWS) if "all" in workflows else workflows
     held = compare(interpreter, iterations, records, only or list(SCRIPTS), chosen, click.echo)
-    return exit_codes.OK if held else exit_codes.FOUND
+    return exit_codes.OK if held else exit_codes.FINDINGS
 
 
 if __name__ == "__main__":

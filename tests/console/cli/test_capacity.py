@@ -12,14 +12,14 @@ import pytest
 from console.cli import exit_codes
 from console.cli.main import run_cli
 from console.screens import capacity as screen
-from engine.events import JournalEnd, JournalHeader, JournalLine, encode_lines
-from engine.run.capacity_plan import (
+from engine.capacity_plan import (
     AsyncCapacityPlan,
     ConfiguredCapacity,
     ObservedMaxima,
     RowGroupCapacity,
     RuntimeCapacity,
 )
+from engine.events import JournalEnd, JournalHeader, JournalLine, encode_lines
 from replay.playback.capacity import CONFIGURED, OBSERVED, RUNTIME, capacity_rows
 from replay.playback.frame import Want
 from replay.playback.session import Session
@@ -65,23 +65,23 @@ def test_the_names_are_those_of_the_plan() -> None:
 def test_every_value_of_our_runs_has_a_source_and_what_was_observed(
     ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = rows(written(ran, tmp_path), capsys)
+    table = rows(written(ran, tmp_path), capsys)
 
-    names = {(part, name) for part, name, _ in found}
+    names = {(part, name) for part, name, _ in table}
     assert names == (
         {("configured", name) for name in CONFIGURED}
         | {("runtime_snapshot", name) for name in RUNTIME}
         | {("observed_maxima", name) for name in OBSERVED}
     )
-    slots = found["configured", "submission_capacity", ""]
+    slots = table["configured", "submission_capacity", ""]
     assert (slots["value"], slots["observed"], slots["source"]) == (5, 5, "run_config")
-    cap = found["configured", "provider_model_static_caps", "alpha/org/gen-8b"]
+    cap = table["configured", "provider_model_static_caps", "alpha/org/gen-8b"]
     assert cap["value"]["cap"] == 4
     assert cap["value"]["aliases"] == ["writer"]
     assert cap["observed"] == 4
-    assert found["configured", "buffer_size", ""]["source"] == "run_config"
-    assert found["configured", "mode", ""]["source"] == "default"
-    pools = found["configured", "transport_pool_limits", "alpha"]
+    assert table["configured", "buffer_size", ""]["source"] == "run_config"
+    assert table["configured", "mode", ""]["source"] == "default"
+    pools = table["configured", "transport_pool_limits", "alpha"]
     assert pools["observed"] is None
     assert "clients do not tell" in pools["observed_missing_reason"]
 
@@ -89,14 +89,14 @@ def test_every_value_of_our_runs_has_a_source_and_what_was_observed(
 def test_a_run_without_its_end_has_maxima_from_its_series(
     ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = rows(written(ran, tmp_path, until=len(ran.events) * 3 // 4), capsys)
+    table = rows(written(ran, tmp_path, until=len(ran.events) * 3 // 4), capsys)
 
-    assert found["configured", "submission_capacity", ""]["observed"] == 5
-    assert found["observed_maxima", "in_flight_by_resource", "alpha/org/gen-8b/chat"]["value"] == 4
-    missing = found["observed_maxima", "row_groups_in_flight", ""]
+    assert table["configured", "submission_capacity", ""]["observed"] == 5
+    assert table["observed_maxima", "in_flight_by_resource", "alpha/org/gen-8b/chat"]["value"] == 4
+    missing = table["observed_maxima", "row_groups_in_flight", ""]
     assert missing["value"] is None
     assert missing["missing_reason"] == "the run has not ended"
-    assert found["runtime_snapshot", "current_limits", "beta/judge-70b/chat"]["value"] == 4
+    assert table["runtime_snapshot", "current_limits", "beta/judge-70b/chat"]["value"] == 4
 
 
 @pytest.mark.parametrize("requests", [True, False])
@@ -105,16 +105,16 @@ def test_of_a_foreign_run_what_its_events_tell(
 ) -> None:
     path = tmp_path / "scheduler_events.jsonl"
     generate(path, True, 20, requests=requests)
-    found = rows(path, capsys)
+    table = rows(path, capsys)
 
-    assert found["configured", "buffer_size", ""]["value"] == 5
-    submission = found["configured", "task_resource_limits", "submission"]
+    assert table["configured", "buffer_size", ""]["value"] == 5
+    submission = table["configured", "task_resource_limits", "submission"]
     assert 0 < submission["observed"] <= submission["value"]
-    assert found["configured", "request_admission_config", ""]["value"] is None
-    for row in found.values():
+    assert table["configured", "request_admission_config", ""]["value"] is None
+    for row in table.values():
         assert (row["value"] is None) == (row["missing_reason"] is not None) or row["key"]
     if requests:
-        cap = found["configured", "provider_model_static_caps", "beta/judge-70b"]["value"]
+        cap = table["configured", "provider_model_static_caps", "beta/judge-70b"]["value"]
         assert cap["cap"] > 0
         assert cap["aliases"]
 
@@ -123,7 +123,7 @@ def test_the_screen_has_the_same_rows(
     ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = written(ran, tmp_path)
-    found = rows(path, capsys)
+    table = rows(path, capsys)
     session = Session.open(path, growing=False)
     try:
         while session.behind:
@@ -133,7 +133,7 @@ def test_the_screen_has_the_same_rows(
         session.close()
 
     assert vars(screen)["capacity_rows"] is capacity_rows
-    assert json.loads(msgspec.json.encode(shown)) == list(found.values())
+    assert json.loads(msgspec.json.encode(shown)) == list(table.values())
 
 
 def test_the_text_says_what_is_used_up_and_what_is_not_known(

@@ -28,12 +28,12 @@ def test_a_sound_installation_has_nothing_bad(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEADGATE_HOME", str(tmp_path / "home"))
-    found = findings(capsys, exit_codes.OK)
+    shown = findings(capsys, exit_codes.OK)
 
-    assert {finding["state"] for finding in found.values()} <= {"ok", "note"}
-    assert len(found) == len(doctor.CHECKS)
-    assert VERSION in found["version"]["text"]
-    assert found["duckdb"]["state"] == found["locks"]["state"] == "ok"
+    assert {finding["state"] for finding in shown.values()} <= {"ok", "note"}
+    assert len(shown) == len(doctor.CHECKS)
+    assert VERSION in shown["version"]["text"]
+    assert shown["duckdb"]["state"] == shown["locks"]["state"] == "ok"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -43,22 +43,22 @@ def test_what_is_bad_says_what_to_do(
     (tmp_path / "file").touch()
     monkeypatch.setenv("HEADGATE_HOME", str(tmp_path / "file"))
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
-    found = findings(capsys, exit_codes.FOUND)
+    shown = findings(capsys, exit_codes.FINDINGS)
 
-    assert found["run list"]["state"] == "bad"
-    assert "HEADGATE_HOME" in found["run list"]["text"]
-    assert found["telemetry"]["state"] == "bad"
-    assert "OTEL_TRACES_EXPORTER" in found["telemetry"]["text"]
+    assert shown["run list"]["state"] == "bad"
+    assert "HEADGATE_HOME" in shown["run list"]["text"]
+    assert shown["telemetry"]["state"] == "bad"
+    assert "OTEL_TRACES_EXPORTER" in shown["telemetry"]["text"]
 
 
 def test_a_data_designer_that_is_not_known_is_a_note(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(doctor, "package_version", lambda _name: "1.2.3")
-    found = findings(capsys, exit_codes.OK)
+    shown = findings(capsys, exit_codes.OK)
 
-    assert found["data designer"]["state"] == "note"
-    assert "1.2.3" in found["data designer"]["text"]
+    assert shown["data designer"]["state"] == "note"
+    assert "1.2.3" in shown["data designer"]["text"]
 
 
 def test_the_version_says_what_it_is_made_of(
@@ -79,10 +79,10 @@ def test_a_wheel_without_its_commit_and_no_checkout_says_the_version_alone(
 ) -> None:
     monkeypatch.setattr(build_info, "BUILD_FILE", tmp_path / "none.json")
     monkeypatch.setattr(build_info, "_ROOT", tmp_path)
-    told = build_info.build_info()
+    info = build_info.build_info()
 
-    assert (told.commit, told.built, told.changed) == (None, None, False)
-    assert told.text.startswith(f"headgate {VERSION}, Python ")
+    assert (info.commit, info.built, info.changed) == (None, None, False)
+    assert info.text.startswith(f"headgate {VERSION}, Python ")
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -99,11 +99,11 @@ def test_a_checkout_says_its_commit(
         (git / "refs" / "heads" / "main").write_text(f"{commit}\n")
     monkeypatch.setattr(build_info, "BUILD_FILE", tmp_path / "none.json")
     monkeypatch.setattr(build_info, "_ROOT", tmp_path)
-    told = build_info.build_info()
+    info = build_info.build_info()
 
-    assert isinstance(told, BuildInfo)
-    assert told.commit == commit
-    assert "(checkout of c0ffee000000)" in told.text
+    assert isinstance(info, BuildInfo)
+    assert info.commit == commit
+    assert "(checkout of c0ffee000000)" in info.text
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

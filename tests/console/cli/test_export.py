@@ -167,7 +167,7 @@ def test_hostile_names_are_neither_markup_nor_escapes(lines: Path, tmp_path: Pat
     assert export("--format", "svg") == 0
     assert export("--format", "markdown") == 0
     for picture in tmp_path.glob("*.svg"):
-        assert not [one for one in ET.parse(picture).iter() if one.tag.endswith("}b")]
+        assert not [item for item in ET.parse(picture).iter() if item.tag.endswith("}b")]
     text = (tmp_path / "run.md").read_text()
     assert "\x1b" not in text
     assert "\u202e" not in text
@@ -177,8 +177,8 @@ def test_hostile_names_are_neither_markup_nor_escapes(lines: Path, tmp_path: Pat
 
 def test_pictures_name_what_they_show(lines: Path, tmp_path: Path) -> None:
     assert export("--format", "svg", "--out", "all.svg") == 0
-    said = [one.text or "" for one in ET.parse(tmp_path / "all.svg").iter()]
-    assert any(one.endswith("waiting (dashed), cooldown (shaded)") for one in said)
+    said = [element.text or "" for element in ET.parse(tmp_path / "all.svg").iter()]
+    assert any(item.endswith("waiting (dashed), cooldown (shaded)") for item in said)
 
 
 def test_a_failure_leaves_no_file(
@@ -225,8 +225,8 @@ def test_force_never_replaces_what_is_no_regular_file(
     before = os.lstat(place)
     table = ["--table", "run"] if form == "csv" else []
     assert export("--format", form, "--out", str(place), "--force", *table) == 2
-    told = capsys.readouterr().err
-    assert "never replaced" in told
+    err = capsys.readouterr().err
+    assert "never replaced" in err
     after = os.lstat(place)
     assert (before.st_ino, before.st_mode) == (after.st_ino, after.st_mode)
     assert not Path("theirs").exists() or Path("theirs").read_text() == "theirs"

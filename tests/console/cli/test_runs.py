@@ -147,9 +147,9 @@ def test_a_run_that_is_away_is_named_as_such(tmp_path: Path, capsys: Capture) ->
     make(tmp_path / "run", RunRecord("r1-12345", "demo", "complete"))
     (tmp_path / "run").rename(tmp_path / "moved")
     assert run_cli(["why", "r1-12345"]) == 2
-    told = capsys.readouterr().err
-    assert "is not there now" in told
-    assert len(told.splitlines()) == 1
+    err = capsys.readouterr().err
+    assert "is not there now" in err
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(("command", "private"), [("runs", True), ("export", False)])

@@ -62,11 +62,11 @@ def test_a_table_wider_than_the_terminal_is_told_row_by_row(
     monkeypatch.setattr("console.cli.sql.text_width", lambda: 60)
     query = f"SELECT ordinal, '{HOSTILE}' || repeat(' word', 40) AS much FROM events LIMIT 2"
     assert run_cli(["sql", str(lines), query]) == 0
-    told = capsys.readouterr().out
-    assert max(map(len, told.splitlines())) <= 60
-    assert told.count("word") == 80
-    assert [line for line in told.splitlines() if line.startswith("row")] == ["row 1", "row 2"]
-    assert not set(told) & set("\x1b\u202e\x9b")
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 60
+    assert out.count("word") == 80
+    assert [line for line in out.splitlines() if line.startswith("row")] == ["row 1", "row 2"]
+    assert not set(out) & set("\x1b\u202e\x9b")
     assert run_cli(["sql", str(lines), "SELECT ordinal, t, reason FROM events LIMIT 2"]) == 0
     assert capsys.readouterr().out.splitlines()[0].split() == ["ordinal", "t", "reason"]
 
@@ -184,12 +184,12 @@ class Asking:
     def of_query(self) -> list[int]:
         """Processes that name the folder for temporary files of the query."""
         mine = os.fsencode(self.place / "headgate-sql-")
-        found = []
+        result = []
         for entry in Path("/proc").iterdir():
             with suppress(OSError):
                 if entry.name.isdecimal() and mine in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-        return found
+                    result.append(int(entry.name))
+        return result
 
     def await_query(self) -> int:
         """Until the query has used processor time of its own; its process."""

@@ -37,10 +37,10 @@ def test_exit_codes(
     Path("canaries").write_text("something else\n\nthe canary\n")
     Path("run.jsonl").write_bytes(written)
     assert run_cli(["verify", "run.jsonl", "--json", *arguments]) == code
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     if code == 2:
-        assert told.out == ""
-        assert len(told.err.splitlines()) == 1
+        assert printed.out == ""
+        assert len(printed.err.splitlines()) == 1
     else:
         verdict = {0: "fine", 1: "found", 4: "damaged"}[code]
-        assert json.loads(told.out)["verdict"] == verdict
+        assert json.loads(printed.out)["verdict"] == verdict

@@ -36,60 +36,62 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "storm.duckdb"
 
 
-def asked(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def output_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert run_cli(["why", *map(str, arguments)]) == exit_codes.OK
     return capsys.readouterr().out
 
 
 def report(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
-    found = json.loads(asked(capsys, *arguments, "--json"))
-    assert isinstance(found, dict)
-    return found
+    printed = json.loads(output_of(capsys, *arguments, "--json"))
+    assert isinstance(printed, dict)
+    return printed
 
 
 def test_the_report_says_the_same_in_all_forms(
     recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answer = report(capsys, recording)["answer"]
-    assert answer.split(".")[0] in " ".join(asked(capsys, recording).split())
-    markdown = asked(capsys, recording, "--markdown")
+    assert answer.split(".")[0] in " ".join(output_of(capsys, recording).split())
+    markdown = output_of(capsys, recording, "--markdown")
     assert markdown.startswith("# Why: ")
-    for told in ("`request_cooldown`", "## Cells by column", "Not provable", "does not carry"):
-        assert told in markdown
+    for reported in ("`request_cooldown`", "## Cells by column", "Not provable", "does not carry"):
+        assert reported in markdown
 
 
 def test_the_json_is_what_the_schema_says(
     recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    schema = json.loads(asked(capsys, "--schema"))
-    found = report(capsys, recording)
+    schema = json.loads(output_of(capsys, "--schema"))
+    answer = report(capsys, recording)
     assert schema["$ref"] == "#/$defs/WhyReport"
     described = schema["$defs"]["WhyReport"]
-    assert set(found) == set(described["properties"])
-    assert set(described["required"]) <= set(found)
-    msgspec.convert(found, WhyReport)
+    assert set(answer) == set(described["properties"])
+    assert set(described["required"]) <= set(answer)
+    msgspec.convert(answer, WhyReport)
     verdict = schema["$defs"]["VerdictLine"]
-    assert all(set(one) == set(verdict["properties"]) for one in found["verdicts"])
+    assert all(set(item) == set(verdict["properties"]) for item in answer["verdicts"])
 
 
 def test_a_window_has_the_verdicts_that_reach_into_it(
     recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cooldown = next(
-        one for one in report(capsys, recording)["verdicts"] if one["verdict"] == "request_cooldown"
+        verdict
+        for verdict in report(capsys, recording)["verdicts"]
+        if verdict["verdict"] == "request_cooldown"
     )
     middle = (cooldown["start"] + cooldown["end"]) / 2
     at = report(capsys, recording, "--at", f"0:{middle:06.3f}")
     assert at["start"] == at["end"] == pytest.approx(middle, abs=1e-3)
-    assert "request_cooldown" in {one["verdict"] for one in at["verdicts"]}
+    assert "request_cooldown" in {verdict["verdict"] for verdict in at["verdicts"]}
     assert sum(line["fraction"] for line in at["run_blame"]) == pytest.approx(1.0)
     before = report(capsys, recording, "--between", 0, max(0.0, cooldown["start"] - 0.1))
-    assert "request_cooldown" not in {one["verdict"] for one in before["verdicts"]}
+    assert "request_cooldown" not in {verdict["verdict"] for verdict in before["verdicts"]}
 
 
 def test_it_fails_on_a_verdict_or_a_tier(recording: Path) -> None:
-    assert run_cli(["why", str(recording), "--fail-on", "request_cooldown"]) == exit_codes.FOUND
-    assert run_cli(["why", str(recording), "--fail-on", "D"]) == exit_codes.FOUND
+    assert run_cli(["why", str(recording), "--fail-on", "request_cooldown"]) == exit_codes.FINDINGS
+    assert run_cli(["why", str(recording), "--fail-on", "D"]) == exit_codes.FINDINGS
     assert run_cli(["why", str(recording), "--fail-on", "A", "--fail-on", "B"]) == exit_codes.OK
 
 
@@ -108,8 +110,8 @@ def test_a_task_is_told_from_ready_to_released(
     starts = [step["start"] for step in steps]
     assert starts == sorted(starts)
     head = f"Task {task_id} (verdict, row {story['row']}): completed"
-    assert head in asked(capsys, recording, "--task", task_id)
-    assert head in asked(capsys, recording, "--task", task_id, "--markdown")
+    assert head in output_of(capsys, recording, "--task", task_id)
+    assert head in output_of(capsys, recording, "--task", task_id, "--markdown")
 
 
 def test_what_a_foreign_stream_can_t_prove_is_named(
@@ -159,9 +161,9 @@ def test_facts_that_are_damaged_are_told_as_damage(
     connection.close()
     for command in (["why", str(bad)], ["export", str(bad), "--format", "perfetto", "--out", "-"]):
         assert run_cli(command) == exit_codes.DAMAGED
-        told = capsys.readouterr().err
-        assert "is damaged" in told
-        assert "Traceback" not in told
+        err = capsys.readouterr().err
+        assert "is damaged" in err
+        assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(
@@ -188,16 +190,16 @@ def test_a_run_that_its_producer_still_writes_is_not_called_lost(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "scheduler_events.jsonl"
-    told = [one for one in lines(storm=False) if "request_attempt_id" not in one][:200]
+    stream = [line for line in lines(storm=False) if "request_attempt_id" not in line][:200]
     with path.open("w") as writer:
-        writer.write("".join(json.dumps(line) + "\n" for line in told))
+        writer.write("".join(json.dumps(line) + "\n" for line in stream))
         writer.flush()
-        assert "not ended" in asked(capsys, path)
+        assert "not ended" in output_of(capsys, path)
         going = report(capsys, path)
         assert run_cli(["verify", str(path)]) == exit_codes.OK
         assert "lost" not in capsys.readouterr().out
     assert not going["run"]["producer_lost"]
-    assert "producer_gone" not in {one["verdict"] for one in going["verdicts"]}
+    assert "producer_gone" not in {verdict["verdict"] for verdict in going["verdicts"]}
     assert report(capsys, path)["run"]["producer_lost"]
 
 

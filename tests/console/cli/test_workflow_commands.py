@@ -52,7 +52,7 @@ def test_plan_shows_what_the_run_would_do(
 
 def test_plan_as_json_and_with_findings(workflow: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "plan", workflow, "--json", "--records", 3)
-    assert code == exit_codes.FOUND
+    assert code == exit_codes.FINDINGS
     plan = json.loads(out)
     assert plan["records"] == 3
     assert [finding["code"] for finding in plan["findings"]] == ["cap_never_fills"]
@@ -84,7 +84,7 @@ def test_preview_says_why_a_row_is_missing(
     check = "  - { name: check, type: validation, columns: [text], sql: 'false' }\n"
     workflow.write_text(WORKFLOW + check)
     code, out, _ = run(capsys, "preview", workflow, "--rows", 1)
-    assert code == exit_codes.FOUND
+    assert code == exit_codes.FINDINGS
     assert "Dropped: row 1, column check: RowRejected" in out
     assert "0 rows made, 1 dropped, 1 calls." in out
 
@@ -146,11 +146,11 @@ def test_import_config_writes_a_workflow_and_says_what_is_missing(
     workflow: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = run(capsys, "import-config", CONFIG)
-    assert code == exit_codes.FOUND
+    assert code == exit_codes.FINDINGS
     assert out.startswith("name: imported\n")
     assert all(line.startswith("headgate: ") for line in err.splitlines())
     code, out, _ = run(capsys, "import-config", CONFIG, "--out", "made.yaml", "--records", 7)
-    assert (code, out) == (exit_codes.FOUND, "")
+    assert (code, out) == (exit_codes.FINDINGS, "")
     text = (workflow.parent / "made.yaml").read_text()
     assert "records: 7" in text
     code, _, err = run(capsys, "import-config", CONFIG, "--out", "made.yaml")

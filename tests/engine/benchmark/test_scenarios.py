@@ -96,12 +96,14 @@ def test_a_virtual_scenario_repeats_itself_exactly(tmp_path: Path) -> None:
 def test_two_policies_are_run_in_turn_on_the_same_rows(tmp_path: Path) -> None:
     names = ("strict-fair", "provider-aware")
     both = run("heavy-root", tmp_path / "out", 20, variants=names)
-    assert tuple(one.variant for one in both) == names
+    assert tuple(item.variant for item in both) == names
     hashes = {
-        one.iterations[0].output_hashes["rows"] for one in both if one.iterations[0].output_hashes
+        item.iterations[0].output_hashes["rows"]
+        for item in both
+        if item.iterations[0].output_hashes
     }
     assert len(hashes) == 1
-    recordings = [recording_of(tmp_path / "out" / f"{one.variant}.json", one) for one in both]
+    recordings = [recording_of(tmp_path / "out" / f"{item.variant}.json", item) for item in both]
     assert len(set(recordings)) == 2
 
 

@@ -50,10 +50,10 @@ def written(event: Event) -> dict[str, object]:
 
 @settings(max_examples=200)
 @given(correlations)
-def test_reading_puts_back_what_writing_left_out(told: RuntimeCorrelation | None) -> None:
+def test_reading_puts_back_what_writing_left_out(reported: RuntimeCorrelation | None) -> None:
     events: tuple[Event, Event] = (
-        SchedulerEvent("selected", 1.0, 1, told),
-        RequestEvent("request_queue_formed", 1.0, 1, told),
+        SchedulerEvent("selected", 1.0, 1, reported),
+        RequestEvent("request_queue_formed", 1.0, 1, reported),
     )
     facts = HeaderFacts(RUN)
     for event in events:
@@ -83,9 +83,9 @@ def test_what_the_header_says_is_not_said_again() -> None:
     ],
 )
 def test_what_differs_from_the_header_is_written_whole(change: dict[str, str | None]) -> None:
-    told = msgspec.structs.replace(WHOLE, **change)
-    correlation = written(SchedulerEvent("selected", 1.0, 1, told))["captured_correlation"]
-    kept = {k: v for k, v in msgspec.structs.asdict(told).items() if v is not None}
+    reported = msgspec.structs.replace(WHOLE, **change)
+    correlation = written(SchedulerEvent("selected", 1.0, 1, reported))["captured_correlation"]
+    kept = {k: v for k, v in msgspec.structs.asdict(reported).items() if v is not None}
     assert correlation == kept
 
 

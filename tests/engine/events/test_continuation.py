@@ -50,13 +50,13 @@ def test_the_end_of_a_journal(tmp_path: Path) -> None:
         scheduler(2, 101.2, "t7"),
     ]
     folder = journal(tmp_path, [*lines, request(1, 101.25)], torn=b'{"stream":"sched')
-    found = read_continuation(folder)
-    assert (found.segments, found.events) == (1, 3)
-    assert (found.scheduler_sequence, found.request_sequence) == (2, 1)
-    assert found.ids == LastIds(4, 7, 12, 9)
-    assert found.last_time == 101.25
-    assert found.run == RUN
-    assert 102.0 < found.restart_time < 102.01
+    continuation = read_continuation(folder)
+    assert (continuation.segments, continuation.events) == (1, 3)
+    assert (continuation.scheduler_sequence, continuation.request_sequence) == (2, 1)
+    assert continuation.ids == LastIds(4, 7, 12, 9)
+    assert continuation.last_time == 101.25
+    assert continuation.run == RUN
+    assert 102.0 < continuation.restart_time < 102.01
 
 
 def test_only_as_many_segments_are_read_as_are_needed(tmp_path: Path) -> None:
@@ -66,9 +66,9 @@ def test_only_as_many_segments_are_read_as_are_needed(tmp_path: Path) -> None:
         scheduler(3_000, 102.0, "t8"),
         request(2_001, 102.5),
     ]
-    found = read_continuation(journal(tmp_path, first, second))
-    assert found.events == 5_001
-    assert (found.scheduler_sequence, found.request_sequence) == (3_000, 2_001)
+    continuation = read_continuation(journal(tmp_path, first, second))
+    assert continuation.events == 5_001
+    assert (continuation.scheduler_sequence, continuation.request_sequence) == (3_000, 2_001)
 
 
 def test_a_gap_counts(tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_a_gap_counts(tmp_path: Path) -> None:
 
 
 def test_a_run_without_an_event_begins_where_it_began(tmp_path: Path) -> None:
-    found = read_continuation(journal(tmp_path, [JournalHeader(RUN, 1, 1)]))
-    assert (found.events, found.scheduler_sequence) == (0, 0)
-    assert 101.0 < found.restart_time < 101.01
+    continuation = read_continuation(journal(tmp_path, [JournalHeader(RUN, 1, 1)]))
+    assert (continuation.events, continuation.scheduler_sequence) == (0, 0)
+    assert 101.0 < continuation.restart_time < 101.01
 
 
 @pytest.mark.parametrize("segments", [[], [[scheduler(1, 100.0)]]])

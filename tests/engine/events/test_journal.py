@@ -99,11 +99,11 @@ def writer_in(
     disk: Disk,
     *,
     loop: asyncio.AbstractEventLoop | None = None,
-    asked: list[str] | None = None,
+    requested: list[str] | None = None,
     segment_bytes: int = 64 << 20,
 ) -> tuple[RunFolder, JournalWriter]:
     folder = RunFolder.create(path / "run")
-    requests = asked if asked is not None else []
+    requests = requested if requested is not None else []
     writer = JournalWriter(
         folder,
         RUN,
@@ -190,24 +190,24 @@ def test_a_short_write_leaves_whole_lines_and_the_rest_follows(tmp_path: Path) -
 
 
 def test_a_full_disk_sheds_all_but_the_ends_and_tells_of_the_gap(tmp_path: Path) -> None:
-    disk, asked = Disk(), list[str]()
-    folder, writer = writer_in(tmp_path, disk, asked=asked)
+    disk, requested = Disk(), list[str]()
+    folder, writer = writer_in(tmp_path, disk, requested=requested)
     writer.write_events([scheduler(1)])
     disk.room = 0
     writer.write_events([scheduler(2), request(1), scheduler(3)])
     writer.write_events([scheduler(4, "task_lease_released"), scheduler(5), request(2)])
     writer.write_events([request(3, "request_lease_released"), scheduler(6)])
     assert events(folder) == [scheduler(1)]
-    assert asked == []
+    assert requested == []
     disk.room = None
     writer.write_events([scheduler(7)])
-    told = [
+    reported = [
         (e.diagnostics["stream"], e.diagnostics["first_lost"], e.diagnostics["last_lost"])
         if e.event_kind == "recording_gap"
         else (e.event_kind, e.sequence)
         for e in events(folder)
     ]
-    assert told == [
+    assert reported == [
         ("selected", 1),
         ("scheduler", 2, 3),
         ("request", 1, 2),
@@ -221,7 +221,7 @@ def test_a_full_disk_sheds_all_but_the_ends_and_tells_of_the_gap(tmp_path: Path)
     assert (gap.reason_or_result, gap.sequence) == ("disk_full", 0)
     assert gap.diagnostics["cause"] == "disk_full"
     assert writer.shed_events == 6
-    assert asked == ["segment"]
+    assert requested == ["segment"]
     assert writer.close(end(7))
     last = lines(folder)[-1]
     assert isinstance(last, JournalEnd)
@@ -276,29 +276,29 @@ def test_retries_on_a_full_disk_come_from_the_loop_and_slow_down(tmp_path: Path)
 
 
 def test_a_long_segment_asks_once_and_the_next_opens_with_the_keyframe(tmp_path: Path) -> None:
-    asked: list[str] = []
-    folder, writer = writer_in(tmp_path, Disk(), asked=asked, segment_bytes=600)
+    requested: list[str] = []
+    folder, writer = writer_in(tmp_path, Disk(), requested=requested, segment_bytes=600)
     writer.write_events([scheduler(n) for n in range(1, 20)])
     writer.write_events([scheduler(20)])
-    assert asked == ["segment"]
+    assert requested == ["segment"]
     writer.write_events([keyframe(21, "periodic"), scheduler(22), keyframe(23), request(1)])
     assert len(events(folder)) == 22
     assert lines(folder, 2) == [JournalHeader(RUN, 2, 23), keyframe(23), request(1)]
     writer.write_events([scheduler(n) for n in range(24, 60)])
-    assert asked == ["segment", "segment"]
+    assert requested == ["segment", "segment"]
     writer.write_events([keyframe(60)])
     assert writer.close(end(60))
     assert lines(folder, 3) == [JournalHeader(RUN, 3, 61), keyframe(60), end(60)]
 
 
 def test_a_segment_grows_with_the_keyframe_that_opens_it(tmp_path: Path) -> None:
-    asked: list[str] = []
-    folder, writer = writer_in(tmp_path, Disk(), asked=asked, segment_bytes=2_000)
+    requested: list[str] = []
+    folder, writer = writer_in(tmp_path, Disk(), requested=requested, segment_bytes=2_000)
     tasks = [{"task_id": f"t{n}"} for n in range(500)]
     large = msgspec.structs.replace(keyframe(1), snapshot={"tasks": tasks})
     for number in range(1, 5_000):
         writer.write_events([scheduler(number)])
-        if len(asked) == len(folder.segment_numbers()):
+        if len(requested) == len(folder.segment_numbers()):
             writer.write_events([large])
     sizes = [folder.segment(n).stat().st_size for n in folder.segment_numbers()]
     assert len(sizes) > 2
@@ -355,13 +355,13 @@ def test_a_real_limit_of_the_system_sheds_without_an_exception(tmp_path: Path) -
 
 
 def test_a_folder_renamed_in_mid_run_takes_the_journal_along(tmp_path: Path) -> None:
-    asked: list[str] = []
-    folder, writer = writer_in(tmp_path, Disk(), asked=asked, segment_bytes=1_000)
+    requested: list[str] = []
+    folder, writer = writer_in(tmp_path, Disk(), requested=requested, segment_bytes=1_000)
     writer.write_events([SchedulerEvent("selected", 1.0, 1)])
     (tmp_path / "run").rename(tmp_path / "moved")
     stranger = RunFolder.create(tmp_path / "run")
     number = 2
-    while not asked:
+    while not requested:
         writer.write_events([SchedulerEvent("selected", 1.0, number)])
         number += 1
     writer.write_events([keyframe(number)])

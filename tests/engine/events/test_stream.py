@@ -46,13 +46,13 @@ def test_a_sink_that_fails_is_counted_and_the_others_get_everything() -> None:
 
 
 def test_a_run_goes_on_without_a_sink_that_fails_and_says_so_at_its_end() -> None:
-    one = Run(Setting((column("a"),), records=5, execute=takes(1.0), sinks=[Failing()]))
-    run_virtual(one.go())
-    assert one.result is not None
-    assert one.result.outcome == "success"
-    (completed,) = one.told("scheduler_job_completed")
+    ran = Run(Setting((column("a"),), records=5, execute=takes(1.0), sinks=[Failing()]))
+    run_virtual(ran.go())
+    assert ran.result is not None
+    assert ran.result.outcome == "success"
+    (completed,) = ran.scheduler_events("scheduler_job_completed")
     assert completed.diagnostics["sink_failures"]["Failing"] > 1
-    assert b"secret" not in one.lines()
+    assert b"secret" not in ran.lines()
 
 
 def test_what_a_listener_of_the_flush_emits_is_delivered_after_it() -> None:
@@ -148,19 +148,19 @@ def test_either_stream_alone_says_what_it_says_beside_the_other(
 ) -> None:
     kind = SchedulerEvent if alone == "scheduler" else RequestEvent
     for seed in range(30):
-        told = []
+        reported = []
         for streams in ("both", alone):
             world = random_world(seed)
             world.setting.sinks = []
             world.setting.streams = streams
-            one = Run(world.setting)
-            run_virtual(one.go())
-            told.append(facts(event for event in one.events if isinstance(event, kind)))
+            ran = Run(world.setting)
+            run_virtual(ran.go())
+            reported.append(facts(event for event in ran.events if isinstance(event, kind)))
             if streams == alone:
-                assert all(isinstance(event, kind) for event in one.events)
-                numbers = [event.sequence for event in one.events]
+                assert all(isinstance(event, kind) for event in ran.events)
+                numbers = [event.sequence for event in ran.events]
                 assert numbers == list(range(1, len(numbers) + 1))
-        assert told[0] == told[1]
+        assert reported[0] == reported[1]
 
 
 def facts(events: Iterable[Event]) -> list[Event]:

@@ -271,15 +271,17 @@ def test_a_suspended_resource_says_that_attempts_are_held() -> None:
         lab = Lab()
         lab.register(cap=2)
         lab.controller.outages.on_probe_due = lambda resource: None
-        told: list[int] = []
-        lab.controller.outages.on_held = lambda: told.append(lab.controller.outages.held_attempts())
+        reported: list[int] = []
+        lab.controller.outages.on_held = lambda: reported.append(
+            lab.controller.outages.held_attempts()
+        )
         lab.controller.release(await lab.acquire(), failed("quota_spent"))
         waiting = lab.waiting()
         await asyncio.sleep(0)
         probe = lab.controller.acquire_probe(lab.item())
         assert probe is not None
         lab.controller.release(probe, failed("quota_spent"))
-        assert told == [1]
+        assert reported == [1]
         assert [(key, cause.failure) for key, cause, _ in lab.controller.outages.suspensions()] == [
             (CHAT, "quota_spent")
         ]

@@ -9,14 +9,16 @@ from engine.request_admission.learned_rate import GROWTH_ROUND_TRIPS, LearnedRat
 from engine.request_admission.observed_budgets import ObservedBudgets
 
 
-def told(remaining: int | None, limit: int | None = 600, reset: float | None = None) -> RateBudget:
+def observed(
+    remaining: int | None, limit: int | None = 600, reset: float | None = None
+) -> RateBudget:
     return RateBudget("requests", limit, remaining, reset)
 
 
 def test_calls_wait_until_the_budget_that_was_told_fills() -> None:
     budgets = ObservedBudgets()
     first = budgets.reserve(10, 0.0)
-    budgets.observe([told(2)], first, 0.0, 0.0)
+    budgets.observe([observed(2)], first, 0.0, 0.0)
     for _ in range(2):
         assert budgets.opens_at(0.0) is None
         budgets.reserve(10, 0.0)
@@ -27,30 +29,30 @@ def test_calls_wait_until_the_budget_that_was_told_fills() -> None:
 def test_a_reset_tells_how_fast_a_budget_fills() -> None:
     budgets = ObservedBudgets()
     mine = budgets.reserve(10, 0.0)
-    budgets.observe([told(0, reset=30.0)], mine, 0.0, 0.0)
+    budgets.observe([observed(0, reset=30.0)], mine, 0.0, 0.0)
     assert budgets.opens_at(0.0) == pytest.approx(30.0 / 600)
 
 
 def test_what_remains_slows_down_and_never_speeds_up() -> None:
     budgets = ObservedBudgets()
     mine = budgets.reserve(10, 0.0)
-    budgets.observe([told(0)], mine, 0.0, 0.0)
+    budgets.observe([observed(0)], mine, 0.0, 0.0)
     later = budgets.reserve(10, 0.05)
-    budgets.observe([told(500)], later, 0.05, 0.05)
+    budgets.observe([observed(500)], later, 0.05, 0.05)
     assert budgets.opens_at(0.05) is not None
 
 
 def test_calls_that_went_out_after_the_one_that_tells_are_counted() -> None:
     budgets = ObservedBudgets()
-    budgets.observe([told(100)], budgets.reserve(10, 0.0), 0.0, 0.0)
+    budgets.observe([observed(100)], budgets.reserve(10, 0.0), 0.0, 0.0)
     teller = budgets.reserve(10, 1.0)
     for _ in range(5):
         budgets.reserve(10, 1.0)
-    budgets.observe([told(5)], teller, 1.0, 1.0)
+    budgets.observe([observed(5)], teller, 1.0, 1.0)
     assert budgets.opens_at(1.0) is not None
 
 
-@pytest.mark.parametrize("budget", [told(None), told(3, limit=None), told(700)])
+@pytest.mark.parametrize("budget", [observed(None), observed(3, limit=None), observed(700)])
 def test_nonsense_binds_nothing(budget: RateBudget) -> None:
     budgets = ObservedBudgets()
     budgets.observe([budget], budgets.reserve(1, 0.0), 0.0, 0.0)

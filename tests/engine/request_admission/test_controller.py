@@ -179,30 +179,30 @@ def test_a_rate_limit_is_told_in_order_and_the_waiters_learn_it_once() -> None:
         seen = len(lab.events())
         for lease in leases:
             lab.controller.release(lease, RequestReleaseOutcome("rate_limited", 2.0))
-        told = lab.events()[seen:]
-        assert [event.event_kind for event in told] == [
+        events = lab.events()[seen:]
+        assert [event.event_kind for event in events] == [
             "request_rate_limited",
             "request_limit_decreased",
             "request_lease_released",
             "request_wait_reason_changed",
             *("request_rate_limited", "request_lease_released") * 3,
         ]
-        assert told[0].diagnostics == {"retry_after": 2.0, "blocked_until": 2.0, "cut": True}
-        assert told[1].reason_or_outcome == "rate_limited"
-        assert told[1].diagnostics == {
+        assert events[0].diagnostics == {"retry_after": 2.0, "blocked_until": 2.0, "cut": True}
+        assert events[1].reason_or_outcome == "rate_limited"
+        assert events[1].diagnostics == {
             "previous": 4,
             "current": 3,
             "soft_ceiling": 4,
             "blocked_until": 2.0,
             "retry_after": 2.0,
         }
-        assert told[3].diagnostics == {
+        assert events[3].diagnostics == {
             "from": "domain_limit",
             "to": "cooldown",
             "waiters": 50,
             "until": 2.0,
         }
-        assert told[4].diagnostics["cut"] is False
+        assert events[4].diagnostics["cut"] is False
         for wait in waits:
             lab.controller.release(await wait, SUCCESS)
 
@@ -313,11 +313,11 @@ def test_a_lower_cap_is_told_for_every_domain_it_binds() -> None:
         lab.register(CHAT, 16, "a")
         lab.register(EMBEDDING, 4, "b")
         lab.register(EMBEDDING, 4, "b")
-        told = [
+        events = [
             (event.event_kind, event.reason_or_outcome, event.diagnostics)
             for event in lab.events()[1:]
         ]
-        assert told == [
+        assert events == [
             ("request_effective_cap_changed", None, {"previous": 16, "current": 4}),
             (
                 "request_limit_decreased",

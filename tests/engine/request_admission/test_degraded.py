@@ -11,19 +11,19 @@ from engine.workflow.schema import LlmTextColumn, Model, SamplerColumn, Scripted
 from tests.engine_run import Ran, run_engine
 
 
-def told(share: FailureShare, failures: float, calls: int, source: random.Random) -> int:
+def notices(share: FailureShare, failures: float, calls: int, source: random.Random) -> int:
     return sum(share.note(source.random() < failures) is not None for _ in range(calls))
 
 
 def test_a_few_per_cent_of_failures_are_nothing_special() -> None:
-    assert told(FailureShare(), 0.05, 5000, random.Random(1)) == 0
+    assert notices(FailureShare(), 0.05, 5000, random.Random(1)) == 0
 
 
 def test_many_failures_are_told_of_once_and_again_after_a_good_spell() -> None:
     share, source = FailureShare(), random.Random(1)
-    assert told(share, 0.4, 500, source) == 1
-    assert told(share, 0.0, 200, source) == 0
-    assert told(share, 0.4, 500, source) == 1
+    assert notices(share, 0.4, 500, source) == 1
+    assert notices(share, 0.0, 200, source) == 0
+    assert notices(share, 0.4, 500, source) == 1
 
 
 def test_it_says_how_many_of_how_many() -> None:

@@ -138,49 +138,49 @@ class AdmissionMachine(RuleBasedStateMachine):
         async def quiet() -> None:
             for _ in range(6):
                 await asyncio.sleep(0)
-            for one in list(self.pending.values()):
+            for attempt in list(self.pending.values()):
                 # A thread whose wait is over is about to be told; its answer takes no loop time.
                 while (  # noqa: ASYNC110
-                    one.thread is not None
-                    and not one.thread.done()
-                    and self.phases().get(one.attempt_id) != "waiting"
+                    attempt.thread is not None
+                    and not attempt.thread.done()
+                    and self.phases().get(attempt.attempt_id) != "waiting"
                 ):
                     await asyncio.sleep(0)
 
         self.run(quiet())
-        for number, one in list(self.pending.items()):
-            done = one.task or one.thread
+        for number, item in list(self.pending.items()):
+            done = item.task or item.thread
             assert done is not None
             if done.done():
                 del self.pending[number]
-                self.finish(one)
+                self.finish(item)
 
-    def finish(self, one: Pending) -> None:
+    def finish(self, waiter: Pending) -> None:
         """What an acquisition that is over may have come to."""
-        done = one.task or one.thread
+        done = waiter.task or waiter.thread
         assert done is not None
         if done.cancelled():
-            assert one.cancelled
+            assert waiter.cancelled
             return
         error = done.exception()
         if error is None:
             lease = done.result()
-            assert lease.item is one.item, "an acquisition gets its own lease"
+            assert lease.item is waiter.item, "an acquisition gets its own lease"
             self.take(lease)
-            older = [p for p in self.pending.values() if p.lane == one.lane]
-            assert all(p.number > one.number or self.leased(p) for p in older), "not in order"
+            older = [p for p in self.pending.values() if p.lane == waiter.lane]
+            assert all(p.number > waiter.number or self.leased(p) for p in older), "not in order"
             return
         assert isinstance(error, RequestAdmissionError)
         reason = error.denial.reason
         if reason == "queue_timeout":
-            assert one.deadline is not None
-            assert self.loop.time() >= one.deadline
+            assert waiter.deadline is not None
+            assert self.loop.time() >= waiter.deadline
         else:
             assert reason == "shutdown"
             assert self.shut_down
 
-    def leased(self, one: Pending) -> bool:
-        return self.phases().get(one.attempt_id) == "leased"
+    def leased(self, attempt: Pending) -> bool:
+        return self.phases().get(attempt.attempt_id) == "leased"
 
     def take(self, lease: RequestAdmissionLease) -> None:
         assert lease.lease_id not in self.held
@@ -203,27 +203,27 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @rule(which=NUMBERS, group=NUMBERS, timeout=st.sampled_from([None, None, 0.0, 0.5, 2.0]))
     def acquire(self, which: int, group: int, timeout: float | None) -> None:
-        one = self.item(which, group, timeout)
+        item = self.item(which, group, timeout)
 
         async def start() -> asyncio.Task[RequestAdmissionLease]:
-            return asyncio.ensure_future(self.controller.acquire_async(one.item))
+            return asyncio.ensure_future(self.controller.acquire_async(item.item))
 
-        one.task = self.run(start())
-        self.pending[one.number] = one
+        item.task = self.run(start())
+        self.pending[item.number] = item
         self.settle()
 
     @precondition(lambda self: sum(p.thread is not None for p in self.pending.values()) < 2)
     @rule(which=NUMBERS, group=NUMBERS, timeout=st.sampled_from([None, 0.5, 2.0]))
     def acquire_in_a_thread(self, which: int, group: int, timeout: float | None) -> None:
-        one = self.item(which, group, timeout)
+        item = self.item(which, group, timeout)
 
         async def start() -> None:
-            one.thread = self.threads.submit(self.controller.acquire_sync, one.item)
-            while not one.thread.done() and one.attempt_id not in self.phases():  # noqa: ASYNC110
+            item.thread = self.threads.submit(self.controller.acquire_sync, item.item)
+            while not item.thread.done() and item.attempt_id not in self.phases():  # noqa: ASYNC110
                 await asyncio.sleep(0)
 
         self.run(start())
-        self.pending[one.number] = one
+        self.pending[item.number] = item
         self.settle()
 
     @rule(which=NUMBERS, group=NUMBERS)
@@ -279,22 +279,22 @@ class AdmissionMachine(RuleBasedStateMachine):
     def cancel(self, which: int, at_once_with_a_release: bool, kind: Any) -> None:
         """The waiter may get its lease in the same iteration: before it or after it."""
         waiting = [p for p in self.pending.values() if p.task is not None]
-        one = waiting[which % len(waiting)]
-        assert one.task is not None
+        item = waiting[which % len(waiting)]
+        assert item.task is not None
         if at_once_with_a_release and self.held:
             lease = self.held.pop(sorted(self.held)[which % len(self.held)])
             self.closed.append(lease)
             outcome = RequestReleaseOutcome(kind)
             if which % 2:
                 assert self.controller.release(lease, outcome).released
-                one.cancelled = one.task.cancel()
+                item.cancelled = item.task.cancel()
             else:
-                one.cancelled = one.task.cancel()
+                item.cancelled = item.task.cancel()
                 assert self.controller.release(lease, outcome).released
         else:
-            one.cancelled = one.task.cancel()
+            item.cancelled = item.task.cancel()
         self.settle()
-        assert one.number not in self.pending
+        assert item.number not in self.pending
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 3.0, 70.0]))
     def let_time_pass(self, seconds: float) -> None:
@@ -351,9 +351,9 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_waits_for_what_is_free(self) -> None:
-        for one in self.pending.values():
-            assert not self.has_room(one.item.resource)
-            assert one.deadline is None or one.deadline >= self.loop.time()
+        for waiter in self.pending.values():
+            assert not self.has_room(waiter.item.resource)
+            assert waiter.deadline is None or waiter.deadline >= self.loop.time()
 
     def teardown(self) -> None:
         if not hasattr(self, "controller"):

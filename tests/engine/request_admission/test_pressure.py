@@ -113,11 +113,11 @@ def test_pressure_lists_every_resource_and_knows_no_other() -> None:
 
 def test_a_snapshot_cannot_be_changed() -> None:
     async def main() -> None:
-        one = controller().pressure.global_snapshot("alpha", "m")
-        assert one is not None
-        assert isinstance(one.limits, MappingProxyType)
-        assert isinstance(one.raw_caps, MappingProxyType)
+        snapshot = controller().pressure.global_snapshot("alpha", "m")
+        assert snapshot is not None
+        assert isinstance(snapshot.limits, MappingProxyType)
+        assert isinstance(snapshot.raw_caps, MappingProxyType)
         with pytest.raises(AttributeError):
-            one.static_cap = 99  # type: ignore[misc]
+            snapshot.static_cap = 99  # type: ignore[misc]
 
     run_virtual(main())

@@ -124,6 +124,6 @@ def test_budgets_that_are_told_are_kept_to_without_a_refusal() -> None:
         and event.diagnostics["to"] == "request_rate_budget"
     ]
     assert waits
-    told = [e for e in load.events if e.event_kind == "request_rate_budget_observed"]
-    assert told
-    assert told[0].diagnostics["limit"] == 20
+    events = [e for e in load.events if e.event_kind == "request_rate_budget_observed"]
+    assert events
+    assert events[0].diagnostics["limit"] == 20

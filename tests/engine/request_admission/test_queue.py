@@ -42,7 +42,7 @@ def take(
 
 def take_ids(queue: RequestFairQueue, count: int) -> list[int]:
     taken = [take(queue) for _ in range(count)]
-    return [one.waiter_id for one in taken if one is not None]
+    return [waiter.waiter_id for waiter in taken if waiter is not None]
 
 
 def waiting_by_resource(queue: RequestFairQueue) -> dict[RequestResourceKey, int]:
@@ -58,9 +58,9 @@ def test_one_resource_is_first_in_first_out() -> None:
 
 def test_the_same_waiter_is_accepted_once() -> None:
     queue = RequestFairQueue()
-    one = waiter(1)
-    assert queue.enqueue(one)
-    assert not queue.enqueue(one)
+    entry = waiter(1)
+    assert queue.enqueue(entry)
+    assert not queue.enqueue(entry)
     assert len(queue) == 1
 
 
@@ -115,7 +115,7 @@ def test_a_closed_resource_comes_back_without_credit() -> None:
         assert taken is not None
         assert taken.item.resource == EMBEDDING
     after = [take(queue) for _ in range(20)]
-    shares = Counter(one.item.resource.domain for one in after if one is not None)
+    shares = Counter(waiter.item.resource.domain for waiter in after if waiter is not None)
     assert shares["chat"] <= 11
 
 
@@ -125,26 +125,26 @@ def test_a_closed_resource_is_asked_once_however_many_wait() -> None:
         queue.enqueue(waiter(number, CHAT))
     for number in range(1000, 1010):
         queue.enqueue(waiter(number, EMBEDDING))
-    asked: list[RequestResourceKey] = []
+    requested: list[RequestResourceKey] = []
 
     def open_unless_chat(resource: RequestResourceKey) -> bool:
-        asked.append(resource)
+        requested.append(resource)
         return resource != CHAT
 
     for _ in range(10):
         assert take(queue, open_unless_chat) is not None
     assert take(queue, open_unless_chat) is None
-    assert len(asked) <= 2 * 11
+    assert len(requested) <= 2 * 11
 
 
 def test_a_discarded_waiter_is_gone_and_costs_its_group_nothing() -> None:
     queue = RequestFairQueue()
-    ones = [waiter(number, CHAT) for number in range(4)]
-    for one in ones:
-        queue.enqueue(one)
+    entries = [waiter(number, CHAT) for number in range(4)]
+    for entry in entries:
+        queue.enqueue(entry)
     queue.enqueue(waiter(10, EMBEDDING))
-    assert queue.discard(ones[0])
-    assert not queue.discard(ones[0])
+    assert queue.discard(entries[0])
+    assert not queue.discard(entries[0])
     assert not queue.discard(waiter(77))
     assert take_ids(queue, 4) == [1, 10, 2, 3]
     assert len(queue) == 0
@@ -153,7 +153,7 @@ def test_a_discarded_waiter_is_gone_and_costs_its_group_nothing() -> None:
 def remembered() -> int:
     """Groups and lines of any queue that are alive."""
     gc.collect()
-    return sum(type(one).__name__ in ("_Group", "_Line") for one in gc.get_objects())
+    return sum(type(object_).__name__ in ("_Group", "_Line") for object_ in gc.get_objects())
 
 
 @pytest.mark.parametrize("closed", [False, True])
@@ -168,12 +168,12 @@ def test_groups_that_have_gone_are_forgotten_while_others_wait(
     for number in range(3, 3000):
         weight = 0.001 if number % 7 == 0 and not closed else 1.0
         name = f"group {number % 100 if returning else number}"
-        one = waiter(number, CHAT, RequestGroupSpec(name, weight))
-        queue.enqueue(one)
+        entry = waiter(number, CHAT, RequestGroupSpec(name, weight))
+        queue.enqueue(entry)
         if closed:
-            queue.discard(one)
+            queue.discard(entry)
         else:
-            assert take(queue, lambda key: key == CHAT) is one
+            assert take(queue, lambda key: key == CHAT) is entry
             if number % 2:
                 queue.enqueue(waiter(100_000 + number, EMBEDDING))
                 take(queue, lambda key: key == EMBEDDING)
@@ -214,21 +214,21 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(resource=st.sampled_from(resources), group=st.sampled_from(groups))
     def enqueue(self, resource: RequestResourceKey, group: RequestGroupSpec | None) -> None:
         self.issued += 1
-        one = waiter(self.issued, resource, group)
-        assert self.queue.enqueue(one)
-        self.expected.append(one)
+        entry = waiter(self.issued, resource, group)
+        assert self.queue.enqueue(entry)
+        self.expected.append(entry)
 
     @rule(closed=st.sets(st.sampled_from(resources)))
     def take(self, closed: set[RequestResourceKey]) -> None:
         taken = take(self.queue, lambda resource: resource not in closed)
-        eligible = [one for one in self.expected if one.item.resource not in closed]
+        eligible = [waiter for waiter in self.expected if waiter.item.resource not in closed]
         if taken is None:
             assert not eligible
             return
         same_line = [
-            one
-            for one in eligible
-            if (one.item.resource, one.item.group) == (taken.item.resource, taken.item.group)
+            waiter
+            for waiter in eligible
+            if (waiter.item.resource, waiter.item.group) == (taken.item.resource, taken.item.group)
         ]
         assert same_line[0] is taken
         self.expected.remove(taken)
@@ -236,9 +236,9 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.expected)
     @rule(chance=st.randoms(use_true_random=False))
     def discard(self, chance: random.Random) -> None:
-        one = chance.choice(self.expected)
-        assert self.queue.discard(one)
-        self.expected.remove(one)
+        entry = chance.choice(self.expected)
+        assert self.queue.discard(entry)
+        self.expected.remove(entry)
 
     @invariant()
     def counts_agree(self) -> None:

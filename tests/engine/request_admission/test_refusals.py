@@ -135,8 +135,8 @@ def test_every_release_but_the_first_is_refused_and_counted() -> None:
         never = RequestAdmissionLease("r9", lease.item, 0.0, 2, 2, lease.controller_generation)
         foreign = await stranger.acquire()
 
-        def reason(one: RequestAdmissionLease) -> str:
-            return lab.controller.release(one, SUCCESS).reason
+        def reason(lease: RequestAdmissionLease) -> str:
+            return lab.controller.release(lease, SUCCESS).reason
 
         assert reason(copy) == "stale_lease"
         assert reason(never) == "unknown_lease"

@@ -61,25 +61,25 @@ class Recount:
         label = event.request_resource_key.label
         facts, at = event.diagnostics, event.captured_at_monotonic
         if event.event_kind == "request_resource_registered":
-            one = self.requests.setdefault(
+            ceiling = self.requests.setdefault(
                 label, {"in_flight": 0, "waiters": 0, "consecutive_rate_limits": 0}
             )
-            one.update({key: facts[key] for key in ("static_cap", "effective_max", "limit")})
+            ceiling.update({key: facts[key] for key in ("static_cap", "effective_max", "limit")})
             shared = self.aggregates.setdefault(label.rpartition("/")[0], {"in_flight": 0})
             shared.update(static_cap=facts["static_cap"], aliases=facts["aliases"])
-        one = self.requests[label]
+        ceiling = self.requests[label]
         shared = self.aggregates[label.rpartition("/")[0]]
         attempt_id, lease_id = event.request_attempt_id, event.request_lease_id
         match event.event_kind:
             case "request_effective_cap_changed":
-                assert one["effective_max"] >= facts["current"]
-                one["effective_max"] = one["static_cap"] = facts["current"]
+                assert ceiling["effective_max"] >= facts["current"]
+                ceiling["effective_max"] = ceiling["static_cap"] = facts["current"]
                 shared["static_cap"] = facts["current"]
             case "request_wait_started":
-                assert facts["waiters"] == one["waiters"]
-                assert facts["in_flight"] == one["in_flight"]
+                assert facts["waiters"] == ceiling["waiters"]
+                assert facts["in_flight"] == ceiling["in_flight"]
                 assert facts["aggregate_in_flight"] == shared["in_flight"]
-                assert facts["limit"] == one["limit"]
+                assert facts["limit"] == ceiling["limit"]
                 assert attempt_id is not None
                 self.attempts[attempt_id] = {
                     "attempt_id": attempt_id,
@@ -90,27 +90,27 @@ class Recount:
                     "since": at,
                     "wait_started_at": at,
                 }
-                one["waiters"] += 1
+                ceiling["waiters"] += 1
                 if facts["reason"] != "none":
-                    one["wait_reason"] = facts["reason"]
+                    ceiling["wait_reason"] = facts["reason"]
             case "request_wait_reason_changed":
-                assert facts["waiters"] == one["waiters"] > 0
-                assert facts["from"] == one["wait_reason"] != facts["to"]
-                one["wait_reason"] = facts["to"]
+                assert facts["waiters"] == ceiling["waiters"] > 0
+                assert facts["from"] == ceiling["wait_reason"] != facts["to"]
+                ceiling["wait_reason"] = facts["to"]
             case "request_wait_completed":
-                self.leave(one)
+                self.leave(ceiling)
             case "request_wait_timeout" | "request_wait_cancelled":
-                self.leave(one)
+                self.leave(ceiling)
                 del self.attempts[attempt_id or ""]
             case "request_acquire_denied":
                 if self.attempts.pop(attempt_id or "", None) is not None:
-                    self.leave(one)
+                    self.leave(ceiling)
             case "request_lease_acquired":
-                one["in_flight"] += 1
+                ceiling["in_flight"] += 1
                 shared["in_flight"] += 1
-                assert one["in_flight"] <= one["limit"]
+                assert ceiling["in_flight"] <= ceiling["limit"]
                 assert shared["in_flight"] <= shared["static_cap"]
-                assert at >= one.get("blocked_until", 0.0)
+                assert at >= ceiling.get("blocked_until", 0.0)
                 assert lease_id is not None
                 assert lease_id not in self.open_leases | self.closed_leases
                 self.open_leases.add(lease_id)
@@ -118,34 +118,34 @@ class Recount:
                     phase="leased", since=at, lease_id=lease_id, acquired_at=at
                 )
             case "request_rate_limited":
-                one["consecutive_rate_limits"] += 1
-                assert facts["blocked_until"] >= one.get("blocked_until", 0.0)
-                one["blocked_until"] = facts["blocked_until"]
+                ceiling["consecutive_rate_limits"] += 1
+                assert facts["blocked_until"] >= ceiling.get("blocked_until", 0.0)
+                ceiling["blocked_until"] = facts["blocked_until"]
             case "request_limit_decreased" | "request_limit_increased":
-                assert facts["previous"] == one["limit"]
-                one["limit"] = facts["current"]
-                assert 1 <= one["limit"] <= one["effective_max"]
+                assert facts["previous"] == ceiling["limit"]
+                ceiling["limit"] = facts["current"]
+                assert 1 <= ceiling["limit"] <= ceiling["effective_max"]
                 if event.reason_or_outcome == "rate_limited":
-                    one["soft_ceiling"] = facts["soft_ceiling"]
+                    ceiling["soft_ceiling"] = facts["soft_ceiling"]
             case "request_soft_ceiling_recovered" | "request_fully_recovered":
-                one.pop("soft_ceiling", None)
-                assert one["limit"] == facts["current"]
+                ceiling.pop("soft_ceiling", None)
+                assert ceiling["limit"] == facts["current"]
             case "request_lease_released":
-                one["last_outcome"] = event.reason_or_outcome
+                ceiling["last_outcome"] = event.reason_or_outcome
                 if event.reason_or_outcome == "success":
-                    one["consecutive_rate_limits"] = 0
-                one["in_flight"] -= 1
+                    ceiling["consecutive_rate_limits"] = 0
+                ceiling["in_flight"] -= 1
                 shared["in_flight"] -= 1
                 self.open_leases.remove(lease_id or "")
                 self.closed_leases.add(lease_id or "")
                 del self.attempts[attempt_id or ""]
 
     @staticmethod
-    def leave(one: dict[str, Any]) -> None:
-        one["waiters"] -= 1
-        assert one["waiters"] >= 0
-        if not one["waiters"]:
-            one.pop("wait_reason", None)
+    def leave(ceiling: dict[str, Any]) -> None:
+        ceiling["waiters"] -= 1
+        assert ceiling["waiters"] >= 0
+        if not ceiling["waiters"]:
+            ceiling.pop("wait_reason", None)
 
     def keyframe(self) -> dict[str, Any]:
         return {

@@ -26,17 +26,17 @@ from tests.engine.request_admission.traffic import (
 def test_a_provider_gives_nine_tenths_of_what_it_can_and_refuses_one_call_in_fifty_at_most(
     capacity: int, latencies: Latencies, seed: int, retry_after: float | None, round_trip: float
 ) -> None:
-    found = measure(Case(capacity, round_trip, retry_after, latencies, seed))
-    assert found.goodput >= 0.9
-    assert found.refused <= 0.02
-    assert found.cooling <= 0.35
+    measured = measure(Case(capacity, round_trip, retry_after, latencies, seed))
+    assert measured.goodput >= 0.9
+    assert measured.refused <= 0.02
+    assert measured.cooling <= 0.35
 
 
 @pytest.mark.parametrize("capacity", [4, 31])
 def test_the_same_holds_after_a_storm(capacity: int) -> None:
-    found = measure(Case(capacity, storm=40.0))
-    assert found.goodput >= 0.9
-    assert found.refused <= 0.02
+    measured = measure(Case(capacity, storm=40.0))
+    assert measured.goodput >= 0.9
+    assert measured.refused <= 0.02
 
 
 @pytest.mark.parametrize("capacity", [4, 20])

@@ -177,7 +177,7 @@ def seen(scenario: Scenario) -> list[RequestEvent]:
     return run_virtual(main())
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_a_situation_is_told_by_its_kinds(scenario: Scenario) -> None:
     events = seen(scenario)
     assert {event.event_kind for event in events} >= SCENARIOS[scenario]
@@ -186,12 +186,12 @@ def test_a_situation_is_told_by_its_kinds(scenario: Scenario) -> None:
 
 
 def test_every_kind_has_a_situation_and_no_other_kind_is_told() -> None:
-    told = {event.event_kind for scenario in SCENARIOS for event in seen(scenario)}
-    assert told == ALL_REQUEST_KINDS
+    kinds = {event.event_kind for scenario in SCENARIOS for event in seen(scenario)}
+    assert kinds == ALL_REQUEST_KINDS
     assert frozenset().union(*SCENARIOS.values()) == ALL_REQUEST_KINDS
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_every_event_names_its_resource_and_a_queue_forms_and_drains_in_turn(
     scenario: Scenario,
 ) -> None:
@@ -207,9 +207,9 @@ def test_every_event_names_its_resource_and_a_queue_forms_and_drains_in_turn(
 
 
 def test_recovery_is_told_once_and_by_its_transition() -> None:
-    told: list[Any] = [
+    events: list[Any] = [
         (event.event_kind, event.diagnostics["current"])
         for event in seen(a_rate_limit_and_recovery)
         if "recovered" in event.event_kind
     ]
-    assert told == [("request_soft_ceiling_recovered", 4), ("request_fully_recovered", 4)]
+    assert events == [("request_soft_ceiling_recovered", 4), ("request_fully_recovered", 4)]

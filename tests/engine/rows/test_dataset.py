@@ -21,8 +21,8 @@ from engine.rows.dataset import (
     write_manifest,
     write_rows,
 )
+from engine.rows.kept_cells import DroppedRow
 from engine.rows.parquet import RowGroupWriter, RowNumbers
-from engine.rows.run_store import DroppedRow
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from engine.events.run_folder import CELLS
-from engine.rows.run_store import DroppedRow, RunStore, WrittenGroup, dropped_rows
+from engine.rows.kept_cells import DroppedRow, WrittenGroup
+from engine.rows.run_store import RunStore, dropped_rows
 from engine.virtual_time import VirtualTimeLoop
 
 

@@ -251,8 +251,8 @@ def _check(trial: Trial) -> None:
         return  # it did not get as far as its scheduler
     verifier = verify_events(RunInfo("trial", "trial"), trial.events)
     broken = [
-        f"{result.rule}: {found.what}: {found.examples[0].sentence}"
+        f"{result.rule}: {deviation.what}: {deviation.examples[0].sentence}"
         for result in results(verifier.book)
-        for found in result.found
+        for deviation in result.deviations
     ]
     assert broken == []

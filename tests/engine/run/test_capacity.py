@@ -9,9 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.models.provider_script import Latency, RateLimitWindow
-from engine.request_admission.config import RequestAdmissionConfig
-from engine.run.capacity_plan import (
+from engine.capacity_plan import (
     AsyncCapacityPlan,
     CapacityValue,
     ConfiguredCapacity,
@@ -19,6 +17,8 @@ from engine.run.capacity_plan import (
     RowGroupCapacity,
     RuntimeCapacity,
 )
+from engine.models.provider_script import Latency, RateLimitWindow
+from engine.request_admission.config import RequestAdmissionConfig
 from engine.run.plan import RunPlan, plan_run
 from engine.workflow.load import LoadedWorkflow
 from engine.workflow.schema import (
@@ -63,13 +63,13 @@ def planned(made: Workflow, request_admission: RequestAdmissionConfig | None = N
 
 def leaves(struct: type[msgspec.Struct]) -> dict[str, Any]:
     """The type of every field, those of parts included."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for name, kind in typing.get_type_hints(struct).items():
         if kind is RowGroupCapacity:
-            found.update({f"{name}.{inner}": one for inner, one in leaves(kind).items()})
+            result.update({f"{name}.{inner}": item for inner, item in leaves(kind).items()})
         else:
-            found[name] = kind
-    return found
+            result[name] = kind
+    return result
 
 
 @pytest.mark.parametrize("part", [ConfiguredCapacity, RuntimeCapacity, ObservedMaxima])
@@ -146,8 +146,10 @@ def test_tuning_goes_before_a_benchmark_which_goes_before_the_default() -> None:
     plain = planned(workflow())
     benched = planned(workflow(), override)
     tuned = planned(workflow(cooldown_seconds=1.0, recovery="published"), override)
-    told = [one.capacity.configured.request_admission_config for one in (plain, benched, tuned)]
-    assert [(one.source, one.fallback_from) for one in told] == [
+    reported = [
+        plan.capacity.configured.request_admission_config for plan in (plain, benched, tuned)
+    ]
+    assert [(item.source, item.fallback_from) for item in reported] == [
         ("default", None),
         ("benchmark_override", None),
         ("run_config", "benchmark_override"),
@@ -179,7 +181,7 @@ def test_the_end_of_a_run_tells_what_was_observed() -> None:
     ran = run_engine(workflow(buffer_size=5, max_concurrent_row_groups=2))
     assert ran.result.rows_dropped == 0
     plan = ended(ran)
-    assert ran.result.capacity == plan.observed_part()
+    assert ran.result.capacity == plan
     most, now = plan.observed_maxima, plan.runtime_snapshot
     assert most.row_groups_in_flight.value == most.row_group_target.value == 2
     assert most.in_flight_by_resource.value == {"p/m/chat": 3}

@@ -43,8 +43,8 @@ def planned(*columns: dict[str, Any], **parts: Any) -> DryRun:
 
 
 def column(made: DryRun, name: str) -> PlannedColumn:
-    [found] = [column for column in made.columns if column.name == name]
-    return found
+    [result] = [column for column in made.columns if column.name == name]
+    return result
 
 
 def codes(*columns: dict[str, Any], **parts: Any) -> list[tuple[str, str | None]]:
@@ -106,8 +106,8 @@ def test_the_first_prompts_are_those_that_the_run_would_send() -> None:
         ("system", "Be brief."),
         ("user", "On tides"),
     ]
-    [asked] = column(made, "quality").first_prompt
-    assert asked.text.startswith("Judge <text>\n")
+    [requested] = column(made, "quality").first_prompt
+    assert requested.text.startswith("Judge <text>\n")
     assert column(made, "topic").first_value == "tides"
 
 

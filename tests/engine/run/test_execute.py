@@ -121,7 +121,7 @@ def test_ten_thousand_calls_over_a_day_with_storms() -> None:
     assert completed - ran.kinds["request_rate_limited"] - answered_probes == 10_000
     assert ran.kinds["request_rate_limited"] > 0
     verifier = verify_events(ran.run, ran.events)
-    assert {name: found for name, found in verifier.book.deviations.items() if found} == {}
+    assert {name: actual for name, actual in verifier.book.deviations.items() if actual} == {}
 
 
 def test_folding_gives_the_engines_own_state_at_every_keyframe() -> None:

@@ -34,8 +34,8 @@ class OnGpu:
     def get_scheduling_metadata(self) -> SchedulingMetadata:
         if isinstance(self._tell, Exception):
             raise self._tell
-        told: SchedulingMetadata = self._tell
-        return told
+        metadata: SchedulingMetadata = self._tell
+        return metadata
 
 
 def loaded(function: Any, columns: tuple[LlmTextColumn, ...] = (), **models: Any) -> LoadedWorkflow:
@@ -49,8 +49,8 @@ def plan(function: Any, columns: tuple[LlmTextColumn, ...] = (), **models: Any) 
 
 
 def test_a_users_generator_says_what_it_works_on() -> None:
-    told = SchedulingMetadata("custom_model", ("custom_model", "team", "tool", "v2"), 3)
-    made = plan(OnGpu(told), models=["writer", "judge"])
+    metadata = SchedulingMetadata("custom_model", ("custom_model", "team", "tool", "v2"), 3)
+    made = plan(OnGpu(metadata), models=["writer", "judge"])
     [column] = made.columns
     assert column.scheduling.group.key.label == "custom_model/team/tool/v2/c"
     assert {key.label: limit for key, limit in made.limits.items()} == {
@@ -62,8 +62,8 @@ def test_a_users_generator_says_what_it_works_on() -> None:
 def test_a_fallback_becomes_a_diagnostic_of_the_plan() -> None:
     local = SchedulingMetadata("local", ("local", "cpu"))
     error = SchedulingMetadataError("no_gpu", "no GPU is here; the CPU does the same work", local)
-    [told] = plan(OnGpu(error)).metadata_diagnostics
-    assert (told.column, told.code) == ("c", "no_gpu")
+    [diagnostic] = plan(OnGpu(error)).metadata_diagnostics
+    assert (diagnostic.column, diagnostic.code) == ("c", "no_gpu")
 
 
 def test_the_limit_of_a_stage_is_that_of_its_endpoint_whatever_its_columns_ask_for() -> None:

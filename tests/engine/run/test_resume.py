@@ -22,7 +22,8 @@ from engine.events.continuation import Continuation, open_tail, read_continuatio
 from engine.events.journal import JournalWriter
 from engine.events.run_folder import RunFolder
 from engine.rows.dataset import Dataset
-from engine.rows.run_store import DroppedRow, RunStore, dropped_rows
+from engine.rows.kept_cells import DroppedRow
+from engine.rows.run_store import RunStore, dropped_rows
 from engine.run.execute import GoingOn, RunControl, execute_run
 from engine.run.plan import RunPlan, plan_run
 from engine.scheduling.plan import RunResult
@@ -428,10 +429,10 @@ def test_a_run_of_which_everything_is_made_writes_what_is_missing(tmp_path: Path
 
 def test_values_are_the_same_in_whatever_order_they_are_made(tmp_path: Path) -> None:
     alone = {"buffer_size": 7, "max_concurrent_row_groups": 1, "max_in_flight_tasks": 1}
-    one = undisturbed(tmp_path / "one", lambda: workflow(Work(), run=alone))
+    single = undisturbed(tmp_path / "one", lambda: workflow(Work(), run=alone))
     large = undisturbed(tmp_path / "large", lambda: workflow(Work(), run={"buffer_size": 30}))
     usual = undisturbed(tmp_path / "usual", lambda: workflow(Work()))
-    assert one.rows() == large.rows() == usual.rows()
+    assert single.rows() == large.rows() == usual.rows()
 
 
 def test_spending_goes_on(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_usage_is_read_as_it_comes(said: object, read: Usage) -> None:
     assert read_usage(said) == read
 
 
-def told(spending: Spending) -> list[str]:
+def reasons_of(spending: Spending) -> list[str]:
     reasons: list[str] = []
     spending.on_exceeded = reasons.append
     return reasons
@@ -61,7 +61,7 @@ def told(spending: Spending) -> list[str]:
 
 def test_a_limit_of_tokens_is_told_once() -> None:
     spending = Spending(Spent(), max_tokens=100)
-    reasons = told(spending)
+    reasons = reasons_of(spending)
     spending.add(Usage(30, 30), None)
     assert reasons == []
     spending.add(Usage(30, 30), None)
@@ -73,7 +73,7 @@ def test_a_limit_of_tokens_is_told_once() -> None:
 
 def test_a_limit_of_money() -> None:
     spending = Spending(Spent(), max_cost=0.5)
-    reasons = told(spending)
+    reasons = reasons_of(spending)
     spending.add(Usage(1, 1), 0.4)
     assert reasons == []
     spending.add(Usage(1, 1), 0.2)
@@ -82,7 +82,7 @@ def test_a_limit_of_money() -> None:
 
 def test_a_call_of_unknown_cost_reaches_a_limit_of_money() -> None:
     spending = Spending(Spent(), max_cost=0.5)
-    reasons = told(spending)
+    reasons = reasons_of(spending)
     spending.add(Usage(1, 1), None)
     assert "not known" in reasons[0]
 
@@ -91,7 +91,7 @@ def test_earlier_parts_of_a_run_count() -> None:
     kept: list[Spent] = []
     spending = Spending(Spent(10, 20, 1.5, 0), max_tokens=31)
     spending.on_change = kept.append
-    reasons = told(spending)
+    reasons = reasons_of(spending)
     spending.check()
     assert reasons == []
     spending.add(Usage(1, None), 0.25)

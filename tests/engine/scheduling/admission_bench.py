@@ -93,7 +93,7 @@ class Bench:
         return names
 
     def release(self, name: str) -> None:
-        lease = next(one for one in self.leases if one.item.payload.column == name)
+        lease = next(lease for lease in self.leases if lease.item.payload.column == name)
         self.leases.remove(lease)
         assert self.admission.release(lease).released
         self.queue.unpark(lease.resources.amounts, lease.item.group.key)

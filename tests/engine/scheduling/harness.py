@@ -21,14 +21,16 @@ from engine.events import (
     SchedulerEvent,
 )
 from engine.identity import RequestResourceKey, SchedulerResourceKey, TaskGroupKey
-from engine.rows.admission import RowGroupAdmission, RowGroups
+from engine.rows.admission import RowGroupAdmission, RowGroups, RowGroupSpec
 from engine.scheduling.admission import TaskAdmissionController
+from engine.scheduling.inputs import ReportSources, SchedulerSettings
 from engine.scheduling.plan import ColumnPlan, RetryPolicy, RunResult
 from engine.scheduling.policy import StrictFairTaskAdmissionPolicy, TaskAdmissionPolicy
 from engine.scheduling.queue import FairTaskQueue
 from engine.scheduling.resolver import MetadataDiagnostic
 from engine.scheduling.scheduler import AsyncTaskScheduler
 from engine.scheduling.stopping import RequestHolds
+from engine.scheduling.task_outcomes import DroppedTask
 from engine.scheduling.types import (
     ResolvedTaskScheduling,
     SchedulerResourceRequest,
@@ -99,7 +101,7 @@ def column(
 ) -> ColumnPlan:
     """`needs` names local resources besides the one submission slot that every task takes."""
     amounts = {SLOT: 1}
-    amounts.update({SchedulerResourceKey("local", one): n for one, n in (needs or {}).items()})
+    amounts.update({SchedulerResourceKey("local", item): n for item, n in (needs or {}).items()})
     return ColumnPlan(
         name,
         task_type,
@@ -217,7 +219,7 @@ class Run:
             self.requests = setting.requests(self)
         policy = setting.policy if setting.policy_of is None else setting.policy_of(self)
         limits = {SLOT: setting.slots}
-        limits.update({SchedulerResourceKey("local", one): n for one, n in setting.local.items()})
+        limits.update({SchedulerResourceKey("local", item): n for item, n in setting.local.items()})
         self.admission = TaskAdmissionController(limits, policy, clock)
         self.workers = CountingWorkers()
         self.workers.admission = self.admission
@@ -231,21 +233,24 @@ class Run:
             admission=self.admission,
             row_group_admission=self.row_groups,
             workers=self.workers,
-            execute=self._execute,
-            checkpoint=self._checkpoint,
+            work=self,
             stream=self.stream,
             clock=clock,
             random=random.Random(setting.seed),
-            retry=setting.retry,
-            request_keyframe=_no_requests if self.requests is None else self.requests.keyframe,
-            keyframe_seconds=setting.keyframe_seconds,
-            keyframe_events=setting.keyframe_events,
-            heartbeat_seconds=setting.heartbeat_seconds,
+            reports=ReportSources(
+                _no_requests if self.requests is None else self.requests.keyframe,
+                setting.metadata_diagnostics,
+                setting.warnings,
+            ),
+            settings=SchedulerSettings(
+                setting.retry,
+                setting.keyframe_seconds,
+                setting.keyframe_events,
+                setting.heartbeat_seconds,
+                setting.stop_seconds,
+                setting.most_dropped_share,
+            ),
             loop_watch=setting.loop_watch,
-            metadata_diagnostics=setting.metadata_diagnostics,
-            warnings=setting.warnings,
-            stop_seconds=setting.stop_seconds,
-            most_dropped_share=setting.most_dropped_share,
             requests=setting.holds if self.requests is None else self.requests.holds,
         )
         if self.requests is not None:
@@ -268,19 +273,25 @@ class Run:
         self.stream.flush()
         self.events = sink.events
 
-    async def _execute(self, payload: TaskPayload) -> None:
+    async def execute(self, payload: TaskPayload) -> None:
         self.executed.append(payload)
         self.correlations.append(RuntimeCorrelationProvider().current())
         execute = self.setting.execute if self.requests is None else self.requests.execute
         await execute(payload)
 
-    async def _checkpoint(self, row_group: int, dropped: frozenset[int]) -> None:
+    async def checkpoint(self, row_group: int, left_out: frozenset[int]) -> None:
         if self.setting.checkpoint is not None:
-            await self.setting.checkpoint(row_group, dropped)
+            await self.setting.checkpoint(row_group, left_out)
         assert row_group not in self.checkpoints
-        self.checkpoints[row_group] = dropped
+        self.checkpoints[row_group] = left_out
 
-    def told(self, *kinds: str) -> list[SchedulerEvent]:
+    def restore(self, spec: RowGroupSpec) -> None:
+        """No row was made before."""
+
+    def drop(self, task: DroppedTask) -> None:
+        """Its events tell."""
+
+    def scheduler_events(self, *kinds: str) -> list[SchedulerEvent]:
         return [
             event
             for event in self.events
@@ -288,7 +299,7 @@ class Run:
         ]
 
     def kinds_of(self, task_id: str) -> list[str]:
-        return [event.event_kind for event in self.told() if event.task_id == task_id]
+        return [event.event_kind for event in self.scheduler_events() if event.task_id == task_id]
 
     def lines(self) -> bytes:
         return msgspec.json.encode(self.events)
@@ -296,52 +307,54 @@ class Run:
 
 def run(setting: Setting, shuffle: random.Random | None = None) -> Run:
     """Runs under virtual time and checks what must hold after any run. Raises `Broken`."""
-    one = Run(setting)
+    ran = Run(setting)
     try:
-        run_virtual(one.go(), shuffle=shuffle)
+        run_virtual(ran.go(), shuffle=shuffle)
     except DeadlockError as error:
-        raise Broken("deadlock", f"{error}, at {one.ended_at:g} s") from error
-    check(one)
-    return one
+        raise Broken("deadlock", f"{error}, at {ran.ended_at:g} s") from error
+    check(ran)
+    return ran
 
 
-def check(one: Run) -> Verifier | None:
+def check(ran: Run) -> Verifier | None:
     """The run ended, nothing is left, and its stream breaks no rule. Raises `Broken`."""
     verifier = None
     broken: dict[str, str] = {}
-    if isinstance(one.error, TimeoutError):
-        broken["deadlock"] = f"the run still goes on at {one.ended_at:g} s"
-    elif isinstance(one.error, Broken):
-        broken.update(dict.fromkeys(one.error.invariants, str(one.error)))
-    elif some := _left_behind(one):
+    if isinstance(ran.error, TimeoutError):
+        broken["deadlock"] = f"the run still goes on at {ran.ended_at:g} s"
+    elif isinstance(ran.error, Broken):
+        broken.update(dict.fromkeys(ran.error.invariants, str(ran.error)))
+    elif some := _left_behind(ran):
         broken["left_behind"] = some
-    if one.unhandled:
-        broken["exception"] = str(one.unhandled[0])
-    if one.setting.listening:
-        verifier = verify_events(RunInfo("run", "test", records=one.setting.records), one.events)
+    if ran.unhandled:
+        broken["exception"] = str(ran.unhandled[0])
+    if ran.setting.listening:
+        verifier = verify_events(RunInfo("run", "test", records=ran.setting.records), ran.events)
         for result in results(verifier.book):
-            for found in result.found:
-                broken.setdefault(result.rule, f"{found.what}: {found.examples[0].sentence}")
+            for deviation in result.deviations:
+                broken.setdefault(
+                    result.rule, f"{deviation.what}: {deviation.examples[0].sentence}"
+                )
         spawned = verifier.counts.get("worker_spawned", 0)
-        if spawned != one.workers.spawned:
-            broken.setdefault("hidden_waiters", f"{one.workers.spawned} workers, {spawned} told")
+        if spawned != ran.workers.spawned:
+            broken.setdefault("hidden_waiters", f"{ran.workers.spawned} workers, {spawned} told")
     for invariant, message in broken.items():
         raise Broken(invariant, message, *broken)
     return verifier
 
 
-def _left_behind(one: Run) -> str:
-    view = one.admission.view()
+def _left_behind(ran: Run) -> str:
+    view = ran.admission.view()
     left = {
-        "leases": one.admission.active_leases,
-        "queued": len(one.queue),
+        "leases": ran.admission.active_leases,
+        "queued": len(ran.queue),
         "units": {key.label: n for key, n in view.leased.items() if n},
         "missing": {k.label: n for k, n in view.available.items() if n != view.limits[k]},
         "running": dict(view.running),
         "debt": dict(view.debt_by_group),
-        "tasks": one.scheduler.snapshot(True)["tasks"],
-        "asyncio tasks": one.tasks_left,
-        "refused releases": one.admission.release_diagnostics,
+        "tasks": ran.scheduler.snapshot(True)["tasks"],
+        "asyncio tasks": ran.tasks_left,
+        "refused releases": ran.admission.release_diagnostics,
     }
     some = {name: what for name, what in left.items() if what}
     return str(some) if some else ""

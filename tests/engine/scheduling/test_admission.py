@@ -62,7 +62,7 @@ def test_a_lease_is_released_exactly_once_and_every_refusal_says_why() -> None:
     strange = msgspec.structs.replace(other, lease_id="x")
     assert admission.release(lease).reason == "released"
     reasons = [
-        admission.release(one).reason for one in (lease, lease, forged, older, unknown, strange)
+        admission.release(item).reason for item in (lease, lease, forged, older, unknown, strange)
     ]
     assert reasons == [
         "duplicate",
@@ -293,7 +293,9 @@ def test_leases_and_ledger_agree_no_limit_is_exceeded_and_no_slot_idles(seed: in
         if source.random() < 0.5:
             name, weight, wanted = source.choice(groups)
             count = source.randint(1, 6)
-            bench.queue.enqueue(task(name, number + one, weight, wanted) for one in range(count))
+            bench.queue.enqueue(
+                task(name, number + index, weight, wanted) for index in range(count)
+            )
             number += count
         elif bench.leases:
             bench.release(source.choice(bench.leases).item.payload.column)

@@ -25,7 +25,7 @@ class ToldBench(Bench):
         self.idle.report(self.admission.active_leases, 0)
         return names
 
-    def told(self) -> list[str]:
+    def reasons(self) -> list[str]:
         self.stream.flush()
         kinds = [event.event_kind for event in self.sink.events]
         self.sink.events.clear()
@@ -37,21 +37,21 @@ def test_a_block_that_a_drained_queue_has_ended_is_told_when_it_comes_back() -> 
     bench.enqueue("a", 1)
     bench.enqueue("b", 1)
     bench.dispatch()
-    assert bench.told() == ["admission_blocked"]
+    assert bench.reasons() == ["admission_blocked"]
     bench.queue.discard("b/1")
     bench.idle.note_drained()
     bench.enqueue("b", 1)
     bench.dispatch()
-    assert bench.told() == ["queue_drained", "admission_blocked"]
+    assert bench.reasons() == ["queue_drained", "admission_blocked"]
 
 
 def test_an_empty_queue_stays_told_while_work_comes_and_goes_at_once() -> None:
     bench = ToldBench()
     bench.dispatch()
-    assert bench.told() == ["queue_empty"]
+    assert bench.reasons() == ["queue_empty"]
     bench.enqueue("a", 1)
     bench.dispatch()
-    assert bench.told() == ["queue_drained"]
+    assert bench.reasons() == ["queue_drained"]
 
 
 def test_other_holders_are_told_after_a_while_and_not_again() -> None:
@@ -59,13 +59,13 @@ def test_other_holders_are_told_after_a_while_and_not_again() -> None:
     bench.enqueue("a", 3)
     bench.enqueue("b", 3)
     bench.dispatch()
-    assert bench.told() == ["admission_blocked"]
+    assert bench.reasons() == ["admission_blocked"]
     bench.release("a")
     assert bench.dispatch() == ["b"]
-    assert bench.told() == [], "the same heads for the same reason"
+    assert bench.reasons() == [], "the same heads for the same reason"
     bench.clock.now += HOLDERS_INTERVAL_SECONDS
     bench.dispatch()
-    assert bench.told() == ["admission_blocked"]
+    assert bench.reasons() == ["admission_blocked"]
     bench.clock.now += HOLDERS_INTERVAL_SECONDS
     bench.dispatch()
-    assert bench.told() == []
+    assert bench.reasons() == []

@@ -77,7 +77,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(name=GROUPS, count=st.integers(1, 9), again=st.booleans())
     def enqueue(self, name: str, count: int, again: bool) -> None:
-        items = [task(name, self.number + one, WEIGHTS[name], NEEDS[name]) for one in range(count)]
+        items = [
+            task(name, self.number + index, WEIGHTS[name], NEEDS[name]) for index in range(count)
+        ]
         self.number += count
         known = self.waiting[name][:1] if again else []
         accepted = self.queue.enqueue([*known, *items])
@@ -129,8 +131,8 @@ class QueueMachine(RuleBasedStateMachine):
             lead = self.served[f] - self.served[g]
             low, high = self.leads.get((f, g), (lead, lead))
             low, high = min(low, lead), max(high, lead)
-            backlogged = {one: bool(self.waiting[one]) for one in (f, g)}
-            if name in (f, g) and all(backlogged[one] or one == name for one in (f, g)):
+            backlogged = {item: bool(self.waiting[item]) for item in (f, g)}
+            if name in (f, g) and all(backlogged[item] or item == name for item in (f, g)):
                 assert high - low <= 1 / WEIGHTS[f] + 1 / WEIGHTS[g] + 1e-6
             self.leads[f, g] = low, high
             if not all(backlogged.values()):
@@ -342,7 +344,7 @@ class TrackerMachine(RuleBasedStateMachine):
         return [(f"{column.name}/{row}", row) for row in spec.row_range() if row not in dropped]
 
     def ready(self) -> dict[str, tuple[int, int | None]]:
-        found: dict[str, tuple[int, int | None]] = {}
+        result: dict[str, tuple[int, int | None]] = {}
         for group in self.groups:
             for column in self.columns:
                 for task_id, row in self.tasks_of(column, group):
@@ -353,8 +355,8 @@ class TrackerMachine(RuleBasedStateMachine):
                         if row is None or at is None or at == row
                     ]
                     if task_id not in self.complete and self.complete.issuperset(needed):
-                        found[task_id] = (group, row)
-        return {task_id: place for task_id, place in found.items() if task_id not in self.out}
+                        result[task_id] = (group, row)
+        return {task_id: place for task_id, place in result.items() if task_id not in self.out}
 
     @precondition(lambda self: len(self.groups) < 3)
     @rule(rows=st.integers(1, 4))
@@ -364,8 +366,8 @@ class TrackerMachine(RuleBasedStateMachine):
         self.dropped[self.begun] = set()
         self.begun += 1
         self.rows += rows
-        told = {payload.task_id for payload in self.tracker.add_row_group(spec)}
-        assert told == self.ready().keys() - before.keys()
+        task_ids = {payload.task_id for payload in self.tracker.add_row_group(spec)}
+        assert task_ids == self.ready().keys() - before.keys()
 
     @rule(source=st.randoms(use_true_random=False))
     def hand_out(self, source: random.Random) -> None:
@@ -378,10 +380,10 @@ class TrackerMachine(RuleBasedStateMachine):
     def complete_one(self, data: st.DataObject) -> None:
         task_id = data.draw(st.sampled_from(sorted(self.out)))
         before = self.ready()
-        told = {payload.task_id for payload in self.tracker.mark_complete(task_id)}
+        task_ids = {payload.task_id for payload in self.tracker.mark_complete(task_id)}
         del self.out[task_id]
         self.complete.add(task_id)
-        assert told == self.ready().keys() - before.keys()
+        assert task_ids == self.ready().keys() - before.keys()
         assert self.tracker.mark_complete(task_id) == ()
 
     @precondition(lambda self: self.out)
@@ -410,7 +412,7 @@ class TrackerMachine(RuleBasedStateMachine):
         }
         assert set(result.cancelled) == gone
         self.out = {task_id: at for task_id, at in self.out.items() if task_id not in gone}
-        assert {one.task_id for one in result.ready} == self.ready().keys() - before.keys()
+        assert {task.task_id for task in result.ready} == self.ready().keys() - before.keys()
 
     @precondition(lambda self: self.groups)
     @rule(data=st.data())

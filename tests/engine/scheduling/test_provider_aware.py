@@ -86,58 +86,58 @@ LIMITS = {SLOT: 8, X: 8, Y: 8}
 
 
 def test_without_pressure_nothing_changes() -> None:
-    one = PressedBench(LIMITS)
-    one.ask_alpha("a", 20)
-    one.ask_beta("b", 20)
-    assert sorted(one.dispatch()) == ["a"] * 4 + ["b"] * 4
+    bench = PressedBench(LIMITS)
+    bench.ask_alpha("a", 20)
+    bench.ask_beta("b", 20)
+    assert sorted(bench.dispatch()) == ["a"] * 4 + ["b"] * 4
 
 
 @pytest.mark.parametrize("how", ["cooldown", "waiters"])
 def test_a_pressed_head_is_passed_over_for_a_peer_that_is_not(how: str) -> None:
-    one = PressedBench(LIMITS)
+    bench = PressedBench(LIMITS)
     if how == "cooldown":
-        one.pressure.blocked_until[ALPHA] = 5.0
+        bench.pressure.blocked_until[ALPHA] = 5.0
     else:
-        one.pressure.waiters[ALPHA] = 1
-    one.ask_alpha("a", 20)
-    one.ask_beta("b", 3)
-    assert one.dispatch() == ["b", "b", "b", *["a"] * 5]
+        bench.pressure.waiters[ALPHA] = 1
+    bench.ask_alpha("a", 20)
+    bench.ask_beta("b", 3)
+    assert bench.dispatch() == ["b", "b", "b", *["a"] * 5]
 
 
 def test_where_all_are_pressed_all_are_admitted_as_usual() -> None:
-    one = PressedBench(LIMITS)
-    one.pressure.blocked_until = {ALPHA: 5.0, BETA: 9.0}
-    one.ask_alpha("a", 20)
-    one.ask_beta("b", 20)
-    assert sorted(one.dispatch()) == ["a"] * 4 + ["b"] * 4
+    bench = PressedBench(LIMITS)
+    bench.pressure.blocked_until = {ALPHA: 5.0, BETA: 9.0}
+    bench.ask_alpha("a", 20)
+    bench.ask_beta("b", 20)
+    assert sorted(bench.dispatch()) == ["a"] * 4 + ["b"] * 4
 
 
 def test_a_peer_that_can_not_run_is_no_reason_to_pass_anybody_over() -> None:
-    one = PressedBench({SLOT: 8, X: 8, Y: 1})
-    one.ask_beta("b", 5)
-    one.dispatch()
-    one.pressure.blocked_until[ALPHA] = 5.0
-    one.ask_alpha("a", 1)
-    assert one.dispatch() == ["a"]
+    bench = PressedBench({SLOT: 8, X: 8, Y: 1})
+    bench.ask_beta("b", 5)
+    bench.dispatch()
+    bench.pressure.blocked_until[ALPHA] = 5.0
+    bench.ask_alpha("a", 1)
+    assert bench.dispatch() == ["a"]
 
 
 def test_local_work_is_a_peer_too() -> None:
-    one = PressedBench({SLOT: 2, X: 8})
-    one.pressure.blocked_until[ALPHA] = 5.0
-    one.ask_alpha("a", 20)
-    one.enqueue("local", 20)
-    assert one.dispatch() == ["local", "local"]
+    bench = PressedBench({SLOT: 2, X: 8})
+    bench.pressure.blocked_until[ALPHA] = 5.0
+    bench.ask_alpha("a", 20)
+    bench.enqueue("local", 20)
+    assert bench.dispatch() == ["local", "local"]
 
 
 def test_the_verdict_says_what_presses_and_until_when() -> None:
-    one = PressedBench(LIMITS)
-    one.pressure.blocked_until[ALPHA] = 5.0
-    one.pressure.waiters[ALPHA] = 3
-    one.ask_alpha("a", 1)
-    one.ask_beta("b", 1)
-    head = one.queue.view().first_candidate(task("a", 0).group.key)
+    bench = PressedBench(LIMITS)
+    bench.pressure.blocked_until[ALPHA] = 5.0
+    bench.pressure.waiters[ALPHA] = 3
+    bench.ask_alpha("a", 1)
+    bench.ask_beta("b", 1)
+    head = bench.queue.view().first_candidate(task("a", 0).group.key)
     assert head is not None
-    verdict = one.admission.is_eligible(head, one.queue.view())
+    verdict = bench.admission.is_eligible(head, bench.queue.view())
     assert (verdict.reason, verdict.available_after) == ("policy_denial", 5.0)
     assert verdict.diagnostics["advisory"] == {
         "request_resource": "alpha/gen/chat",
@@ -148,59 +148,59 @@ def test_the_verdict_says_what_presses_and_until_when() -> None:
 
 
 def test_the_end_of_a_cooldown_puts_the_head_back_in_turn() -> None:
-    one = PressedBench({SLOT: 2, X: 8, Y: 8})
-    one.pressure.blocked_until[ALPHA] = 5.0
-    one.ask_alpha("a", 20)
-    one.ask_beta("b", 40)
-    assert one.dispatch() == ["b", "b"]
-    assert one.queue.next_deadline == 5.0
-    one.release("b")
-    assert one.dispatch() == ["b"]
-    one.clock.now = 5.0
-    one.release("b")
-    assert one.dispatch() == ["a"]
-    assert one.queue.next_deadline is None
+    bench = PressedBench({SLOT: 2, X: 8, Y: 8})
+    bench.pressure.blocked_until[ALPHA] = 5.0
+    bench.ask_alpha("a", 20)
+    bench.ask_beta("b", 40)
+    assert bench.dispatch() == ["b", "b"]
+    assert bench.queue.next_deadline == 5.0
+    bench.release("b")
+    assert bench.dispatch() == ["b"]
+    bench.clock.now = 5.0
+    bench.release("b")
+    assert bench.dispatch() == ["a"]
+    assert bench.queue.next_deadline is None
 
 
 def test_groups_of_one_pressed_provider_take_turns_at_its_releases() -> None:
     """Every release at the provider lets one of those it holds back be looked at again."""
-    one = PressedBench({SLOT: 4, X: 8, Y: 8})
-    one.ask_alpha("first", 50)
-    one.dispatch(2)
-    one.ask_alpha("second", 50)
-    one.ask_alpha("third", 50)
-    one.ask_beta("b", 200)
-    one.pressure.waiters[ALPHA] = 1
-    one.dispatch()
+    bench = PressedBench({SLOT: 4, X: 8, Y: 8})
+    bench.ask_alpha("first", 50)
+    bench.dispatch(2)
+    bench.ask_alpha("second", 50)
+    bench.ask_alpha("third", 50)
+    bench.ask_beta("b", 200)
+    bench.pressure.waiters[ALPHA] = 1
+    bench.dispatch()
     granted = set()
     for _ in range(40):
-        pressed = one.held()["first"] + one.held()["second"] + one.held()["third"] > 2
-        one.pressure.waiters[ALPHA] = int(pressed)
-        one.release(one.leases[0].item.payload.column)
-        granted.update(one.dispatch())
+        pressed = bench.held()["first"] + bench.held()["second"] + bench.held()["third"] > 2
+        bench.pressure.waiters[ALPHA] = int(pressed)
+        bench.release(bench.leases[0].item.payload.column)
+        granted.update(bench.dispatch())
     assert granted == {"first", "second", "third", "b"}
 
 
 def test_a_share_of_its_own_still_binds_the_healthy_peer() -> None:
-    one = PressedBench(LIMITS)
-    one.ask_beta("b", 40)
-    one.dispatch()
-    one.ask_alpha("a", 40)
-    one.release("b")
-    assert one.dispatch() == ["a"]
+    bench = PressedBench(LIMITS)
+    bench.ask_beta("b", 40)
+    bench.dispatch()
+    bench.ask_alpha("a", 40)
+    bench.release("b")
+    assert bench.dispatch() == ["a"]
 
 
 def test_nobody_keeps_to_its_share_for_the_sake_of_a_pressed_peer() -> None:
-    one = PressedBench(LIMITS)
-    one.pressure.waiters[ALPHA] = 1
-    one.ask_beta("b", 40)
-    one.dispatch()
-    one.ask_alpha("a", 40)
-    one.release("b")
-    assert one.dispatch() == ["b"]
-    one.pressure.waiters[ALPHA] = 0
-    one.release("b")
-    assert one.dispatch() == ["a"]
+    bench = PressedBench(LIMITS)
+    bench.pressure.waiters[ALPHA] = 1
+    bench.ask_beta("b", 40)
+    bench.dispatch()
+    bench.ask_alpha("a", 40)
+    bench.release("b")
+    assert bench.dispatch() == ["b"]
+    bench.pressure.waiters[ALPHA] = 0
+    bench.release("b")
+    assert bench.dispatch() == ["a"]
 
 
 def test_at_least_one_waiter_makes_pressure() -> None:
@@ -215,26 +215,26 @@ def test_whatever_the_pressure_a_head_that_fits_is_taken(seed: int) -> None:
     strict, borrow = StrictFairTaskAdmissionPolicy(), BoundedBorrowTaskAdmissionPolicy()
     shares: FairSharePolicy = strict if source.random() < 0.5 else borrow
     limits = {SLOT: source.randint(1, 8), X: source.randint(1, 4), Y: source.randint(1, 4)}
-    one = PressedBench(limits, shares)
+    bench = PressedBench(limits, shares)
     needs: list[dict[SchedulerResourceKey, int]] = [{SLOT: 1}, {SLOT: 1, X: 1}, {SLOT: 1, Y: 1}]
     requests = [None, ALPHA, BETA]
     kinds = [source.randrange(3) for _ in range(24)]
     for step in range(80):
-        one.clock.now = float(step)
+        bench.clock.now = float(step)
         for resource in (ALPHA, BETA):
-            one.pressure.waiters[resource] = source.choice([0, 0, 1, 5])
-            one.pressure.blocked_until[resource] = step + source.choice([-1.0, 0.5, 7.0])
+            bench.pressure.waiters[resource] = source.choice([0, 0, 1, 5])
+            bench.pressure.blocked_until[resource] = step + source.choice([-1.0, 0.5, 7.0])
         if source.random() < 0.5:
             group = source.randrange(len(kinds))
             kind = kinds[group]
-            one.enqueue(
+            bench.enqueue(
                 f"g{group}", source.randint(1, 6), needs=needs[kind], request=requests[kind]
             )
-        elif one.leases:
-            one.release(source.choice(one.leases).item.payload.column)
-        one.dispatch()
-        available = one.admission.view().available
-        for head in one.queue.view().first_candidates():
+        elif bench.leases:
+            bench.release(source.choice(bench.leases).item.payload.column)
+        bench.dispatch()
+        available = bench.admission.view().available
+        for head in bench.queue.view().first_candidates():
             assert any(
                 available[resource] < amount
                 for resource, amount in head.resource_request.amounts.items()
@@ -248,7 +248,7 @@ def test_a_run_tells_once_per_task_that_a_peer_went_first() -> None:
         column("a", needs={"x": 1}, request_resource=ALPHA),
         column("b", needs={"y": 1}, request_resource=BETA),
     )
-    one = run(
+    ran = run(
         Setting(
             columns,
             records=6,
@@ -258,7 +258,7 @@ def test_a_run_tells_once_per_task_that_a_peer_went_first() -> None:
             policy=ProviderAwareTaskAdmissionPolicy(StrictFairTaskAdmissionPolicy(), pressure),
         )
     )
-    skipped = one.told("request_pressure_advisory_skipped")
+    skipped = ran.scheduler_events("request_pressure_advisory_skipped")
     first = skipped[0]
     assert (first.task_id, first.reason_or_result) == ("a/0", "waiters")
     assert first.diagnostics == {
@@ -268,5 +268,5 @@ def test_a_run_tells_once_per_task_that_a_peer_went_first() -> None:
         "peer": "b/0",
     }
     assert len({event.task_id for event in skipped}) == len(skipped)
-    order = [event.task_id for event in one.told("worker_spawned")]
+    order = [event.task_id for event in ran.scheduler_events("worker_spawned")]
     assert order[:6] == [f"b/{row}" for row in range(6)]

@@ -60,10 +60,10 @@ class Looks:
 
     def __init__(self) -> None:
         self.blocked: dict[str, Eligibility] = {}
-        self.asked: list[str] = []
+        self.examined: list[str] = []
 
     def __call__(self, item: SchedulableTask, view: QueueView) -> Eligibility:
-        self.asked.append(item.payload.column)
+        self.examined.append(item.payload.column)
         return self.blocked.get(item.payload.column, ELIGIBLE)
 
 
@@ -174,11 +174,11 @@ def test_a_blocked_group_is_not_looked_at_before_a_release_of_what_it_lacks() ->
     looks.blocked["a"] = lacks(stage("x"))
     assert take(queue, looks) == "b/0"
     assert take(queue, looks) == "b/1"
-    assert looks.asked.count("a") == 1
+    assert looks.examined.count("a") == 1
     looks.blocked.clear()
     queue.unpark([SLOT])
     assert take(queue, looks) is None
-    assert looks.asked.count("a") == 1
+    assert looks.examined.count("a") == 1
     queue.unpark([stage("x")])
     assert take(queue, looks) == "a/0"
 
@@ -189,16 +189,16 @@ def test_one_look_parks_every_group_with_the_same_needs() -> None:
     queue.enqueue(task(name, 0) for name in names)
     looks.blocked = dict.fromkeys(names, lacks(SLOT))
     assert take(queue, looks) is None
-    assert len(looks.asked) == 1
+    assert len(looks.examined) == 1
     queue.enqueue([task("late", 0)])
     assert take(queue, looks) is None
-    assert len(looks.asked) == 1
+    assert len(looks.examined) == 1
     looks.blocked.clear()
     queue.unpark([SLOT])
     assert take(queue, looks) == "g0/0"
     looks.blocked = dict.fromkeys([*names, "late"], lacks(SLOT))
     assert take(queue, looks) is None
-    assert len(looks.asked) == 3
+    assert len(looks.examined) == 3
 
 
 def test_a_smaller_need_is_not_parked_with_a_larger_one() -> None:
@@ -458,7 +458,7 @@ def test_no_eligible_head_is_ever_missed(seed: int) -> None:
             waiting[name].append(item.task_id)
             queue.enqueue([item])
         elif action < 0.6 and any(waiting.values()):
-            name = source.choice([one for one, ids in waiting.items() if ids])
+            name = source.choice([item for item, ids in waiting.items() if ids])
             task_id = source.choice(waiting[name])
             waiting[name].remove(task_id)
             assert queue.discard(task_id)

@@ -29,13 +29,13 @@ class Source:
     """A generator of which only the metadata matters."""
 
     def __init__(self, tell: Callable[[], Any]) -> None:
-        self.asked = 0
+        self.calls = 0
         self._tell = tell
 
     def get_scheduling_metadata(self) -> SchedulingMetadata:
-        self.asked += 1
-        told: SchedulingMetadata = self._tell()
-        return told
+        self.calls += 1
+        metadata: SchedulingMetadata = self._tell()
+        return metadata
 
 
 def tells(metadata: Any) -> Source:
@@ -77,18 +77,18 @@ def test_a_local_resource_counts_only_where_it_is_limited() -> None:
 
 def test_two_columns_on_one_resource_are_two_groups() -> None:
     resolver = TaskSchedulingResolver()
-    one = resolver.resolve("a", tells(DEFAULT_METADATA), ("a",))
+    item = resolver.resolve("a", tells(DEFAULT_METADATA), ("a",))
     other = resolver.resolve("b", tells(DEFAULT_METADATA), ("b",))
-    assert one.group.key != other.group.key
+    assert item.group.key != other.group.key
 
 
 def test_a_column_is_asked_for_once_per_run() -> None:
     resolver = TaskSchedulingResolver()
     source = tells(MODEL)
     first = resolver.resolve("a", source, ("a",))
-    asked = source.asked
+    calls = source.calls
     assert resolver.resolve("a", source, ("a",)) is first
-    assert source.asked == asked
+    assert source.calls == calls
 
 
 def test_an_answer_that_changes_is_fatal() -> None:

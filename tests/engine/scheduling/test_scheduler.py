@@ -20,29 +20,29 @@ CHAIN = (column("topic", (), "batch"), column("q", ("topic",)), column("a", ("q"
 
 
 def test_a_run_does_every_task_once_and_tells_its_life_in_order() -> None:
-    one = run(Setting(CHAIN, records=25, buffer_size=10, execute=takes(0.5)))
-    assert one.result == RunResult("success", 25, 0)
-    assert len(one.executed) == len({payload.task_id for payload in one.executed}) == 3 + 50
+    ran = run(Setting(CHAIN, records=25, buffer_size=10, execute=takes(0.5)))
+    assert ran.result == RunResult("success", 25, 0)
+    assert len(ran.executed) == len({payload.task_id for payload in ran.executed}) == 3 + 50
     for task_id in ("topic/rg2", "q/24", "a/0"):
-        assert one.kinds_of(task_id) == WHOLE_LIFE
-    assert one.checkpoints == {0: frozenset(), 1: frozenset(), 2: frozenset()}
+        assert ran.kinds_of(task_id) == WHOLE_LIFE
+    assert ran.checkpoints == {0: frozenset(), 1: frozenset(), 2: frozenset()}
 
 
 def test_dependencies_are_kept_and_slots_are_never_idle() -> None:
     columns = (column("a"), column("all", ("a",), "batch"), column("z", ("all", "a")))
-    one = run(Setting(columns, records=8, buffer_size=8, slots=4, execute=takes(1.0)))
-    order = [payload.task_id for payload in one.executed]
+    ran = run(Setting(columns, records=8, buffer_size=8, slots=4, execute=takes(1.0)))
+    order = [payload.task_id for payload in ran.executed]
     assert order[8] == "all/rg0"
-    assert one.ended_at == 2 + 1 + 2
+    assert ran.ended_at == 2 + 1 + 2
 
 
 def test_what_a_task_event_carries() -> None:
     columns = (
         column("q", weight=2.0, request_resource=RequestResourceKey("alpha", "gen", "chat")),
     )
-    one = run(Setting(columns, records=1))
+    ran = run(Setting(columns, records=1))
     ready, enqueued, selected, acquired, spawned, completed, released = (
-        event for event in one.told() if event.task_id == "q/0"
+        event for event in ran.scheduler_events() if event.task_id == "q/0"
     )
     group = "local/default/q"
     assert ready.diagnostics == {"group": group, "row": 0}
@@ -60,7 +60,7 @@ def test_what_a_task_event_carries() -> None:
     assert (released.task_lease_id, released.reason_or_result) == ("t1", "released")
     correlation = released.captured_correlation
     assert correlation is not None
-    assert correlation == one.correlations[0]
+    assert correlation == ran.correlations[0]
     assert (correlation.run_id, correlation.row_group, correlation.task_column) == ("run", 0, "q")
     assert (correlation.task_type, correlation.task_execution_id) == ("cell", "e1")
     assert correlation.scheduling_group_kind == "local"
@@ -69,8 +69,8 @@ def test_what_a_task_event_carries() -> None:
 
 
 def test_a_run_opens_and_closes_with_its_facts() -> None:
-    one = run(Setting((column("a"),), records=25, buffer_size=10, slots=3, local={"cpu": 2}))
-    started, start = one.told()[:2]
+    ran = run(Setting((column("a"),), records=25, buffer_size=10, slots=3, local={"cpu": 2}))
+    started, start = ran.scheduler_events()[:2]
     assert started.diagnostics == {
         "records": 25,
         "row_groups": 3,
@@ -78,7 +78,7 @@ def test_a_run_opens_and_closes_with_its_facts() -> None:
         "limits": {"submission": 3, "local:cpu": 2},
     }
     assert start.diagnostics == {"reason": "start"}
-    end, completed = one.told()[-2:]
+    end, completed = ran.scheduler_events()[-2:]
     assert end.diagnostics == {"reason": "end"}
     assert end.snapshot is not None
     assert end.snapshot["progress"] == {
@@ -91,22 +91,22 @@ def test_a_run_opens_and_closes_with_its_facts() -> None:
 
 
 def test_row_groups_are_admitted_up_to_the_target_and_follow_checkpoints() -> None:
-    one = run(Setting((column("a"),), records=40, buffer_size=10, slots=100, execute=takes(1.0)))
-    admitted = one.told("row_group_admitted")
+    ran = run(Setting((column("a"),), records=40, buffer_size=10, slots=100, execute=takes(1.0)))
+    admitted = ran.scheduler_events("row_group_admitted")
     assert [event.diagnostics["row_group"] for event in admitted] == [0, 1, 2, 3]
     assert [event.captured_at_monotonic for event in admitted] == [0.0, 0.0, 1.0, 1.0]
     assert admitted[1].diagnostics == {"row_group": 1, "rows": 10, "in_flight": 2, "target": 2}
-    blocked = one.told("row_group_admission_blocked")
+    blocked = ran.scheduler_events("row_group_admission_blocked")
     assert [event.diagnostics["next_row_group"] for event in blocked] == [2]
     assert blocked[0].reason_or_result == "target_reached"
-    written = one.told("row_group_checkpointed")
+    written = ran.scheduler_events("row_group_checkpointed")
     assert written[0].diagnostics == {
         "row_group": 0,
         "rows": 10,
         "surviving_rows": 10,
         "dropped_rows": 0,
     }
-    assert len(one.told("row_group_checkpoint_started")) == 4
+    assert len(ran.scheduler_events("row_group_checkpoint_started")) == 4
 
 
 def test_a_retryable_failure_is_deferred_and_comes_back() -> None:
@@ -118,13 +118,13 @@ def test_a_retryable_failure_is_deferred_and_comes_back() -> None:
             delay = 7.0 if failures["a/1"] == 1 else None
             raise RetryableTaskError("RateLimited", "the provider asked to wait", delay)
 
-    one = run(Setting((column("a"),), records=2, execute=execute, retry=RetryPolicy(5, 4.0, 30.0)))
-    assert one.result == RunResult("success", 2, 0)
+    ran = run(Setting((column("a"),), records=2, execute=execute, retry=RetryPolicy(5, 4.0, 30.0)))
+    assert ran.result == RunResult("success", 2, 0)
     retry = ["selected", "task_lease_acquired", "worker_spawned"]
     ended = ["retry_deferred", "task_lease_released", "salvage_redispatched"]
     first = [*WHOLE_LIFE[:2], *retry, *ended]
-    assert one.kinds_of("a/1") == [*first, *first, *WHOLE_LIFE]
-    deferred = one.told("retry_deferred")
+    assert ran.kinds_of("a/1") == [*first, *first, *WHOLE_LIFE]
+    deferred = ran.scheduler_events("retry_deferred")
     assert [event.reason_or_result for event in deferred] == ["RateLimited"] * 2
     assert deferred[0].diagnostics == {
         "attempt": 1,
@@ -132,11 +132,11 @@ def test_a_retryable_failure_is_deferred_and_comes_back() -> None:
         "retry_at": 7.0,
         "message": "the provider asked to wait",
     }
-    salvaged = one.told("salvage_redispatched")
+    salvaged = ran.scheduler_events("salvage_redispatched")
     assert salvaged[0].diagnostics == {"attempt": 2, "deferred_seconds": 7.0}
     back_off = deferred[1].diagnostics["delay_seconds"]
     assert 4.0 <= back_off <= 8.0
-    ready = [event for event in one.told("dependency_ready") if event.task_id == "a/1"]
+    ready = [event for event in ran.scheduler_events("dependency_ready") if event.task_id == "a/1"]
     assert [event.diagnostics.get("attempt", 1) for event in ready] == [1, 2, 3]
     assert [event.captured_at_monotonic for event in ready] == [0.0, 7.0, 7.0 + back_off]
 
@@ -150,8 +150,8 @@ def test_a_back_off_does_not_wait_for_the_rest_of_the_row_group() -> None:
             raise RetryableTaskError("Hiccup", "again please", 1.0)
         await asyncio.sleep(100.0)
 
-    one = run(Setting((column("a"),), records=2, execute=execute))
-    again = [event for event in one.told("worker_spawned") if event.task_id == "a/0"]
+    ran = run(Setting((column("a"),), records=2, execute=execute))
+    again = [event for event in ran.scheduler_events("worker_spawned") if event.task_id == "a/0"]
     assert again[1].captured_at_monotonic == 1.0
 
 
@@ -160,18 +160,18 @@ def test_after_the_last_attempt_the_row_is_dropped() -> None:
         if payload.row == 1:
             raise RetryableTaskError("RateLimited", "no luck", 1.0)
 
-    one = run(
+    ran = run(
         Setting(
             (column("a"), column("b", ("a",))), records=3, execute=execute, retry=RetryPolicy(2)
         )
     )
-    assert one.result == RunResult("success", 2, 1)
-    assert one.checkpoints == {0: frozenset({1})}
-    dropped = one.told("non_retryable_dropped")
+    assert ran.result == RunResult("success", 2, 1)
+    assert ran.checkpoints == {0: frozenset({1})}
+    dropped = ran.scheduler_events("non_retryable_dropped")
     assert [event.task_id for event in dropped] == ["a/1"]
     assert dropped[0].reason_or_result == "RateLimited"
     assert dropped[0].diagnostics == {"attempt": 2, "message": "no luck"}
-    assert one.kinds_of("b/1") == []
+    assert ran.kinds_of("b/1") == []
 
 
 class Talkative(Exception):
@@ -189,14 +189,14 @@ def test_any_other_error_drops_the_row_and_tells_only_its_type(error: Exception)
         await asyncio.sleep(1.0 if payload.column == "a" else 5.0)
 
     columns = (column("a"), column("other"), column("b", ("a", "other")))
-    one = run(Setting(columns, records=2, slots=3, execute=execute))
-    assert one.result == RunResult("success", 1, 1)
-    (dropped,) = one.told("non_retryable_dropped")
+    ran = run(Setting(columns, records=2, slots=3, execute=execute))
+    assert ran.result == RunResult("success", 1, 1)
+    (dropped,) = ran.scheduler_events("non_retryable_dropped")
     assert (dropped.reason_or_result, dropped.diagnostics) == (
         type(error).__name__,
         {"attempt": 1},
     )
-    assert b"secret" not in one.lines()
+    assert b"secret" not in ran.lines()
 
 
 def test_a_dropped_row_cancels_what_waits_and_lets_end_what_runs() -> None:
@@ -208,16 +208,16 @@ def test_a_dropped_row_cancels_what_waits_and_lets_end_what_runs() -> None:
 
     columns = (column("bad"), column("long"), column("late", needs={"one": 1}))
     setting = Setting(columns, records=2, slots=10, local={"one": 1}, execute=execute)
-    one = run(setting)
-    assert one.result == RunResult("success", 1, 1)
-    assert one.kinds_of("long/0") == WHOLE_LIFE
+    ran = run(setting)
+    assert ran.result == RunResult("success", 1, 1)
+    assert ran.kinds_of("long/0") == WHOLE_LIFE
     setting.columns = (column("bad"), column("long"), column("late", needs={"one": 1}, weight=0.1))
     setting.slots = 2
-    one = run(setting)
-    (cancelled,) = one.told("cancelled")
+    ran = run(setting)
+    (cancelled,) = ran.scheduler_events("cancelled")
     assert (cancelled.task_id, cancelled.reason_or_result) == ("late/0", "row_dropped")
     assert cancelled.task_lease_id is None
-    assert one.result == RunResult("success", 1, 1)
+    assert ran.result == RunResult("success", 1, 1)
 
 
 def test_a_retryable_failure_in_a_dropped_row_is_not_retried() -> None:
@@ -227,9 +227,9 @@ def test_a_retryable_failure_in_a_dropped_row_is_not_retried() -> None:
         await asyncio.sleep(1.0)
         raise RetryableTaskError("Hiccup", "again please", 1.0)
 
-    one = run(Setting((column("bad"), column("slow")), records=1, execute=execute))
-    assert one.result == RunResult("success", 0, 1)
-    assert one.kinds_of("slow/0")[-2:] == ["cancelled", "task_lease_released"]
+    ran = run(Setting((column("bad"), column("slow")), records=1, execute=execute))
+    assert ran.result == RunResult("success", 0, 1)
+    assert ran.kinds_of("slow/0")[-2:] == ["cancelled", "task_lease_released"]
 
 
 @pytest.mark.parametrize(("failures", "dropped"), [(4, 0), (5, 1)])
@@ -246,8 +246,8 @@ def test_what_is_no_failure_of_the_task_uses_up_none_of_its_attempts(
         if executions <= 20 + failures:
             raise RetryableTaskError("Hiccup", "again please", 0.5)
 
-    one = run(Setting((column("slow"),), records=1, execute=execute))
-    assert one.result == RunResult("success", 1 - dropped, dropped)
+    ran = run(Setting((column("slow"),), records=1, execute=execute))
+    assert ran.result == RunResult("success", 1 - dropped, dropped)
 
 
 def test_a_failed_batch_drops_every_row_of_its_group() -> None:
@@ -255,9 +255,9 @@ def test_a_failed_batch_drops_every_row_of_its_group() -> None:
         if payload.task_id == "topic/rg1":
             raise ValueError
 
-    one = run(Setting(CHAIN, records=30, buffer_size=10, execute=execute))
-    assert one.result == RunResult("success", 20, 10)
-    assert one.checkpoints[1] == frozenset(range(10, 20))
+    ran = run(Setting(CHAIN, records=30, buffer_size=10, execute=execute))
+    assert ran.result == RunResult("success", 20, 10)
+    assert ran.checkpoints[1] == frozenset(range(10, 20))
 
 
 def test_a_batch_goes_on_without_the_dropped_rows() -> None:
@@ -267,19 +267,19 @@ def test_a_batch_goes_on_without_the_dropped_rows() -> None:
         if payload.task_id == "a/3":
             raise ValueError
         if payload.task_type == "batch":
-            known.append(one_run[0].scheduler.dropped_rows(payload.row_group))
+            known.append(runs[0].scheduler.dropped_rows(payload.row_group))
 
     columns = (column("a"), column("all", ("a",), "batch"), column("b", ("all",)))
-    one_run: list[Run] = []
-    setting = Setting(columns, records=5, execute=execute, at={0.0: one_run.append})
+    runs: list[Run] = []
+    setting = Setting(columns, records=5, execute=execute, at={0.0: runs.append})
 
     async def later(payload: TaskPayload) -> None:
         await asyncio.sleep(0.1)
         await execute(payload)
 
     setting.execute = later
-    one = run(setting)
-    assert one.result == RunResult("success", 4, 1)
+    ran = run(setting)
+    assert ran.result == RunResult("success", 4, 1)
     assert known == [frozenset({3})]
 
 
@@ -300,8 +300,8 @@ def test_a_column_that_can_never_get_its_resources_is_refused() -> None:
 
 
 def test_a_cycle_ends_the_run_with_an_error_instead_of_waiting_forever() -> None:
-    one = run(Setting((column("a", ("b",)), column("b", ("a",)))))
-    assert isinstance(one.error, RuntimeError)
+    ran = run(Setting((column("a", ("b",)), column("b", ("a",)))))
+    assert isinstance(ran.error, RuntimeError)
 
 
 def test_a_run_without_rows_succeeds() -> None:

@@ -33,13 +33,13 @@ WORK = Setting((column("a"),), records=6, buffer_size=2, row_groups=1, execute=t
 class SecondThoughts(StrictFairTaskAdmissionPolicy):
     """Refuses the first acquisition after it has let the head be chosen."""
 
-    asked = 0
+    calls = 0
 
     def evaluate(
         self, item: SchedulableTask, queue_view: QueueView, admission_view: TaskAdmissionView
     ) -> TaskAdmissionPolicyDecision:
-        self.asked += 1
-        if self.asked == 2:
+        self.calls += 1
+        if self.calls == 2:
             return TaskAdmissionPolicyDecision(False, "policy_denial")
         return super().evaluate(item, queue_view, admission_view)
 
@@ -63,23 +63,23 @@ async def full_disk(row_group: int, dropped: frozenset[int]) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def change_the_queue(one: Run) -> None:
+def change_the_queue(run: Run) -> None:
     """While the first lease is being acquired, as a sink or a user's callback might."""
-    original = one.admission.try_acquire
+    original = run.admission.try_acquire
 
     def acquire(item: SchedulableTask, view: QueueView) -> TaskAdmissionDecision:
-        one.admission.try_acquire = original  # type: ignore[method-assign]
+        run.admission.try_acquire = original  # type: ignore[method-assign]
         decision = original(item, view)
-        one.queue.discard("a/1")
-        one.queue.enqueue([one.scheduler._live["a/1"].item])
+        run.queue.discard("a/1")
+        run.queue.enqueue([run.scheduler._live["a/1"].item])
         return decision
 
-    one.admission.try_acquire = acquire  # type: ignore[method-assign]
+    run.admission.try_acquire = acquire  # type: ignore[method-assign]
 
 
-def release_behind_its_back(one: Run) -> None:
-    for lease in list(one.admission._leases.values()):
-        one.admission.release(lease)
+def release_behind_its_back(item: Run) -> None:
+    for lease in list(item.admission._leases.values()):
+        item.admission.release(lease)
 
 
 def pressed() -> ProviderAwareTaskAdmissionPolicy:
@@ -111,7 +111,7 @@ SETTINGS: dict[str, Setting] = {
     "row_group_write_retried": Setting((column("a"),), records=1, checkpoint=full_disk),
     "run_warning": Setting((column("a"),), records=1, warnings=[("odd", "something is odd")]),
     "cancelled run_stopping": Setting(
-        (column("a"),), slots=1, execute=takes(1.0), at={0.5: lambda one: one.scheduler.abort()}
+        (column("a"),), slots=1, execute=takes(1.0), at={0.5: lambda run: run.scheduler.abort()}
     ),
     "worker_spawn_failed": Setting((column("a"),), records=1, spawn_fails_at=0),
     "admission_denied": Setting((column("a"),), records=1, policy=SecondThoughts()),
@@ -126,10 +126,10 @@ SETTINGS: dict[str, Setting] = {
         (column("a"),), metadata_diagnostics=[MetadataDiagnostic("a", "no_gpu", "on the CPU")]
     ),
 }
-TOLD_BY_THE_JOURNAL = {"recording_gap"}
-TOLD_BY_THE_WATCH = {"loop_blocked", "process_paused"}
+EMITTED_BY_THE_JOURNAL = {"recording_gap"}
+EMITTED_BY_THE_WATCH = {"loop_blocked", "process_paused"}
 """`tests/engine/watch` has each of them."""
-TOLD_BY_A_RESUMED_RUN = {"run_resumed"}
+EMITTED_BY_A_RESUMED_RUN = {"run_resumed"}
 """`tests/engine/run/test_resume.py` has it."""
 
 
@@ -137,9 +137,9 @@ TOLD_BY_A_RESUMED_RUN = {"run_resumed"}
 def test_a_run_with_a_reason_tells(kinds: str) -> None:
     setting = SETTINGS[kinds]
     setting.retry = RetryPolicy(3, 0.5, 4.0)
-    one = Run(setting)
-    run_virtual(one.go())
-    events = one.told()
+    ran = Run(setting)
+    run_virtual(ran.go())
+    events = ran.scheduler_events()
     assert set(kinds.split()) <= {event.event_kind for event in events} <= ALL_SCHEDULER_KINDS
     for event in events:
         check_declared(event)
@@ -169,6 +169,6 @@ def test_a_journal_that_lost_lines_tells_the_gap(tmp_path: Path) -> None:
 
 
 def test_the_table_is_the_vocabulary() -> None:
-    told = {kind for kinds in SETTINGS for kind in kinds.split()}
-    elsewhere = TOLD_BY_THE_JOURNAL | TOLD_BY_THE_WATCH | TOLD_BY_A_RESUMED_RUN
-    assert told | elsewhere == ALL_SCHEDULER_KINDS
+    reported = {kind for kinds in SETTINGS for kind in kinds.split()}
+    elsewhere = EMITTED_BY_THE_JOURNAL | EMITTED_BY_THE_WATCH | EMITTED_BY_A_RESUMED_RUN
+    assert reported | elsewhere == ALL_SCHEDULER_KINDS

@@ -29,7 +29,7 @@ def random_setting(seed: int) -> Setting:
     local = {"x": source.randint(1, 3), "y": source.randint(1, 4)}
     columns: list[ColumnPlan] = []
     for number in range(source.randint(1, 6)):
-        above = [one.name for one in columns]
+        above = [column.name for column in columns]
         needs = {name: 1 for name in local if source.random() < 0.3}
         if "y" in needs and source.random() < 0.3:
             needs["y"] = source.randint(1, local["y"])
@@ -84,16 +84,16 @@ def order_of(seed: int, shuffled: bool) -> random.Random | None:
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.booleans())
 def test_every_run_ends_with_every_row_done_or_dropped(seed: int, shuffled: bool) -> None:
-    one = run(random_setting(seed), order_of(seed, shuffled))
-    assert one.error is None
-    assert one.result is not None
-    assert one.result.outcome == "success"
-    assert one.result.rows_done + one.result.rows_dropped == one.setting.records
-    assert one.result.rows_dropped == sum(len(rows) for rows in one.checkpoints.values())
-    dropped = {event.task_id for event in one.told("non_retryable_dropped")}
-    assert bool(dropped) == bool(one.result.rows_dropped)
-    groups = len(RowGroups(one.setting.records, one.setting.buffer_size))
-    check_conservation(one.events, Promises(groups))
+    ran = run(random_setting(seed), order_of(seed, shuffled))
+    assert ran.error is None
+    assert ran.result is not None
+    assert ran.result.outcome == "success"
+    assert ran.result.rows_done + ran.result.rows_dropped == ran.setting.records
+    assert ran.result.rows_dropped == sum(len(rows) for rows in ran.checkpoints.values())
+    dropped = {event.task_id for event in ran.scheduler_events("non_retryable_dropped")}
+    assert bool(dropped) == bool(ran.result.rows_dropped)
+    groups = len(RowGroups(ran.setting.records, ran.setting.buffer_size))
+    check_conservation(ran.events, Promises(groups))
 
 
 @settings(max_examples=60, deadline=None)
@@ -101,9 +101,9 @@ def test_every_run_ends_with_every_row_done_or_dropped(seed: int, shuffled: bool
 def test_every_stop_releases_everything(seed: int, shuffled: bool, how: str, when: float) -> None:
     setting = random_setting(seed)
     stops: dict[str, Callable[[Run], object]] = {
-        "drain": lambda one: one.scheduler.drain(),
-        "abort": lambda one: one.scheduler.abort(),
-        "cancel": lambda one: one.task.cancel(),
+        "drain": lambda run: run.scheduler.drain(),
+        "abort": lambda run: run.scheduler.abort(),
+        "cancel": lambda item: item.task.cancel(),
     }
 
     async def full_disk(row_group: int, dropped: frozenset[int]) -> None:
@@ -115,13 +115,13 @@ def test_every_stop_releases_everything(seed: int, shuffled: bool, how: str, whe
         setting.checkpoint = full_disk
     else:
         setting.at = {when: stops[how]}
-    one = run(setting, order_of(seed, shuffled))
-    if one.result is None:
-        assert isinstance(one.error, asyncio.CancelledError)
+    ran = run(setting, order_of(seed, shuffled))
+    if ran.result is None:
+        assert isinstance(ran.error, asyncio.CancelledError)
     else:
-        assert one.result.outcome in ("success", "failed" if how == "disk" else "cancelled")
-        kept = one.result.rows_done + one.result.rows_dropped
-        assert (kept == setting.records) == (one.result.outcome == "success")
+        assert ran.result.outcome in ("success", "failed" if how == "disk" else "cancelled")
+        kept = ran.result.rows_done + ran.result.rows_dropped
+        assert (kept == setting.records) == (ran.result.outcome == "success")
 
 
 @settings(max_examples=25, deadline=None)

@@ -21,10 +21,10 @@ class Hand:
     def __init__(self) -> None:
         self.now = 100.0
         self.cpu = self.loop_cpu = self.core_wait = self.suspended = 0.0
-        self.told: list[tuple[str, float, str, dict[str, Any]]] = []
+        self.emitted: list[tuple[str, float, str, dict[str, Any]]] = []
         self.stacks: dict[int, FrameType] = {threading.get_ident(): sys._getframe()}
         self.watch = LoopWatch(
-            lambda *event: self.told.append(event),
+            lambda *event: self.emitted.append(event),
             clock=lambda: self.now,
             measure=lambda: ProcessUsage(
                 0.0, self.cpu, self.loop_cpu, self.core_wait, self.suspended
@@ -58,14 +58,14 @@ class Hand:
 
     @property
     def final(self) -> tuple[str, float, str, dict[str, Any]]:
-        assert "ongoing" not in self.told[-1][3]
-        return self.told[-1]
+        assert "ongoing" not in self.emitted[-1][3]
+        return self.emitted[-1]
 
 
 def test_a_loop_that_runs_tells_nothing() -> None:
     hand = Hand()
     hand.go(60.0)
-    assert hand.told == []
+    assert hand.emitted == []
     assert hand.watch.report()["late_seconds"] == pytest.approx(0.0)
     assert hand.watch.report()["watch"] == WATCH_SECONDS
 
@@ -79,7 +79,7 @@ def test_its_events_are_as_the_table_declares(watchdog: bool, kind: str) -> None
     hand.go(0.3)
     heartbeat = ("scheduler_loop_heartbeat", hand.now, None, hand.watch.report())
     assert hand.final[0] == kind
-    for name, at, reason, payload in (*hand.told, heartbeat):
+    for name, at, reason, payload in (*hand.emitted, heartbeat):
         check_declared(SchedulerEvent(name, at, 0, reason_or_result=reason, diagnostics=payload))
 
 
@@ -100,14 +100,14 @@ def test_a_block_is_told_while_it_lasts_and_each_later_word_replaces_the_one_bef
     hand = Hand()
     hand.go(1.0)
     hand.go(40.0, loop=False)
-    ongoing = [facts for _, _, _, facts in hand.told]
+    ongoing = [facts for _, _, _, facts in hand.emitted]
     assert all(facts["ongoing"] for facts in ongoing)
     assert len({facts["from"] for facts in ongoing}) == 1
     lengths = [facts["to"] - facts["from"] for facts in ongoing]
     assert lengths == pytest.approx([0.5, 1, 2, 4, 8, 16, 26, 36], abs=0.5)
     hand.go(0.1)
     assert hand.final[3]["from"] == ongoing[0]["from"]
-    assert len(hand.told) == len(ongoing) + 1
+    assert len(hand.emitted) == len(ongoing) + 1
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_where_both_are_late_the_use_of_the_processor_tells_why(
     hand.go(0.001, loop=first == "loop", watchdog=first == "watchdog")
     hand.go(0.5)
     assert hand.final[::2] == (kind, reason)
-    assert len(hand.told) == 1
+    assert len(hand.emitted) == 1
     facts = hand.final[3]
     assert facts["from"] == pytest.approx(101.0, abs=0.1)
     assert facts["to"] == pytest.approx(103.0, abs=0.1)
@@ -182,7 +182,7 @@ def test_a_pause_within_a_longer_block_is_told_beside_it() -> None:
     hand.go(2.0, loop=False, watchdog=False)
     hand.go(4.0, loop=False)
     hand.go(0.1)
-    over = [event for event in hand.told if "ongoing" not in event[3]]
+    over = [event for event in hand.emitted if "ongoing" not in event[3]]
     (pause, _, why, inner), (block, _, _, outer) = over
     assert (pause, why, block) == (PAUSED, "stopped", BLOCKED)
     assert inner["to"] - inner["from"] == pytest.approx(2.0, abs=0.3)
@@ -195,7 +195,7 @@ def test_after_a_pause_the_loop_gets_time_before_it_is_called_blocked() -> None:
     hand.go(1.0)
     hand.go(5.0, loop=False, watchdog=False)
     hand.go(0.05, loop=False)
-    assert hand.told == []
+    assert hand.emitted == []
 
 
 def test_a_machine_that_slept_is_known_by_a_clock_that_runs_on() -> None:
@@ -225,7 +225,7 @@ def test_what_is_late_but_no_stall_is_counted() -> None:
         hand.go(0.001)
     report = hand.watch.report()
     assert report["late_seconds"] == pytest.approx(0.6, abs=0.15)
-    assert hand.told == []
+    assert hand.emitted == []
     assert hand.watch.report()["late_seconds"] == pytest.approx(0.0)
 
 
@@ -250,7 +250,7 @@ def test_the_end_of_a_run_ends_a_stall() -> None:
     hand.watch.stop()
     assert hand.final[::2] == (BLOCKED, "waiting")
     hand.watch.tick()
-    assert len([event for event in hand.told if "ongoing" not in event[3]]) == 1
+    assert len([event for event in hand.emitted if "ongoing" not in event[3]]) == 1
 
 
 def test_a_process_that_computes_all_the_time_is_looked_at() -> None:

@@ -31,11 +31,11 @@ def modules(tmp_path: Path) -> dict[str, dict[str, Any]]:
         "library": tmp_path / "site-packages" / "library.py",
         "own": tmp_path / "own" / "generators.py",
     }
-    found = {}
+    result = {}
     for name, file in files.items():
-        found[name] = {"__name__": file.stem}
-        exec(compile(CODE[name], file, "exec"), found[name])
-    return found
+        result[name] = {"__name__": file.stem}
+        exec(compile(CODE[name], file, "exec"), result[name])
+    return result
 
 
 def innermost(run: Callable[[Callable[[], FrameType]], FrameType]) -> FrameType:

@@ -118,8 +118,8 @@ def expect_verdict(
 ) -> VerdictRow:
     """It is the only stall of the run. Returns it."""
     stalls = [row for row in rows if not isinstance(row.detail, FailureVerdict | DroppedRows)]
-    told = [(row.verdict, row.resource, row.start, row.end) for row in stalls]
-    assert [one[:2] for one in told] == [(verdict, resource)], told
+    reported = [(row.verdict, row.resource, row.start, row.end) for row in stalls]
+    assert [item[:2] for item in reported] == [(verdict, resource)], reported
     row = stalls[0]
     assert (row.start, row.end) == pytest.approx((start, end), abs=within)
     return row

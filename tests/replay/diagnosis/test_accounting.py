@@ -348,7 +348,7 @@ def test_nobody_is_called_a_holder_whose_release_may_be_lost() -> None:
     stream.at(10.0)
     stream.complete(waits)
     verdict = stream.end().only("request_domain_limit")
-    assert [one["leases"] for one in facts_of(verdict)["holders"]] == [1]
+    assert [holder["leases"] for holder in facts_of(verdict)["holders"]] == [1]
     assert facts_of(verdict)["longest_waiter"]["row"] == 2
 
 

@@ -172,11 +172,11 @@ def test_events_that_are_missing() -> None:
     output = fold(info, kept)
     expect_shares(output.blame, {"working": 10 / 20, "unknown": 10 / 20})
     lost = [event for event in events if event not in kept]
-    told = {facts_of(row)["stream"]: row for row in output.verdicts}
+    rows_by_stream = {facts_of(row)["stream"]: row for row in output.verdicts}
     for stream, kind in (("scheduler", SchedulerEvent), ("request", RequestEvent)):
-        verdict = expect_verdict([told.pop(stream)], "unknown", None, 5.0, 15.0)
+        verdict = expect_verdict([rows_by_stream.pop(stream)], "unknown", None, 5.0, 15.0)
         assert facts_of(verdict)["lost_events"] == sum(isinstance(event, kind) for event in lost)
-    assert told == {}
+    assert rows_by_stream == {}
 
 
 def test_a_checkpoint_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,13 +208,13 @@ def test_a_column_that_asks_for_more_than_there_is(monkeypatch: pytest.MonkeyPat
     stage = SchedulerResourceKey("model_stage", "beta/judge")
 
     def ask_for_more(plan: RunPlan) -> RunPlan:
-        (column,) = [one for one in plan.columns if one.name == "verdict"]
+        (column,) = [column for column in plan.columns if column.name == "verdict"]
         amounts = {**column.scheduling.resource_request.amounts, stage: 5}
         scheduling = dataclasses.replace(
             column.scheduling, resource_request=SchedulerResourceRequest(amounts)
         )
         wide = dataclasses.replace(column, scheduling=scheduling)
-        columns = tuple(wide if one is column else one for one in plan.columns)
+        columns = tuple(wide if item is column else item for item in plan.columns)
         return dataclasses.replace(plan, columns=columns)
 
     with pytest.raises(ValueError, match="needs 5 of model_stage:beta/judge, the limit is 4"):

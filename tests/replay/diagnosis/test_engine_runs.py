@@ -134,17 +134,17 @@ def test_calls_that_hang_until_their_time_out() -> None:
 
 
 RUNS = {
-    one.id: one
-    for one in SCENARIOS.values()
-    if one.build is not None and one.stop is None and one.ends is None
+    item.id: item
+    for item in SCENARIOS.values()
+    if item.build is not None and item.stop is None and item.ends is None
 }
 
 
 @pytest.mark.parametrize("scenario", RUNS)
 def test_no_scenario_of_the_benchmark_shows_a_broken_engine(scenario: str) -> None:
-    one = RUNS[scenario]
-    assert one.build is not None
-    output = diagnose(one.build(one.smoke_records, one.seed))
+    item = RUNS[scenario]
+    assert item.build is not None
+    output = diagnose(item.build(item.smoke_records, item.seed))
     assert [row.verdict for row in output.verdicts if row.tier in ("A", "B")] == []
     broken = {row.verdict for row in output.blame} & {"leaked_lease", "lost_wakeup"}
     assert broken == set()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from replay.diagnosis.rolling_stats import CallTimes
+from replay.diagnosis.verdicts import VerdictRow
 from replay.diagnosis.verdicts.requests import ProviderLatency, SlowTasks
 from tests.replay.diagnosis.stream import ALPHA, BETA, QUESTION, VERDICT, Result, Stream, Work
 from tests.replay.diagnosis.test_loop_watch import stood_still, watched_beats
@@ -27,19 +28,26 @@ def call_after_call(stream: Stream, first: int, times: Iterator[float]) -> None:
         stream.complete(work)
 
 
-@pytest.mark.parametrize("before", [10, 19, 60])
-def test_a_change_of_level_is_one_verdict_from_its_begin_to_its_end(before: int) -> None:
-    """Some of the slow calls are hardly slower than what the first few calls alone would allow."""
+def change_of_level(before: int, slow_calls: int, least: float) -> VerdictRow:
+    """The verdict of calls that are `least` to 11 times slower, after `before` usual ones: it is
+    there from the first slow one to the last."""
     stream = Stream()
     stream.register(BETA, 1)
     noise = random.Random(before)
     usual = [USUAL * noise.uniform(0.8, 2.2) for _ in range(before)]
-    slow = [USUAL * noise.uniform(7.0, 11.0) for _ in range(20)]
+    slow = [USUAL * noise.uniform(least, 11.0) for _ in range(slow_calls)]
     after = [USUAL * noise.uniform(0.8, 2.2) for _ in range(40)]
     call_after_call(stream, 0, iter([*usual, *slow, *after]))
     verdict = stream.end().only("provider_latency")
     assert verdict.start == pytest.approx(100.0 + sum(usual), abs=0.01)
     assert verdict.end == pytest.approx(100.0 + sum(usual) + sum(slow), abs=0.01)
+    return verdict
+
+
+@pytest.mark.parametrize("before", [10, 19, 60])
+def test_a_change_of_level_is_one_verdict_from_its_begin_to_its_end(before: int) -> None:
+    """Some of the slow calls are hardly slower than what the first few calls alone would allow."""
+    verdict = change_of_level(before, slow_calls=20, least=7.0)
     assert isinstance(verdict.detail, ProviderLatency)
     assert verdict.detail.calls == pytest.approx(20, abs=7)
     times = verdict.detail.median / verdict.detail.usual  # type: ignore[operator]
@@ -107,16 +115,7 @@ def test_a_standstill_after_a_hung_call_takes_nothing_from_it() -> None:
 
 @pytest.mark.parametrize("before", [0, 5])
 def test_a_run_that_begins_slow_is_told_so_once_calls_are_faster(before: int) -> None:
-    stream = Stream()
-    stream.register(BETA, 1)
-    noise = random.Random(before)
-    usual = [USUAL * noise.uniform(0.8, 2.2) for _ in range(before)]
-    slow = [USUAL * noise.uniform(8.0, 11.0) for _ in range(15)]
-    after = [USUAL * noise.uniform(0.8, 2.2) for _ in range(40)]
-    call_after_call(stream, 0, iter([*usual, *slow, *after]))
-    verdict = stream.end().only("provider_latency")
-    assert verdict.start == pytest.approx(100.0 + sum(usual), abs=0.01)
-    assert verdict.end == pytest.approx(100.0 + sum(usual) + sum(slow), abs=0.01)
+    verdict = change_of_level(before, slow_calls=15, least=8.0)
     assert isinstance(verdict.detail, ProviderLatency)
     assert verdict.detail.calls == pytest.approx(15, abs=2)
     assert ("times as long as after that" in verdict.sentence) is (before == 0)
@@ -162,8 +161,8 @@ def test_calls_that_were_slow_beside_standstills_show_a_level_from_where_it_bega
     assert level.usual == pytest.approx(USUAL)
 
 
-@pytest.mark.parametrize(("stood", "told"), [(0.8, 1), (1.8, 0)])
-def test_a_level_in_which_the_loop_hardly_ran_is_the_loops(stood: float, told: int) -> None:
+@pytest.mark.parametrize(("stood", "reported"), [(0.8, 1), (1.8, 0)])
+def test_a_level_in_which_the_loop_hardly_ran_is_the_loops(stood: float, reported: int) -> None:
     """Each call of 2 s ends in a standstill of which is told in part once its answer is read."""
     stream = Stream()
     stream.register(BETA, 1)
@@ -176,7 +175,7 @@ def test_a_level_in_which_the_loop_hardly_ran_is_the_loops(stood: float, told: i
         stream.scheduler("scheduler_loop_heartbeat", period=2.0, drift=0.0, watch=0.25)
     call_after_call(stream, 16, iter([USUAL] * 40))
     watched_beats(stream, stream.now - 100.0 + 1.0)
-    assert len(stream.end().named("provider_latency")) == told
+    assert len(stream.end().named("provider_latency")) == reported
 
 
 def test_heavy_tails_are_no_early_level() -> None:

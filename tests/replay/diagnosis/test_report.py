@@ -123,18 +123,18 @@ def test_shares_are_sorted_and_sum_to_one() -> None:
 
 def test_the_bottleneck_line_names_the_resource() -> None:
     rows = [row("working", "a/m/chat", 29.0), row("request_cooldown", "beta/judge/chat", 71.0)]
-    found = bottleneck(run_shares(rows), None, [], 60.0)
-    assert found is not None
-    assert found.sentence == "limited by beta/judge: cooldown after 429s, 71 % of the last 60 s"
-    assert (found.verdict, found.resource) == ("request_cooldown", "beta/judge/chat")
-    assert found.fraction == pytest.approx(0.71)
+    bound = bottleneck(run_shares(rows), None, [], 60.0)
+    assert bound is not None
+    assert bound.sentence == "limited by beta/judge: cooldown after 429s, 71 % of the last 60 s"
+    assert (bound.verdict, bound.resource) == ("request_cooldown", "beta/judge/chat")
+    assert bound.fraction == pytest.approx(0.71)
 
 
 def test_mostly_working_is_no_limit() -> None:
     rows = [row("working", "a/m/chat", 92.0), row("dependency", "b/m/chat", 8.0)]
-    found = bottleneck(run_shares(rows), None, [], 60.0)
-    assert found is not None
-    assert found.sentence == "no limit reached, 92 % of the capacity wanted at work, last 60 s"
+    bound = bottleneck(run_shares(rows), None, [], 60.0)
+    assert bound is not None
+    assert bound.sentence == "no limit reached, 92 % of the capacity wanted at work, last 60 s"
     assert bottleneck((), None, [], 60.0) is None
 
 
@@ -145,10 +145,10 @@ def test_what_is_about_the_run_is_added_up_over_resources() -> None:
         row("dependency", "b/m/chat", 15.0),
         row("request_cooldown", "b/m/chat", 25.0),
     ]
-    found = bottleneck(run_shares(rows), None, [], 60.0)
-    assert found is not None
-    assert (found.verdict, found.resource) == ("dependency", None)
-    assert found.fraction == pytest.approx(0.35)
+    bound = bottleneck(run_shares(rows), None, [], 60.0)
+    assert bound is not None
+    assert (bound.verdict, bound.resource) == ("dependency", None)
+    assert bound.fraction == pytest.approx(0.35)
 
 
 def test_report_of_a_storm() -> None:
@@ -188,7 +188,7 @@ def test_report_of_a_window_takes_only_its_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "told", "working"),
+    ("window", "reported", "working"),
     [
         ((103.9, 112.1), (4.0, 12.0), 0.5),
         ((103.0, 103.0), (3.0, 4.0), 1.0),
@@ -197,14 +197,14 @@ def test_report_of_a_window_takes_only_its_seconds() -> None:
     ],
 )
 def test_a_window_says_which_seconds_stand_for_it(
-    window: tuple[float, float], told: tuple[float, float], working: float
+    window: tuple[float, float], reported: tuple[float, float], working: float
 ) -> None:
     report = build_report(stormy(), window)
-    assert (report.blame_start, report.blame_end) == told
+    assert (report.blame_start, report.blame_end) == reported
     shares = sum(line.fraction for line in report.run_blame if line.verdict == "working")
     assert shares == pytest.approx(working)
-    assert f"(shares: of {clock(told[0])} to {clock(told[1])})" in render_text(report)
-    assert f"(shares: of {clock(told[0])} to {clock(told[1])})" in render_markdown(report)
+    assert f"(shares: of {clock(reported[0])} to {clock(reported[1])})" in render_text(report)
+    assert f"(shares: of {clock(reported[0])} to {clock(reported[1])})" in render_markdown(report)
 
 
 def test_cells_are_told_by_whatever_they_belong_to() -> None:
@@ -235,10 +235,10 @@ def test_what_is_normal_may_be_the_largest_loss_too() -> None:
         row("queue_order", "b/m/chat", 9.0),
         row("request_cooldown", "b/m/chat", 12.0),
     ]
-    found = bottleneck(run_shares(rows), None, [], 60.0)
-    assert found is not None
-    assert found.verdict == "queue_order"
-    assert found.fraction == pytest.approx(0.18)
+    bound = bottleneck(run_shares(rows), None, [], 60.0)
+    assert bound is not None
+    assert bound.verdict == "queue_order"
+    assert bound.fraction == pytest.approx(0.18)
 
 
 def test_report_tells_both_clocks_at_its_beginning() -> None:

@@ -144,7 +144,7 @@ def test_domain_limit_below_the_maximum() -> None:
     assert facts_of(verdict)["waiting"] == 1
     longest = {"task_id": "verdict/1", "column": "verdict", "row": 1, "age": pytest.approx(0.25)}
     assert facts_of(verdict)["longest_waiter"] == longest
-    assert "request_wait_started" in [stream.kind_of(one) for one in verdict.evidence]
+    assert "request_wait_started" in [stream.kind_of(item) for item in verdict.evidence]
 
 
 @pytest.mark.parametrize("name", ["request_plateau", "request_rate_budget"])
@@ -190,7 +190,7 @@ def test_the_wait_that_proves_a_stall_is_of_a_call_that_still_waits() -> None:
     verdict = stream.fold().only("request_domain_limit")
     assert (verdict.start, verdict.end) == (102.0, 112.0)
     assert facts_of(verdict)["longest_waiter"]["row"] == 11
-    (wait,) = [one for one in verdict.evidence if stream.kind_of(one) == "request_wait_started"]
+    (wait,) = [item for item in verdict.evidence if stream.kind_of(item) == "request_wait_started"]
     assert stream.events[wait - 1].captured_at_monotonic == 102.0
 
 

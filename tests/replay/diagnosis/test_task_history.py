@@ -93,7 +93,7 @@ def storm() -> Reader:
     return Reader(stream)
 
 
-def told(reader: Reader, task_id: str, at: float | None = None) -> TaskHistory:
+def history_of(reader: Reader, task_id: str, at: float | None = None) -> TaskHistory:
     return build_history(
         reader, task_id, reader.output.verdicts, None if at is None else 100.0 + at
     )
@@ -104,7 +104,7 @@ def stretch(step: HistorySpan) -> tuple[str, float, float | None]:
 
 
 def test_each_wait_says_what_kept_it() -> None:
-    story = told(storm(), "question/2")
+    story = history_of(storm(), "question/2")
     assert (story.state, story.row_group, story.row) == ("completed", 0, 2)
     steps = [step for step in story.steps if step.end != step.start]
     assert [stretch(step) for step in steps] == [
@@ -119,7 +119,7 @@ def test_each_wait_says_what_kept_it() -> None:
 
 
 def test_the_time_between_two_tries_is_part_of_it() -> None:
-    steps = [step for step in told(storm(), "question/1").steps if step.end != step.start]
+    steps = [step for step in history_of(storm(), "question/1").steps if step.end != step.start]
     assert [stretch(step) for step in steps] == [
         ("in the provider (rate_limited)", 0.0, 9.5),
         ("waiting to call", 9.5, 14.0),
@@ -144,7 +144,7 @@ def test_the_time_between_two_tries_is_part_of_it() -> None:
 def test_its_place_in_the_line_is_told_of_that_moment(
     task: str, at: float | None, position: int | None
 ) -> None:
-    assert told(storm(), task, at).position == position
+    assert history_of(storm(), task, at).position == position
 
 
 def test_a_slow_call_is_slow_from_three_times_the_usual_on() -> None:
@@ -158,11 +158,13 @@ def test_a_slow_call_is_slow_from_three_times_the_usual_on() -> None:
     stream.at(35.0)
     stream.complete(slow)
     stream.scheduler("scheduler_job_completed", reason="success")
-    (call,) = [step for step in told(Reader(stream), "question/25").steps if step.end != step.start]
+    (call,) = [
+        step for step in history_of(Reader(stream), "question/25").steps if step.end != step.start
+    ]
     assert stretch(call) == ("in the provider", 25.0, 35.0)
     assert call.verdicts == {"provider_latency": pytest.approx(7.0)}
 
 
 def test_a_task_of_no_recording_is_none() -> None:
     with pytest.raises(LookupError):
-        told(storm(), "nobody/1")
+        history_of(storm(), "nobody/1")

@@ -204,14 +204,14 @@ def lists_of_verdicts(source: str) -> list[tuple[int, set[str]]]:
 
 
 def test_nothing_but_the_registry_and_the_proofs_lists_verdicts() -> None:
-    found = {}
+    actual = {}
     for wing in ("engine", "replay", "console"):
         for path in sorted((ROOT / wing).rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
             listed = lists_of_verdicts(path.read_text(encoding="utf-8"))
             if listed and name not in {*PROOFS, WAIT_REASONS} and "diagnosis/verdicts/" not in name:
-                found[name] = listed
-    assert found == {}
+                actual[name] = listed
+    assert actual == {}
 
 
 def test_a_list_of_verdicts_would_be_seen() -> None:
@@ -285,7 +285,7 @@ def test_a_new_verdict_is_one_class_in_one_file(tmp_path: Path) -> None:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
     with (tmp_path / "replay/diagnosis/verdicts/flow.py").open("a", encoding="utf-8") as file:
         file.write(NEW_VERDICT)
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", EVERYWHERE],
         cwd=tmp_path,
         env={"PYTHONPATH": str(tmp_path), "PATH": "", "PYTHONDONTWRITEBYTECODE": "1"},
@@ -293,8 +293,8 @@ def test_a_new_verdict_is_one_class_in_one_file(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert found.returncode == 0, found.stderr
-    assert "sunspots" in found.stderr  # among the verdicts that --fail-on knows
+    assert done.returncode == 0, done.stderr
+    assert "sunspots" in done.stderr  # among the verdicts that --fail-on knows
 
 
 def test_any_detail_is_known_by_its_tag() -> None:

@@ -47,7 +47,7 @@ def recording(source: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def asked(recording: Path) -> Iterator[RecordingQuery]:
+def query(recording: Path) -> Iterator[RecordingQuery]:
     query = RecordingQuery(recording)
     yield query
     query.close()

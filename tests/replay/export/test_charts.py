@@ -11,7 +11,7 @@ from replay.export.svg import document
 from replay.recording.query import RecordingQuery
 
 
-class Asked:
+class QueryDouble:
     """Answers with a run of 10 s that did work but for a moment."""
 
     def run(self, sql: str) -> tuple[tuple[()], Iterator[Sequence[Any]]]:
@@ -20,7 +20,11 @@ class Asked:
 
 
 def test_a_legend_leaves_out_what_comes_to_nothing() -> None:
-    picture = document([blame(cast(RecordingQuery, Asked()))])
-    said = [one.text or "" for one in ET.fromstring(picture).iter() if one.tag.endswith("}text")]
-    shares = [one for one in said if one.endswith(" %") and not one[0].isdigit()]
+    picture = document([blame(cast(RecordingQuery, QueryDouble()))])
+    said = [
+        element.text or ""
+        for element in ET.fromstring(picture).iter()
+        if element.tag.endswith("}text")
+    ]
+    shares = [item for item in said if item.endswith(" %") and not item[0].isdigit()]
     assert shares == ["working 99.6 %", "cooldown after 429s 0.4 %"]

@@ -16,15 +16,15 @@ Events = list[dict[str, Any]]
 
 
 @pytest.fixture
-def trace(asked: RecordingQuery) -> dict[str, Any]:
+def trace(query: RecordingQuery) -> dict[str, Any]:
     file = io.BytesIO()
-    write_trace(asked, file)
+    write_trace(query, file)
     loaded: dict[str, Any] = json.loads(file.getvalue())
     return loaded
 
 
-def rows(asked: RecordingQuery, sql: str) -> list[Any]:
-    return list(asked.run(sql)[1])
+def rows(query: RecordingQuery, sql: str) -> list[Any]:
+    return list(query.run(sql)[1])
 
 
 def slices(trace: dict[str, Any], category: str) -> Events:
@@ -77,14 +77,14 @@ def test_slices_of_a_thread_nest(trace: dict[str, Any]) -> None:
 
 
 def test_every_lease_and_attempt_is_there_once(
-    trace: dict[str, Any], asked: RecordingQuery
+    trace: dict[str, Any], query: RecordingQuery
 ) -> None:
     leases = Counter(event["args"]["lease"] for event in slices(trace, "task lease"))
-    assert leases == Counter(row[0] for row in rows(asked, "SELECT lease_id FROM leases"))
+    assert leases == Counter(row[0] for row in rows(query, "SELECT lease_id FROM leases"))
     attempts = Counter(event["args"]["attempt"] for event in slices(trace, "request attempt"))
-    assert attempts == Counter(row[0] for row in rows(asked, "SELECT attempt_id FROM requests"))
+    assert attempts == Counter(row[0] for row in rows(query, "SELECT attempt_id FROM requests"))
     by_lease = {event["args"]["lease"]: event for event in slices(trace, "task lease")}
-    for lease_id, start, held in rows(asked, "SELECT lease_id, acquired_at, held FROM leases"):
+    for lease_id, start, held in rows(query, "SELECT lease_id, acquired_at, held FROM leases"):
         event = by_lease[lease_id]
         assert event["ts"] == pytest.approx(start * 1e6, abs=0.01)
         if held is None:
@@ -93,13 +93,13 @@ def test_every_lease_and_attempt_is_there_once(
             assert event["dur"] == pytest.approx(held * 1e6, abs=0.01)
 
 
-def test_threads_and_processes_have_names(trace: dict[str, Any], asked: RecordingQuery) -> None:
+def test_threads_and_processes_have_names(trace: dict[str, Any], query: RecordingQuery) -> None:
     named = {
         event["args"]["name"]: event["pid"]
         for event in trace["traceEvents"]
         if event["name"] == "process_name"
     }
-    columns = {f"column {row[0]}" for row in rows(asked, "SELECT DISTINCT task_column FROM leases")}
+    columns = {f"column {row[0]}" for row in rows(query, "SELECT DISTINCT task_column FROM leases")}
     assert columns <= named.keys()
     used = {(event["pid"], event["tid"]) for event in trace["traceEvents"] if event["ph"] == "X"}
     lanes = {
@@ -112,21 +112,21 @@ def test_threads_and_processes_have_names(trace: dict[str, Any], asked: Recordin
 
 
 def test_counters_are_the_series_and_fall_back_to_zero(
-    trace: dict[str, Any], asked: RecordingQuery
+    trace: dict[str, Any], query: RecordingQuery
 ) -> None:
     shown: dict[str, list[Any]] = defaultdict(list)
     for event in trace["traceEvents"]:
         if event["ph"] == "C":
             assert event["pid"] == RUN
             shown[event["name"]].append(event)
-    for (resource,) in rows(asked, "SELECT DISTINCT resource FROM ceilings WHERE ceiling > 0"):
-        found = shown[f"ceiling {resource}"]
+    for (resource,) in rows(query, "SELECT DISTINCT resource FROM ceilings WHERE ceiling > 0"):
+        actual = shown[f"ceiling {resource}"]
         limits = rows(
-            asked,
+            query,
             "SELECT ceiling FROM ceilings WHERE ceiling IS NOT NULL "
             f"AND resource = '{resource}' ORDER BY t",
         )
-        assert [one["args"]["limit"] for one in found if one["args"]["limit"]] == [
+        assert [item["args"]["limit"] for item in actual if item["args"]["limit"]] == [
             row[0] for row in limits
         ]
     queues = [name for name in shown if name.startswith("queue depth ")]
@@ -136,7 +136,7 @@ def test_counters_are_the_series_and_fall_back_to_zero(
         assert times == sorted(times)
 
 
-def test_each_429_is_an_instant(trace: dict[str, Any], asked: RecordingQuery) -> None:
-    found = slices(trace, "request_rate_limited")
-    (counted,) = rows(asked, "SELECT count(*) FROM events WHERE kind = 'request_rate_limited'")
-    assert len(found) == counted[0]
+def test_each_429_is_an_instant(trace: dict[str, Any], query: RecordingQuery) -> None:
+    instants = slices(trace, "request_rate_limited")
+    (counted,) = rows(query, "SELECT count(*) FROM events WHERE kind = 'request_rate_limited'")
+    assert len(instants) == counted[0]

@@ -79,5 +79,5 @@ def ask_all(target: Path) -> set[int]:
 
 
 def assert_harmless(text: str) -> None:
-    found = UNSAFE.search(text)
-    assert found is None, repr(text[max(0, found.start() - 80) : found.end() + 40])
+    match = UNSAFE.search(text)
+    assert match is None, repr(text[max(0, match.start() - 80) : match.end() + 40])

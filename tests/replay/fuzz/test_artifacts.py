@@ -22,8 +22,8 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bench") / "out"
     request = Request(SCENARIOS["heavy-root"], ("strict-fair",), out, 4, 1, smoke=True)
     run_scenario(request, say=lambda line: None)
-    (found,) = out.glob("*.json")
-    return found
+    (path,) = out.glob("*.json")
+    return path
 
 
 @bounded(12)

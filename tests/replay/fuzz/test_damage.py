@@ -26,8 +26,8 @@ MEMORY_MB = 450
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("whole") / "run.jsonl"
     path.write_bytes(b"\n".join(own_lines(3, row_groups=2)))
-    with materialize(path, lambda _: None) as found:
-        yield found
+    with materialize(path, lambda _: None) as result:
+        yield result
 
 
 def test_damaged_recordings(recording: Path) -> None:

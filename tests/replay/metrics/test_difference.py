@@ -21,8 +21,8 @@ FIVE = [1.0, 1.1, 1.05, 1.02, 1.07]
     ],
 )
 def test_of_single_runs_nothing_is_better_or_worse(b: float, said: str) -> None:
-    found = differ("wall_time", "s", "lower", 100.0, b, "unknown")
-    assert (found.judgement, found.noise) == (said, "unknown")
+    difference = differ("wall_time", "s", "lower", 100.0, b, "unknown")
+    assert (difference.judgement, difference.noise) == (said, "unknown")
 
 
 def test_without_a_better_direction_a_small_difference_is_too_close_as_well() -> None:
@@ -37,8 +37,8 @@ def test_a_share_of_almost_nothing_is_too_close_however_often_it_doubled() -> No
 
 
 def test_without_noise_the_smallest_difference_is_one() -> None:
-    found = differ("wall_time", "s", "lower", 100.0, 100.1, "none")
-    assert (found.judgement, found.noise) == ("worse", "none")
+    difference = differ("wall_time", "s", "lower", 100.0, 100.1, "none")
+    assert (difference.judgement, difference.noise) == ("worse", "none")
 
 
 @pytest.mark.parametrize(
@@ -46,20 +46,20 @@ def test_without_noise_the_smallest_difference_is_one() -> None:
     [(1.01, "same", "within"), (1.2, "worse", "beyond"), (0.8, "better", "beyond")],
 )
 def test_iterations_tell_noise(factor: float, said: str, noise: str) -> None:
-    other = [factor * one for one in FIVE]
-    found = differ("wall_time", "s", "lower", 1.05, 1.05 * factor, "measured", (FIVE, other))
-    assert (found.judgement, found.noise) == (said, noise)
-    assert found.interval_a == (1.0, 1.1)
+    other = [factor * item for item in FIVE]
+    difference = differ("wall_time", "s", "lower", 1.05, 1.05 * factor, "measured", (FIVE, other))
+    assert (difference.judgement, difference.noise) == (said, noise)
+    assert difference.interval_a == (1.0, 1.1)
 
 
 @pytest.mark.parametrize("few", [[], [1.0], FIVE[:3]])
 @pytest.mark.parametrize("noise", ["measured", "unknown"])
 def test_too_few_iterations_tell_none(few: list[float], noise: Noise) -> None:
-    found = differ("wall_time", "s", "lower", 1.05, 2.0, noise, (FIVE, few))
-    assert (found.judgement, found.noise) == ("seems_worse", "unknown")
+    difference = differ("wall_time", "s", "lower", 1.05, 2.0, noise, (FIVE, few))
+    assert (difference.judgement, difference.noise) == ("seems_worse", "unknown")
 
 
 def test_what_one_side_lacks_has_no_direction() -> None:
-    found = differ("cuts", "cuts", "lower", None, 3.0, "none", missing=("no request events",))
-    assert (found.change, found.judgement) == (None, "unknown")
-    assert found.missing_reasons == ("no request events",)
+    difference = differ("cuts", "cuts", "lower", None, 3.0, "none", missing=("no request events",))
+    assert (difference.change, difference.judgement) == (None, "unknown")
+    assert difference.missing_reasons == ("no request events",)

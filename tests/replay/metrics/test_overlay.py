@@ -37,12 +37,12 @@ def test_a_run_of_no_length_is_drawn_as_nothing() -> None:
 
 
 def test_settings_of_one_side_alone_differ() -> None:
-    found = differing({"cap": "10", "same": "x"}, {"cap": "12", "same": "x", "more": "1"})
-    assert found == [Setting("cap", "10", "12"), Setting("more", None, "1")]
+    difference = differing({"cap": "10", "same": "x"}, {"cap": "12", "same": "x", "more": "1"})
+    assert difference == [Setting("cap", "10", "12"), Setting("more", None, "1")]
     assert differing({"a": "1"}, {"a": "1"}) == []
 
 
 @pytest.mark.parametrize("seconds", [0.5, 7.0, 3600.0])
 def test_the_same_run_lies_upon_itself(seconds: float) -> None:
-    one = course(seconds, EVEN)
-    assert one.over(QUEUE, seconds) == one.series[QUEUE]
+    item = course(seconds, EVEN)
+    assert item.over(QUEUE, seconds) == item.series[QUEUE]

@@ -148,9 +148,9 @@ def test_a_spawn_without_its_lease_is_a_hidden_waiter() -> None:
 def test_empty_with_work_queued_is_a_lie() -> None:
     def say_empty(events: list[Event]) -> None:
         at = first(events, "selected")
-        told = events[at]
-        assert isinstance(told, SchedulerEvent)
-        empty = SchedulerEvent("queue_empty", told.captured_at_monotonic, told.sequence)
+        event = events[at]
+        assert isinstance(event, SchedulerEvent)
+        empty = SchedulerEvent("queue_empty", event.captured_at_monotonic, event.sequence)
         events.insert(at, empty)
 
     assert measured(say_empty).samples["event_rule_faults"] == [1.0]
@@ -197,10 +197,10 @@ def test_a_call_needs_the_lease_of_its_attempt() -> None:
 def test_time_that_runs_backwards_is_seen() -> None:
     def backwards(events: list[Event]) -> None:
         at = first(events, "request_wait_completed")
-        told = events[at]
-        assert isinstance(told, RequestEvent)
-        earlier = told.captured_at_monotonic - 0.1
-        events[at] = msgspec.structs.replace(told, captured_at_monotonic=earlier)
+        event = events[at]
+        assert isinstance(event, RequestEvent)
+        earlier = event.captured_at_monotonic - 0.1
+        events[at] = msgspec.structs.replace(event, captured_at_monotonic=earlier)
 
     assert verdict("timelines_whole", measured(backwards)) == "failed"
 
@@ -230,8 +230,8 @@ def test_a_neutral_wall_is_judged_in_pairs() -> None:
     assert verdict("neutral_wall", measured(), walls=same, against=same) == "passed"
     assert verdict("neutral_wall", measured(), walls=slow, against=same) == "failed"
     one_slow = [1.0, 1.0, 1.0, 1.0, 1.6]
-    told = verdict("neutral_wall", measured(), walls=one_slow, against=[1.0] * 5)
-    assert told == "inconclusive"
+    judgement = verdict("neutral_wall", measured(), walls=one_slow, against=[1.0] * 5)
+    assert judgement == "inconclusive"
     assert verdict("neutral_wall", measured(), walls=same) == "unknown"
 
 
@@ -297,7 +297,7 @@ def test_a_healthy_provider_that_starves_in_a_cooldown_fails() -> None:
     bounds = {"limited": "sick", "healthy": "well"}
     steady = storm([attempt("well", 10 + n / 10) for n in range(100)], [(12.0, 15.0)])
     assert verdict("healthy_keeps_working", steady, bounds=bounds) == "passed"
-    starved = [one for one in steady.attempts if not 12 <= (one.started_at or 0) < 14.5]
+    starved = [attempt for attempt in steady.attempts if not 12 <= (attempt.started_at or 0) < 14.5]
     faulty = storm(starved, [(12.0, 15.0)])
     assert verdict("healthy_keeps_working", faulty, bounds=bounds) == "failed"
     assert verdict("healthy_keeps_working", storm([], []), bounds=bounds) == "unknown"
@@ -310,7 +310,7 @@ def test_goodput_counts_what_the_provider_could_have_served() -> None:
     half = full[::2]
     assert verdict("goodput", storm(half, []), bounds=bounds) == "failed"
     # Time in cooldown does not count.
-    paused = [one for one in full if not 140 <= (one.started_at or 0) < 169]
+    paused = [item for item in full if not 140 <= (item.started_at or 0) < 169]
     assert verdict("goodput", storm(paused, [(141.0, 170.0)]), bounds=bounds) == "passed"
     assert verdict("goodput", storm(paused, []), bounds=bounds) == "failed"
     refused = full + [attempt("sick", 125 + n / 100, "rate_limited") for n in range(40)]
@@ -331,10 +331,10 @@ def test_an_unknown_metric_says_why_and_is_no_zero() -> None:
 def test_own_time_is_known_only_beside_the_calls(tmp_path: Path, requests: bool) -> None:
     """What remains of the columns that ask no model is no mean of the run."""
     run, events = simulate(random_workflow(3))
-    told = [event for event in events if requests or isinstance(event, SchedulerEvent)]
+    reported = [event for event in events if requests or isinstance(event, SchedulerEvent)]
     assert any(column.request_resource is None for column in run.columns)
     lines = tmp_path / "run.jsonl"
-    lines.write_bytes(encode_lines([JournalHeader(run, 1, 1), *told]))
+    lines.write_bytes(encode_lines([JournalHeader(run, 1, 1), *reported]))
     with materialize(lines, lambda _: None) as path:
         reader = open_recording(path)
         measures = measure_run(reader)

@@ -45,8 +45,8 @@ def test_sql_and_screens_give_a_lease_the_same_times(tmp_path: Path) -> None:
         query = RecordingQuery(recording)
         try:
             for view in ("leases", "tasks"):
-                _, found = query.run(f"SELECT own_time, provider_time, request_wait FROM {view}")
-                assert list(found) == [(shown.own_time, shown.provider_time, shown.request_wait)]
+                _, result = query.run(f"SELECT own_time, provider_time, request_wait FROM {view}")
+                assert list(result) == [(shown.own_time, shown.provider_time, shown.request_wait)]
         finally:
             query.close()
 

@@ -13,8 +13,8 @@ numbers = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40)
 
 
 def test_a_single_value_has_no_spread() -> None:
-    one = describe([3.0])
-    assert (one.count, one.mean, one.p50, one.p95, one.min, one.max, one.stddev) == (
+    item = describe([3.0])
+    assert (item.count, item.mean, item.p50, item.p95, item.min, item.max, item.stddev) == (
         1,
         3.0,
         3.0,
@@ -43,10 +43,10 @@ def test_nothing_to_describe_is_refused() -> None:
 @given(numbers)
 def test_quantiles_lie_within_and_ascend(values: list[float]) -> None:
     ordered = sorted(values)
-    found = [quantile(ordered, fraction) for fraction in (0.0, 0.25, 0.5, 0.95, 1.0)]
-    assert found[0] == ordered[0]
-    assert found[-1] == ordered[-1]
-    assert all(a <= b + 1e-6 for a, b in itertools.pairwise(found))
+    quantiles = [quantile(ordered, fraction) for fraction in (0.0, 0.25, 0.5, 0.95, 1.0)]
+    assert quantiles[0] == ordered[0]
+    assert quantiles[-1] == ordered[-1]
+    assert all(a <= b + 1e-6 for a, b in itertools.pairwise(quantiles))
 
 
 @settings(max_examples=100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -46,13 +47,54 @@ def ran() -> Ran:
     return run_engine(demo_workflow(records=40))
 
 
+class Live:
+    """A run whose journal grows, its recorder, and the sessions opened on it."""
+
+    def __init__(self, folder: Path, ran: Ran) -> None:
+        self.producer = Producer(folder, ran.run)
+        self._events = ran.events
+        self._processes = Processes()
+        self._written = 0
+        self._sessions: list[Session] = []
+
+    def write(self, until: int) -> None:
+        """Events up to this one are in the journal."""
+        self.producer.write(self._events[self._written : until])
+        self._written = until
+
+    def record(self) -> subprocess.Popen[bytes]:
+        return self._processes.recorder(self.producer.folder)
+
+    def open(self, *, history: bool = True) -> Session:
+        session = Session.open(self.producer.folder.path, history=history)
+        self._sessions.append(session)
+        return session
+
+    def begin(self, until: int, *, history: bool = True) -> tuple[Session, Attached]:
+        """A session beside a recorder that has read so many events."""
+        self.write(until)
+        self.record()
+        session = self.open(history=history)
+        return session, attach(session, until)
+
+    @property
+    def recorder(self) -> subprocess.Popen[bytes]:
+        return self._processes.started[0]
+
+    def close(self) -> None:
+        for session in self._sessions:
+            session.close()
+        self.producer.lock.release()
+        for process in self._processes.started:
+            process.kill()
+            process.communicate()
+
+
 @pytest.fixture
-def processes() -> Iterator[Processes]:
-    started = Processes()
-    yield started
-    for process in started.started:
-        process.kill()
-        process.communicate()
+def live(tmp_path: Path, ran: Ran) -> Iterator[Live]:
+    live = Live(tmp_path, ran)
+    yield live
+    live.close()
 
 
 def end_of(ran: Ran, events: list[Event]) -> float:
@@ -88,14 +130,11 @@ def same(frame: Frame, other: Frame) -> None:
     assert replace(frame, lag=0.0) == replace(other, lag=0.0)
 
 
-def test_it_shows_what_a_session_shows_that_reads_alone(
-    tmp_path: Path, ran: Ran, processes: Processes
-) -> None:
-    producer = Producer(tmp_path, ran.run)
-    producer.write(ran.events[:300])
-    processes.recorder(producer.folder)
-    sessions = [Session.open(producer.folder.path, history=history) for history in (True, False)]
-    reader = Session.open(producer.folder.path)
+def test_it_shows_what_a_session_shows_that_reads_alone(ran: Ran, live: Live) -> None:
+    live.write(300)
+    live.record()
+    sessions = [live.open(history=history) for history in (True, False)]
+    reader = live.open()
     for start in range(300, 2_100, 600):
         now = end_of(ran, ran.events[:start])
         for session in sessions:
@@ -108,27 +147,20 @@ def test_it_shows_what_a_session_shows_that_reads_alone(
         same(sessions[0].frame(WANT), reader.frame(WANT))
         for session in (sessions[0], reader):
             session.follow()
-        producer.write(ran.events[start : start + 600])
-    for session in (*sessions, reader):
-        session.close()
-    producer.lock.release()
+        live.write(start + 600)
 
 
 def test_who_is_far_behind_takes_the_state_of_the_recorder_at_once(
-    tmp_path: Path, ran: Ran, processes: Processes, monkeypatch: pytest.MonkeyPatch
+    ran: Ran, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attached_module, "JUMP_EVENTS", JUMP_EVENTS)
-    producer = Producer(tmp_path, ran.run)
-    producer.write(ran.events[:200])
-    processes.recorder(producer.folder)
-    session = Session.open(producer.folder.path)
-    source = attach(session, 200)
+    session, source = live.begin(200)
     source._jump_events = JUMP_EVENTS
     behind = ran.events[:3_000]
     session._wall = source._wall = lambda: end_of(ran, behind)
-    producer.write(behind[200:])
-    reader = alone(Session.open(producer.folder.path))
-    link = RecordingLink.open(producer.folder)
+    live.write(3_000)
+    reader = alone(live.open())
+    link = RecordingLink.open(live.producer.folder)
     assert link is not None
     assert within(30, lambda: (known := link.known()) is not None and known.ordinal == 3_000)
     link.close()
@@ -139,56 +171,43 @@ def test_who_is_far_behind_takes_the_state_of_the_recorder_at_once(
     assert within(5, session.refresh)  # a single step that read any line would be seen
     assert reduced == []
     same(session.frame(WANT), reader.frame(WANT))
-    for place in (250, 1_500, 2_999):
+    for ordinal in (250, 1_500, 2_999):
         for viewer in (session, reader):
-            viewer.seek_ordinal(place)
-        assert session.frame(WANT).ordinal == place
+            viewer.seek_ordinal(ordinal)
+        assert session.frame(WANT).ordinal == ordinal
         same(session.frame(WANT), reader.frame(WANT))
-    session.close()
-    reader.close()
-    producer.lock.release()
 
 
 def test_neither_diagnosis_nor_tables_are_made_beside_a_recorder(
-    tmp_path: Path, ran: Ran, processes: Processes, monkeypatch: pytest.MonkeyPatch
+    live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    producer = Producer(tmp_path, ran.run)
-    producer.write(ran.events[:200])
-    processes.recorder(producer.folder)
-    session = Session.open(producer.folder.path, history=False)
-    attach(session, 200)
+    session, _ = live.begin(200, history=False)
 
     def refuse(*_: object) -> None:
         raise AssertionError("the recorder does this")
 
     monkeypatch.setattr(Diagnosis, "after", refuse)
     monkeypatch.setattr(RecordingWriter, "append", refuse)
-    producer.write(ran.events[200:2_000])
+    live.write(2_000)
     attach(session, 2_000)
     frame = session.frame(WANT)
     assert frame.ordinal == 2_000
     assert frame.blame
-    session.close()
-    producer.lock.release()
 
 
 def test_before_a_recorder_that_stands_still_the_state_goes_on_and_says_so(
-    tmp_path: Path, ran: Ran, processes: Processes, monkeypatch: pytest.MonkeyPatch
+    live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    producer = Producer(tmp_path, ran.run)
-    producer.write(ran.events[:300])
-    processes.recorder(producer.folder)
-    session = Session.open(producer.folder.path)
-    source = attach(session, 300)
+    session, source = live.begin(300)
     known = source._known
     monkeypatch.setattr(source._link, "known", lambda *_, **__: known)
-    producer.write(ran.events[300:1_500])
+    live.write(1_500)
     source._recorder_lag = 20.0
     while session.refresh():
         pass
     frame = session.frame(WANT)
     assert frame.ordinal == 1_500
-    reader = alone(Session.open(producer.folder.path))
+    reader = alone(live.open())
     assert frame.progress == reader.frame(WANT).progress
     assert frame.groups == reader.frame(WANT).groups
     assert [note for note in frame.notes if note.startswith("The recorder is ")]
@@ -198,40 +217,31 @@ def test_before_a_recorder_that_stands_still_the_state_goes_on_and_says_so(
     monkeypatch.undo()
     attach(session, 1_500)
     same(session.frame(WANT), reader.frame(WANT))
-    session.close()
-    reader.close()
-    producer.lock.release()
 
 
 def test_a_checkpoint_of_the_recorder_costs_no_frame(
-    tmp_path: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch
+    live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 1)
-    producer = Producer(tmp_path, ran.run)
-    producer.write(ran.events[:300])
-    ended = threading.Event()
-    recorder = threading.Thread(
-        target=recorder_module._record, args=(producer.folder, ended.is_set)
-    )
+    live.write(300)
+    folder, ended = live.producer.folder, threading.Event()
+    recorder = threading.Thread(target=recorder_module._record, args=(folder, ended.is_set))
     recorder.start()
-    session, reader = Session.open(producer.folder.path), Session.open(producer.folder.path)
+    session, reader = live.open(), live.open()
     for start in range(300, 1_500, 300):
         attach(session, start)
         reads = session.reader.events(1, 2)
         assert len(reads) == 2
-        producer.write(ran.events[start : start + 300])
-        link = RecordingLink.open(producer.folder)
+        live.write(start + 300)
+        link = RecordingLink.open(folder)
         assert link is not None
         assert within(30, lambda link=link, until=start + 300: at(link) == until)  # type: ignore[misc]
         link.close()
         session.frame(WANT)
     attach(session, 1_500)
     same(session.frame(WANT), alone(reader).frame(WANT))
-    session.close()
-    reader.close()
     ended.set()
     recorder.join(30)
-    producer.lock.release()
 
 
 def at(link: RecordingLink) -> int:
@@ -239,49 +249,34 @@ def at(link: RecordingLink) -> int:
     return 0 if known is None else known.ordinal
 
 
-def test_without_its_recorder_it_reads_alone(
-    tmp_path: Path, ran: Ran, processes: Processes
-) -> None:
-    producer = Producer(tmp_path, ran.run)
-    producer.write(ran.events[:900])
-    recorder = processes.recorder(producer.folder)
-    session = Session.open(producer.folder.path)
-    attach(session, 900)
+def test_without_its_recorder_it_reads_alone(live: Live) -> None:
+    session, _ = live.begin(900)
     before = session.frame(WANT)
-    recorder.kill()
-    recorder.wait()
+    live.recorder.kill()
+    live.recorder.wait()
     session._lost_at = None
     with pytest.raises(LinkLost):
         session.reader.bounds()
     assert session.frame(WANT) is not None
-    producer.write(ran.events[900:1_200])
+    live.write(1_200)
 
     def all_read() -> bool:
         session.refresh()
         return session.frame(WANT).ordinal == 1_200
 
     assert within(30, all_read)
-    reader = alone(Session.open(producer.folder.path))
+    reader = alone(live.open())
     same(session.frame(WANT), reader.frame(WANT))
     assert before.ordinal == 900
-    session.close()
-    reader.close()
-    producer.lock.release()
 
 
 @pytest.mark.parametrize("following", [True, False])
-def test_at_the_end_it_goes_on_in_the_recording(
-    tmp_path: Path, ran: Ran, processes: Processes, following: bool
-) -> None:
-    producer = Producer(tmp_path, ran.run)
-    producer.write(ran.events[:600])
-    recorder = processes.recorder(producer.folder)
-    session = Session.open(producer.folder.path)
-    attach(session, 600)
+def test_at_the_end_it_goes_on_in_the_recording(ran: Ran, live: Live, following: bool) -> None:
+    session, _ = live.begin(600)
     if not following:
         session.seek_ordinal(400)
-    producer.write(ran.events[600:])
-    producer.end(ran.events[-1].captured_at_monotonic)
+    live.write(len(ran.events))
+    live.producer.end(ran.events[-1].captured_at_monotonic)
 
     def over() -> bool:
         session.refresh()
@@ -289,23 +284,18 @@ def test_at_the_end_it_goes_on_in_the_recording(
         return session.finished
 
     assert within(30, over)
-    assert recorder.wait(30) == 0
+    assert live.recorder.wait(30) == 0
     frame = session.frame(WANT)
     assert frame.recorded
     assert frame.last_ordinal == len(ran.events)
     assert frame.ordinal == (len(ran.events) if following else 400)
-    session.close()
 
 
 def test_beside_a_recorder_that_was_busy_it_goes_on_where_it_was(
-    tmp_path: Path, ran: Ran, processes: Processes, monkeypatch: pytest.MonkeyPatch
+    live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_link, "ANSWER_SECONDS", 0.5)
-    producer = Producer(tmp_path, ran.run)
-    producer.write(ran.events[:300])
-    recorder = processes.recorder(producer.folder)
-    session = Session.open(producer.folder.path)
-    source = attach(session, 300)
+    session, source = live.begin(300)
 
     def refuse(*_: object) -> None:
         raise AssertionError("nothing is read again")
@@ -318,19 +308,15 @@ def test_beside_a_recorder_that_was_busy_it_goes_on_where_it_was(
         reduce(state, event, ordinal, run)
 
     monkeypatch.setattr(attached_module, "reduce", reduce_seen)
-    recorder.send_signal(signal.SIGSTOP)
+    live.recorder.send_signal(signal.SIGSTOP)
 
     def is_lost() -> bool:
         session.refresh()
         return source._link.lost
 
     assert within(10, is_lost)
-    recorder.send_signal(signal.SIGCONT)
-    producer.write(ran.events[300:900])
+    live.recorder.send_signal(signal.SIGCONT)
+    live.write(900)
     assert attach(session, 900) is not source
     assert reduced == [*range(301, 901)]
-    reader = alone(Session.open(producer.folder.path))
-    same(session.frame(WANT), reader.frame(WANT))
-    session.close()
-    reader.close()
-    producer.lock.release()
+    same(session.frame(WANT), alone(live.open()).frame(WANT))

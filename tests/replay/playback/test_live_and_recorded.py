@@ -59,7 +59,7 @@ def named_later(known: list[BlameRow], recorded: list[BlameRow], until: int) -> 
     return bool(later)
 
 
-def told_at_once(plan: Plan) -> Plan:
+def in_one_batch(plan: Plan) -> Plan:
     return {part: values for part, values in plan.items() if part != "observed_maxima"}
 
 
@@ -129,7 +129,7 @@ def test_the_recording_shows_what_was_seen_live(
                     continue
                 left, right = getattr(settled(now), name), getattr(settled(frame), name)
                 if name == "capacity":  # only a recording knows the maxima of all its time
-                    left, right = told_at_once(left), told_at_once(right)
+                    left, right = in_one_batch(left), in_one_batch(right)
                 assert left == right, (ordinal, name)
     assert compared > len(seen) // 4
     recorded.close()

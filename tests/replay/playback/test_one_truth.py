@@ -82,9 +82,9 @@ def test_blame_and_the_first_paragraph(session: Session, recording: Path) -> Non
                 "SELECT verdict, resource, sum(seconds) FROM blame"
                 f" WHERE scope = 'run' AND t < {until - 0.5!r} GROUP BY ALL"
             )
-            asked = {(row[0], row[1] or None): row[2] for row in rows}
-            total = sum(asked.values())
-            assert {place: s / total for place, s in asked.items()} == pytest.approx(said)
+            requested = {(row[0], row[1] or None): row[2] for row in rows}
+            total = sum(requested.values())
+            assert {place: s / total for place, s in requested.items()} == pytest.approx(said)
             assert frame.answer is not None
             assert frame.answer.text == report.answer
             seen += 1
@@ -171,12 +171,12 @@ def test_parts_of_a_run_add_up_to_it(session: Session) -> None:
         assert math.fsum(part.run_seconds for part in reports) == pytest.approx(whole.run_seconds)
         assert math.fsum(part.cell_seconds for part in reports) == pytest.approx(whole.cell_seconds)
         assert seconds_of_blame(reports) == pytest.approx(seconds_of_blame([whole]), abs=0.01)
-        told = {(line.resource, line.column, line.error): line.times for line in whole.errors}
+        reported = {(line.resource, line.column, line.error): line.times for line in whole.errors}
         sums: dict[tuple[str | None, str | None, str], int] = {}
         for line in (line for part in reports for line in part.errors):
             place = (line.resource, line.column, line.error)
             sums[place] = sums.get(place, 0) + line.times
-        assert sums == told
+        assert sums == reported
 
 
 def test_the_loss_of_a_producer_is_reached_where_it_is_shown(

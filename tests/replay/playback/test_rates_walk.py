@@ -115,7 +115,7 @@ def test_the_eta_is_near_the_truth_while_cells_are_done_steadily(
     walk: tuple[Session, list[float]],
 ) -> None:
     session, done = walk
-    told = 0
+    reported = 0
     for frame in instants(session):
         at = frame.at - 100.0
         if not (5.0 <= at <= 9.5 or at >= done[-1] - 5.0):
@@ -127,5 +127,5 @@ def test_the_eta_is_near_the_truth_while_cells_are_done_steadily(
             assert frame.eta_seconds == pytest.approx(left, rel=0.25, abs=1.0), at
         else:  # the rate is that of the last while, and some of that was the storm
             assert left - 1.0 <= frame.eta_seconds <= 3 * left + 1.0, at
-        told += 1
-    assert told > 10
+        reported += 1
+    assert reported > 10

@@ -10,7 +10,7 @@ import pytest
 
 from replay.playback.frame import Want
 from replay.playback.session import Session
-from replay.recording.reader import RecordingReader
+from replay.recording.cursors import Cursors
 from replay.sources.feed import open_lines
 from replay.sources.seen import SeenLines
 from tests.fixtures.data_designer_format import content
@@ -32,11 +32,11 @@ class Counter:
 @pytest.fixture
 def counter(monkeypatch: pytest.MonkeyPatch) -> Counter:
     counter = Counter()
-    query = RecordingReader._rows
+    query = Cursors.rows
     crc32 = zlib.crc32
 
-    def counted_rows(reader: RecordingReader, text: str, *values: object) -> list[Any]:
-        rows = query(reader, text, *values)
+    def counted_rows(cursors: Cursors, text: str, *values: object) -> list[Any]:
+        rows = query(cursors, text, *values)
         counter.rows += len(rows)
         return rows
 
@@ -44,7 +44,7 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> Counter:
         counter.summed_bytes += memoryview(data).nbytes
         return crc32(data, value)
 
-    monkeypatch.setattr(RecordingReader, "_rows", counted_rows)
+    monkeypatch.setattr(Cursors, "rows", counted_rows)
     monkeypatch.setattr("replay.sources.seen.zlib.crc32", counted_crc32)
     monkeypatch.setattr("replay.playback.frame_builder.RATE_SECONDS", WINDOW_SECONDS)
     return counter

@@ -256,7 +256,7 @@ def test_blame_over_time_adds_up_to_the_blame_of_the_span(finished: Finished) ->
     for row in session.reader.blame(1, 4, "run"):
         for number in range(row.bin, row.bin + row.bins):
             of = bins.setdefault(number, {})
-            of[row.verdict] = of.get(row.verdict, 0.0) + row.each
+            of[row.verdict] = of.get(row.verdict, 0.0) + row.per_bin
     assert bins
     for verdict, values in frame.blame_series:
         for number, value in enumerate(values, 1):

@@ -92,7 +92,7 @@ def test_every_lease_and_attempt_has_its_one_row(play: Play, seed: int) -> None:
     run, events = play(seed)
     output = at_once(run, events)
     acquired = [e.task_lease_id for e in events if e.event_kind == "task_lease_acquired"]  # type: ignore[union-attr]
-    assert sorted(row.lease_id for row in output.leases) == sorted(str(one) for one in acquired)
+    assert sorted(row.lease_id for row in output.leases) == sorted(str(item) for item in acquired)
     by_ordinal = dict(enumerate(events, 1))
     for row in output.leases:
         start, end = by_ordinal[row.acquired_ordinal], by_ordinal[row.released_ordinal or 0]
@@ -192,11 +192,11 @@ def assert_exact_series(run: RunInfo, events: list[Event]) -> None:
                 expected[place] = expected.get(place, 0.0) + seconds
             at = stop
         reduce(state, event, ordinal, run)
-    found = {
+    actual = {
         (row.bin, row.series, row.key): row.mean for row in bin_by_bin(rows) if row.series in SERIES
     }
-    for place in expected.keys() | found.keys():
-        assert found.get(place, 0.0) == pytest.approx(expected.get(place, 0.0), abs=1e-9)
+    for place in expected.keys() | actual.keys():
+        assert actual.get(place, 0.0) == pytest.approx(expected.get(place, 0.0), abs=1e-9)
 
 
 def test_counts_add_up(play: Play) -> None:
@@ -268,10 +268,10 @@ def test_waits_of_one_lease() -> None:
     )
     first = AttemptRow("a1", "r", "e1", "q", "r1", 5.0, 7.0, 7.5, 9.0, 9.5, "success", 2, 3)
     second = AttemptRow("a2", "r", "e1", "q", None, 9.0, None, None, None, None, None, 4, None)
-    found = waits(lease, [first, second], now=12.0)
-    assert (found.ready_queue_wait, found.task_admission_wait) == (2.0, 0.5)
-    assert found.ready_to_lease_gap == 2.5
-    assert (found.request_wait, found.provider_time) == (2.0 + 3.0, 1.5)
-    assert found.own_time == (12.0 - 4.0) - (12.0 - 5.0)
+    waited = waits(lease, [first, second], now=12.0)
+    assert (waited.ready_queue_wait, waited.task_admission_wait) == (2.0, 0.5)
+    assert waited.ready_to_lease_gap == 2.5
+    assert (waited.request_wait, waited.provider_time) == (2.0 + 3.0, 1.5)
+    assert waited.own_time == (12.0 - 4.0) - (12.0 - 5.0)
     unknown = waits(lease, [], now=12.0)
     assert unknown.own_time == 8.0

@@ -144,15 +144,15 @@ def test_keyframes_come_by_count_and_by_their_size(
         ingest = Ingest(open_journal(write_journal(run, events)), connection)
         take_all(ingest)
         ingest.finish()
-        found = connection.execute("SELECT ordinal, octet_length(state) FROM keyframes").fetchall()
-        assert len(found) > 5
+        result = connection.execute("SELECT ordinal, octet_length(state) FROM keyframes").fetchall()
+        assert len(result) > 5
         state = reducer.begin(run)
-        kept = {ordinal for ordinal, _ in found}
+        kept = {ordinal for ordinal, _ in result}
         for ordinal, event in enumerate(events, 1):
             reducer.reduce(state, event, ordinal, run)
             if ordinal in kept:
                 assert ingest.reader.state_at(ordinal) == state
-        for (ordinal, size), (following, _) in pairwise(found):
+        for (ordinal, size), (following, _) in pairwise(result):
             due = ordinal + max(fewest, size // per_event)
             assert following == min(due, len(events))
         ingest.close()

@@ -25,15 +25,15 @@ CASES = [
 
 @pytest.mark.parametrize(("nth", "case"), CASES)
 def test_a_column_that_holds_anything(good: Path, tmp_path: Path, nth: int, case: Crafted) -> None:
-    assert_told(case.make(good, tmp_path), nth)
+    assert_reported(case.make(good, tmp_path), nth)
 
 
 @pytest.mark.parametrize("seed", range(effort(6, 200)))
 def test_a_keyframe_that_holds_anything(good: Path, tmp_path: Path, seed: int) -> None:
-    assert_told(with_odd_state(good, seed).make(good, tmp_path), seed)
+    assert_reported(with_odd_state(good, seed).make(good, tmp_path), seed)
 
 
-def assert_told(recording: Path, nth: int) -> None:
+def assert_reported(recording: Path, nth: int) -> None:
     """A few commands, and a console, say what they can or why they can't."""
     for at in range(AT_ONCE):
         command = COMMANDS[(nth + at * 5) % len(COMMANDS)]

@@ -117,13 +117,13 @@ def test_flipped_bytes_are_damage_or_do_no_harm(recording: Path) -> None:
             byte ^ 0xFF for byte in data[position : position + 64]
         )
         recording.write_bytes(changed)
-        found = _all_or_error(recording)
-        if isinstance(found, SourceError):
-            assert "\n" not in str(found)
-            assert found.exit_code in (2, 4)
-            damaged += found.exit_code == 4
+        outcome = _all_or_error(recording)
+        if isinstance(outcome, SourceError):
+            assert "\n" not in str(outcome)
+            assert outcome.exit_code in (2, 4)
+            damaged += outcome.exit_code == 4
         else:
-            assert found == expected
+            assert outcome == expected
     assert damaged > 0
 
 

@@ -59,7 +59,7 @@ def recording(request: pytest.FixtureRequest, play: Play, write_journal: WriteJo
 
 
 @pytest.fixture
-def asked(recording: Path) -> Iterator[RecordingQuery]:
+def query(recording: Path) -> Iterator[RecordingQuery]:
     query = RecordingQuery(recording)
     yield query
     query.close()
@@ -76,9 +76,9 @@ def of_one_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecordingQu
         query.close()
 
 
-def rows(asked: RecordingQuery, sql: str) -> list[dict[str, Any]]:
-    columns, found = asked.run(sql)
-    return [dict(zip([column.name for column in columns], row, strict=True)) for row in found]
+def rows(query: RecordingQuery, sql: str) -> list[dict[str, Any]]:
+    columns, result = query.run(sql)
+    return [dict(zip([column.name for column in columns], row, strict=True)) for row in result]
 
 
 def close(left: float | None, right: float | None) -> bool:
@@ -87,12 +87,12 @@ def close(left: float | None, right: float | None) -> bool:
     return math.isclose(left, right, abs_tol=1e-9)
 
 
-def test_every_view_has_the_columns_and_types_that_are_declared(asked: RecordingQuery) -> None:
+def test_every_view_has_the_columns_and_types_that_are_declared(query: RecordingQuery) -> None:
     names = [view.name for view in ALL_VIEWS]
     assert {"tasks", "requests", "leases", "ceilings", "stalls", "blame", "run"} <= {*names}
     assert len(names) == len({*names})
     for view in ALL_VIEWS:
-        described = rows(asked, f'DESCRIBE "{view.name}"')
+        described = rows(query, f'DESCRIBE "{view.name}"')
         real = [(column["column_name"], column["column_type"]) for column in described]
         assert real == [(column.name, column.type) for column in view.columns], view.name
 
@@ -150,35 +150,35 @@ def test_a_view_is_made_after_those_that_it_reads() -> None:
 
 
 def test_stalls_say_when_they_free_themselves_in_the_time_of_the_run(
-    asked: RecordingQuery, recording: Path
+    query: RecordingQuery, recording: Path
 ) -> None:
     reader = open_recording(recording)
     t0 = reader.bounds().t0
-    told = [
+    reported = [
         (row.start - t0, row.context.expected_release, row.context.waiting)
         for row in reader.verdicts()
     ]
     reader.close()
-    found = rows(asked, "SELECT started_at, expected_release, waiting FROM stalls")
-    assert any(release is not None for _, release, _ in told)
-    for row, (start, release, waiting) in zip(found, told, strict=True):
+    table = rows(query, "SELECT started_at, expected_release, waiting FROM stalls")
+    assert any(release is not None for _, release, _ in reported)
+    for row, (start, release, waiting) in zip(table, reported, strict=True):
         assert close(row["started_at"], start)
         assert close(row["expected_release"], None if release is None else release - t0)
         assert row["waiting"] == waiting
 
 
 def test_leases_say_what_the_one_joined_timeline_says(
-    asked: RecordingQuery, recording: Path
+    query: RecordingQuery, recording: Path
 ) -> None:
     reader = open_recording(recording)
     kept, attempts = reader.bars(-math.inf, math.inf, 100_000)
     t0 = reader.bounds().t0
     reader.close()
-    found = {row["lease_id"]: row for row in rows(asked, "SELECT * FROM leases")}
-    assert found.keys() == {lease.lease_id for lease in kept}
+    actual = {row["lease_id"]: row for row in rows(query, "SELECT * FROM leases")}
+    assert actual.keys() == {lease.lease_id for lease in kept}
     checked = 0
     for lease in kept:
-        row = found[lease.lease_id]
+        row = actual[lease.lease_id]
         mine = [
             attempt
             for attempt in attempts
@@ -186,7 +186,7 @@ def test_leases_say_what_the_one_joined_timeline_says(
         ]
         assert row["requests"] == len(mine)
         assert close(row["acquired_at"], lease.acquired_at - t0)
-        if lease.released_at is None or any(one.released_at is None for one in mine):
+        if lease.released_at is None or any(lease.released_at is None for lease in mine):
             assert row["own_time"] is None
             continue
         expected = waits(lease, mine, math.nan)
@@ -218,12 +218,12 @@ def test_a_wait_that_was_given_up_counts_as_in_the_joined_timeline(
 
 
 def test_tasks_are_every_cell_that_became_ready_with_the_sum_of_its_leases(
-    asked: RecordingQuery,
+    query: RecordingQuery,
 ) -> None:
-    tasks = {row["task_id"]: row for row in rows(asked, "SELECT * FROM tasks")}
-    ready = rows(asked, "SELECT DISTINCT task_id FROM events WHERE kind = 'dependency_ready'")
+    tasks = {row["task_id"]: row for row in rows(query, "SELECT * FROM tasks")}
+    ready = rows(query, "SELECT DISTINCT task_id FROM events WHERE kind = 'dependency_ready'")
     assert tasks.keys() == {row["task_id"] for row in ready}
-    leases = rows(asked, "SELECT * FROM leases")
+    leases = rows(query, "SELECT * FROM leases")
     for task_id, task in tasks.items():
         mine = [row for row in leases if row["task_id"] == task_id]
         assert task["leases"] == len(mine)
@@ -237,36 +237,36 @@ def test_tasks_are_every_cell_that_became_ready_with_the_sum_of_its_leases(
             assert close(task["held"], sum(row["held"] for row in mine))
 
 
-def test_requests_name_their_task(asked: RecordingQuery) -> None:
+def test_requests_name_their_task(query: RecordingQuery) -> None:
     lost = rows(
-        asked,
+        query,
         "SELECT attempt_id FROM requests r WHERE NOT EXISTS (FROM leases l WHERE"
         " l.execution_id = r.execution_id AND l.task_id = r.task_id)",
     )
     assert lost == []
-    assert rows(asked, "SELECT count(*) AS n FROM requests")[0]["n"] > 5
+    assert rows(query, "SELECT count(*) AS n FROM requests")[0]["n"] > 5
 
 
-def test_ceilings_and_blame_are_the_roll_up_by_second(asked: RecordingQuery) -> None:
-    completed = rows(asked, "SELECT sum(completed)::BIGINT AS n FROM ceilings")[0]["n"]
+def test_ceilings_and_blame_are_the_roll_up_by_second(query: RecordingQuery) -> None:
+    completed = rows(query, "SELECT sum(completed)::BIGINT AS n FROM ceilings")[0]["n"]
     counted = rows(
-        asked,
+        query,
         "SELECT count(*) AS n FROM events WHERE kind = 'model_request_completed'"
         " AND reason = 'success'",
     )
     assert completed == counted[0]["n"]
-    assert rows(asked, "SELECT * FROM ceilings WHERE ceiling NOT BETWEEN 1 AND effective_max") == []
-    assert {row["scope"] for row in rows(asked, "SELECT DISTINCT scope FROM blame")} == {
+    assert rows(query, "SELECT * FROM ceilings WHERE ceiling NOT BETWEEN 1 AND effective_max") == []
+    assert {row["scope"] for row in rows(query, "SELECT DISTINCT scope FROM blame")} == {
         "cell",
         "run",
     }
 
 
-def test_run_is_one_row(asked: RecordingQuery, recording: Path) -> None:
+def test_run_is_one_row(query: RecordingQuery, recording: Path) -> None:
     reader = open_recording(recording)
     bounds, status = reader.bounds(), reader.status()
     reader.close()
-    (run,) = rows(asked, "SELECT * FROM run")
+    (run,) = rows(query, "SELECT * FROM run")
     assert (run["run_id"], run["name"], run["events"]) == ("run-1", "test", bounds.last_ordinal)
     assert (run["outcome"], run["lost"]) == (status.outcome, status.lost)
     assert close(run["seconds"], bounds.t1 - bounds.t0)
@@ -302,13 +302,13 @@ def test_run_is_one_row(asked: RecordingQuery, recording: Path) -> None:
 def test_what_is_no_reading_of_the_recording_is_refused_in_one_sentence(
     of_one_run: RecordingQuery, tmp_path: Path, sql: str
 ) -> None:
-    asked = of_one_run
+    query = of_one_run
     a_python_name = [1]
     secret = tmp_path / "secret.csv"
     secret.write_text("do,not,read\n")
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(QueryError) as caught:
-        list(asked.run(sql.format(file=secret, folder=tmp_path))[1])
+        list(query.run(sql.format(file=secret, folder=tmp_path))[1])
     said = str(caught.value)
     assert "\n" not in said
     assert said.endswith((".", ")"))
@@ -331,9 +331,9 @@ def test_every_way_to_read_is_taken(of_one_run: RecordingQuery, sql: str) -> Non
 
 
 def test_columns_of_one_name_are_told_apart(of_one_run: RecordingQuery) -> None:
-    columns, found = of_one_run.run("SELECT 1 AS a, 2 AS a, 3 AS a_2")
+    columns, result = of_one_run.run("SELECT 1 AS a, 2 AS a, 3 AS a_2")
     assert [column.name for column in columns] == ["a", "a_2", "a_2_2"]
-    assert list(found) == [(1, 2, 3)]
+    assert list(result) == [(1, 2, 3)]
 
 
 @pytest.mark.parametrize("name", ["it's one.duckdb", "[x]*.duckdb", "sqlite:x.duckdb"])
@@ -361,9 +361,9 @@ def test_a_recording_may_have_any_name_and_a_log(
     monkeypatch.chdir(path.parent)
     for place in (path, Path(name)):
         query = RecordingQuery(place)
-        found = rows(query, "SELECT value FROM recording.meta WHERE key = 'versions'")
+        table = rows(query, "SELECT value FROM recording.meta WHERE key = 'versions'")
         query.close()
-        assert found == [{"value": "logged"}]
+        assert table == [{"value": "logged"}]
 
 
 def test_a_name_that_duckdb_can_not_open_is_told(recording: Path) -> None:
@@ -375,11 +375,11 @@ def test_a_name_that_duckdb_can_not_open_is_told(recording: Path) -> None:
 
 
 def test_rows_in_great_number_and_of_great_size_come_through(of_one_run: RecordingQuery) -> None:
-    _, found = of_one_run.run("SELECT range, repeat('x', 100000) FROM range(3000)")
-    assert sum(number == nth and len(text) == 100_000 for nth, (number, text) in enumerate(found))
-    _, found = of_one_run.run("SELECT 2::HUGEINT ** 3, 9::DECIMAL(9, 2), uuid(), 'a'::BLOB, now()")
+    _, result = of_one_run.run("SELECT range, repeat('x', 100000) FROM range(3000)")
+    assert sum(number == nth and len(text) == 100_000 for nth, (number, text) in enumerate(result))
+    _, result = of_one_run.run("SELECT 2::HUGEINT ** 3, 9::DECIMAL(9, 2), uuid(), 'a'::BLOB, now()")
     with pytest.raises(QueryError, match="cast them to TIMESTAMP"):
-        list(found)
+        list(result)
 
 
 def test_the_rows_of_a_query_end_with_the_next_one(of_one_run: RecordingQuery) -> None:
@@ -392,11 +392,11 @@ def test_the_rows_of_a_query_end_with_the_next_one(of_one_run: RecordingQuery) -
 
 def test_an_interrupt_is_told_whatever_the_query_does(recording: Path) -> None:
     query = RecordingQuery(recording)
-    _, found = query.run("SELECT range FROM range(1000000000)")
-    next(found)
+    _, result = query.run("SELECT range FROM range(1000000000)")
+    next(result)
     query.interrupt()
     with pytest.raises(QueryError, match="interrupted"):
-        list(found)
+        list(result)
     query.close()
 
 
@@ -421,18 +421,18 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_view_tells_its_time_in_utc_and_of_the_reader(
-    asked: RecordingQuery,
+    query: RecordingQuery,
 ) -> None:
-    (run,) = rows(asked, "SELECT * FROM run")
+    (run,) = rows(query, "SELECT * FROM run")
     began = datetime.fromtimestamp(run["wall_start"], UTC).replace(tzinfo=None)
     assert run["utc_time"] == began
     assert run["local_time"] == datetime.fromtimestamp(run["wall_start"])
-    (last,) = rows(asked, "SELECT t, utc_time, utc(t) AS same FROM events ORDER BY t DESC LIMIT 1")
+    (last,) = rows(query, "SELECT t, utc_time, utc(t) AS same FROM events ORDER BY t DESC LIMIT 1")
     assert last["utc_time"] == last["same"]
     assert abs(last["utc_time"] - began - timedelta(seconds=last["t"])) < timedelta(milliseconds=1)
     for view in VIEWS:
         wrong = rows(
-            asked,
+            query,
             f"SELECT * FROM {view.name} WHERE utc_time IS DISTINCT FROM utc({view.time_column})"
             f" OR local_time IS DISTINCT FROM local({view.time_column})",
         )

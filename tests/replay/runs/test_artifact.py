@@ -159,21 +159,21 @@ def test_other_json_is_no_artifact(tmp_path: Path) -> None:
 def test_every_unknown_carries_a_reason(made: Path) -> None:
     unknown: set[str] = set()
 
-    def check(one: Any) -> None:
-        if isinstance(one, dict):
-            reasons = one.get("missing_reasons", {})
-            if one.get("count") == 0 and "stddev" in one:
-                assert one["mean"] is None
-                assert one["missing_reason"]
+    def check(part: Any) -> None:
+        if isinstance(part, dict):
+            reasons = part.get("missing_reasons", {})
+            if part.get("count") == 0 and "stddev" in part:
+                assert part["mean"] is None
+                assert part["missing_reason"]
                 unknown.add("metric")
             for name in ("baseline_sha", "candidate_sha", "cpu_seconds"):
-                if name in one and one[name] is None:
+                if name in part and part[name] is None:
                     assert reasons[name]
                     unknown.add(name)
-            for inner in one.values():
+            for inner in part.values():
                 check(inner)
-        elif isinstance(one, list):
-            for inner in one:
+        elif isinstance(part, list):
+            for inner in part:
                 check(inner)
 
     check(json.loads((made / "strict-fair.json").read_text()))
@@ -181,31 +181,37 @@ def test_every_unknown_carries_a_reason(made: Path) -> None:
 
 
 def test_artifacts_of_a_virtual_clock_have_no_noise(made: Path) -> None:
-    found = compare(str(made / "strict-fair.json"), str(made / "published-recovery.json"), say)
-    told = [*found.metrics, *found.verdict_shares, *found.ceilings]
-    assert {one.noise for one in told if one.change is not None} == {"none"}
-    assert {one.judgement for one in told if one.change is not None} == {"same"}
-    assert found.worse == []
-    assert (found.noise, found.other_work, found.notes) == ("none", [], [])
+    comparison = compare(str(made / "strict-fair.json"), str(made / "published-recovery.json"), say)
+    differences = [*comparison.metrics, *comparison.verdict_shares, *comparison.ceilings]
+    assert {difference.noise for difference in differences if difference.change is not None} == {
+        "none"
+    }
+    assert {
+        difference.judgement for difference in differences if difference.change is not None
+    } == {"same"}
+    assert comparison.worse == []
+    assert (comparison.noise, comparison.other_work, comparison.notes) == ("none", [], [])
 
 
 def test_two_single_runs_admit_that_their_noise_is_unknown(
     made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [str(made / "strict-fair-0.duckdb"), str(made / "published-recovery-0.duckdb")]
-    found = compare(runs[0], runs[1], say)
-    assert found.noise == "unknown"
-    assert {metric.noise for metric in found.metrics} == {"unknown"}
-    assert {one.judgement for one in found.every} == {"same", "unknown"}
-    shares = {verdict_share.name: verdict_share.a for verdict_share in found.verdict_shares}
+    comparison = compare(runs[0], runs[1], say)
+    assert comparison.noise == "unknown"
+    assert {metric.noise for metric in comparison.metrics} == {"unknown"}
+    assert {difference.judgement for difference in comparison.every} == {"same", "unknown"}
+    shares = {verdict_share.name: verdict_share.a for verdict_share in comparison.verdict_shares}
     assert sum(share or 0.0 for share in shares.values()) == pytest.approx(1.0)
-    assert "alpha/big/chat: lowest limit" in {ceiling.name for ceiling in found.ceilings}
+    assert "alpha/big/chat: lowest limit" in {ceiling.name for ceiling in comparison.ceilings}
 
     assert run_cli(["compare", *runs, "--fail-on-worse"]) == exit_codes.OK
-    told = capsys.readouterr()
-    assert told.out.index("One run each: by how much such runs differ") < told.out.index("Metrics")
-    assert max(map(len, told.out.splitlines())) <= 80
-    assert "--fail-on-worse found nothing: the noise is not known." in told.err
+    printed = capsys.readouterr()
+    assert printed.out.index("One run each: by how much such runs differ") < printed.out.index(
+        "Metrics"
+    )
+    assert max(map(len, printed.out.splitlines())) <= 80
+    assert "--fail-on-worse found nothing: the noise is not known." in printed.err
 
 
 def test_what_did_other_work_is_neither_better_nor_worse(
@@ -214,18 +220,22 @@ def test_what_did_other_work_is_neither_better_nor_worse(
     request = Request(SCENARIOS["heavy-root-seeded"], ("strict-fair",), tmp_path, 6, 1, smoke=True)
     run_scenario(request, say=say)
     pair = [str(made / "strict-fair.json"), str(tmp_path / "strict-fair.json")]
-    found = compare(pair[0], pair[1], say)
-    assert found.other_work == [
+    comparison = compare(pair[0], pair[1], say)
+    assert comparison.other_work == [
         "scenario heavy-root version 1 and heavy-root-seeded version 1",
         "8 and 6 records",
         "number only in B",
     ]
-    assert found.noise == "none"
-    assert {one.judgement for one in found.every} == {"same", "different", "unknown"}
+    assert comparison.noise == "none"
+    assert {difference.judgement for difference in comparison.every} == {
+        "same",
+        "different",
+        "unknown",
+    }
     assert run_cli(["compare", *pair, "--fail-on-worse"]) == exit_codes.OK
-    told = capsys.readouterr()
-    assert "number only in B): what differs is neither better nor worse." in squeezed(told.out)
-    assert "--fail-on-worse found nothing: they did not do the same work." in told.err
+    printed = capsys.readouterr()
+    assert "number only in B): what differs is neither better nor worse." in squeezed(printed.out)
+    assert "--fail-on-worse found nothing: they did not do the same work." in printed.err
 
 
 def squeezed(text: str) -> str:
@@ -239,12 +249,12 @@ def say(line: str) -> None:
 def real_time(path: Path, to: Path, walls: list[float]) -> Path:
     """The artifact as if it had been measured, with these wall times."""
     artifact = read_artifact(path)
-    one = artifact.iterations[0]
+    iteration = artifact.iterations[0]
     wall = artifact.metrics["wall_time"]
 
     def timed(seconds: float) -> Any:
-        metrics = {**one.metrics, "wall_time": msgspec.structs.replace(wall, mean=seconds)}
-        return msgspec.structs.replace(one, wall_time_seconds=seconds, metrics=metrics)
+        metrics = {**iteration.metrics, "wall_time": msgspec.structs.replace(wall, mean=seconds)}
+        return msgspec.structs.replace(iteration, wall_time_seconds=seconds, metrics=metrics)
 
     mean = sum(walls) / len(walls)
     made: Artifact = msgspec.structs.replace(
@@ -266,8 +276,8 @@ def test_iterations_tell_a_difference_from_noise(
     slower = real_time(source, folder / "slower.json", [1.5, 1.6, 1.55, 1.52, 1.57])
 
     def wall(a: Path, b: Path) -> Any:
-        found = compare(str(a), str(b), say)
-        return next(metric for metric in found.metrics if metric.name == "wall_time")
+        comparison = compare(str(a), str(b), say)
+        return next(metric for metric in comparison.metrics if metric.name == "wall_time")
 
     within = wall(usual, alike)
     assert (within.judgement, within.noise) == ("same", "within")
@@ -288,12 +298,12 @@ def test_iterations_tell_a_difference_from_noise(
     assert "5 and 5 runs tell what is noise" in out
     assert "wall_time 1.05 s 1.55 s +47.7 % worse" in out
     assert "worse?" not in out
-    assert run_cli(["compare", str(usual), str(slower), "--fail-on-worse"]) == exit_codes.FOUND
+    assert run_cli(["compare", str(usual), str(slower), "--fail-on-worse"]) == exit_codes.FINDINGS
     assert run_cli(["compare", str(slower), str(usual), "--fail-on-worse"]) == exit_codes.OK
     assert run_cli(["compare", str(usual), str(slower), "--json"]) == exit_codes.OK
     out = capsys.readouterr().out
-    told = json.loads(out[out.index("{") :])
-    assert told["a"]["runs"] == 5
+    printed = json.loads(out[out.index("{") :])
+    assert printed["a"]["runs"] == 5
 
 
 def test_what_one_side_lacks_is_not_a_zero(
@@ -310,8 +320,8 @@ def test_what_one_side_lacks_is_not_a_zero(
             for at, line in enumerate(lines)
         )
     )
-    found = compare(str(path), str(made / "strict-fair.json"), say)
-    cuts = next(metric for metric in found.metrics if metric.name == "limit_cuts")
+    comparison = compare(str(path), str(made / "strict-fair.json"), say)
+    cuts = next(metric for metric in comparison.metrics if metric.name == "limit_cuts")
     assert (cuts.a, cuts.b, cuts.judgement) == (None, 0.0, "unknown")
     assert "the recording holds no request events" in cuts.missing_reasons
     assert run_cli(["compare", str(path), str(made / "strict-fair.json")]) == exit_codes.OK

@@ -43,14 +43,14 @@ def pack(request: pytest.FixtureRequest) -> Pack:
 
 def read_all(path: Path) -> tuple[list[bytes], list[str]]:
     reader = LineReader(path, growing=False, on_restart=lambda why: None)
-    found: list[bytes] = []
+    whole_lines: list[bytes] = []
     while True:
         more = reader.read(500)
-        found += [line for _, line in more]
+        whole_lines += [line for _, line in more]
         if not more and reader.at_end:
             break
     reader.close()
-    return found, [problem.problem for problem in reader.problems]
+    return whole_lines, [problem.problem for problem in reader.problems]
 
 
 def written(tmp_path: Path, data: bytes) -> Path:
@@ -73,15 +73,15 @@ def test_several_members_and_padding(tmp_path: Path, pack: Pack) -> None:
 
 @pytest.mark.parametrize("tail", [b"garbage", b"\x1f\x8bgarbage" * 9, b"\0" * 600 + b"x" * 90_000])
 def test_something_else_behind_the_data(tmp_path: Path, pack: Pack, tail: bytes) -> None:
-    found, problems = read_all(written(tmp_path, pack(PLAIN) + tail))
-    assert found == LINES
+    whole_lines, problems = read_all(written(tmp_path, pack(PLAIN) + tail))
+    assert whole_lines == LINES
     assert len(problems) == 1
     assert "6,000 lines were read" in problems[0]
 
 
 def test_a_last_line_without_newline_before_garbage_is_whole(tmp_path: Path, pack: Pack) -> None:
-    found, problems = read_all(written(tmp_path, pack(PLAIN.rstrip()) + b"garbage"))
-    assert found == LINES
+    whole_lines, problems = read_all(written(tmp_path, pack(PLAIN.rstrip()) + b"garbage"))
+    assert whole_lines == LINES
     assert len(problems) == 1
 
 
@@ -104,19 +104,21 @@ def test_every_whole_line_before_a_cut_or_damage_is_read(tmp_path: Path, seed: i
         data = data[: dice.randrange(20, len(data))]
     else:
         data[dice.randrange(20, len(data))] ^= 1 << dice.randrange(8)
-    found, problems = read_all(written(tmp_path, bytes(data)))
+    whole_lines, problems = read_all(written(tmp_path, bytes(data)))
     assert len(problems) == 1
     whole = possible(bytes(data))
-    assert found[: len(whole)] == whole
-    assert len(found) - len(whole) <= ("checksum" in problems[0])  # a last one without newline
-    assert f"{len(found):,} lines were read" in problems[0]
+    assert whole_lines[: len(whole)] == whole
+    assert len(whole_lines) - len(whole) <= (
+        "checksum" in problems[0]
+    )  # a last one without newline
+    assert f"{len(whole_lines):,} lines were read" in problems[0]
 
 
 def test_a_small_file_with_a_dirty_tail_is_read(tmp_path: Path) -> None:
     data = gzip.compress(b"\n".join(LINES[:20]) + b"\n")
     for cut in range(1, 60):
-        found, problems = read_all(written(tmp_path, data[:-cut]))
-        assert found == possible(data[:-cut])
+        whole_lines, problems = read_all(written(tmp_path, data[:-cut]))
+        assert whole_lines == possible(data[:-cut])
         assert len(problems) == 1
         assert "ends too early" in problems[0]
 
@@ -124,8 +126,8 @@ def test_a_small_file_with_a_dirty_tail_is_read(tmp_path: Path) -> None:
 def test_a_wrong_checksum_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
     data = bytearray(gzip.compress(PLAIN))
     data[-6] ^= 1
-    found, problems = read_all(written(tmp_path, bytes(data)))
-    assert found == LINES
+    whole_lines, problems = read_all(written(tmp_path, bytes(data)))
+    assert whole_lines == LINES
     assert "checksum" in problems[0]
 
 
@@ -133,7 +135,7 @@ def test_a_wrong_checksum_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
 def test_blocks_of_zstandard_before_a_cut_are_read(tmp_path: Path, seed: int) -> None:
     data = zstandard(PLAIN)
     size = random.Random(seed).randrange(1, len(data))
-    found, problems = read_all(written(tmp_path, data[:size]))
+    whole_lines, problems = read_all(written(tmp_path, data[:size]))
     stream = pa.CompressedInputStream(pa.BufferReader(data[:size]), "zstd")
     plain = bytearray()
     try:
@@ -141,7 +143,7 @@ def test_blocks_of_zstandard_before_a_cut_are_read(tmp_path: Path, seed: int) ->
             plain += byte
     except OSError:
         pass
-    assert found == bytes(plain).split(b"\n")[:-1]
+    assert whole_lines == bytes(plain).split(b"\n")[:-1]
     assert "ends too early" in problems[0]
 
 
@@ -149,8 +151,8 @@ def test_what_was_decompressed_before_damage_in_zstandard_is_read(tmp_path: Path
     first, second = PLAIN[: PLAIN.index(b"\n", 300_000) + 1], b"\n".join(noise(4_000, 2))
     damaged = bytearray(zstandard(second))
     damaged[4] ^= 0xFF
-    found, problems = read_all(written(tmp_path, zstandard(first) + bytes(damaged)))
-    assert found == first.splitlines()
+    whole_lines, problems = read_all(written(tmp_path, zstandard(first) + bytes(damaged)))
+    assert whole_lines == first.splitlines()
     assert "damaged" in problems[0]
 
 
@@ -159,8 +161,8 @@ def test_a_line_that_bombs_stays_under_the_limit(
 ) -> None:
     monkeypatch.setattr(lines_module, "MAX_LINE", 100_000)
     plain = LINES[0] + b"\n" + b"x" * 3_000_000 + b"\n" + LINES[1] + b"\n"
-    found, problems = read_all(written(tmp_path, pack(plain)))
-    assert found == LINES[:2]
+    whole_lines, problems = read_all(written(tmp_path, pack(plain)))
+    assert whole_lines == LINES[:2]
     assert problems == ["longer than 8 MB"]
 
 
@@ -168,19 +170,19 @@ def test_a_compressed_file_is_followed_while_it_is_written(tmp_path: Path) -> No
     """As gzip writes it when its writer flushes: lines come before the member is whole."""
     path = tmp_path / "run.jsonl.gz"
     reader = LineReader(path, growing=True, on_restart=lambda why: None)
-    found: list[bytes] = []
+    whole_lines: list[bytes] = []
     with gzip.open(path, "wb") as packed:
         for start in range(0, 600, 100):
             packed.write(b"\n".join(LINES[start : start + 100]) + b"\n")
             packed.flush()
-            found += [line for _, line in reader.read(1_000)]
-            assert len(found) >= start + 99
-    found += [line for _, line in reader.read(1_000)]
+            whole_lines += [line for _, line in reader.read(1_000)]
+            assert len(whole_lines) >= start + 99
+    whole_lines += [line for _, line in reader.read(1_000)]
     with path.open("ab") as file:
         file.write(gzip.compress(LINES[600] + b"\n"))
-    found += [line for _, line in reader.read(1_000)]
+    whole_lines += [line for _, line in reader.read(1_000)]
     reader.close()
-    assert found == LINES[:601]
+    assert whole_lines == LINES[:601]
     assert not reader.problems
 
 

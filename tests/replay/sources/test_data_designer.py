@@ -89,11 +89,11 @@ def test_run_is_told_by_the_start_of_the_job(storm: Storm) -> None:
 
 def test_a_resumed_run_has_the_rows_that_were_left(tmp_path: Path) -> None:
     """`num_records` is then the target of the dataset: 8 rows of 20 stood there already."""
-    told = lines(storm=False)
-    (started,) = [line for line in told if line["event_kind"] == "scheduler_job_started"]
+    stream = lines(storm=False)
+    (started,) = [line for line in stream if line["event_kind"] == "scheduler_job_started"]
     started["diagnostics"]["num_records"] = 20
     path = tmp_path / "resumed.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in told))
+    path.write_text("".join(json.dumps(line) + "\n" for line in stream))
 
     events, run, _ = load(path)
 
@@ -103,14 +103,14 @@ def test_a_resumed_run_has_the_rows_that_were_left(tmp_path: Path) -> None:
 
 
 def test_more_rows_than_any_run_has_are_not_told(tmp_path: Path) -> None:
-    told = lines(storm=False)
-    (started,) = [line for line in told if line["event_kind"] == "scheduler_job_started"]
+    stream = lines(storm=False)
+    (started,) = [line for line in stream if line["event_kind"] == "scheduler_job_started"]
     for name in ("num_records", "row_group_total_rows", "row_group_count"):
         started["diagnostics"][name] = 2**53 + 1
     started["diagnostics"]["resource_limits"] = {"submission": 10**40, "llm_wait": 4}
     started["diagnostics"]["column_scheduling"][0]["group_weight"] = 10**400
     path = tmp_path / "huge.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in told))
+    path.write_text("".join(json.dumps(line) + "\n" for line in stream))
 
     _, run, _ = load(path)
 
@@ -127,8 +127,8 @@ def test_edges_are_inferred_from_the_order_of_readiness(tmp_path: Path, storm: b
 
     assert run.edges_inferred
     assert any("inferred" in phrase for phrase in run.lacks)
-    found = {column.name: set(column.depends_on) for column in run.columns}
-    assert found == {name: set(upstream) for name, (_, upstream) in COLUMNS.items()}
+    edges = {column.name: set(column.depends_on) for column in run.columns}
+    assert edges == {name: set(upstream) for name, (_, upstream) in COLUMNS.items()}
 
 
 def test_every_cell_has_its_row(storm: Storm) -> None:
@@ -241,7 +241,7 @@ def test_blocked_event_names_the_short_resource_and_its_holders(storm: Storm) ->
 def test_waits_told_late_stand_at_their_own_time(storm: Storm) -> None:
     events, _ = storm
     source = [(x["event_kind"], x["captured_at_monotonic"]) for x in lines(True)]
-    assert source != sorted(source, key=lambda one: one[1])
+    assert source != sorted(source, key=lambda item: item[1])
     waits = [
         event.diagnostics["waited_seconds"] for event in of_kind(events, "request_wait_completed")
     ]
@@ -290,7 +290,9 @@ def test_request_events_belong_to_their_task(storm: Storm) -> None:
     ],
 )
 def test_outcomes_of_calls_have_our_words(word: str, outcome: str, error_type: str | None) -> None:
-    line = next(one for one in lines(storm=True) if one["event_kind"] == "model_request_completed")
+    line = next(
+        line for line in lines(storm=True) if line["event_kind"] == "model_request_completed"
+    )
     line["diagnostics"]["outcome"] = word
     event = EventMapper(RowIndex()).map(decode(json.dumps(line).encode()))
     assert isinstance(event, RequestEvent)
@@ -300,7 +302,7 @@ def test_outcomes_of_calls_have_our_words(word: str, outcome: str, error_type: s
 
 @pytest.mark.parametrize("kind", ["ready_enqueued", "request_wait_started"])
 def test_lines_that_say_the_same_have_diagnostics_of_their_own(kind: str) -> None:
-    line = next(one for one in lines(storm=True) if one["event_kind"] == kind)
+    line = next(line for line in lines(storm=True) if line["event_kind"] == kind)
     mapper = EventMapper(RowIndex())
     first, late, last = (
         mapper.map(decode(json.dumps(line).encode()), late=late) for late in (False, True, False)

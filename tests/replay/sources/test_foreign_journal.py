@@ -48,9 +48,11 @@ def out_of_order(kind: str) -> list[dict[str, Any]]:
     lines = sorted(simulated(storm=True), key=lambda line: float(line["captured_at_monotonic"]))
     begun = [place for place, line in enumerate(lines) if line["event_kind"] == kind]
     late = lines.pop(begun[len(begun) // 2])
-    told_at = float(late["captured_at_monotonic"]) + LATE_SECONDS
+    reported_at = float(late["captured_at_monotonic"]) + LATE_SECONDS
     place = next(
-        place for place, line in enumerate(lines) if float(line["captured_at_monotonic"]) > told_at
+        place
+        for place, line in enumerate(lines)
+        if float(line["captured_at_monotonic"]) > reported_at
     )
     return [*lines[:place], late, *lines[place:]]
 
@@ -113,15 +115,15 @@ def test_waiting_calls_are_counted_while_they_wait(folder: RunFolder, patient: b
     feed, events = read_along(folder, "request_wait_started", patient)
     assert feed.run is not None
     fold = Fold(feed.run)
-    told = 0
+    reported = 0
     for ordinal, event in enumerate(events, 1):
         fold.apply([event], ordinal)
         if event.event_kind != "scheduler_health_snapshot":
             continue
         for resource, pressure in event.diagnostics["request_pressure"].items():
-            told += pressure["waiters"]
+            reported += pressure["waiters"]
             assert fold.state.ceilings[resource].waiters == pressure["waiters"]
-    assert told > 0
+    assert reported > 0
 
 
 def test_a_journal_says_whose_words_it_is_in(folder: RunFolder) -> None:

@@ -37,7 +37,7 @@ def header(segment: int = 1) -> bytes:
 
 
 def foreign(stream: list[dict[str, Any]]) -> bytes:
-    return b"".join(json.dumps(one).encode() + b"\n" for one in stream)
+    return b"".join(json.dumps(event).encode() + b"\n" for event in stream)
 
 
 def append(folder: RunFolder, data: bytes, segment: int = 1) -> None:
@@ -109,8 +109,8 @@ def test_who_resumes_misses_nothing_and_repeats_nothing(
     after = second.poll(limit)
     assert after.first_ordinal == batch.first_ordinal + len(batch.events)
     events = [*batch.events, *after.events, *read_all(second, limit)]
-    told = sorted((one["event_kind"], one["sequence"]) for one in STREAM)
-    assert sorted((event.event_kind, event.sequence) for event in events) == told
+    reported = sorted((event["event_kind"], event["sequence"]) for event in STREAM)
+    assert sorted((event.event_kind, event.sequence) for event in events) == reported
 
 
 def test_what_is_new_waits_for_what_may_come_late_but_not_for_ever(
@@ -122,7 +122,7 @@ def test_what_is_new_waits_for_what_may_come_late_but_not_for_ever(
     at_once = feed.poll().events
     assert feed.liveness == "live"
     assert 0 < len(at_once) < 300
-    newest = max(one["captured_at_monotonic"] for one in STREAM[:300])
+    newest = max(event["captured_at_monotonic"] for event in STREAM[:300])
     assert at_once[-1].captured_at_monotonic <= newest - 0.5
     now = 0.6
     assert len(at_once) + len(read_all(feed)) == 300
@@ -149,7 +149,9 @@ def test_a_producer_that_is_gone_without_an_end_is_lost(folder: RunFolder) -> No
     feed = open_journal(folder)
     batch = feed.poll()
     assert len(batch.events) == 100
-    assert [one.problem for one in batch.broken] == ["000001.jsonl: the line is cut off"]
+    assert [broken_line.problem for broken_line in batch.broken] == [
+        "000001.jsonl: the line is cut off"
+    ]
     assert (feed.liveness, feed.outcome) == ("lost", None)
 
 
@@ -165,7 +167,9 @@ def test_a_broken_line_is_told_once_and_passed_over(folder: RunFolder) -> None:
     feed = open_journal(folder)
     batch = feed.poll()
     assert len(batch.events) == len(STREAM)
-    assert [(one.line_number, one.problem[:12]) for one in batch.broken] == [(12, "000001.jsonl")]
+    assert [
+        (broken_line.line_number, broken_line.problem[:12]) for broken_line in batch.broken
+    ] == [(12, "000001.jsonl")]
     again = open_journal(folder)
     again.resume(batch.position, len(STREAM) + 1)
     assert again.poll().broken == []

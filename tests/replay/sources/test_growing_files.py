@@ -130,7 +130,7 @@ def test_truncated_file_goes_on_from_its_new_content(
     assert feed.notes == ("The file was truncated: reading goes on from its new beginning.",)
     assert identities(events + later + rest) == sorted(
         ((e["event_kind"], e["captured_at_monotonic"], e["sequence"]) for e in source[:500]),
-        key=lambda one: one[1],
+        key=lambda item: item[1],
     )
 
 

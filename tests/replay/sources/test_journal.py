@@ -314,7 +314,9 @@ def test_a_line_without_end_takes_no_memory_without_end(
     folder.segment(2).write_bytes(following)
     batch = open_journal(folder).poll()
     assert [event.event_kind for event in batch.events] == ["a"]
-    assert [one.problem for one in batch.broken] == ["000001.jsonl: the line is cut off"]
+    assert [broken_line.problem for broken_line in batch.broken] == [
+        "000001.jsonl: the line is cut off"
+    ]
 
 
 @pytest.mark.parametrize(("free", "full"), [(4_096, True), (1 << 30, False)])

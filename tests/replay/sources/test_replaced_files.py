@@ -78,13 +78,13 @@ Write = Callable[[Path, bytes], None]
 def read_whole(path: Path, lines: list[bytes]) -> list[Identity]:
     path.write_bytes(b"".join(lines))
     feed = open_lines(path, False)
-    found: list[Identity] = []
+    result: list[Identity] = []
     while events := feed.poll().events:
-        found += [
+        result += [
             (event.event_kind, event.captured_at_monotonic, event.sequence) for event in events
         ]
     feed.close()
-    return found
+    return result
 
 
 @pytest.mark.parametrize("lines", [FOREIGN, OWN], ids=["foreign", "own"])

@@ -82,7 +82,7 @@ def series_of(output: FoldOutput) -> dict[tuple[int, str, str], tuple[float, ...
 
 def blame_of(output: FoldOutput) -> dict[tuple[object, ...], float]:
     return {
-        (row.bin, row.scope, row.column, row.row_group, row.resource, row.verdict): row.each
+        (row.bin, row.scope, row.column, row.row_group, row.resource, row.verdict): row.per_bin
         for row in bin_by_bin(output.blame)
     }
 
@@ -91,8 +91,8 @@ def blame_of(output: FoldOutput) -> dict[tuple[object, ...], float]:
 def test_silence_comes_to_the_same_as_a_fold_of_every_second(play: Play, seed: int) -> None:
     run, events = play(seed, row_groups=2)
     # Where ticks come a late heartbeat is no lag of the loop.
-    told = [event for event in events if event.event_kind != "scheduler_loop_heartbeat"]
-    events = numbered(slowed(run, told, 20.0))
+    reported = [event for event in events if event.event_kind != "scheduler_loop_heartbeat"]
+    events = numbered(slowed(run, reported, 20.0))
     quiet, ticking = folded(run, events), folded(run, with_a_tick_a_second(run, events))
     assert series_of(quiet) == pytest.approx(series_of(ticking), abs=1e-6)
     once, each = blame_of(quiet), blame_of(ticking)
@@ -135,13 +135,13 @@ def test_what_stands_still_is_written_now_and_then() -> None:
     ended = []
     for number in range(3 * LONGEST_STRETCH):
         ended += stretches.add(number, [msgspec.structs.replace(row, bin=number)])
-    assert [(one.bin, one.bins) for one in ended] == [
+    assert [(row.bin, row.bins) for row in ended] == [
         (0, LONGEST_STRETCH),
         (LONGEST_STRETCH, LONGEST_STRETCH),
     ]
     ended += stretches.end()
-    assert sum(one.seconds for one in ended) == 2.0 * 3 * LONGEST_STRETCH
-    assert [one.bins for one in within(ended, 10, LONGEST_STRETCH + 4)] == [
+    assert sum(row.seconds for row in ended) == 2.0 * 3 * LONGEST_STRETCH
+    assert [row.bins for row in within(ended, 10, LONGEST_STRETCH + 4)] == [
         LONGEST_STRETCH - 10,
         5,
     ]
@@ -169,11 +169,11 @@ def test_a_recording_gives_a_row_for_each_second(
     assert set(within(cells, low, high)) == set(blame)
     reader.close()
     query = RecordingQuery(tmp_path / "long.duckdb")
-    asked = query.run("SELECT count(*), count(DISTINCT (t, series, key)) FROM series")[1]
+    answer = query.run("SELECT count(*), count(DISTINCT (t, series, key)) FROM series")[1]
     seconds = len(bin_by_bin(expected.rollup))
-    assert next(asked) == (seconds, seconds)
-    asked = query.run("SELECT count(*), sum(seconds) FROM blame")[1]
-    count, total = next(asked)
+    assert next(answer) == (seconds, seconds)
+    answer = query.run("SELECT count(*), sum(seconds) FROM blame")[1]
+    count, total = next(answer)
     assert count == len(bin_by_bin(expected.blame))
     assert total == pytest.approx(sum(row.seconds for row in expected.blame))
     query.close()

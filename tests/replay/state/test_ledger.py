@@ -109,7 +109,7 @@ def test_behind_a_gap_calls_are_counted_as_if_there_were_none(
 
 
 def calls_of(state: State) -> dict[str, tuple[int, int]]:
-    return {name: (one.in_flight, one.waiters) for name, one in state.ceilings.items()}
+    return {name: (ceiling.in_flight, ceiling.waiters) for name, ceiling in state.ceilings.items()}
 
 
 def test_a_state_survives_being_stored(play: Play) -> None:

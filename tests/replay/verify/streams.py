@@ -95,9 +95,9 @@ def swapped(kind: str, with_kind: str, position: int = 5) -> Mutation:
     def mutate(events: list[Event]) -> list[Event]:
         index = places(events, kind)[position]
         other = next(
-            one
-            for one in places(events, with_kind)
-            if one > index and _owner(events[one]) == _owner(events[index])
+            place
+            for place in places(events, with_kind)
+            if place > index and _owner(events[place]) == _owner(events[index])
         )
         first, second = events[index], events[other]
         events[index] = msgspec.structs.replace(

@@ -66,7 +66,7 @@ def recorded(source: Path, target: Path) -> Path:
 
 def content(report: VerifyReport) -> dict[str, int]:
     [check] = [check for check in report.checks if check.rule == "content"]
-    return {found.what: found.count for found in check.found}
+    return {deviation.what: deviation.count for deviation in check.deviations}
 
 
 def test_a_healthy_recording_is_clean_in_every_form(tmp_path: Path) -> None:
@@ -197,9 +197,9 @@ def test_a_canary_that_stands_in_a_keyframe_alone_is_found(
     ContentSearch(book, ["the canary"]).in_database(path)
     column = {"keyframes": "state", "keyframe_changes": "changes"}[table]
     where = "keyframe_parts.data" if large else f"{table}.{column}"
-    [found] = book.deviations["content"].values()
-    assert (found.what, found.count) == (f"canary 1 in {where}", 1)
-    assert found.examples[0].ordinal == 400
+    [actual] = book.deviations["content"].values()
+    assert (actual.what, actual.count) == (f"canary 1 in {where}", 1)
+    assert actual.examples[0].ordinal == 400
     assert not book.unchecked["content"]
 
 

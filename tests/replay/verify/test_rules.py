@@ -357,7 +357,7 @@ def test_what_a_foreign_producer_told_late_is_no_breach() -> None:
 
 def test_ids_of_any_making_are_known_again() -> None:
     serial = IssuedIds("t")
-    assert [serial.is_new(one) for one in ("t1", "t2", "t2", "t10", "t9")] == [
+    assert [serial.is_new(identifier) for identifier in ("t1", "t2", "t2", "t10", "t9")] == [
         True,
         True,
         False,
@@ -365,7 +365,7 @@ def test_ids_of_any_making_are_known_again() -> None:
         False,
     ]
     other = IssuedIds("t")
-    assert [other.is_new(one) for one in ("lease-a", "lease-b", "lease-a", "t")] == [
+    assert [other.is_new(identifier) for identifier in ("lease-a", "lease-b", "lease-a", "t")] == [
         True,
         True,
         False,

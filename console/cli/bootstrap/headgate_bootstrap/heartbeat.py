@@ -38,7 +38,7 @@ class Heartbeat:
         )
         self.sign: Callable[[float], None] = self._watch.sign
         self._watch.start(self._loop)
-        self._told_at = time.monotonic()
+        self._emitted_at = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
         self._expect()
 
@@ -49,7 +49,7 @@ class Heartbeat:
             self._timer = None
             self._watch.stop()
             now = time.monotonic()
-            self._tell(now, now - self._told_at, 0.0)
+            self._tell(now, now - self._emitted_at, 0.0)
 
     def _expect(self) -> None:
         due = time.monotonic() + PERIOD_SECONDS
@@ -61,7 +61,7 @@ class Heartbeat:
         self._expect()
 
     def _tell(self, now: float, period: float, drift: float) -> None:
-        self._told_at = now
+        self._emitted_at = now
         self._emit(HEARTBEAT, now, None, {"period": period, "drift": drift, **self._watch.report()})
 
     def _emit(self, kind: str, at: float, reason: str | None, payload: dict[str, Any]) -> None:

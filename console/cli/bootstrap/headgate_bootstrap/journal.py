@@ -203,8 +203,8 @@ class RunJournal:
             os.close(journal)
 
     def _header_line(self) -> bytes:
-        place = {"segment": self._segment, "first_ordinal": self._written + 1}
-        return encode({"stream": "header", **self._header, **place})
+        start = {"segment": self._segment, "first_ordinal": self._written + 1}
+        return encode({"stream": "header", **self._header, **start})
 
     def _flush(self) -> bool:
         """Write all that is pending. False if some of it must wait for a later try."""

@@ -46,7 +46,7 @@ def test_only_the_standard_library_is_imported(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(), feature_version=(3, 10))):
         names = []
         if isinstance(node, ast.Import):
-            names = [one.name for one in node.names]
+            names = [name.name for name in node.names]
         elif isinstance(node, ast.ImportFrom):
             inside = path.parent == WATCH and node.level == 1
             assert inside or node.level == 0
@@ -252,15 +252,15 @@ def is_request(fields: dict[str, Any]) -> bool:
 
 def recorded() -> dict[str, list[Event]]:
     """Events of each run, by its name."""
-    found = {}
+    result = {}
     for _, _, _, path, _, record in list_runs():
         assert record is not None
-        found[record.name] = read(path)[0]
-    return found
+        result[record.name] = read(path)[0]
+    return result
 
 
 def all_of(events: list[Event]) -> list[tuple[str, int]]:
-    return sorted((one.event_kind, one.sequence) for one in events)
+    return sorted((event.event_kind, event.sequence) for event in events)
 
 
 def test_two_runs_at_once_are_told_apart(control: Control) -> None:
@@ -269,12 +269,12 @@ def test_two_runs_at_once_are_told_apart(control: Control) -> None:
     stream = lines(storm=False, rows=2)
     for fields in stream:
         for preparation in (first, second):
-            one = event(fields, preparation.dataset)
+            item = event(fields, preparation.dataset)
             owner = None if is_request(fields) else preparation
-            recorder.take(owner, is_request(fields), one)
+            recorder.take(owner, is_request(fields), item)
         recorder.write()
     recorder.close()
-    expected = sorted((one["event_kind"], one["sequence"]) for one in stream)
+    expected = sorted((event["event_kind"], event["sequence"]) for event in stream)
     assert {name: all_of(events) for name, events in recorded().items()} == {
         "first": expected,
         "second": expected,
@@ -287,20 +287,23 @@ def test_what_comes_before_a_run_is_of_that_run_alone(control: Control) -> None:
     stream = lines(storm=False, rows=2)
     kinds = ("request_wait_started", "request_lease_acquired", "request_lease_released")
     checks = [
-        {**next(one for one in stream if one["event_kind"] == kind), "captured_correlation": None}
+        {
+            **next(event for event in stream if event["event_kind"] == kind),
+            "captured_correlation": None,
+        }
         for kind in kinds
     ]
     for name in ("first", "second"):
         preparation = Preparation(name)
         for fields in checks:
             recorder.take(None, True, event(fields, None))
-        call = next(one for one in stream if one["event_kind"] == "model_request_started")
+        call = next(event for event in stream if event["event_kind"] == "model_request_started")
         recorder.take(preparation, True, event({**call, "captured_correlation": None}, None))
         for fields in stream:
             recorder.take(preparation, is_request(fields), event(fields, name))
         recorder.write()
     recorder.close()
-    expected = [(one["event_kind"], one["sequence"]) for one in (*stream, *checks, call)]
+    expected = [(event["event_kind"], event["sequence"]) for event in (*stream, *checks, call)]
     assert {name: all_of(events) for name, events in recorded().items()} == {
         "first": sorted(expected),
         "second": sorted(expected),
@@ -310,7 +313,7 @@ def test_what_comes_before_a_run_is_of_that_run_alone(control: Control) -> None:
 def test_a_limit_that_changes_for_all_is_told_to_each_run(control: Control) -> None:
     recorder = Recorder(control)
     stream = lines(storm=False, rows=2)
-    change = next(one for one in stream if one["event_kind"] == "request_resource_registered")
+    change = next(event for event in stream if event["event_kind"] == "request_resource_registered")
     first = Preparation("first")
     for fields in stream[:60]:
         recorder.take(first, is_request(fields), event(fields, "first"))
@@ -321,8 +324,8 @@ def test_a_limit_that_changes_for_all_is_told_to_each_run(control: Control) -> N
         recorder.take(second, is_request(fields), event(fields, "second"))
     recorder.write()
     recorder.close()
-    found = recorded()
-    assert (len(found["first"]), len(found["second"])) == (61, 60)
+    actual = recorded()
+    assert (len(actual["first"]), len(actual["second"])) == (61, 60)
 
 
 def test_too_many_events_at_once_are_counted_and_ends_are_kept(
@@ -331,13 +334,13 @@ def test_too_many_events_at_once_are_counted_and_ends_are_kept(
     monkeypatch.setattr(recorder_module, "MOST_QUEUED", 50)
     recorder = Recorder(control)
     preparation = Preparation("run")
-    stream = [one for one in lines(storm=False, rows=3) if not is_request(one)]
+    stream = [line for line in lines(storm=False, rows=3) if not is_request(line)]
     for fields in stream:
         recorder.take(preparation, False, event(fields, "run"))
     recorder.write()
     recorder.close()
     (events,) = recorded().values()
-    ends = [one["sequence"] for one in stream if one["event_kind"] in ENDS]
+    ends = [event["sequence"] for event in stream if event["event_kind"] in ENDS]
     assert set(ends) <= set(sequences(events))
     assert len(sequences(events)) < len(stream)
     assert len(sequences(events)) + lost(events) == len(stream)
@@ -349,7 +352,7 @@ def test_a_writer_that_never_comes_fills_no_memory(
     monkeypatch.setattr(recorder_module, "MOST_WAITING", 30)
     recorder = Recorder(control)
     preparation = Preparation("run")
-    stream = [one for one in lines(storm=False, rows=3) if not is_request(one)]
+    stream = [line for line in lines(storm=False, rows=3) if not is_request(line)]
     for fields in stream[:60]:
         recorder.take(preparation, False, event(fields, "run"))
     recorder.write()
@@ -373,7 +376,7 @@ def test_an_event_that_is_no_json_is_counted(control: Control) -> None:
     recorder.write()
     recorder.close()
     (events,) = recorded().values()
-    gaps = [one for one in events if one.event_kind == "recording_gap"]
+    gaps = [event for event in events if event.event_kind == "recording_gap"]
     assert [(gap.diagnostics["first_lost"], gap.diagnostics["cause"]) for gap in gaps] == [
         (20, "unencodable")
     ]

@@ -15,7 +15,7 @@ from tests.engine.workflow.columns.cells import Answers, generator, make, workfl
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
 
-def asked(column: dict[str, Any], values: dict[str, Any], folder: Path = Path()) -> Any:
+def request_of(column: dict[str, Any], values: dict[str, Any], folder: Path = Path()) -> Any:
     """The request for a row."""
     models = Answers("fine")
     made_by = generator(
@@ -27,7 +27,7 @@ def asked(column: dict[str, Any], values: dict[str, Any], folder: Path = Path())
 
 
 def test_examples_and_messages_come_before_the_prompt() -> None:
-    request = asked(
+    request = request_of(
         {
             "system": "Be {{ tone }}.",
             "examples": [{"prompt": "1 + 1", "answer": "2"}],
@@ -67,7 +67,7 @@ def test_every_template_of_a_conversation_is_a_dependency() -> None:
 
 
 def test_a_column_overrides_the_parameters_of_its_model() -> None:
-    request = asked(
+    request = request_of(
         {
             "temperature": 1.5,
             "top_p": 0.5,
@@ -87,7 +87,7 @@ def test_a_column_overrides_the_parameters_of_its_model() -> None:
         "max_completion_tokens": 9,
         "top_k": 4,
     }
-    plain = asked({}, {})
+    plain = request_of({}, {})
     assert (plain.temperature, plain.max_tokens, plain.timeout_seconds) == (0.5, 50, 120)
     assert plain.options == {}
 
@@ -95,7 +95,7 @@ def test_a_column_overrides_the_parameters_of_its_model() -> None:
 def test_images_are_addresses_or_files_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "one.png").write_bytes(PNG)
-    request = asked(
+    request = request_of(
         {"images": ["https://host/{{ name }}.jpg", "pictures/{{ name }}.png", "{{ nothing }}"]},
         {"name": "one", "nothing": ""},
         tmp_path,
@@ -112,7 +112,7 @@ def test_no_image_comes_from_elsewhere_or_is_something_else(tmp_path: Path, name
     os.symlink(tmp_path / "secret.png", folder / "link.png")
     (folder / "words.png").write_text("private words")
     with pytest.raises(PermanentTaskError) as caught:
-        asked({"images": ["{{ name }}"]}, {"name": name}, folder)
+        request_of({"images": ["{{ name }}"]}, {"name": name}, folder)
     assert caught.value.error_type == "BadImage"
     assert name not in caught.value.message
 

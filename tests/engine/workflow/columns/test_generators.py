@@ -175,11 +175,11 @@ def test_a_prompt_goes_to_the_endpoint_of_its_alias() -> None:
 
 
 def test_aliases_of_one_endpoint_share_identity_and_the_smallest_cap() -> None:
-    found = {
+    actual = {
         generator({"type": "llm_text", "model": alias, "prompt": "Hi"}).get_scheduling_metadata()
         for alias in ("writer", "twin")
     }
-    assert found == {SchedulingMetadata("model", ("model", "p", "m", "chat"), 4)}
+    assert actual == {SchedulingMetadata("model", ("model", "p", "m", "chat"), 4)}
 
 
 def test_a_provider_s_error_passes_through_unchanged() -> None:
@@ -232,9 +232,9 @@ def test_several_endpoints_make_one_deterministic_identity() -> None:
 
 
 def test_only_a_single_endpoint_is_named_beforehand() -> None:
-    one = generator({"models": ["writer", "twin"]}, lambda row: 1).request_resource()
-    assert one is not None
-    assert one.label == "p/m/chat"
+    named = generator({"models": ["writer", "twin"]}, lambda row: 1).request_resource()
+    assert named is not None
+    assert named.label == "p/m/chat"
     assert generator({"models": ["writer", "judge"]}, lambda row: 1).request_resource() is None
 
 
