@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +20,7 @@ from console.controls import (
     OUTPUT,
     RANGE,
     SCREENS,
+    SCRIPT_RUNS,
     SHARE,
     TIME,
     Control,
@@ -56,6 +58,7 @@ from console.terminal_app import appearance_of
 from console.theme import textual_theme
 from replay.playback.focus import Focus, TasksFocus
 from replay.playback.frame import Frame
+from replay.runs.catalogue import RunEntry
 
 
 class ConsoleApp(SharingApp):
@@ -70,6 +73,7 @@ class ConsoleApp(SharingApp):
         *bindings(RANGE[:1]),
         *bindings(RANGE[1:], priority=True),
         *bindings(OUTPUT),
+        *bindings(SCRIPT_RUNS),
         *bindings(SHARE),
         *bindings(GENERAL),
         Binding("left", "extend_range(-1)", show=False, priority=True),
@@ -98,6 +102,7 @@ class ConsoleApp(SharingApp):
         copies: Path | None = None,
         exports: Path | None = None,
         next_run: Callable[[], bool] | None = None,
+        script_runs: Callable[[], list[RunEntry]] | None = None,
     ) -> None:
         """Create the app.
 
@@ -121,6 +126,7 @@ class ConsoleApp(SharingApp):
             exports: Folder that exports are written to; None: where the console was started.
             next_run: Whether another run of the same script is there, to go on to once this one is
                 over and nobody has gone back in it.
+            script_runs: The runs of the same script until now.
         """
         settings = Settings() if settings is None else settings
         appearance = appearance_of(settings, os.environ, ascii_only=ascii_only, depth=depth)
@@ -152,6 +158,7 @@ class ConsoleApp(SharingApp):
         self._output = output
         self._run_actions = run_actions
         self._next_run = next_run
+        self._script_runs = script_runs
         self._start = start
         self._pages: dict[str, FrameScreen] = {
             "overview": OverviewScreen(self.appearance, title),
@@ -246,6 +253,12 @@ class ConsoleApp(SharingApp):
         if self.screen is self.page:
             self.push_screen(RunsScreen(self.appearance, self._run_actions), self._open_run)
 
+    def action_script_runs(self) -> None:
+        if self._script_runs is not None and self.screen is self.page:
+            actions = replace(self._run_actions or RunActions(), entries=self._script_runs)
+            listed = RunsScreen(self.appearance, actions, heading="Runs of this script")
+            self.push_screen(listed, self._open_run)
+
     def action_compare(self) -> None:
         """Choose the other run in the list, where this one is marked."""
         if self.screen is self.page:
@@ -266,7 +279,8 @@ class ConsoleApp(SharingApp):
     @property
     def extra_controls(self) -> tuple[Control, ...]:
         """Controls that this run has beyond those of every run."""
-        return OUTPUT if self._output is not None else ()
+        output = OUTPUT if self._output is not None else ()
+        return (*output, *(SCRIPT_RUNS if self._script_runs is not None else ()))
 
     def action_output(self) -> None:
         if self._output is not None and self.screen is self.page:

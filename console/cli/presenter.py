@@ -22,6 +22,7 @@ from console.headless import status_line, summary
 from console.outcome import OpenRun, Outcome, StartView
 from replay.playback.frame import Frame, Want
 from replay.playback.session import Session
+from replay.runs.catalogue import RunEntry
 from replay.sources.base import SourceError
 
 LINE_SECONDS = 2.0
@@ -52,10 +53,17 @@ class ConsoleOptions:
     """Draw rarely, as on a thin link."""
     next_run: Callable[[], bool] | None = None
     """Whether there is another run to go on to once this one is over."""
+    script_runs: Callable[[], list[RunEntry]] | None = None
+    """The runs of the same script until now."""
 
     def for_another(self, run: OpenRun) -> ConsoleOptions:
         """For a run that was chosen in the console."""
-        return ConsoleOptions(ascii_only=self.ascii_only, slow=self.slow, growing=run.live)
+        return ConsoleOptions(
+            ascii_only=self.ascii_only,
+            slow=self.slow,
+            growing=run.live,
+            script_runs=self.script_runs,
+        )
 
 
 def show_terminal(target: str | Path, options: ConsoleOptions) -> Literal["quit", "stop", "next"]:
@@ -151,6 +159,7 @@ def _show(target: str | Path, options: ConsoleOptions) -> Outcome:
         settings=settings,
         slow=options.slow,
         next_run=options.next_run,
+        script_runs=options.script_runs,
         depth=colour_depth(os.environ),
     )
     app.on_forced_exit = options.on_forced_exit

@@ -22,6 +22,7 @@ from console.cli.terminal import own_name
 from engine.errors import UserError
 from engine.events.run_folder import OUTPUT_LOG
 from engine.events.safe_files import open_regular
+from replay.runs.catalogue import RunEntry, entry_of
 
 LOOK_SECONDS = 0.1
 
@@ -136,6 +137,7 @@ def run_live(
                                 output=script.output,
                                 on_forced_exit=on_forced_exit,
                                 next_run=partial(_has_more, taken, shown),
+                                script_runs=partial(_entries, taken),
                             ),
                         )
                 except KeyboardInterrupt:
@@ -173,6 +175,13 @@ def run_live(
 def _has_more(taken: Sequence[SeenRun], shown: int) -> bool:
     """Whether there is a run that has not been shown yet."""
     return shown < len(taken)
+
+
+def _entries(taken: Sequence[SeenRun]) -> list[RunEntry]:
+    """For the list of them, the newest first."""
+    now = time.time()
+    entries = (entry_of(run.folder.path, now) for run in reversed(tuple(taken)))
+    return [entry for entry in entries if entry is not None]
 
 
 def _start(
