@@ -88,6 +88,7 @@ bench: $(READY)
 	$(BIN)/python tests/bench/request_waiters.py
 	$(BIN)/python tests/bench/console_update.py
 	$(BIN)/python tests/bench/attached_console.py
+	$(BIN)/python tests/bench/console_response.py
 	HEADGATE_SIMULATED_RUNS=1000 $(BIN)/pytest -q tests/replay/diagnosis/test_random_runs.py
 	$(BIN)/python tests/bench/replay_speed.py
 	$(BIN)/python tests/bench/recording_scale.py

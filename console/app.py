@@ -19,6 +19,7 @@ from console.controls import (
     OUTPUT,
     RANGE,
     SCREENS,
+    SCRIPT_RUNS,
     SHARE,
     TIME,
     Control,
@@ -56,6 +57,7 @@ from console.terminal_app import appearance_of
 from console.theme import textual_theme
 from replay.playback.focus import Focus, TasksFocus
 from replay.playback.frame import Frame
+from replay.runs.catalogue import RunEntry
 
 _OWN_SURROUNDINGS = Surroundings()
 
@@ -72,6 +74,7 @@ class ConsoleApp(SharingApp):
         *bindings(RANGE[:1]),
         *bindings(RANGE[1:], priority=True),
         *bindings(OUTPUT),
+        *bindings(SCRIPT_RUNS),
         *bindings(SHARE),
         *bindings(GENERAL),
         Binding("left", "extend_range(-1)", show=False, priority=True),
@@ -94,6 +97,7 @@ class ConsoleApp(SharingApp):
         start: StartView | None = None,
         surroundings: Surroundings = _OWN_SURROUNDINGS,
         next_run: Callable[[], bool] | None = None,
+        script_runs: Callable[[], list[RunEntry]] | None = None,
     ) -> None:
         """Create the app.
 
@@ -111,6 +115,7 @@ class ConsoleApp(SharingApp):
             surroundings: Clocks and folders.
             next_run: Whether another run of the same script is there, to go on to once this one is
                 over and nobody has gone back in it.
+            script_runs: The runs of the same script until now.
         """
         settings = Settings() if settings is None else settings
         appearance = appearance_of(settings, os.environ, depth)
@@ -138,6 +143,7 @@ class ConsoleApp(SharingApp):
         self._output = output
         self._run_actions = run_actions
         self._next_run = next_run
+        self._script_runs = script_runs
         self._start = start
         self._pages: dict[str, FrameScreen] = {
             "overview": OverviewScreen(self.appearance, title),
@@ -232,6 +238,12 @@ class ConsoleApp(SharingApp):
         if self.screen is self.page:
             self.push_screen(RunsScreen(self.appearance, self._run_actions), self._open_run)
 
+    def action_script_runs(self) -> None:
+        if self._script_runs is not None and self.screen is self.page:
+            actions = replace(self._run_actions or RunActions(), entries=self._script_runs)
+            listed = RunsScreen(self.appearance, actions, heading="Runs of this script")
+            self.push_screen(listed, self._open_run)
+
     def action_compare(self) -> None:
         """Choose the other run in the list, where this one is marked."""
         if self.screen is self.page:
@@ -252,7 +264,8 @@ class ConsoleApp(SharingApp):
     @property
     def extra_controls(self) -> tuple[Control, ...]:
         """Controls that this run has beyond those of every run."""
-        return OUTPUT if self._output is not None else ()
+        output = OUTPUT if self._output is not None else ()
+        return (*output, *(SCRIPT_RUNS if self._script_runs is not None else ()))
 
     def action_output(self) -> None:
         if self._output is not None and self.screen is self.page:

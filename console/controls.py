@@ -111,6 +111,13 @@ RANGE = (
 OUTPUT = (Control("o", "o", "app.output", "What the script prints", "output", True),)
 """Only where a script's output is kept."""
 
+SCRIPT_RUNS = (
+    Control(
+        "R", "R", "app.script_runs", "Runs of the script behind this console", "its runs", True
+    ),
+)
+"""Only of a script that may make more than one."""
+
 SHARE = (
     Control("y", "y", "app.copy_view", "Copy the command that opens this view again", "copy", True),
     Control("Y", "Y", "app.copy_verdict", "Copy what is said here as Markdown", command=True),

@@ -167,5 +167,6 @@ def failure_line(failure: Failure, t0: float) -> str:
     column = f", column {failure.column}" if failure.column and failure.resource else ""
     first, last = (clock(at - t0) for at in (failure.first_at, failure.last_at))
     span = f"at {first}" if first == last else f"{first} to {last}"
-    lost = f", {count(failure.rows_dropped)} rows lost" if failure.rows_dropped else ""
+    dropped = failure.rows_dropped
+    lost = f", {count(dropped)} {'row' if dropped == 1 else 'rows'} lost" if dropped else ""
     return f"{where}{column}: {count(failure.times)} ×, {span}{lost}"

@@ -8,7 +8,6 @@ what the terminal shows, and writes the cells and the parts of styles that diffe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 
 from rich.cells import cell_len
@@ -23,8 +22,8 @@ _FOREGROUND, _BACKGROUND = re.compile("3[0-79]|9[0-7]"), re.compile("4[0-79]|10[
 _EXTENDED = {"5": 1, "2": 3}
 """After 38 or 48: how many numbers follow the kind of a colour."""
 
-_CHEAP_CELLS = 2
-"""So few unchanged cells are rather written again than skipped."""
+_RUN = re.compile(rb"\x01+(?:\x00\x01+)*")
+"""Changed cells; a single one between them that is not is rather written again than skipped."""
 _HARMLESS = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[\?(?:25|2026|1000|1002|1003|1006)[hl]"
 )
@@ -49,6 +48,11 @@ class ThinWriter:
         self._at: tuple[int, int] | None = None
         """Where text goes; None: wherever the terminal's cursor is."""
         self._cursor: tuple[int, int] | None = None
+        self._runs: dict[_Style, list[tuple[int, str]]] = {}
+        """What is to be written of the line of `_at`: column and text by style."""
+        self._reach = 0
+        """Behind the last column that was taken of that line."""
+        self._out: list[str] = []
 
     def forget(self) -> None:
         """Somebody else writes to the terminal from now on, or has."""
@@ -59,76 +63,95 @@ class ThinWriter:
         """What shows the same as `text`, which holds whole escape sequences."""
         if "\n" in text:  # a whole screen: after a resize, of which nothing else tells here
             self._forget_cells()
-        return "".join(self._parts(text))
+        self._follow(text)
+        written, self._out = "".join(self._out), []
+        return written
 
     def _forget_cells(self) -> None:
         self._lines.clear()
         self._at = self._cursor = None
 
-    def _parts(self, text: str) -> Iterator[str]:
+    def _follow(self, text: str) -> None:
         for token in _TOKEN.finditer(text):
-            if token["style"] is not None:
+            kind, part = token.lastgroup, token[0]
+            if kind == "style":
                 self._wanted = _after(self._wanted, token["style"])
-            elif token["move"] is not None:
-                line, _, column = token["move"][2:-1].partition(";")
-                self._at = int(line or 1), int(column or 1)
-            elif token["text"] is not None:
-                yield from self._cells(token["text"])
+            elif kind == "move":
+                line, _, column = part[2:-1].partition(";")
+                at = int(line or 1), int(column or 1)
+                if self._at is None or at[0] != self._at[0]:
+                    self._write_line()
+                self._at = at
+            elif kind == "text":
+                self._take(part)
             else:
-                yield self._move()
-                yield self._change()
-                yield token[0]
-                if not _HARMLESS.fullmatch(token[0]):
+                self._write(part)
+                if not _HARMLESS.fullmatch(part):
                     self._forget_cells()
-        yield self._move()
+        self._write_line()
+        self._out.append(self._move(self._at))
 
-    def _cells(self, text: str) -> Iterator[str]:
+    def _write(self, text: str) -> None:
+        """As it is, in its place."""
+        self._write_line()
+        self._out += (self._move(self._at), self._change(self._wanted), text)
+
+    def _take(self, text: str) -> None:
+        """Text at a known place: what of it differs from what is shown is to be written."""
         if self._at is None or not text.isprintable() or cell_len(text) != len(text):
-            yield self._move()
-            yield self._change()
-            yield text
+            self._write(text)
             self._forget_cells()
             return
         y, x = self._at
+        if x < self._reach:  # over what is to be written: that first
+            self._write_line()
         style, size = self._wanted, len(text)
+        until = self._reach = x + size
+        self._at = y, until
         shown, styles = self._lines.setdefault(y, ([], []))
-        if len(shown) < x + size:
-            missing = x + size - len(shown)
+        if len(shown) < until:
+            missing = until - len(shown)
             shown += [""] * missing
             styles += [_PLAIN] * missing
-        until = x + size
-        same_style = [known is style for known in styles[x:until]]
-        if all(same_style):
-            if "".join(shown[x:until]) == text:
-                self._at = y, until
+        before, looks = shown[x:until], styles[x:until]
+        if looks.count(style) == size:
+            if "".join(before) == text:
                 return
-            changed = [known != new for known, new in zip(shown[x:until], text, strict=True)]
+            changed = [known != new for known, new in zip(before, text, strict=True)]
         else:
             changed = [
-                not same or known != new
-                for same, known, new in zip(same_style, shown[x:until], text, strict=True)
+                look is not style or known != new
+                for look, known, new in zip(looks, before, text, strict=True)
             ]
-        first = 0
-        while first < size:
-            if not changed[first]:
-                first += 1
-                continue
-            last = first + 1
-            while True in changed[last : last + _CHEAP_CELLS]:
-                last += changed[last:].index(True) + 1
-            self._at = y, x + first
-            yield self._move()
-            yield self._change()
-            yield text[first:last]
-            self._cursor = y, x + last
-            first = last
+        runs = self._runs.setdefault(style, [])
+        for run in _RUN.finditer(bytes(changed)):
+            first, last = run.span()
+            runs.append((x + first, text[first:last]))
         shown[x:until] = text
         styles[x:until] = [style] * size
-        self._at = y, until
 
-    def _move(self) -> str:
-        """The cursor to where text goes."""
-        before, after = self._cursor, self._at
+    def _write_line(self) -> None:
+        """What is to be written of a line, one style after the other: to move the cursor takes
+        fewer bytes than to change the style."""
+        self._reach = 0
+        if not self._runs or self._at is None:
+            return
+        y, out = self._at[0], self._out
+        begun = self._runs.pop(self._set, None) if self._set is not None else None
+        styles = list(self._runs.items())
+        if begun is not None and self._set is not None:
+            styles.insert(0, (self._set, begun))
+        for style, runs in styles:
+            for x, text in runs:
+                out.append(self._move((y, x)))
+                out.append(self._change(style))
+                out.append(text)
+                self._cursor = y, x + len(text)
+        self._runs = {}
+
+    def _move(self, after: tuple[int, int] | None) -> str:
+        """The cursor to a place."""
+        before = self._cursor
         if before == after or after is None:
             return ""
         self._cursor = after
@@ -137,8 +160,8 @@ class ThinWriter:
             return f"\x1b[{x - before[1]}C"
         return f"\x1b[{y};{x}H"
 
-    def _change(self) -> str:
-        before, after = self._set, self._wanted
+    def _change(self, after: _Style) -> str:
+        before = self._set
         if before == after:
             return ""
         self._set = after

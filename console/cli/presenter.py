@@ -22,6 +22,7 @@ from console.headless import status_line, summary
 from console.outcome import OpenRun, Outcome, StartView
 from replay.playback.frame import Frame, Want
 from replay.playback.session import Session
+from replay.runs.catalogue import RunEntry
 from replay.sources.base import SourceError
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class ConsoleOptions:
     """Draw rarely, as on a thin link."""
     next_run: Callable[[], bool] | None = None
     """Whether there is another run to go on to once this one is over."""
+    script_runs: Callable[[], list[RunEntry]] | None = None
+    """The runs of the same script until now."""
 
     def applied_to(self, settings: Settings) -> Settings:
         """What the user has set, with what this command asks for."""
@@ -66,7 +69,12 @@ class ConsoleOptions:
 
     def for_another(self, run: OpenRun) -> ConsoleOptions:
         """For a run that was chosen in the console."""
-        return ConsoleOptions(ascii_only=self.ascii_only, slow=self.slow, growing=run.live)
+        return ConsoleOptions(
+            ascii_only=self.ascii_only,
+            slow=self.slow,
+            growing=run.live,
+            script_runs=self.script_runs,
+        )
 
 
 def show_terminal(target: str | Path, options: ConsoleOptions) -> Literal["quit", "stop", "next"]:
@@ -159,6 +167,7 @@ def _show(target: str | Path, options: ConsoleOptions) -> Outcome:
         start=options.start,
         settings=options.applied_to(settings),
         next_run=options.next_run,
+        script_runs=options.script_runs,
         depth=colour_depth(os.environ),
     )
     app.on_forced_exit = options.on_forced_exit

@@ -60,7 +60,7 @@ class CeilingsScreen(TableScreen):
         super().__init__(
             appearance, run_title, SelectTable(appearance, "Request ceilings", _COLUMNS, empty)
         )
-        self._chart = CeilingPanel(appearance)
+        self._chart = CeilingPanel(appearance, calls=True)
         self._span = 300.0
 
     def compose_page(self) -> ComposeResult:
@@ -70,7 +70,9 @@ class CeilingsScreen(TableScreen):
 
     def want(self) -> Want:
         span = self._span if self.frame is None else growing_span(self.frame, self._span)
-        return in_window(Want(samples=self.size.width - 7, span=span), self.console.window)
+        return in_window(
+            Want(samples=self.size.width - 7, span=span, calls=True), self.console.window
+        )
 
     def show_page(self, frame: Frame) -> None:
         room = self.query_one("#page").size.height - 2

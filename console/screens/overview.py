@@ -208,8 +208,8 @@ class OverviewScreen(FrameScreen):
         if spare >= 3 * ceilings:
             compact += spare
             spare = 0
-        set_height(self._ceilings, compact)
-        set_height(self._groups, table + max(0, spare))
+        set_height(self._ceilings, compact if body >= 2 else 0)  # more than its title
+        set_height(self._groups, table + max(0, spare) if body - compact >= 2 else 0)
         set_height(self._blame_chart, blocks)
 
     def action_largest(self) -> None:

@@ -11,6 +11,7 @@ from console.controls import Control, bindings
 from console.formatting import count, doubt_of, duration, percent, wait_words
 from console.screens.table_screen import FILTERED, MOVES, SAMPLES, TableScreen
 from console.theme import Appearance
+from console.widgets.chart import WAIT_BAR_CELLS, wait_bar
 from console.widgets.group_table import waits_for
 from console.widgets.select_table import Cell, SelectTable, TableColumn, TableRow
 from replay.playback.focus import TasksFocus
@@ -28,6 +29,7 @@ _COLUMNS = (
     TableColumn("share", 7, least=72),
     TableColumn("debt", 6, least=100),
     TableColumn("oldest", 8),
+    TableColumn("wait, log scale", WAIT_BAR_CELLS + 1, "<", 130),
     TableColumn("waits for", 21, "<", 64),
 )
 _MOST_HOLDERS = 4
@@ -57,12 +59,12 @@ class QueueScreen(TableScreen):
     def show_rows(self, frame: Frame) -> None:
         more = {row.key: row for row in frame.queue}
         queued = sum(group.queued for group in frame.groups)
-        doubt, old_wait = doubt_of(frame), self.appearance.old_wait
+        doubt, appearance = doubt_of(frame), self.appearance
         rows = []
         for group in frame.groups:
             row = more.get(group.key)
             if not self.filter_text or self.matches(view_row(group, row)):
-                rows.append(TableRow(group.key, partial(_cells, group, row, doubt, old_wait)))
+                rows.append(TableRow(group.key, partial(_cells, group, row, doubt, appearance)))
         oldest = max(frame.groups, key=lambda group: group.oldest_wait or 0.0, default=None)
         worst = None if oldest is None else oldest.key
         note = f"{count(queued)} queued in {count(len(frame.groups))} groups"
@@ -141,11 +143,14 @@ def _holders(frame: Frame, resource: str) -> str:
     return f"held by {named}" + (f" and {rest} more groups" if rest > 0 else "")
 
 
-def _cells(group: GroupRow, row: QueueRow | None, doubt: str, old_wait: float) -> tuple[Cell, ...]:
+def _cells(
+    group: GroupRow, row: QueueRow | None, doubt: str, appearance: Appearance
+) -> tuple[Cell, ...]:
     debt = sum(row.debt.values()) if row is not None else 0
     waiting = row.calls_waiting if row is not None else 0
     calling = row.calls_in_provider if row is not None else 0
     oldest = group.oldest_wait
+    age_style = "orange" if (oldest or 0) >= appearance.old_wait else "text"
     return (
         Cell(group.label, "bright", group.label),
         _number(group.queued, "bright"),
@@ -155,7 +160,8 @@ def _cells(group: GroupRow, row: QueueRow | None, doubt: str, old_wait: float) -
         _number(group.deferred, "orange"),
         Cell(percent(row.share) if row is not None else "–", "text", row.share if row else 0.0),
         _number(debt, "purple"),
-        Cell(duration(oldest), "orange" if (oldest or 0) >= old_wait else "text", oldest or 0.0),
+        Cell(duration(oldest), age_style, oldest or 0.0),
+        Cell(wait_bar(oldest, appearance.glyphs), age_style, oldest or 0.0),
         Cell(*waits_for(group, row), group.blocked_by or "~"),
     )
 

@@ -99,12 +99,21 @@ class RunsScreen(ModalScreen[OpenRun | None]):
         actions: RunActions | None = None,
         problem: str = "",
         mark: str = "",
+        heading: str = "Runs",
     ) -> None:
-        """`mark`: id of a run that is to be compared with another."""
+        """Create the page.
+
+        Args:
+            appearance: How it is drawn.
+            actions: What it reads and does.
+            problem: A sentence to begin with.
+            mark: Id of a run that is to be compared with another.
+            heading: Title of the list.
+        """
         super().__init__()
         self.appearance = appearance
         self._actions = RunActions() if actions is None else actions
-        self._list = RunList(appearance, self._actions.local)
+        self._list = RunList(appearance, self._actions.local, heading)
         self._detail = RunDetail(appearance)
         self._footer = Footer(appearance, (), "")
         self._too_small = TooSmall(appearance)

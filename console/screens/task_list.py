@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from console.formatting import count, duration, words
 from console.screens.drill import DrillScreen
+from console.theme import Glyphs
+from console.widgets.chart import WAIT_BAR_CELLS, wait_bar
 from console.widgets.select_table import Cell, SelectTable, TableColumn, TableRow
 from replay.diagnosis.verdicts import clock
 from replay.playback.focus import Focused, TaskFocus, TaskLine, TasksFocus
@@ -25,6 +27,7 @@ class TasksScreen(DrillScreen):
             TableColumn("attempt", 8, least=90),
             TableColumn("ready at", 10),
             TableColumn("queued", 8, least=90),
+            TableColumn("wait, log scale", WAIT_BAR_CELLS + 1, "<", 150),
             TableColumn("took", 8),
             TableColumn("error", 14, "<", 100, 0.5),
         )
@@ -32,7 +35,7 @@ class TasksScreen(DrillScreen):
 
     def show_focused(self, frame: Frame, focused: Focused) -> None:
         now = self._now(frame)
-        rows = [_task_row(line, now) for line in focused.tasks]
+        rows = [_task_row(line, now, self.appearance.glyphs) for line in focused.tasks]
         more = focused.total - len(rows)
         note = f"{count(focused.total)}" + (f", the first {count(len(rows))}" if more > 0 else "")
         self.table.show(rows, note)
@@ -77,7 +80,7 @@ class TasksScreen(DrillScreen):
         return None if line is None else line.began
 
 
-def _task_row(line: TaskLine, now: float) -> TableRow:
+def _task_row(line: TaskLine, now: float, glyphs: Glyphs) -> TableRow:
     took = None if line.began is None else (now if line.ended is None else line.ended) - line.began
     bad = line.error is not None or line.phase == "dropped"
     return TableRow(
@@ -91,6 +94,7 @@ def _task_row(line: TaskLine, now: float) -> TableRow:
             Cell(str(line.attempt), "orange" if line.attempt > 1 else "text", line.attempt),
             Cell("–" if line.began is None else clock(line.began), "dim", line.began),
             Cell(duration(line.queued), "text", line.queued or 0.0),
+            Cell(wait_bar(line.queued, glyphs), "text", line.queued or 0.0),
             Cell(duration(took), "text", took or 0.0),
             Cell(line.error or "", "vermillion", line.error or "~"),
         ),

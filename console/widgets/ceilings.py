@@ -1,14 +1,14 @@
-"""AIMD ceilings, one small multiple per request resource."""
+"""AIMD ceilings, one small multiple per request resource; lanes below tell of its calls."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from console.formatting import ceiling_facts, cooldown_left, duration, words
+from console.formatting import ceiling_facts, cooldown_left, count, duration, words
 from console.paint import Row, StyledLine, cut_line, fit_tail, width_of
 from console.theme import Appearance
 from console.widgets.axis import time_axis
-from console.widgets.chart import ceiling_chart, latest, sparkline
+from console.widgets.chart import ceiling_chart, latest, log_sparkline, sparkline
 from console.widgets.line_widget import LineWidget
 from console.widgets.panel import title
 from replay.playback.frame import CeilingRow, Frame
@@ -24,6 +24,14 @@ _FACT_STYLE = {
 _LEAST_HEAT = 26
 """Columns of a resource in a heat map."""
 _LEAST_TREND = 6
+_GUTTER, _LANE_GUTTER = 5, 15
+"""Columns left of a chart; with the names of lanes and the highest value of each."""
+_LEAST_LANES = 60
+"""Columns from which on lanes have their names in full."""
+_LEAST_DRAWN = 4
+"""Lines of a chart that lanes leave it."""
+_SCALE = "latency: each step up is twice as long"
+UNTOLD = "how long calls took is not in this recording"
 
 _CAUSES = {"rate_limited": ", a 429", "carried": " got through", "ramp": ", start-up ramp"}
 """Why a ceiling moved, where its name says too little."""
@@ -38,8 +46,10 @@ def short_names(resources: Sequence[str]) -> list[str]:
 class CeilingPanel(LineWidget):
     """Compact lines where there is little room, charts where there is more."""
 
-    def __init__(self, appearance: Appearance) -> None:
+    def __init__(self, appearance: Appearance, *, calls: bool = False) -> None:
+        """`calls`: with lanes for what became of the calls, below each chart."""
         super().__init__(appearance, id="ceilings")
+        self._calls = calls
         self._frame: Frame | None = None
         self._period = ""
 
@@ -49,7 +59,10 @@ class CeilingPanel(LineWidget):
 
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         frame = self._frame
-        rows: list[StyledLine] = [title(self.appearance, "Request ceilings", width, self._period)]
+        note = self._period
+        if self._calls and width >= len(_SCALE) + len(note) + 30:
+            note = f"{_SCALE}; {note}"
+        rows: list[StyledLine] = [title(self.appearance, "Request ceilings", width, note)]
         if frame is None or not frame.ceilings:
             return [*rows, Row().put(" no model has been called yet", "dim").line()]
         room = height - 1
@@ -141,7 +154,8 @@ class CeilingPanel(LineWidget):
 
     def _chart(self, row: CeilingRow, frame: Frame, width: int, height: int) -> list[StyledLine]:
         ceiling, glyphs = row.ceiling, self.appearance.glyphs
-        gutter, inner = 5, width - 7
+        gutter = _LANE_GUTTER if self._calls and width >= _LEAST_LANES else _GUTTER
+        inner = width - gutter - 2
         name = Row().put(" ")
         name.put(
             fit_tail(ceiling.resource, min(width - 2, width_of(ceiling.resource))), "bold bright"
@@ -158,7 +172,9 @@ class CeilingPanel(LineWidget):
             cut_line(summary.line(), width - 1),
         ]
         spare = 1 if height >= 6 else 0
-        waiters = 1 if height >= 6 else 0
+        lanes = self._lanes(row, gutter, inner, height - 2 - spare - _LEAST_DRAWN)
+        if not lanes and height >= 6:
+            lanes = [self._waiting(row, gutter, inner)]
         top = float(max(ceiling.effective_max, 1, *map(int, row.in_flight or (0,))))
         drawn = ceiling_chart(
             row.limits,
@@ -167,22 +183,59 @@ class CeilingPanel(LineWidget):
             row.rate_limited,
             top,
             inner,
-            height - 2 - spare - waiters,
+            height - 2 - spare - len(lanes),
             glyphs,
         )
         for index, line in enumerate(drawn):
             label = f"{top:.0f}" if index == 0 else "0" if index == len(drawn) - 1 else ""
             left = Row().put(label, "dim", gutter - 1, ">").put(glyphs.now, "faint").line()
             rows.append(left + line)
-        if waiters:
-            most = max(row.waiters, default=0.0)
-            trend = Row().put("wait", "dim", gutter - 1, ">").put(glyphs.now, "faint")
-            trend.put(sparkline(row.waiters, inner, max(most, 1.0), glyphs), "purple")
-            rows.append(trend.line())
+        rows += lanes
         if len(rows) < height:
             rows.append(time_axis(frame, inner, gutter, self.appearance))
         rows.extend(() for _ in range(height - len(rows)))
         return rows
+
+    def _waiting(self, row: CeilingRow, gutter: int, width: int) -> StyledLine:
+        most = max(row.waiters, default=0.0)
+        spark = sparkline(row.waiters, width, max(most, 1.0), self.appearance.glyphs)
+        return self._lane("waiting", "wait", count(round(most)), gutter, spark, "purple")
+
+    def _lanes(self, row: CeilingRow, gutter: int, width: int, room: int) -> list[StyledLine]:
+        """Who waits, how long calls took, and which came to nothing, in at most `room` lines."""
+        if not self._calls or room < 1:
+            return []
+        glyphs = self.appearance.glyphs
+        slowest = max(row.latency_p95, default=0.0)
+        lanes: list[tuple[int, StyledLine]] = [(0, self._waiting(row, gutter, width))]
+        for rank, name, brief, values in (
+            (3, "latency", "mean", row.latency or ()),
+            (1, "p95", "p95", row.latency_p95),
+        ):
+            highest = duration(max(values, default=0.0)) if any(values) else "–"
+            spark, style = log_sparkline(values, width, slowest, glyphs), "sky"
+            if row.latency is None:
+                highest, spark, style = "–", UNTOLD[:width], "dim"
+            lanes.append((rank, self._lane(name, brief, highest, gutter, spark, style)))
+        for rank, name, brief, times in (
+            (2, "failed", "fail", row.failed),
+            (4, "429s", "429s", row.rate_limited),
+        ):
+            most = max(times, default=0)
+            spark = sparkline(times, width, max(most, 1.0), glyphs)
+            lanes.append((rank, self._lane(name, brief, count(most), gutter, spark, "vermillion")))
+        return [lane for rank, lane in lanes if rank < room]
+
+    def _lane(
+        self, name: str, brief: str, highest: str, gutter: int, spark: str, style: str
+    ) -> StyledLine:
+        """Its name, the highest value in view where there is room for it, and the values."""
+        row = Row()
+        if gutter == _LANE_GUTTER:
+            row.put(f" {name}", "dim").put(highest, "text", gutter - 1 - row.used, ">")
+        else:
+            row.put(brief, "dim", gutter - 1, ">")
+        return row.put(self.appearance.glyphs.now, "faint").put(spark, style).line()
 
     @staticmethod
     def _last_change(row: CeilingRow, at: float) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from math import ceil
+from math import ceil, log2, log10
 
 from console.paint import StyledLine, join_cells
 from console.theme import Glyphs
@@ -53,6 +53,34 @@ def sparkline(values: Sequence[float], width: int, top: float, glyphs: Glyphs) -
         else glyphs.sparks[0]
         for value in latest(values, width)
     )
+
+
+def log_sparkline(values: Sequence[float], width: int, top: float, glyphs: Glyphs) -> str:
+    """One line of eighth blocks for times: each step stands for twice as long.
+
+    So a short time is seen beside one a hundred times as long. 0 draws nothing.
+    """
+    steps = len(glyphs.sparks) - 1
+    return "".join(
+        glyphs.sparks[max(1, min(steps, round(steps - log2(max(1.0, top / value)))))]
+        if value > 0
+        else glyphs.sparks[0]
+        for value in resample(values, width)
+    ).ljust(max(0, width))
+
+
+SHORTEST_BAR_SECONDS = 0.01
+CELLS_PER_DECADE = 3
+WAIT_BAR_CELLS = 15
+"""Five powers of ten: of 1,000 s and more a bar is full."""
+
+
+def wait_bar(seconds: float | None, glyphs: Glyphs) -> str:
+    """A wait as a bar on a log scale: a cell from 10 ms on, three more for ten times as long."""
+    if seconds is None or seconds < SHORTEST_BAR_SECONDS:
+        return ""
+    cells = round(CELLS_PER_DECADE * log10(seconds / SHORTEST_BAR_SECONDS))
+    return glyphs.bar_full * max(1, min(cells, WAIT_BAR_CELLS))
 
 
 def ceiling_chart(

@@ -41,9 +41,13 @@ class RunList(LineWidget):
     """The cursor is on a run, not on a line, so that a new run does not move it."""
 
     def __init__(
-        self, appearance: Appearance, local: Callable[[float], time.struct_time] = time.localtime
+        self,
+        appearance: Appearance,
+        local: Callable[[float], time.struct_time] = time.localtime,
+        heading: str = "Runs",
     ) -> None:
         super().__init__(appearance, id="run-list")
+        self._heading = heading
         self._local = local
         self._top = 0
         self.entries: tuple[RunEntry, ...] = ()
@@ -86,7 +90,8 @@ class RunList(LineWidget):
         live = sum(entry.live for entry in self.entries)
         shown = count(len(self.entries))
         note = f"{shown} of {count(self._total)}: {self._note}" if self._note else f"{shown}"
-        lines = [title(self.appearance, "Runs", width, f"{live} live, {note}" if live else note)]
+        note = f"{live} live, {note}" if live else note
+        lines = [title(self.appearance, self._heading, width, note)]
         if not self.entries:
             empty = "No run matches; Esc clears the filter." if self._note else "No runs yet."
             return [*lines, (), cut_line(Row().put(f" {empty}").line(), width)]

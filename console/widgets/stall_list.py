@@ -109,7 +109,8 @@ class StallList(LineWidget):
         line.put(clock(row.start - frame.t0), f"{words}{ground}", 9)
         line.put(clock(row.end - frame.t0), f"{words}{ground}", 9)
         line.put(duration(row.end - row.start), f"{words}{ground}", 7)
-        line.put(f" {row.tier} ", f"bold {verdict_look(row.verdict).colour}{ground}")
+        look = verdict_look(row.verdict)
+        line.put(f" {look.letter} ", f"bold {look.colour}{ground}")
         name = phrase(row.verdict)
         line.put(f" {name}", f"{words}{ground}")
         if row.resource:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
 from engine.events import RunInfo
 from replay.diagnosis.verdicts import WORKING
 from replay.playback.frame import CeilingRow, GroupRow
-from replay.playback.series_sampler import Samples
+from replay.playback.series_sampler import LATENCY_P95, Samples
 from replay.state.model import State
 from replay.state.rows import BlameRow
 
@@ -18,8 +19,11 @@ BlameSeries = tuple[tuple[str, tuple[float, ...]], ...]
 _NEAR = 1e-9
 
 
-def ceiling_rows(state: State, past: Samples, at: float, present: bool) -> tuple[CeilingRow, ...]:
-    """By resource, each with its past; `present`: and the state as the last sample."""
+def ceiling_rows(
+    state: State, past: Samples, at: float, present: bool, calls: bool
+) -> tuple[CeilingRow, ...]:
+    """By resource, each with its past; `present`: and the state as the last sample; `calls`: and
+    what became of its calls."""
     rows = []
     samples = past.samples
     for key in sorted(state.ceilings):
@@ -48,7 +52,23 @@ def ceiling_rows(state: State, past: Samples, at: float, present: bool) -> tuple
                 ),
             )
         )
-    return tuple(rows)
+    return tuple(_with_calls(row, past, present) for row in rows) if calls else tuple(rows)
+
+
+def _with_calls(row: CeilingRow, past: Samples, present: bool) -> CeilingRow:
+    """The present second is not over: nothing is known of its calls."""
+    key, samples = row.ceiling.resource, past.samples
+    latency = (*(sample.value("latency", key) for sample in samples), *[0.0] * present)
+    told = any(latency) or not past.total("completed", key)
+    return replace(
+        row,
+        failed=(
+            *(int(sample.sums.get(("failed", key), 0)) for sample in samples),
+            *[0] * present,
+        ),
+        latency=latency if told else None,
+        latency_p95=(*(sample.value(LATENCY_P95, key) for sample in samples), *[0.0] * present),
+    )
 
 
 def queue_series(

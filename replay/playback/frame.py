@@ -51,6 +51,12 @@ class CeilingRow:
     waiters: tuple[float, ...]
     cooling: tuple[bool, ...]
     rate_limited: tuple[int, ...]
+    failed: tuple[int, ...] = ()
+    """Calls that failed otherwise; as the next two only with `Want.calls`."""
+    latency: tuple[float, ...] | None = ()
+    """Mean time of the calls that came back well, 0 where none did; None where calls came back and
+    the recording does not tell how long they took."""
+    latency_p95: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,8 @@ class Want:
     """One task, one call, or a list of tasks."""
     blame: bool = False
     """Blame over the samples."""
+    calls: bool = False
+    """How long calls took and how many failed, by request resource over the samples."""
     until: float | None = None
     """Right edge of series and bars, in time of the producer; None: the cursor."""
     stretch: tuple[float, float] | None = None

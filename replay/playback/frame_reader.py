@@ -116,7 +116,7 @@ class FrameReader:
             groups=groups,
             block=state.block,
             limits=frame_builder.limits(state),
-            ceilings=chart_series.ceiling_rows(state, past, at, present),
+            ceilings=chart_series.ceiling_rows(state, past, at, present, want.calls),
             sample_times=(*past.times, *[at] * present),
             queue_depth=chart_series.queue_series(groups, past, present),
             lag=moment.lag_seconds,

@@ -15,7 +15,9 @@ from replay.state.rows import RollupRow
 
 SAMPLES_KEPT = 4096
 MEANS = frozenset({"queue_depth", "in_flight", "waiters", "blocked"})
-SUMS = frozenset({"rate_limited", "tasks_done", "tokens", "rows_done"})
+SUMS = frozenset({"rate_limited", "failed", "completed", "tasks_done", "tokens", "rows_done"})
+LATENCY_P95 = "latency_p95"
+"""Series of samples beside `latency`: the 95th percentile of the slowest second."""
 
 Read = Callable[[int, int], list[RollupRow]]
 
@@ -98,9 +100,11 @@ class Sampler:
 
 def _joined(rows: Iterable[RollupRow], begin: int, end: int, count_sums: bool) -> Sample:
     """One sample of the bins from `begin` on and before `end`: means are averaged, a limit is the
-    last one, counts add up."""
+    last one, counts add up, and a latency is that of all calls."""
     sample = Sample()
     values, sums = sample.values, sample.sums
+    calls: dict[tuple[int, str], float] = {}
+    latencies: list[RollupRow] = []
     for row in rows:
         key = (row.series, row.key)
         if row.series in MEANS:
@@ -109,8 +113,29 @@ def _joined(rows: Iterable[RollupRow], begin: int, end: int, count_sums: bool) -
         elif row.series == "cooling":
             values[key] = 1.0
         elif row.series in SUMS:
+            if row.series == "completed":
+                calls[row.bin, row.key] = row.mean
             if count_sums:
                 sums[key] = sums.get(key, 0.0) + row.mean * row.bins
+        elif row.series == "latency":
+            latencies.append(row)
         elif row.series == "limit" and row.bin + row.bins == end:
             values[key] = row.last
+    _join_latencies(values, latencies, calls)
     return sample
+
+
+def _join_latencies(
+    values: dict[tuple[str, str], float],
+    rows: list[RollupRow],
+    calls: dict[tuple[int, str], float],
+) -> None:
+    """The mean of each resource over its `calls` in all bins, and the highest 95th percentile."""
+    weights: dict[str, float] = {}
+    for row in rows:
+        weights[row.key] = weights.get(row.key, 0.0) + calls.get((row.bin, row.key), 1.0)
+    for row in rows:
+        part = calls.get((row.bin, row.key), 1.0) / weights[row.key]
+        mean, high = ("latency", row.key), (LATENCY_P95, row.key)
+        values[mean] = values.get(mean, 0.0) + row.mean * part
+        values[high] = max(values.get(high, 0.0), row.last)

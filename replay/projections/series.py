@@ -13,14 +13,15 @@ from replay.state.model import Ceiling, State
 from replay.state.rows import RollupRow
 from replay.state.task import Task
 
-MEMORY_VERSION = 2
+MEMORY_VERSION = 3
 
 MAY_REMOVE = frozenset(
     """
     dependency_ready worker_spawn_failed non_retryable_dropped cancelled task_lease_released
+    model_request_completed
     """.split()
 )
-"""Kinds before which a task counts for something that may not be found after them."""
+"""Kinds before which a task or a call is there that may not be found after them."""
 QUIET_REQUEST_KINDS = frozenset(
     """
     request_queue_formed request_queue_drained request_wait_completed model_request_started
@@ -40,6 +41,7 @@ class Rollup:
         self.bin_end = self._bins.end
         """`before` must see the first event from here on."""
         self._task: Task | None = None
+        self._call_began: float | None = None
         self._seen: dict[str, tuple[float | None, ...]] = {}
         """What rarely changes of each ceiling, as last counted."""
 
@@ -49,8 +51,13 @@ class Rollup:
         if now >= self.bin_end:
             self._bins.advance(state.time, now, ordinal)
             self.bin_end = self._bins.end
-        if event.event_kind in MAY_REMOVE and isinstance(event, SchedulerEvent):
+        if event.event_kind not in MAY_REMOVE:
+            return
+        if isinstance(event, SchedulerEvent):
             self._task = state.tasks.get(event.task_id or "")
+        else:
+            attempt = state.attempts.get(event.request_attempt_id or "")
+            self._call_began = None if attempt is None else attempt.started_at
 
     def after(self, state: State, event: Event, ordinal: int) -> None:
         """To be called after every event."""
@@ -65,11 +72,13 @@ class Rollup:
                 return
             resource = event.request_resource_key
             ceiling = None if resource is None else state.ceilings.get(resource.label)
-            if ceiling is not None:
-                self._see_ceiling(ceiling)
             if kind == "model_request_completed":
+                if ceiling is not None:
+                    self._time_call(ceiling)
                 progress = state.progress
                 self._bins.count("tokens", "", progress.prompt_tokens + progress.completion_tokens)
+            if ceiling is not None:
+                self._see_ceiling(ceiling)
 
     def _after_queue_or_lease(self, state: State, event: SchedulerEvent) -> None:
         task, self._task = self._task, None
@@ -186,6 +195,13 @@ class Rollup:
         for group in state.groups.values():
             self._bins.set_value("queue_depth", group.key, group.queued)
 
+    def _time_call(self, ceiling: Ceiling) -> None:
+        """Only of one that came back well, which the ceiling counts, and whose start is known."""
+        began, self._call_began = self._call_began, None
+        counted = self._bins.rollup.counted.get("completed", {}).get(ceiling.resource, 0)
+        if began is not None and ceiling.completed > counted:
+            self._bins.time_call(ceiling.resource, max(0.0, self._bins.now - began))
+
     def _see_ceiling(self, ceiling: Ceiling) -> None:
         key = ceiling.resource
         self._bins.set_value("in_flight", key, ceiling.in_flight)
@@ -196,6 +212,7 @@ class Rollup:
             ceiling.effective_max,
             ceiling.completed,
             ceiling.rate_limited,
+            ceiling.failed,
             until,
         )
         if self._seen.get(key) == facts:
@@ -205,6 +222,7 @@ class Rollup:
         self._bins.set_value("effective_max", key, ceiling.effective_max)
         self._bins.count("completed", key, ceiling.completed)
         self._bins.count("rate_limited", key, ceiling.rate_limited)
+        self._bins.count("failed", key, ceiling.failed)
         self._bins.set_cooldown(key, until)
 
 

@@ -10,6 +10,7 @@ import math
 
 import msgspec
 
+from replay.projections.call_times import CallTimes
 from replay.state.bins import LONGEST_STRETCH, bin_end, bin_of
 from replay.state.rows import RollupRow
 
@@ -49,6 +50,8 @@ class RollupState(msgspec.Struct):
     counts: dict[str, dict[str, float]] = {}
     counted: dict[str, dict[str, int]] = {}
     """Running totals when last seen, by series and key; `counts` is what the bin has gained."""
+    calls: dict[str, CallTimes] = {}
+    """By request resource, of the current bin."""
     blocked_by: str | None = None
     before_bin: int = 0
     """Ordinal of the last event before the current bin."""
@@ -60,7 +63,7 @@ class SeriesBins:
     `orphans`.
 
     Each bin has three sources of rows: values that changed in it, values that did not (as part of a
-    stretch), and counts, which begin at zero in every bin.
+    stretch), and counts and times of calls, which begin anew in every bin.
     """
 
     def __init__(self, start: float, rollup: RollupState) -> None:
@@ -144,6 +147,13 @@ class SeriesBins:
             counted[key] = total
             counts = self.rollup.counts.setdefault(name, {})
             counts[key] = counts.get(key, 0.0) + gained
+
+    def time_call(self, key: str, seconds: float) -> None:
+        """A call to this resource came back well after so many seconds."""
+        times = self.rollup.calls.get(key)
+        if times is None:
+            times = self.rollup.calls[key] = CallTimes()
+        times.add(seconds)
 
     def advance(self, last: float, now: float, ordinal: int) -> None:
         """Close bins until the current bin holds `now`, the time of event `ordinal`.
@@ -293,6 +303,11 @@ class SeriesBins:
             for key, amount in counts.items():
                 rows.append(RollupRow(number, name, key, amount, amount, amount))
         rollup.counts = {}
+        for key, times in rollup.calls.items():
+            rows.append(
+                RollupRow(number, "latency", key, times.mean, times.high_quantile, times.longest)
+            )
+        rollup.calls = {}
 
     def _close_cooldowns(self, end: float) -> None:
         number = self.rollup.bin

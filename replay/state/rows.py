@@ -60,9 +60,11 @@ class RollupRow(msgspec.Struct, frozen=True, gc=False):
     """One series in one bin, or in each of a stretch of bins.
 
     `queue_depth` by group; `limit`, `in_flight`, `waiters`, `effective_max`, `cooling` (fraction of
-    the bin), `completed`, `rate_limited` (counts) by request resource; `leased` by scheduler
-    resource; `blocked` (fraction of the bin) by block reason (`queue_empty` where it is that);
-    `tasks_done` (counts) by column; `rows_done`, `tokens`, `events` (counts) under the key "".
+    the bin), `completed`, `rate_limited`, `failed` (counts) and `latency` (seconds of the calls
+    that came back well: their mean, 95th percentile and longest) by request resource; `leased` by
+    scheduler resource; `blocked` (fraction of the bin) by block reason (`queue_empty` where it is
+    that); `tasks_done` (counts) by column; `rows_done`, `tokens`, `events` (counts) under the key
+    "".
     """
 
     bin: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from replay.diagnosis.report.schema import HistorySpan, TaskHistory
 from replay.playback.focus import (
     CallFocus,
@@ -55,17 +57,36 @@ SPENDING = (
 )
 
 
+STORM_SECONDS = 84.2
+"""Of the run, at which the steps go on; in a younger run they are so much earlier."""
+
+
+def _moved(step: HistorySpan, earlier: float) -> HistorySpan:
+    end = None if step.end is None else step.end - earlier
+    return msgspec.structs.replace(step, start=step.start - earlier, end=end)
+
+
+def _moved_call(call: AttemptRow, earlier: float) -> AttemptRow:
+    names = ("wait_started_at", "acquired_at", "started_at", "completed_at", "released_at")
+    times = {name: getattr(call, name) for name in names}
+    moved = {name: time - earlier for name, time in times.items() if time is not None}
+    return msgspec.structs.replace(call, **moved)
+
+
 def focused(focus: Focus, frame: Frame) -> Focused:
     """What is known of any focus."""
     events = tuple(
         EventLine(row.ordinal, row.event.captured_at_monotonic - T0, row.event)
         for row in frame.events[:12]
     )
+    earlier = max(0.0, STORM_SECONDS - (frame.at - T0)) if frame.last_ordinal else 0.0
+    known_calls = tuple(_moved_call(call, earlier) for call in CALLS)
     if isinstance(focus, TaskFocus):
-        history = TaskHistory(focus.task_id, "critique", 4, 17, "running", None, STEPS)
-        return Focused(focus, history, CALLS, events=events)
+        steps = tuple(_moved(step, earlier) for step in STEPS)
+        history = TaskHistory(focus.task_id, "critique", 4, 17, "running", None, steps)
+        return Focused(focus, history, known_calls, events=events)
     if isinstance(focus, CallFocus):
-        calls = tuple(call for call in CALLS if call.attempt_id == focus.attempt_id)
+        calls = tuple(call for call in known_calls if call.attempt_id == focus.attempt_id)
         return Focused(focus, calls=calls, owner=TASKS[17], events=events)
     if isinstance(focus, SpendingFocus):
         return Focused(focus, spending=SPENDING)

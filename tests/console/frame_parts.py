@@ -55,6 +55,16 @@ def wave(seed: int, low: float, high: float) -> tuple[float, ...]:
     return tuple(out)
 
 
+def latencies(seed: int, mean: float, high: float) -> dict[str, tuple[float, ...]]:
+    """Means and 95th percentiles of calls, a few samples of them without any."""
+    rng = random.Random(seed)
+    means = tuple(
+        0.0 if rng.random() < 0.05 else mean * rng.uniform(0.8, 1.3) for _ in range(SAMPLES)
+    )
+    slow = tuple(value * high * rng.uniform(0.7, 1.6) for value in means)
+    return {"latency": means, "latency_p95": slow}
+
+
 def make_ceiling(resource: str, **changes: Any) -> Ceiling:
     base = Ceiling(
         resource,

@@ -1,12 +1,19 @@
 """Every page in every state at every size: it is drawn, says what it is and in which state the run
-is, and stays within its terminal."""
+is, stays within its terminal, and looks as it did when somebody last looked.
+
+What it looked like is in `__snapshots__/matrix/STATE.txt`: the text of each screen, with a digest
+of its styles. `--snapshot-update` writes it anew; read what has changed then.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
+from textual.strip import Strip
 
 from console.controls import SCREENS
 from tests.console.driven import Driven, running
@@ -35,10 +42,13 @@ STATES = {
     "gap": "LIVE",
 }
 SIZES = ((40, 10), (80, 24), (120, 40), (200, 60))
+KEPT = Path(__file__).parent / "__snapshots__" / "matrix"
 
 
 @pytest.mark.parametrize("state", effort(("lost", "crowd"), tuple(STATES)))
-def test_every_page_at_every_size(state: str) -> None:
+def test_every_page_at_every_size(state: str, request: pytest.FixtureRequest) -> None:
+    drawn: dict[str, str] = {}
+
     async def main() -> None:
         async with running(state, (80, 24)) as driven:
             for name, keys in PAGES.items():
@@ -47,17 +57,33 @@ def test_every_page_at_every_size(state: str) -> None:
                 for size in SIZES:
                     await driven.pilot.resize_terminal(*size)
                     await driven.settle()
-                    check(driven, name, state, size)
+                    title, lines = f"{name} {size[0]}x{size[1]}", strips(driven)
+                    check(driven, name, state, size, [line.text for line in lines])
+                    drawn[title] = as_text(lines)
 
     asyncio.run(main())
+    kept = KEPT / f"{state}.txt"
+    if request.config.getoption("update_snapshots"):
+        kept.write_text("".join(f"== {title} {text}\n" for title, text in drawn.items()), "utf-8")
+    before = kept.read_text("utf-8")
+    changed = [title for title, text in drawn.items() if f"== {title} {text}\n" not in before]
+    assert not changed, f"{kept} shows them otherwise"
 
 
-def check(driven: Driven, name: str, state: str, size: tuple[int, int]) -> None:
+def strips(driven: Driven) -> list[Strip]:
+    return [Strip(line) for line in driven.app.screen._compositor.render_strips(None)]
+
+
+def as_text(lines: list[Strip]) -> str:
+    styles = "|".join(
+        f"{segment.style} {segment.cell_length}" for line in lines for segment in line
+    )
+    digest = hashlib.sha256(styles.encode()).hexdigest()[:12]
+    return "\n".join([digest, *(line.text.rstrip() for line in lines)])
+
+
+def check(driven: Driven, name: str, state: str, size: tuple[int, int], lines: list[str]) -> None:
     where = f"{name} {state} {size}"
-    screen = driven.app.screen
-    lines = [
-        "".join(segment.text for segment in line) for line in screen._compositor.render_strips(None)
-    ]
     assert len(lines) == size[1], where
     assert all(cell_len(line) == size[0] for line in lines), where
     assert f" {STATES[state]} " in lines[0], where

@@ -40,6 +40,10 @@ ODD = (
 )
 
 
+COLUMNS = 250
+"""No text reaches the right edge, as with lines that are cut for the terminal."""
+
+
 def styled(dice: random.Random) -> str:
     """Text as Rich and Textual write it, and less orderly too."""
     parts = []
@@ -56,11 +60,11 @@ def styled(dice: random.Random) -> str:
 
 
 def screen_of(pieces: list[str]) -> object:
-    screen = pyte.Screen(40, 10)
+    screen = pyte.Screen(COLUMNS, 10)
     stream = pyte.Stream(screen)
     for piece in pieces:
         stream.feed(piece)
-    return [[screen.buffer[y][x] for x in range(40)] for y in range(10)]
+    return [[screen.buffer[y][x] for x in range(COLUMNS)] for y in range(10)]
 
 
 @pytest.mark.parametrize("seed", range(effort(40, 5_000)))

@@ -22,6 +22,7 @@ from console.cli.terminal import own_name
 from engine.errors import UserError
 from engine.events.run_folder import OUTPUT_LOG
 from engine.events.safe_files import open_regular
+from replay.runs.catalogue import RunEntry, entry_of
 
 LOOK_SECONDS = 0.1
 
@@ -166,6 +167,7 @@ def run_live(
                     output=script.output,
                     on_forced_exit=script.stop_with_console,
                     next_run=partial(watch.has_more, shown),
+                    script_runs=partial(_entries, watch.taken),
                 )
                 try:
                     with requests.raised(heeded):
@@ -197,6 +199,13 @@ def run_live(
         _print_output(script.output)
     status = script.process.returncode
     return status if status >= 0 else 128 - status
+
+
+def _entries(taken: Sequence[SeenRun]) -> list[RunEntry]:
+    """For the list of them, the newest first."""
+    now = time.time()
+    entries = (entry_of(run.folder.path, now) for run in reversed(tuple(taken)))
+    return [entry for entry in entries if entry is not None]
 
 
 def _start(

@@ -85,11 +85,33 @@ CEILINGS = View(
             "calls answered with 429",
             "coalesce(max(mean) FILTER (series = 'rate_limited'), 0)::BIGINT",
         ),
+        Column(
+            "failed",
+            BIGINT,
+            COUNT,
+            "calls that failed otherwise; null where none did, and in recordings that do not tell",
+            "(max(mean) FILTER (series = 'failed'))::BIGINT",
+        ),
+        Column(
+            "latency",
+            DOUBLE,
+            SECONDS,
+            "mean provider_time of the calls that came back well; null where none did, and in "
+            "recordings that do not tell",
+            "max(mean) FILTER (series = 'latency')",
+        ),
+        Column(
+            "latency_p95",
+            DOUBLE,
+            SECONDS,
+            "95th percentile of the same",
+            "max(last) FILTER (series = 'latency')",
+        ),
     ),
     """
     {rollup}
     WHERE series IN ('limit', 'effective_max', 'in_flight', 'waiters', 'cooling', 'completed',
-        'rate_limited')
+        'rate_limited', 'failed', 'latency')
     GROUP BY bin, key
     ORDER BY bin, key
     """,

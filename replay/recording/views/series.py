@@ -17,8 +17,9 @@ SERIES = View(
             VARCHAR,
             NO_UNIT,
             "by group: queue_depth; by request resource: limit, effective_max, in_flight, "
-            "waiters, cooling, completed, rate_limited; by scheduler resource: leased; by "
-            "reason: blocked; by column: tasks_done; of the run: rows_done, tokens, events",
+            "waiters, cooling, completed, rate_limited, failed, latency; by scheduler resource: "
+            "leased; by reason: blocked; by column: tasks_done; of the run: rows_done, tokens, "
+            "events",
             "series",
         ),
         Column(
@@ -28,9 +29,21 @@ SERIES = View(
             "the group, resource, reason or column; empty for the run",
             "key",
         ),
-        Column("mean", DOUBLE, _AS_THE_SERIES, "over the second (a count: its number)", "mean"),
-        Column("last", DOUBLE, _AS_THE_SERIES, "at the end of the second", "last"),
-        Column("peak", DOUBLE, _AS_THE_SERIES, "most at once", "peak"),
+        Column(
+            "mean",
+            DOUBLE,
+            _AS_THE_SERIES,
+            "over the second (a count: its number; latency: of the calls that came back well)",
+            "mean",
+        ),
+        Column(
+            "last",
+            DOUBLE,
+            _AS_THE_SERIES,
+            "at the end of the second (latency: the 95th percentile)",
+            "last",
+        ),
+        Column("peak", DOUBLE, _AS_THE_SERIES, "most at once (latency: the longest)", "peak"),
     ),
     "{rollup}",
 )

@@ -242,6 +242,36 @@ def test_every_key_at_the_smallest_sizes(size: tuple[int, int]) -> None:
     drive(test, size)
 
 
+def test_inside_a_script_s_run_its_runs_are_on_a_key() -> None:
+    async def main() -> None:
+        its_runs = list(RUNS[1:3])
+        actions = Deeds().actions()
+        async with running("storm", run_actions=actions, script_runs=lambda: its_runs) as driven:
+            await driven.pilot.press("R")
+            await driven.pilot.pause()
+            assert isinstance(driven.app.screen, RunsScreen)
+            await driven.app.screen.loaded.wait()
+            await driven.pilot.pause()
+            listed = driven.text(RunList)
+            assert "Runs of this script" in listed
+            assert "translations" in listed
+            assert "judge-eval" not in listed
+            await driven.pilot.press("down", "enter")
+            await driven.pilot.pause()
+            assert driven.app.return_value == OpenRun(Path("/data/runs/support-0"), False)
+
+    asyncio.run(main())
+
+
+def test_without_a_script_the_key_does_nothing() -> None:
+    async def main() -> None:
+        async with running("storm", run_actions=Deeds().actions()) as driven:
+            await driven.press("R")
+            assert driven.app.screen is driven.app.page
+
+    asyncio.run(main())
+
+
 def test_inside_a_run_0_opens_the_list_and_enter_leaves_for_another() -> None:
     async def main() -> None:
         async with running("storm", run_actions=Deeds().actions()) as driven:
