@@ -14,13 +14,9 @@ import msgspec
 
 from engine.events.failures import AnswerVerdict
 from engine.models.client import ModelRequest, ModelResponse, ProviderError, Turn
-from engine.models.usage import NO_USAGE, Usage, read_usage, tokens
+from engine.models.usage import NO_USAGE, Usage, read_usage
 
-_THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>\s*", re.DOTALL | re.IGNORECASE)
-_OPEN_THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>", re.IGNORECASE)
-_END_OF_THINKING = re.compile(
-    r"\A[^<]*?</(?:think|thinking|reasoning)>\s*", re.DOTALL | re.IGNORECASE
-)
+_THINKING_TAG = re.compile(r"<(/?)(think|thinking|reasoning)>", re.IGNORECASE)
 
 
 def request_body(request: ModelRequest, renamed: Mapping[str, str | None]) -> bytes:
@@ -73,17 +69,16 @@ def read_answer(body: Any, request: ModelRequest) -> ModelResponse:
     text = _text(message.get("content"))
     thinking = message.get("reasoning_content") or message.get("reasoning")
     finish = choice.get("finish_reason")
-    usage = body.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
+    usage = read_usage(body.get("usage"))
     return judged(
         text,
         finish if isinstance(finish, str) else None,
         refused=bool(message.get("refusal")),
         thought=bool(thinking),
         request=request,
-        prompt_tokens=tokens(usage.get("prompt_tokens")),
-        completion_tokens=tokens(usage.get("completion_tokens")),
-        details=read_usage(usage),
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        details=usage,
     )
 
 
@@ -130,13 +125,18 @@ def judged(
 
 def without_thinking(text: str) -> str:
     """The text without the thinking that stands before it; "" where nothing follows."""
-    stripped = _THINKING.sub("", text, count=1)
-    if stripped != text:
-        return stripped
-    if _OPEN_THINKING.match(text):
-        return ""
-    # Some templates put the opening tag into the prompt, so that only the closing one is answered.
-    return _END_OF_THINKING.sub("", text, count=1)
+    start = text.find("<")
+    tag = _THINKING_TAG.match(text, start) if start >= 0 else None
+    if tag is None:
+        return text
+    closes, name = tag[1], tag[2]
+    if closes:
+        # Some templates put the opening tag into the prompt: only the closing one is answered.
+        return text[tag.end() :].lstrip()
+    if text[:start].strip():
+        return text
+    end = re.compile(f"</{name}>", re.IGNORECASE).search(text, tag.end())
+    return "" if end is None else text[end.end() :].lstrip()
 
 
 def malformed(detail: str = "") -> ProviderError:

@@ -56,15 +56,24 @@ class _Size:
 class _Budget:
     """One budget; `rate` is per second."""
 
-    def __init__(self, level: float, most: float, rate: float, now: float) -> None:
+    def __init__(self, level: float, most: float, now: float) -> None:
         self.most = most
-        self.rate = rate
+        self.rate = most / SECONDS_PER_LIMIT
         self.taken = 0.0
+        self._rate_is_measured = False
         self._level = level
         self._at = now
 
     def level(self, now: float) -> float:
         return min(self.most, self._level + (now - self._at) * self.rate)
+
+    def resize(self, most: float, rate: float | None) -> None:
+        """Take another size, and the rate that an answer shows; None where it shows none."""
+        if rate is not None:
+            self.rate, self._rate_is_measured = rate, True
+        elif not self._rate_is_measured:
+            self.rate = most / SECONDS_PER_LIMIT
+        self.most = most
 
     def take(self, amount: float, now: float) -> None:
         self._level = min(self.most, self.level(now) - amount)
@@ -145,15 +154,16 @@ class ObservedBudgets:
         for budget in observed:
             if budget.limit is None or budget.remaining is None or budget.remaining > budget.limit:
                 continue
-            rate = _rate(budget.limit, budget.remaining, budget.reset_seconds)
             known = self._budgets.get(budget.dimension)
+            begins = known is None
             if known is None:
-                known = self._budgets[budget.dimension] = _Budget(
-                    float(budget.remaining), float(budget.limit), rate, now
-                )
+                known = _Budget(float(budget.remaining), float(budget.limit), now)
+                self._budgets[budget.dimension] = known
+            known.resize(
+                float(budget.limit), _rate(budget.limit, budget.remaining, budget.reset_seconds)
+            )
+            if begins:
                 continue
-            known.most = float(budget.limit)
-            known.rate = rate or known.rate
             # Told is what was left when the call arrived there, as a rule: later ones took more.
             since = known.taken - reserved.taken.get(budget.dimension, known.taken)
             known.lower(budget.remaining - since + known.rate * (now - began), now)
@@ -169,11 +179,12 @@ class ObservedBudgets:
         return sum(size.mean + SIZE_DEVIATIONS * size.deviation for size in sizes)
 
 
-def _rate(limit: int, remaining: int, reset_seconds: float | None) -> float:
-    """How fast a budget fills, per second."""
+def _rate(limit: int, remaining: int, reset_seconds: float | None) -> float | None:
+    """How fast a budget fills, per second; None where an answer does not show it, as one of a
+    budget that is full."""
     used = limit - remaining
     if reset_seconds is None or reset_seconds <= 0 or used < MIN_USED_SHARE * limit:
-        return limit / SECONDS_PER_LIMIT
+        return None
     return used / reset_seconds
 
 

@@ -16,7 +16,7 @@ from replay.diagnosis.stalls import Stalls
 from replay.diagnosis.timers import TimerQueue
 from replay.diagnosis.wakeups import Wakeups
 
-DIAGNOSIS_VERSION = 9
+DIAGNOSIS_VERSION = 10
 """Of the rules; verdicts of a recording with an older one are recomputed on reading."""
 
 

@@ -17,6 +17,7 @@ from replay.diagnosis.verdicts.base import name_of
 from replay.diagnosis.verdicts.cooldowns import (
     CooldownVerdict,
     RequestCooldown,
+    RequestOutage,
     RequestOverload,
 )
 from replay.diagnosis.verdicts.requests import (
@@ -25,6 +26,8 @@ from replay.diagnosis.verdicts.requests import (
 )
 
 STORM_GRACE_SECONDS = 1.0
+MOST_OF_STORM = 0.5
+"""Share of a storm in which its resource was out, from which it is told as an outage."""
 SLOW_GAP_SECONDS = 2.0
 """Slow calls no further apart than this are one episode, whatever came back between them."""
 OTHERS_NEEDED = 5
@@ -111,6 +114,8 @@ class Storm(msgspec.Struct):
     grace: float = STORM_GRACE_SECONDS
     cooldown: float = 0.0
     """The longest seen to be left, where snapshots are all that tells of it."""
+    outage: Facts | None = None
+    """Of the last stall in it in which the resource was out."""
 
     def recover(self, now: float, ordinal: int) -> None:
         """The resource admits calls again."""
@@ -132,15 +137,20 @@ class Storm(msgspec.Struct):
         self.held += seconds
         self.longest = max(self.longest, seconds)
         add_seconds(self.seconds_by_blame, seconds_by_blame)
-        if self.facts is None:
-            for known in facts.values():
-                if isinstance(known.detail, CooldownVerdict):
-                    self.facts = known
+        for known in facts.values():
+            if isinstance(known.detail, RequestOutage):
+                self.outage = known
+            elif isinstance(known.detail, CooldownVerdict) and self.facts is None:
+                self.facts = known
 
     def facts_at_end(self, resource: str) -> Facts | None:
         """None where it held up too little to matter."""
         if self.longest <= STALL_MIN_SECONDS:
             return None
+        if self.outage is not None:
+            out = self.seconds_by_blame.get((name_of(RequestOutage), resource), 0.0)
+            if out > MOST_OF_STORM * sum(self.seconds_by_blame.values()):
+                return self._as_outage(self.outage, resource, out)
         known = self.facts
         detail: CooldownVerdict
         if self.overloaded > self.rate_limited:
@@ -159,6 +169,14 @@ class Storm(msgspec.Struct):
         also = also_shares(self.seconds_by_blame, (name_of(type(detail)), resource))
         context = replace(context, also=also, expected_release=self.until)
         return Facts(detail, context, [*self.evidence, *evidence, *self.late_evidence.values()])
+
+    def _as_outage(self, outage: Facts, resource: str, seconds: float) -> Facts:
+        """The refusals were the begin of an outage, which took most of the time."""
+        assert isinstance(outage.detail, RequestOutage)
+        detail = replace(outage.detail, out_seconds=seconds)
+        also = also_shares(self.seconds_by_blame, (name_of(RequestOutage), resource))
+        evidence = [*self.evidence, *outage.evidence, *self.late_evidence.values()]
+        return Facts(detail, replace(outage.context, also=also), evidence)
 
 
 class Slow(msgspec.Struct):

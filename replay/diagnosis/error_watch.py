@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from replay.diagnosis.verdicts import Context, VerdictRow, row_of
-from replay.diagnosis.verdicts.errors import DroppedRows, EarlyStop, failure_verdict
+from replay.diagnosis.verdicts.errors import ColumnErrors, DroppedRows, EarlyStop, failure_verdict
 from replay.state.ending import parted
 from replay.state.failures import (
     ErrorClass,
@@ -41,6 +41,8 @@ class Spell(msgspec.Struct):
     error_class: ErrorClass
     of_calls: bool
     """Calls failed, by the request stream; otherwise only tasks tell of it."""
+    message: str = ""
+    """What the first of them said."""
 
 
 class ErrorWatch(msgspec.Struct):
@@ -118,6 +120,7 @@ class ErrorWatch(msgspec.Struct):
                 completed,
                 error_class,
                 failure.of_calls,
+                failure.message,
             )
         spell.times += times
         spell.rows_dropped += dropped
@@ -135,7 +138,9 @@ class ErrorWatch(msgspec.Struct):
 def _row(spell: Spell, completed: int | None = None) -> VerdictRow:
     """`completed`: calls of its resource that have succeeded by now; None where it may go on."""
     since = None if completed is None or not spell.of_calls else completed - spell.completed
-    detail = failure_verdict(spell.error_class)(
+    kind = failure_verdict(spell.error_class)
+    said = {"reason": spell.message} if kind is ColumnErrors else {}
+    detail = kind(
         error=spell.error,
         error_class=spell.error_class,
         times=spell.times,
@@ -144,6 +149,7 @@ def _row(spell: Spell, completed: int | None = None) -> VerdictRow:
         succeeded=spell.completed - spell.completed_before if spell.of_calls else None,
         status=http_status(spell.error),
         succeeded_since=since,
+        **said,
     )
     about = spell.resource
     return row_of(detail, about, spell.start, spell.last, list(spell.evidence), Context())

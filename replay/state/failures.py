@@ -29,6 +29,7 @@ a failed call of which nothing more is told. `code`: code of the run itself, suc
 
 MAX_FAILURES = 200
 """Kinds of failures that are told apart; what comes beyond them counts under `other`."""
+MAX_MESSAGE_CHARS = 200
 _OTHER = "other"
 
 _BY_FAILURE: dict[FailureClass, ErrorClass] = {
@@ -150,6 +151,17 @@ _STATUSES: dict[str, str] = {
     ERROR_IN_BODY: "told in the body of an answer with HTTP 200",
 }
 """Of errors that are named by a word, what they stand for."""
+_NAMED_KINDS: dict[str, FailureKind] = {
+    kind.error_type: kind
+    for kind in FAILURE_KINDS
+    if kind.error_type is not None and _class_of_kind(kind) in ("answer", "request")
+}
+"""The engine's kinds whose class alone does not say what was wrong, by their error."""
+
+
+def named_kind(error: str) -> FailureKind | None:
+    """The engine's kind of failure of this error, where its class alone does not say enough."""
+    return _NAMED_KINDS.get(error)
 
 
 def error_words(error: str) -> str:
@@ -159,11 +171,16 @@ def error_words(error: str) -> str:
         return f"HTTP {status}"
     failure_class = class_of(error)
     words = _NAMES.get(failure_class, error)
+    kind = named_kind(error)
+    if kind is not None:
+        return f"{words} ({kind.name.replace('_', ' ')})"
     return f"{words} ({_STATUSES[error]})" if error in _STATUSES else words
 
 
 def error_of(failure: Failure) -> str:
-    """The error, by the status of the answer where that says that it is one."""
+    """The error; by the status of the answer where that says so and the error says no more."""
+    if named_kind(failure.error) is not None:
+        return failure.error
     refused = failure.status is not None and failure.status >= 400
     return f"HTTP{failure.status}" if refused else failure.error
 
@@ -219,8 +236,10 @@ def record_task(
     ordinal: int,
     *,
     dropped: bool,
+    message: str = "",
 ) -> None:
-    """A task of `column` has failed; `dropped`: its row is lost with it."""
+    """A task of `column` has failed, and said so with `message`; `dropped`: its row is lost with
+    it."""
     if error is not None and not dropped and class_of(error) == "rate_limit":
         return
     began = None if task is None else task.acquired_at
@@ -234,6 +253,7 @@ def record_task(
         resource = "" if task is None or class_of(error) == "code" else task.request_resource or ""
         failure = _failure(state, resource, column, error, at, ordinal)
         failure.times += 1
+        failure.message = failure.message or message[:MAX_MESSAGE_CHARS]
     if dropped:
         failure.rows_dropped += 1
         failure.last_at, failure.last_ordinal = max(failure.last_at, at), ordinal

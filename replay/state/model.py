@@ -169,6 +169,8 @@ class Failure(msgspec.Struct, omit_defaults=True):
     """Calls failed, by the request stream; otherwise tasks told of it."""
     status: int | None = None
     """HTTP status, where the producer tells it beside the error."""
+    message: str = ""
+    """What the first failed task said, where no call failed."""
 
 
 class Progress(msgspec.Struct, omit_defaults=True):

@@ -294,7 +294,10 @@ def _failed(
     column = _column(event, task)
     if column is not None:
         at = event.captured_at_monotonic
-        failures.record_task(state, task, column, error, at, ordinal, dropped=dropped)
+        message = text(event.diagnostics.get("message")) or ""
+        failures.record_task(
+            state, task, column, error, at, ordinal, dropped=dropped, message=message
+        )
 
 
 def retry_deferred(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo) -> None:

@@ -115,6 +115,9 @@ class RequestOutage(RequestVerdict, tag="request_outage", kw_only=True):
 
     because: Annotated[str, fact("What the provider answered, in its own words")] = ""
     suspended: Annotated[bool, fact("It answers nobody until a person acts")] = False
+    out_seconds: Annotated[
+        float | None, fact("Time in which it was out, where refusals came before", "s")
+    ] = None
     limit: Annotated[int | None, fact("Calls that may go out at once after it")] = None
     effective_max: Annotated[int | None, fact("Most that the ceiling can become")] = None
 
@@ -131,8 +134,9 @@ class RequestOutage(RequestVerdict, tag="request_outage", kw_only=True):
         why = f": {answer}" if answer else ""
         if answer and answer != self.because:
             why = f": it {answer}"
+        out = duration_text(self.out_seconds or seconds)
         return (
-            f"Provider {provider_of(resource)} was out for {duration_text(seconds)}{why};"
+            f"Provider {provider_of(resource)} was out for {out}{why};"
             f" calls to {model_of(resource)} waited meanwhile."
         )
 

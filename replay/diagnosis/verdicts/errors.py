@@ -16,7 +16,7 @@ from replay.diagnosis.verdicts.words import (
     provider_of,
 )
 from replay.state.ending import Parted
-from replay.state.failures import ErrorClass, error_words
+from replay.state.failures import ErrorClass, error_words, named_kind
 
 _MAY_PASS = frozenset({"authentication", "quota", "server", "connection", "timeout"})
 """Classes of errors that are about the endpoint, and not about single requests."""
@@ -56,6 +56,9 @@ _ADVICE_BY_ERROR = {
         " that it looks at."
     ),
     "EmptyPrompt": "The prompt of these rows is empty: look at the columns that it is made of.",
+    "UndefinedError": "Look at the template of this column, and at the values that it takes.",
+    "TemplateLimit": "Look at the template of this column, and at the values that it takes.",
+    "WrongValue": "Look at what this column is made of.",
 }
 """Of errors that say by themselves what to look at."""
 
@@ -121,6 +124,9 @@ class ProviderErrors(FailureVerdict, tag="provider_errors", kw_only=True):
             return "The endpoint came back by itself; its status and logs tell why it failed." + (
                 " Lost rows can be made by a resumed run." if self.rows_dropped else ""
             )
+        kind = named_kind(self.error)
+        if kind is not None:
+            return f"{kind.advice[0].upper()}{kind.advice[1:]}."
         advice = next((text for name, text in _ADVICE.items() if name == self.error_class), "")
         if self.error_class == "request" and self.status is None:
             advice += (
@@ -178,14 +184,17 @@ class ColumnErrors(FailureVerdict, tag="column_errors", kw_only=True):
     proof = "tasks that ended with an error that is no call's"
     display = Display("3", "slow", "cross")
 
+    reason: Annotated[str, fact("What the first of them said; empty where it is not told")] = ""
+
     def advice_here(self, resource: str) -> str:
-        return _ADVICE_BY_ERROR.get(self.error, _ADVICE["code"])
+        where = "Look at the code of this column." if self.reason else _ADVICE["code"]
+        return _ADVICE_BY_ERROR.get(self.error, where)
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         where = enumeration([f"column {name}" for name in self.columns] or ["its code"])
         return (
-            f"{count_text(self.times, 'task', grouped=True)} failed with {self.what} in {where}."
-            f"{self._cost()}"
+            f"{count_text(self.times, 'task', grouped=True)} failed with {self.what} in {where}"
+            f"{f': {self.reason}' if self.reason else ''}.{self._cost()}"
         )
 
 

@@ -137,7 +137,7 @@ class RetryBackoff(Verdict, tag="retry_backoff", kw_only=True):
     proof = "only deferred tasks are left"
     display = Display("R", "failure", "cross")
     explains = frozenset({"retry"})
-    what_to_do = "Fix what causes this class of error: the log of the run tells more."
+    what_to_do = "Fix what causes this class of error."
 
     deferred: Annotated[int, fact("Tasks that wait to be tried again")]
     errors: Annotated[dict[str, int], fact("Their number by error type, as far as that is known")]

@@ -33,6 +33,20 @@ def test_a_reset_tells_how_fast_a_budget_fills() -> None:
     assert budgets.opens_at(0.0) == pytest.approx(30.0 / 600)
 
 
+@pytest.mark.parametrize("full", [told(600, reset=0.0), told(595, reset=0.05), told(600)])
+def test_a_full_budget_shows_no_rate_and_changes_none(full: RateBudget) -> None:
+    budgets = ObservedBudgets()
+    mine = budgets.reserve(10, 0.0)
+    budgets.observe([told(300, reset=3.0)], mine, 0.0, 0.0)
+    later = budgets.reserve(10, 10.0)
+    budgets.observe([full], later, 10.0, 10.0)
+    for _ in range(600):
+        budgets.reserve(10, 10.0)
+    opens = budgets.opens_at(10.0)
+    assert opens is not None
+    assert opens - 10.0 < 0.1, "a hundred a second, not the ten of a limit per minute"
+
+
 def test_what_remains_slows_down_and_never_speeds_up() -> None:
     budgets = ObservedBudgets()
     mine = budgets.reserve(10, 0.0)

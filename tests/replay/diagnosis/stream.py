@@ -249,8 +249,14 @@ class Stream(EventWriter):
         work.attempt = work.request_lease = ""
         return work
 
-    def finish(self, work: Work, kind: str = "task_completed", reason: str | None = None) -> None:
-        self.scheduler(kind, work, reason)
+    def finish(
+        self,
+        work: Work,
+        kind: str = "task_completed",
+        reason: str | None = None,
+        **facts: Any,
+    ) -> None:
+        self.scheduler(kind, work, reason, **facts)
         self.release(work)
 
     def defer(self, work: Work, error: str, delay: float) -> None:

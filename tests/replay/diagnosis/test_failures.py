@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from engine.events import RunInfo
-from engine.events.failures import FailureClass, error_type_of
+from engine.events.failures import FAILURES, FailureClass, error_type_of
 from replay.diagnosis.report.build import build_report
 from replay.diagnosis.report.pace import find_bound
 from replay.diagnosis.verdicts.errors import RECOVERED_CALLS, FailureVerdict
 from replay.state.ending import ending
-from replay.state.failures import class_of, class_of_failure, error_words
+from replay.state.failures import class_of, class_of_failure, error_words, failure_words
 from replay.state.model import Aggregate, Ceiling, Failure, State
 from replay.state.rows import BlameRow
 from tests.replay.diagnosis.stream import ALPHA, BETA, QUESTION, VERDICT, Stream, Work
@@ -98,6 +98,39 @@ def test_the_advice_about_a_column_names_what_to_look_at(error: str, advice: str
     stream.finish(work, "non_retryable_dropped", error)
     row = stream.end().only("column_errors")
     assert advice in row.advice
+
+
+def test_what_a_task_said_of_its_failure_is_told_and_no_log_that_does_not_have_it() -> None:
+    stream = Stream()
+    for row in range(2):
+        work = stream.begin(QUESTION, row)
+        said = f'the function work of column "question" failed at line {row + 3}'
+        stream.finish(work, "non_retryable_dropped", "ValueError", message=said)
+    verdict = stream.end().only("column_errors")
+    assert verdict.sentence == (
+        "2 tasks failed with ValueError in column question: the function work of column"
+        ' "question" failed at line 3. 2 rows dropped.'
+    )
+    assert verdict.advice == "Look at the code of this column."
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "words"),
+    [
+        ("refusal", 200, "unusable answer (refusal)"),
+        ("empty_answer", 200, "unusable answer (empty answer)"),
+        ("context_length", 400, "request refused (context length)"),
+        ("request_too_large", 429, "request refused (request too large)"),
+    ],
+)
+def test_answers_and_requests_are_named_by_what_was_wrong_with_them(
+    name: FailureClass, status: int, words: str
+) -> None:
+    error = error_type_of(name)
+    assert failure_words(failure(error=error, status=status)) == f"{words} from alpha"
+    verdict = failing(error, 2).end().only("provider_errors")
+    assert f": {words}. 2 rows dropped." in verdict.sentence
+    assert verdict.advice[:-1].lower() == FAILURES[name].advice.lower()
 
 
 def test_the_first_paragraph_begins_with_what_failed() -> None:

@@ -355,3 +355,37 @@ def test_a_provider_that_is_overloaded_asked_for_no_lower_rate(refusals: dict[st
         assert "429" not in f"{verdict.sentence} {verdict.advice} {verdict.detail.phrase}"
     else:
         assert "asked to slow down (429, 2 times)" in verdict.sentence
+
+
+@pytest.mark.parametrize("out", [6.0, 1.0], ids=["most of the time", "a part of the time"])
+def test_refusals_that_become_an_outage_are_told_as_what_they_were_longer(out: float) -> None:
+    """Beta refuses for 2 s, and is out for `out` then."""
+    stream = Stream()
+    stream.register(BETA, 4)
+    works = [stream.call(stream.begin(VERDICT, row)) for row in range(3)]
+    stream.at(2.0)
+    for work in works:
+        facts = {"status": 529, "class": "overload"}
+        stream.answer(work, "rate_limited", blocked_until=104.0, **facts)
+        stream.wait(work, "cooldown")
+    stream.at(4.0)
+    message = "the provider is overloaded (529)"
+    stream.request("request_outage", BETA, outcome="opened", message=message, since=104.0)
+    stream.at(4.0 + out)
+    stream.request("request_outage", BETA, outcome="closed", duration_seconds=out)
+    for work in works:
+        stream.send(work)
+    stream.at(6.0 + out)
+    for work in works:
+        stream.complete(work)
+    result = stream.end()
+    verdict = result.only("request_outage" if out > 2.0 else "request_overload")
+    assert (verdict.start, verdict.end) == pytest.approx((102.0, 104.0 + out))
+    if out > 2.0:
+        assert verdict.sentence == (
+            "Provider beta was out for 6.0 s: it is overloaded (529); calls to beta/judge waited"
+            " meanwhile."
+        )
+        assert "request_outage" in {stream.kind_of(ordinal) for ordinal in verdict.evidence}
+    else:
+        assert "answered 3 times that it is overloaded" in verdict.sentence
