@@ -43,7 +43,7 @@ LARGEST_STEP = 10_000
 ATTACH_EVERY_SECONDS = 0.5
 """Until a recorder answers, it is looked for so often."""
 CONCLUDING_POLL_SECONDS = 0.02
-CONCLUDING_SECONDS = 5.0
+CONCLUDING_SECONDS = 20.0
 """A recorder that no longer answers, but lives, is given so long to complete the recording, or to
 answer again."""
 MOST_ATTACHMENTS = 3
@@ -182,9 +182,10 @@ class Session:
         try:
             if isinstance(ingest, Ingest) and feed.folder is not None:
                 ingest = self._attach(ingest, feed, feed.folder)
-            return self._refresh(ingest, feed, budget_seconds)
-        except StaleRows:
-            return self._renew()
+            try:
+                return self._refresh(ingest, feed, budget_seconds)
+            except StaleRows:
+                return self._renew()
         except LinkLost:
             return self._detach()
         except duckdb.Error as error:

@@ -19,7 +19,7 @@ from replay.playback.attached import Attached
 from replay.playback.frame import Frame, Want
 from replay.playback.session import Session
 from replay.recording import live_link, writer
-from replay.recording.live_link import LinkLost, RecordingLink
+from replay.recording.live_link import LinkLost, RecordingLink, StaleRows
 from replay.recording.writer import RecordingWriter
 from replay.runs import recorder as recorder_module
 from replay.state.model import State
@@ -319,4 +319,24 @@ def test_beside_a_recorder_that_was_busy_it_goes_on_where_it_was(
     live.write(900)
     assert attach(session, 900) is not source
     assert reduced == [*range(301, 901)]
+    same(session.frame(WANT), alone(live.open()).frame(WANT))
+
+
+def test_a_recorder_that_goes_while_it_is_asked_again_ends_no_session(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, source = live.begin(300)
+
+    def stale(_limit: int) -> int:
+        raise StaleRows("the recording has gone on")
+
+    def lose(*_: object, **__: object) -> None:
+        raise source._link._give_up("is gone")
+
+    monkeypatch.setattr(source, "step", stale)
+    monkeypatch.setattr(source._link, "known", lose)
+    session.refresh()
+    monkeypatch.undo()
+    live.write(900)
+    attach(session, 900)
     same(session.frame(WANT), alone(live.open()).frame(WANT))
