@@ -33,11 +33,11 @@ def test_a_reset_tells_how_fast_a_budget_fills() -> None:
     assert budgets.opens_at(0.0) == pytest.approx(30.0 / 600)
 
 
-@pytest.mark.parametrize("full", [told(600, reset=0.0), told(595, reset=0.05), told(600)])
+@pytest.mark.parametrize("full", [observed(600, reset=0.0), observed(595, reset=0.05), observed(600)])
 def test_a_full_budget_shows_no_rate_and_changes_none(full: RateBudget) -> None:
     budgets = ObservedBudgets()
     mine = budgets.reserve(10, 0.0)
-    budgets.observe([told(300, reset=3.0)], mine, 0.0, 0.0)
+    budgets.observe([observed(300, reset=3.0)], mine, 0.0, 0.0)
     later = budgets.reserve(10, 10.0)
     budgets.observe([full], later, 10.0, 10.0)
     for _ in range(600):
