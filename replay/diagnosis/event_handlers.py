@@ -29,6 +29,7 @@ class EventHandlers:
         self._cells = parts.cells
         self._stalls = parts.stalls
         self._errors = parts.errors
+        self._loop = parts.loop
         self._sync = sync
         self._attribution = attribution
 
@@ -81,7 +82,7 @@ class EventHandlers:
             seconds = max(0.0, event.captured_at_monotonic - acquired_at - paused)
             if paused > MOST_PAUSED * (seconds + paused):
                 times.skip(0.0, acquired_at)
-            elif times.add(seconds, acquired_at):
+            elif times.add(seconds, acquired_at, self._loop.lateness):
                 self._stalls.usual_call_ended(resource, acquired_at, now)
                 self._stalls.usual_task_ended(resource, task.column)
             else:
@@ -185,7 +186,7 @@ class EventHandlers:
             times.skip(seconds, attempt.started_at)
             if known is not None and known.overdue:
                 self._stalls.slow_call_ended(resource, seconds)
-        elif times.add(seconds, attempt.started_at):
+        elif times.add(seconds, attempt.started_at, self._loop.lateness):
             self._stalls.usual_call_ended(resource, attempt.started_at, now)
         else:
             self._stalls.slow_call_ended(resource, seconds)

@@ -29,6 +29,7 @@ class IndexSync:
         self._cells = parts.cells
         self._stalls = parts.stalls
         self._timers = parts.timers
+        self._loop = parts.loop
 
     def apply(self, state: State, now: float, ordinal: int) -> None:
         """Put every task, call, group and resource that has changed where the state has it."""
@@ -183,6 +184,7 @@ class IndexSync:
         """
         index = self._index
         times = self._stalls.watch(resource).times
+        lateness = self._loop.lateness
         if not index.attempts_seen:
             for group, request in index.request_of.items():
                 if request != resource:
@@ -194,7 +196,7 @@ class IndexSync:
                         allowance = None if known is None else known.allowance
                         if allowance is not None:
                             paused = index.paused.get(task_id, 0.0)
-                            yield task_id, acquired_at + paused + allowance
+                            yield task_id, acquired_at + paused + allowance + lateness
             return
         for attempt_id in index.requests.get(resource, ()):
             call = index.calls[attempt_id]
@@ -203,7 +205,7 @@ class IndexSync:
             known = times.get(call.column)
             allowance = None if known is None else known.allowance
             if allowance is not None and call.started_at is not None:
-                yield attempt_id, call.started_at + call.paused + allowance
+                yield attempt_id, call.started_at + call.paused + allowance + lateness
 
     def exclude(self, state: State, begin: float, end: float, now: float, ordinal: int) -> None:
         """The event loop did not run from `begin` to `end`: calls are not older for that."""
@@ -215,7 +217,7 @@ class IndexSync:
             times = self._stalls.watch(call.resource).times.get(call.column)
             allowance = None if times is None else times.allowance
             age = now - call.started_at - call.paused
-            if call.overdue and allowance is not None and age < allowance:
+            if call.overdue and allowance is not None and age < allowance + self._loop.lateness:
                 index.count_overdue(call, False)
                 self._dirty.invalidate_resource(call.resource)
                 task_id = index.executions.get(call.execution_id or "")

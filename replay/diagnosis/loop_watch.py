@@ -110,6 +110,8 @@ class LoopStalls(msgspec.Struct):
     """The producer has a watchdog, which tells of standstills."""
     late_before: bool = False
     """The last heartbeat was late."""
+    lateness: float = 0.0
+    """Seconds by which an answer may have been read late without a standstill that tells of it."""
     doubtful: bool = False
     """The heartbeat that closes the time since `since`, or the one before it, was late."""
     beat_at: float | None = None
@@ -138,10 +140,12 @@ class LoopStalls(msgspec.Struct):
         if self.watched:
             late = number(event.diagnostics.get("late_seconds")) or 0.0
             waited = number(event.diagnostics.get("core_wait")) or 0.0
+            self.lateness = min(late, LATE_SECONDS)
             self.late_before = max(late, waited) > PROMPT_LATENESS_SECONDS or bool(self.reported)
             return
         drift = number(event.diagnostics.get("drift")) or 0.0
         is_late = drift >= LATE_SECONDS
+        self.lateness = min(drift, LATE_SECONDS)
         if is_late:
             detail = EventLoopLag(custom_columns=custom_columns(run))
             self.reported.append(Standstill(now - drift, now, detail, ordinal))

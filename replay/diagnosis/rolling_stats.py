@@ -108,16 +108,26 @@ class CallTimes(msgspec.Struct):
     unusual_since: float | None = None
     """Begin of the first of the unusual calls that go on."""
 
-    def add(self, seconds: float, started_at: float) -> bool:
-        """False where the call was slow or unusual, and is left out for now."""
+    def add(self, seconds: float, started_at: float, lateness: float = 0.0) -> bool:
+        """Take in a call.
+
+        Args:
+            seconds: From its begin to when its answer was read.
+            started_at: Begin, monotonic.
+            lateness: Seconds by which the answer may have been read late.
+
+        Returns:
+            False where the call was slow or unusual, and is left out for now.
+        """
         allowance = self.allowance
-        if not self.settled:
-            self.early.append((started_at, seconds))
+        certain = max(0.0, seconds - lateness)
+        if not self.settled and certain > 0.0:
+            self.early.append((started_at, certain))
         if allowance is None:
             self.durations.add(seconds)
             return True
-        slow = seconds > allowance
-        unusual = slow or seconds > LEVEL_FACTOR * self.median
+        slow = certain > allowance
+        unusual = slow or certain > LEVEL_FACTOR * self.median
         self.recent = (self.recent << 1 | unusual) & _LAST_CALLS
         if self.is_raised and self.early:
             self._leave_out_early()

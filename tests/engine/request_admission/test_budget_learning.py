@@ -33,7 +33,9 @@ def test_a_reset_tells_how_fast_a_budget_fills() -> None:
     assert budgets.opens_at(0.0) == pytest.approx(30.0 / 600)
 
 
-@pytest.mark.parametrize("full", [observed(600, reset=0.0), observed(595, reset=0.05), observed(600)])
+@pytest.mark.parametrize(
+    "full", [observed(600, reset=0.0), observed(595, reset=0.05), observed(600)]
+)
 def test_a_full_budget_shows_no_rate_and_changes_none(full: RateBudget) -> None:
     budgets = ObservedBudgets()
     mine = budgets.reserve(10, 0.0)

@@ -93,6 +93,31 @@ def test_calls_that_were_slow_only_because_the_process_stood_still_have_no_verdi
     assert result.seconds("run", "event_loop_lag") > 14.0
 
 
+@pytest.mark.parametrize("late", [True, False], ids=["late", "prompt"])
+def test_short_calls_are_not_slow_for_what_the_loop_may_have_read_late(late: bool) -> None:
+    """Beside a loop that is late, but stands still for no time that is told, 40 ms instead of 5
+    may be the loop's; beside a prompt one they are the provider's."""
+    stream = Stream()
+    stream.register(BETA, 1)
+    call_after_call(stream, 0, iter([0.005] * 100))
+    lateness = 0.3 if late else 0.001
+    for beat in range(6):
+        stream.scheduler(
+            "scheduler_loop_heartbeat", period=1.0, drift=0.0, watch=0.25, late_seconds=lateness
+        )
+        call_after_call(stream, 100 + beat * 20, iter([0.04] * 20))
+    stream.scheduler(
+        "scheduler_loop_heartbeat", period=1.0, drift=0.0, watch=0.25, late_seconds=0.001
+    )
+    call_after_call(stream, 220, iter([0.005] * 40))
+    watched_beats(stream, stream.now - 100.0 + 1.0)
+    verdicts = stream.end().named("provider_latency")
+    if late:
+        assert verdicts == []
+    else:
+        assert [verdict.detail.calls for verdict in verdicts] == [pytest.approx(120, abs=4)]  # type: ignore[union-attr]
+
+
 def test_a_standstill_after_a_hung_call_takes_nothing_from_it() -> None:
     stream = Stream()
     stream.register(BETA, 2)
