@@ -171,21 +171,29 @@ def join_cells(cells: Sequence[tuple[str, str]]) -> StyledLine:
 def changed_span(old: StyledLine, new: StyledLine, width: int) -> tuple[int, int]:
     """The cells from the first to behind the last in which two lines differ, both cut at `width`
     and filled up alike."""
-    start = _alike(old, new, 1)
-    totals = [sum(width_of(text) for text, _ in line) for line in (old, new)]
+    texts = ["".join([text for text, _ in line]) for line in (old, new)]
+    narrow = all(text.isascii() or _are_narrow(frozenset(text)) for text in texts)
+    totals = [len(text) if narrow else width_of(text) for text in texts]
+    start = _alike(old, new, 1, narrow)
     if totals[0] != totals[1] or totals[1] > width:
         return min(start, width), width
-    return start, max(start, totals[1] - _alike(old, new, -1))
+    return start, max(start, totals[1] - _alike(old, new, -1, narrow))
 
 
-def _alike(old: StyledLine, new: StyledLine, direction: int) -> int:
-    """Cells that two lines have in common from the left (1) or from the right (-1)."""
+@lru_cache(4096)
+def _are_narrow(characters: frozenset[str]) -> bool:
+    """Whether each of them takes one cell."""
+    return all(measured(character) == (character, 1) for character in characters)
+
+
+def _alike(old: StyledLine, new: StyledLine, direction: int, narrow: bool) -> int:
+    """Cells that two lines have in common from the left (1) or from the right (-1); `narrow`: each
+    of their characters takes one."""
     cells = 0
     for (before, style), (after, other) in zip(old[::direction], new[::direction], strict=False):
         if before == after and style == other:
-            cells += width_of(before)
+            cells += len(before) if narrow else width_of(before)
             continue
-        narrow = width_of(before) == len(before) and width_of(after) == len(after)
         if style == other and narrow:
             pairs = zip(before[::direction], after[::direction], strict=False)
             cells += sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

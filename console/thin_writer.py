@@ -114,7 +114,12 @@ class ThinWriter:
             shown += [""] * missing
             styles += [_PLAIN] * missing
         before, looks = shown[x:until], styles[x:until]
-        if looks.count(style) == size:
+        alike = looks.count(style)
+        if alike == 0:
+            self._runs.setdefault(style, []).append((x, text))
+            shown[x:until], styles[x:until] = text, [style] * size
+            return
+        if alike == size:
             if "".join(before) == text:
                 return
             changed = [known != new for known, new in zip(before, text, strict=True)]

@@ -60,7 +60,8 @@ class CeilingPanel(LineWidget):
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:
         frame = self._frame
         note = self._period
-        if self._calls and width >= len(_SCALE) + len(note) + 30:
+        known = frame is not None and bool(frame.ceilings)
+        if self._calls and known and width >= len(_SCALE) + len(note) + 30:
             note = f"{_SCALE}; {note}"
         rows: list[StyledLine] = [title(self.appearance, "Request ceilings", width, note)]
         if frame is None or not frame.ceilings:

@@ -116,7 +116,7 @@ class Header(LineWidget):
             ended = frame.outcome is not None
             facts.append((money_words(progress, frame.run, ended=ended), "text"))
         if frame.eta_seconds is not None and frame.outcome is None and frame.liveness == "live":
-            facts.append((f"ETA {clock(frame.eta_seconds, tenths=False)}", "text"))
+            facts.append((_eta(frame.eta_seconds, frame.eta_error_seconds), "text"))
         if ending is not None:
             facts.append((ending.words, "bold green" if ending.good else "bold vermillion"))
         row = Row().put(" ")
@@ -252,6 +252,12 @@ def _stall_text(stall: VerdictRow, width: int) -> str:
         return stall.sentence
     about = subject(Share(stall.verdict, 1.0, stall.resource))
     return f"{about}, for {duration(stall.end - stall.start)}"
+
+
+def _eta(seconds: float, error: float | None) -> str:
+    """When it will be finished, and how sure that is."""
+    sure = "" if error is None else f" ± {clock(error, tenths=False)}"
+    return f"ETA {clock(seconds, tenths=False)}{sure}"
 
 
 def _nothing_limits(frame: Frame | None) -> str:

@@ -202,6 +202,8 @@ class Frame:
     """Time since a task last completed, where that is too long for a rate to mean anything."""
     focused: Focused | None = None
     """What is known of `Want.focus`."""
+    eta_error_seconds: float | None = None
+    """How far the ETA may be off, by how steady the run was; None where that is not known."""
     blame_series: tuple[tuple[str, tuple[float, ...]], ...] = ()
     """Per verdict, its part of the capacity in demand in each sample interval (0 to 1), only with
     `Want.blame`; in an interval without demand, or that is not known yet, all are 0."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -69,8 +70,15 @@ class Rates:
     rows_per_second: float | None
     tokens_per_second: float | None
     eta_seconds: float | None
+    eta_error_seconds: float | None = None
+    """Half of the 95 % interval of the remaining time; None where too little is known for it."""
 
 
+RATE_BLOCKS = 6
+"""Equal parts of the time of a rate, whose differences say how sure it is."""
+LEAST_BLOCK_SECONDS = 2.0
+STUDENT_95 = 2.571
+"""Two-sided 95 % of Student's distribution with `RATE_BLOCKS` - 1 degrees of freedom."""
 RATE_SECONDS = 60
 """What rates are of, whatever past a screen shows."""
 QUIET_SECONDS = 5.0
@@ -87,7 +95,7 @@ def quiet_seconds(state: State, at: float, began: float) -> float | None:
 
 
 def rates(
-    run: RunInfo, state: State, rows: Iterable[RollupRow], seconds: float, quiet: bool
+    run: RunInfo, state: State, rows: Sequence[RollupRow], seconds: float, quiet: bool
 ) -> Rates:
     """How fast the run goes, by the series of its last `seconds`.
 
@@ -126,8 +134,31 @@ def rates(
     )
     rate = gained / seconds
     left = run.records - max(done, progress.rows_done + progress.rows_dropped)
-    eta = max(0.0, left) / rate if rate > 0 else None
-    return Rates(rate, tokens_per_second, eta)
+    if rate <= 0:
+        return Rates(rate, tokens_per_second, None)
+    eta = max(0.0, left) / rate
+    unsure = relative_error(rows, totals, seconds)
+    return Rates(rate, tokens_per_second, eta, None if unsure is None else eta * unsure)
+
+
+def relative_error(
+    rows: Sequence[RollupRow], totals: Mapping[str, int], seconds: float
+) -> float | None:
+    """Half of the 95 % interval of the rate of tasks, as a part of the rate.
+
+    By batch means: as unequal as the parts of the time were, as unsure is their mean.
+    """
+    if not rows or seconds < RATE_BLOCKS * LEAST_BLOCK_SECONDS:
+        return None
+    first = max(row.bin + row.bins for row in rows) - seconds
+    gained = [0.0] * RATE_BLOCKS
+    for row in rows:
+        total = totals.get(row.key) if row.series == "tasks_done" else None
+        if total:
+            block = int((row.bin - first) / seconds * RATE_BLOCKS)
+            gained[max(0, min(block, RATE_BLOCKS - 1))] += row.mean * row.bins / total
+    mean = statistics.fmean(gained)
+    return STUDENT_95 * statistics.stdev(gained) / RATE_BLOCKS**0.5 / mean if mean > 0 else None
 
 
 def errors(state: State) -> tuple[Failure, ...]:

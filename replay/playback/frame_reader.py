@@ -110,6 +110,7 @@ class FrameReader:
             rows_per_second=speed.rows_per_second,
             tokens_per_second=speed.tokens_per_second,
             eta_seconds=speed.eta_seconds,
+            eta_error_seconds=speed.eta_error_seconds,
             row_groups=frame_builder.row_groups_copy(state.row_groups),
             bottleneck=self._span.bottleneck(run, state, window) if last else None,
             blame=self._span.shares() if last else (),

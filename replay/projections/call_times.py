@@ -44,4 +44,4 @@ class CallTimes(msgspec.Struct, array_like=True):
             above -= self.buckets[bucket]
             if above < 0:
                 break
-        return min(2.0 ** ((bucket + 0.5) / BUCKETS_PER_OCTAVE), self.longest)
+        return min(math.exp2((bucket + 0.5) / BUCKETS_PER_OCTAVE), self.longest)

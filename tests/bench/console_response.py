@@ -70,13 +70,18 @@ def console(session: Session, tick_seconds: float | None = 0.25) -> ConsoleApp:
     return app
 
 
+def say(what: object) -> None:
+    """To whoever started this process: what is printed otherwise the app keeps."""
+    print(what, file=sys.__stdout__, flush=True)
+
+
 async def paint(recording: Path | None) -> None:
     """Say so once the first picture is there."""
     if recording is None:
         empty = Empty(driver_class=BufferDriver)
         async with empty.run_test(headless=False, size=SIZE):
             await drawn(empty)
-            print("painted", flush=True)
+            say("painted")
         return
     with closing(Session.open(recording, growing=False)) as session:
         app = console(session)
@@ -85,7 +90,7 @@ async def paint(recording: Path | None) -> None:
             assert app.page is not None
             assert app.page.frame is not None
             await wait_drawn(app)
-            print("painted", flush=True)
+            say("painted")
 
 
 async def drawn(app: App[None]) -> None:
@@ -190,7 +195,7 @@ async def press_keys(folder: str) -> None:
                     await asyncio.sleep(0.002)
                     if time.perf_counter() - began > LONGEST_EFFECT_SECONDS:
                         raise TimeoutError(f"{key} has no effect")
-                print(1000 * (WatchedDriver.seen - began), flush=True)
+                say(1000 * (WatchedDriver.seen - began))
                 await asyncio.sleep(BETWEEN_KEYS_SECONDS)
 
 

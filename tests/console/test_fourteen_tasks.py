@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from console.app import ConsoleApp
@@ -77,9 +78,13 @@ def test_what_changed_since_yesterday() -> None:
     drive(test, run_actions=Deeds().actions())
 
 
-def test_when_it_will_finish() -> None:
+def test_when_it_will_finish_and_how_sure_that_is() -> None:
     async def test(driven: Driven) -> None:
         assert "ETA 1:57" in driven.text(Header)
+        shown = replace(driven.session.shown, eta_error_seconds=12.0)
+        driven.session.shown, driven.session.changed = shown, True
+        await driven.tick(1.0)
+        assert "ETA 1:57 ± 0:12" in driven.text(Header)
 
     drive(test)
 

@@ -37,6 +37,18 @@ def test_rates_follow_tasks_where_rows_come_in_jumps(play: Play) -> None:
     assert frame_builder.rates(run_of_100, state, [], 0.0, quiet=False).rows_per_second is None
 
 
+def test_how_sure_the_remaining_time_is_follows_from_how_steady_the_run_is() -> None:
+    def tasks(amounts: list[float]) -> list[RollupRow]:
+        return [RollupRow(5 * n, "tasks_done", "a", x, x, x, bins=5) for n, x in enumerate(amounts)]
+
+    steady = frame_builder.relative_error(tasks([2.0] * 6), {"a": 100}, 30.0)
+    uneven = frame_builder.relative_error(tasks([1.0, 3.0] * 3), {"a": 100}, 30.0)
+    assert steady == 0.0
+    assert uneven == pytest.approx(2.571 * (6 / 5) ** 0.5 / 2 / 6**0.5)
+    assert frame_builder.relative_error(tasks([2.0]), {"a": 100}, 5.0) is None
+    assert frame_builder.relative_error(tasks([0.0] * 6), {"a": 100}, 30.0) is None
+
+
 def test_a_standstanding_counts_up_instead_of_a_rate(play: Play) -> None:
     """Nothing was done for 4.9 s, then for 51 s; and a run that is over stands still for ever."""
     run, events = play(8)
