@@ -138,9 +138,7 @@ class ErrorWatch(msgspec.Struct):
 def _row(spell: Spell, completed: int | None = None) -> VerdictRow:
     """`completed`: calls of its resource that have succeeded by now; None where it may go on."""
     since = None if completed is None or not spell.of_calls else completed - spell.completed
-    kind = failure_verdict(spell.error_class)
-    said = {"reason": spell.message} if kind is ColumnErrors else {}
-    detail = kind(
+    detail = failure_verdict(spell.error_class)(
         error=spell.error,
         error_class=spell.error_class,
         times=spell.times,
@@ -149,8 +147,9 @@ def _row(spell: Spell, completed: int | None = None) -> VerdictRow:
         succeeded=spell.completed - spell.completed_before if spell.of_calls else None,
         status=http_status(spell.error),
         succeeded_since=since,
-        **said,
     )
+    if isinstance(detail, ColumnErrors):
+        detail.reason = spell.message
     about = spell.resource
     return row_of(detail, about, spell.start, spell.last, list(spell.evidence), Context())
 

@@ -17,10 +17,13 @@ class Ending(NamedTuple):
     """All rows were made."""
     nothing_made: bool = False
     """Not a single row was made."""
+    message: str = ""
+    """What the producer said of it, where no failure of calls or tasks says as much."""
 
     @property
     def sentence(self) -> str:
-        return f"{self.words[:1].upper()}{self.words[1:]}."
+        said = f": {self.message.rstrip('.')}" if self.message else ""
+        return f"{self.words[:1].upper()}{self.words[1:]}{said}."
 
 
 def ending(
@@ -100,7 +103,7 @@ def _cause(failures: Iterable[Failure], wanted: bool) -> str:
 
 def ending_of(state: State, outcome: str | None, records: int | None) -> Ending | None:
     """How a run ended by its state; `outcome` is the source's word where no event tells."""
-    return ending(
+    ended = ending(
         state.outcome or outcome,
         state.progress.rows_done,
         state.progress.rows_dropped,
@@ -108,3 +111,5 @@ def ending_of(state: State, outcome: str | None, records: int | None) -> Ending 
         state.failures.values(),
         state.stop_reason,
     )
+    tells_more = state.outcome == "failed" or (state.outcome == "stopped" and not state.failures)
+    return ended._replace(message=state.end_message) if ended and tells_more else ended

@@ -235,6 +235,8 @@ class State(msgspec.Struct):
     """What failed, by resource, column and error (`replay.state.failures`)."""
     stop_reason: str | None = None
     """Why the producer ended the run before its work was done, in its own word."""
+    end_message: str = ""
+    """What the producer said of the end."""
     warnings: list[tuple[Finite, str]] = []
     """What a user should know that came up during the run: time, and a sentence."""
     resumptions: list[tuple[Finite, Finite]] = []

@@ -83,6 +83,7 @@ def run_resumed(state: State, event: SchedulerEvent, ordinal: int, run: RunInfo)
     state.row_groups = RowGroupProgress(admitted=done, checkpointed=done)
     state.block = state.outcome = state.stop_reason = None
     state.capacity, state.release_diagnostics, state.out_of_step = {}, {}, False
+    state.end_message = ""
     wall = number(facts.get("wall"))
     if wall is not None:
         state.resumptions.append((event.captured_at_monotonic, wall))
@@ -100,6 +101,7 @@ def job_completed(state: State, event: SchedulerEvent, ordinal: int, run: RunInf
     state.outcome = text(event.reason_or_result) or "success"
     stopped = text(event.diagnostics.get("outcome"))
     state.stop_reason = stopped if stopped != "success" else None
+    state.end_message = text(event.diagnostics.get("message")) or ""
     state.capacity = dict(mapping(event.diagnostics.get("capacity")))
     state.block = None
     # Foreign producers: a released attempt whose completion was never reported.

@@ -28,6 +28,8 @@ RECORDS = 60
 ROW_GROUP = 10
 JUST_BEFORE_SECONDS = 0.5
 """An answer that the server sent so shortly before an interruption may not have been taken in."""
+SERVED_SECONDS = 3600
+"""Longer than any test takes; the provider ends with its test."""
 SCRIPT = {"seed": 4, "latency": {"mean": 0.06, "spread": 0.03}}
 CANARY_PROMPT = "canary-of-a-prompt {{ topic }} {{ n }}"
 CANARY_KEY = "canary-of-a-key-0123456789"
@@ -182,7 +184,9 @@ def provider(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     script, log = tmp_path / "providers.yaml", tmp_path / "served.jsonl"
     script.write_text(json.dumps({"p": SCRIPT}))
     with subprocess.Popen(
-        [*COMMAND, str(script), "--log", str(log)], stdout=subprocess.PIPE, text=True
+        [*COMMAND, str(script), "--log", str(log), "--for", str(SERVED_SECONDS)],
+        stdout=subprocess.PIPE,
+        text=True,
     ) as server:
         try:
             assert server.stdout is not None

@@ -42,6 +42,8 @@ from replay.state.failures import class_of_failure, since
 from replay.state.model import Failure
 from replay.state.rows import BlameRow
 
+LOST = "The producer ended without a word: it was killed, or its machine stopped."
+
 __all__ = [
     "REPORT_VERSION",
     "WhyReport",
@@ -93,8 +95,9 @@ def build_report(
     at_end = window is None or span.end >= bounds.t1
     ended = ending_of(state, status.outcome, run.records) if at_end else None
     bound = find_bound(run, state, run_rows, cell_rows)
+    gone = LOST if status.lost and at_end else ""
     answer = compose(
-        "" if ended is None or ended.good else ended.sentence,
+        gone if ended is None or ended.good else ended.sentence,
         bound,
         find_slowest(run, state),
         in_demand,

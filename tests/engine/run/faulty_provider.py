@@ -38,6 +38,8 @@ class Call:
     prompt: str
     tries: int
     """How often this prompt was sent before."""
+    at_once: int
+    """Calls that are at the provider, with this one."""
     body: dict[str, Any]
     request: web.Request
 
@@ -47,6 +49,7 @@ class Call:
 
 
 ACT_SECONDS = 0.3
+PREFIXES = ("/v1", "/openai/deployments/x")
 Behaviour = Callable[[Call], Awaitable[web.StreamResponse] | web.StreamResponse]
 
 
@@ -87,19 +90,27 @@ class FaultyProvider:
         self._behaviour = behaviour
         self._latency_seconds = latency_seconds
         self._began: float | None = None
+        self._leaves: tuple[float, float] | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self.prompts: Counter[str] = Counter()
         self.calls = 0
         self.in_flight = self.most_in_flight = 0
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.times: list[float] = []
+        """Of each call, since the first one."""
+        self.hides_models = False
+        """The list of models is never answered."""
         self.address = ""
-        self.on_call: dict[int, Callable[[], object]] = {}
-        """Called so long after the call of that number came in, which is `ACT_SECONDS`."""
+        self._acts: list[tuple[int, Callable[[], object]]] = []
 
     async def __aenter__(self) -> FaultyProvider:
         app = web.Application(client_max_size=1 << 26)
-        app.router.add_post("/v1/chat/completions", self._serve)
-        app.router.add_post("/v1/embeddings", self._serve)
+        for prefix in PREFIXES:
+            app.router.add_post(f"{prefix}/chat/completions", self._serve)
+            app.router.add_post(f"{prefix}/embeddings", self._serve)
+        app.router.add_post("/v1/chat/completions/", self._serve)
+        app.router.add_get("/v1/models", self._list_models)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024)
@@ -111,22 +122,55 @@ class FaultyProvider:
     async def __aexit__(self, *error: object) -> None:
         await self._runner.cleanup()
 
+    def act_on(self, number: int, act: Callable[[], object]) -> None:
+        """Call `act` so long after the call of that number came in, which is `ACT_SECONDS`; each
+        further one for the same call after as much again."""
+        self._acts.append((number, act))
+
+    def leave_after(self, seconds: float, duration_seconds: float) -> None:
+        """`refuse_connections`, so long after the first call."""
+        self._leaves = (seconds, duration_seconds)
+
+    async def refuse_connections(self, seconds: float) -> None:
+        """Nobody listens at the address for so long, and every connection is closed."""
+        host, port = self._runner.addresses[0][:2]
+        for site in list(self._runner.sites):
+            await site.stop()
+        for connection in list(self._runner.server.connections):  # type: ignore[union-attr]
+            connection.force_close()
+        await asyncio.sleep(seconds)
+        await web.TCPSite(self._runner, host, port, backlog=1024, reuse_address=True).start()
+
+    async def _leave(self, seconds: float, duration_seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self.refuse_connections(duration_seconds)
+
+    async def _list_models(self, request: web.Request) -> web.StreamResponse:
+        if self.hides_models:
+            await asyncio.sleep(3600)
+        return web.json_response({"object": "list", "data": []})
+
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         now = asyncio.get_running_loop().time()
         if self._began is None:
             self._began = now
+            if self._leaves is not None:
+                self._leaving = asyncio.create_task(self._leave(*self._leaves))
         body = json.loads(await request.read())
         prompt = body["input"] if "input" in body else body["messages"][-1]["content"]
-        call = Call(self.calls, now - self._began, prompt, self.prompts[prompt], body, request)
-        act = self.on_call.get(self.calls)
-        if act is not None:
-            asyncio.get_running_loop().call_later(ACT_SECONDS, act)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        tries = self.prompts[prompt]
+        seconds = now - self._began
+        call = Call(self.calls, seconds, prompt, tries, self.in_flight, body, request)
+        acts = [act for number, act in self._acts if number == self.calls]
+        for place, act in enumerate(acts, start=1):
+            asyncio.get_running_loop().call_later(place * ACT_SECONDS, act)
         self.calls += 1
         self.prompts[prompt] += 1
         self.bodies.append(body)
         self.headers.append(dict(request.headers))
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.times.append(call.seconds)
         try:
             await asyncio.sleep(self._latency_seconds)
             answer = self._behaviour(call)
@@ -220,7 +264,8 @@ def try_out(
             plan = plan_run(workflow(provider.address, **parts))
             clock, sink, control = LoopClock(loop), Sink(), RunControl()
             stream = EventStream(clock, "trial", [sink], loop.call_soon)
-            provider.on_call = {n: partial(act, control) for n, act in (on_call or {}).items()}
+            for number, act in (on_call or {}).items():
+                provider.act_on(number, partial(act, control))
             beside = None if around is None else loop.create_task(around(provider))
             began = loop.time()
             async with asyncio.timeout(limit_seconds):

@@ -94,14 +94,7 @@ def test_an_outage_costs_time_and_no_row(kind: str, tmp_path: Path) -> None:
 def test_nobody_listens_for_a_while(tmp_path: Path) -> None:
     async def away(provider: FaultyProvider) -> None:
         await asyncio.sleep(0.3)
-        site = next(iter(provider._runner.sites))
-        port = provider._runner.addresses[0][1]
-        await site.stop()
-        for connection in list(provider._runner.server.connections):  # type: ignore[union-attr]
-            connection.force_close()
-        await asyncio.sleep(OUT_SECONDS)
-        again = web.TCPSite(provider._runner, "127.0.0.1", port, reuse_address=True)
-        await again.start()
+        await provider.refuse_connections(OUT_SECONDS)
 
     trial = try_out(
         lambda call: completion(), tmp_path, records=200, latency_seconds=0.03, around=away
@@ -448,7 +441,18 @@ def test_two_models_share_the_cap_of_their_provider(tmp_path: Path) -> None:
     assert trial.provider.most_in_flight == 3
 
 
-@pytest.mark.parametrize("model", [{"requests_per_minute": 1200}, {"tokens_per_minute": 8 * 1200}])
+@pytest.mark.parametrize(
+    "model",
+    effort(
+        [{"requests_per_minute": 1200}, {"tokens_per_minute": 8 * 1200}],
+        [
+            {"requests_per_minute": 1200},
+            {"tokens_per_minute": 8 * 1200},
+            {"input_tokens_per_minute": 5 * 1200},
+            {"output_tokens_per_minute": 3 * 1200},
+        ],
+    ),
+)
 def test_a_budget_per_minute_is_kept(model: dict[str, float], tmp_path: Path) -> None:
     trial = try_out(lambda call: completion(), tmp_path, records=80, model=model)
     assert trial.result.rows_done == 80

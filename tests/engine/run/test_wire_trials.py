@@ -4,7 +4,6 @@ that serve only so many calls at once: every row comes out. Real HTTP on loopbac
 from __future__ import annotations
 
 import asyncio
-import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,69 +12,11 @@ import pytest
 from aiohttp import web
 
 from tests.effort import effort
-from tests.engine.run.faulty_provider import (
-    Behaviour,
-    Call,
-    completion,
-    failure,
-    reset,
-    try_out,
-)
+from tests.engine.run.damaged_answers import BROKEN, TIMEOUT_SECONDS, WHOLE
+from tests.engine.run.faulty_provider import Behaviour, Call, completion, failure, try_out
 
 RECORDS = 40
-BODY = b'{"choices": [{"message": {"content": "fine"}}]}'
-TIMEOUT_SECONDS = 0.5
-
-
-def _written(call: Call, length: int, body: bytes) -> web.StreamResponse:
-    """So many bytes are promised, these are sent, and the connection ends."""
-    transport = call.request.transport
-    assert transport is not None
-    transport.write(
-        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % length
-        + body
-    )
-    transport.close()
-    return web.Response()
-
-
-def _cut_by_reset(call: Call) -> web.StreamResponse:
-    transport = call.request.transport
-    assert transport is not None
-    transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY[:20])
-    return reset(call)
-
-
-def packed(body: bytes) -> web.Response:
-    return web.Response(
-        body=body, headers={"content-encoding": "gzip", "content-type": "application/json"}
-    )
-
-
-async def _trickle(call: Call) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"content-length": str(len(BODY))})
-    await response.prepare(call.request)
-    for byte in BODY[:-1]:
-        await response.write(bytes([byte]))
-        await asyncio.sleep(TIMEOUT_SECONDS / 4)
-    return response
-
-
-DAMAGED: dict[str, Callable[[Call], Any]] = {
-    "reset": reset,
-    "reset within the answer": _cut_by_reset,
-    "shorter than promised": lambda call: _written(call, len(BODY) + 50, BODY),
-    "closed after the answer": lambda call: _written(call, len(BODY), BODY),
-    "half a JSON": lambda call: web.Response(body=BODY[: len(BODY) // 2]),
-    "half a gzip": lambda call: packed(gzip.compress(BODY)[:20]),
-    "no gzip": lambda call: packed(BODY),
-    "gzip": lambda call: packed(gzip.compress(BODY)),
-    "a page": lambda call: web.Response(text="<html>Sign in</html>", content_type="text/html"),
-    "an empty body": lambda call: web.Response(text=""),
-    "never": lambda call: asyncio.sleep(3600),
-    "a byte at a time": _trickle,
-}
-WHOLE = {"closed after the answer", "gzip"}
+DAMAGED = {**BROKEN, **WHOLE}
 
 
 def every_third_first_try(answer: Callable[[Call], Any]) -> Behaviour:
@@ -97,7 +38,7 @@ def test_a_damaged_answer_costs_a_repetition_and_no_row(kind: str, tmp_path: Pat
     )
     assert (trial.result.outcome, trial.result.rows_done) == ("success", RECORDS)
     deferred = trial.scheduler("retry_deferred")
-    assert bool(deferred) == (kind not in WHOLE)
+    assert bool(deferred) == (kind in BROKEN)
     assert len(deferred) <= RECORDS
     assert not trial.requests("request_limit_decreased")
     assert trial.seconds < 15.0

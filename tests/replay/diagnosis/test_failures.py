@@ -11,7 +11,7 @@ from engine.events.failures import FAILURES, FailureClass, error_type_of
 from replay.diagnosis.report.build import build_report
 from replay.diagnosis.report.pace import find_bound
 from replay.diagnosis.verdicts.errors import RECOVERED_CALLS, FailureVerdict
-from replay.state.ending import ending
+from replay.state.ending import ending, ending_of
 from replay.state.failures import class_of, class_of_failure, error_words, failure_words
 from replay.state.model import Aggregate, Ceiling, Failure, State
 from replay.state.rows import BlameRow
@@ -153,6 +153,29 @@ def test_a_run_that_lost_its_rows_is_no_success() -> None:
     assert ended.words == "30 of 30 rows dropped: HTTP 401 from alpha"
     assert not ended.good
     assert ended.nothing_made
+
+
+@pytest.mark.parametrize(
+    ("outcome", "failures", "said"),
+    [
+        ("failed", [], "Failed: row group 0 could not be written."),
+        ("failed", [failure()], "Failed: HTTP 401 from alpha: row group 0 could not be written."),
+        ("stopped", [], "Stopped: row group 0 could not be written."),
+        ("stopped", [failure()], "Stopped: HTTP 401 from alpha."),
+        ("cancelled", [], "Cancelled."),
+    ],
+)
+def test_what_the_producer_says_of_the_end_is_told_where_nothing_else_tells_why(
+    outcome: str, failures: list[Failure], said: str
+) -> None:
+    state = State(
+        outcome=outcome,
+        end_message="row group 0 could not be written.",
+        failures={failure.error: failure for failure in failures},
+    )
+    ended = ending_of(state, None, 30)
+    assert ended is not None
+    assert ended.sentence == said
 
 
 def test_rows_that_only_the_stop_cost_are_told_apart_from_those_of_a_failure() -> None:
