@@ -33,6 +33,7 @@ from textual.events import Key
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from console.app import ConsoleApp
 from console.screens.base import FrameScreen
+from console.surroundings import Surroundings
 from engine.workflow.demo import demo_workflow
 from replay.playback.session import Session
 from tests.bench import console_update
@@ -65,7 +66,8 @@ class Empty(App[None]):
 
 
 def console(session: Session, tick_seconds: float | None = 0.25) -> ConsoleApp:
-    app = ConsoleApp(session, tick_seconds=tick_seconds, at_end=True, follow=False)
+    surroundings = Surroundings(tick_seconds=tick_seconds)
+    app = ConsoleApp(session, surroundings=surroundings, at_end=True, follow=False)
     app.driver_class = BufferDriver
     return app
 

@@ -115,7 +115,7 @@ def test_short_calls_are_not_slow_for_what_the_loop_may_have_read_late(late: boo
     if late:
         assert verdicts == []
     else:
-        assert [verdict.detail.calls for verdict in verdicts] == [pytest.approx(120, abs=4)]  # type: ignore[union-attr]
+        assert [verdict.detail.calls for verdict in verdicts] == [pytest.approx(120, abs=4)]  # type: ignore[attr-defined]
 
 
 def test_a_standstill_after_a_hung_call_takes_nothing_from_it() -> None:
