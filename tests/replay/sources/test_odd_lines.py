@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from engine.events import JournalHeader, RunInfo, encode_lines
+from engine.events import Event, JournalHeader, RunInfo, encode_lines
 from engine.events.run_folder import RunFolder
 from replay.runs.open import open_source
+from replay.sources.base import BrokenLine
 from replay.sources.feed import Feed, open_journal, open_lines
 from tests.replay.sources.json_lines import drain
 
@@ -65,6 +67,11 @@ def shape(request: pytest.FixtureRequest) -> tuple[Open, Make]:
     return SHAPES[request.param]
 
 
+def read(feed: Feed) -> tuple[list[Event], list[BrokenLine]]:
+    with closing(feed):
+        return drain(feed)
+
+
 @pytest.mark.parametrize(
     ("value", "becomes", "reported"),
     [
@@ -82,7 +89,7 @@ def test_an_event_is_kept_without_what_is_no_json(
 ) -> None:
     opened, line = shape
     odd = line("~").replace(b"~", value.encode(errors="surrogateescape"))
-    events, broken = drain(opened(tmp_path, [line("1", "5", 1), odd, line("2", "6", 3)]))
+    events, broken = read(opened(tmp_path, [line("1", "5", 1), odd, line("2", "6", 3)]))
     assert [event.sequence for event in events] == [1, 2, 3]
     assert events[1].diagnostics["odd"] == becomes
     assert len(broken) == 1
@@ -100,14 +107,14 @@ def test_a_time_that_can_not_be_breaks_its_line_alone(
     opened, line = shape
     lines = [line("1", str(number), number) for number in range(1, 9)]
     lines[4] = line("1", at, 5)
-    events, broken = drain(opened(tmp_path, lines))
+    events, broken = read(opened(tmp_path, lines))
     assert [event.sequence for event in events] == [1, 2, 3, 4, 6, 7, 8]
     assert [broken_line.skipped for broken_line in broken] == [True]
 
 
 def test_a_first_line_of_another_time_does_not_cost_the_others(tmp_path: Path) -> None:
     lines = [own("1", "9e9", 1), *(own("1", str(n), n) for n in range(2, 9))]
-    events, broken = drain(lines_file(tmp_path, lines))
+    events, broken = read(lines_file(tmp_path, lines))
     assert [event.sequence for event in events] == [2, 3, 4, 5, 6, 7, 8]
     assert "more than a year away" in broken[0].problem
 
@@ -116,7 +123,7 @@ def test_clocks_of_any_age_are_fine(tmp_path: Path, shape: tuple[Open, Make]) ->
     """Only the distance counts: a machine may have run for long."""
     opened, line = shape
     lines = [line("1", str(8e9 + number * 86_400), number) for number in range(1, 30)]
-    events, broken = drain(opened(tmp_path, lines))
+    events, broken = read(opened(tmp_path, lines))
     assert len(events) == 29
     assert not broken
 
@@ -130,7 +137,7 @@ def test_a_byte_order_mark_costs_no_line(tmp_path: Path, make: Make) -> None:
     path.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(lines) + b"\r\n")
     opened = open_source(path, growing=False)
     assert opened.feed is not None
-    events, broken = drain(opened.feed)
+    events, broken = read(opened.feed)
     assert [event.sequence for event in events] == [1, 2]
     assert broken == []
     assert make is foreign or (opened.feed.run is not None and opened.feed.run.name == "demo")
@@ -141,6 +148,6 @@ def test_a_header_with_an_odd_version_costs_itself_alone(tmp_path: Path, version
     header = json.loads(encode_lines([JournalHeader(RunInfo("r1", "demo"), 1, 1)]))
     header["run"]["schema_version"] = "~"
     line = json.dumps(header).replace('"~"', version).encode()
-    events, broken = drain(lines_file(tmp_path, [line, own("1", "5", 1), own("2", "6", 2)]))
+    events, broken = read(lines_file(tmp_path, [line, own("1", "5", 1), own("2", "6", 2)]))
     assert len(events) == 2
     assert [(broken_line.line_number, broken_line.skipped) for broken_line in broken] == [(1, True)]
