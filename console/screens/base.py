@@ -181,6 +181,7 @@ class FrameScreen(Screen[None]):
     def _lay_out(self) -> None:
         """Divide the new room: a page whose frame does not change gets no other occasion."""
         if self.frame is not None:
+            self._notes.fit_terminal()
             self.show_page(self.frame)
         self.console.request_frame()
 

@@ -8,7 +8,7 @@ from textual.events import Click
 
 from console.controls import Control
 from console.formatting import at_end, cells_done, count, duration, percent, short
-from console.paint import Row, StyledLine, clean, width_of
+from console.paint import Row, StyledLine, clean, cut_line, width_of
 from console.playback_mode import MODE_COLOUR, PlaybackView, speed_label
 from console.theme import Appearance, verdict_look
 from console.widgets.line_widget import LineWidget
@@ -18,12 +18,14 @@ from replay.diagnosis.verdicts import VerdictRow, clock
 from replay.playback.frame import Frame
 from replay.state.spending import money_words
 
-_MOST_NOTE_LINES = 5
+_MOST_NOTE_LINES, _FEW_NOTE_LINES = 5, 2
+_LOW = 16
+"""Lines of a terminal below which notes are cut, so that the page has some too."""
 _NAMES_FIT, _NAME_FITS = 150, 64
 """Cells from which on the footer names every screen."""
 
 
-_WIDE_ENOUGH_FOR_MONEY = 100
+_WIDE_ENOUGH_FOR_MONEY, _ERROR_FITS = 100, 64
 """Columns of the screen."""
 
 
@@ -116,7 +118,8 @@ class Header(LineWidget):
             ended = frame.outcome is not None
             facts.append((money_words(progress, frame.run, ended=ended), "text"))
         if frame.eta_seconds is not None and frame.outcome is None and frame.liveness == "live":
-            facts.append((_eta(frame.eta_seconds, frame.eta_error_seconds), "text"))
+            error = frame.eta_error_seconds if width >= _ERROR_FITS else None
+            facts.append((_eta(frame.eta_seconds, error), "text"))
         if ending is not None:
             facts.append((ending.words, "bold green" if ending.good else "bold vermillion"))
         row = Row().put(" ")
@@ -125,6 +128,8 @@ class Header(LineWidget):
             if not rates:
                 break
             facts.remove(rates[-1])
+        if ending is not None and _joined(facts) >= width:
+            facts = facts[-1:]
         bar = min(64, bar)
         if frame.rows_total and bar >= 6:
             fraction = min(1.0, (progress.rows_done + progress.rows_dropped) / frame.rows_total)
@@ -141,7 +146,7 @@ class Header(LineWidget):
             if index:
                 row.put(" · ", "faint")
             row.put(text, style)
-        return row.line()
+        return cut_line(row.line(), width)
 
 
 def _joined(facts: Sequence[tuple[str, str]]) -> int:
@@ -164,10 +169,14 @@ class Notes(LineWidget):
         asides = [note for note in frame.notes if lacks and lacks in note]
         self._alarms = [note for note in (*frame.notes, problem) if note and note not in asides]
         self._aside = asides[0] if asides else ""
+        self.fit_terminal()
+        self.redraw()
+
+    def fit_terminal(self) -> None:
+        """As many lines as the notes take at the size that the terminal has."""
         height = self.lines_for(self.app.size.width)
         if self.styles.height is None or self.styles.height.value != height:
             self.styles.height = height
-        self.redraw()
 
     def lines_for(self, width: int) -> int:
         """Lines that the notes take at this width."""
@@ -175,12 +184,14 @@ class Notes(LineWidget):
 
     def _wrapped(self, width: int) -> list[str]:
         lines: list[str] = []
+        low = self.app.size.height < _LOW
+        most = _FEW_NOTE_LINES if low else _MOST_NOTE_LINES
         for note in self._alarms:
-            first, *rest = wrap(clean(note), width - 4, max_lines=2) or [""]
+            first, *rest = wrap(clean(note), width - 4, max_lines=1 if low else 2) or [""]
             lines.append(f" ! {first}")
             lines.extend(f"   {line}" for line in rest)
-        if len(lines) > _MOST_NOTE_LINES:
-            lines = [*lines[: _MOST_NOTE_LINES - 1], f" ! {len(self._alarms)} notes in all"]
+        if len(lines) > most:
+            lines = [*lines[: most - 1], f" ! {len(self._alarms)} notes in all"]
         return lines
 
     def draw(self, width: int, height: int) -> Sequence[StyledLine]:

@@ -85,7 +85,7 @@ class StallList(LineWidget):
                 empty = "No stall matches the filter; Esc clears it."
             return [
                 *lines,
-                (),
+                *([()] if height >= 5 else []),
                 *(
                     Row().put(f" {text_line}").line()
                     for text_line in wrap(empty, width - 2, max_lines=2)

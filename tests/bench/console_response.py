@@ -247,7 +247,8 @@ def run_seconds(folder: Path, attached: bool) -> float:
     headgate = str(Path(sys.executable).parent / "headgate")
     environment = {**os.environ, "HEADGATE_HOME": str(folder.parent / "home")}
     command = [headgate, "demo", "--headless", f"--records={RECORDS}", f"--out={folder}"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as run:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet) as run:
         beside = None
         while run.poll() is None:
             if attached and beside is None and (folder / "journal").exists():
