@@ -253,7 +253,7 @@ CASES = {
     **{f"an option: {name}": case for name, case in OPTIONS.items()},
     **{f"a file: {name}": case for name, case in FILES.items()},
 }
-SAMPLE = ("an address: a redirect, 301", "an option: two aliases")
+SAMPLE = ("an option: two aliases",)
 
 
 @pytest.mark.parametrize("name", effort(SAMPLE, tuple(CASES)))

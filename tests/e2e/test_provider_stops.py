@@ -153,7 +153,7 @@ CASES = {
         check=bounded_memory,
     ),
 }
-SAMPLE = ("SIGTERM within a cooldown", "few descriptors")
+SAMPLE = ("few descriptors",)
 
 
 @pytest.mark.parametrize("name", effort(SAMPLE, tuple(CASES)))

@@ -87,9 +87,14 @@ def out(status: int, seconds: float = OUT_SECONDS, **headers: str) -> Callable[[
     return lambda: behaviour
 
 
+MOST_REPEATS = 16 + 34
+"""Of an outage of a minute: two of each of eight calls in flight as it goes out, and the probes of
+a minute, which number 28 without their jitter."""
+
+
 def few_probes(ended: Ended) -> None:
     """Who is out is asked by one call at a time."""
-    assert ended.repeats <= 40, "calls in flight as it goes out, and probes"
+    assert ended.repeats <= MOST_REPEATS, "calls in flight as it goes out, and probes"
 
 
 LONG_SECONDS = effort(4.0, 20.0)
