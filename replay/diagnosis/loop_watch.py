@@ -50,6 +50,8 @@ WATCHDOG_TIMEOUT_SECONDS = 60.0
 """The same where there were heartbeats of a watchdog before."""
 PROMPT_LATENESS_SECONDS = 0.2
 """Lateness of all beats since the last heartbeat up to which a loop counts as prompt."""
+UNTOLD_LATENESS_SECONDS = 2 * LATE_SECONDS
+"""A call waits for the loop to be sent and to be read: each time for less than what is told of."""
 STANDSTILL_MIN_SECONDS = 0.5
 """Standstills that follow each other closely have a verdict from this sum on."""
 SAME_STANDSTILL_SECONDS = 1.0
@@ -140,8 +142,9 @@ class LoopStalls(msgspec.Struct):
         if self.watched:
             late = number(event.diagnostics.get("late_seconds")) or 0.0
             waited = number(event.diagnostics.get("core_wait")) or 0.0
-            self.lateness = min(late, LATE_SECONDS)
-            self.late_before = max(late, waited) > PROMPT_LATENESS_SECONDS or bool(self.reported)
+            prompt = max(late, waited) <= PROMPT_LATENESS_SECONDS
+            self.lateness = late if prompt else UNTOLD_LATENESS_SECONDS
+            self.late_before = not prompt or bool(self.reported)
             return
         drift = number(event.diagnostics.get("drift")) or 0.0
         is_late = drift >= LATE_SECONDS
