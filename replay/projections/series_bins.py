@@ -10,7 +10,7 @@ import math
 
 import msgspec
 
-from replay.projections.call_times import CallTimes
+from replay.projections.latency_histogram import LatencyHistogram
 from replay.state.bins import LONGEST_STRETCH, bin_end, bin_of
 from replay.state.rows import RollupRow
 
@@ -50,7 +50,7 @@ class RollupState(msgspec.Struct):
     counts: dict[str, dict[str, float]] = {}
     counted: dict[str, dict[str, int]] = {}
     """Running totals when last seen, by series and key; `counts` is what the bin has gained."""
-    calls: dict[str, CallTimes] = {}
+    calls: dict[str, LatencyHistogram] = {}
     """By request resource, of the current bin."""
     blocked_by: str | None = None
     before_bin: int = 0
@@ -152,7 +152,7 @@ class SeriesBins:
         """A call to this resource came back well after so many seconds."""
         times = self.rollup.calls.get(key)
         if times is None:
-            times = self.rollup.calls[key] = CallTimes()
+            times = self.rollup.calls[key] = LatencyHistogram()
         times.add(seconds)
 
     def advance(self, last: float, now: float, ordinal: int) -> None:

@@ -1,4 +1,4 @@
-"""`CallTimes`: how long the calls of one bin took, in memory that their number does not change."""
+"""`LatencyHistogram`: how long the calls of a bin took, in memory that does not grow with them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHORTEST_SECONDS, LONGEST_SECONDS = 2.0**-20, 2.0**20
 """What takes less or more counts as so much where buckets are counted."""
 
 
-class CallTimes(msgspec.Struct, array_like=True):
+class LatencyHistogram(msgspec.Struct, array_like=True):
     """Exact mean and maximum, and a histogram with buckets that grow with the time."""
 
     calls: int = 0

@@ -14,8 +14,8 @@ from engine.events import RequestEvent
 from replay.playback.frame import Want
 from replay.playback.series_sampler import Sampler
 from replay.playback.session import Session
-from replay.projections.call_times import CallTimes
 from replay.projections.fold import Fold
+from replay.projections.latency_histogram import LatencyHistogram
 from replay.recording.query import RecordingQuery
 from replay.runs.recorder import finish_import
 from replay.state.bins import bin_of
@@ -27,7 +27,7 @@ from tests.replay.random_engine import Play
 
 
 def test_of_few_calls_the_longest_is_the_95th_percentile() -> None:
-    times = CallTimes()
+    times = LatencyHistogram()
     for seconds in (0.5, 3.0, 1.0):
         times.add(seconds)
     assert (times.mean, times.high_quantile, times.longest) == (1.5, 3.0, 3.0)
@@ -39,7 +39,7 @@ def test_the_95th_percentile_of_many_calls_is_at_most_a_twentieth_off() -> None:
         drawn = [
             random_times.lognormvariate(0.0, 1.5) for _ in range(random_times.randint(20, 999))
         ]
-        times = CallTimes()
+        times = LatencyHistogram()
         for seconds in drawn:
             times.add(seconds)
         exact = sorted(drawn)[int(0.95 * len(drawn))]
@@ -49,7 +49,7 @@ def test_the_95th_percentile_of_many_calls_is_at_most_a_twentieth_off() -> None:
 
 
 def test_times_of_very_many_calls_take_no_more_memory() -> None:
-    times, random_times = CallTimes(), random.Random(5)
+    times, random_times = LatencyHistogram(), random.Random(5)
     for _ in range(20_000):
         times.add(10.0 ** random_times.uniform(-300.0, 300.0))
     assert len(times.buckets) <= 40 * 8 + 1
