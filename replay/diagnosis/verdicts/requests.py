@@ -176,7 +176,8 @@ class ProviderLatency(Verdict, tag="provider_latency", kw_only=True):
     phrase = "provider slower than usual"
     proof = (
         "a call older than 3 × the p95 of the last 256 of its column that were not slow, from 20"
-        " on (4 × the longest of 8 to 19), while the event loop ran; over when no call is that old"
+        " on (4 × the longest of 8 to 19), while the event loop ran and beyond what it may have"
+        " been late by (0.2 s where it waited for a core); over when no call is that old"
         " and one that began later came back in the usual time. From the begin of the first one."
         " Once 7 of the last 8 took 3 × the median, a call is slow that is older than that, and the"
         " seven were as well; and the first calls were slow where those after them show it"
