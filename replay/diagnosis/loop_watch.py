@@ -123,6 +123,8 @@ class LoopStalls(msgspec.Struct):
     silences: list[Silence] = []
     held: list[HeldBins] = []
     """Bins that were closed after `since`: not final yet."""
+    renames: int = 0
+    """How often blame that was pending had its name until now."""
     verdicts: list[VerdictRow] = []
     """Verdicts that end since then, which may yet be taken back."""
     group: StandstillGroup | None = None
@@ -225,6 +227,7 @@ class LoopStalls(msgspec.Struct):
 
     def rename(self, old: str, new: str, about: str) -> None:
         """Blame of held bins that was pending for `about` ("" for all) belongs to `new`."""
+        self.renames += 1
         for entry in self.held:
             entry.rename(old, new, about)
 

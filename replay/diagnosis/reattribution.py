@@ -10,7 +10,7 @@ falls to the counts and blames of its time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -177,14 +177,14 @@ def moved_key(key: BlameKey, verdict: str) -> BlameKey:
 
 def adjusted(
     held: Sequence[HeldBins],
-    cells: CellLedger,
-    capacity: CapacityLedger,
+    seconds_within: Callable[[Interval], dict[BlameKey, float]],
     intervals: Sequence[tuple[Interval, str]],
     start: float,
 ) -> list[HeldBins]:
     """The held bins as they are once the intervals (disjoint, in order) are taken back.
 
-    `start` is when the run started: bins are counted from there.
+    `seconds_within` tells what was counted in an interval, `start` is when the run started: bins
+    are counted from there.
     """
     if not intervals:
         return list(held)
@@ -203,8 +203,7 @@ def adjusted(
                         for row in rows
                     }
                 else:
-                    taken = cell_seconds(cells, (low, high))
-                    taken |= slot_seconds(capacity, (low, high))
+                    taken = seconds_within((low, high))
                 rows = take_back(rows, taken, verdict)
             result.append(HeldBins(part.bin, part.bins, rows))
     return result

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from engine.events import RunInfo
 from replay.diagnosis.attribution import Attribution
 from replay.diagnosis.diagnosis_state import DiagnosisState
 from replay.diagnosis.index_sync import IndexSync
 from replay.diagnosis.loop_watch import Standstill, trimmed
-from replay.diagnosis.reattribution import HeldBins, adjusted, take_back_open
+from replay.diagnosis.reattribution import (
+    BlameKey,
+    HeldBins,
+    Interval,
+    adjusted,
+    cell_seconds,
+    slot_seconds,
+    take_back_open,
+)
 from replay.state.model import State
 
 
@@ -21,6 +31,8 @@ class Settlement:
         self._parts = parts
         self._sync = sync
         self._attribution = attribution
+        self._known: dict[Interval, dict[BlameKey, float]] = {}
+        self._known_renames = 0
 
     def settle(self, state: State, now: float, open_since: float) -> bool:
         """Nothing more will be told of the time up to `now`; the open bin began at `open_since`.
@@ -41,6 +53,7 @@ class Settlement:
         for bins in loop.held:
             parts.blame.add(bins.bin, bins.rows, bins.bins)
         parts.stalls.settle(now)
+        self._known = {}
         parts.cells.forget_log()
         parts.capacity.forget_log()
         loop.settle(now)
@@ -55,14 +68,17 @@ class Settlement:
 
     def provisional_bins(self, now: float) -> list[HeldBins]:
         """Bins that may yet be taken back, without what is taken back by what is told so far."""
-        return self._adjusted(self._parts.loop.standstills(now))
+        loop = self._parts.loop
+        if loop.renames != self._known_renames:
+            self._known, self._known_renames = {}, loop.renames
+        return self._adjusted(loop.standstills(now), self._seconds_known)
 
     def _take_back(
         self, state: State, standstills: list[Standstill], now: float, open_since: float
     ) -> None:
         parts = self._parts
         loop = parts.loop
-        loop.held = self._adjusted(standstills)
+        loop.held = self._adjusted(standstills, self._seconds_within)
         for standstill in standstills:
             if standstill.end > open_since:
                 span = (max(standstill.start, open_since), standstill.end)
@@ -77,10 +93,27 @@ class Settlement:
         kept = (trimmed(row, standstills) for row in loop.verdicts)
         loop.verdicts = [row for row in kept if row is not None]
 
-    def _adjusted(self, standstills: list[Standstill]) -> list[HeldBins]:
-        parts = self._parts
+    def _adjusted(
+        self,
+        standstills: list[Standstill],
+        seconds_within: Callable[[Interval], dict[BlameKey, float]],
+    ) -> list[HeldBins]:
         intervals = [
             ((standstill.start, standstill.end), standstill.verdict) for standstill in standstills
         ]
         start = self._run.monotonic_start
-        return adjusted(parts.loop.held, parts.cells, parts.capacity, intervals, start)
+        return adjusted(self._parts.loop.held, seconds_within, intervals, start)
+
+    def _seconds_within(self, interval: Interval) -> dict[BlameKey, float]:
+        cells = cell_seconds(self._parts.cells, interval)
+        return cells | slot_seconds(self._parts.capacity, interval)
+
+    def _seconds_known(self, interval: Interval) -> dict[BlameKey, float]:
+        """The same, computed once: each time is a walk over all that is logged since a heartbeat.
+
+        What is past changes only by a name, or when it is settled.
+        """
+        seconds = self._known.get(interval)
+        if seconds is None:
+            seconds = self._known[interval] = self._seconds_within(interval)
+        return seconds

@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 
 from engine.events import ColumnInfo
+from replay.diagnosis import settlement
+from replay.diagnosis.cell_ledger import CellLedger
 from replay.diagnosis.diagnosis import Diagnosis
+from replay.diagnosis.reattribution import BlameKey, Interval, cell_seconds
 from replay.diagnosis.verdicts.broken import Unknown
 from replay.diagnosis.verdicts.loop import EventLoopLag, ProcessStopped
+from replay.projections.fold import Fold
 from replay.state.reducer import begin, reduce
 from tests.replay.diagnosis.stream import BETA, SUBMISSION, VERDICT, Result, Stream
 
@@ -173,3 +177,38 @@ def test_a_silence_beside_code_of_the_run_is_unknown_without_heartbeats() -> Non
     assert verdict.detail.columns == ["c"]
     assert "does not tell whether its event loop ran" in verdict.sentence
     assert result.seconds("run", "working", resource=BETA.label) == pytest.approx(2.0)
+
+
+def test_what_is_provisional_costs_one_walk_however_often_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It stays the same as if it had been computed anew, through renames and settlements."""
+    walks: list[Interval] = []
+
+    def count(ledger: CellLedger, interval: Interval) -> dict[BlameKey, float]:
+        walks.append(interval)
+        return cell_seconds(ledger, interval)
+
+    monkeypatch.setattr(settlement, "cell_seconds", count)
+    stream = Stream()
+    stream.register(BETA, 2)
+    for row in range(60):
+        work = stream.call(stream.begin(VERDICT, row))
+        at = stream.now - stream.run.monotonic_start
+        stream.at(at + 0.37)
+        stood_still(stream, "loop_blocked", "computing", at + 0.05, at + 0.31)
+        stream.complete(work)
+        if row % 7 == 6:
+            stream.scheduler("scheduler_loop_heartbeat", period=1.0, drift=0.0, watch=0.25)
+    fold, provisional = Fold(stream.run), 0
+    for ordinal, event in enumerate(stream.events, 1):
+        fold.apply([event], ordinal)
+        fold.drain()
+        rows = fold.open_blame()
+        before = len(walks)
+        assert fold.open_blame() == rows
+        assert len(walks) == before
+        fold._diagnosis._settlement._known.clear()
+        assert fold.open_blame() == rows
+        provisional += len(walks) > before
+    assert provisional > 20
