@@ -88,6 +88,19 @@ class EarlyLevel(NamedTuple):
     """Longest of those."""
 
 
+class EarlyCall(msgspec.Struct, array_like=True, frozen=True):
+    """A call by its begin and by what it took: at least, and at most."""
+
+    started_at: float
+    least: float
+    most: float | None
+    """None where nothing says how long its answer lay unread."""
+
+    @property
+    def seconds(self) -> float:
+        return self.least if self.most is None else self.most
+
+
 class CallTimes(msgspec.Struct):
     """Durations of successful calls of one column to one resource.
 
@@ -100,9 +113,8 @@ class CallTimes(msgspec.Struct):
     """Unusual ones, which may yet be counted."""
     recent: int = 0
     """Whether each of the last calls was unusual: one bit a call."""
-    early: list[tuple[float, float]] = []
-    """Begin and duration of the first calls, while no level is known. A negative duration is the
-    least that a call took of which no more is known."""
+    early: list[EarlyCall] = []
+    """The first calls, while no level is known."""
     settled: bool = False
     """What is usual is known."""
     unusual_since: float | None = None
@@ -121,8 +133,8 @@ class CallTimes(msgspec.Struct):
         """
         allowance = self.allowance
         certain = max(0.0, seconds - lateness)
-        if not self.settled and certain > 0.0:
-            self.early.append((started_at, certain))
+        if not self.settled:
+            self.early.append(EarlyCall(started_at, certain, seconds))
         if allowance is None:
             self.durations.add(seconds)
             return True
@@ -151,19 +163,23 @@ class CallTimes(msgspec.Struct):
         """A call took `seconds` at least: its answer may have lain unread after that, so that it
         says nothing of what is usual."""
         if not self.settled:
-            self.early.append((started_at, -seconds))
+            self.early.append(EarlyCall(started_at, seconds, None))
 
     def _leave_out_early(self) -> None:
         """Some of the first calls belonged to the level that is known now."""
         least = LEVEL_FACTOR * self.median
-        slow = [(at, abs(seconds)) for at, seconds in self.early if abs(seconds) > least]
+        slow = [call for call in self.early if call.least > least]
         if slow:
-            self.unusual_since = min(slow)[0]
-            self.held = [seconds for _, seconds in slow]
+            self.unusual_since = min(call.started_at for call in slow)
+            self.held = [call.seconds for call in slow]
+        self._keep_early(least)
+
+    def _keep_early(self, least: float) -> None:
+        """Of the first calls, those are usual that did not certainly take longer than `least`."""
         self.durations = RollingWindow(CALLS_KEPT)
-        for _, seconds in self.early:
-            if 0.0 < seconds <= least:
-                self.durations.add(seconds)
+        for call in self.early:
+            if call.most is not None and call.least <= least:
+                self.durations.add(call.most)
 
     def take_held(self) -> list[float]:
         """The unusual calls so far, which are known to be slow ones now."""
@@ -174,8 +190,8 @@ class CallTimes(msgspec.Struct):
         """The slow level that the first calls were on, once enough that came after them are not."""
         if self.settled or len(self.early) < 2 * LEVEL_CALLS:
             return None
-        last = sorted(seconds for _, seconds in self.early[-LEVEL_CALLS:])
-        if last[0] <= 0.0:
+        last = sorted(call.most for call in self.early[-LEVEL_CALLS:] if call.most is not None)
+        if len(last) < LEVEL_CALLS:
             return None
         usual = last[LEVEL_CALLS // 2]
         least = LEVEL_FACTOR * usual
@@ -184,27 +200,28 @@ class CallTimes(msgspec.Struct):
         slow = self._slow_stretch(least)
         if not slow:
             return None
-        start, end = slow[0][0], max(at + seconds for at, seconds in slow)
-        self.durations = RollingWindow(CALLS_KEPT)
-        for _, seconds in self.early:
-            if 0.0 < seconds <= least:
-                self.durations.add(seconds)
+        start, end = slow[0].started_at, max(call.started_at + call.seconds for call in slow)
+        self._keep_early(least)
         self.settled, self.early, self.held, self.recent = True, [], [], 0
         self.unusual_since = None
-        times = sorted(seconds for _, seconds in slow)
+        times = sorted(call.seconds for call in slow)
         median = times[len(times) // 2]
         most = last[LEVEL_NEEDED - 1]
         return EarlyLevel(start, end, len(slow), median, times[-1], usual, most)
 
-    def _slow_stretch(self, least: float) -> list[tuple[float, float]]:
-        """Begin and duration of the slow ones among the first calls, from where on nearly all of
-        them were; empty where too few are."""
-        slow = sorted((at, abs(seconds)) for at, seconds in self.early if abs(seconds) > least)
-        known = [at for at, seconds in self.early if seconds > 0.0 or -seconds > least]
+    def _slow_stretch(self, least: float) -> list[EarlyCall]:
+        """The slow ones among the first calls, from where on nearly all of them were; empty where
+        too few are."""
+        slow = sorted(
+            (call for call in self.early if call.least > least), key=lambda call: call.started_at
+        )
+        known = [
+            call.started_at for call in self.early if call.most is not None or call.least > least
+        ]
         needed = LEVEL_CALLS
         while len(slow) >= needed:
-            end = max(at + seconds for at, seconds in slow)
-            if len(slow) >= MOSTLY * sum(slow[0][0] <= at < end for at in known):
+            end = max(call.started_at + call.seconds for call in slow)
+            if len(slow) >= MOSTLY * sum(slow[0].started_at <= at < end for at in known):
                 return slow
             del slow[0]
             needed = LATER_LEVEL_CALLS

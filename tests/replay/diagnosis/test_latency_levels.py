@@ -118,6 +118,18 @@ def test_short_calls_are_not_slow_for_what_the_loop_may_have_read_late(late: boo
         assert [verdict.detail.calls for verdict in verdicts] == [pytest.approx(120, abs=4)]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("seconds", [0.05, 0.18, 0.22, 0.27])
+def test_calls_of_a_steady_provider_are_usual_beside_a_loop_that_is_late_and_after_it(
+    seconds: float,
+) -> None:
+    times = CallTimes()
+    for number in range(300):
+        lateness = 0.2 if 25 <= number < 60 else 0.0
+        assert times.add(seconds, number * seconds, lateness)
+        assert times.early_level() is None
+    assert times.median == pytest.approx(seconds)
+
+
 def test_a_standstill_after_a_hung_call_takes_nothing_from_it() -> None:
     stream = Stream()
     stream.register(BETA, 2)
