@@ -1,7 +1,7 @@
 """`AsyncCapacityPlan`: which capacity values a run uses, and where each comes from.
 
 The plan is a report: nothing is admitted by it. Every field is present; a value that is not known
-says why. `engine.run.capacity_values` fills it, and nothing of the engine reads it.
+says why. `engine.run.capacity_values` fills it; of the engine only telemetry reads it.
 """
 
 from __future__ import annotations

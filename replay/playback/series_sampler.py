@@ -133,9 +133,9 @@ def _join_latencies(
     """The mean of each resource over its `calls` in all bins, and the highest 95th percentile."""
     weights: dict[str, float] = {}
     for row in rows:
-        weights[row.key] = weights.get(row.key, 0.0) + calls.get((row.bin, row.key), 1.0)
+        weights[row.key] = weights.get(row.key, 0.0) + max(1.0, calls.get((row.bin, row.key), 1.0))
     for row in rows:
-        part = calls.get((row.bin, row.key), 1.0) / weights[row.key]
+        part = max(1.0, calls.get((row.bin, row.key), 1.0)) / weights[row.key]
         mean, high = ("latency", row.key), (LATENCY_P95, row.key)
         values[mean] = values.get(mean, 0.0) + row.mean * part
         values[high] = max(values.get(high, 0.0), row.last)

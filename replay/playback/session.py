@@ -43,9 +43,11 @@ LARGEST_STEP = 10_000
 ATTACH_EVERY_SECONDS = 0.5
 """Until a recorder answers, it is looked for so often."""
 CONCLUDING_POLL_SECONDS = 0.02
-CONCLUDING_SECONDS = 20.0
+CONCLUDING_SECONDS = 5.0
 """A recorder that no longer answers, but lives, is given so long to complete the recording, or to
-answer again."""
+answer again, while somebody waits for it."""
+BUSY_SECONDS = 20.0
+"""The same while nobody waits."""
 MOST_ATTACHMENTS = 3
 """So often a frame is begun beside a recorder that ceases to answer."""
 
@@ -187,7 +189,7 @@ class Session:
             except StaleRows:
                 return self._renew()
         except LinkLost:
-            return self._detach()
+            return self._detach(BUSY_SECONDS)
         except duckdb.Error as error:
             problem = (str(error).splitlines() or [""])[0]
             raise SourceError(
@@ -273,7 +275,7 @@ class Session:
                 self._renew()
                 return work()
             except LinkLost:
-                while not self._is_alone and not self._detach():
+                while not self._is_alone and not self._detach(CONCLUDING_SECONDS):
                     time.sleep(CONCLUDING_POLL_SECONDS)
         if not self._is_alone:
             self._read_alone()
@@ -288,7 +290,7 @@ class Session:
             self._ingest.renew()
         return True
 
-    def _detach(self) -> bool:
+    def _detach(self, patience_seconds: float) -> bool:
         """The recorder answers no more: go on in what it has completed, or beside it once it
         answers again, or else read alone.
 
@@ -303,7 +305,7 @@ class Session:
             return True
         now = time.monotonic()
         self._lost_at = now if self._lost_at is None else self._lost_at
-        if folder.recorder_lives and now - self._lost_at < CONCLUDING_SECONDS:
+        if folder.recorder_lives and now - self._lost_at < patience_seconds:
             attached = self._attached_to(ingest, feed, folder)
             if attached is None:
                 return False

@@ -192,9 +192,10 @@ class ColumnErrors(FailureVerdict, tag="column_errors", kw_only=True):
 
     def sentence(self, resource: str, seconds: float, context: Context) -> str:
         where = enumeration([f"column {name}" for name in self.columns] or ["its code"])
+        reason = " ".join(self.reason.split()).rstrip(".")
         return (
             f"{count_text(self.times, 'task', grouped=True)} failed with {self.what} in {where}"
-            f"{f': {self.reason}' if self.reason else ''}.{self._cost()}"
+            f"{f': {reason}' if reason else ''}.{self._cost()}"
         )
 
 
