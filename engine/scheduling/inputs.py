@@ -35,7 +35,7 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class SchedulerSettings:
-    """Numbers that a user may choose, and how often the stream describes the whole state."""
+    """What a workflow sets for retries, stops and drops, and how often the stream has keyframes."""
 
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     keyframe_seconds: float = 1.0

@@ -189,18 +189,9 @@ class LoopStalls(msgspec.Struct):
         A pause of the process hides a block of its loop, and either hides a silence.
         """
         begin = -math.inf if self.since is None else self.since
-        ranked = [
-            *(
-                standstill
-                for standstill in self.reported
-                if isinstance(standstill.detail, ProcessStopped)
-            ),
-            *(
-                standstill
-                for standstill in self.reported
-                if not isinstance(standstill.detail, ProcessStopped)
-            ),
-        ]
+        ranked = sorted(
+            self.reported, key=lambda standstill: not isinstance(standstill.detail, ProcessStopped)
+        )
         if not self.watched and (self.doubtful or (self.foreign and not self.beats)):
             ranked += [
                 Standstill(silence.start, silence.end, _unheard(silence), silence.ordinal)

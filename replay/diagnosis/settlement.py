@@ -32,6 +32,7 @@ class Settlement:
         self._sync = sync
         self._attribution = attribution
         self._known: dict[Interval, dict[BlameKey, float]] = {}
+        """Of the intervals that were asked for last."""
         self._known_renames = 0
 
     def settle(self, state: State, now: float, open_since: float) -> bool:
@@ -69,9 +70,17 @@ class Settlement:
     def provisional_bins(self, now: float) -> list[HeldBins]:
         """Bins that may yet be taken back, without what is taken back by what is told so far."""
         loop = self._parts.loop
-        if loop.renames != self._known_renames:
-            self._known, self._known_renames = {}, loop.renames
-        return self._adjusted(loop.standstills(now), self._seconds_known)
+        known = self._known if loop.renames == self._known_renames else {}
+        self._known, self._known_renames = {}, loop.renames
+
+        def seconds_within(interval: Interval) -> dict[BlameKey, float]:
+            """Computed once: each time is a walk over all that is logged since a heartbeat. What is
+            past changes only by a name, or when it is settled."""
+            seconds = known[interval] if interval in known else self._seconds_within(interval)
+            self._known[interval] = seconds
+            return seconds
+
+        return self._adjusted(loop.standstills(now), seconds_within)
 
     def _take_back(
         self, state: State, standstills: list[Standstill], now: float, open_since: float
@@ -107,13 +116,3 @@ class Settlement:
     def _seconds_within(self, interval: Interval) -> dict[BlameKey, float]:
         cells = cell_seconds(self._parts.cells, interval)
         return cells | slot_seconds(self._parts.capacity, interval)
-
-    def _seconds_known(self, interval: Interval) -> dict[BlameKey, float]:
-        """The same, computed once: each time is a walk over all that is logged since a heartbeat.
-
-        What is past changes only by a name, or when it is settled.
-        """
-        seconds = self._known.get(interval)
-        if seconds is None:
-            seconds = self._known[interval] = self._seconds_within(interval)
-        return seconds

@@ -59,14 +59,14 @@ def _with_calls(row: CeilingRow, past: Samples, present: bool) -> CeilingRow:
     """The present second is not over: nothing is known of its calls."""
     key, samples = row.ceiling.resource, past.samples
     latency = (*(sample.value("latency", key) for sample in samples), *[0.0] * present)
-    told = any(latency) or not past.total("completed", key)
+    is_recorded = any(latency) or not past.total("completed", key)
     return replace(
         row,
         failed=(
             *(int(sample.sums.get(("failed", key), 0)) for sample in samples),
             *[0] * present,
         ),
-        latency=latency if told else None,
+        latency=latency if is_recorded else None,
         latency_p95=(*(sample.value(LATENCY_P95, key) for sample in samples), *[0.0] * present),
     )
 

@@ -131,11 +131,11 @@ def _join_latencies(
     calls: dict[tuple[int, str], float],
 ) -> None:
     """The mean of each resource over its `calls` in all bins, and the highest 95th percentile."""
-    weights: dict[str, float] = {}
-    for row in rows:
-        weights[row.key] = weights.get(row.key, 0.0) + max(1.0, calls.get((row.bin, row.key), 1.0))
-    for row in rows:
-        part = max(1.0, calls.get((row.bin, row.key), 1.0)) / weights[row.key]
+    weighted = [(row, max(1.0, calls.get((row.bin, row.key), 1.0))) for row in rows]
+    totals: dict[str, float] = {}
+    for row, weight in weighted:
+        totals[row.key] = totals.get(row.key, 0.0) + weight
+    for row, weight in weighted:
         mean, high = ("latency", row.key), (LATENCY_P95, row.key)
-        values[mean] = values.get(mean, 0.0) + row.mean * part
+        values[mean] = values.get(mean, 0.0) + row.mean * (weight / totals[row.key])
         values[high] = max(values.get(high, 0.0), row.last)

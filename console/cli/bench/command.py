@@ -56,7 +56,7 @@ def list_scenarios(as_json: bool) -> None:
 @click.option("--records", type=click.IntRange(1), help="Over the scenario's.")
 @click.option("--iterations", type=click.IntRange(1), help="Over the scenario's.")
 @click.option("--smoke", is_flag=True, help="Small, and under the virtual clock: seconds.")
-def run_scenario(
+def run_command(
     scenario: str,
     out: Path,
     policy: str,
